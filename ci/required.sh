@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# The parts that CI must not skip, by name. A part that is gone would not fail by itself: nothing would run it.
+set -euo pipefail
+# shellcheck source=ci/lib.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+scripts=(.ci/run ci/test.sh ci/lint.sh ci/suites.sh ci/required.sh)
+files=(
+    README.md ARCHITECTURE.md GLOSSARY.md METHODS.md BIAS.md CONTRIBUTING.md LICENSE-MIT LICENSE-APACHE
+    Cargo.lock rust-toolchain.toml rustfmt.toml ci/lib.sh ci/github/workflow.yml
+    suites/quick.toml suites/README.md reports/example/accuracy-latency.svg
+    # tests that live in files of their own
+    tests/it/main.rs reports/tests/it/main.rs kernels/src/tests.rs src/models/tests.rs src/meters/rapl/tests.rs
+    suites/src/sudoku/tests.rs suites/src/suite/tests.rs
+)
+models=(
+    suites/models/trm-4x4 suites/models/dense-4x4 suites/models/trm-6x6 suites/models/dense-6x6
+    tests/golden/trm-mlp-d64 tests/golden/trm-att-d64 tests/golden/hrm-d64
+)
+programs=(cargo cc python3)
+
+missing=0
+lack() {
+    printf 'missing: %s\n' "$*" >&2
+    missing=$((missing + 1))
+}
+
+for script in "${scripts[@]}"; do
+    [ -x "$script" ] || lack "$script (as an executable file)"
+done
+for file in "${files[@]}"; do
+    [ -s "$file" ] || lack "$file"
+done
+for model in "${models[@]}"; do
+    for part in config.json model.safetensors; do
+        [ -s "$model/$part" ] || lack "$model/$part"
+    done
+    case $model in
+        tests/golden/*) [ -s "$model/vectors.safetensors" ] || lack "$model/vectors.safetensors" ;;
+    esac
+done
+# and whatever else the quick suite names
+while read -r model; do
+    case " ${models[*]} " in
+        *" suites/$model "*) ;;
+        *) lack "suites/$model, which suites/quick.toml names, among the models of ci/required.sh" ;;
+    esac
+done < <(sed -n 's/^path = "\(.*\)"$/\1/p' suites/quick.toml)
+for program in "${programs[@]}"; do
+    command -v "$program" >/dev/null || lack "the program $program"
+done
+# what CI relies on besides is that the workspace's plain test command covers every crate
+for member in '"."' '"kernels"' '"suites"' '"reports"'; do
+    grep -q "^default-members = .*$member" Cargo.toml || lack "$member among default-members of Cargo.toml"
+done
+
+[ "$missing" -eq 0 ] || fail "$missing required parts are missing"
+say "every required part is there"

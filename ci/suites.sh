@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Every shipped suite in check mode: each case runs parity and one measured step, and any end but the expected ones fails.
+set -euo pipefail
+# shellcheck source=ci/lib.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
+
+# Suites that must be there; more are run if there are more.
+required=(quick)
+
+scratch=$(mktemp -d)
+trap 'rm -rf -- "$scratch"' EXIT
+# Reference vectors are made afresh: those of an earlier build would hide a change of the interpreter.
+export ERGOMETER_CACHE="$scratch/cache"
+
+say "build"
+cargo build --release
+
+failed=()
+checked=()
+for file in suites/*.toml; do
+    name=$(basename -- "$file" .toml)
+    [ "$name" = Cargo ] && continue
+    say "run $name --check"
+    run="$scratch/$name"
+    if cargo run --release --quiet -- run "$file" --check --out "$run" &&
+        [ -s "$run/records.json" ] && [ -s "$run/report/index.html" ]; then
+        checked+=("$name")
+    else
+        failed+=("$name")
+        printf 'suite %s failed or left no report\n' "$name" >&2
+    fi
+done
+
+for name in "${required[@]}"; do
+    case " ${checked[*]:-} ${failed[*]:-} " in
+        *" $name "*) ;;
+        *) fail "the required suite \`$name\` was not run: suites/$name.toml is missing" ;;
+    esac
+done
+[ "${#failed[@]}" -eq 0 ] || fail "suites that failed: ${failed[*]}"
+say "${#checked[@]} suites checked: ${checked[*]}"

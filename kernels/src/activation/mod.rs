@@ -1,0 +1,54 @@
+//! Element-wise activations and the gated one. In and Out: activations.
+
+pub(crate) mod scalar;
+mod vector;
+
+use crate::ctx::Ctx;
+use crate::vector::dispatch;
+
+/// An element-wise non-linearity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// `x / (1 + e^-x)`.
+    Silu,
+    /// `x/2 (1 + erf(x / sqrt 2))`.
+    Gelu,
+    /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x³)))`.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+dispatch! {
+    fn activate(kind: Activation, x: &mut [f32]) { scalar::activation | vector::activation }
+}
+dispatch! {
+    fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) { scalar::swiglu | vector::swiglu }
+}
+
+/// `x = f(x)` in place, any shape.
+pub fn activation(ctx: &Ctx, kind: Activation, x: &mut [f32]) {
+    let chunk = ctx.chunk(x.len(), x.len());
+    ctx.pool().chunks(x, chunk, |_, x| activate(ctx.proof(), kind, x));
+}
+
+/// `out = silu(gate) · up`, where each row of `x: [rows, 2·inner]` is gate then up; `out: [rows, inner]`. For the token layout `[batch, 2·tokens, d]`, whose
+/// first half of the tokens is the gate, `inner` is `tokens · d`.
+///
+/// # Panics
+/// If a length does not fit.
+pub fn swiglu(ctx: &Ctx, x: &[f32], inner: usize, out: &mut [f32]) {
+    assert_eq!(x.len(), 2 * out.len(), "swiglu: input is not twice the output");
+    assert!(out.is_empty() || (inner > 0 && out.len().is_multiple_of(inner)), "swiglu: not whole rows of {inner}");
+    let rows = out.len().checked_div(inner).unwrap_or(0);
+    let parts = ctx.parts(out.len());
+    // few long rows are cut across, many short ones between
+    let cell = if rows < parts { (1, inner.div_ceil(parts)) } else { (rows.div_ceil(parts), inner) };
+    ctx.cells(out, inner, cell, parts, |(row, col), mut block| {
+        for i in 0..block.rows() {
+            let out = block.row(i);
+            let gate = (row + i) * 2 * inner + col;
+            gated(ctx.proof(), &x[gate..gate + out.len()], &x[gate + inner..gate + inner + out.len()], out);
+        }
+    });
+}

@@ -1,0 +1,32 @@
+//! The vector bodies of the activations, over the shared exponential and error function.
+
+use super::Activation;
+use crate::vector::{Simd, math};
+
+/// As the twin.
+#[inline(always)]
+pub(super) fn activation<S: Simd>(s: S, kind: Activation, x: &mut [f32]) {
+    // a macro, not a closure: a closure need not inherit the instruction set
+    macro_rules! each {
+        ($f:path) => {
+            for x in x.chunks_mut(S::LANES) {
+                s.store(x, $f(s, s.load(x)));
+            }
+        };
+    }
+    match kind {
+        Activation::Silu => each!(math::silu),
+        Activation::Gelu => each!(math::gelu),
+        Activation::GeluTanh => each!(math::gelu_tanh),
+        Activation::Relu => each!(math::relu),
+    }
+}
+
+/// As the twin.
+#[inline(always)]
+pub(super) fn swiglu<S: Simd>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    let inputs = gate.chunks(S::LANES).zip(up.chunks(S::LANES));
+    for ((gate, up), out) in inputs.zip(out.chunks_mut(S::LANES)) {
+        s.store(out, s.mul(math::silu(s, s.load(gate)), s.load(up)));
+    }
+}

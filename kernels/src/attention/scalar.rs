@@ -1,0 +1,49 @@
+//! The plain twin of softmax, rotary embedding and attention: loops as the formula reads.
+
+use super::Mask;
+use crate::block::{Block, Rows};
+
+/// `x = softmax(scale · x)` over one row.
+pub(super) fn softmax_row(x: &mut [f32], scale: f32) {
+    x.iter_mut().for_each(|x| *x *= scale);
+    let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    x.iter_mut().for_each(|x| *x = (*x - max).exp());
+    let sum = x.iter().sum::<f32>();
+    x.iter_mut().for_each(|x| *x /= sum);
+}
+
+/// `x = x · cos + rotate_half(x) · sin` for one head, with `rotate_half([a, b]) = [-b, a]`.
+pub(super) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
+    let half = x.len() / 2;
+    for i in 0..half {
+        let (a, b) = (x[i], x[half + i]);
+        x[i] = a * cos[i] - b * sin[i];
+        x[half + i] = b * cos[half + i] + a * sin[half + i];
+    }
+}
+
+/// One head: `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` over the keys that query i sees; `memory` has room for a weight per key.
+pub(super) fn head(
+    q: Rows<'_>,
+    k: Rows<'_>,
+    v: Rows<'_>,
+    mask: Mask,
+    scale: f32,
+    mut out: Block<'_>,
+    memory: &mut [f32],
+) {
+    let (t, dim) = (out.rows(), out.cols());
+    for i in 0..t {
+        let keys = mask.keys(i, t);
+        let weights = &mut memory[keys.clone()];
+        for (j, weight) in keys.clone().zip(weights.iter_mut()) {
+            *weight = q.row(i)[..dim].iter().zip(k.row(j)).map(|(q, k)| q * k).sum();
+        }
+        softmax_row(weights, scale);
+        let out = out.row(i);
+        out.fill(0.0);
+        for (j, weight) in keys.zip(weights) {
+            out.iter_mut().zip(v.row(j)).for_each(|(out, v)| *out += *weight * v);
+        }
+    }
+}

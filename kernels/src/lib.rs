@@ -1,0 +1,39 @@
+//! Own compute kernels (scalar, AVX2, AVX-512), the thread pool and the few system calls that need unsafe code.
+//!
+//! In: slices of f32, row-major, with their dimensions. Out: slices, written in place or into an output. Every operator is a safe function that takes
+//! a [`Ctx`] (a [`Pool`] and an instruction set proven present), checks lengths by assertion, and runs in parallel. It must not know of models,
+//! graphs or files, and depends on nothing of ours.
+//!
+//! Three rules hold everywhere and are tested:
+//! - Every operator has a scalar twin, plain code written to be read, and agrees with it on every instruction set present.
+//! - On a given instruction set a row's result is the same to the bit, whatever batch it rides in, whatever its index, whatever the number of
+//!   threads: each output has one order of accumulation, which no split and no tile changes.
+//! - NaN and infinity go through as in the twin; nothing flushes denormals.
+//!
+//! Layout: `<operator>/mod.rs` checks and splits, `scalar.rs` is the twin, `vector.rs` the body for all vector widths, written over
+//! `vector::Simd`. A kernel that needs more than that trait gives gets a file for its instruction set beside them.
+
+// other architectures run the twins alone
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_macros))]
+
+mod activation;
+mod attention;
+mod block;
+mod ctx;
+mod elementwise;
+mod isa;
+mod linear;
+mod norm;
+mod pool;
+#[cfg(test)]
+mod tests;
+mod vector;
+
+pub use activation::{Activation, activation, swiglu};
+pub use attention::{Heads, Mask, attention, attention_flops, rope, softmax_rows};
+pub use ctx::Ctx;
+pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};
+pub use isa::Isa;
+pub use linear::{PackedLinear, PackedTokens, linear, linear_tokens};
+pub use norm::{layer_norm, rms_norm, rms_norm_in_place, rms_norm_tokens};
+pub use pool::Pool;

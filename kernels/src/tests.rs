@@ -1,0 +1,403 @@
+//! The operators' tests, made from one table. In: an operator's case, which draws its own shapes and data. Out: for each instruction set, agreement
+//! with the scalar twin, and the same bits for a row alone or in a batch and for any number of threads.
+
+use std::io::Write as _;
+use std::ops::{Deref, DerefMut, Range};
+
+use proptest::prelude::*;
+
+use crate::vector::product::counted;
+use crate::*;
+
+/// What proptest draws and shrinks: sizes, a seed for the values, and whether NaN, infinities and denormals are among them.
+#[derive(Clone, Copy, Debug)]
+struct Draw {
+    batch: usize,
+    a: usize,
+    b: usize,
+    c: usize,
+    seed: u64,
+    special: bool,
+}
+
+fn draws() -> impl Strategy<Value = Draw> {
+    let size = || prop_oneof![1 => Just(0usize), 8 => 1..70usize];
+    (0..9usize, size(), size(), size(), any::<u64>(), any::<bool>()).prop_map(|(batch, a, b, c, seed, special)| Draw {
+        batch,
+        a,
+        b,
+        c,
+        seed,
+        special,
+    })
+}
+
+/// Values that start at an odd place in memory, so that no kernel can count on alignment.
+struct Values {
+    memory: Vec<f32>,
+    offset: usize,
+}
+
+impl Deref for Values {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.memory[self.offset..]
+    }
+}
+
+impl DerefMut for Values {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.memory[self.offset..]
+    }
+}
+
+impl Draw {
+    fn next(&mut self) -> u64 {
+        // splitmix64
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// `len` values in -2..2, one in 64 of them special if so drawn.
+    fn values(&mut self, len: usize) -> Values {
+        let offset = (self.next() % 4) as usize;
+        let mut memory = vec![f32::NAN; offset];
+        for _ in 0..len {
+            let bits = self.next();
+            let plain = (bits >> 40) as f32 / (1 << 22) as f32 - 2.0;
+            let specials = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e-40, -3e-42, -0.0, 0.0, -90.0];
+            let special = self.special && bits.is_multiple_of(64);
+            memory.push(if special { specials[(bits >> 8) as usize % specials.len()] } else { plain });
+        }
+        Values { memory, offset }
+    }
+
+    /// An output full of rubbish.
+    fn out(&mut self, len: usize) -> Values {
+        let offset = (self.next() % 4) as usize;
+        Values { memory: vec![f32::NAN; offset + len], offset }
+    }
+}
+
+/// An operator's case: draws all inputs for `draw.batch` rows, then runs the operator on the rows asked for and returns their output.
+type Case = fn(&Ctx, Draw, Range<usize>) -> Vec<f32>;
+
+/// The rows `rows` of `x`, rows of `len`.
+fn pick(x: &[f32], rows: &Range<usize>, len: usize) -> Values {
+    Values { memory: x[rows.start * len..rows.end * len].to_vec(), offset: 0 }
+}
+
+fn linear_case(ctx: &Ctx, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    // many rows, so that every height of a tile is met
+    d.batch *= 1 + d.c % 9;
+    let rows = rows.start * (1 + d.c % 9)..rows.end * (1 + d.c % 9);
+    let (n, k) = (d.a, d.b);
+    let (x, w, bias) = (d.values(d.batch * k), d.values(n * k), d.values(n));
+    let packed = PackedLinear::pack(ctx, &w, n, k);
+    assert!(packed.bytes() >= 4 * n * k);
+    let mut out = d.out(rows.len() * n);
+    linear(ctx, &pick(&x, &rows, k), &packed, d.c.is_multiple_of(2).then_some(&*bias), &mut out);
+    out.to_vec()
+}
+
+fn linear_tokens_case(ctx: &Ctx, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let (n, t, width) = (d.a, d.b, d.c);
+    let (x, w) = (d.values(d.batch * t * width), d.values(n * t));
+    let mut out = d.out(rows.len() * n * width);
+    linear_tokens(ctx, &pick(&x, &rows, t * width), &PackedTokens::pack(&w, n, t), width, &mut out);
+    out.to_vec()
+}
+
+fn rms_norm_case(ctx: &Ctx, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let n = d.a * 3 + 1;
+    let (x, residual, gain) = (d.values(d.batch * n), d.values(d.batch * n), d.values(n));
+    let (mut x, residual) = (pick(&x, &rows, n), pick(&residual, &rows, n));
+    let residual = d.b.is_multiple_of(2).then_some(&*residual);
+    let gain = d.c.is_multiple_of(2).then_some(&*gain);
+    let mut out = d.out(x.len());
+    rms_norm(ctx, &x, residual, gain, 1e-5, n, &mut out);
+    rms_norm_in_place(ctx, &mut x, residual, gain, 1e-5, n);
+    assert!(bits(&x) == bits(&out), "in place and out of place differ");
+    out.to_vec()
+}
+
+fn rms_norm_tokens_case(ctx: &Ctx, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let (t, width) = (d.a + 1, d.b * 3 + 1);
+    let (x, residual) = (d.values(d.batch * t * width), d.values(d.batch * t * width));
+    let (mut x, residual) = (pick(&x, &rows, t * width), pick(&residual, &rows, t * width));
+    rms_norm_tokens(ctx, &mut x, d.c.is_multiple_of(2).then_some(&*residual), 1e-5, t, width);
+    x.to_vec()
+}
+
+fn layer_norm_case(ctx: &Ctx, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let n = d.a * 3 + 1;
+    let (x, gain, bias) = (d.values(d.batch * n), d.values(n), d.values(n));
+    let mut x = pick(&x, &rows, n);
+    let bias = d.c.is_multiple_of(2).then_some(&*bias);
+    layer_norm(ctx, &mut x, d.b.is_multiple_of(2).then_some(&*gain), bias, 1e-5, n);
+    x.to_vec()
+}
+
+fn swiglu_case(ctx: &Ctx, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let inner = d.a * 5;
+    let x = d.values(d.batch * 2 * inner);
+    let mut out = d.out(rows.len() * inner);
+    swiglu(ctx, &pick(&x, &rows, 2 * inner), inner, &mut out);
+    out.to_vec()
+}
+
+fn activation_case(ctx: &Ctx, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let kinds = [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
+    let mut x = d.values(d.batch * d.a);
+    // as far as where each has become a line
+    x.iter_mut().for_each(|x| *x *= (1 + d.c) as f32 / 5.0);
+    let mut x = pick(&x, &rows, d.a);
+    activation(ctx, kinds[d.b % 4], &mut x);
+    x.to_vec()
+}
+
+fn softmax_rows_case(ctx: &Ctx, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let n = d.a + 1;
+    let x = d.values(d.batch * n);
+    let mut x = pick(&x, &rows, n);
+    softmax_rows(ctx, &mut x, d.b.is_multiple_of(2).then_some(d.c as f32 / 10.0), n);
+    x.to_vec()
+}
+
+/// Heads from a draw: groups of one to three query heads.
+fn heads(d: Draw, head_dim: usize) -> Heads {
+    let kv_heads = 1 + d.b % 3;
+    Heads { heads: kv_heads * (1 + d.c % 3), kv_heads, head_dim }
+}
+
+fn rope_case(ctx: &Ctx, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let (t, heads) = (1 + d.a % 7, heads(d, 2 + d.c % 60 / 2 * 2));
+    let (x, cos, sin) =
+        (d.values(d.batch * t * heads.row()), d.values(t * heads.head_dim), d.values(t * heads.head_dim));
+    let mut x = pick(&x, &rows, t * heads.row());
+    rope(ctx, &mut x, t, heads, &cos, &sin);
+    x.to_vec()
+}
+
+fn attention_case(ctx: &Ctx, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let (t, heads) = (1 + d.a, heads(d, 1 + d.c));
+    let mask = Mask { causal: d.seed.is_multiple_of(2), window: [None, Some(d.b), Some(3)][(d.seed / 2 % 3) as usize] };
+    let qkv = d.values(d.batch * t * heads.row());
+    let mut out = d.out(rows.len() * t * heads.heads * heads.head_dim);
+    attention(ctx, &pick(&qkv, &rows, t * heads.row()), t, heads, mask, 0.3, &mut out);
+    out.to_vec()
+}
+
+fn elementwise_case(ctx: &Ctx, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let n = d.a + 1;
+    let (x, table, block) = (d.values(d.batch * n), d.values((1 + d.b) * n), d.values(n));
+    let x = pick(&x, &rows, n);
+    let ids: Vec<u32> = (0..d.batch).map(|_| (d.next() % (1 + d.b as u64)) as u32).collect();
+    let mut out = d.out(x.len());
+    embed(ctx, &ids[rows], &table, 1.5, n, &mut out);
+    add_in_place(ctx, &mut out, &x);
+    add_rows(ctx, &mut out, &block);
+    scale(ctx, &mut out, 0.7);
+    let mut copied = d.out(x.len());
+    copy(ctx, &out, &mut copied);
+    add(ctx, &copied, &x, &mut out);
+    out.to_vec()
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }).collect()
+}
+
+/// The same class of value, and finite values within `tolerance`, relative above 1.
+fn close(got: &[f32], wanted: &[f32], tolerance: f32) -> Result<(), String> {
+    if got.len() != wanted.len() {
+        return Err(format!("{} values instead of {}", got.len(), wanted.len()));
+    }
+    for (i, (g, w)) in got.iter().zip(wanted).enumerate() {
+        let same = if w.is_finite() {
+            (g - w).abs() <= tolerance * w.abs().max(1.0)
+        } else {
+            g == w || w.is_nan() && g.is_nan()
+        };
+        if !same {
+            return Err(format!("value {i}: {g:e} instead of {w:e}"));
+        }
+    }
+    Ok(())
+}
+
+/// A context that splits the smallest work, or None, said aloud, where the instruction set is absent.
+fn context(isa: Isa, threads: usize) -> Option<Ctx> {
+    let ctx = Ctx::new(threads, isa).map(|ctx| ctx.with_grain(1));
+    // past the harness, which would hide what a passing test prints
+    ctx.inspect_err(|error| drop(writeln!(std::io::stderr(), "NOT TESTED on this machine: {error}"))).ok()
+}
+
+/// The whole check of one case on one instruction set.
+fn check(isa: Isa, case: Case, tolerance: f32) {
+    let Some(one) = context(isa, 1) else { return };
+    let twin = context(Isa::Scalar, 1).expect("scalar is always there");
+    let more: Vec<Ctx> = (2..=4).filter_map(|threads| context(isa, threads)).collect();
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 96,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let property = |d: Draw| {
+        let got = case(&one, d, 0..d.batch);
+        close(&got, &case(&twin, d, 0..d.batch), tolerance).map_err(TestCaseError::fail)?;
+        for ctx in &more {
+            let threads = ctx.pool().threads();
+            prop_assert!(bits(&case(ctx, d, 0..d.batch)) == bits(&got), "{threads} threads give other bits");
+        }
+        let mut alone = Vec::new();
+        for row in 0..d.batch {
+            alone.extend(case(&more[row % more.len()], d, row..row + 1));
+        }
+        prop_assert!(bits(&alone) == bits(&got), "rows alone give other bits");
+        Ok(())
+    };
+    if let Err(error) = runner.run(&draws(), property) {
+        panic!("{isa}: {error}");
+    }
+}
+
+/// The table: an operator's line here makes its tests.
+macro_rules! operators {
+    ($($name:ident: $case:ident within $tolerance:literal;)*) => {
+        mod scalar { $(#[test] fn $name() { super::check(crate::Isa::Scalar, super::$case, $tolerance); })* }
+        mod avx2 { $(#[test] fn $name() { super::check(crate::Isa::Avx2, super::$case, $tolerance); })* }
+        mod avx512 { $(#[test] fn $name() { super::check(crate::Isa::Avx512, super::$case, $tolerance); })* }
+    };
+}
+
+operators! {
+    linear: linear_case within 1e-4;
+    linear_tokens: linear_tokens_case within 1e-4;
+    rms_norm: rms_norm_case within 3e-6;
+    rms_norm_tokens: rms_norm_tokens_case within 3e-6;
+    layer_norm: layer_norm_case within 1e-5;
+    swiglu: swiglu_case within 2e-6;
+    activation: activation_case within 2e-6;
+    softmax_rows: softmax_rows_case within 2e-6;
+    rope: rope_case within 1e-6;
+    attention: attention_case within 1e-4;
+    elementwise: elementwise_case within 1e-6;
+}
+
+/// Shapes larger than a cache block of the product, which the drawn ones never reach.
+#[test]
+fn large_products_agree_and_keep_their_bits() {
+    let (m, n, k) = (401, 70, 700);
+    let draw = Draw { batch: 1, a: 0, b: 0, c: 0, seed: 7, special: false };
+    let twin = context(Isa::Scalar, 1).expect("scalar is always there");
+    let (mut d, mut wanted) = (draw, vec![0.0; m * n]);
+    let (x, w) = (d.values(m * k), d.values(n * k));
+    linear(&twin, &x, &PackedLinear::pack(&twin, &w, n, k), None, &mut wanted);
+    for isa in Isa::available() {
+        let mut outs = Vec::new();
+        for threads in 1..=3 {
+            let Some(ctx) = context(isa, threads) else { return };
+            let packed = PackedLinear::pack(&ctx, &w, n, k);
+            let mut out = vec![0.0; m * n];
+            linear(&ctx, &x, &packed, None, &mut out);
+            // sums of 700 products of up to 4 each: 1e-6 of the largest partial sum
+            close(&out, &wanted, 1e-3).expect("agrees with the twin");
+            let mut row = vec![0.0; n];
+            for i in [0, 200, 400] {
+                linear(&ctx, &x[i * k..(i + 1) * k], &packed, None, &mut row);
+                assert_eq!(bits(&row), bits(&out[i * n..(i + 1) * n]), "{isa}: row {i} alone");
+            }
+            outs.push(bits(&out));
+        }
+        assert!(outs.iter().all(|out| *out == outs[0]), "{isa}: thread counts give other bits");
+    }
+}
+
+/// Wrong lengths are refused before anything is read or written.
+#[test]
+fn wrong_lengths_are_refused_by_name() {
+    let ctx = context(Isa::detect(), 1).expect("the detected one is there");
+    let heads = Heads { heads: 2, kv_heads: 1, head_dim: 4 };
+    let packed = PackedLinear::pack(&ctx, &[0.0; 6], 2, 3);
+    let tokens = PackedTokens::pack(&[0.0; 6], 2, 3);
+    type Call<'a> = (&'a str, Box<dyn Fn(&mut [f32; 8]) + 'a>);
+    let calls: Vec<Call> = vec![
+        ("PackedLinear::pack", Box::new(|o| drop(PackedLinear::pack(&ctx, o, 2, 3)))),
+        ("PackedTokens::pack", Box::new(|o| drop(PackedTokens::pack(o, 2, 3)))),
+        ("linear", Box::new(|o| linear(&ctx, &[0.0; 11], &packed, None, o))),
+        ("linear", Box::new(|o| linear(&ctx, &[0.0; 12], &packed, Some(&[0.0; 3]), o))),
+        ("linear_tokens", Box::new(|o| linear_tokens(&ctx, &[0.0; 11], &tokens, 4, o))),
+        ("rms_norm", Box::new(|o| rms_norm(&ctx, &[0.0; 7], None, None, 1e-5, 4, o))),
+        ("rms_norm", Box::new(|o| rms_norm_in_place(&ctx, o, None, Some(&[1.0; 3]), 1e-5, 4))),
+        ("rms_norm_tokens", Box::new(|o| rms_norm_tokens(&ctx, o, None, 1e-5, 3, 2))),
+        ("layer_norm", Box::new(|o| layer_norm(&ctx, o, None, Some(&[0.0; 3]), 1e-5, 4))),
+        ("swiglu", Box::new(|o| swiglu(&ctx, &[0.0; 15], 4, o))),
+        ("softmax_rows", Box::new(|o| softmax_rows(&ctx, o, None, 3))),
+        ("rope", Box::new(|o| rope(&ctx, o, 1, heads, &[0.0; 4], &[0.0; 4]))),
+        ("attention", Box::new(|o| attention(&ctx, &[0.0; 32], 1, heads, Mask::default(), 1.0, o))),
+        ("embed", Box::new(|o| embed(&ctx, &[0, 5], &[0.0; 8], 1.0, 4, o))),
+        ("add", Box::new(|o| add(&ctx, &[0.0; 8], &[0.0; 7], o))),
+        ("add_in_place", Box::new(|o| add_in_place(&ctx, o, &[0.0; 7]))),
+        ("add_rows", Box::new(|o| add_rows(&ctx, o, &[0.0; 3]))),
+        ("copy", Box::new(|o| copy(&ctx, &[0.0; 7], o))),
+        ("copy_rows", Box::new(|o| copy_rows(&[0.0; 8], 4, o, 2, 3, 2))),
+    ];
+    for (name, call) in calls {
+        let mut out = [0.5; 8];
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(&mut out)));
+        let payload = caught.expect_err(name);
+        let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        assert!(text.is_some_and(|text| text.contains(&format!("{name}: "))), "{name} says {text:?}");
+        assert_eq!(out, [0.5; 8], "{name} wrote before it looked");
+    }
+}
+
+#[test]
+fn copy_rows_slices_and_joins() {
+    let x: Vec<f32> = (0..12).map(|i| i as f32).collect();
+    let mut out = [0.0; 6];
+    copy_rows(&x[1..], 4, &mut out, 2, 2, 3);
+    assert_eq!(out, [1.0, 2.0, 5.0, 6.0, 9.0, 10.0]);
+}
+
+/// What operators say they execute is what the tiles make, padding included; the twin pads nothing.
+#[test]
+fn flops_are_those_that_the_tiles_make() {
+    let heads = |head_dim| Heads { heads: 4, kv_heads: 2, head_dim };
+    let masks = [(false, None), (true, None), (false, Some(3)), (true, Some(5))];
+    for isa in Isa::available() {
+        let Some(ctx) = context(isa, 1) else { return };
+        let mut padded = 0;
+        for (m, n, k) in [(1, 1, 5), (7, 33, 40), (30, 64, 17), (13, 96, 1), (2, 200, 9)] {
+            let exact = 2.0 * (m * n * k) as f64;
+            let mut seen = |said: f64, exact: f64| {
+                let made = 2.0 * counted::take() as f64;
+                assert_eq!(said, if isa == Isa::Scalar { exact } else { made }, "{isa}: {m} {n} {k}");
+                assert!(said >= exact);
+                padded += usize::from(said > exact);
+            };
+            counted::take();
+            let w = PackedLinear::pack(&ctx, &vec![1.0; n * k], n, k);
+            linear(&ctx, &vec![1.0; m * k], &w, None, &mut vec![0.0; m * n]);
+            seen(w.flops(m), exact);
+            // n features, m tokens in, k tokens out, two examples
+            let w = PackedTokens::pack(&vec![1.0; k * m], k, m);
+            linear_tokens(&ctx, &vec![1.0; 2 * m * n], &w, n, &mut vec![0.0; 2 * k * n]);
+            seen(w.flops(&ctx, 2, n), 2.0 * exact);
+            for (causal, window) in masks {
+                let (t, heads, mask) = (m, heads(k), Mask { causal, window });
+                attention(&ctx, &vec![1.0; t * heads.row()], t, heads, mask, 1.0, &mut vec![0.0; t * 4 * k]);
+                let pairs = (0..t * t).filter(|p| {
+                    let (i, j) = (p / t, p % t);
+                    (!causal || j <= i) && window.is_none_or(|w| i.abs_diff(j) < w)
+                });
+                seen(attention_flops(&ctx, t, heads, mask), 4.0 * (pairs.count() * 4 * k) as f64);
+            }
+        }
+        assert_eq!(padded > 0, isa != Isa::Scalar, "{isa}: shapes that do not fill a panel must show");
+    }
+}

@@ -1,0 +1,238 @@
+//! What one case is and how it ended: the content of `case.json`.
+//!
+//! In: what the runner observed. Out: serde types, the readable path and the full key's hash. Must not: hold summaries (those are
+//! [records](crate::record), recomputed from samples and predictions) or depend on a backend.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of `case.json`, `samples.csv`, `predictions.csv` and `environment.json`; a new meaning gets a new number.
+pub const SCHEMA: u32 = 1;
+
+/// The complete identity of a case: two cases never share a key, and equal keys mean comparable numbers on one machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaseKey {
+    /// Short name of the model as the suite calls it.
+    pub model: String,
+    /// sha256 over the model's configuration and weights, hex.
+    pub model_hash: String,
+    /// `dense`, `moe`, `recursive`, or `opaque` for a model whose inside cannot be seen.
+    pub family: String,
+    /// Name of the backend (or of the suite's external backend).
+    pub backend: String,
+    /// Every option that the backend was given, defaults written out.
+    pub backend_options: BTreeMap<String, String>,
+    /// `f32`, `bf16`, `int8`, ...
+    pub precision: String,
+    /// Compute threads.
+    pub threads: u32,
+    /// Rows per iteration.
+    pub batch: u32,
+    /// `once`, `fixed-N` or `halt-N` (N: the most supervision steps).
+    pub depth: String,
+    /// Instruction set that the backend's kernels use, as it reports it; `unknown` where it cannot say.
+    pub isa: String,
+    /// `static` or `symbolic`.
+    pub shapes: String,
+    /// Name of the task as the suite calls it.
+    pub task: String,
+    /// sha256 over the task's inputs and answers, hex.
+    pub task_hash: String,
+    /// Seed of the task's examples.
+    pub seed: u64,
+    /// `single-stream` or `offline`.
+    pub scenario: String,
+}
+
+impl CaseKey {
+    /// The readable path, e.g. `sudoku-hard/trm-mlp/bf16/native/offline-b32/t2/halt-16`. Options that differ from nothing are left
+    /// out, so that two keys can share a path: [`Case::id`] tells them apart.
+    pub fn path(&self) -> String {
+        let scenario =
+            if self.batch == 1 { self.scenario.clone() } else { format!("{}-b{}", self.scenario, self.batch) };
+        format!(
+            "{}/{}/{}/{}/{}/t{}/{}",
+            self.task, self.model, self.precision, self.backend, scenario, self.threads, self.depth
+        )
+    }
+
+    /// The full key as canonical JSON (fields in declaration order, maps sorted); hash it for an identity.
+    pub fn canonical(&self) -> String {
+        serde_json::to_string(self).expect("a key of strings and integers always serialises")
+    }
+}
+
+/// How a case can end other than well. Each is a distinct, tested end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// The backend or model cannot run here, and says why; expected where the suite lists it.
+    Unavailable,
+    /// The program could not be started.
+    Spawn,
+    /// The worker ended by itself before `done`, with this exit code.
+    Exit,
+    /// The worker was ended by a signal.
+    Signal,
+    /// The worker ran out of memory (its own report, or killed by the kernel for memory).
+    OutOfMemory,
+    /// Nothing came within the time limit; the worker was killed.
+    Timeout,
+    /// A line that is not of the protocol, or out of turn.
+    Protocol,
+    /// Outputs of the wrong shape, not finite, or predictions for the wrong examples.
+    WrongOutput,
+    /// Outputs outside the named tolerance of the reference.
+    Parity,
+    /// The model or its data could not be used (missing, truncated, refused).
+    Model,
+}
+
+/// Why a case has no numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaseError {
+    /// Which end it was.
+    pub kind: ErrorKind,
+    /// What was tried, and what happened.
+    pub message: String,
+    /// What to do about it, where we know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// The verdict that must stand beside a speed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Compared with the reference interpreter on the same inputs.
+    Reference {
+        /// Name of the tolerance, e.g. `f32-strict`.
+        tolerance: String,
+        /// Its value, over the largest reference magnitude.
+        limit: f64,
+        /// The largest error seen, over the largest reference magnitude.
+        largest: f64,
+        /// Examples compared.
+        examples: u32,
+        /// Supervision steps compared.
+        steps: u32,
+    },
+    /// Compared with another backend, because the model's inside cannot be seen.
+    Peer {
+        /// Its name.
+        peer: String,
+        /// The largest error seen, over the largest magnitude of the peer.
+        largest: f64,
+        /// The limit that was applied.
+        limit: f64,
+    },
+    /// No outputs to compare; right and wrong answers are all there is.
+    AccuracyOnly,
+}
+
+/// A value that is not there, and why: never a zero.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unavailable {
+    /// Name of the metric.
+    pub metric: String,
+    /// Why it is not there, and what to do about it.
+    pub reason: String,
+}
+
+/// The graph's costs for one example of this case, before steps are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Costs {
+    /// Parameters of the model, puzzle-embedding table left out.
+    pub params_total: u64,
+    /// Parameters that take part in one example.
+    pub params_active: u64,
+    /// FLOPs spent once per example, on admission.
+    pub flops_admit: f64,
+    /// FLOPs per example and supervision step.
+    pub flops_step: f64,
+    /// Bytes of weights as stored at the case's precision.
+    pub weight_bytes: u64,
+    /// Bytes of resident states per example at the case's precision.
+    pub state_bytes: u64,
+}
+
+/// Everything in `case.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// sha256 of the canonical key, hex.
+    pub id: String,
+    /// Readable path.
+    pub path: String,
+    /// The full key.
+    pub key: CaseKey,
+    /// `None`: done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<CaseError>,
+    /// What its answers were checked against; `None` only beside an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// The id of the case whose predictions give this case's accuracy (its own id, or that of the first case with the same model,
+    /// backend, precision, depth rule and task).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy_from: Option<String>,
+    /// The graph's costs, or `None` for a model whose inside cannot be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<Costs>,
+    /// Name and version of the backend and whatever decides fairness, as it reported them.
+    #[serde(default)]
+    pub versions: BTreeMap<String, String>,
+    /// Metrics that could not be had.
+    #[serde(default)]
+    pub unavailable: Vec<Unavailable>,
+    /// Things that a reader of the numbers must know (drift, contention, a smoke-test task ...).
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// One row of `samples.csv`: one observation of one metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Block of the run, from 0; blocks of several cases may take turns.
+    pub block: u32,
+    /// `load`, `first`, `warmup`, `steady` or `accuracy`.
+    pub phase: String,
+    /// Iteration in the block; none for an observation of the whole block.
+    pub iteration: Option<u64>,
+    /// Monotonic time of the observation's start, nanoseconds since the run began.
+    pub t_ns: u64,
+    /// First example of the iteration (index into the task), if it belongs to examples.
+    pub example: Option<u64>,
+    /// Rows (examples) that the observation covers.
+    pub row: Option<u64>,
+    /// Name in [`METRICS`](crate::metric::METRICS).
+    pub metric: String,
+    /// In the metric's unit. For a whole-block observation of energy or time: the block's total, divided by nothing.
+    pub value: f64,
+}
+
+/// One row of `predictions.csv`: an answer after a depth, scored by the harness.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// Index into the task's examples.
+    pub example: u64,
+    /// Cluster that the example belongs to (examples of one cluster are not independent).
+    pub cluster: u64,
+    /// Supervision steps (1 for a one-shot model) after which this is the answer.
+    pub depth: u32,
+    /// Whether it is the answer of record under the case's depth rule.
+    pub last: bool,
+    /// Halting logit, if the model has one.
+    pub halt_logit: Option<f64>,
+    /// The answer, tokens separated by blanks.
+    pub answer: String,
+    /// Whole answer right.
+    pub exact: bool,
+    /// Right cells.
+    pub right: u32,
+    /// Cells that count.
+    pub cells: u32,
+}

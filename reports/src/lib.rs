@@ -1,0 +1,29 @@
+//! Records, statistics, renderers, comparison and recorded runs of ergometer.
+//!
+//! In: a run folder (`environment.json`, one folder per case). Out: records and reports, as pure functions of what was observed. Must not:
+//! run a model, read a clock, know a backend.
+
+pub mod case;
+pub mod environment;
+pub mod error;
+pub mod format;
+pub mod headline;
+pub mod labels;
+pub mod load;
+pub mod metric;
+pub mod plot;
+pub mod record;
+pub mod render;
+pub mod report;
+pub mod run_folder;
+pub mod stats;
+pub mod steady;
+pub mod summarise;
+pub mod table;
+
+pub use error::ReportError;
+pub use load::{CaseRun, Run, load};
+pub use record::Record;
+pub use report::Report;
+pub use run_folder::{CaseWriter, RunFolder, slug};
+pub use summarise::summarise;

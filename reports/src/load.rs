@@ -1,0 +1,258 @@
+//! Reading a run folder that anybody may have written.
+//!
+//! In: a folder. Out: a [`Run`], cases sorted by path and id, or an error that names file and line. Must not: follow links, panic, allocate by
+//! a size that a file claims, or mend what it reads.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+
+use crate::{
+    case::{Case, Prediction, SCHEMA, Sample, Verdict},
+    environment::Environment,
+    error::ReportError,
+    metric::{METRICS, metric},
+    run_folder::{PREDICTION_COLUMNS, SAMPLE_COLUMNS, TEMPORARY, slug},
+};
+
+/// Largest `case.json` or `environment.json`, bytes.
+pub const MAX_JSON_BYTES: u64 = 16 << 20;
+/// Largest `samples.csv` or `predictions.csv`, bytes.
+pub const MAX_CSV_BYTES: u64 = 1 << 30;
+/// Most rows of one CSV file.
+pub const MAX_ROWS: usize = 5_000_000;
+/// Most cases of one run.
+pub const MAX_CASES: usize = 10_000;
+
+/// One case as recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaseRun {
+    /// What it is and how it ended.
+    pub case: Case,
+    /// Every observation, in the order of the file.
+    pub samples: Vec<Sample>,
+    /// Every answer.
+    pub predictions: Vec<Prediction>,
+}
+
+/// A recorded run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Machine, build, versions, meters.
+    pub environment: Environment,
+    /// Finished cases, sorted by path, then id.
+    pub cases: Vec<CaseRun>,
+}
+
+/// Reads a whole run folder; unfinished cases are left out.
+pub fn load(dir: &Path) -> Result<Run, ReportError> {
+    let environment_path = dir.join("environment.json");
+    let environment: Environment = read_json(&environment_path)?;
+    check_schema(&environment_path, environment.schema)?;
+    let mut cases = Vec::new();
+    let mut ids = BTreeSet::new();
+    for folder in case_folders(dir)? {
+        let case = load_case_file(&folder)?;
+        if !ids.insert(case.id.clone()) {
+            let message = format!("a second case with the id {}", case.id);
+            return Err(ReportError::bad(&folder.join("case.json"), None, message, "remove one of the two folders"));
+        }
+        let samples = load_samples(&folder.join("samples.csv"))?;
+        let predictions = load_predictions(&folder.join("predictions.csv"))?;
+        cases.push(CaseRun { case, samples, predictions });
+    }
+    cases.sort_by(|a, b| (&a.case.path, &a.case.id).cmp(&(&b.case.path, &b.case.id)));
+    Ok(Run { environment, cases })
+}
+
+/// Folders of finished cases, sorted by name.
+pub(crate) fn case_folders(dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let cases = dir.join("cases");
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(&cases).map_err(ReportError::io("list the folder", &cases))? {
+        let entry = entry.map_err(ReportError::io("list the folder", &cases))?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            continue;
+        }
+        let kind = entry.file_type().map_err(ReportError::io("look at", &entry.path()))?;
+        if !kind.is_dir() {
+            return Err(ReportError::bad(&entry.path(), None, "not a folder", "keep only case folders in `cases`"));
+        }
+        folders.push(entry.path());
+        if folders.len() > MAX_CASES {
+            let message = format!("more than {MAX_CASES} cases");
+            return Err(ReportError::bad(&cases, None, message, "split the run into several folders"));
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// What is wrong with something that may be stored, and the remedy.
+pub(crate) type Fault = (String, String);
+
+/// Reads and checks `case.json` of one folder.
+pub(crate) fn load_case_file(folder: &Path) -> Result<Case, ReportError> {
+    let path = folder.join("case.json");
+    let case: Case = read_json(&path)?;
+    check_schema(&path, case.schema)?;
+    at(&path, None, case_fault(&case))?;
+    if folder.file_name().is_none_or(|name| name.to_string_lossy() != slug(&case.path, &case.id)) {
+        let hint = "case folders keep the name that they were given";
+        return Err(ReportError::bad(&path, None, "path and id do not belong to this folder", hint));
+    }
+    Ok(case)
+}
+
+/// Why a case may be neither written nor read.
+pub(crate) fn case_fault(case: &Case) -> Option<Fault> {
+    if case.id.len() < 8 || !case.id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let message = format!("`id` is `{}`, not hex digits", case.id);
+        return Some((message, "the id is the sha256 of the case's key".into()));
+    }
+    if let Some(unknown) = case.unavailable.iter().find(|u| metric(&u.metric).is_none()) {
+        return Some(unknown_metric(&unknown.metric));
+    }
+    // serde_json refuses NaN but reads 1e999 as infinity
+    let verdict_ok = match &case.verdict {
+        Some(Verdict::Reference { largest, limit, .. } | Verdict::Peer { largest, limit, .. }) => {
+            largest.is_finite() && limit.is_finite()
+        }
+        _ => true,
+    };
+    let costs_ok = case.costs.is_none_or(|c| c.flops_admit.is_finite() && c.flops_step.is_finite());
+    let hint = "a value that cannot be had is `unavailable`, with its reason";
+    (!verdict_ok || !costs_ok).then(|| ("a number is not finite".into(), hint.into()))
+}
+
+/// Why a row of `samples.csv` may be neither written nor read.
+pub(crate) fn sample_fault(sample: &Sample) -> Option<Fault> {
+    if metric(&sample.metric).is_none() {
+        return Some(unknown_metric(&sample.metric));
+    }
+    not_finite(&sample.metric, sample.value)
+}
+
+/// Why a row of `predictions.csv` may be neither written nor read.
+pub(crate) fn prediction_fault(prediction: &Prediction) -> Option<Fault> {
+    if prediction.right > prediction.cells {
+        let message = format!("{} right of {} cells", prediction.right, prediction.cells);
+        return Some((message, "`right` counts cells and cannot exceed `cells`".into()));
+    }
+    if prediction.depth == 0 {
+        return Some(("depth is 0".into(), "a one-shot model has depth 1".into()));
+    }
+    not_finite("halt_logit", prediction.halt_logit?)
+}
+
+/// Reads `samples.csv`.
+pub fn load_samples(path: &Path) -> Result<Vec<Sample>, ReportError> {
+    read_csv(path, &SAMPLE_COLUMNS, sample_fault)
+}
+
+/// Reads `predictions.csv`.
+pub fn load_predictions(path: &Path) -> Result<Vec<Prediction>, ReportError> {
+    read_csv(path, &PREDICTION_COLUMNS, prediction_fault)
+}
+
+fn not_finite(name: &str, value: f64) -> Option<Fault> {
+    let hint = "a value that cannot be had is left out and named in `unavailable`";
+    (!value.is_finite()).then(|| (format!("{name} is {value}"), hint.into()))
+}
+
+fn at(path: &Path, line: Option<u64>, fault: Option<Fault>) -> Result<(), ReportError> {
+    fault.map_or(Ok(()), |(message, hint)| Err(ReportError::bad(path, line, message, hint)))
+}
+
+fn check_schema(path: &Path, schema: u32) -> Result<(), ReportError> {
+    if schema == SCHEMA {
+        return Ok(());
+    }
+    let message = format!("schema {schema}; this ergometer reads schema {SCHEMA}");
+    Err(ReportError::bad(path, None, message, "use the version of ergometer that wrote the run"))
+}
+
+fn unknown_metric(name: &str) -> Fault {
+    let mut near: Vec<_> = METRICS.iter().map(|m| (distance(name, m.name), m.name)).collect();
+    near.sort();
+    let near: Vec<_> = near.iter().take(3).map(|(_, n)| format!("`{n}`")).collect();
+    let shown: String = name.chars().take(60).collect();
+    (format!("unknown metric `{shown}`"), format!("the nearest names are {}", near.join(", ")))
+}
+
+/// Levenshtein distance over at most 40 characters.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().take(40).collect();
+    let b: Vec<char> = b.chars().take(40).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Opens a regular file of at most `limit` bytes; what is added to it meanwhile is not read.
+fn open(path: &Path, limit: u64) -> Result<impl Read, ReportError> {
+    let info = fs::symlink_metadata(path).map_err(ReportError::io("read", path))?;
+    if !info.is_file() {
+        let hint = "links, devices and folders are not followed; copy the file itself";
+        return Err(ReportError::bad(path, None, "not a regular file", hint));
+    }
+    if info.len() > limit {
+        let message = format!("larger than {} MiB", limit >> 20);
+        return Err(ReportError::bad(path, None, message, "measure fewer iterations in one case"));
+    }
+    Ok(File::open(path).map_err(ReportError::io("read", path))?.take(limit))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReportError> {
+    let mut bytes = Vec::new();
+    open(path, MAX_JSON_BYTES)?.read_to_end(&mut bytes).map_err(ReportError::io("read", path))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let hint = "the file is not as ergometer writes it; was it cut off or edited?";
+        ReportError::bad(path, Some(error.line() as u64), error.to_string(), hint)
+    })
+}
+
+fn read_csv<T: DeserializeOwned>(
+    path: &Path,
+    columns: &[&str],
+    fault: impl Fn(&T) -> Option<Fault>,
+) -> Result<Vec<T>, ReportError> {
+    let bad =
+        |line, message: String| ReportError::bad(path, line, message, format!("the columns are {}", columns.join(",")));
+    let mut reader = csv::Reader::from_reader(open(path, MAX_CSV_BYTES)?);
+    let headers = reader.headers().map_err(|error| bad(Some(1), error.to_string()))?.clone();
+    if headers.iter().ne(columns.iter().copied()) {
+        let shown: String = headers.iter().collect::<Vec<_>>().join(",").chars().take(120).collect();
+        return Err(bad(Some(1), format!("the header is `{shown}`")));
+    }
+    let mut rows = Vec::new();
+    let mut record = csv::StringRecord::new();
+    loop {
+        let line = reader.position().line();
+        match reader.read_record(&mut record) {
+            Ok(true) => {}
+            Ok(false) => return Ok(rows),
+            Err(error) => return Err(bad(Some(line), error.to_string())),
+        }
+        let line = record.position().map_or(line, |p| p.line());
+        let row = record.deserialize(Some(&headers)).map_err(|error| bad(Some(line), error.to_string()))?;
+        at(path, Some(line), fault(&row))?;
+        if rows.len() == MAX_ROWS {
+            return Err(bad(Some(line), format!("more than {MAX_ROWS} rows")));
+        }
+        rows.push(row);
+    }
+}

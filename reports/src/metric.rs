@@ -1,0 +1,78 @@
+//! The one closed table of metrics: name, unit, better-direction, meaning.
+//!
+//! In: nothing. Out: [`METRICS`] and look-ups in it. Must not: know any run, backend or task. A new metric is one line here.
+
+use serde::{Deserialize, Serialize};
+
+/// Which direction of a metric is an improvement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Better {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+    /// A fact about the case; neither direction is an improvement.
+    Neither,
+}
+
+/// One row of the table: what a metric is called, counted in and good for.
+#[derive(Debug)]
+pub struct Metric {
+    /// The name used in files and columns.
+    pub name: &'static str,
+    /// SI unit or `1` for a dimensionless ratio, always unscaled (s, J, B; never ms, kWh, MiB).
+    pub unit: &'static str,
+    /// Which direction is an improvement.
+    pub better: Better,
+    /// One sentence that defines it.
+    pub meaning: &'static str,
+}
+
+macro_rules! metrics {
+    ($($name:literal $unit:literal $better:ident $meaning:literal;)*) => {
+        /// Every metric that a sample or a record may carry.
+        pub const METRICS: &[Metric] = &[$(Metric { name: $name, unit: $unit, better: Better::$better, meaning: $meaning }),*];
+    };
+}
+
+metrics! {
+    "accuracy" "1" Higher "share of examples whose whole answer is right";
+    "cell_accuracy" "1" Higher "share of answer cells that are right, over all examples";
+    "latency" "s" Lower "time of one iteration in the steady phase, from handing over the inputs to holding the outputs (record: median)";
+    "latency_p99" "s" Lower "99th percentile of latency; given only where n allows an upper bound";
+    "throughput" "1/s" Higher "examples finished per second of steady time";
+    "load_time" "s" Lower "from the job line to the model being loaded";
+    "first_latency" "s" Lower "the first iteration after loading, cold";
+    "cpu_time" "s" Lower "processor time of the worker per example, all its threads, steady phase";
+    "memory_base" "B" Neither "resident memory of the worker before it saw the model";
+    "memory_load" "B" Lower "peak resident memory while loading";
+    "memory_warmup" "B" Lower "peak resident memory from loaded to ready: first iteration and warm-up";
+    "memory_peak" "B" Lower "peak resident memory in the steady phase";
+    "memory_added" "B" Lower "memory_peak minus memory_base";
+    "weight_bytes" "B" Lower "bytes of weights that the backend holds, packed copies included";
+    "state_bytes" "B" Lower "bytes of resident states for the case's batch";
+    "energy_cpu" "J" Lower "gross energy of all processor packages per example, steady phase";
+    "energy_cpu_edge" "J" Lower "the most that the edges of the blocks can put into energy_cpu, or take from it";
+    "energy_dram" "J" Lower "gross energy of the memory domain per example, steady phase";
+    "energy_dram_edge" "J" Lower "the most that the edges of the blocks can put into energy_dram, or take from it";
+    "energy_gpu" "J" Lower "gross energy of the GPU boards per example, steady phase";
+    "energy_gpu_edge" "J" Lower "the most that the edges of the blocks can put into energy_gpu, or take from it";
+    "joules_per_right" "J" Lower "gross joules (packages, and boards where the backend computes on them) per right answer";
+    "steps_used" "1" Lower "recursion steps (or generated tokens) spent on an example";
+    "flops_model" "FLOP" Lower "floating-point operations that the mathematics needs per example at the steps used";
+    "flops_executed" "FLOP" Lower "floating-point operations of matrix products and attention that the backend carried out per example, padding included";
+    "flop_rate" "FLOP/s" Higher "flops_model of the steady phase over its time";
+    "params_total" "1" Neither "parameters of the model, the table of puzzle embeddings left out";
+    "params_active" "1" Neither "parameters that take part in one example";
+    "parity_error" "1" Lower "largest difference to the reference interpreter in logits, halting head and states, each over its own largest magnitude";
+    "harness_cpu" "1" Lower "processor time of the harness process over the time of the worker's measured blocks";
+}
+
+/// Ending of the metric that holds the edge error of an energy metric: `energy_cpu` and `energy_cpu_edge`.
+pub const EDGE: &str = "_edge";
+
+/// The row with this name.
+pub fn metric(name: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|m| m.name == name)
+}

@@ -1,0 +1,112 @@
+//! Accuracy against recursion depth, one line per model; a thin line carries the last answer on, so that one-shot models can be compared.
+//!
+//! In: scored answers after each depth. Out: SVG. Must not: forget an example that halted early; its answer stands at every later depth.
+
+use std::collections::BTreeMap;
+
+use plotters::style::RGBColor;
+
+use super::{
+    axis::{Axis, Frame},
+    canvas::{Anchor, INK, Shape, TEXT, draw, fitted, text_width},
+    legend::{Entry, Key},
+};
+use crate::{case::Prediction, error::ReportError, summarise::share_right};
+
+/// One line.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    /// Name of the model.
+    pub label: String,
+    /// Its colour.
+    pub color: RGBColor,
+    /// Depth, accuracy, lower, upper; by rising depth.
+    pub points: Vec<(u32, f64, f64, f64)>,
+    /// Mean depth and accuracy of the answers of record.
+    pub stop: Option<(f64, f64)>,
+}
+
+impl Curve {
+    /// Scores every depth: an example's answer at a depth is the one after the most steps up to it.
+    pub fn new(label: String, color: RGBColor, predictions: &[Prediction]) -> Self {
+        let mut by_example: BTreeMap<u64, Vec<&Prediction>> = BTreeMap::new();
+        for p in predictions {
+            by_example.entry(p.example).or_default().push(p);
+        }
+        by_example.values_mut().for_each(|answers| answers.sort_by_key(|p| p.depth));
+        let mut depths: Vec<u32> = predictions.iter().map(|p| p.depth).collect();
+        depths.sort_unstable();
+        depths.dedup();
+        // a plot is not wider than a few hundred points
+        let every = depths.len().div_ceil(256).max(1);
+        let at = |depth: u32| -> Option<(u32, f64, f64, f64)> {
+            let answers: Vec<&Prediction> = by_example
+                .values()
+                .filter_map(|a| a[..a.partition_point(|p| p.depth <= depth)].last().copied())
+                .collect();
+            // before every example has an answer, the share is of another set
+            let share = share_right(&answers, false).filter(|_| answers.len() == by_example.len())?;
+            let (lower, upper) = share.interval.unwrap_or((share.value, share.value));
+            Some((depth, share.value, lower, upper))
+        };
+        let points = depths.iter().step_by(every).filter_map(|d| at(*d)).collect();
+        let last: Vec<&Prediction> = predictions.iter().filter(|p| p.last).collect();
+        let mean = last.iter().map(|p| f64::from(p.depth)).sum::<f64>() / last.len() as f64;
+        Self { label, color, points, stop: share_right(&last, false).map(|s| (mean, s.value)) }
+    }
+}
+
+/// Draws the curves; `None` where no model has more than one depth.
+pub fn depth(what: &str, curves: &[Curve], legend: &[Entry], width: f64) -> Result<Option<String>, ReportError> {
+    let most = curves.iter().flat_map(|c| c.points.iter().map(|p| p.0)).max().unwrap_or(0);
+    let Some(y_axis) = Axis::share("accuracy", curves.iter().flat_map(|c| c.points.iter().map(|p| p.2))) else {
+        return Ok(None);
+    };
+    if most < 2 {
+        return Ok(None);
+    }
+    let x_axis = Axis::counts("supervision steps", most);
+    let key = Key::new(legend, width - 56.0);
+    let names = curves.iter().map(|c| text_width(&c.label, TEXT)).fold(0.0, f64::max).min(0.3 * width);
+    let top = 10.0 + key.height;
+    let frame = Frame { left: 48.0, top, right: width - names - 14.0, bottom: top + 240.0 };
+    let svg = draw(what, width, frame.bottom + 38.0, |canvas| {
+        frame.draw_x(canvas, &x_axis);
+        frame.draw_y(canvas, &y_axis);
+        key.draw(canvas, (frame.left, 4.0));
+        let place = |d: f64, a: f64| (frame.x(&x_axis, d), frame.y(&y_axis, a));
+        for c in curves {
+            let upper = c.points.iter().map(|p| place(p.0.into(), p.3));
+            let lower = c.points.iter().rev().map(|p| place(p.0.into(), p.2));
+            canvas.area(&upper.chain(lower).collect::<Vec<_>>(), c.color, 0.15);
+        }
+        for c in curves {
+            let mut line: Vec<_> = c.points.iter().map(|p| place(p.0.into(), p.1)).collect();
+            canvas.line(&line, c.color, 1.0, 1.5);
+            if let Some((x, y)) = line.last().copied() {
+                canvas.line(&[(x, y), (frame.right, y)], c.color, 0.5, 0.8);
+            }
+            line.truncate(2);
+            if let ([only], Some((d, _, lower, upper))) = (line.as_slice(), c.points.first()) {
+                canvas.line(&[place((*d).into(), *lower), place((*d).into(), *upper)], c.color, 0.55, 0.9);
+                canvas.dot(*only, 2.5, c.color, 1.0);
+            }
+        }
+        for c in curves {
+            if let Some((steps, accuracy)) = c.stop.filter(|_| c.points.len() > 1) {
+                canvas.mark(place(steps, accuracy), Shape::Diamond, 3.8, c.color, true);
+            }
+        }
+        // names at the ends, pushed apart from above
+        let mut ends: Vec<(f64, &str)> =
+            curves.iter().filter_map(|c| Some((frame.y(&y_axis, c.points.last()?.1), c.label.as_str()))).collect();
+        ends.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
+        let mut free = f64::NEG_INFINITY;
+        for (y, name) in ends {
+            let y = y.max(free);
+            canvas.text(&fitted(name, TEXT, names + 4.0), (frame.right + 6.0, y), TEXT, INK, Anchor::Start);
+            free = y + 13.0;
+        }
+    })?;
+    Ok(Some(svg))
+}

@@ -1,0 +1,169 @@
+//! Accuracy against a cost, one mark per case, with the Pareto front.
+//!
+//! In: points with intervals. Out: SVG. Must not: let two labels overlap; a label without room is left out (the legend still tells).
+
+use plotters::style::RGBColor;
+
+use super::{
+    axis::{Axis, Frame},
+    canvas::{Anchor, Canvas, FRONT, INK, SOFT, Shape, TEXT, draw, text_width},
+    legend::{Entry, Key},
+};
+use crate::error::ReportError;
+
+/// One mark.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// Cost: value, lower, upper (equal where there is no interval).
+    pub x: [f64; 3],
+    /// Accuracy: value, lower, upper.
+    pub y: [f64; 3],
+    /// Colour by family.
+    pub color: RGBColor,
+    /// Shape by backend.
+    pub shape: Shape,
+    /// Rim only.
+    pub hollow: bool,
+    /// Text beside it.
+    pub label: String,
+}
+
+/// Which points no other point beats: no cheaper one is at least as accurate, no equally cheap one more accurate. By rising cost.
+pub fn pareto(points: &[Point]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..points.len()).collect();
+    order.sort_by(|a, b| {
+        let (a, b) = (&points[*a], &points[*b]);
+        a.x[0].total_cmp(&b.x[0]).then(b.y[0].total_cmp(&a.y[0]))
+    });
+    let mut best = f64::NEG_INFINITY;
+    order.retain(|i| {
+        let better = points[*i].y[0] > best;
+        best = best.max(points[*i].y[0]);
+        better
+    });
+    order
+}
+
+/// Draws the plot; `None` without points.
+pub fn scatter(
+    what: &str,
+    cost: (&str, &str),
+    points: &[Point],
+    legend: &[Entry],
+    width: f64,
+) -> Result<Option<String>, ReportError> {
+    let Some(x_axis) = Axis::log(cost.0, cost.1, points.iter().flat_map(|p| p.x)) else { return Ok(None) };
+    let Some(y_axis) = Axis::share("accuracy", points.iter().map(|p| p.y[1])) else { return Ok(None) };
+    let key = Key::new(legend, width - 56.0);
+    let frame = Frame { left: 48.0, top: 10.0 + key.height, right: width - 10.0, bottom: 250.0 + key.height };
+    let front = pareto(points);
+    let svg = draw(what, width, frame.bottom + 38.0, |canvas| {
+        frame.draw_x(canvas, &x_axis);
+        frame.draw_y(canvas, &y_axis);
+        key.draw(canvas, (frame.left, 4.0));
+        let place = |p: &Point| (frame.x(&x_axis, p.x[0]), frame.y(&y_axis, p.y[0]));
+        let line = steps(&frame, front.iter().map(|i| place(&points[*i])));
+        canvas.line(&line, FRONT, 1.0, 1.0);
+        for p in points {
+            let (x, y) = place(p);
+            canvas.line(&[(frame.x(&x_axis, p.x[1]), y), (frame.x(&x_axis, p.x[2]), y)], p.color, 0.55, 0.9);
+            canvas.line(&[(x, frame.y(&y_axis, p.y[1])), (x, frame.y(&y_axis, p.y[2]))], p.color, 0.55, 0.9);
+        }
+        for p in points {
+            canvas.mark(place(p), p.shape, 4.0, p.color, p.hollow);
+        }
+        // those of the front first; the others where there is room
+        let others = (0..points.len()).filter(|i| !front.contains(i));
+        let mut taken: Vec<[f64; 4]> =
+            points.iter().map(place).map(|(x, y)| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]).collect();
+        taken.extend(line.windows(2).map(|w| [w[0].0 - 1.0, w[1].1 - 1.0, w[1].0 + 1.0, w[0].1 + 1.0]));
+        // a label may cross an error bar where nothing else is left
+        let mut bars: Vec<[f64; 4]> = Vec::new();
+        for p in points {
+            let (x, y) = place(p);
+            bars.push([x - 1.0, frame.y(&y_axis, p.y[2]), x + 1.0, frame.y(&y_axis, p.y[1])]);
+            bars.push([frame.x(&x_axis, p.x[1]), y - 1.0, frame.x(&x_axis, p.x[2]), y + 1.0]);
+        }
+        let mut last = "";
+        for i in front.iter().copied().chain(others.filter(|_| points.len() <= 12)) {
+            let color = if front.contains(&i) { INK } else { SOFT };
+            // neighbours on the front are often the same model on another backend
+            if points[i].label != last {
+                label(canvas, &frame, place(&points[i]), (&points[i].label, color), &mut taken, &bars);
+            }
+            last = &points[i].label;
+        }
+    })?;
+    Ok(Some(svg))
+}
+
+/// The front as a line of steps, ending at the right edge.
+fn steps(frame: &Frame, front: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+    let mut steps: Vec<(f64, f64)> = Vec::new();
+    for (x, y) in front {
+        if let Some(last) = steps.last() {
+            steps.push((x, last.1));
+        }
+        steps.push((x, y));
+    }
+    if let Some(last) = steps.last().copied() {
+        steps.push((frame.right, last.1));
+    }
+    steps
+}
+
+/// Puts a label where nothing is yet, trying eight places, first those that keep clear of `bars` too.
+fn label(
+    canvas: &mut Canvas,
+    frame: &Frame,
+    at: (f64, f64),
+    (text, color): (&str, RGBColor),
+    taken: &mut Vec<[f64; 4]>,
+    bars: &[[f64; 4]],
+) {
+    let width = text_width(text, TEXT);
+    let places: Vec<[f64; 4]> = [(1, 0), (-1, -1), (1, -1), (1, 1), (-1, 1), (-1, 0), (0, -1), (0, 1)]
+        .into_iter()
+        .map(|(dx, dy)| {
+            let left = match dx {
+                1 => at.0 + 8.0,
+                -1 => at.0 - 8.0 - width,
+                _ => at.0 - width / 2.0,
+            };
+            let middle = at.1 + f64::from(dy) * if dx == 0 { 13.0 } else { 10.0 };
+            [left - 2.0, middle - 6.5, left + width + 2.0, middle + 6.5]
+        })
+        .filter(|p| p[0] > frame.left && p[2] < frame.right + 8.0 && p[1] > frame.top && p[3] < frame.bottom)
+        .filter(|p| taken.iter().all(|t| apart(p, t)))
+        .collect();
+    let clear = places.iter().find(|p| bars.iter().all(|b| apart(p, b)));
+    if let Some(place) = clear.or(places.first()) {
+        canvas.text(text, (place[0] + 2.0, place[1] + 6.5), TEXT, color, Anchor::Start);
+        taken.push(*place);
+    }
+}
+
+/// Whether two boxes (left, top, right, bottom) have nothing in common.
+fn apart(a: &[f64; 4], b: &[f64; 4]) -> bool {
+    a[2] < b[0] || b[2] < a[0] || a[3] < b[1] || b[3] < a[1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_front_holds_whoever_is_not_beaten() {
+        let point = |x: f64, y: f64| Point {
+            x: [x; 3],
+            y: [y; 3],
+            color: INK,
+            shape: Shape::Circle,
+            hollow: false,
+            label: String::new(),
+        };
+        let points = [point(3.0, 0.9), point(1.0, 0.5), point(2.0, 0.4), point(2.0, 0.7), point(9.0, 0.9)];
+        assert_eq!(pareto(&points), [1, 3, 0]);
+        assert!(pareto(&[]).is_empty());
+    }
+}

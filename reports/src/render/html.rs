@@ -1,0 +1,127 @@
+//! One self-contained page: tables, plots, every case with everything known of it.
+//!
+//! In: a [`Report`]. Out: `index.html`, which needs no network. Must not: put a name or message of a case into the page unescaped.
+
+use std::collections::BTreeSet;
+
+use minijinja::{Environment as Templates, value::Serde};
+use serde::Serialize;
+
+use super::Files;
+use crate::{
+    case::{Case, Verdict},
+    environment::Environment,
+    error::ReportError,
+    format,
+    metric::{METRICS, metric},
+    plot::plots,
+    record::{Missing, Record},
+    report::Report,
+    table::{Table, reason, tables},
+};
+
+const TEMPLATE: &str = include_str!("page.html");
+
+#[derive(Serialize)]
+struct Page<'a> {
+    environment: &'a Environment,
+    memory: String,
+    tables: Vec<Table>,
+    footnotes: Vec<String>,
+    plots: Vec<PlotView>,
+    cases: Vec<CaseView<'a>>,
+    methods: BTreeSet<&'a str>,
+    done: usize,
+}
+
+#[derive(Serialize)]
+struct CaseView<'a> {
+    tag: String,
+    case: &'a Case,
+    failed: Option<Missing>,
+    verdict: String,
+    facts: Vec<Fact<'a>>,
+    unavailable: Vec<(String, String)>,
+}
+
+/// One record as a line of a case's details.
+#[derive(Serialize)]
+struct Fact<'a> {
+    metric: &'a str,
+    meaning: &'a str,
+    shown: String,
+    n: u64,
+    method: &'a str,
+    note: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct PlotView {
+    name: String,
+    title: String,
+    caption: String,
+    svg: String,
+}
+
+/// Makes `index.html`.
+pub fn render(report: &Report) -> Files {
+    let (tables, footnotes) = tables(report);
+    let plots: Vec<PlotView> = plots(report)?
+        .into_iter()
+        .map(|p| PlotView { name: p.name, title: p.title, caption: p.caption, svg: p.svg })
+        .collect();
+    let cases: Vec<CaseView> = report.run.cases.iter().map(|c| case_view(report, &c.case)).collect();
+    let methods: BTreeSet<&str> = report.records.iter().map(|r| r.method.as_str()).filter(|m| !m.is_empty()).collect();
+    let environment = &report.run.environment;
+    let gibibytes = environment.memory_bytes as f64 / f64::from(1 << 30);
+    let memory = format!("{gibibytes:.1} GiB");
+    let done = cases.iter().filter(|c| c.failed.is_none()).count();
+    let page = Page { environment, memory, tables, footnotes, plots, cases, methods, done };
+    let mut templates = Templates::new();
+    // escaping follows from the name's ending
+    let name = "page.html";
+    templates.add_template(name, TEMPLATE).map_err(|e| ReportError::render("index.html", e))?;
+    let page = templates
+        .get_template(name)
+        .and_then(|t| t.render(Serde(&page)))
+        .map_err(|e| ReportError::render("index.html", e))?;
+    Ok(vec![("index.html".into(), page.into_bytes())])
+}
+
+fn case_view<'a>(report: &'a Report, case: &'a Case) -> CaseView<'a> {
+    let records: Vec<&Record> = METRICS.iter().filter_map(|m| report.record(case, m.name)).collect();
+    let failed = records.first().filter(|_| case.error.is_some()).and_then(|r| r.missing.clone());
+    let facts = records
+        .iter()
+        .filter(|r| r.value.is_some())
+        .map(|r| Fact {
+            metric: &r.metric,
+            meaning: metric(&r.metric).map_or("", |m| m.meaning),
+            shown: format::full(r),
+            n: r.n,
+            method: &r.method,
+            note: r.note.as_deref(),
+        })
+        .collect();
+    let missing = |r: &&Record| Some((r.metric.clone(), reason(r.missing.as_ref()?)));
+    let unavailable = if failed.is_some() { Vec::new() } else { records.iter().filter_map(missing).collect() };
+    let tag = case.id.chars().take(8).collect();
+    CaseView { tag, case, failed, verdict: verdict(case), facts, unavailable }
+}
+
+fn verdict(case: &Case) -> String {
+    match &case.verdict {
+        Some(Verdict::Reference { tolerance, limit, largest, examples, steps }) => format!(
+            "agrees with the reference interpreter: largest difference {} of at most {} ({tolerance}), {examples} examples, {steps} steps",
+            format::number(*largest),
+            format::number(*limit),
+        ),
+        Some(Verdict::Peer { peer, largest, limit }) => format!(
+            "agrees with {peer}: largest difference {} of at most {}",
+            format::number(*largest),
+            format::number(*limit)
+        ),
+        Some(Verdict::AccuracyOnly) => "no outputs to compare; right and wrong answers are all there is".into(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,91 @@
+//! The headline table and what must be known about it, as Markdown.
+//!
+//! In: a [`Report`]. Out: `report.md`. Must not: let text of a case be read as markup.
+
+use std::fmt::Write;
+
+use super::Files;
+use crate::{
+    report::Report,
+    table::{TITLES, reason, tables},
+};
+
+/// Makes `report.md`.
+pub fn render(report: &Report) -> Files {
+    let (tables, footnotes) = tables(report);
+    let environment = &report.run.environment;
+    let mut text = String::new();
+    // writing to a String does not fail
+    let _ = write_head(&mut text, environment);
+    for table in &tables {
+        let _ = write!(text, "\n## {}\n\n", escaped(&table.task));
+        if !table.common.is_empty() {
+            let _ = write!(text, "All cases: {}.\n\n", escaped(&table.common));
+        }
+        let _ = writeln!(text, "| case | {} |", TITLES.join(" | "));
+        let _ = writeln!(text, "|:---|{}", "---:|".repeat(TITLES.len()));
+        for row in &table.rows {
+            let cells = match &row.error {
+                Some(error) => format!("{}{}", escaped(&reason(error)), " |".repeat(TITLES.len() - 1)),
+                None => {
+                    let cell = |c: &crate::table::Cell| {
+                        let interval = c.interval.as_ref().map(|i| format!(" ({i})")).unwrap_or_default();
+                        let footnote = c.footnote.map(|f| format!(" [{f}]")).unwrap_or_default();
+                        format!("{}{interval}{footnote}", c.value)
+                    };
+                    row.cells.iter().map(cell).collect::<Vec<_>>().join(" | ")
+                }
+            };
+            let _ = writeln!(text, "| {} | {cells} |", escaped(&row.name));
+        }
+    }
+    if !footnotes.is_empty() {
+        text += "\n";
+        for (i, footnote) in footnotes.iter().enumerate() {
+            let _ = writeln!(text, "- [{}] {}", i + 1, escaped(footnote));
+        }
+    }
+    let notes: Vec<_> = report.run.cases.iter().filter(|c| !c.case.notes.is_empty()).collect();
+    if !notes.is_empty() {
+        text += "\n## Notes\n\n";
+        for case in notes {
+            let _ = writeln!(text, "- {}: {}", escaped(&case.case.path), escaped(&case.case.notes.join("; ")));
+        }
+    }
+    text += "\nIn parentheses: 95 % intervals. `≤`: an upper bound that holds with 99 % confidence. Energy is gross.\n";
+    Ok(vec![("report.md".into(), text.into_bytes())])
+}
+
+fn write_head(text: &mut String, e: &crate::environment::Environment) -> std::fmt::Result {
+    write!(text, "# ergometer: {}\n\n", escaped(&e.suite))?;
+    let cpu = format!(
+        "{} ({} logical processors{})",
+        e.cpu,
+        e.cpus,
+        if e.virtual_machine { ", virtual machine" } else { "" }
+    );
+    writeln!(text, "- processor: {}", escaped(&cpu))?;
+    if !e.gpus.is_empty() {
+        writeln!(text, "- GPUs: {}", escaped(&e.gpus.join(", ")))?;
+    }
+    writeln!(text, "- system: {}", escaped(&e.os))?;
+    writeln!(text, "- ergometer: {}", escaped(&e.ergometer))?;
+    writeln!(text, "- started: {}", escaped(&e.started))?;
+    writeln!(text, "- command: {}", escaped(&e.command))
+}
+
+/// Text that Markdown shows as it is, on one line.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '!' => out.extend(['\\', c]),
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '&' => out += "&amp;",
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,57 @@
+//! Report formats: one file and one line each.
+//!
+//! In: a [`Report`]. Out: named files as bytes, the same for the same run folder. Must not: read a clock, a host name or anything but the report.
+
+pub mod csv;
+pub mod html;
+pub mod json;
+pub mod md;
+pub mod png;
+pub mod svg;
+
+use std::path::{Path, PathBuf};
+
+pub use crate::headline::headline;
+use crate::{error::ReportError, report::Report, run_folder::write_atomic};
+
+/// Files of one format: relative names and contents.
+pub type Files = Result<Vec<(String, Vec<u8>)>, ReportError>;
+
+/// One way to show a report.
+#[derive(Debug)]
+pub struct Format {
+    /// Name for `--format`.
+    pub name: &'static str,
+    /// What it makes.
+    pub about: &'static str,
+    /// Makes it.
+    pub render: fn(&Report) -> Files,
+}
+
+/// Every format.
+pub const FORMATS: &[Format] = &[
+    Format { name: "html", about: "one self-contained page with tables and plots", render: html::render },
+    Format { name: "md", about: "the headline table and notes as Markdown", render: md::render },
+    Format { name: "csv", about: "every record, one row per case and metric", render: csv::render },
+    Format { name: "json", about: "every record, with the environment", render: json::render },
+    Format { name: "svg", about: "every plot as SVG", render: svg::render },
+    Format { name: "png", about: "every plot as PNG, three pixels a point", render: png::render },
+];
+
+/// Makes these formats below `dir`, each file in one step; returns the files' paths.
+pub fn write(report: &Report, formats: &[&Format], dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let mut written = Vec::new();
+    for format in formats {
+        for (name, bytes) in (format.render)(report)? {
+            let path = dir.join(name);
+            write_atomic(&path, &bytes)?;
+            written.push(path);
+        }
+    }
+    Ok(written)
+}
+
+/// The format with this name.
+pub fn format(name: &str) -> Option<&'static Format> {
+    FORMATS.iter().find(|f| f.name == name)
+}

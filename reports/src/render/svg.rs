@@ -1,0 +1,21 @@
+//! Every plot as a file of its own, on white.
+//!
+//! In: a [`Report`]. Out: `plots/<name>.svg`. Must not: draw; the plots are made in [`plot`](crate::plot).
+
+use super::Files;
+use crate::{
+    plot::{Plot, plots},
+    report::Report,
+};
+
+/// Makes `plots/*.svg`.
+pub fn render(report: &Report) -> Files {
+    Ok(plots(report)?.iter().map(|plot| (format!("plots/{}.svg", plot.name), on_white(plot).into_bytes())).collect())
+}
+
+/// The plot's SVG with a white ground.
+pub fn on_white(plot: &Plot) -> String {
+    let start = plot.svg.find('>').map_or(0, |end| end + 1);
+    let (head, rest) = plot.svg.split_at(start);
+    format!("{head}\n<rect width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>{rest}")
+}

@@ -1,0 +1,224 @@
+//! Median with a distribution-free interval, tail percentiles by early stopping, and a check for drift.
+//!
+//! In: finite observations. Out: [`Estimate`]s and bounds. Must not: assume a distribution, or name a percentile that n does not carry.
+
+use super::{
+    CONFIDENCE, Estimate,
+    special::{binomial_cdf, binomial_pmf},
+};
+
+/// Ascending copy of finite values.
+pub fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// The quantile `q` of ascending values: linear between order statistics (type 7 of Hyndman and Fan 1996). For drawing, not for records.
+pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    let place = q.clamp(0.0, 1.0) * last as f64;
+    let low = (place.floor() as usize).min(last);
+    let high = (low + 1).min(last);
+    Some(sorted[low] + (place - low as f64) * (sorted[high] - sorted[low]))
+}
+
+/// Median with the interval between the order statistics k+1 and n−k (from below, k the largest number with
+/// P[Binomial(n, ½) ≤ k] ≤ 2.5 %). Exact for any continuous distribution and n ≥ 6; below that no pair of observations reaches 95 %.
+/// Observations are taken as independent.
+pub fn median(values: &[f64]) -> Option<Estimate> {
+    let sorted = sorted(values);
+    let value = quantile(&sorted, 0.5)?;
+    let n = sorted.len();
+    // eight standard deviations below the middle is early enough: what lies before weighs less than 1e-15
+    let first = (n as f64 / 2.0 - 4.0 * (n as f64).sqrt()).max(0.0) as u64;
+    let mut k = None;
+    let mut sum = 0.0;
+    for candidate in first..n as u64 / 2 {
+        sum += binomial_pmf(n as u64, 0.5, candidate);
+        if sum > (1.0 - CONFIDENCE) / 2.0 {
+            break;
+        }
+        k = Some(candidate as usize);
+    }
+    let interval =
+        k.map(|k| (sorted[k], sorted[n - 1 - k])).ok_or(format!("n = {n}; an interval of the median needs 6"));
+    Some(Estimate { value, interval, n: n as u64, method: "median; order-statistic interval".into() })
+}
+
+/// [`median`] of all observations, with its interval widened to hold the median of every block. Iterations of one block share the
+/// machine's state, so their own interval is too narrow wherever that state moves between blocks.
+pub fn median_over_blocks(values: &[f64], blocks: &[Vec<f64>]) -> Option<Estimate> {
+    let all = median(values)?;
+    let medians: Vec<f64> = blocks.iter().filter_map(|b| median(b)).map(|m| m.value).collect();
+    let interval = match all.interval {
+        Ok((lower, upper)) if medians.len() > 1 => {
+            Ok((medians.iter().copied().fold(lower, f64::min), medians.iter().copied().fold(upper, f64::max)))
+        }
+        other => return Some(Estimate { interval: other, ..all }),
+    };
+    let method = format!("median; order-statistic interval, widened to the medians of {} blocks", medians.len());
+    Some(Estimate { interval, method, ..all })
+}
+
+/// An upper bound of a tail percentile, or how many observations it would take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tail {
+    /// With confidence 99 % the percentile is at most this.
+    Bound {
+        /// The bound.
+        upper: f64,
+        /// How many observations may lie above the percentile (t).
+        over: u64,
+    },
+    /// n is too small.
+    TooFew {
+        /// How many observations the first bound needs.
+        needs: u64,
+    },
+}
+
+/// Confidence of [`tail`], as in MLPerf LoadGen.
+pub const TAIL_CONFIDENCE: f64 = 0.99;
+
+/// Early stopping of MLPerf LoadGen (c = 0.99, d = 0): whether `n` observations of which `over` lie above the bound support it as percentile `p`:
+/// P[Binomial(n, 1−p) ≤ over] ≤ 1 %.
+pub fn supports(p: f64, n: u64, over: u64) -> bool {
+    n > over && binomial_cdf(n, 1.0 - p, over) <= 1.0 - TAIL_CONFIDENCE
+}
+
+/// The smallest n that supports percentile `p` with `over` observations above it.
+pub fn smallest_n(p: f64, over: u64) -> u64 {
+    let mut high = over + 2;
+    while !supports(p, high, over) {
+        high = high.saturating_mul(2);
+    }
+    let mut low = high / 2;
+    while low + 1 < high {
+        let middle = low + (high - low) / 2;
+        if supports(p, middle, over) { high = middle } else { low = middle }
+    }
+    high
+}
+
+/// Upper bound of percentile `p` (0 < p < 1) as LoadGen prints it: t is the largest count ≥ 1 that n supports; drop the t−1 slowest; the
+/// bound is the slowest of the rest.
+pub fn tail(values: &[f64], p: f64) -> Tail {
+    let n = values.len() as u64;
+    if !supports(p, n, 1) {
+        return Tail::TooFew { needs: smallest_n(p, 1) };
+    }
+    // supports() falls with `over`, so the largest one is found by halving; no cap (a cap at 1024 was once a bug of LoadGen)
+    let (mut low, mut high) = (1, n);
+    while low + 1 < high {
+        let middle = low + (high - low) / 2;
+        if supports(p, n, middle) { low = middle } else { high = middle }
+    }
+    Tail::Bound { upper: sorted(values)[(n - low) as usize], over: low }
+}
+
+/// Change of the median between halves that is worth a note: smaller ones are seen in every long run and are in the interval already.
+pub const DRIFT: f64 = 0.05;
+
+/// Compares the first and second half of observations in time order: `Some((first, second))` medians when the intervals of both are apart
+/// and the medians differ by more than [`DRIFT`].
+pub fn drift(values: &[f64]) -> Option<(f64, f64)> {
+    let (first, second) = values.split_at(values.len() / 2);
+    let (first, second) = (median(first)?, median(second)?);
+    let (Ok(a), Ok(b)) = (first.interval, second.interval) else { return None };
+    let large = (second.value - first.value).abs() > DRIFT * first.value;
+    (large && (a.1 < b.0 || b.1 < a.0)).then_some((first.value, second.value))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn smallest_n_is_the_published_table() {
+        let table: [(f64, [u64; 5]); 6] = [
+            (0.5, [7, 11, 14, 22, 35]),
+            (0.9, [44, 64, 81, 127, 197]),
+            (0.95, [90, 130, 165, 259, 398]),
+            (0.97, [152, 219, 277, 433, 667]),
+            (0.99, [459, 662, 838, 1307, 2010]),
+            (0.999, [4603, 6636, 8403, 13105, 20140]),
+        ];
+        for (p, row) in table {
+            for (over, n) in [0, 1, 2, 5, 10].into_iter().zip(row) {
+                assert_eq!(smallest_n(p, over), n, "p {p} t {over}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_slow_ones_are_counted_beyond_1024() {
+        // 0, 1, 2 ... so that the bound names its own rank
+        let values: Vec<f64> = (0..200_000).map(f64::from).collect();
+        let Tail::Bound { upper, over } = tail(&values, 0.99) else { panic!("200000 are enough") };
+        assert!(over > 1024, "{over}");
+        assert!(smallest_n(0.99, over) <= 200_000 && smallest_n(0.99, over + 1) > 200_000);
+        assert_eq!(upper, 200_000.0 - over as f64);
+        // the bound is above the percentile itself, and near it
+        assert!(upper > 198_000.0 && upper < 198_200.0, "{upper}");
+    }
+
+    #[test]
+    fn too_few_says_how_many() {
+        assert_eq!(tail(&[1.0; 661], 0.99), Tail::TooFew { needs: 662 });
+        assert_eq!(tail(&[1.0; 662], 0.99), Tail::Bound { upper: 1.0, over: 1 });
+        assert_eq!(tail(&[], 0.99), Tail::TooFew { needs: 662 });
+    }
+
+    #[test]
+    fn median_interval_begins_at_six() {
+        assert!(median(&[]).is_none());
+        assert!(median(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap().interval.is_err());
+        let six = median(&[6.0, 1.0, 5.0, 2.0, 4.0, 3.0]).unwrap();
+        assert_eq!((six.value, six.interval), (3.5, Ok((1.0, 6.0))));
+        // a printed table for n = 20: the 6th and the 15th
+        let twenty: Vec<f64> = (1..=20).map(f64::from).collect();
+        assert_eq!(median(&twenty).unwrap().interval, Ok((6.0, 15.0)));
+    }
+
+    #[test]
+    fn a_step_is_drift_and_noise_is_not() {
+        let noise = |i: u64| 1.0 + (i * 7919 % 101) as f64 * 1e-4;
+        let steady: Vec<f64> = (0..200).map(noise).collect();
+        let stepped: Vec<f64> = (0..200).map(|i| noise(i) * if i < 100 { 1.0 } else { 1.1 }).collect();
+        assert_eq!(drift(&steady), None);
+        assert!(drift(&stepped).is_some());
+        assert_eq!(drift(&[1.0, 2.0]), None);
+        let small: Vec<f64> = (0..200).map(|i| noise(i) * if i < 100 { 1.0 } else { 1.03 }).collect();
+        assert_eq!(drift(&small), None, "3 % is in the interval, not in a note");
+    }
+
+    #[test]
+    fn the_interval_of_a_median_holds_the_median_of_every_block() {
+        let blocks: Vec<Vec<f64>> =
+            (0..4).map(|b| (0..50).map(|i| 1.0 + 0.1 * f64::from(b) + 1e-3 * f64::from(i)).collect()).collect();
+        let all = blocks.concat();
+        let (lower, upper) = median_over_blocks(&all, &blocks).unwrap().interval.unwrap();
+        assert!(lower <= 1.0245 && upper >= 1.3245, "{lower} {upper}");
+        let narrow = median(&all).unwrap().interval.unwrap();
+        assert!(lower < narrow.0 && narrow.1 < upper);
+        assert_eq!(
+            median_over_blocks(&all, std::slice::from_ref(&all)).unwrap(),
+            median(&all).unwrap(),
+            "one block tells nothing more"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn median_lies_in_its_interval(values in prop::collection::vec(-1e6f64..1e6, 1..200)) {
+            let median = median(&values).unwrap();
+            if let Ok((lower, upper)) = median.interval {
+                prop_assert!(lower <= median.value && median.value <= upper);
+            }
+            prop_assert_eq!(median.interval.is_ok(), values.len() >= 6);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Ratios of totals (joules per example, examples per second) and ratios of two estimates (joules per right answer).
+//!
+//! In: pairs in time order. Out: [`Estimate`]s. Must not: average ratios of unequal pieces.
+
+use super::{Estimate, special::t975};
+
+/// Most batches that a series of iterations is cut into.
+const BATCHES: usize = 30;
+
+/// Σ numerator / Σ denominator over blocks, with a Student t interval on the residuals numerator − ratio·denominator (the linearised ratio
+/// estimator, Cochran 1977, with the sample's n−1). `None` where the denominators add up to nothing.
+pub fn over_blocks(pairs: &[(f64, f64)], blocks: &str) -> Option<Estimate> {
+    let (numerator, denominator) = pairs.iter().fold((0.0, 0.0), |(a, b), p| (a + p.0, b + p.1));
+    if denominator <= 0.0 || !(numerator / denominator).is_finite() {
+        return None;
+    }
+    let value = numerator / denominator;
+    let n = pairs.len();
+    let interval = if n < 2 {
+        Err(format!("one {blocks} only; an interval needs 2"))
+    } else {
+        let squares: f64 = pairs.iter().map(|p| (p.0 - value * p.1).powi(2)).sum();
+        let error = (n as f64 / (n as f64 - 1.0) * squares).sqrt() / denominator;
+        let half = t975(n as u64 - 1) * error;
+        Ok((value - half, value + half))
+    };
+    Some(Estimate { value, interval, n: n as u64, method: format!("ratio of totals; t interval over {n} {blocks}s") })
+}
+
+/// Σ numerator / Σ denominator over iterations in time order. Neighbours depend on each other, so the series is cut into up to 30
+/// batches of consecutive iterations and [`over_blocks`] is applied to their totals (the method of batch means). An interval needs 6 iterations.
+pub fn over_iterations(pairs: &[(f64, f64)]) -> Option<Estimate> {
+    let n = pairs.len();
+    let batches = n.min(BATCHES);
+    let totals: Vec<(f64, f64)> = (0..batches)
+        .map(|b| {
+            let batch = &pairs[b * n / batches..(b + 1) * n / batches];
+            batch.iter().fold((0.0, 0.0), |(x, y), p| (x + p.0, y + p.1))
+        })
+        .collect();
+    let mut estimate = over_blocks(&totals, "batch")?;
+    if n < 6 {
+        estimate.interval = Err(format!("n = {n}; an interval needs 6"));
+    }
+    estimate.method = format!("ratio of totals; t interval over {batches} batches of consecutive iterations");
+    estimate.n = n as u64;
+    Some(estimate)
+}
+
+/// numerator / denominator of two independent positive estimates. The interval joins theirs on the logarithmic scale (MOVER: Donner and Zou
+/// 2012): each side is the root of the two squared distances from estimate to limit. It needs both intervals above 0.
+pub fn quotient(numerator: &Estimate, denominator: &Estimate) -> Option<Estimate> {
+    if numerator.value <= 0.0 || denominator.value <= 0.0 {
+        return None;
+    }
+    let value = numerator.value / denominator.value;
+    let interval = match (&numerator.interval, &denominator.interval) {
+        (Err(why), _) | (_, Err(why)) => Err(why.clone()),
+        (Ok(a), Ok(b)) if a.0 <= 0.0 || b.0 <= 0.0 => Err("an interval reaches 0".into()),
+        (Ok(a), Ok(b)) => {
+            let side = |x: f64, y: f64| (x / numerator.value).ln().hypot((y / denominator.value).ln());
+            Ok((value * (-side(a.0, b.1)).exp(), value * side(a.1, b.0).exp()))
+        }
+    };
+    let method =
+        format!("quotient; MOVER interval on the log scale of ({}) and ({})", numerator.method, denominator.method);
+    Some(Estimate { value, interval, n: numerator.n.min(denominator.n), method })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn equal_denominators_give_the_t_interval_of_the_mean() {
+        // mean 3, sample standard deviation sqrt(2.5), n = 5: 3 +- 2.776 * 0.7071
+        let pairs: Vec<_> = (1..=5).map(|v| (f64::from(v), 1.0)).collect();
+        let estimate = over_blocks(&pairs, "block").unwrap();
+        let (lower, upper) = estimate.interval.unwrap();
+        assert_eq!(estimate.value, 3.0);
+        assert!((upper - 4.963_24).abs() < 1e-4 && (lower - 1.036_76).abs() < 1e-4, "{lower} {upper}");
+    }
+
+    #[test]
+    fn unequal_blocks_weigh_by_their_size() {
+        assert_eq!(over_blocks(&[(10.0, 1.0), (10.0, 9.0)], "block").unwrap().value, 2.0);
+        assert!(over_blocks(&[], "block").is_none());
+        assert!(over_blocks(&[(1.0, 0.0)], "block").is_none());
+        assert!(over_blocks(&[(1.0, 2.0)], "block").unwrap().interval.is_err());
+    }
+
+    #[test]
+    fn slow_waves_widen_the_interval_of_iterations() {
+        // the same values, once in random order and once as a wave: a plain t interval would not see the difference
+        let wave: Vec<_> = (0..600).map(|i| (1.0, 1.0 + 0.1 * (f64::from(i) / 50.0).sin())).collect();
+        let shuffled: Vec<_> = (0..600).map(|i| wave[i * 277 % 600]).collect();
+        let width = |pairs: &[(f64, f64)]| over_iterations(pairs).unwrap().interval.map(|i| i.1 - i.0).unwrap();
+        assert!(width(&wave) > 2.0 * width(&shuffled));
+    }
+
+    #[test]
+    fn a_sure_denominator_leaves_the_numerators_interval() {
+        let estimate = |value, interval| Estimate { value, interval, n: 5, method: String::new() };
+        let joules = estimate(10.0, Ok((8.0, 12.0)));
+        let sure = quotient(&joules, &estimate(0.5, Ok((0.5, 0.5)))).unwrap();
+        let (lower, upper) = sure.interval.unwrap();
+        assert!((lower - 16.0).abs() < 1e-9 && (upper - 24.0).abs() < 1e-9);
+        assert!(quotient(&joules, &estimate(0.0, Ok((0.0, 0.1)))).is_none());
+        assert!(quotient(&joules, &estimate(0.1, Err("why".into()))).unwrap().interval.is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_holds_its_value(pairs in prop::collection::vec((0.0f64..1e9, 0.0f64..1e9), 0..80)) {
+            for estimate in [over_blocks(&pairs, "block"), over_iterations(&pairs)].into_iter().flatten() {
+                if let Ok((lower, upper)) = estimate.interval {
+                    prop_assert!(lower <= estimate.value && estimate.value <= upper);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! From observations to records: every metric of every case is a value with its interval, or a reason.
+//!
+//! In: a [`Run`]. Out: one [`Record`] per case × metric, in the order of the run and of [`METRICS`]. Must not: invent a value (an
+//! unavailable meter is never a zero), or give a number to a case that ended in an error.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    case::{Case, ErrorKind, Prediction, Verdict},
+    load::{CaseRun, Run},
+    metric::{METRICS, Metric},
+    record::{Missing, Record},
+    stats::{
+        CONFIDENCE, Estimate,
+        proportion::share,
+        quantile::{TAIL_CONFIDENCE, Tail, drift, median, median_over_blocks, tail},
+        ratio::{over_blocks, over_iterations, quotient},
+    },
+    steady::Steady,
+};
+
+mod blocks;
+
+use blocks::Per;
+
+/// All records of a run.
+pub fn summarise(run: &Run) -> Vec<Record> {
+    let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
+    let mut records = Vec::with_capacity(run.cases.len() * METRICS.len());
+    for case_run in &run.cases {
+        let case = &case_run.case;
+        let source = case.accuracy_from.as_deref().and_then(|id| by_id.get(id)).copied();
+        let summary = Summary { case_run, source, steady: Steady::of(&case_run.samples) };
+        for metric in METRICS {
+            let outcome = match &case.error {
+                Some(error) => Err(Missing {
+                    kind: kind_name(error.kind),
+                    message: error.message.clone(),
+                    hint: error.hint.clone(),
+                }),
+                None => summary.metric(metric.name),
+            };
+            let mut record = record(case, metric, outcome);
+            if let Some(estimators) = estimators(run, metric.name).filter(|_| record.value.is_some()) {
+                add_note(&mut record, &format!("estimated by {estimators}, not metered"));
+            }
+            if metric.name == "latency"
+                && record.value.is_some()
+                && let Some((first, second)) = drift(&summary.steady.latencies)
+            {
+                let change = 100.0 * (second / first - 1.0);
+                add_note(
+                    &mut record,
+                    &format!("drifted: the median changed by {change:+.1} % from first to second half"),
+                );
+            }
+            records.push(record);
+        }
+    }
+    records
+}
+
+/// The answers of record of a case: those of the case that its accuracy comes from.
+pub fn accuracy_source<'a>(run: &'a Run, case: &Case) -> Option<&'a CaseRun> {
+    let id = case.accuracy_from.as_deref()?;
+    run.cases.iter().find(|c| c.case.id == id && c.case.error.is_none())
+}
+
+/// Share of examples (or of cells) that `predictions` get right, with its interval.
+pub fn share_right(predictions: &[&Prediction], cells: bool) -> Option<Estimate> {
+    let mut clusters: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
+    for p in predictions {
+        let cluster = clusters.entry(p.cluster).or_default();
+        let (right, items) = if cells { (p.right, p.cells) } else { (u32::from(p.exact), 1) };
+        *cluster = (cluster.0 + u64::from(right), cluster.1 + u64::from(items), cluster.2 + 1);
+    }
+    // cells of one example always depend on each other
+    let alone = !cells && clusters.values().all(|c| c.2 == 1);
+    let clusters: Vec<(u64, u64)> = clusters.values().map(|c| (c.0, c.1)).collect();
+    let mut estimate = share(&clusters, alone)?;
+    estimate.n = predictions.len() as u64;
+    Some(estimate)
+}
+
+/// An [`ErrorKind`] as it is written in files.
+pub fn kind_name(kind: ErrorKind) -> String {
+    serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// A value with what cannot be said in an [`Estimate`].
+struct Outcome {
+    estimate: Estimate,
+    confidence: f64,
+    /// For the record's note.
+    notes: Vec<String>,
+}
+
+type Metered = Result<Outcome, Missing>;
+
+struct Summary<'a> {
+    case_run: &'a CaseRun,
+    source: Option<&'a CaseRun>,
+    steady: Steady<'a>,
+}
+
+impl Summary<'_> {
+    fn metric(&self, name: &str) -> Metered {
+        let costs = self.case_run.case.costs.as_ref();
+        match name {
+            "accuracy" => self.accuracy(false),
+            "cell_accuracy" => self.accuracy(true),
+            "latency" => {
+                self.or_missing(name, median_over_blocks(&self.steady.latencies, &self.steady.block_latencies))
+            }
+            "latency_p99" => self.tail(),
+            "throughput" => self.or_missing(name, self.throughput()),
+            "load_time" | "first_latency" => self.single(name),
+            "cpu_time" | "flops_executed" => self.per_block(name, Per::Example),
+            "harness_cpu" => self.per_block(name, Per::Second),
+            "energy_cpu" | "energy_dram" | "energy_gpu" => self.energy(&[name]),
+            "energy_cpu_edge" | "energy_dram_edge" | "energy_gpu_edge" => self.edge(name),
+            "memory_base" | "memory_load" | "memory_warmup" | "weight_bytes" | "state_bytes" => self.largest(name),
+            "memory_peak" => self.memory_peak(),
+            "memory_added" => {
+                let (peak, base) = (self.memory_peak()?, self.largest("memory_base")?);
+                let value = peak.estimate.value - base.estimate.value;
+                let added = exact(value, peak.estimate.n, "difference of memory_peak and memory_base")?;
+                Ok(Outcome { notes: peak.notes, ..added })
+            }
+            "joules_per_right" => self.joules_per_right(),
+            "steps_used" => self.or_missing(name, self.steps()),
+            "flops_model" => self.or_missing(name, self.flops_model()),
+            "flop_rate" => {
+                let rate = self.flops_model().zip(self.throughput()).map(|(flops, throughput)| {
+                    let method = format!("flops_model × throughput, steps held at their mean; {}", throughput.method);
+                    Estimate { method, ..throughput.scaled(flops.value.max(f64::MIN_POSITIVE)) }
+                });
+                self.or_missing(name, rate)
+            }
+            "params_total" => self.or_missing(name, costs.map(|c| counted(c.params_total as f64))),
+            "params_active" => self.or_missing(name, costs.map(|c| counted(c.params_active as f64))),
+            "parity_error" => self.parity(),
+            _ => Err(self.missing(name)),
+        }
+    }
+
+    fn accuracy(&self, cells: bool) -> Metered {
+        let name = if cells { "cell_accuracy" } else { "accuracy" };
+        let Some(source) = self.source else { return Err(self.missing(name)) };
+        if let Some(error) = &source.case.error {
+            let message = format!("the case that scores it, `{}`, failed: {}", source.case.path, error.message);
+            return Err(Missing { kind: kind_name(error.kind), message, hint: error.hint.clone() });
+        }
+        let last: Vec<&Prediction> = source.predictions.iter().filter(|p| p.last).collect();
+        self.or_missing(name, share_right(&last, cells))
+    }
+
+    fn tail(&self) -> Metered {
+        if self.steady.latencies.is_empty() {
+            return Err(self.missing("latency_p99"));
+        }
+        match tail(&self.steady.latencies, 0.99) {
+            Tail::Bound { upper, over } => {
+                let n = self.steady.latencies.len() as u64;
+                let method =
+                    format!("upper bound of the percentile by early stopping as in MLPerf LoadGen, t = {over}");
+                let estimate = Estimate { value: upper, interval: Ok((f64::NEG_INFINITY, upper)), n, method };
+                Ok(Outcome { estimate, confidence: TAIL_CONFIDENCE, notes: Vec::new() })
+            }
+            Tail::TooFew { needs } => Err(Missing {
+                kind: "too-few".into(),
+                message: format!("n = {} is too small, it needs {needs}", self.steady.latencies.len()),
+                hint: Some("measure for longer".into()),
+            }),
+        }
+    }
+
+    fn throughput(&self) -> Option<Estimate> {
+        let pairs: Vec<_> = self.steady.rows.iter().copied().zip(self.steady.latencies.iter().copied()).collect();
+        over_iterations(&pairs)
+    }
+
+    /// Supervision steps per example: of the measured iterations, or of the answers where the worker gave none.
+    fn steps(&self) -> Option<Estimate> {
+        if !self.steady.steps.is_empty() {
+            return over_iterations(&self.steady.steps);
+        }
+        let last: Vec<_> =
+            self.source?.predictions.iter().filter(|p| p.last).map(|p| (f64::from(p.depth), 1.0)).collect();
+        let estimate = over_blocks(&last, "answer")?;
+        Some(Estimate { method: format!("mean depth of the scored answers; {}", estimate.method), ..estimate })
+    }
+
+    fn flops_model(&self) -> Option<Estimate> {
+        let costs = self.case_run.case.costs.as_ref()?;
+        let steps = self.steps()?;
+        let flops = |steps: f64| costs.flops_admit + costs.flops_step * steps;
+        Some(Estimate {
+            value: flops(steps.value),
+            interval: steps.interval.map(|(lower, upper)| (flops(lower), flops(upper))),
+            n: steps.n,
+            method: format!("operations of the graph at the mean of steps_used; {}", steps.method),
+        })
+    }
+
+    fn single(&self, name: &str) -> Metered {
+        let values = self.steady.named(name);
+        let estimate = median(&values).map(|e| match values.len() {
+            1 => Estimate { method: "one observation".into(), interval: Err("one observation".into()), ..e },
+            _ => e,
+        });
+        self.or_missing(name, estimate)
+    }
+
+    fn memory_peak(&self) -> Metered {
+        let name = "memory_peak";
+        let peak = self.largest(name)?;
+        let why = self.reason(name).map(|r| format!(": {}", r.message)).unwrap_or_default();
+        let notes = self.complete(self.steady.totals(name).len(), name, why)?.into_iter().collect();
+        Ok(Outcome { notes, ..peak })
+    }
+
+    fn largest(&self, name: &str) -> Metered {
+        let values = self.steady.named(name);
+        match values.iter().copied().max_by(f64::total_cmp) {
+            Some(value) => exact(value, values.len() as u64, "largest reading"),
+            None => Err(self.missing(name)),
+        }
+    }
+
+    fn joules_per_right(&self) -> Metered {
+        let name = "joules_per_right";
+        if let Some(reason) = self.reason(name) {
+            return Err(reason);
+        }
+        let energy = self.energy(if self.on_gpu() { &["energy_cpu", "energy_gpu"] } else { &["energy_cpu"] })?;
+        let accuracy = self.accuracy(false)?.estimate;
+        if accuracy.value == 0.0 {
+            let message = format!("no right answer in {}", accuracy.n);
+            return Err(Missing { kind: "no-right-answer".into(), message, hint: None });
+        }
+        let outcome = self.or_missing(name, quotient(&energy.estimate, &accuracy))?;
+        Ok(Outcome { notes: energy.notes, ..outcome })
+    }
+
+    /// Whether the backend computes on GPU boards, by its option or report `device`.
+    fn on_gpu(&self) -> bool {
+        let case = &self.case_run.case;
+        let device = case.key.backend_options.get("device").or(case.versions.get("device"));
+        device.is_some_and(|d| d.starts_with("cuda") || d.starts_with("gpu"))
+    }
+
+    fn parity(&self) -> Metered {
+        match &self.case_run.case.verdict {
+            Some(Verdict::Reference { largest, examples, .. }) => {
+                exact(*largest, (*examples).into(), "largest difference to the reference interpreter")
+            }
+            Some(Verdict::Peer { largest, peer, .. }) => exact(*largest, 1, &format!("largest difference to {peer}")),
+            Some(Verdict::AccuracyOnly) => Err(Missing {
+                kind: "unavailable".into(),
+                message: "there are no outputs to compare, only right and wrong answers".into(),
+                hint: None,
+            }),
+            None => Err(self.missing("parity_error")),
+        }
+    }
+
+    fn or_missing(&self, name: &str, estimate: Option<Estimate>) -> Metered {
+        let outcome = |estimate| Outcome { estimate, confidence: CONFIDENCE, notes: Vec::new() };
+        estimate.map(outcome).ok_or_else(|| self.missing(name))
+    }
+
+    /// The recorded reason for a metric.
+    fn reason(&self, name: &str) -> Option<Missing> {
+        let unavailable = self.case_run.case.unavailable.iter().find(|u| u.metric == name)?;
+        Some(Missing { kind: "unavailable".into(), message: unavailable.reason.clone(), hint: None })
+    }
+
+    fn missing(&self, name: &str) -> Missing {
+        self.reason(name).unwrap_or_else(|| Missing {
+            kind: "not-measured".into(),
+            message: format!("this run has no observation of {name}"),
+            hint: None,
+        })
+    }
+}
+
+fn exact(value: f64, n: u64, method: &str) -> Metered {
+    let interval = Err("a reading, not an estimate".into());
+    let estimate = Estimate { value, interval, n, method: method.into() };
+    Ok(Outcome { estimate, confidence: CONFIDENCE, notes: Vec::new() })
+}
+
+fn counted(value: f64) -> Estimate {
+    Estimate { value, interval: Err("exact".into()), n: 1, method: "counted from the graph".into() }
+}
+
+/// Names of the ready meters that feed a metric with estimates.
+fn estimators(run: &Run, metric: &str) -> Option<String> {
+    let feeds = |name: &str| match metric {
+        "joules_per_right" => name == "energy_cpu" || name == "energy_gpu",
+        _ => name == metric,
+    };
+    let names: Vec<&str> = (run.environment.meters.iter())
+        .filter(|m| m.estimate && m.unavailable.is_none() && m.metrics.iter().any(|name| feeds(name)))
+        .map(|m| m.name.as_str())
+        .collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn add_note(record: &mut Record, note: &str) {
+    match &mut record.note {
+        Some(notes) => *notes = format!("{notes}; {note}"),
+        None => record.note = Some(note.to_owned()),
+    }
+}
+
+fn record(case: &Case, metric: &Metric, outcome: Metered) -> Record {
+    let key = &case.key;
+    let mut record = Record {
+        case_id: case.id.clone(),
+        path: case.path.clone(),
+        task: key.task.clone(),
+        model: key.model.clone(),
+        family: key.family.clone(),
+        backend: key.backend.clone(),
+        precision: key.precision.clone(),
+        scenario: key.scenario.clone(),
+        batch: key.batch,
+        threads: key.threads,
+        depth: key.depth.clone(),
+        isa: key.isa.clone(),
+        metric: metric.name.into(),
+        unit: metric.unit.into(),
+        better: metric.better,
+        value: None,
+        lower: None,
+        upper: None,
+        confidence: None,
+        n: 0,
+        method: String::new(),
+        note: None,
+        missing: None,
+    };
+    match outcome {
+        Ok(Outcome { estimate, confidence, notes }) if estimate.value.is_finite() => {
+            record.value = Some(estimate.value);
+            record.n = estimate.n;
+            record.method = estimate.method;
+            match estimate.interval {
+                Ok((lower, upper)) => {
+                    record.lower = Some(lower).filter(|v| v.is_finite());
+                    record.upper = Some(upper).filter(|v| v.is_finite());
+                    record.confidence = Some(confidence);
+                }
+                Err(why) => record.note = Some(format!("no interval: {why}")),
+            }
+            notes.iter().for_each(|note| add_note(&mut record, note));
+        }
+        Ok(_) => {
+            let message = "the sum of the observations is beyond what a number can hold".into();
+            record.missing = Some(Missing { kind: "wrong-output".into(), message, hint: None });
+        }
+        Err(missing) => record.missing = Some(missing),
+    }
+    record
+}

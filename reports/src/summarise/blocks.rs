@@ -1,0 +1,129 @@
+//! Metrics that are read once a block: which blocks have them, and how far the blocks' edges put energy off.
+//!
+//! In: the steady phase of a case. Out: values with their intervals and notes. Must not: pass over a block without saying so, or pair
+//! readings of different blocks.
+
+use std::collections::BTreeMap;
+
+use super::{Metered, Outcome, Summary, exact};
+use crate::{
+    metric::EDGE,
+    record::Missing,
+    stats::{CONFIDENCE, Estimate, ratio::over_blocks},
+};
+
+/// Largest share of an energy that the edges of its blocks may be; beyond it there is no number.
+const MOST_EDGE: f64 = 0.5;
+/// Share from which on a record says so.
+const NOTED_EDGE: f64 = 0.01;
+
+/// What the total of a block is divided by.
+#[derive(Clone, Copy)]
+pub(super) enum Per {
+    Example,
+    Second,
+}
+
+impl Summary<'_> {
+    /// Ratio of totals of a metric over the blocks that have it.
+    pub(super) fn per_block(&self, name: &str, per: Per) -> Metered {
+        let (totals, notes) = self.totals(name)?;
+        let estimate = over_blocks(&self.pairs(&totals, per), "block").ok_or_else(|| self.missing(name))?;
+        Ok(Outcome { estimate, confidence: CONFIDENCE, notes: notes.into_iter().collect() })
+    }
+
+    /// Joules per example of disjoint domains together, from the blocks in which all were read; the interval is widened by the edges.
+    pub(super) fn energy(&self, names: &[&str]) -> Metered {
+        let (mut joules, mut notes) = (BTreeMap::new(), Vec::new());
+        let mut edges = Some(0.0);
+        for (i, name) in names.iter().enumerate() {
+            let (totals, more) = self.totals(name)?;
+            notes.extend(more);
+            if i == 0 {
+                joules = totals;
+                continue;
+            }
+            joules.retain(|block, _| totals.contains_key(block));
+            joules.iter_mut().for_each(|(block, sum)| *sum += totals[block]);
+        }
+        if names.len() > 1 {
+            notes.extend(self.complete(joules.len(), &names.join(" and "), String::new())?);
+        }
+        for name in names {
+            let of_blocks = self.steady.totals(&format!("{name}{EDGE}"));
+            for block in joules.keys() {
+                edges = edges.zip(of_blocks.get(block)).map(|(sum, edge)| sum + edge);
+            }
+        }
+        let pairs = self.pairs(&joules, Per::Example);
+        let mut estimate = over_blocks(&pairs, "block").ok_or_else(|| self.missing(names[0]))?;
+        let Some(edges) = edges else {
+            notes.push("how far the edges of its blocks are off was not recorded".into());
+            return Ok(Outcome { estimate, confidence: CONFIDENCE, notes });
+        };
+        let share = edges / joules.values().sum::<f64>();
+        let text = format!("the edges of its blocks can be {:.2} % of it", 100.0 * share);
+        // infinite edges of infinite joules are no number
+        if share > MOST_EDGE || share.is_nan() {
+            let hint = "measure for longer: a block must last four periods of the energy counter".into();
+            return Err(Missing { kind: "unavailable".into(), message: text, hint: Some(hint) });
+        }
+        if share > NOTED_EDGE {
+            notes.push(text);
+        }
+        let edge = estimate.value * share;
+        estimate.interval = estimate.interval.map(|(lower, upper)| ((lower - edge).max(0.0), upper + edge));
+        estimate.method += ", widened by the edges of blocks";
+        Ok(Outcome { estimate, confidence: CONFIDENCE, notes })
+    }
+
+    /// The edge error of an energy metric, per example.
+    pub(super) fn edge(&self, name: &str) -> Metered {
+        let pairs = self.pairs(&self.steady.totals(name), Per::Example);
+        match over_blocks(&pairs, "block") {
+            Some(Estimate { value, n, .. }) => exact(value, n, "two counter periods a block at its mean power"),
+            None => Err(self.reason(name.trim_end_matches(EDGE)).unwrap_or_else(|| self.missing(name))),
+        }
+    }
+
+    /// Totals of a metric by block and what to say of blocks without it.
+    fn totals(&self, name: &str) -> Result<(BTreeMap<u32, f64>, Option<String>), Missing> {
+        let mut totals = self.steady.totals(name);
+        let read = totals.len();
+        if name.starts_with("energy_") {
+            totals.retain(|_, joules| *joules > 0.0);
+        }
+        let mut why = self.reason(name).map(|r| r.message);
+        if read > totals.len() && why.is_none() {
+            why = Some("its counter read 0 J, which no domain uses".into());
+        }
+        if totals.is_empty() {
+            return Err(why.map_or_else(|| self.missing(name), unavailable));
+        }
+        let why = why.and_then(|w| Some(format!(": {}", w.lines().next()?))).unwrap_or_default();
+        let note = self.complete(totals.len(), name, why)?;
+        Ok((totals, note))
+    }
+
+    /// What to say where only some blocks have a metric; too few are no number.
+    pub(super) fn complete(&self, have: usize, what: &str, why: String) -> Result<Option<String>, Missing> {
+        let all = self.steady.blocks().len();
+        match have {
+            _ if have == all => Ok(None),
+            0 | 1 => Err(unavailable(format!("{have} of {all} blocks have {what}, and it needs 2{why}"))),
+            _ => Ok(Some(format!("{have} of {all} blocks have {what}{why}"))),
+        }
+    }
+
+    fn pairs(&self, totals: &BTreeMap<u32, f64>, per: Per) -> Vec<(f64, f64)> {
+        let below = |block: &u32| {
+            let &(examples, seconds) = self.steady.blocks().get(block)?;
+            Some(if matches!(per, Per::Example) { examples } else { seconds })
+        };
+        totals.iter().filter_map(|(block, total)| Some((*total, below(block)?))).collect()
+    }
+}
+
+fn unavailable(message: String) -> Missing {
+    Missing { kind: "unavailable".into(), message, hint: None }
+}

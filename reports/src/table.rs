@@ -1,0 +1,109 @@
+//! The headline table as data: one row per case, a cell per headline metric, reasons as numbered footnotes.
+//!
+//! In: a [`Report`]. Out: [`Table`]s, one per task. Must not: know a file format.
+
+use serde::Serialize;
+
+use crate::{
+    format,
+    labels::Labels,
+    record::{HEADLINE, Missing, Record},
+    report::Report,
+    summarise::kind_name,
+};
+
+/// Titles of the headline metrics, in the order of [`HEADLINE`].
+pub const TITLES: [&str; 6] =
+    ["accuracy", "median latency", "p99 latency", "throughput", "peak memory", "joules per right answer"];
+
+/// One number as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cell {
+    /// Title of its column.
+    pub title: &'static str,
+    /// Number with unit, `≤` before a bound, `–` where there is none.
+    pub value: String,
+    /// Interval without unit.
+    pub interval: Option<String>,
+    /// Number of the footnote that says why there is no number, or what to know about it.
+    pub footnote: Option<usize>,
+}
+
+/// One case.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Short name.
+    pub name: String,
+    /// First 8 digits of the id.
+    pub tag: String,
+    /// Readable path.
+    pub path: String,
+    /// Cells, or none where the case failed.
+    pub cells: Vec<Cell>,
+    /// How it failed: kind, message, hint.
+    pub error: Option<Missing>,
+}
+
+/// The cases of one task.
+#[derive(Clone, Debug, Serialize)]
+pub struct Table {
+    /// Name of the task.
+    pub task: String,
+    /// What all cases share.
+    pub common: String,
+    /// Rows in the order of the run.
+    pub rows: Vec<Row>,
+}
+
+/// All tables of a report and the footnotes that their cells refer to (the first one is 1).
+pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
+    let mut footnotes = Vec::new();
+    let mut tables = Vec::new();
+    for (task, cases) in report.tasks() {
+        let labels = Labels::of(cases.iter().map(|c| &c.case));
+        let mut rows = Vec::new();
+        for case in cases.iter().map(|c| &c.case) {
+            let error = case.error.as_ref().map(|e| Missing {
+                kind: kind_name(e.kind),
+                message: e.message.clone(),
+                hint: e.hint.clone(),
+            });
+            let cells = match error {
+                Some(_) => Vec::new(),
+                None => HEADLINE
+                    .iter()
+                    .zip(TITLES)
+                    .filter_map(|(metric, title)| Some(cell(title, report.record(case, metric)?, &mut footnotes)))
+                    .collect(),
+            };
+            let tag = case.id.chars().take(8).collect();
+            rows.push(Row { name: labels.short(&case.id).into(), tag, path: case.path.clone(), cells, error });
+        }
+        tables.push(Table { task: task.into(), common: labels.common, rows });
+    }
+    (tables, footnotes)
+}
+
+fn cell(title: &'static str, record: &Record, footnotes: &mut Vec<String>) -> Cell {
+    let note = match &record.missing {
+        Some(missing) => Some(reason(missing)),
+        // a reading needs no excuse for having no interval
+        None => record.note.clone().filter(|n| !n.ends_with("a reading, not an estimate")),
+    };
+    let footnote = note.map(|note| match footnotes.iter().position(|f| *f == note) {
+        Some(place) => place + 1,
+        None => {
+            footnotes.push(note);
+            footnotes.len()
+        }
+    });
+    let bound = record.lower.is_none() && record.upper.is_some();
+    let value = format::value(record).map_or("–".into(), |v| if bound { format!("≤ {v}") } else { v });
+    Cell { title, value, interval: format::interval(record), footnote }
+}
+
+/// Kind, message and hint in one line.
+pub fn reason(missing: &Missing) -> String {
+    let hint = missing.hint.as_ref().map(|h| format!(" (hint: {h})")).unwrap_or_default();
+    format!("{}: {}{hint}", missing.kind, missing.message)
+}

@@ -1,0 +1,186 @@
+//! Reports: the same run gives the same bytes, golden files show what they are, and untrusted text stays text.
+//!
+//! In: synthetic runs. Out: verdicts; `UPDATE_GOLDEN=1` rewrites the golden files, `LOOK_AT=DIR` writes a large report to look at. Must not: compare pictures
+//! byte by byte with stored ones.
+
+use std::{env, fs, path::Path};
+
+use ergometer_reports::{
+    Report,
+    plot::{canvas::PALETTE, plots},
+    render::{self, FORMATS, format, headline},
+};
+
+use proptest::prelude::*;
+
+use crate::synthetic;
+
+fn text(format_name: &str, report: &Report) -> String {
+    let files = (format(format_name).unwrap().render)(report).unwrap();
+    String::from_utf8(files[0].1.clone()).unwrap()
+}
+
+#[test]
+fn golden_files() {
+    let report = Report::new(synthetic::small());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let outputs = [
+        ("synthetic.html", text("html", &report)),
+        ("synthetic.md", text("md", &report)),
+        ("synthetic.csv", text("csv", &report)),
+        ("synthetic.txt", headline(&report, 160)),
+        ("synthetic-narrow.txt", headline(&report, 60)),
+    ];
+    for (name, now) in outputs {
+        let path = folder.join(name);
+        if env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, &now).unwrap();
+        }
+        let golden = fs::read_to_string(&path).unwrap_or_default();
+        let differs = golden.lines().zip(now.lines()).position(|(a, b)| a != b);
+        assert!(golden == now, "{name} differs from line {differs:?} on; look at it, then UPDATE_GOLDEN=1");
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    synthetic::write(&synthetic::small(), dir.path());
+    let report = Report::new(ergometer_reports::load(dir.path()).unwrap());
+    let again = Report::new(synthetic::small());
+    for format in FORMATS {
+        let (a, b) = ((format.render)(&report).unwrap(), (format.render)(&again).unwrap());
+        assert!(!a.is_empty(), "{}", format.name);
+        assert!(a == b, "{} differs", format.name);
+    }
+}
+
+#[test]
+fn text_of_a_case_stays_text() {
+    let mut run = synthetic::small();
+    for case in &mut run.cases {
+        case.case.key.model = "<script>alert(1)</script>\u{1b}[2J".into();
+        case.case.notes.push("</main><img src=x onerror=alert(1)>".into());
+    }
+    let report = Report::new(run);
+    let page = text("html", &report);
+    assert!(!page.contains("<script") && !page.contains("<img"));
+    assert!(page.contains("&lt;script&gt;"));
+    let markdown = text("md", &report);
+    assert!(!markdown.contains("<script") && !markdown.contains("<img"));
+    assert!(!headline(&report, 80).contains('\u{1b}'));
+    // the PNG writer parses each SVG, and fails on bad markup
+    (format("png").unwrap().render)(&report).unwrap();
+}
+
+#[test]
+fn the_page_needs_no_network_and_knows_every_colour() {
+    let report = Report::new(synthetic::large());
+    let page = text("html", &report);
+    assert!(page.replace("http://www.w3.org/2000/svg", "").find("http").is_none(), "a link to somewhere");
+    for plot in plots(&report).unwrap() {
+        for part in plot.svg.split(['"', '>']).filter(|p| p.starts_with('#') && p.len() == 7) {
+            let known = PALETTE.iter().any(|c| format!("#{:02X}{:02X}{:02X}", c.0, c.1, c.2) == part);
+            assert!(known, "{part} in {}", plot.name);
+            assert!(page.contains(&format!("[fill=\"{part}\"]")), "{part} has no dark twin");
+        }
+    }
+}
+
+#[test]
+fn pictures_are_pictures() {
+    let report = Report::new(synthetic::small());
+    let files = (format("png").unwrap().render)(&report).unwrap();
+    assert_eq!(files.len(), plots(&report).unwrap().len());
+    for (name, bytes) in files {
+        assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 5_000, "{name}: {} bytes", bytes.len());
+    }
+}
+
+#[test]
+fn a_run_of_failures_or_of_nothing_still_has_a_report() {
+    let mut run = synthetic::small();
+    run.cases.retain(|c| c.case.error.is_some());
+    let failures = Report::new(run.clone());
+    run.cases.clear();
+    let nothing = Report::new(run);
+    for report in [&failures, &nothing] {
+        assert!(plots(report).unwrap().is_empty());
+        for format in FORMATS {
+            (format.render)(report).unwrap();
+        }
+    }
+    assert!(headline(&failures, 80).contains("timeout"));
+}
+
+#[test]
+fn joules_are_on_the_page() {
+    let report = Report::new(synthetic::small());
+    let case = &report.run.cases.iter().find(|c| c.case.error.is_none()).unwrap().case;
+    let shown = ergometer_reports::format::value(report.record(case, "joules_per_right").unwrap()).unwrap();
+    assert!(text("html", &report).contains(&shown), "{shown}");
+}
+
+#[test]
+fn everything_lands_in_the_run_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    synthetic::write(&synthetic::small(), dir.path());
+    let folder = ergometer_reports::RunFolder::open(dir.path()).unwrap();
+    let report = Report::new(ergometer_reports::load(dir.path()).unwrap());
+    report.write_records(&folder).unwrap();
+    let written =
+        render::write(&report, &[format("html").unwrap(), format("svg").unwrap()], &dir.path().join("report")).unwrap();
+    assert!(written.iter().all(|p| p.metadata().unwrap().len() > 500));
+    assert!(dir.path().join("records.csv").is_file() && dir.path().join("report/index.html").is_file());
+    // a report in the folder changes nothing about the run
+    assert_eq!(ergometer_reports::load(dir.path()).unwrap(), report.run);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// A file may hold any finite number; none of them stops a report or makes it endless.
+    #[test]
+    fn absurd_numbers_still_make_a_report(
+        values in prop::collection::vec(prop::sample::select(vec![0.0, -1.0, 1e-3, 1.0, 1e300, -1e308, f64::MAX, 5e-324]), 1..30),
+        metric in prop::sample::select(vec!["latency", "energy_cpu", "memory_peak", "steps_used", "harness_cpu"]),
+        depth in prop::sample::select(vec![1, 2, 9, 1000, u32::MAX]),
+        row in prop::sample::select(vec![0, 1, u64::MAX]),
+    ) {
+        let mut run = synthetic::small();
+        for case in &mut run.cases {
+            let targets = case.samples.iter_mut().filter(|s| s.metric == metric);
+            for (sample, value) in targets.zip(values.iter().cycle()) {
+                (sample.value, sample.row) = (*value, Some(row));
+            }
+            if let Some(answer) = case.predictions.last_mut() {
+                answer.depth = depth;
+            }
+        }
+        let report = Report::new(run);
+        for r in &report.records {
+            prop_assert!([r.value, r.lower, r.upper].into_iter().flatten().all(f64::is_finite), "{:?}", r);
+        }
+        for format in FORMATS.iter().filter(|f| f.name != "png") {
+            (format.render)(&report).unwrap();
+        }
+        headline(&report, 80);
+    }
+}
+
+/// Writes everything for people to look at.
+#[test]
+fn look() {
+    let Some(dir) = env::var_os("LOOK_AT") else { return };
+    for (name, run) in
+        [("small", synthetic::small()), ("large", synthetic::large()), ("unmetered", synthetic::unmetered())]
+    {
+        let report = Report::new(run);
+        let dir = Path::new(&dir).join(name);
+        render::write(&report, &FORMATS.iter().collect::<Vec<_>>(), &dir).unwrap();
+        for width in [80, 170] {
+            fs::write(dir.join(format!("headline-{width}.txt")), headline(&report, width)).unwrap();
+        }
+    }
+}

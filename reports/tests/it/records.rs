@@ -1,0 +1,303 @@
+//! Records: values that can be worked out by hand, and a reason wherever there is none.
+//!
+//! In: synthetic runs. Out: verdicts. Must not: repeat the tests of the statistics themselves.
+
+use ergometer_reports::{
+    Record, Run,
+    case::{Sample, Unavailable},
+    metric::METRICS,
+    record, summarise,
+};
+
+use crate::synthetic;
+
+fn get<'a>(records: &'a [Record], path: &str, metric: &str) -> &'a Record {
+    records.iter().find(|r| r.path.contains(path) && r.metric == metric).expect("every case has every metric")
+}
+
+fn sample(phase: &str, block: u32, iteration: Option<u64>, row: Option<u64>, metric: &str, value: f64) -> Sample {
+    let t_ns = u64::from(block) * 1_000_000 + iteration.unwrap_or(999) * 1000;
+    Sample { block, phase: phase.into(), iteration, t_ns, example: None, row, metric: metric.into(), value }
+}
+
+/// A run of one case: two blocks of three iterations of 4 examples in 0.5 s each; 60 J, then 84 J; 20 of 40 right.
+fn by_hand() -> Run {
+    let mut run = synthetic::small();
+    run.cases.retain(|c| c.case.path.contains("dense-6/f32/native"));
+    let case = &mut run.cases[0];
+    case.samples.clear();
+    for block in 0..2 {
+        for i in 0..3 {
+            case.samples.push(sample("steady", block, Some(i), Some(4), "latency", 0.5));
+            case.samples.push(sample("steady", block, Some(i), Some(4), "steps_used", 8.0));
+        }
+        case.samples.push(sample("steady", block, None, None, "energy_cpu", if block == 0 { 60.0 } else { 84.0 }));
+        case.samples.push(sample("steady", block, None, None, "energy_cpu_edge", 0.06));
+        case.samples.push(sample("steady", block, None, None, "harness_cpu", 0.003));
+        case.samples.push(sample("steady", block, None, None, "memory_peak", 7e6 + f64::from(block)));
+    }
+    // observations of other phases must not leak into the steady ones
+    case.samples.push(sample("warmup", 0, Some(0), Some(4), "latency", 9.0));
+    case.samples.push(sample("accuracy", 9, None, None, "energy_cpu", 1e9));
+    for (i, p) in case.predictions.iter_mut().enumerate() {
+        p.exact = i < 20;
+    }
+    run
+}
+
+#[test]
+fn values_by_hand() {
+    let records = summarise(&by_hand());
+    let value = |metric| get(&records, "", metric).value.unwrap_or(f64::NAN);
+    assert_eq!(value("accuracy"), 0.5);
+    assert_eq!(value("latency"), 0.5);
+    assert_eq!(value("throughput"), 8.0);
+    assert_eq!(value("energy_cpu"), 6.0);
+    assert_eq!(value("joules_per_right"), 12.0);
+    assert_eq!(value("steps_used"), 2.0);
+    assert_eq!(value("flops_model"), 2.0e5 + 2.0 * 9.8e6);
+    assert_eq!(value("flop_rate"), 8.0 * (2.0e5 + 2.0 * 9.8e6));
+    assert_eq!(value("memory_peak"), 7e6 + 1.0);
+    assert!((value("harness_cpu") - 0.002).abs() < 1e-15);
+    let joules = get(&records, "", "joules_per_right");
+    assert!(
+        joules.lower.is_none() && joules.note.as_deref() == Some("no interval: an interval reaches 0"),
+        "{joules:?}"
+    );
+}
+
+#[test]
+fn every_case_has_every_metric_with_a_value_or_a_reason() {
+    let run = synthetic::large();
+    let records = summarise(&run);
+    assert_eq!(records.len(), run.cases.len() * METRICS.len());
+    for r in &records {
+        assert!(r.value.is_some() != r.missing.is_some(), "{r:?}");
+        if r.value.is_some() {
+            assert!(r.n > 0 && !r.method.is_empty(), "{r:?}");
+            assert!(r.upper.is_some() || r.note.is_some(), "no interval and no reason: {r:?}");
+        }
+    }
+}
+
+#[test]
+fn an_error_gives_reasons_and_no_numbers() {
+    let mut run = synthetic::small();
+    let hung = run.cases.iter_mut().find(|c| c.case.error.is_some()).unwrap();
+    // observations from before the error stay in the file and out of the records
+    hung.samples.push(sample("steady", 0, Some(0), Some(1), "latency", 1.0));
+    for r in summarise(&run).iter().filter(|r| r.backend == "<b>candle</b>") {
+        assert_eq!(r.value, None);
+        assert_eq!(r.missing.as_ref().unwrap().kind, "timeout");
+    }
+}
+
+#[test]
+fn an_absent_meter_is_never_zero() {
+    let mut run = by_hand();
+    run.cases[0].samples.retain(|s| s.metric != "energy_cpu");
+    run.cases[0].case.unavailable.push(Unavailable { metric: "energy_cpu".into(), reason: "no powercap here".into() });
+    let records = summarise(&run);
+    for metric in ["energy_cpu", "joules_per_right"] {
+        let missing = get(&records, "", metric).missing.as_ref().unwrap();
+        assert_eq!((missing.kind.as_str(), missing.message.as_str()), ("unavailable", "no powercap here"), "{metric}");
+    }
+}
+
+/// By hand, with five blocks of 60 J of packages and 12 J of boards each.
+fn five_blocks() -> Run {
+    let mut run = by_hand();
+    let case = &mut run.cases[0];
+    case.samples.clear();
+    for block in 0..5 {
+        for i in 0..3 {
+            case.samples.push(sample("steady", block, Some(i), Some(4), "latency", 0.5));
+        }
+        for (metric, value) in
+            [("energy_cpu", 60.0), ("energy_cpu_edge", 0.06), ("energy_gpu", 12.0 + f64::from(block))]
+        {
+            case.samples.push(sample("steady", block, None, None, metric, value));
+        }
+        case.samples.push(sample("steady", block, None, None, "energy_gpu_edge", 1.2));
+        case.samples.push(sample("steady", block, None, None, "memory_peak", 7e6));
+    }
+    run.cases[0].case.key.backend_options.insert("device".into(), "cuda:0".into());
+    run
+}
+
+/// Takes a metric (and its edges) from some blocks.
+fn take(run: &mut Run, metric: &str, blocks: &[u32]) {
+    run.cases[0].samples.retain(|s| !(s.metric.starts_with(metric) && blocks.contains(&s.block)));
+    run.cases[0].case.unavailable.push(Unavailable { metric: metric.into(), reason: "the counter jumped".into() });
+}
+
+#[test]
+fn blocks_without_a_reading_are_told() {
+    let mut run = five_blocks();
+    take(&mut run, "energy_cpu", &[0, 2, 3]);
+    take(&mut run, "memory_peak", &[1]);
+    let records = summarise(&run);
+    let energy = get(&records, "", "energy_cpu");
+    assert_eq!((energy.value, energy.n), (Some(5.0), 2));
+    assert_eq!(energy.note.as_deref(), Some("2 of 5 blocks have energy_cpu: the counter jumped"));
+    assert!(get(&records, "", "joules_per_right").note.as_ref().unwrap().contains("2 of 5 blocks have energy_cpu"));
+    assert!(get(&records, "", "memory_peak").note.as_ref().unwrap().contains("4 of 5 blocks have memory_peak"));
+    assert_eq!(get(&records, "", "energy_gpu").n, 5);
+    take(&mut run, "energy_cpu", &[1]);
+    let records = summarise(&run);
+    for metric in ["energy_cpu", "joules_per_right"] {
+        let missing = get(&records, "", metric).missing.clone().unwrap();
+        assert_eq!(missing.kind, "unavailable");
+        assert_eq!(missing.message, "1 of 5 blocks have energy_cpu, and it needs 2: the counter jumped", "{metric}");
+    }
+}
+
+#[test]
+fn packages_and_boards_are_joined_by_block() {
+    let mut run = five_blocks();
+    take(&mut run, "energy_cpu", &[0, 1]);
+    take(&mut run, "energy_gpu", &[3, 4]);
+    // as many of the one as of the other, and one block only that has both
+    let missing = get(&summarise(&run), "", "joules_per_right").missing.clone().unwrap();
+    assert!(missing.message.starts_with("1 of 5 blocks have energy_cpu and energy_gpu"), "{missing:?}");
+    let mut run = five_blocks();
+    take(&mut run, "energy_cpu", &[0]);
+    take(&mut run, "energy_gpu", &[4]);
+    // blocks 1 to 3: 60 J and 13, 14, 15 J for 12 examples each, half of them right
+    let joules = get(&summarise(&run), "", "joules_per_right").clone();
+    assert_eq!((joules.value, joules.n), (Some((180.0 + 42.0) / 36.0 / 0.5), 3));
+    assert!(joules.note.as_ref().unwrap().contains("3 of 5 blocks have energy_cpu and energy_gpu"), "{joules:?}");
+}
+
+#[test]
+fn edges_of_blocks_widen_the_energy_and_are_told() {
+    let set = |edge: f64| {
+        let mut run = five_blocks();
+        run.cases[0].samples.iter_mut().filter(|s| s.metric == "energy_cpu_edge").for_each(|s| s.value = edge);
+        run.cases[0].case.key.backend_options.clear();
+        summarise(&run)
+    };
+    // equal blocks: what is left of the interval are the edges, 6 J of 60 J
+    let records = set(6.0);
+    let energy = get(&records, "", "energy_cpu");
+    let (lower, upper) = (energy.lower.unwrap(), energy.upper.unwrap());
+    assert!((lower - 4.5).abs() < 1e-9 && (upper - 5.5).abs() < 1e-9, "{energy:?}");
+    assert_eq!(get(&records, "", "energy_cpu_edge").value, Some(0.5));
+    for metric in ["energy_cpu", "joules_per_right"] {
+        let note = get(&records, "", metric).note.as_deref();
+        assert_eq!(note, Some("the edges of its blocks can be 10.00 % of it"), "{metric}");
+    }
+    assert!(get(&records, "", "joules_per_right").upper.unwrap() > 10.9);
+    // 0.1 % is nothing to speak of, 51 % is no number
+    assert_eq!(get(&set(0.06), "", "energy_cpu").note, None);
+    for metric in ["energy_cpu", "joules_per_right"] {
+        let missing = get(&set(30.6), "", metric).missing.clone().unwrap();
+        assert!(missing.message.contains("51.00 %") && missing.hint.is_some(), "{metric}: {missing:?}");
+    }
+}
+
+#[test]
+fn edges_stand_in_a_footnote_of_the_page() {
+    let mut run = five_blocks();
+    run.cases[0].samples.iter_mut().filter(|s| s.metric == "energy_cpu_edge").for_each(|s| s.value = 6.0);
+    let report = ergometer_reports::Report::new(run);
+    let (tables, footnotes) = ergometer_reports::table::tables(&report);
+    let cell = tables[0].rows[0].cells.last().unwrap();
+    let footnote = &footnotes[cell.footnote.unwrap() - 1];
+    // (6 + 1.2) J of (60 + 14) J
+    assert!(
+        cell.title == "joules per right answer" && footnote.contains("edges of its blocks can be 9.73 %"),
+        "{footnote}"
+    );
+}
+
+#[test]
+fn a_recorded_zero_is_no_energy() {
+    let mut run = five_blocks();
+    run.cases[0].samples.iter_mut().filter(|s| s.metric == "energy_cpu").for_each(|s| s.value = 0.0);
+    for metric in ["energy_cpu", "joules_per_right"] {
+        let missing = get(&summarise(&run), "", metric).missing.clone().unwrap();
+        assert!(missing.kind == "unavailable" && missing.message.contains("read 0 J"), "{metric}: {missing:?}");
+    }
+}
+
+#[test]
+fn the_first_latency_has_one_spelling() {
+    let mut run = by_hand();
+    run.cases[0].samples.push(sample("first", 0, Some(0), Some(4), "latency", 3.0));
+    assert_eq!(get(&summarise(&run), "", "first_latency").value, None);
+    run.cases[0].samples.push(sample("first", 0, None, Some(4), "first_latency", 2.0));
+    assert_eq!(get(&summarise(&run), "", "first_latency").value, Some(2.0));
+}
+
+#[test]
+fn boards_count_where_the_backend_computes_on_them() {
+    let mut run = by_hand();
+    for block in 0..2 {
+        run.cases[0].samples.push(sample("steady", block, None, None, "energy_gpu", 12.0));
+        run.cases[0].samples.push(sample("steady", block, None, None, "energy_gpu_edge", 0.1));
+    }
+    assert_eq!(get(&summarise(&run), "", "joules_per_right").value, Some(12.0));
+    run.cases[0].case.key.backend_options.insert("device".into(), "cuda:0".into());
+    assert_eq!(get(&summarise(&run), "", "joules_per_right").value, Some(14.0));
+    run.cases[0].samples.retain(|s| s.metric != "energy_gpu" || s.block == 0);
+    assert_eq!(get(&summarise(&run), "", "joules_per_right").value, None);
+}
+
+#[test]
+fn none_right_has_no_joules_per_right() {
+    let mut run = by_hand();
+    run.cases[0].predictions.iter_mut().for_each(|p| p.exact = false);
+    let records = summarise(&run);
+    assert_eq!(get(&records, "", "accuracy").value, Some(0.0));
+    assert!(get(&records, "", "accuracy").upper.unwrap() > 0.05);
+    assert_eq!(get(&records, "", "joules_per_right").missing.as_ref().unwrap().kind, "no-right-answer");
+}
+
+#[test]
+fn a_percentile_appears_with_enough_observations() {
+    let records = summarise(&synthetic::small());
+    let few = get(&records, "trm-mlp", "latency_p99").missing.as_ref().unwrap();
+    assert!(few.kind == "too-few" && few.message.contains("662"), "{few:?}");
+    let enough = get(&records, "dense-6/f32/native", "latency_p99");
+    assert!(enough.value == enough.upper && enough.confidence == Some(0.99) && enough.n == 900, "{enough:?}");
+}
+
+#[test]
+fn accuracy_comes_from_the_named_case() {
+    let mut run = by_hand();
+    let mut other = run.cases[0].clone();
+    other.case.id = "ff".repeat(32);
+    other.predictions.clear();
+    run.cases.push(other);
+    let values: Vec<_> = summarise(&run).into_iter().filter(|r| r.metric == "accuracy").map(|r| r.value).collect();
+    assert_eq!(values, [Some(0.5), Some(0.5)]);
+}
+
+#[test]
+fn drift_and_estimates_are_noted() {
+    let mut run = by_hand();
+    let case = &mut run.cases[0];
+    case.samples.retain(|s| s.metric != "latency");
+    for i in 0..40 {
+        let latency = if i < 20 { 0.5 } else { 0.7 } + i as f64 * 1e-5;
+        case.samples.push(sample("steady", 0, Some(i), Some(4), "latency", latency));
+    }
+    run.environment.meters[0].estimate = true;
+    let records = summarise(&run);
+    assert!(get(&records, "", "latency").note.as_ref().unwrap().contains("drifted"));
+    assert!(get(&records, "", "energy_cpu").note.as_ref().unwrap().contains("estimated by powercap"));
+}
+
+#[test]
+fn files_hold_every_record() {
+    let run = synthetic::small();
+    let records = summarise(&run);
+    let json: record::RecordsFile = serde_json::from_slice(&record::to_json(&run.environment, &records)).unwrap();
+    assert!(json.records == records, "records.json does not read back equal");
+    let bytes = record::to_csv(&records).unwrap();
+    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    let value = reader.headers().unwrap().iter().position(|h| h == "value").unwrap();
+    let values: Vec<Option<f64>> = reader.records().map(|r| r.unwrap()[value].parse().ok()).collect();
+    assert_eq!(values, records.iter().map(|r| r.value).collect::<Vec<_>>());
+}

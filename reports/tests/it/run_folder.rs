@@ -1,0 +1,229 @@
+//! The run folder: written whole or not at all, read back equal, and refused clearly when it is bad.
+//!
+//! In: synthetic runs and arbitrary bytes. Out: verdicts. Must not: touch anything outside a temporary folder.
+
+use std::{fs, path::Path};
+
+use ergometer_reports::{RunFolder, load, slug};
+use proptest::prelude::*;
+
+use crate::synthetic;
+
+#[test]
+fn what_is_written_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = synthetic::small();
+    synthetic::write(&run, dir.path());
+    assert_eq!(load(dir.path()).unwrap(), run);
+    let ids = RunFolder::open(dir.path()).unwrap().finished().unwrap();
+    assert!(ids.iter().eq(run.cases.iter().map(|c| &c.case.id).collect::<std::collections::BTreeSet<_>>()));
+}
+
+#[test]
+fn an_unfinished_case_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(dir.path()).unwrap();
+    folder.write_environment(&synthetic::environment()).unwrap();
+    let case = &synthetic::small().cases[0];
+    let writer = folder.begin_case(&case.case.path, &case.case.id).unwrap();
+    fs::write(writer.stderr_path(), "half").unwrap();
+    // a kill runs no destructor
+    std::mem::forget(writer);
+    assert!(load(dir.path()).unwrap().cases.is_empty());
+    assert_eq!(folder.remove_leftovers().unwrap(), 1);
+    assert_eq!(fs::read_dir(dir.path().join("cases")).unwrap().count(), 0);
+    drop(folder.begin_case(&case.case.path, &case.case.id).unwrap());
+    assert_eq!(fs::read_dir(dir.path().join("cases")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_finished_case_is_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = synthetic::small();
+    synthetic::write(&run, dir.path());
+    let case = &run.cases[0];
+    let folder = RunFolder::open(dir.path()).unwrap();
+    let again = folder.begin_case(&case.case.path, &case.case.id).unwrap();
+    let error = again.finish(&case.case, &[], &[]).unwrap_err().to_string();
+    assert!(error.contains("--resume"), "{error}");
+    assert_eq!(load(dir.path()).unwrap(), run);
+    assert!(RunFolder::create(dir.path()).unwrap_err().to_string().contains("already holds a run"));
+}
+
+#[test]
+fn values_that_could_not_be_read_back_are_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(dir.path()).unwrap();
+    let run = synthetic::small();
+    let case = &run.cases[1];
+    for (metric, value, expected) in [("latency", f64::NAN, "NaN"), ("latncy", 1.0, "`latncy`")] {
+        let mut samples = case.samples.clone();
+        samples[0].metric = metric.into();
+        samples[0].value = value;
+        let writer = folder.begin_case(&case.case.path, &case.case.id).unwrap();
+        let error = writer.finish(&case.case, &samples, &case.predictions).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(fs::read_dir(dir.path().join("cases")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_could_not_be_read_back_is_refused_before_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(dir.path()).unwrap();
+    let run = synthetic::small();
+    let good = run.cases.iter().find(|c| c.case.error.is_none()).unwrap();
+    let refused = |change: &dyn Fn(&mut ergometer_reports::CaseRun)| {
+        let mut bad = good.clone();
+        change(&mut bad);
+        let writer = folder.begin_case(&bad.case.path, &bad.case.id).unwrap();
+        let error = writer.finish(&bad.case, &bad.samples, &bad.predictions).unwrap_err().to_string();
+        assert!(error.contains("failed to store case") && error.contains("hint:"), "{error}");
+        error
+    };
+    let too_many = refused(&|c| c.samples = vec![c.samples[0].clone(); load::MAX_ROWS + 1]);
+    assert!(too_many.contains("samples.csv would have 5000001 rows"), "{too_many}");
+    assert!(refused(&|c| c.predictions[0].depth = 0).contains("depth is 0"));
+    assert!(refused(&|c| c.predictions[0].right = 17).contains("17 right of 16"));
+    assert!(refused(&|c| c.case.costs.as_mut().unwrap().flops_step = f64::NAN).contains("not finite"));
+    assert!(refused(&|c| c.case.unavailable[0].metric = "energy".into()).contains("`energy`"));
+    assert!(refused(&|c| c.case.notes = vec!["x".repeat(17 << 20)]).contains("case.json would be larger than 16 MiB"));
+    assert_eq!(fs::read_dir(dir.path().join("cases")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_run_takes_no_more_cases_than_can_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(dir.path()).unwrap();
+    let case = &synthetic::small().cases[0].case;
+    for i in 0..load::MAX_CASES {
+        fs::create_dir(dir.path().join(format!("cases/{i}"))).unwrap();
+    }
+    let error = folder.begin_case(&case.path, &case.id).unwrap_err().to_string();
+    assert!(error.contains("it has 10000 cases") && error.contains("shards"), "{error}");
+    fs::remove_dir(dir.path().join("cases/0")).unwrap();
+    folder.begin_case(&case.path, &case.id).unwrap();
+}
+
+#[test]
+fn slugs_are_plain_names() {
+    assert_eq!(slug("sudoku/trm/f32", "0123456789abcdef"), "sudoku~trm~f32~01234567");
+    assert_eq!(slug("../../etc/ü x", "ABCDEF00ff"), "_.~..~etc~__x~ABCDEF00");
+    assert!(slug(&"x/".repeat(1000), "00000000").len() < 200);
+}
+
+#[test]
+fn files_stay_below_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(dir.path()).unwrap();
+    assert!(folder.write_file("../out", b"").is_err());
+    assert!(folder.write_file("/etc/out", b"").is_err());
+    folder.write_file("report/index.html", b"x").unwrap();
+    assert_eq!(fs::read(dir.path().join("report/index.html")).unwrap(), b"x");
+}
+
+/// Damages one file of a good run and returns the error's text.
+fn after(damage: impl Fn(&Path, &Path)) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let run = synthetic::small();
+    synthetic::write(&run, dir.path());
+    let case = &run.cases[1].case;
+    damage(dir.path(), &dir.path().join("cases").join(slug(&case.path, &case.id)));
+    load(dir.path()).unwrap_err().to_string()
+}
+
+fn replace(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{from} is not in {path:?}");
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+#[test]
+fn errors_name_file_line_and_remedy() {
+    let error = after(|_, case| replace(&case.join("samples.csv"), ",memory_base,", ",memory_bas,"));
+    assert!(error.contains("samples.csv`, line 3") && error.contains("`memory_base`"), "{error}");
+    let error = after(|_, case| replace(&case.join("samples.csv"), "load_time,0.004", "load_time,inf"));
+    assert!(error.contains("line 2") && error.contains("hint:"), "{error}");
+    let error = after(|_, case| replace(&case.join("samples.csv"), "t_ns", "t_ms"));
+    assert!(error.contains("line 1") && error.contains("t_ns"), "{error}");
+    let error = after(|_, case| replace(&case.join("predictions.csv"), ",16,16\n", ",17,16\n"));
+    assert!(error.contains("17 right of 16"), "{error}");
+    let error = after(|_, case| fs::remove_file(case.join("predictions.csv")).unwrap());
+    assert!(error.contains("predictions.csv") && error.contains("hint:"), "{error}");
+    let error = after(|_, case| replace(&case.join("case.json"), "\"schema\": 1", "\"schema\": 9"));
+    assert!(error.contains("schema 9"), "{error}");
+    let error = after(|_, case| replace(&case.join("case.json"), "\"largest\": ", "\"largest\": 1e999, \"x\": "));
+    assert!(error.contains("case.json"), "{error}");
+    let error = after(|_, case| fs::rename(case, case.with_file_name("elsewhere")).unwrap());
+    assert!(error.contains("do not belong"), "{error}");
+    let error = after(|dir, _| fs::write(dir.join("environment.json"), "{").unwrap());
+    assert!(error.contains("environment.json`, line 1"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_not_followed() {
+    let error = after(|_, case| {
+        fs::remove_file(case.join("samples.csv")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", case.join("samples.csv")).unwrap();
+    });
+    assert!(error.contains("not a regular file"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_names_the_file_and_the_remedy() {
+    let error = ergometer_reports::ReportError::Io {
+        tried: "write",
+        path: "samples.csv".into(),
+        source: fs::write("/dev/full", "x").unwrap_err(),
+    };
+    let error = error.to_string();
+    assert!(error.contains("samples.csv") && error.contains("--resume"), "{error}");
+}
+
+/// Whatever the bytes, reading ends with a run or an error.
+#[test]
+fn arbitrary_bytes_never_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = synthetic::small();
+    run.cases.truncate(1);
+    synthetic::write(&run, dir.path());
+    let folder = dir.path().join("cases").join(slug(&run.cases[0].case.path, &run.cases[0].case.id));
+    let files = [
+        dir.path().join("environment.json"),
+        folder.join("case.json"),
+        folder.join("samples.csv"),
+        folder.join("predictions.csv"),
+    ];
+    let good: Vec<Vec<u8>> = files.iter().map(|f| fs::read(f).unwrap()).collect();
+    // bytes alone, and bytes in the midst of a good file
+    proptest!(|(bytes in prop::collection::vec(any::<u8>(), 0..200), file in 0usize..4, at in prop::option::of(0usize..2000))| {
+        let mut damaged = bytes.clone();
+        if let Some(at) = at {
+            let at = at.min(good[file].len());
+            damaged = good[file].clone();
+            damaged.splice(at..(at + bytes.len() / 2).min(good[file].len()), bytes);
+        }
+        fs::write(&files[file], damaged).unwrap();
+        let _ = load(dir.path());
+        fs::write(&files[file], &good[file]).unwrap();
+    });
+    assert_eq!(load(dir.path()).unwrap(), run);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Rows that look right but hold arbitrary fields.
+    #[test]
+    fn arbitrary_rows_never_panic(fields in prop::collection::vec("[0-9a-z.,\"\n-]{0,12}", 8..9), value in any::<f64>()) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("samples.csv");
+        let row = format!("{},{},{},{},{},{},latency,{value}", fields[0], fields[1], fields[2], fields[3], fields[4], fields[5]);
+        fs::write(&path, format!("block,phase,iteration,t_ns,example,row,metric,value\n{row}\n")).unwrap();
+        if let Ok(samples) = load::load_samples(&path) {
+            prop_assert!(samples.iter().all(|s| s.value.is_finite()));
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! A synthetic run: invented observations with the shape of real ones.
+//!
+//! In: how many cases and iterations. Out: a [`Run`] that is the same every time. Must not: look like a measurement; its machine is called
+//! `synthetic`.
+
+use std::collections::BTreeMap;
+
+use ergometer_reports::{
+    CaseRun, Run,
+    case::*,
+    environment::{Environment, MeterState},
+};
+
+/// Numbers in [0, 1) from a seed (splitmix64).
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+pub struct Model {
+    pub name: &'static str,
+    pub family: &'static str,
+    /// Accuracy after one step and after many.
+    pub accuracy: (f64, f64),
+    pub steps: u32,
+    pub flops_step: f64,
+    pub weight_bytes: u64,
+}
+
+pub const MODELS: [Model; 4] = [
+    Model {
+        name: "trm-mlp",
+        family: "recursive",
+        accuracy: (0.35, 0.93),
+        steps: 8,
+        flops_step: 4.1e6,
+        weight_bytes: 480_000,
+    },
+    Model {
+        name: "trm-att",
+        family: "recursive",
+        accuracy: (0.28, 0.86),
+        steps: 8,
+        flops_step: 6.3e6,
+        weight_bytes: 610_000,
+    },
+    Model {
+        name: "hrm",
+        family: "recursive",
+        accuracy: (0.22, 0.71),
+        steps: 6,
+        flops_step: 17e6,
+        weight_bytes: 2_400_000,
+    },
+    Model {
+        name: "dense-6",
+        family: "dense",
+        accuracy: (0.41, 0.41),
+        steps: 1,
+        flops_step: 9.8e6,
+        weight_bytes: 1_900_000,
+    },
+];
+
+pub fn key(task: &str, model: &Model, backend: &str, batch: u32) -> CaseKey {
+    CaseKey {
+        model: model.name.into(),
+        model_hash: "00".repeat(32),
+        family: model.family.into(),
+        backend: backend.into(),
+        backend_options: BTreeMap::new(),
+        precision: "f32".into(),
+        threads: 2,
+        batch,
+        depth: if model.steps > 1 { format!("halt-{}", 2 * model.steps) } else { "once".into() },
+        isa: "avx512".into(),
+        shapes: "static".into(),
+        task: task.into(),
+        task_hash: "11".repeat(32),
+        seed: 7,
+        scenario: if batch == 1 { "single-stream" } else { "offline" }.into(),
+    }
+}
+
+/// A case that ended well, with `blocks` × `iterations` latencies and `examples` scored answers.
+pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations: u64, examples: u64) -> CaseRun {
+    let mut dice = Dice(seed);
+    let batch = u64::from(key.batch);
+    let id = format!("{seed:08x}{}", "ab".repeat(28));
+    let slowness = match key.backend.as_str() {
+        "native" => 1.0,
+        "candle" => 1.9,
+        _ => 40.0,
+    };
+    let step_seconds = model.flops_step * slowness / 40e9 * (batch as f64).powf(0.8);
+    let mut samples = Vec::new();
+    let mut t_ns = 0;
+    let mut push = |phase: &str, block, iteration, row, metric: &str, value: f64| {
+        t_ns += 1000;
+        samples.push(Sample {
+            block,
+            phase: phase.into(),
+            iteration,
+            t_ns,
+            example: None,
+            row,
+            metric: metric.into(),
+            value,
+        });
+    };
+    push("load", 0, None, None, "load_time", 0.004);
+    push("load", 0, None, None, "memory_base", 5.0e6);
+    push("load", 0, None, None, "memory_load", 5.0e6 + 2.1 * model.weight_bytes as f64);
+    push("load", 0, None, None, "weight_bytes", 1.05 * model.weight_bytes as f64);
+    push("first", 0, Some(0), Some(batch), "first_latency", 8.0 * step_seconds * f64::from(model.steps));
+    let states = 20_480.0 * batch as f64;
+    push("warmup", 0, None, None, "state_bytes", states);
+    push("warmup", 0, None, None, "memory_warmup", 5.2e6 + 1.3 * model.weight_bytes as f64 + 4.0 * states);
+    for block in 0..blocks {
+        let (mut seconds, mut done) = (0.0, 0.0);
+        for iteration in 0..iterations {
+            let steps: u64 =
+                (0..batch).map(|_| 1 + (dice.roll() * 2.0 * f64::from(model.steps - 1)).round() as u64).sum();
+            let noise = 1.0 + 0.02 * dice.roll() + if dice.roll() < 0.01 { 0.6 } else { 0.0 };
+            let latency = step_seconds * steps as f64 / batch as f64 * noise;
+            push("steady", block, Some(iteration), Some(batch), "latency", latency);
+            push("steady", block, Some(iteration), Some(batch), "steps_used", steps as f64);
+            seconds += latency;
+            done += batch as f64;
+        }
+        push("steady", block, None, None, "cpu_time", 1.9 * seconds);
+        push("steady", block, None, None, "energy_cpu", (28.0 + dice.roll()) * seconds);
+        push("steady", block, None, None, "energy_cpu_edge", 28.5 * 2.0 * 20e-6);
+        push("steady", block, None, None, "harness_cpu", 0.002 * seconds);
+        push("steady", block, None, None, "flops_executed", done * model.flops_step * f64::from(model.steps) * 1.02);
+        push("steady", block, None, None, "memory_peak", 5.1e6 + 1.2 * model.weight_bytes as f64 + 3.0 * states);
+    }
+    let mut predictions = Vec::new();
+    for example in 0..examples {
+        let halts = 1 + (dice.roll() * 2.0 * f64::from(model.steps - 1)).round() as u32;
+        let hardness = dice.roll();
+        for depth in 1..=halts {
+            let progress = 1.0 - (-(f64::from(depth) - 1.0) / (0.35 * f64::from(model.steps))).exp();
+            let exact = hardness < model.accuracy.0 + (model.accuracy.1 - model.accuracy.0) * progress;
+            let right = if exact { 16 } else { 9 + (dice.roll() * 6.0) as u32 };
+            predictions.push(Prediction {
+                example,
+                cluster: example,
+                depth,
+                last: depth == halts,
+                halt_logit: (model.steps > 1).then_some(f64::from(depth) - f64::from(halts) + 0.5),
+                answer: "1 2 3 4 3 4 1 2 2 1 4 3 4 3 2 1".into(),
+                exact,
+                right,
+                cells: 16,
+            });
+        }
+    }
+    let case = Case {
+        schema: SCHEMA,
+        path: key.path(),
+        error: None,
+        verdict: Some(Verdict::Reference {
+            tolerance: "f32-strict".into(),
+            limit: 1e-4,
+            largest: 3.1e-6,
+            examples: 8,
+            steps: model.steps,
+        }),
+        accuracy_from: Some(id.clone()),
+        costs: Some(Costs {
+            params_total: model.weight_bytes / 4,
+            params_active: model.weight_bytes / 4,
+            flops_admit: 2.0e5,
+            flops_step: model.flops_step,
+            weight_bytes: model.weight_bytes,
+            state_bytes: 20_480,
+        }),
+        versions: BTreeMap::from([(key.backend.clone(), "0.0-synthetic".to_owned())]),
+        unavailable: vec![Unavailable {
+            metric: "energy_dram".into(),
+            reason: "this processor has no memory domain".into(),
+        }],
+        notes: Vec::new(),
+        id,
+        key,
+    };
+    CaseRun { case, samples, predictions }
+}
+
+pub fn failed(key: CaseKey, seed: u64, kind: ErrorKind, message: &str, hint: Option<&str>) -> CaseRun {
+    let mut run = case_run(key, &MODELS[3], seed, 0, 0, 0);
+    run.case.error = Some(CaseError { kind, message: message.into(), hint: hint.map(str::to_owned) });
+    run.case.verdict = None;
+    run.case.accuracy_from = None;
+    run.samples.clear();
+    run.case.unavailable.clear();
+    run
+}
+
+pub fn environment() -> Environment {
+    Environment {
+        schema: SCHEMA,
+        started: "2000-01-01T00:00:00Z".into(),
+        suite: "synthetic".into(),
+        suite_hash: "22".repeat(32),
+        command: "ergometer run synthetic".into(),
+        ergometer: "0.0.0 (synthetic)".into(),
+        os: "synthetic".into(),
+        cpu: "synthetic processor: these numbers are invented".into(),
+        cpus: 2,
+        isa: vec!["avx2".into(), "avx512f".into()],
+        memory_bytes: 8 << 30,
+        virtual_machine: true,
+        gpus: vec![],
+        versions: BTreeMap::from([("rustc".into(), "0.0".into()), ("profile".into(), "release".into())]),
+        meters: vec![
+            MeterState {
+                name: "powercap".into(),
+                metrics: vec!["energy_cpu".into(), "energy_dram".into()],
+                resolution: Some("61 µJ".into()),
+                unavailable: None,
+                estimate: false,
+            },
+            MeterState {
+                name: "nvml".into(),
+                metrics: vec!["energy_gpu".into()],
+                resolution: None,
+                unavailable: Some("no NVIDIA driver is installed".into()),
+                estimate: false,
+            },
+        ],
+        load_before: Some(0.12),
+        idle_watts: BTreeMap::from([("energy_cpu".into(), 9.5)]),
+    }
+}
+
+fn sorted(mut cases: Vec<CaseRun>) -> Run {
+    cases.sort_by(|a, b| (&a.case.path, &a.case.id).cmp(&(&b.case.path, &b.case.id)));
+    Run { environment: environment(), cases }
+}
+
+/// Two good cases and one that timed out: small enough to read in a golden file.
+pub fn small() -> Run {
+    let mut trm = case_run(key("sudoku-4x4", &MODELS[0], "native", 1), &MODELS[0], 1, 3, 10, 40);
+    trm.case.notes.push("4x4 is a smoke test: it cannot tell recursive from dense".into());
+    let dense = case_run(key("sudoku-4x4", &MODELS[3], "native", 1), &MODELS[3], 2, 3, 300, 40);
+    let hung = failed(
+        key("sudoku-4x4", &MODELS[3], "<b>candle</b>", 1),
+        3,
+        ErrorKind::Timeout,
+        "nothing came for 30 s & the worker was killed",
+        Some("raise `timeout` in the suite"),
+    );
+    sorted(vec![trm, dense, hung])
+}
+
+/// What a real suite may look like: four models, three backends, two scenarios, two tasks, some failures.
+pub fn large() -> Run {
+    let mut cases = Vec::new();
+    let mut seed = 100;
+    for task in ["sudoku-4x4", "sudoku-6x6"] {
+        for model in &MODELS {
+            for (backend, batch) in [("native", 1), ("native", 32), ("candle", 1), ("candle", 32), ("reference", 1)] {
+                if task == "sudoku-6x6" && backend == "reference" {
+                    continue;
+                }
+                seed += 1;
+                let key = key(task, model, backend, batch);
+                let iterations = if backend == "reference" { 4 } else { 400 };
+                cases.push(if model.name == "hrm" && backend == "candle" && batch == 32 {
+                    failed(
+                        key,
+                        seed,
+                        ErrorKind::OutOfMemory,
+                        "the worker was killed by the kernel for memory",
+                        Some("use a smaller batch"),
+                    )
+                } else {
+                    case_run(key, model, seed, 3, iterations, 200)
+                });
+            }
+        }
+    }
+    sorted(cases)
+}
+
+/// One task on a machine without energy meters, as most virtual machines are.
+pub fn unmetered() -> Run {
+    let mut run = large();
+    run.cases.retain(|c| c.case.key.task == "sudoku-6x6" && c.case.key.model != "trm-att");
+    let reason =
+        "the processor's counters are hidden from this virtual machine; run on the host, or name another meter";
+    for c in &mut run.cases {
+        c.samples.retain(|s| s.metric != "energy_cpu");
+        for metric in ["energy_cpu", "joules_per_right"] {
+            c.case.unavailable.push(Unavailable { metric: metric.into(), reason: reason.into() });
+        }
+    }
+    run
+}
+
+/// Writes a run as the runner would.
+pub fn write(run: &Run, dir: &std::path::Path) {
+    let folder = ergometer_reports::RunFolder::create(dir).unwrap();
+    folder.write_environment(&run.environment).unwrap();
+    for c in &run.cases {
+        folder.begin_case(&c.case.path, &c.case.id).unwrap().finish(&c.case, &c.samples, &c.predictions).unwrap();
+    }
+}

@@ -1,0 +1,150 @@
+//! Engines that compile a graph, behind one trait, and the session that gives each of them slots, halting and dropping of rows.
+//!
+//! In: a [`Model`] and [`Options`]. Out: a [`Session`](session::Session). Must not: time, meter or score anything.
+//!
+//! Adding a backend: one file with a type that implements [`Backend`] and an [`Engine`], and its line in [`BACKENDS`].
+
+use std::collections::BTreeMap;
+
+use crate::models::Model;
+
+#[cfg(feature = "candle")]
+pub mod candle;
+pub mod native;
+pub mod reference;
+pub mod session;
+
+/// Every built-in backend.
+pub const BACKENDS: &[&dyn Backend] = &[
+    &native::Native,
+    #[cfg(feature = "candle")]
+    &candle::Candle,
+    &reference::Reference,
+];
+
+/// The built-in backend with this name.
+pub fn backend(name: &str) -> Option<&'static dyn Backend> {
+    BACKENDS.iter().copied().find(|b| b.name() == name)
+}
+
+/// Why something cannot be had here, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// Why.
+    pub reason: String,
+    /// The remedy, where there is one.
+    pub hint: Option<String>,
+}
+
+impl Unavailable {
+    /// Reason, and the remedy on a line of its own.
+    pub fn text(&self) -> String {
+        let hint = self.hint.as_ref().map(|h| format!("\nhint: {h}")).unwrap_or_default();
+        format!("{}{hint}", self.reason)
+    }
+}
+
+/// How loading or running can fail.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// This backend cannot run this model with these options on this machine.
+    #[error("{}", .0.text())]
+    Unavailable(Unavailable),
+    /// It tried, and failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl BackendError {
+    /// An unavailability without a remedy.
+    pub fn unavailable(reason: impl Into<String>) -> Self {
+        Self::Unavailable(Unavailable { reason: reason.into(), hint: None })
+    }
+}
+
+/// What decides fairness: set by the caller, written out in full in the record.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `f32`, ...
+    pub precision: String,
+    /// Compute threads.
+    pub threads: usize,
+    /// Most rows at a time.
+    pub capacity: usize,
+    /// Backend-specific options.
+    pub extra: BTreeMap<String, String>,
+}
+
+/// The part of a case's key that only the backend knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Instruction set of its kernels.
+    pub isa: String,
+    /// Whether shapes are fixed when the model is loaded (`static`) or open (`symbolic`).
+    pub shapes: &'static str,
+    /// Options in effect, defaults written out.
+    pub options: BTreeMap<String, String>,
+}
+
+/// What an engine says of itself once loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+    /// Bytes of weights held, packed copies included.
+    pub weight_bytes: u64,
+    /// Bytes of states and residents for the whole capacity.
+    pub state_bytes: u64,
+}
+
+/// Refuses options that a backend does not know.
+pub fn no_options(name: &str, options: &Options) -> Result<BTreeMap<String, String>, BackendError> {
+    match options.extra.keys().next() {
+        None => Ok(BTreeMap::new()),
+        Some(key) => Err(BackendError::Failed(format!("backend `{name}` has no option `{key}`"))),
+    }
+}
+
+/// An engine: a library or our own kernels.
+pub trait Backend: Sync {
+    /// Name in suites and paths.
+    fn name(&self) -> &'static str;
+    /// One sentence.
+    fn about(&self) -> &'static str;
+    /// Precisions that it computes in.
+    fn precisions(&self) -> &'static [&'static str];
+    /// Versions and build features that decide fairness, or why it cannot run here.
+    fn probe(&self) -> Result<BTreeMap<String, String>, Unavailable>;
+    /// Process-wide settings (thread pools that are built once) for a worker that will load with these options. Called before any
+    /// thread is started; gives environment variables to set before the worker starts.
+    fn environment(&self, _threads: usize) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+    /// What a session with these options will be, as far as it decides comparability: known before anything is loaded.
+    fn describe(&self, options: &Options) -> Result<Described, BackendError>;
+    /// Compiles the graph, packs the weights.
+    fn load(&self, model: &Model, options: &Options) -> Result<Box<dyn Engine>, BackendError>;
+}
+
+/// A loaded model with room for `capacity` rows, of which the first ones are live. Rows are independent: the result of a row must not
+/// depend on which other rows are live or on its place.
+pub trait Engine {
+    /// What it is.
+    fn facts(&self) -> Facts;
+    /// Makes rows `at..at + n` live: computes their residents and resets their states. `inputs[i]` holds the `i`-th input of the graph,
+    /// `[n, tokens]` indices already checked against the input's bound.
+    fn admit(&mut self, at: usize, n: usize, inputs: &[&[u32]]) -> Result<(), BackendError>;
+    /// One step of rows `0..rows`; their states stay inside.
+    fn step(&mut self, rows: usize) -> Result<(), BackendError>;
+    /// The `i`-th output of the last step, `[rows, tokens, features]`.
+    fn output(&self, i: usize) -> &[f32];
+    /// Keeps the live rows with these (ascending) numbers, moving them to `0..keep.len()`.
+    fn keep(&mut self, keep: &[usize]) -> Result<(), BackendError>;
+    /// The `i`-th state of rows `0..rows`, `[rows, tokens, features]`.
+    fn state(&self, i: usize, rows: usize) -> Result<Vec<f32>, BackendError>;
+    /// Overwrites the `i`-th state of rows `0..rows`.
+    fn set_state(&mut self, i: usize, rows: usize, values: &[f32]) -> Result<(), BackendError>;
+    /// FLOPs that a step of this many rows executes in the products that the graph's cost counts, the engine's own padding included;
+    /// `None`: it cannot say, and then nobody can.
+    fn flops_executed(&self, rows: usize) -> Option<f64>;
+    /// The same of admitting `n` rows.
+    fn flops_admitted(&self, n: usize) -> Option<f64>;
+}

@@ -1,0 +1,277 @@
+//! Runs the steps of a plan: one kernel call each, over numbered buffers.
+//!
+//! In: steps, weights, indices, a number of rows. Out: buffers, changed in place. Must not: allocate; every buffer has room for the
+//! whole capacity from the start. (Kernels pack into scratch memory of their own, which grows to its size in the first step and stays.)
+
+use ergometer_kernels as kernels;
+use ergometer_kernels::{Activation, Ctx, Heads, Mask};
+
+use super::weights::Weights;
+
+/// A value's place: a buffer and how many elements of it a row takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Loc {
+    /// Number of the buffer.
+    pub buffer: usize,
+    /// Elements per row.
+    pub len: usize,
+}
+
+/// What one step does. Weights and inputs are numbers; `out` is never an operand unless its text says so.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// Rows of a table times a factor.
+    Embed { input: usize, table: usize, factor: f32, features: usize, out: Loc },
+    /// One row of a table, then zeros.
+    EmbedPrefix { input: usize, table: usize, width: usize, out: Loc },
+    /// out = x
+    Copy { x: Loc, out: Loc },
+    /// Elements `from..from + width` of each row of x to `to..` of each row of out.
+    CopyPart { x: Loc, from: usize, width: usize, to: usize, out: Loc },
+    /// out = x + y; `out` may be x
+    Add { x: Loc, y: Loc, out: Loc },
+    /// x += table on every row
+    AddPositions { x: Loc, table: usize },
+    /// x *= factor
+    Scale { x: Loc, factor: f32 },
+    /// x = f(x)
+    Activate { x: Loc, kind: Activation },
+    /// out = x·Wᵀ + b
+    Linear { x: Loc, weight: usize, bias: Option<usize>, out: Loc },
+    /// out = W·x per row, features `d` wide
+    LinearTokens { x: Loc, weight: usize, d: usize, out: Loc },
+    /// out = silu(gate)·up in runs of `inner`
+    Swiglu { x: Loc, inner: usize, out: Loc },
+    /// out = rms(x + residual) over features; `out` may be x
+    RmsNorm { x: Loc, residual: Option<Loc>, gain: Option<usize>, eps: f32, d: usize, out: Loc },
+    /// x = rms(x + residual) over tokens
+    RmsNormTokens { x: Loc, residual: Option<Loc>, eps: f32, d: usize },
+    /// x = layer norm of x
+    LayerNorm { x: Loc, gain: usize, bias: Option<usize>, eps: f32, d: usize },
+    /// Turns queries and keys of x.
+    Rope { x: Loc, heads: Heads, table: usize },
+    /// Attention of packed rows.
+    Attend { x: Loc, heads: Heads, mask: Mask, scale: f32, out: Loc },
+    /// Runs the next `len` steps `times` times.
+    Repeat { times: usize, len: usize },
+}
+
+impl Step {
+    /// Name in profiles.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::Embed { .. } | Step::EmbedPrefix { .. } => "embed",
+            Step::Copy { .. } | Step::CopyPart { .. } => "copy",
+            Step::Add { .. } | Step::AddPositions { .. } => "add",
+            Step::Scale { .. } => "scale",
+            Step::Activate { .. } => "activate",
+            Step::Linear { .. } => "linear",
+            Step::LinearTokens { .. } => "linear_tokens",
+            Step::Swiglu { .. } => "swiglu",
+            Step::RmsNorm { .. } => "rms_norm",
+            Step::RmsNormTokens { .. } => "rms_norm_tokens",
+            Step::LayerNorm { .. } => "layer_norm",
+            Step::Rope { .. } => "rope",
+            Step::Attend { .. } => "attend",
+            Step::Repeat { .. } => "repeat",
+        }
+    }
+}
+
+/// The buffers, each on a cache line of its own.
+pub(super) struct Memory {
+    buffers: Vec<Buffer>,
+}
+
+#[derive(Default)]
+struct Buffer {
+    data: Vec<f32>,
+    /// First aligned element.
+    start: usize,
+}
+
+/// Elements in a cache line.
+const LINE: usize = 16;
+
+impl Memory {
+    /// Buffers of `sizes[i] * rows` zeros, written once so that they are there and not only promised.
+    ///
+    /// # Errors
+    /// The number of bytes that cannot be had.
+    pub fn new(sizes: &[usize], rows: usize) -> Result<Memory, String> {
+        let mut buffers = Vec::with_capacity(sizes.len());
+        for &size in sizes {
+            let wanted = size.checked_mul(rows).and_then(|n| n.checked_add(LINE));
+            let mut data = Vec::new();
+            if wanted.is_none_or(|n| data.try_reserve_exact(n).is_err()) {
+                return Err(format!("no memory for a buffer of {size} values for each of {rows} rows"));
+            }
+            data.resize(wanted.unwrap_or(0), 0.0f32);
+            let start = data.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+            buffers.push(Buffer { data, start });
+        }
+        Ok(Memory { buffers })
+    }
+
+    /// Memory held.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.buffers.iter().map(|b| size_of_val(&b.data[..])).sum()
+    }
+
+    /// A value's elements, `rows` rows.
+    pub fn get(&self, at: Loc, rows: usize) -> &[f32] {
+        let buffer = &self.buffers[at.buffer];
+        &buffer.data[buffer.start..][..rows * at.len]
+    }
+
+    /// The same to be written.
+    pub fn get_mut(&mut self, at: Loc, rows: usize) -> &mut [f32] {
+        let buffer = &mut self.buffers[at.buffer];
+        &mut buffer.data[buffer.start..][..rows * at.len]
+    }
+
+    /// Lends `out` to be written while all other buffers can be read.
+    pub fn with(&mut self, out: Loc, rows: usize, f: impl FnOnce(&Memory, &mut [f32])) {
+        let mut buffer = std::mem::take(&mut self.buffers[out.buffer]);
+        f(self, &mut buffer.data[buffer.start..][..rows * out.len]);
+        self.buffers[out.buffer] = buffer;
+    }
+
+    /// Moves rows `keep` (ascending) of a value to the front.
+    pub fn compact(&mut self, at: Loc, keep: &[usize]) {
+        let buffer = &mut self.buffers[at.buffer];
+        for (to, &from) in keep.iter().enumerate().filter(|(to, from)| to != *from) {
+            let from = buffer.start + from * at.len;
+            buffer.data.copy_within(from..from + at.len, buffer.start + to * at.len);
+        }
+    }
+
+    /// Address and size of every buffer, to see that none moves.
+    #[cfg(test)]
+    pub fn addresses(&self) -> Vec<(usize, usize)> {
+        self.buffers.iter().map(|b| (b.data.as_ptr() as usize, b.data.capacity())).collect()
+    }
+}
+
+/// What a run reads.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    /// Threads and instruction set.
+    pub ctx: &'a Ctx,
+    /// By number.
+    pub weights: &'a Weights,
+    /// Indices per input of the graph, `[rows, tokens]`.
+    pub inputs: &'a [&'a [u32]],
+    /// Rows.
+    pub rows: usize,
+}
+
+impl Run<'_> {
+    /// Runs steps in order. `seen` is told of every step that has run.
+    pub fn steps(self, mut steps: &[Step], memory: &mut Memory, seen: &mut impl FnMut(&'static str)) {
+        while let Some((step, rest)) = steps.split_first() {
+            steps = rest;
+            if let Step::Repeat { times, len } = *step {
+                let (body, rest) = rest.split_at(len);
+                for _ in 0..times {
+                    self.steps(body, memory, seen);
+                }
+                steps = rest;
+            } else {
+                self.step(step, memory);
+                seen(step.name());
+            }
+        }
+    }
+
+    /// FLOPs of these steps in linear layers, token mixing and attention, as the kernels pad them.
+    pub fn flops(self, mut steps: &[Step]) -> f64 {
+        let Run { ctx, weights, rows, .. } = self;
+        let mut sum = 0.0;
+        while let Some((step, rest)) = steps.split_first() {
+            steps = rest;
+            sum += match *step {
+                Step::Linear { x, weight, .. } => {
+                    let weight = &weights.linear[weight];
+                    weight.flops(rows * x.len / weight.k().max(1))
+                }
+                Step::LinearTokens { weight, d, .. } => weights.tokens[weight].flops(ctx, rows, d),
+                Step::Attend { x, heads, mask, .. } => {
+                    rows as f64 * kernels::attention_flops(ctx, x.len / heads.row(), heads, mask)
+                }
+                Step::Repeat { times, len } => {
+                    let (body, rest) = rest.split_at(len);
+                    steps = rest;
+                    times as f64 * self.flops(body)
+                }
+                _ => 0.0,
+            };
+        }
+        sum
+    }
+
+    fn step(self, step: &Step, memory: &mut Memory) {
+        let Run { ctx, weights, inputs, rows } = self;
+        let plain = |i: Option<usize>| i.map(|i| &weights.plain[i][..]);
+        match *step {
+            Step::Embed { input, table, factor, features, out } => {
+                let out = memory.get_mut(out, rows);
+                kernels::embed(ctx, inputs[input], &weights.plain[table], factor, features, out);
+            }
+            Step::EmbedPrefix { input, table, width, out } => {
+                let table = &weights.plain[table];
+                for (&index, row) in inputs[input].iter().zip(memory.get_mut(out, rows).chunks_exact_mut(out.len)) {
+                    row[..width].copy_from_slice(&table[index as usize * width..][..width]);
+                    row[width..].fill(0.0);
+                }
+            }
+            Step::Copy { x, out } => memory.with(out, rows, |m, out| kernels::copy(ctx, m.get(x, rows), out)),
+            Step::CopyPart { x, from, width, to, out } => memory.with(out, rows, |m, values| {
+                kernels::copy_rows(&m.get(x, rows)[from..], x.len, &mut values[to..], out.len, width, rows);
+            }),
+            Step::Add { x, y, out } if x.buffer == out.buffer => {
+                memory.with(out, rows, |m, x| kernels::add_in_place(ctx, x, m.get(y, rows)));
+            }
+            Step::Add { x, y, out } => {
+                memory.with(out, rows, |m, out| kernels::add(ctx, m.get(x, rows), m.get(y, rows), out));
+            }
+            Step::AddPositions { x, table } => {
+                kernels::add_rows(ctx, memory.get_mut(x, rows), &weights.plain[table]);
+            }
+            Step::Scale { x, factor } => kernels::scale(ctx, memory.get_mut(x, rows), factor),
+            Step::Activate { x, kind } => kernels::activation(ctx, kind, memory.get_mut(x, rows)),
+            Step::Linear { x, weight, bias, out } => memory.with(out, rows, |m, out| {
+                kernels::linear(ctx, m.get(x, rows), &weights.linear[weight], plain(bias), out);
+            }),
+            Step::LinearTokens { x, weight, d, out } => memory.with(out, rows, |m, out| {
+                kernels::linear_tokens(ctx, m.get(x, rows), &weights.tokens[weight], d, out);
+            }),
+            Step::Swiglu { x, inner, out } => {
+                memory.with(out, rows, |m, out| kernels::swiglu(ctx, m.get(x, rows), inner, out));
+            }
+            Step::RmsNorm { x, residual, gain, eps, d, out } => memory.with(out, rows, |m, values| {
+                let residual = residual.map(|r| m.get(r, rows));
+                if x.buffer == out.buffer {
+                    kernels::rms_norm_in_place(ctx, values, residual, plain(gain), eps, d);
+                } else {
+                    kernels::rms_norm(ctx, m.get(x, rows), residual, plain(gain), eps, d, values);
+                }
+            }),
+            Step::RmsNormTokens { x, residual, eps, d } => memory.with(x, rows, |m, values| {
+                kernels::rms_norm_tokens(ctx, values, residual.map(|r| m.get(r, rows)), eps, x.len / d, d);
+            }),
+            Step::LayerNorm { x, gain, bias, eps, d } => {
+                kernels::layer_norm(ctx, memory.get_mut(x, rows), plain(Some(gain)), plain(bias), eps, d);
+            }
+            Step::Rope { x, heads, table } => {
+                let [cos, sin] = &weights.ropes[table];
+                kernels::rope(ctx, memory.get_mut(x, rows), x.len / heads.row(), heads, cos, sin);
+            }
+            Step::Attend { x, heads, mask, scale, out } => memory.with(out, rows, |m, out| {
+                kernels::attention(ctx, m.get(x, rows), x.len / heads.row(), heads, mask, scale, out);
+            }),
+            Step::Repeat { .. } => unreachable!("handled where steps run"),
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Lowers the nodes of one region to steps.
+//!
+//! In: a region, where its arguments are. Out: steps, and where its results are. Must not: know how buffers are counted (that is
+//! `plan`) or how steps run.
+
+use ergometer_kernels::{Activation, Heads, Mask};
+
+use super::execute::{Loc, Step};
+use super::plan::{Frame, Place, Planner, float};
+use crate::backends::BackendError;
+use crate::graph::{self, Axis, Node, Op, Region, ValueId};
+
+pub(super) struct Lowering<'p, 'a, 'r> {
+    pub planner: &'p mut Planner<'a>,
+    pub frame: Frame<'r>,
+}
+
+impl<'r> Lowering<'_, '_, 'r> {
+    /// Lowers all nodes; gives the places of the results.
+    pub fn run(mut self) -> Result<Vec<Place>, BackendError> {
+        let nodes: &'r [Node] = &self.frame.region.nodes;
+        let mut k = 0;
+        while k < nodes.len() {
+            let fused = self.fuses(k);
+            let end = if fused { k + 1 } else { k };
+            if fused {
+                self.pair(&nodes[k], &nodes[end], end)?
+            } else {
+                self.node(&nodes[k], k)?
+            }
+            let next = nodes.get(end + 1).map_or(self.frame.places.len(), |n| n.first.0);
+            let touched = nodes[k].inputs.iter().copied().chain((nodes[end].first.0..next).map(ValueId));
+            for buffer in self.frame.release(touched, end) {
+                self.planner.give(buffer);
+            }
+            k = end + 1;
+        }
+        self.settle()
+    }
+
+    /// Nodes `k` and `k + 1` are one step: an addition and the norm of the sum, or an embedding and its scale.
+    fn fuses(&self, k: usize) -> bool {
+        let nodes = &self.frame.region.nodes;
+        self.frame.feeds_only_the_next(k)
+            && match (&nodes[k].op, &nodes[k + 1].op) {
+                // the kernels add from another buffer only
+                (Op::Add, Op::RmsNorm { .. }) => {
+                    self.frame.place(nodes[k].inputs[0]) != self.frame.place(nodes[k].inputs[1])
+                }
+                (Op::Embed { .. }, Op::Scale(_)) => true,
+                _ => false,
+            }
+    }
+
+    fn pair(&mut self, first: &Node, second: &Node, k: usize) -> Result<(), BackendError> {
+        match (&first.op, &second.op) {
+            (Op::Add, Op::RmsNorm { gain, eps, over }) => {
+                let operands = [self.at(first.inputs[0])?, self.at(first.inputs[1])?];
+                self.rms_norm(second.first, k, &operands, *gain, *eps, *over)
+            }
+            (Op::Embed { table }, Op::Scale(factor)) => self.embed(first, second.first, k, *table, *factor),
+            _ => unreachable!("only pairs that `fuses` names"),
+        }
+    }
+
+    fn node(&mut self, node: &'r Node, k: usize) -> Result<(), BackendError> {
+        let v = node.first;
+        match &node.op {
+            Op::Embed { table } => return self.embed(node, v, k, *table, 1.0),
+            Op::EmbedPrefix { table, .. } => {
+                let (input, width) = (self.input(node.inputs[0])?, self.planner.packer.matrix(*table).1);
+                let (table, out) = (self.planner.packer.plain(*table), self.apart(v, k, &[]));
+                self.push(Step::EmbedPrefix { input, table, width, out });
+            }
+            Op::Concat => {
+                let parts = node.inputs.iter().map(|&v| self.at(v)).collect::<Result<Vec<_>, _>>()?;
+                let out = self.apart(v, k, &parts);
+                let mut to = 0;
+                for x in parts {
+                    self.push(Step::CopyPart { x, from: 0, width: x.len, to, out });
+                    to += x.len;
+                }
+            }
+            Op::Slice { start, .. } => {
+                let x = self.at(node.inputs[0])?;
+                let out = self.apart(v, k, &[x]);
+                let from = start * self.frame.region.ty(v).features;
+                self.push(Step::CopyPart { x, from, width: out.len, to: 0, out });
+            }
+            Op::Add => {
+                let (x, y) = (self.at(node.inputs[0])?, self.at(node.inputs[1])?);
+                let out = self.onto(v, k, &[x, y]);
+                self.push(if out == y { Step::Add { x: y, y: x, out } } else { Step::Add { x, y, out } });
+            }
+            Op::AddPositions { table } => {
+                let (x, table) = (self.own_copy(node, k)?, self.planner.packer.plain(*table));
+                self.push(Step::AddPositions { x, table });
+            }
+            Op::Scale(factor) => {
+                let x = self.own_copy(node, k)?;
+                self.push(Step::Scale { x, factor: *factor });
+            }
+            Op::Activate(act) => {
+                let x = self.own_copy(node, k)?;
+                self.push(Step::Activate { x, kind: activation(*act) });
+            }
+            Op::LayerNorm { gain, bias, eps } => {
+                let (x, d) = (self.own_copy(node, k)?, self.frame.region.ty(v).features);
+                let packer = &mut self.planner.packer;
+                let (gain, bias) = (packer.plain(*gain), bias.map(|b| packer.plain(b)));
+                self.push(Step::LayerNorm { x, gain, bias, eps: *eps, d });
+            }
+            Op::RmsNorm { gain, eps, over } => {
+                let x = self.at(node.inputs[0])?;
+                return self.rms_norm(v, k, &[x], *gain, *eps, *over);
+            }
+            Op::Linear { weight, bias } => {
+                let x = self.at(node.inputs[0])?;
+                let out = self.apart(v, k, &[x]);
+                self.linear(x, *weight, *bias, out);
+            }
+            Op::GatedMlp { gate_up, down, act, over } => {
+                if *act != graph::Activation::Silu {
+                    return Err(no_kernel(&node.op, &format!("gated by {act:?}")));
+                }
+                return self.gated_mlp(node, k, *gate_up, *down, *over);
+            }
+            Op::Mlp { up, up_bias, down, down_bias, act } => {
+                let x = self.at(node.inputs[0])?;
+                let inner = self.planner.packer.matrix(*up).0;
+                let h = self.planner.take(x.len / self.frame.region.ty(v).features * inner);
+                self.linear(x, *up, *up_bias, h);
+                self.push(Step::Activate { x: h, kind: activation(*act) });
+                let out = self.apart(v, k, &[]);
+                self.linear(h, *down, *down_bias, out);
+                self.planner.give(h.buffer);
+            }
+            Op::Attend(a) => return self.attend(node, k, a),
+            Op::Repeat { times, carried, body, .. } => return self.repeat(node, k, *times, *carried, body),
+            Op::Mul => return Err(no_kernel(&node.op, "")),
+            Op::MoeMlp { .. } => return Err(no_kernel(&node.op, "")),
+        }
+        Ok(())
+    }
+
+    fn embed(
+        &mut self,
+        node: &Node,
+        v: ValueId,
+        k: usize,
+        table: graph::ParamId,
+        factor: f32,
+    ) -> Result<(), BackendError> {
+        let (input, table) = (self.input(node.inputs[0])?, self.planner.packer.plain(table));
+        let (out, features) = (self.apart(v, k, &[]), self.frame.region.ty(v).features);
+        self.push(Step::Embed { input, table, factor, features, out });
+        Ok(())
+    }
+
+    fn linear(&mut self, x: Loc, weight: graph::ParamId, bias: Option<graph::ParamId>, out: Loc) {
+        let packer = &mut self.planner.packer;
+        let (weight, bias) = (packer.linear(weight), bias.map(|b| packer.plain(b)));
+        self.push(Step::Linear { x, weight, bias, out });
+    }
+
+    /// The norm of the sum of one or two operands.
+    fn rms_norm(
+        &mut self,
+        v: ValueId,
+        k: usize,
+        operands: &[Loc],
+        gain: Option<graph::ParamId>,
+        eps: f32,
+        over: Axis,
+    ) -> Result<(), BackendError> {
+        let d = self.frame.region.ty(v).features;
+        let out = self.onto(v, k, operands);
+        // the sum is made where the result goes, if one of the operands is there
+        let (x, residual) = match *operands {
+            [x, y] if y == out => (y, Some(x)),
+            [x, y] => (x, Some(y)),
+            _ => (operands[0], None),
+        };
+        match over {
+            Axis::Features => {
+                let gain = gain.map(|g| self.planner.packer.plain(g));
+                self.push(Step::RmsNorm { x, residual, gain, eps, d, out });
+            }
+            Axis::Tokens if gain.is_some() => {
+                return Err(no_kernel(&Op::RmsNorm { gain, eps, over }, "over tokens with a gain"));
+            }
+            Axis::Tokens => {
+                if x != out {
+                    self.push(Step::Copy { x, out });
+                }
+                self.push(Step::RmsNormTokens { x: out, residual, eps, d });
+            }
+        }
+        Ok(())
+    }
+
+    fn gated_mlp(
+        &mut self,
+        node: &Node,
+        k: usize,
+        gate_up: graph::ParamId,
+        down: graph::ParamId,
+        over: Axis,
+    ) -> Result<(), BackendError> {
+        let x = self.at(node.inputs[0])?;
+        let inner = self.planner.packer.matrix(down).1;
+        let d = self.frame.region.ty(node.first).features;
+        // vectors along the axis, of which each grows to `inner`
+        let vectors = if over == Axis::Tokens { d } else { x.len / d };
+        let both = self.planner.take(2 * inner * vectors);
+        let h = self.planner.take(inner * vectors);
+        match over {
+            Axis::Features => self.linear(x, gate_up, None, both),
+            Axis::Tokens => {
+                let weight = self.planner.packer.tokens(gate_up);
+                self.push(Step::LinearTokens { x, weight, d, out: both });
+            }
+        }
+        // along tokens the gate is the first half of a whole example
+        let inner = if over == Axis::Tokens { h.len } else { inner };
+        self.push(Step::Swiglu { x: both, inner, out: h });
+        self.planner.give(both.buffer);
+        // x has been read by now
+        let out = self.apart(node.first, k, &[]);
+        match over {
+            Axis::Features => self.linear(h, down, None, out),
+            Axis::Tokens => {
+                let weight = self.planner.packer.tokens(down);
+                self.push(Step::LinearTokens { x: h, weight, d, out });
+            }
+        }
+        self.planner.give(h.buffer);
+        Ok(())
+    }
+
+    fn attend(&mut self, node: &Node, k: usize, a: &graph::Attention) -> Result<(), BackendError> {
+        if a.cache.is_some() {
+            return Err(no_kernel(&node.op, "with a cache"));
+        }
+        let heads = Heads { heads: a.heads, kv_heads: a.kv_heads, head_dim: a.head_dim };
+        let mask = Mask { causal: a.causal, window: a.window };
+        let given = self.at(node.inputs[0])?;
+        let mut x = given;
+        if let Some(rope) = a.rope {
+            if !self.frame.writable(x.buffer, k) {
+                x = self.planner.take(x.len);
+                self.push(Step::Copy { x: given, out: x });
+            }
+            let table = self.planner.packer.rope(rope, x.len / heads.row(), a.head_dim);
+            self.push(Step::Rope { x, heads, table });
+        }
+        let out = self.apart(node.first, k, &[given, x]);
+        self.push(Step::Attend { x, heads, mask, scale: a.scale, out });
+        if x != given {
+            self.planner.give(x.buffer);
+        }
+        Ok(())
+    }
+
+    fn repeat(
+        &mut self,
+        node: &'r Node,
+        k: usize,
+        times: usize,
+        carried: usize,
+        body: &Region,
+    ) -> Result<(), BackendError> {
+        let mut args: Vec<Place> = node.inputs.iter().map(|&v| self.frame.place(v)).collect();
+        let given = args.clone();
+        let mut wanted = Vec::with_capacity(carried);
+        for i in 0..carried {
+            let v = ValueId(node.first.0 + i);
+            let x = float(given[i])?;
+            // the loop may work where its value already is, if nobody else looks there
+            let alone = given.iter().enumerate().all(|(j, &other)| i == j || other != given[i]);
+            let at = if alone && self.frame.writable(x.buffer, k) {
+                self.frame.put(v, given[i]);
+                x
+            } else {
+                let avoid: Vec<Loc> = given.iter().chain(&args).filter_map(|&p| float(p).ok()).collect();
+                let at = self.apart(v, k, &avoid);
+                self.push(Step::Copy { x, out: at });
+                at
+            };
+            args[i] = Place::At(at);
+            wanted.push(Some(at.buffer));
+        }
+        let start = self.planner.steps.len();
+        self.push(Step::Repeat { times, len: 0 });
+        self.planner.region(body, &args, &wanted)?;
+        let len = self.planner.steps.len() - start - 1;
+        self.planner.steps[start] = Step::Repeat { times, len };
+        Ok(())
+    }
+
+    /// Copies results to where they are wanted and are not yet.
+    fn settle(mut self) -> Result<Vec<Place>, BackendError> {
+        let mut results = self.frame.results();
+        let wanted: Vec<usize> = results.iter().filter_map(|(_, wanted)| *wanted).collect();
+        let mut spare = Vec::new();
+        // first out of the way whatever is in another's place
+        for (place, to) in &mut results {
+            let Some(to) = *to else { continue };
+            let x = float(*place)?;
+            if x.buffer != to && wanted.contains(&x.buffer) {
+                let out = self.planner.take(x.len);
+                spare.push(out.buffer);
+                self.push(Step::Copy { x, out });
+                *place = Place::At(out);
+            }
+        }
+        let mut places = Vec::with_capacity(results.len());
+        for (place, to) in results {
+            let Some(buffer) = to else {
+                places.push(place);
+                continue;
+            };
+            let x = float(place)?;
+            let out = Loc { buffer, len: x.len };
+            if x != out {
+                self.push(Step::Copy { x, out });
+            }
+            places.push(Place::At(out));
+        }
+        let kept = |buffer: &usize| places.iter().any(|p| matches!(p, Place::At(at) if at.buffer == *buffer));
+        spare.extend(self.frame.owned().filter(|buffer| !kept(buffer)));
+        spare.into_iter().for_each(|buffer| self.planner.give(buffer));
+        Ok(places)
+    }
+
+    fn push(&mut self, step: Step) {
+        self.planner.steps.push(step);
+    }
+
+    fn at(&self, v: ValueId) -> Result<Loc, BackendError> {
+        float(self.frame.place(v))
+    }
+
+    fn input(&self, v: ValueId) -> Result<usize, BackendError> {
+        match self.frame.place(v) {
+            Place::Input(i) => Ok(i),
+            Place::At(_) => Err(BackendError::Failed("an embedding of floats".into())),
+        }
+    }
+
+    /// A place for `v` that is none of `avoid`: where it is wanted, or a buffer of the pool.
+    fn apart(&mut self, v: ValueId, k: usize, avoid: &[Loc]) -> Loc {
+        let len = self.frame.len(v);
+        let target = self.frame.target(v, k).filter(|t| avoid.iter().all(|a| a.buffer != *t));
+        let out = target.map(|buffer| Loc { buffer, len }).unwrap_or_else(|| {
+            let out = self.planner.take(len);
+            self.frame.own(out.buffer);
+            out
+        });
+        self.frame.put(v, Place::At(out));
+        out
+    }
+
+    /// A place for `v`, which has its operands' type and may be written over one of them: where it is wanted, an operand that nobody
+    /// needs any more, or a buffer of the pool. Where two operands share a buffer it is none of them.
+    fn onto(&mut self, v: ValueId, k: usize, operands: &[Loc]) -> Loc {
+        if let [x, y] = operands
+            && x.buffer == y.buffer
+        {
+            return self.apart(v, k, operands);
+        }
+        let dying = operands.iter().find(|x| self.frame.writable(x.buffer, k));
+        match dying {
+            Some(&x) if self.frame.target(v, k).is_none() => {
+                self.frame.put(v, Place::At(x));
+                x
+            }
+            _ => self.apart(v, k, &[]),
+        }
+    }
+
+    /// The node's operand where its result goes, to be changed there.
+    fn own_copy(&mut self, node: &Node, k: usize) -> Result<Loc, BackendError> {
+        let x = self.at(node.inputs[0])?;
+        let out = self.onto(node.first, k, &[x]);
+        if out != x {
+            self.push(Step::Copy { x, out });
+        }
+        Ok(out)
+    }
+}
+
+fn activation(act: graph::Activation) -> Activation {
+    match act {
+        graph::Activation::Silu => Activation::Silu,
+        graph::Activation::Gelu => Activation::Gelu,
+        graph::Activation::GeluTanh => Activation::GeluTanh,
+        graph::Activation::Relu => Activation::Relu,
+    }
+}
+
+fn no_kernel(op: &Op, how: &str) -> BackendError {
+    let space = if how.is_empty() { "" } else { " " };
+    BackendError::unavailable(format!("the native backend has no kernel for operator `{}`{space}{how} yet", op.name()))
+}

@@ -1,0 +1,365 @@
+//! The native backend against recorded vectors and the interpreter, on every instruction set and thread count; what must not change a bit.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::execute::Step;
+use super::*;
+use crate::backends::session::{Rule, Session};
+use crate::parity::{Vectors, error};
+
+mod plans;
+mod speed;
+
+const TOLERANCE: f64 = 1e-4;
+
+fn options(isa: Isa, threads: usize, capacity: usize) -> Options {
+    let extra = BTreeMap::from([("isa".to_string(), isa.to_string())]);
+    Options { precision: "f32".into(), threads, capacity, extra }
+}
+
+fn engine(model: &Model, isa: Isa, threads: usize, capacity: usize) -> NativeEngine {
+    NativeEngine::load(model, &options(isa, threads, capacity)).expect("the model is supported")
+}
+
+fn session(model: &Model, isa: Isa, threads: usize, capacity: usize) -> Session {
+    Session::new(Box::new(engine(model, isa, threads, capacity)), &model.graph, capacity)
+}
+
+/// Every instruction set of this machine with one and two threads.
+fn everywhere() -> impl Iterator<Item = (Isa, usize)> {
+    Isa::available().into_iter().flat_map(|isa| [(isa, 1), (isa, 2)])
+}
+
+fn trm(hidden: usize, seq: usize, changes: Value) -> Value {
+    let mut config = json!({"model_type": "trm", "seq_len": seq, "vocab_size": 7, "hidden_size": hidden, "num_heads": 2, "expansion": 2.0,
+        "H_cycles": 2, "L_cycles": 2, "L_layers": 1, "pos_encodings": "rope", "puzzle_emb_ndim": hidden + 1, "num_puzzle_identifiers": 3});
+    for (key, value) in changes.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    config
+}
+
+fn small_nets() -> Vec<Value> {
+    let encoder = |changes: Value| trm(12, 9, changes);
+    vec![
+        trm(20, 5, json!({})),
+        trm(18, 7, json!({"mlp_t": true, "pos_encodings": "none"})),
+        trm(6, 11, json!({"pos_encodings": "learned", "num_heads": 3, "L_layers": 2, "H_cycles": 1})),
+        trm(33, 3, json!({"mlp_t": true, "puzzle_emb_ndim": 0, "pos_encodings": "learned"})),
+        trm(16, 4, json!({"model_type": "hrm", "H_layers": 2})),
+        encoder(json!({"model_type": "encoder", "num_layers": 2})),
+        encoder(json!({"model_type": "encoder", "num_layers": 1, "pos_encodings": "learned", "mlp_t": true})),
+    ]
+}
+
+/// Distinct inputs for `n` rows, in the order of the graph's inputs.
+fn inputs(model: &Model, n: usize) -> Vec<Vec<u32>> {
+    let make = |i: &crate::graph::Input| {
+        (0..n * i.ty.elements()).map(|e| ((e * 7 + e / 5 + 1) % i.rows) as u32).collect::<Vec<u32>>()
+    };
+    model.graph.inputs.iter().map(make).collect()
+}
+
+fn views(inputs: &[Vec<u32>]) -> Vec<&[u32]> {
+    inputs.iter().map(|v| &v[..]).collect()
+}
+
+/// The vectors as if recording had ended after `n` steps.
+fn first_steps(mut vectors: Vectors, n: usize) -> Vectors {
+    vectors.steps.truncate(n);
+    vectors.first_halt.iter_mut().flatten().for_each(|halt| *halt = (*halt).min(n as u32 + 1));
+    vectors
+}
+
+/// Checks all rows and so many steps of a golden net on an instruction set and number of threads; gives the number of rows that halted.
+fn meets_golden_vectors(name: &str, isa: Isa, threads: usize, steps: usize) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let model = Model::load(&folder).expect("a golden model");
+    let graph = &model.graph;
+    let all = Vectors::read(&folder.join("vectors.safetensors"), graph).expect("golden vectors");
+    let vectors = first_steps(all, steps);
+    let recorded = vectors.first_halt.clone().expect("golden vectors record halting");
+    let what = format!("{name}, {isa}, {threads} threads");
+    let mut session = session(&model, isa, threads, vectors.batch);
+    let step_by_step = vectors.step_by_step(&mut session, graph).expect("runs");
+    for (k, want) in vectors.steps.iter().enumerate() {
+        let e = step_by_step[k].error(want);
+        assert!(e <= TOLERANCE, "{what}, step {}: {e}", k + 1);
+    }
+    let (used, dropped) = vectors.halting_run(&mut session, graph).expect("runs");
+    session.keep_halted_rows();
+    let (kept_used, kept) = vectors.halting_run(&mut session, graph).expect("runs");
+    assert_eq!(used, recorded, "{what}");
+    assert_eq!(kept_used, recorded, "{what}");
+    assert_eq!(dropped, kept, "{what}: dropping rows must not change a bit");
+    for (row, logits) in dropped.iter().enumerate() {
+        let e = error(logits, vectors.row(recorded[row].min(steps as u32), row));
+        assert!(e <= TOLERANCE, "{what}, row {row} of the free run: {e}");
+    }
+    used.iter().filter(|&&halt| halt <= steps as u32).count()
+}
+
+/// All rows and steps of a net on every instruction set, with one and two threads where it is fast; plain code has two, which change no bit.
+fn meets_golden_vectors_everywhere(name: &str) {
+    for (isa, threads) in everywhere().filter(|&at| at != (Isa::Scalar, 1)) {
+        let halted = meets_golden_vectors(name, isa, threads, 4);
+        // the recorded ones: one row of each net is to go on
+        assert_eq!(halted, 5, "{name}, {isa}, {threads} threads: halted rows");
+    }
+}
+
+#[test]
+fn golden_vectors_are_met_by_trm_with_attention() {
+    meets_golden_vectors_everywhere("trm-att-d64");
+}
+
+#[test]
+fn golden_vectors_are_met_by_trm_with_token_mixing() {
+    meets_golden_vectors_everywhere("trm-mlp-d64");
+}
+
+#[test]
+fn golden_vectors_are_met_by_hrm() {
+    meets_golden_vectors_everywhere("hrm-d64");
+}
+
+#[test]
+fn every_family_agrees_with_the_reference() {
+    for (seed, config) in small_nets().into_iter().enumerate() {
+        let model = Model::random(&config, seed as u64).expect("a small net");
+        let rows = 3;
+        let given = inputs(&model, rows);
+        let reference_options = Options { precision: "f64".into(), threads: 1, capacity: rows, extra: BTreeMap::new() };
+        let reference = super::super::reference::Reference.load(&model, &reference_options).expect("loads");
+        let mut reference = Session::new(reference, &model.graph, rows);
+        let mut sessions: Vec<_> = everywhere().map(|(isa, t)| (isa, t, session(&model, isa, t, rows))).collect();
+        reference.admit(&[0, 1, 2], &views(&given)).expect("admits");
+        for (.., session) in &mut sessions {
+            session.admit(&[0, 1, 2], &views(&given)).expect("admits");
+        }
+        for step in 1..=model.graph.max_steps.min(2) {
+            reference.advance(1, Rule::Fixed).expect("steps");
+            for (isa, threads, session) in &mut sessions {
+                session.advance(1, Rule::Fixed).expect("steps");
+                for output in 0..model.graph.outputs.len() {
+                    for row in 0..rows {
+                        let e = error(session.output(output, row), reference.output(output, row));
+                        assert!(
+                            e <= TOLERANCE,
+                            "{config}, {isa}, {threads} threads, step {step}, output {output}, row {row}: {e}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// States and outputs of one row after `steps` steps in a batch of these rows.
+fn bits(model: &Model, isa: Isa, threads: usize, order: &[usize], steps: usize) -> Vec<Vec<u32>> {
+    let all = inputs(model, 6);
+    let pick = |i: usize| {
+        let n = model.graph.inputs[i].ty.elements();
+        order.iter().flat_map(|&row| all[i][row * n..(row + 1) * n].to_vec()).collect::<Vec<u32>>()
+    };
+    let given: Vec<Vec<u32>> = (0..all.len()).map(pick).collect();
+    let mut engine = engine(model, isa, threads, order.len());
+    engine.admit(0, order.len(), &views(&given)).expect("admits");
+    (0..steps).for_each(|_| engine.step(order.len()).expect("steps"));
+    let states = (0..model.graph.states.len()).map(|i| engine.state(i, order.len()).expect("a state"));
+    let values: Vec<Vec<f32>> =
+        states.chain((0..model.graph.outputs.len()).map(|i| engine.output(i).to_vec())).collect();
+    let row = |row: usize| {
+        let of = |v: &Vec<f32>| v[row * v.len() / order.len()..(row + 1) * v.len() / order.len()].to_vec();
+        values.iter().flat_map(of).map(f32::to_bits).collect()
+    };
+    (0..order.len()).map(row).collect()
+}
+
+#[test]
+fn batch_place_and_threads_change_no_bit() {
+    // wide enough that the kernels split the work
+    let wide = trm(96, 30, json!({"mlp_t": true, "pos_encodings": "none"}));
+    for config in small_nets().into_iter().chain([wide]) {
+        let model = Model::random(&config, 9).expect("a net");
+        for isa in Isa::available() {
+            let together = bits(&model, isa, 1, &[0, 1, 2, 3, 4, 5], 2);
+            assert_eq!(together, bits(&model, isa, 2, &[0, 1, 2, 3, 4, 5], 2), "{config}, {isa}: threads");
+            let order = [4, 0, 5, 3, 1, 2];
+            let moved = bits(&model, isa, 2, &order, 2);
+            for (place, &row) in order.iter().enumerate() {
+                assert_eq!(moved[place], together[row], "{config}, {isa}: row {row} at {place}");
+            }
+            for row in [0, 5] {
+                assert_eq!(bits(&model, isa, 2, &[row], 2)[0], together[row], "{config}, {isa}: row {row} alone");
+            }
+        }
+    }
+}
+
+#[test]
+fn kept_rows_go_on_as_if_nothing_had_been_dropped_and_freed_ones_can_be_filled() {
+    let model = Model::random(&small_nets()[0], 4).expect("a net");
+    let given = inputs(&model, 6);
+    let (mut whole, mut cut) = (engine(&model, Isa::detect(), 2, 6), engine(&model, Isa::detect(), 2, 6));
+    for engine in [&mut whole, &mut cut] {
+        engine.admit(0, 6, &views(&given)).expect("admits");
+        engine.step(6).expect("steps");
+    }
+    cut.keep(&[1, 4]).expect("keeps");
+    let first: Vec<&[u32]> = given.iter().zip(&model.graph.inputs).map(|(v, i)| &v[..i.ty.elements()]).collect();
+    cut.admit(2, 1, &first).expect("admits a row behind the kept ones");
+    whole.step(6).expect("steps");
+    cut.step(3).expect("steps");
+    let n = model.graph.outputs[0].ty.elements();
+    assert_eq!(cut.output(0)[..n], whole.output(0)[n..2 * n]);
+    assert_eq!(cut.output(0)[n..2 * n], whole.output(0)[4 * n..5 * n]);
+    let alone = bits(&model, Isa::detect(), 1, &[0], 1);
+    let logits: Vec<u32> = cut.output(0)[2 * n..].iter().map(|v| v.to_bits()).collect();
+    let states: usize = model.graph.states.iter().map(|s| s.ty.elements()).sum();
+    assert_eq!(logits, alone[0][states..states + n]);
+    let state = whole.state(1, 6).expect("a state");
+    whole.set_state(1, 6, &state).expect("the same state");
+    assert_eq!(whole.state(1, 6).expect("a state"), state);
+}
+
+#[test]
+fn memory_never_moves_after_loading_and_shared_weights_are_packed_once() {
+    let config = small_nets()[0].clone();
+    let model = Model::random(&config, 1).expect("a net");
+    let mut engine = engine(&model, Isa::detect(), 1, 4);
+    let before = engine.memory.addresses();
+    let given = inputs(&model, 4);
+    for _ in 0..2 {
+        engine.admit(0, 4, &views(&given)).expect("admits");
+        engine.step(4).expect("steps");
+        engine.keep(&[2, 3]).expect("keeps");
+        engine.step(2).expect("steps");
+    }
+    assert_eq!(engine.memory.addresses(), before);
+    // alive at once at the widest place: z_H, z_L, x, the injected sum and the MLP's 2 + 1 inner values; the outputs; alignment
+    let [tokens, hidden] = [model.graph.states[0].ty.tokens_at(0), 20];
+    let inner = model.graph.params.iter().find(|p| p.name.ends_with("mlp.down_proj.weight")).expect("an MLP").shape[1];
+    let outputs: usize = model.graph.outputs.iter().map(|o| o.ty.elements()).sum();
+    let least = 4 * 4 * (tokens * (4 * hidden + 3 * inner) + outputs);
+    assert!(
+        engine.memory.bytes() >= least && engine.memory.bytes() * 10 <= least * 12,
+        "{}, least {least}",
+        engine.memory.bytes()
+    );
+    // qkv, out, gate_up, down of the one layer, and two heads: however often they are applied
+    assert_eq!(engine.weights.linear.len(), 6);
+    let elements: usize = model.graph.params.iter().map(|p| p.elements()).sum();
+    assert!(engine.facts().weight_bytes as usize >= 4 * elements);
+    // z_H, z_L and x of four rows
+    assert_eq!(engine.facts().state_bytes as usize, 4 * 3 * 4 * model.graph.states[0].ty.elements());
+}
+
+#[test]
+fn additions_join_norms_and_states_are_updated_where_they_are() {
+    let model = Model::random(&small_nets()[0], 1).expect("a net");
+    let engine = engine(&model, Isa::detect(), 1, 1);
+    let names: Vec<&str> = engine.plan.step.iter().map(Step::name).collect();
+    let block = ["linear", "rope", "attend", "linear", "rms_norm", "linear", "swiglu", "linear", "rms_norm"];
+    // the z_H + x of a cycle, the repeated z_L + (z_H + x) and its net, then z_H + z_L and its net, then the heads: nothing else
+    let cycle =
+        [&["repeat", "add", "repeat", "add"][..], &block, &["add"], &block, &["copy", "linear", "copy", "linear"]];
+    assert_eq!(names, cycle.concat());
+}
+
+/// The cost that the model declares; padding shows exactly where the kernels pad.
+#[test]
+fn flops_executed_are_the_graph_s_and_the_padding() {
+    let net = trm(20, 5, json!({"puzzle_emb_ndim": 0}));
+    let mixing = trm(20, 5, json!({"puzzle_emb_ndim": 0, "mlp_t": true, "pos_encodings": "none"}));
+    for config in [net, mixing] {
+        let model = Model::random(&config, 1).expect("a net");
+        let cost = model.graph.cost(&crate::graph::cost::Workload::one());
+        for (isa, threads) in everywhere() {
+            let engine = engine(&model, isa, threads, 3);
+            let said = engine.flops_executed(3).expect("native can say");
+            // linear layers, token mixing and attention by the shapes in the plan, in panels of two vectors of columns
+            let panel = match isa {
+                Isa::Scalar => 1,
+                Isa::Avx2 => 16,
+                Isa::Avx512 => 32,
+            };
+            let padded = |n: usize| n.next_multiple_of(panel);
+            let mut want = 0;
+            let mut stack = vec![(1, &engine.plan.step[..])];
+            while let Some((times, list)) = stack.pop() {
+                let Some((step, mut rest)) = list.split_first() else { continue };
+                want += times
+                    * match *step {
+                        Step::Linear { x, out, weight, .. } => {
+                            let (n, k) = (engine.weights.linear[weight].n(), engine.weights.linear[weight].k());
+                            assert_eq!(x.len / k, out.len / n);
+                            2 * (x.len / k) * k * padded(n)
+                        }
+                        Step::LinearTokens { x, out, d, .. } => 2 * (x.len / d) * (out.len / d) * padded(d),
+                        Step::Attend { x, heads, .. } => {
+                            let (t, dim) = (x.len / heads.row(), heads.head_dim);
+                            2 * heads.heads * t * (dim * padded(t) + t * padded(dim))
+                        }
+                        Step::Repeat { times: more, len } => {
+                            let (body, after) = rest.split_at(len);
+                            rest = after;
+                            stack.push((times * more, body));
+                            0
+                        }
+                        _ => 0,
+                    };
+                stack.push((times, rest));
+            }
+            assert_eq!(said, 3.0 * want as f64, "{config}, {isa}");
+            let exact = 3.0 * cost.flops_steps;
+            assert!(if isa == Isa::Scalar { said == exact } else { said > exact }, "{isa}: {said} of {exact}");
+
+            // a session adds up what its engine says: admission, then three rows and, after one is let go, two
+            let mut session = session(&model, isa, threads, 3);
+            let given = inputs(&model, 3);
+            session.admit(&[0, 1, 2], &views(&given)).expect("admits");
+            session.advance(2, Rule::Fixed).expect("steps");
+            session.retain(&[0, 2]).expect("keeps");
+            session.advance(1, Rule::Fixed).expect("steps");
+            let admitted = engine.flops_admitted(3).expect("native can say");
+            assert_eq!(session.flops_executed(), Some(admitted + said * (2.0 + 2.0 / 3.0)), "{config}, {isa}");
+        }
+        let options = Options { precision: "f64".into(), threads: 1, capacity: 2, extra: BTreeMap::new() };
+        let reference = super::super::reference::Reference.load(&model, &options).expect("loads");
+        assert_eq!(reference.flops_executed(2), Some(2.0 * cost.flops_steps));
+        assert_eq!(reference.flops_admitted(2), Some(2.0 * cost.flops_admit));
+    }
+}
+
+#[test]
+fn wrong_requests_are_refused() {
+    let model = Model::random(&small_nets()[0], 1).expect("a net");
+    let fails = |options: Options| Native.load(&model, &options).err().expect("must be refused").to_string();
+    let good = options(Isa::Scalar, 1, 2);
+    let mut other = good.clone();
+    other.extra.insert("tiles".into(), "4".into());
+    assert!(fails(other).contains("no option `tiles`"));
+    let mut other = good.clone();
+    other.extra.insert("isa".into(), "avx3".into());
+    let text = fails(other);
+    assert!(text.contains("`avx3`") && text.contains("hint: use one of scalar"), "{text}");
+    assert!(fails(Options { precision: "bf16".into(), ..good.clone() }).contains("bf16"));
+    assert!(fails(Options { threads: 0, ..good.clone() }).contains("0 threads"));
+    assert!(fails(Options { capacity: usize::MAX / 8, ..good.clone() }).contains("no memory"));
+    let described = Native.describe(&good).expect("describes");
+    assert_eq!((described.isa.as_str(), described.shapes), ("scalar", "static"));
+    assert_eq!(described.options, BTreeMap::from([("isa".into(), "scalar".into())]));
+    assert!(Native.probe().expect("is there")["isas_available"].starts_with("scalar"));
+
+    let mut engine = engine(&model, Isa::Scalar, 1, 2);
+    let given = inputs(&model, 3);
+    assert!(engine.admit(0, 3, &views(&given)).is_err());
+    assert!(engine.admit(usize::MAX, 1, &views(&given)).is_err());
+    assert!(engine.admit(0, 2, &views(&given)).is_err());
+    assert!(engine.admit(0, 1, &[&[99; 5], &[0]]).is_err());
+    assert!(engine.step(3).is_err() && engine.state(0, 3).is_err() && engine.set_state(0, 1, &[0.0]).is_err());
+    assert!(engine.keep(&[1, 0]).is_err() && engine.keep(&[2]).is_err());
+}

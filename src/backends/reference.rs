@@ -1,0 +1,205 @@
+//! The `reference` backend: the interpreter as an engine, so that it runs in a worker like any other.
+//!
+//! In: a graph and its parameters. Out: an [`Engine`] that computes in f64. Must not: be compared for speed; it is the judge.
+
+use std::collections::BTreeMap;
+
+use super::{Backend, BackendError, Described, Engine, Facts, Options, Unavailable, no_options};
+use crate::graph::cost::Workload;
+use crate::graph::interpreter::{Interpreter, Tensor, value_elements};
+use crate::graph::{Init, Op, Region, Tokens};
+use crate::models::Model;
+
+/// See the module.
+pub struct Reference;
+
+impl Backend for Reference {
+    fn name(&self) -> &'static str {
+        "reference"
+    }
+
+    fn about(&self) -> &'static str {
+        "plain loops in f64: the judge in parity checks, not a contestant"
+    }
+
+    fn precisions(&self) -> &'static [&'static str] {
+        &["f64"]
+    }
+
+    fn probe(&self) -> Result<BTreeMap<String, String>, Unavailable> {
+        Ok(BTreeMap::from([("reference".into(), env!("CARGO_PKG_VERSION").into())]))
+    }
+
+    fn describe(&self, options: &Options) -> Result<Described, BackendError> {
+        if options.threads != 1 {
+            return Err(BackendError::Unavailable(Unavailable {
+                reason: format!("the interpreter is single-threaded, {} threads are asked for", options.threads),
+                hint: Some("run it with 1 thread".into()),
+            }));
+        }
+        Ok(Described { isa: "scalar-f64".into(), shapes: "static", options: no_options(self.name(), options)? })
+    }
+
+    fn load(&self, model: &Model, options: &Options) -> Result<Box<dyn Engine>, BackendError> {
+        self.describe(options)?;
+        if let Some(what) = beyond(&model.graph.admit).or_else(|| beyond(&model.graph.step)) {
+            return Err(BackendError::unavailable(format!("the interpreter does not compute {what}")));
+        }
+        let types = model.graph.step.types.iter().chain(&model.graph.admit.types);
+        let values: usize = types.map(|&ty| value_elements(ty, options.capacity)).fold(0, usize::saturating_add);
+        if values > 1 << 31 {
+            return Err(BackendError::unavailable(format!(
+                "the interpreter would hold {values} values for {} rows",
+                options.capacity
+            )));
+        }
+        let cost = model.graph.cost(&Workload::one());
+        // keys that a mask hides are multiplied by zero, which the cost does not count
+        let exact = !masked(&model.graph.admit) && !masked(&model.graph.step);
+        Ok(Box::new(ReferenceEngine {
+            flops: exact.then_some([cost.flops_admit, cost.flops_steps]),
+            model: model.clone(),
+            capacity: options.capacity,
+            rows: Vec::new(),
+            outputs: Vec::new(),
+        }))
+    }
+}
+
+/// What a region asks for that the interpreter would get wrong.
+fn beyond(region: &Region) -> Option<&'static str> {
+    if region.types.iter().any(|t| t.tokens == Tokens::Length) {
+        return Some("inputs of open length");
+    }
+    region.nodes.iter().find_map(|node| match &node.op {
+        Op::Attend(a) if a.cache.is_some() => Some("attention over a cache"),
+        Op::Repeat { body, .. } => beyond(body),
+        _ => None,
+    })
+}
+
+/// Some attention hides keys.
+fn masked(region: &Region) -> bool {
+    region.nodes.iter().any(|node| match &node.op {
+        Op::Attend(a) => a.causal || a.window.is_some(),
+        Op::Repeat { body, .. } => masked(body),
+        _ => false,
+    })
+}
+
+/// States and residents of one row, as tensors of batch 1.
+type Row = (Vec<Tensor>, Vec<Tensor>);
+
+struct ReferenceEngine {
+    model: Model,
+    capacity: usize,
+    /// Of an admission and of a step of one row, if the graph's cost is what runs.
+    flops: Option<[f64; 2]>,
+    rows: Vec<Row>,
+    outputs: Vec<Vec<f32>>,
+}
+
+impl Engine for ReferenceEngine {
+    fn facts(&self) -> Facts {
+        let graph = &self.model.graph;
+        let elements: usize = graph.params.iter().map(|p| p.elements()).sum();
+        let state = graph.cost(&Workload { value_bytes: 8.0, ..Workload::one() }).state_bytes;
+        Facts { weight_bytes: 4 * elements as u64, state_bytes: (state * self.capacity as f64) as u64 }
+    }
+
+    fn admit(&mut self, at: usize, n: usize, inputs: &[&[u32]]) -> Result<(), BackendError> {
+        let graph = &self.model.graph;
+        let interpreter = Interpreter::new(graph, &self.model.params);
+        self.rows.truncate(at);
+        for row in 0..n {
+            let args = inputs.iter().zip(&graph.inputs).map(|(input, declared)| {
+                let tokens = declared.ty.elements();
+                let data = input[row * tokens..(row + 1) * tokens].iter().map(|&v| f64::from(v)).collect();
+                Tensor { data, tokens, features: 1 }
+            });
+            let residents = interpreter.run(&graph.admit, args.collect(), 1);
+            let states = graph.states.iter().map(|state| {
+                let tokens = state.ty.tokens_at(0);
+                let data = match state.init {
+                    Init::Vector(p) => {
+                        (0..tokens).flat_map(|_| self.model.params[p.0].iter().map(|&v| f64::from(v))).collect()
+                    }
+                    Init::Zero => vec![0.0; state.ty.elements()],
+                };
+                Tensor { data, tokens, features: state.ty.features }
+            });
+            self.rows.push((states.collect(), residents));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, rows: usize) -> Result<(), BackendError> {
+        let graph = &self.model.graph;
+        let interpreter = Interpreter::new(graph, &self.model.params);
+        self.outputs = vec![Vec::new(); graph.outputs.len()];
+        for (states, residents) in &mut self.rows[..rows] {
+            let args = states.iter().chain(residents.iter()).cloned().collect();
+            let mut results = interpreter.run(&graph.step, args, 1);
+            for (i, output) in results.drain(states.len()..).enumerate() {
+                self.outputs[i].extend(output.data.iter().map(|&v| v as f32));
+            }
+            *states = results;
+        }
+        Ok(())
+    }
+
+    fn output(&self, i: usize) -> &[f32] {
+        &self.outputs[i]
+    }
+
+    fn keep(&mut self, keep: &[usize]) -> Result<(), BackendError> {
+        let mut row = 0;
+        self.rows.retain(|_| {
+            row += 1;
+            keep.contains(&(row - 1))
+        });
+        Ok(())
+    }
+
+    fn state(&self, i: usize, rows: usize) -> Result<Vec<f32>, BackendError> {
+        Ok(self.rows[..rows].iter().flat_map(|(states, _)| states[i].data.iter().map(|&v| v as f32)).collect())
+    }
+
+    fn set_state(&mut self, i: usize, rows: usize, values: &[f32]) -> Result<(), BackendError> {
+        let n = self.model.graph.states[i].ty.elements();
+        for (row, (states, _)) in self.rows[..rows].iter_mut().enumerate() {
+            states[i].data = values[row * n..(row + 1) * n].iter().map(|&v| f64::from(v)).collect();
+        }
+        Ok(())
+    }
+
+    fn flops_executed(&self, rows: usize) -> Option<f64> {
+        self.flops.map(|[_, step]| step * rows as f64)
+    }
+
+    fn flops_admitted(&self, n: usize) -> Option<f64> {
+        self.flops.map(|[admit, _]| admit * n as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_has_one_thread_and_says_so() {
+        let config = serde_json::json!({"model_type": "trm", "seq_len": 4, "vocab_size": 5, "hidden_size": 8, "num_heads": 2,
+            "expansion": 1.0, "H_cycles": 1, "L_cycles": 1, "L_layers": 1});
+        let model = Model::random(&config, 1).expect("a small TRM");
+        let options = |threads| Options { precision: "f64".into(), threads, capacity: 1, extra: BTreeMap::new() };
+        assert!(Reference.describe(&options(1)).is_ok() && Reference.load(&model, &options(1)).is_ok());
+        for threads in [0, 2] {
+            let refused =
+                [Reference.describe(&options(threads)).err(), Reference.load(&model, &options(threads)).err()];
+            for error in refused {
+                let Some(BackendError::Unavailable(u)) = error else { panic!("{error:?}") };
+                assert!(u.reason.contains("the interpreter is single-threaded"), "{}", u.reason);
+            }
+        }
+    }
+}

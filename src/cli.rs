@@ -1,0 +1,89 @@
+//! The command line: every command, and what happens with errors.
+//!
+//! In: arguments. Out: an exit code. Must not: do the work of a command.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// Measures what a right answer costs: accuracy, latency, memory and energy of AI models in the same run.
+#[derive(Parser, Debug)]
+#[command(name = "ergometer", version, about, long_about = None, disable_help_subcommand = true, after_help = START)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Commands>,
+}
+
+const START: &str = "Start with:\n  ergometer run quick        measure the shipped nets, about two minutes\n  ergometer doctor           what this machine can measure";
+
+#[derive(Subcommand, Debug)]
+enum Commands {
+    /// Run a suite: cases into a run folder, with records and a plotted report
+    Run(commands::run::Args),
+    /// One case, right now: the quick look
+    Time(commands::time::Args),
+    /// Outputs of a backend against recorded vectors
+    Parity(commands::parity::Args),
+    /// Reports from recorded runs alone
+    Report(commands::report::Args),
+    /// Train a reference model
+    #[cfg(feature = "candle")]
+    Train(commands::train::Args),
+    /// What this machine can measure, what it cannot, and what to do about it
+    Doctor(commands::doctor::Args),
+    /// What there is: models, backends, tasks, scenarios, meters, metrics, suites, datasets
+    List(commands::list::Args),
+    #[command(hide = true)]
+    Worker(commands::worker::Args),
+}
+
+/// Parses and runs.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => {
+            let _ = <Cli as clap::CommandFactory>::command().print_help();
+            return ExitCode::SUCCESS;
+        }
+        Some(Commands::Run(args)) => commands::run::run(args),
+        Some(Commands::Time(args)) => commands::time::run(args),
+        Some(Commands::Parity(args)) => commands::parity::run(args),
+        Some(Commands::Report(args)) => commands::report::run(args),
+        #[cfg(feature = "candle")]
+        Some(Commands::Train(args)) => commands::train::run(args),
+        Some(Commands::Doctor(args)) => commands::doctor::run(args),
+        Some(Commands::List(args)) => commands::list::run(args),
+        Some(Commands::Worker(args)) => commands::worker::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        // a reader that has gone away (`| head`) is no error of ours
+        if error
+            .chain()
+            .any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+        {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("error: {}", explain(&error));
+        ExitCode::from(2)
+    })
+}
+
+/// What was tried and why it failed, each cause once, then every hint on a line of its own.
+fn explain(error: &anyhow::Error) -> String {
+    let (mut said, mut hints) = (String::new(), Vec::new());
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let (message, hint) =
+            text.split_once("\nhint: ").map_or((text.as_str(), None), |(m, h)| (m, Some(h.to_string())));
+        hints.extend(hint);
+        // an error that quotes its source already has said it
+        if !said.ends_with(message) {
+            said += if said.is_empty() { "" } else { ": " };
+            said += message;
+        }
+    }
+    hints.dedup();
+    hints.into_iter().fold(said, |all, hint| all + "\nhint: " + &hint)
+}

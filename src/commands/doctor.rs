@@ -1,0 +1,212 @@
+//! `ergometer doctor`: what this machine can measure, what it cannot, and what to do about it.
+//!
+//! In: the machine, probes of backends and meters, the shipped suites and models. Out: aligned text or JSON, the same facts in both. Must
+//! not: change anything, or call a probe good that did not try.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::ExitCode;
+
+use ergometer_reports::environment::{Environment, MeterState};
+use serde::Serialize;
+
+use crate::backends::BACKENDS;
+use crate::columns::columns;
+use crate::environment::{machine, observe};
+use crate::meters::{MeterOptions, Meters};
+
+/// Flags.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  ergometer doctor --json")]
+pub struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One backend as probed.
+#[derive(Debug, Serialize)]
+struct BackendState {
+    name: &'static str,
+    about: &'static str,
+    precisions: &'static [&'static str],
+    /// Versions and build features, when ready.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    facts: BTreeMap<String, String>,
+    /// Why it is unavailable and what to do about it; none: ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unavailable: Option<String>,
+}
+
+/// Everything that is shown.
+#[derive(Debug, Serialize)]
+struct Findings {
+    ergometer: String,
+    os: String,
+    cpu: String,
+    cpus: u32,
+    isa: Vec<String>,
+    /// What the own kernels would use.
+    kernels_isa: String,
+    memory_bytes: u64,
+    virtual_machine: bool,
+    gpus: Vec<String>,
+    load: Option<f64>,
+    build: BTreeMap<String, String>,
+    /// Limits and settings that decide speed.
+    settings: BTreeMap<String, String>,
+    backends: Vec<BackendState>,
+    meters: Vec<MeterState>,
+    suites: Vec<String>,
+    models: Vec<String>,
+    /// What to type next.
+    next: String,
+}
+
+/// Runs it.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let findings = find(&MeterOptions::from_env());
+    let text = if args.json { serde_json::to_string_pretty(&findings)? + "\n" } else { text(&findings) };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(options: &MeterOptions) -> Findings {
+    let meters = Meters::probe(options);
+    let seen: Environment = observe("", "", "", &meters);
+    let backends = BACKENDS.iter().map(|backend| {
+        let (facts, unavailable) = match backend.probe() {
+            Ok(facts) => (facts, None),
+            Err(why) => (BTreeMap::new(), Some(why.text())),
+        };
+        BackendState {
+            name: backend.name(),
+            about: backend.about(),
+            precisions: backend.precisions(),
+            facts,
+            unavailable,
+        }
+    });
+    let names = |shipped: Vec<(String, _)>| shipped.into_iter().map(|(name, _)| name).collect::<Vec<String>>();
+    let (suites, models) = (names(ergometer_suites::shipped_suites()), names(ergometer_suites::shipped_models()));
+    let next = match suites.iter().find(|s| *s == "quick").or(suites.first()) {
+        Some(suite) => format!("ergometer run {suite}"),
+        None => "set ERGOMETER_HOME to the folder of the shipped suites, then: ergometer list suites".into(),
+    };
+    Findings {
+        ergometer: seen.ergometer,
+        os: seen.os,
+        cpu: seen.cpu,
+        cpus: seen.cpus,
+        isa: seen.isa,
+        kernels_isa: ergometer_kernels::Isa::detect().to_string(),
+        memory_bytes: seen.memory_bytes,
+        virtual_machine: seen.virtual_machine,
+        gpus: seen.gpus,
+        load: seen.load_before,
+        build: crate::environment::build_versions(),
+        settings: machine::observe().settings,
+        backends: backends.collect(),
+        meters: meters.states(),
+        suites,
+        models,
+        next,
+    }
+}
+
+fn text(f: &Findings) -> String {
+    let row = |a: &str, b: &str| vec![a.to_string(), b.to_string()];
+    let none = |list: &[String]| if list.is_empty() { "none".into() } else { list.join(" ") };
+    let pairs =
+        |map: &BTreeMap<String, String>| map.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", ");
+    let virtual_machine = if f.virtual_machine {
+        "yes: expect noise from neighbours; energy counters are rarely passed through"
+    } else {
+        "no sign of one"
+    };
+    let mut machine = vec![
+        row("processor", &f.cpu),
+        row("processors", &format!("{} usable", f.cpus)),
+        row("extensions", &none(&f.isa)),
+        row("kernels use", &f.kernels_isa),
+        row("memory", &format!("{:.1} GiB", f.memory_bytes as f64 / (1u64 << 30) as f64)),
+        row("virtual", virtual_machine),
+        row("GPUs", &if f.gpus.is_empty() { "none seen".into() } else { f.gpus.join(", ") }),
+        row("system", &f.os),
+    ];
+    if !f.settings.is_empty() {
+        machine.push(row("settings", &pairs(&f.settings)));
+    }
+    if let Some(load) = f.load {
+        let busy = if load > 0.5 { " (something else is running: numbers will be noisy)" } else { "" };
+        machine.push(row("load", &format!("{load:.2}{busy}")));
+    }
+    machine.push(row("build", &pairs(&f.build)));
+
+    // What is wrong and what to do about it stands in the last column, one line each.
+    let state = |name: &str, ready: String, unavailable: &Option<String>| match unavailable {
+        None => vec![name.to_string(), "ready".into(), ready],
+        Some(why) => vec![name.to_string(), "unavailable".into(), why.clone()],
+    };
+    let backends: Vec<_> = f
+        .backends
+        .iter()
+        .map(|b| state(b.name, format!("{}\n{}", b.precisions.join(" "), pairs(&b.facts)), &b.unavailable))
+        .collect();
+    let meters: Vec<_> = f
+        .meters
+        .iter()
+        .map(|m| {
+            let resolution = m.resolution.as_deref().unwrap_or_default();
+            let estimate = if m.estimate { " (an estimate)" } else { "" };
+            state(&m.name, format!("{}{estimate}\nresolution {resolution}", m.metrics.join(" ")), &m.unavailable)
+        })
+        .collect();
+    let shipped = [row("suites", &none(&f.suites)), row("models", &none(&f.models))];
+    let ready = f.backends.iter().filter(|b| b.unavailable.is_none()).count();
+    format!(
+        "ergometer {}\n\nMachine\n{}\nBackends: {ready} of {} ready\n{}\nMeters\n{}\nShipped\n{}\nNext: {}\n",
+        f.ergometer,
+        columns(2, &machine),
+        f.backends.len(),
+        columns(2, &backends),
+        columns(2, &meters),
+        columns(2, &shipped),
+        f.next
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meters::fake_powercap::FakePowercap;
+
+    #[test]
+    fn text_and_json_say_the_same_and_every_unavailable_has_a_reason() {
+        let nowhere =
+            MeterOptions { powercap: "/nonexistent".into(), nvml: Some("/nonexistent.so".into()), visible_gpus: None };
+        let findings = find(&nowhere);
+        let (text, json) = (text(&findings), serde_json::to_value(&findings).unwrap());
+        for meter in json["meters"].as_array().unwrap() {
+            assert!(text.contains(meter["name"].as_str().unwrap()));
+            let why = meter.get("unavailable").and_then(|w| w.as_str());
+            assert_eq!(why.is_none(), meter.get("resolution").is_some(), "{meter}");
+            assert!(why.is_none_or(|w| w.contains("hint:")), "{meter}");
+        }
+        for backend in BACKENDS {
+            assert!(text.contains(backend.name()));
+        }
+        assert!(text.contains("/nonexistent") && text.contains("unavailable"), "{text}");
+        let last = text.trim_end().lines().next_back().unwrap();
+        assert_eq!(last, format!("Next: {}", json["next"].as_str().unwrap()));
+        assert!(text.lines().all(|l| l.is_ascii() || !l.contains('\u{1b}')));
+    }
+
+    #[test]
+    fn a_ready_energy_meter_shows_its_resolution() {
+        let fake = FakePowercap::new().zone("intel-rapl:0", "package-0", 40.0).run().unwrap();
+        let findings = find(&MeterOptions { powercap: fake.root().into(), ..MeterOptions::default() });
+        let rapl = findings.meters.iter().find(|m| m.name == "rapl").unwrap();
+        assert!(rapl.resolution.as_ref().unwrap().contains(" J each "), "{rapl:?}");
+    }
+}

@@ -1,0 +1,185 @@
+//! `ergometer list`: what there is, by kind.
+//!
+//! In: the tables of the program and the shipped folders. Out: aligned text or JSON, the same in both. Must not: run or probe anything.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use ergometer_reports::metric::METRICS;
+use ergometer_suites::error::near_matches;
+use serde::Serialize;
+
+use crate::backends::BACKENDS;
+use crate::columns::columns;
+use crate::graph::cost::Workload;
+use crate::meters::METERS;
+
+/// A kind of thing: its name and how to list it.
+type Kind = (&'static str, fn() -> Vec<Entry>);
+
+/// Everything that can be listed.
+const KINDS: &[Kind] = &[
+    ("models", models),
+    ("backends", backends),
+    ("tasks", tasks),
+    ("scenarios", scenarios),
+    ("meters", meters),
+    ("metrics", metrics),
+    ("suites", suites),
+    ("datasets", datasets),
+];
+
+/// Flags.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  ergometer list metrics")]
+pub struct Args {
+    /// models, backends, tasks, scenarios, meters, metrics, suites or datasets
+    #[arg(value_name = "KIND")]
+    kind: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One line.
+#[derive(Debug, PartialEq, Serialize)]
+struct Entry {
+    name: String,
+    /// What decides how it is used: precisions, unit, family, path ...
+    detail: String,
+    about: String,
+}
+
+/// Runs it.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let entries = list(&args.kind)?;
+    let text = if args.json {
+        serde_json::to_string_pretty(&entries)? + "\n"
+    } else if entries.is_empty() {
+        eprintln!("no {} here\nhint: {}", args.kind, empty_hint(&args.kind));
+        String::new()
+    } else {
+        columns(0, &entries.into_iter().map(|e| vec![e.name, e.detail, e.about]).collect::<Vec<_>>())
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(kind: &str) -> anyhow::Result<Vec<Entry>> {
+    let names = || KINDS.iter().map(|(name, _)| *name);
+    if let Some((_, entries)) = KINDS.iter().find(|(name, _)| *name == kind) {
+        return Ok(entries());
+    }
+    let near = near_matches(kind, names());
+    let hint = if near.is_empty() {
+        format!("known are {}", names().collect::<Vec<_>>().join(", "))
+    } else {
+        format!("did you mean {}?", near.join(" or "))
+    };
+    bail!("cannot list `{kind}`\nhint: {hint}")
+}
+
+fn empty_hint(kind: &str) -> &'static str {
+    match kind {
+        "datasets" => {
+            "tasks generate their examples from a seed; a task of kind `sudoku` also takes `csv = \"FILE\"` of puzzles and solutions"
+        }
+        _ => {
+            "shipped folders are looked for above the working directory and the program; ERGOMETER_HOME names another place"
+        }
+    }
+}
+
+fn entry(name: impl Into<String>, detail: impl Into<String>, about: impl Into<String>) -> Entry {
+    Entry { name: name.into(), detail: detail.into(), about: about.into() }
+}
+
+fn models() -> Vec<Entry> {
+    ergometer_suites::shipped_models()
+        .into_iter()
+        .map(|(name, path)| {
+            let file = path.join("config.json");
+            let graph = std::fs::read(&file)
+                .map_err(|e| format!("{}: {e}", file.display()))
+                .and_then(|text| crate::models::graph_of_config(&file, &text).map_err(|e| e.to_string()));
+            match graph {
+                Ok(graph) => {
+                    let detail =
+                        format!("{}, {} parameters", graph.family.name(), graph.cost(&Workload::one()).params_total);
+                    entry(name, detail, path.display().to_string())
+                }
+                Err(why) => entry(name, "unusable", why),
+            }
+        })
+        .collect()
+}
+
+fn backends() -> Vec<Entry> {
+    BACKENDS.iter().map(|b| entry(b.name(), b.precisions().join(" "), b.about())).collect()
+}
+
+fn tasks() -> Vec<Entry> {
+    ergometer_suites::TASKS.iter().map(|t| entry(t.name, "", t.about)).collect()
+}
+
+fn scenarios() -> Vec<Entry> {
+    vec![
+        entry("single-stream", "one row", "one example at a time, the next when the last is done: latency"),
+        entry("offline-bN", "N rows", "all examples at hand, in batches of N rows: throughput"),
+    ]
+}
+
+fn meters() -> Vec<Entry> {
+    METERS.iter().map(|m| entry(m.name, m.metrics.join(" "), m.about)).collect()
+}
+
+fn metrics() -> Vec<Entry> {
+    METRICS.iter().map(|m| entry(m.name, m.unit, m.meaning)).collect()
+}
+
+fn suites() -> Vec<Entry> {
+    ergometer_suites::shipped_suites()
+        .into_iter()
+        .map(|(name, path)| {
+            let about = about_of(&path).unwrap_or_else(|why| format!("unusable: {why}"));
+            entry(name, path.display().to_string(), about)
+        })
+        .collect()
+}
+
+/// The `about` of a suite file; nothing else of it is checked.
+fn about_of(path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.message().to_string())?;
+    Ok(table.get("about").and_then(|a| a.as_str()).unwrap_or_default().to_string())
+}
+
+/// No data is shipped yet; the kind is there because scripts may rely on it.
+fn datasets() -> Vec<Entry> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_lists_what_the_tables_hold() {
+        for (kind, _) in KINDS {
+            for e in list(kind).unwrap() {
+                assert!(!e.name.is_empty(), "{kind}: {e:?}");
+            }
+        }
+        assert_eq!(list("metrics").unwrap().len(), METRICS.len());
+        assert_eq!(list("backends").unwrap().len(), BACKENDS.len());
+        assert!(list("suites").unwrap().iter().any(|e| e.name == "quick" && !e.about.is_empty()));
+    }
+
+    #[test]
+    fn an_unknown_kind_names_the_near_ones() {
+        assert!(list("metric").unwrap_err().to_string().contains("did you mean metrics"));
+        assert!(list("zzzzzzzz").unwrap_err().to_string().contains("known are models"));
+    }
+}

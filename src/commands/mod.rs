@@ -1,0 +1,14 @@
+//! The commands, one file each: its flags, its help with an example, and `run`.
+//!
+//! In: parsed flags. Out: data on stdout, progress and logs on stderr, an exit code (0 ok, 1 a case or gate failed, 2 bad input or
+//! harness fault, 3 inconclusive). Must not: hold logic that another part of the program might want.
+
+pub mod doctor;
+pub mod list;
+pub mod parity;
+pub mod report;
+pub mod run;
+pub mod time;
+#[cfg(feature = "candle")]
+pub mod train;
+pub mod worker;

@@ -1,0 +1,153 @@
+//! `ergometer parity`: outputs of a backend against recorded vectors, step by step, free running, and dropping halted rows.
+//!
+//! In: a model, a vectors file, a backend. Out: a table of errors; exit code 1 beyond the tolerance. Must not: measure speed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::backends::session::Session;
+use crate::backends::{Options, backend};
+use crate::models::Model;
+use crate::parity::{self, Step, Vectors};
+
+/// Flags.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Example:\n  ergometer parity --model tests/golden/trm-mlp-d64 --vectors tests/golden/trm-mlp-d64/vectors.safetensors --backend native"
+)]
+pub struct Args {
+    /// Folder of the model
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Recorded inputs and outputs
+    #[arg(long, value_name = "FILE")]
+    vectors: PathBuf,
+    /// Backend to check
+    #[arg(long, value_name = "B")]
+    backend: String,
+    /// Precision that the backend computes in [default: its first]
+    #[arg(long, value_name = "P")]
+    precision: Option<String>,
+    /// Compute threads
+    #[arg(long, value_name = "T", default_value_t = 1)]
+    threads: usize,
+    /// Largest error that passes [default: the named tolerance of the precision]
+    #[arg(long, value_name = "X")]
+    tolerance: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the command finds.
+#[derive(serde::Serialize, Debug)]
+pub struct Findings {
+    /// Name of the tolerance, or `given`.
+    pub tolerance: String,
+    /// Its value.
+    pub limit: f64,
+    /// Largest error per step, each step from the recorded state before it.
+    pub step_by_step: Vec<f64>,
+    /// Largest error per step of a run that nobody corrects: shows how far the net amplifies rounding.
+    pub free_run: Vec<f64>,
+    /// Rows halt at the recorded steps; `None`: the vectors record none.
+    pub halts_as_recorded: Option<bool>,
+    /// Largest error of rows at the step where they halted, halted rows dropped from the batch.
+    pub dropping_halted_rows: Option<f64>,
+    /// Largest difference between a run that drops halted rows and one that keeps them.
+    pub dropping_changes: Option<f64>,
+    /// Everything within the limit.
+    pub ok: bool,
+}
+
+/// Checks a backend on vectors.
+pub fn check(
+    model: &Model,
+    vectors: &Vectors,
+    name: &str,
+    precision: Option<&str>,
+    threads: usize,
+    tolerance: Option<f64>,
+) -> anyhow::Result<Findings> {
+    let b = backend(name).with_context(|| {
+        let known: Vec<&str> = crate::backends::BACKENDS.iter().map(|b| b.name()).collect();
+        format!("unknown backend `{name}`\nhint: known are {}", known.join(", "))
+    })?;
+    let precision = precision.unwrap_or(b.precisions()[0]);
+    anyhow::ensure!(
+        b.precisions().contains(&precision),
+        "backend `{name}` computes in {}, not in {precision}",
+        b.precisions().join(", ")
+    );
+    let (tolerance_name, named) = parity::tolerance(precision);
+    let limit = tolerance.unwrap_or(named);
+    let options = Options { precision: precision.into(), threads, capacity: vectors.batch, extra: Default::default() };
+    let graph = &model.graph;
+    let session = || -> anyhow::Result<Session> { Ok(Session::new(b.load(model, &options)?, graph, vectors.batch)) };
+    let mut dropping = session()?;
+    let errors = |got: Vec<Step>| got.iter().zip(&vectors.steps).map(|(g, w)| g.error(w)).collect::<Vec<f64>>();
+    let step_by_step = errors(vectors.step_by_step(&mut dropping, graph)?);
+    let free_run = errors(vectors.free_run(&mut dropping, graph)?);
+    let (mut halts_as_recorded, mut dropping_halted_rows, mut dropping_changes) = (None, None, None);
+    if let Some(recorded) = &vectors.first_halt {
+        let (steps, rows) = vectors.halting_run(&mut dropping, graph)?;
+        let mut keeping = session()?;
+        keeping.keep_halted_rows();
+        let (kept_steps, kept_rows) = vectors.halting_run(&mut keeping, graph)?;
+        halts_as_recorded = Some(steps == *recorded && kept_steps == *recorded);
+        let last = vectors.steps.len() as u32;
+        let at_halt = |row: usize| parity::error(&rows[row], vectors.row(recorded[row].min(last), row));
+        dropping_halted_rows = Some((0..vectors.batch).map(at_halt).fold(0.0, f64::max));
+        dropping_changes = Some(rows.iter().zip(&kept_rows).map(|(a, b)| parity::error(a, b)).fold(0.0, f64::max));
+    }
+    // the free run is shown, not judged: it tells how far the net amplifies rounding
+    let all = step_by_step.iter().chain(&dropping_halted_rows).chain(&dropping_changes);
+    let ok = all.copied().all(|e| e <= limit) && halts_as_recorded != Some(false);
+    let tolerance = if tolerance.is_some() { "given".into() } else { tolerance_name.into() };
+    Ok(Findings {
+        tolerance,
+        limit,
+        step_by_step,
+        free_run,
+        halts_as_recorded,
+        dropping_halted_rows,
+        dropping_changes,
+        ok,
+    })
+}
+
+/// Runs it.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let model = Model::load(&args.model)?;
+    let vectors = Vectors::read(&args.vectors, &model.graph)?;
+    anyhow::ensure!(
+        vectors.steps.iter().all(|s| !s.logits.is_empty()),
+        "{}: tensor `logits.1` is missing",
+        args.vectors.display()
+    );
+    let found = check(&model, &vectors, &args.backend, args.precision.as_deref(), args.threads, args.tolerance)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+    } else {
+        println!(
+            "largest error of logits, halting head and states, each over its own largest value, {} rows, limit {:.0e} ({})",
+            vectors.batch, found.limit, found.tolerance
+        );
+        println!("step   from the recorded state   free run");
+        for (k, (step, free)) in found.step_by_step.iter().zip(&found.free_run).enumerate() {
+            println!("{:>4}   {step:>23.2e}   {free:>8.2e}", k + 1);
+        }
+        if let (Some(halts), Some(dropped), Some(changes)) =
+            (found.halts_as_recorded, found.dropping_halted_rows, found.dropping_changes)
+        {
+            println!("rows halt {}", if halts { "at the recorded steps" } else { "at OTHER steps than recorded" });
+            println!(
+                "dropping halted rows: {dropped:.2e} from the recorded outputs, {changes:.2e} from a run that keeps them"
+            );
+        }
+        println!("{}", if found.ok { "within the tolerance" } else { "BEYOND the tolerance" });
+    }
+    Ok(ExitCode::from(u8::from(!found.ok)))
+}

@@ -1,0 +1,71 @@
+//! `ergometer report`: reports from recorded runs alone.
+//!
+//! In: run folders. Out: files in the chosen formats under each run's `report/`. Must not: measure, or show anything that is not in the
+//! run folder.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use ergometer_reports::render::{self, FORMATS};
+use ergometer_reports::{Report, Run, load};
+use ergometer_suites::error::did_you_mean;
+
+/// Width of the headline table where the terminal does not tell.
+const WIDTH: usize = 120;
+
+/// Flags.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Example:\n  ergometer report ergometer-runs/quick-20260101T000000Z-1 --format html --format png"
+)]
+pub struct Args {
+    /// Run folders
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Format, several times if wanted: html, md, csv, json, svg, png
+    #[arg(long = "format", value_name = "F", default_value = "html")]
+    formats: Vec<String>,
+    /// Folder for the files [default: RUN/report]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Runs it.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.out.is_some() && args.runs.len() > 1 {
+        bail!(
+            "`--out` names one folder, but there are {} runs\nhint: leave it out; each report goes into its run's folder",
+            args.runs.len()
+        );
+    }
+    let formats: Vec<&str> = args.formats.iter().map(String::as_str).collect();
+    for dir in &args.runs {
+        let run = load(dir)?;
+        let out = args.out.clone().unwrap_or_else(|| dir.join("report"));
+        for file in write(run, &out, &formats)? {
+            println!("{}", file.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The headline table of a run, for a terminal.
+pub fn headline(run: Run) -> String {
+    let width = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(WIDTH, |s| usize::from(s.ws_col));
+    render::headline(&Report::new(run), if width == 0 { WIDTH } else { width })
+}
+
+/// Writes a run's report in these formats; gives the files.
+pub fn write(run: Run, out: &Path, formats: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut chosen = Vec::new();
+    for name in formats {
+        let Some(format) = render::format(name) else {
+            let known: Vec<&str> = FORMATS.iter().map(|f| f.name).collect();
+            let meant = did_you_mean(name, known.iter().copied());
+            bail!("unknown format `{name}`{meant}\nhint: known are {}", known.join(", "));
+        };
+        chosen.push(format);
+    }
+    Ok(render::write(&Report::new(run), &chosen, out)?)
+}

@@ -1,0 +1,111 @@
+//! `ergometer run`: the main job, from a suite to a run folder with its report.
+//!
+//! In: flags. Out: the headline table and the report's path on stdout. Must not: know how cases are run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+
+use crate::runner::{self, RunOptions};
+
+/// Flags.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  ergometer run quick\n  ergometer run quick --filter '*native*' --out my-run\n  ergometer run quick --out my-run --resume"
+)]
+pub struct Args {
+    /// A suite file, or the name of a shipped suite
+    suite: PathBuf,
+    /// Folder of the run [default: a new one under ./ergometer-runs]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Only cases whose path fits this pattern (`*`: anything)
+    #[arg(long, value_name = "GLOB")]
+    filter: Option<String>,
+    /// Every case runs parity and one measured step; any outcome but the expected ones fails
+    #[arg(long)]
+    check: bool,
+    /// Go on with the run in --out: finished cases are never run again
+    #[arg(long)]
+    resume: bool,
+    /// Only the I-th of N parts of the cases
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    shard: Option<(usize, usize)>,
+    /// List the cases and what they would take, run nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the records as JSON instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let parsed = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    match parsed {
+        Some((i, n)) if i >= 1 && i <= n => Ok((i, n)),
+        _ => Err("write it as I/N with 1 <= I <= N, e.g. 2/3".into()),
+    }
+}
+
+/// Runs it.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let command = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+    let options = RunOptions {
+        suite: args.suite,
+        out: args.out,
+        filter: args.filter,
+        check: args.check,
+        resume: args.resume,
+        shard: args.shard,
+        command: format!("ergometer {command}"),
+    };
+    if args.dry_run {
+        return dry_run(&options, args.json);
+    }
+    let outcome = runner::run(&options)?;
+    if outcome.found > 0 {
+        eprintln!("{} of {} cases were finished before", outcome.found, outcome.cases);
+    }
+    let run = ergometer_reports::load(&outcome.folder)?;
+    let report = outcome.folder.join("report/index.html");
+    if args.json {
+        print!(
+            "{}",
+            std::fs::read_to_string(outcome.folder.join("records.json")).context("the records were just written")?
+        );
+    } else {
+        print!("{}", super::report::headline(run));
+        println!("\nreport   {}", report.display());
+        println!("run      {}", outcome.folder.display());
+        println!("next     ergometer report {} --format md      (or csv, json, png)", outcome.folder.display());
+    }
+    if outcome.failed > 0 {
+        eprintln!("{} of {} cases failed; the report says why", outcome.failed, outcome.cases);
+        return Ok(ExitCode::from(1));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn dry_run(options: &RunOptions, json: bool) -> anyhow::Result<ExitCode> {
+    if options.resume {
+        bail!("`--dry-run` runs nothing, so there is nothing to resume");
+    }
+    let (_, plan) = runner::plan(options)?;
+    if json {
+        let cases: Vec<_> =
+            plan.cases.iter().map(|c| serde_json::json!({"path": c.path, "id": c.id, "key": c.key})).collect();
+        println!("{}", serde_json::to_string_pretty(&cases)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for case in &plan.cases {
+        println!("{:>6.1} s  {}", runner::estimated_ms(case, options.check) as f64 / 1000.0, case.path);
+    }
+    let total: u64 = plan.cases.iter().map(|c| runner::estimated_ms(c, options.check)).sum();
+    println!(
+        "{:>6.1} s  at least, for {} cases; scoring the answers comes on top",
+        total as f64 / 1000.0,
+        plan.cases.len()
+    );
+    Ok(ExitCode::SUCCESS)
+}

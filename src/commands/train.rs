@@ -1,0 +1,48 @@
+//! `ergometer train`: a reference model from a training file.
+//!
+//! In: a training file. Out: a model folder with weights, log and card. Must not: know how training is done.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::train::{self, TooInaccurate, TrainOptions};
+
+/// Flags.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  ergometer train suites/train/trm-4x4.toml --out my-net\n  ergometer train suites/train/trm-4x4.toml --out my-net --resume"
+)]
+pub struct Args {
+    /// Training file: model, task and recipe (see suites/train)
+    config: PathBuf,
+    /// Where to compute
+    #[arg(long, value_name = "cpu", default_value = "cpu")]
+    device: String,
+    /// Go on from the checkpoint in the model's folder
+    #[arg(long)]
+    resume: bool,
+    /// Folder of the model [default: as the file says]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Runs it.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let environment = train::missing_environment(&args.config)?;
+    if !environment.is_empty() {
+        use std::os::unix::process::CommandExt;
+        let mut again = std::process::Command::new(std::env::current_exe()?);
+        return Err(again.args(std::env::args_os().skip(1)).envs(environment).exec().into());
+    }
+    let options = TrainOptions { resume: args.resume, device: Some(args.device), out: args.out };
+    match train::run(&args.config, &options) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => match error.downcast_ref::<TooInaccurate>() {
+            Some(too) => {
+                eprintln!("failed: {too}");
+                Ok(ExitCode::from(1))
+            }
+            None => Err(error),
+        },
+    }
+}

@@ -1,0 +1,52 @@
+//! `ergometer worker`: this program as a worker (hidden; the runner starts it), becoming an external one, or as the guard of either.
+//!
+//! In: the harness's process number. Out: the protocol on stdout. Must not: be of use to people.
+
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+
+use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group};
+
+use crate::protocol::{Failed, FailureKind, Message};
+
+/// Flags.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Process number of the harness: the worker ends when that one does
+    #[arg(long)]
+    parent: u32,
+    /// Become this program instead
+    #[arg(long, num_args = 1.., allow_hyphen_values = true)]
+    exec: Vec<String>,
+    /// Kill the process group that this process leads as soon as stdin ends
+    #[arg(long, conflicts_with = "exec")]
+    guard: bool,
+}
+
+/// Runs it.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.guard {
+        return guard();
+    }
+    crate::worker::die_with_parent(args.parent)?;
+    if let Some((program, arguments)) = args.exec.split_first() {
+        // the wish to die with the parent survives this; on success it does not return
+        let error = std::process::Command::new(program).args(arguments).exec();
+        let message = format!("cannot start `{program}`: {error}");
+        let line = serde_json::to_string(&Message::Failed(Failed { kind: FailureKind::Spawn, message }))?;
+        writeln!(io::stdout(), "{line}")?;
+        return Ok(ExitCode::from(2));
+    }
+    crate::worker::run(io::stdin().lock(), io::BufWriter::new(io::stdout().lock()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sleeps until the harness is gone, and takes with it what its worker has started. The other end of stdin is the harness's alone, so
+/// that it closes however the harness ends.
+fn guard() -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(getpgrp() == getpid(), "a guard leads the process group that it kills");
+    let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+    kill_current_process_group(Signal::KILL)?;
+    Ok(ExitCode::SUCCESS)
+}

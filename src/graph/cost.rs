@@ -1,0 +1,161 @@
+//! What a graph costs: parameters, FLOPs, bytes, as functions of batch, length and depth.
+//!
+//! In: a [`Graph`] and a [`Workload`]. Out: [`Cost`]. Must not: know a backend; what a backend really executes (padding, all experts)
+//! is its own to report.
+//!
+//! FLOPs are those of contractions, two per multiply-add: matrix products, attention scores and their weighted sums. Norms, softmax,
+//! activations and additions are left out, as in published counts (they are under 1 % at the sizes of interest, and how many
+//! operations an exponential is has no answer).
+
+use super::{Graph, Kind, Op, Region, Role, ValueType};
+
+/// How much is asked of the graph.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Workload {
+    /// Rows.
+    pub batch: usize,
+    /// Tokens of this call's input, for graphs whose length is open.
+    pub length: usize,
+    /// Tokens already in the caches (language models).
+    pub past: usize,
+    /// Steps.
+    pub steps: u32,
+    /// Bytes per weight element.
+    pub weight_bytes: f64,
+    /// Bytes per activation and state element.
+    pub value_bytes: f64,
+}
+
+impl Workload {
+    /// One row, one step, four bytes an element.
+    pub fn one() -> Self {
+        Self { batch: 1, length: 0, past: 0, steps: 1, weight_bytes: 4.0, value_bytes: 4.0 }
+    }
+}
+
+/// The costs of a workload.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Parameters, puzzle table and buffers left out.
+    pub params_total: u64,
+    /// Parameters that take part in one token's way through the net.
+    pub params_active: u64,
+    /// FLOPs of admission, all rows.
+    pub flops_admit: f64,
+    /// FLOPs of all steps, all rows.
+    pub flops_steps: f64,
+    /// Bytes that the steps move if every operator reads its inputs and weights and writes its results once (no fusion, no cache).
+    pub bytes_steps: f64,
+    /// Bytes of all weights.
+    pub weight_bytes: f64,
+    /// Bytes of resident states and residents, all rows.
+    pub state_bytes: f64,
+}
+
+impl Graph {
+    /// Costs of a workload.
+    pub fn cost(&self, w: &Workload) -> Cost {
+        let mut cost = Cost::default();
+        for (i, p) in self.params.iter().enumerate().filter(|(_, p)| p.role == Role::Weight) {
+            let n = p.elements() as u64;
+            cost.params_total += n;
+            cost.params_active += (n as f64 * self.active_share(i)).round() as u64;
+        }
+        let stored: usize = self.params.iter().map(|p| p.elements()).sum();
+        cost.weight_bytes = stored as f64 * w.weight_bytes;
+        let batch = w.batch as f64;
+        let steps = f64::from(w.steps);
+        cost.flops_admit = batch * region_flops(self, &self.admit, w);
+        cost.flops_steps = batch * steps * region_flops(self, &self.step, w);
+        cost.bytes_steps = steps * region_bytes(self, &self.step, w);
+        let residents = self.admit.results.iter().map(|&r| self.admit.ty(r)).filter(|t| t.kind == Kind::Float);
+        let elements: usize = self.states.iter().map(|s| s.ty).chain(residents).map(|t| t.elements_at(w.length)).sum();
+        cost.state_bytes = batch * elements as f64 * w.value_bytes;
+        cost
+    }
+
+    /// Share of a parameter that one token uses: below 1 only for experts.
+    fn active_share(&self, param: usize) -> f64 {
+        fn look(region: &Region, param: usize, graph: &Graph) -> Option<f64> {
+            region.nodes.iter().find_map(|node| match &node.op {
+                Op::MoeMlp { router, gate_up, down, top_k, .. } if gate_up.0 == param || down.0 == param => {
+                    Some(*top_k as f64 / graph.params[router.0].shape[0] as f64)
+                }
+                Op::Repeat { body, .. } => look(body, param, graph),
+                _ => None,
+            })
+        }
+        look(&self.step, param, self).or_else(|| look(&self.admit, param, self)).unwrap_or(1.0)
+    }
+}
+
+/// FLOPs of one pass over one row.
+fn region_flops(graph: &Graph, region: &Region, w: &Workload) -> f64 {
+    let elements = |p: &super::ParamId| graph.params[p.0].elements() as f64;
+    region
+        .nodes
+        .iter()
+        .map(|node| {
+            let x = node.inputs.first().map(|&v| region.ty(v));
+            let tokens = x.map_or(0, |t| t.tokens_at(w.length)) as f64;
+            let per_position = |x: Option<ValueType>, over| match over {
+                super::Axis::Features => tokens,
+                super::Axis::Tokens => x.map_or(0.0, |t| t.features as f64),
+            };
+            match &node.op {
+                Op::Linear { weight, .. } => 2.0 * tokens * elements(weight),
+                Op::GatedMlp { gate_up, down, over, .. } => {
+                    2.0 * per_position(x, *over) * (elements(gate_up) + elements(down))
+                }
+                Op::Mlp { up, down, .. } => 2.0 * tokens * (elements(up) + elements(down)),
+                Op::MoeMlp { router, gate_up, down, top_k, .. } => {
+                    let share = *top_k as f64 / graph.params[router.0].shape[0] as f64;
+                    2.0 * tokens * (elements(router) + share * (elements(gate_up) + elements(down)))
+                }
+                Op::Attend(a) => {
+                    let pairs = attended_pairs(tokens, w.past as f64, a.causal, a.window);
+                    2.0 * 2.0 * pairs * (a.heads * a.head_dim) as f64
+                }
+                Op::Repeat { times, body, .. } => *times as f64 * region_flops(graph, body, w),
+                _ => 0.0,
+            }
+        })
+        .sum()
+}
+
+/// Query-key pairs that attention looks at, for `tokens` new tokens after `past` cached ones.
+fn attended_pairs(tokens: f64, past: f64, causal: bool, window: Option<usize>) -> f64 {
+    let mut pairs = 0.0;
+    let n = tokens as usize;
+    for q in 0..n {
+        let position = past + q as f64;
+        let (mut back, mut ahead) = (position + 1.0, if causal { 0.0 } else { tokens - 1.0 - q as f64 });
+        if let Some(window) = window {
+            back = back.min(window as f64);
+            ahead = ahead.min(window as f64 - 1.0);
+        }
+        pairs += back + ahead;
+    }
+    pairs
+}
+
+/// Bytes of one pass over all rows, weights read once per use.
+fn region_bytes(graph: &Graph, region: &Region, w: &Workload) -> f64 {
+    let value = |t: ValueType| w.batch as f64 * t.elements_at(w.length) as f64 * w.value_bytes;
+    region
+        .nodes
+        .iter()
+        .map(|node| match &node.op {
+            Op::Repeat { times, body, .. } => *times as f64 * region_bytes(graph, body, w),
+            op => {
+                let weights: usize = match op {
+                    // a look-up touches the rows that it takes, not the table
+                    Op::Embed { .. } | Op::EmbedPrefix { .. } => 0,
+                    op => op.params().iter().map(|p| graph.params[p.0].elements()).sum(),
+                };
+                let read: f64 = node.inputs.iter().map(|&v| value(region.ty(v))).sum();
+                weights as f64 * w.weight_bytes + read + value(region.ty(node.first))
+            }
+        })
+        .sum()
+}

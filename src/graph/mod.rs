@@ -1,0 +1,468 @@
+//! A model's computation, written once: inputs, parameters, resident states, coarse operators, outputs.
+//!
+//! In: calls of a [`RegionBuilder`] by a model family. Out: a shape-checked [`Graph`] that the cost model ([`cost`]), the reference
+//! interpreter ([`interpreter`]) and every backend read. Must not: hold weights, know a backend, or run anything.
+//!
+//! Every value is `[batch, tokens, features]` with the batch left implicit, because all rows are independent. A graph has two
+//! regions: `admit` runs once when a row enters (inputs to residents, the values that stay as they are), `step` runs once per
+//! supervision step (states and residents to new states and outputs). A one-shot net has no states and one step; a recursive net has
+//! latents; a language model has caches and is stepped by prefill, then token by token (see the design note in ARCHITECTURE.md).
+
+pub mod cost;
+pub mod interpreter;
+
+mod builder;
+
+pub use builder::RegionBuilder;
+
+/// A number of tokens: known when the graph is built, or the length of this call's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tokens {
+    /// Always this many.
+    Fixed(usize),
+    /// As many as the input of this call has (language models).
+    Length,
+}
+
+/// What a value holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Floating point, `features` per token.
+    Float,
+    /// Indices (tokens, puzzle identifiers), one per position; `features` is 1.
+    Index,
+}
+
+/// Type of a value: `[batch, tokens, features]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueType {
+    /// Second axis.
+    pub tokens: Tokens,
+    /// Third axis.
+    pub features: usize,
+    /// Element kind.
+    pub kind: Kind,
+}
+
+impl ValueType {
+    /// A floating-point value with a fixed number of tokens.
+    pub fn float(tokens: usize, features: usize) -> Self {
+        Self { tokens: Tokens::Fixed(tokens), features, kind: Kind::Float }
+    }
+
+    /// Indices, one per position.
+    pub fn index(tokens: usize) -> Self {
+        Self { tokens: Tokens::Fixed(tokens), features: 1, kind: Kind::Index }
+    }
+
+    /// Tokens at an input length of `length`.
+    pub fn tokens_at(&self, length: usize) -> usize {
+        match self.tokens {
+            Tokens::Fixed(n) => n,
+            Tokens::Length => length,
+        }
+    }
+
+    /// Elements per row at an input length of `length`.
+    pub fn elements_at(&self, length: usize) -> usize {
+        self.tokens_at(length) * self.features
+    }
+
+    /// Elements per row of a value whose number of tokens is fixed; 0 tokens are counted for a value that is not.
+    pub fn elements(&self) -> usize {
+        self.elements_at(0)
+    }
+}
+
+/// Index of a value in its region: arguments first, then results of nodes in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub usize);
+
+/// Index of a parameter in [`Graph::params`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParamId(pub usize);
+
+/// What a parameter is for; decides whether it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A weight: counted.
+    Weight,
+    /// The table of puzzle embeddings: published parameter counts leave it out, so do ours.
+    PuzzleTable,
+    /// An untrained buffer (initial states): not counted.
+    Buffer,
+}
+
+/// How a parameter starts before training (and in nets with random weights).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Start {
+    /// Normal of this standard deviation, cut off at two of them.
+    Normal(f32),
+    /// The same everywhere.
+    Constant(f32),
+}
+
+/// A named tensor that the model's file must hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Param {
+    /// Key in the file, prefixes stripped.
+    pub name: String,
+    /// Shape in the file, row-major.
+    pub shape: Vec<usize>,
+    /// What it is for.
+    pub role: Role,
+    /// How it starts.
+    pub start: Start,
+}
+
+impl Param {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// The axis that a norm or a gated MLP works along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// The last axis, the usual one.
+    Features,
+    /// The token axis, per feature (MLP-mixer style): nothing is transposed in the graph.
+    Tokens,
+}
+
+/// Elementwise non-linearities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// x · sigmoid(x)
+    Silu,
+    /// x · Φ(x), by the error function
+    Gelu,
+    /// its tanh approximation
+    GeluTanh,
+    /// max(x, 0)
+    Relu,
+}
+
+/// Rotary position embedding: half-split rotation (Su et al. 2021; the GPT-NeoX layout), positions from 0 (plus the cache's length).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rope {
+    /// Base of the frequencies, usually 10,000.
+    pub base: f32,
+}
+
+/// Multi-head attention over one value that holds queries, keys and values side by side: `heads + 2·kv_heads` heads of `head_dim`
+/// features, in the order q heads, k heads, v heads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; `heads` is a multiple.
+    pub kv_heads: usize,
+    /// Features per head.
+    pub head_dim: usize,
+    /// Factor on q·k before the softmax.
+    pub scale: f32,
+    /// A token sees itself and earlier ones only.
+    pub causal: bool,
+    /// With `Some(w)`: a token sees keys less than `w` positions away (backwards only, if causal).
+    pub window: Option<usize>,
+    /// Rotation of queries and keys.
+    pub rope: Option<Rope>,
+    /// Index of the state that keeps keys and values between steps (language models).
+    pub cache: Option<usize>,
+}
+
+/// A coarse operator. Weights are `[out, in]`, as in the files.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Index `[T]` to rows of `table [rows, D]`: `[T, D]`.
+    Embed {
+        /// The table.
+        table: ParamId,
+    },
+    /// Index `[1]` to one row of `table [rows, E]`, padded with zeros to `positions · D` features and seen as `[positions, D]`.
+    EmbedPrefix {
+        /// The table.
+        table: ParamId,
+        /// Tokens that come out.
+        positions: usize,
+        /// Features per token that come out.
+        features: usize,
+    },
+    /// Adds a learned table `[T, D]`.
+    AddPositions {
+        /// The table.
+        table: ParamId,
+    },
+    /// Joins values along tokens.
+    Concat,
+    /// Takes `len` tokens from `start`.
+    Slice {
+        /// First token.
+        start: usize,
+        /// Number of tokens.
+        len: usize,
+    },
+    /// a + b
+    Add,
+    /// a ⊙ b
+    Mul,
+    /// a · factor
+    Scale(f32),
+    /// x·Wᵀ + b
+    Linear {
+        /// `[out, in]`
+        weight: ParamId,
+        /// `[out]`
+        bias: Option<ParamId>,
+    },
+    /// x · rsqrt(mean(x²) + eps) ⊙ gain (Zhang & Sennrich 2019)
+    RmsNorm {
+        /// `[features]` (or `[tokens]` over tokens)
+        gain: Option<ParamId>,
+        /// Added to the mean square.
+        eps: f32,
+        /// The axis of the mean.
+        over: Axis,
+    },
+    /// (x − mean) · rsqrt(var + eps) ⊙ gain + bias over features (Ba et al. 2016)
+    LayerNorm {
+        /// `[features]`
+        gain: ParamId,
+        /// `[features]`
+        bias: Option<ParamId>,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// Elementwise.
+    Activate(Activation),
+    /// (act(g) ⊙ u)·Wdᵀ with `[g | u] = x·Wguᵀ` (Shazeer 2020), along either axis.
+    GatedMlp {
+        /// `[2·inner, n]`, rows 0..inner are the gate
+        gate_up: ParamId,
+        /// `[n, inner]`
+        down: ParamId,
+        /// On the gate.
+        act: Activation,
+        /// n is the number of features or of tokens.
+        over: Axis,
+    },
+    /// act(x·Wuᵀ + bu)·Wdᵀ + bd
+    Mlp {
+        /// `[inner, n]`
+        up: ParamId,
+        /// `[inner]`
+        up_bias: Option<ParamId>,
+        /// `[n, inner]`
+        down: ParamId,
+        /// `[n]`
+        down_bias: Option<ParamId>,
+        /// Between the two.
+        act: Activation,
+    },
+    /// A gated MLP per expert; each token goes to the `top_k` experts that the router scores highest, weighted by the softmax over
+    /// the chosen ones (Mixtral's rule).
+    MoeMlp {
+        /// `[experts, n]`
+        router: ParamId,
+        /// `[experts, 2·inner, n]`
+        gate_up: ParamId,
+        /// `[experts, n, inner]`
+        down: ParamId,
+        /// On the gate.
+        act: Activation,
+        /// Experts per token.
+        top_k: usize,
+    },
+    /// See [`Attention`]: `[T, (heads + 2·kv_heads)·head_dim]` to `[T, heads·head_dim]`.
+    Attend(Attention),
+    /// Runs `body` `times` times with the same weights. The first `carried` inputs are replaced by the body's results each time, the
+    /// rest stay; the node's values are the last results.
+    Repeat {
+        /// Iterations.
+        times: usize,
+        /// Inputs that change.
+        carried: usize,
+        /// The repeated region.
+        body: Box<Region>,
+        /// For training: only the last iteration is differentiated (the earlier ones only move the states).
+        last_gradient_only: bool,
+    },
+}
+
+/// One operator applied to values; its results follow those of the nodes before it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// What is done.
+    pub op: Op,
+    /// To which values.
+    pub inputs: Vec<ValueId>,
+    /// First result; all operators have one, [`Op::Repeat`] has `carried`.
+    pub first: ValueId,
+}
+
+/// A straight-line list of nodes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Region {
+    /// Number of arguments: values `0..args`.
+    pub args: usize,
+    /// In order of execution.
+    pub nodes: Vec<Node>,
+    /// Type of every value.
+    pub types: Vec<ValueType>,
+    /// What the region gives back.
+    pub results: Vec<ValueId>,
+}
+
+impl Region {
+    /// Type of a value.
+    pub fn ty(&self, v: ValueId) -> ValueType {
+        self.types[v.0]
+    }
+}
+
+/// How a state starts when a row is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// A vector `[features]`, the same at every token.
+    Vector(ParamId),
+    /// Zeros, or an empty cache.
+    Zero,
+}
+
+/// A value that lives in the backend between steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Its name, e.g. `z_H`.
+    pub name: String,
+    /// Its type; a cache has as many tokens as it may ever hold.
+    pub ty: ValueType,
+    /// How it starts.
+    pub init: Init,
+}
+
+/// A named input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// Its name, e.g. `inputs`.
+    pub name: String,
+    /// Its type.
+    pub ty: ValueType,
+    /// Indices are below this.
+    pub rows: usize,
+}
+
+/// A named output of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Its name: `logits`, `q`.
+    pub name: String,
+    /// Its type.
+    pub ty: ValueType,
+}
+
+/// When a row may stop, read off the output `q`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Halting {
+    /// There is no halting head.
+    Never,
+    /// `q[0] > 0` (TRM)
+    Positive,
+    /// `q[0] > q[1]` (HRM)
+    OverContinue,
+}
+
+/// The family that a model belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Every parameter works on every token, once.
+    Dense,
+    /// Tokens are routed to some of the experts.
+    Moe,
+    /// The same weights are applied again and again to resident states.
+    Recursive,
+}
+
+impl Family {
+    /// The word used in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Dense => "dense",
+            Family::Moe => "moe",
+            Family::Recursive => "recursive",
+        }
+    }
+}
+
+/// A model's computation. `step` takes states then residents, and gives new states then outputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Graph {
+    /// Family of the model.
+    pub family: Family,
+    /// What a row brings.
+    pub inputs: Vec<Input>,
+    /// What the file must hold.
+    pub params: Vec<Param>,
+    /// What stays between steps and changes.
+    pub states: Vec<State>,
+    /// Inputs to residents.
+    pub admit: Region,
+    /// States and residents to new states and outputs.
+    pub step: Region,
+    /// Of the step; `logits` first, `q` second where there is a halting head.
+    pub outputs: Vec<Output>,
+    /// When a row may stop.
+    pub halting: Halting,
+    /// Supervision steps that the model was made for (1: one-shot).
+    pub max_steps: u32,
+}
+
+impl Graph {
+    /// The only graph-wide checks that a builder cannot make: the regions fit each other.
+    pub fn check(&self) -> Result<(), GraphError> {
+        let fail = |m: String| Err(GraphError(m));
+        if self.admit.args != self.inputs.len() {
+            return fail(format!("admit takes {} values, but there are {} inputs", self.admit.args, self.inputs.len()));
+        }
+        let expected = self.states.len() + self.admit.results.len();
+        if self.step.args != expected {
+            return fail(format!("step takes {} values, states and residents are {expected}", self.step.args));
+        }
+        if self.step.results.len() != self.states.len() + self.outputs.len() {
+            return fail(format!("step gives {} values", self.step.results.len()));
+        }
+        for (i, state) in self.states.iter().enumerate() {
+            let new = self.step.ty(self.step.results[i]);
+            if self.step.types[i] != state.ty || new != state.ty {
+                return fail(format!("state `{}` changes its type from {:?} to {new:?}", state.name, state.ty));
+            }
+        }
+        for (i, &resident) in self.admit.results.iter().enumerate() {
+            if self.admit.ty(resident) != self.step.types[self.states.len() + i] {
+                return fail(format!("resident {i} has another type in step than in admit"));
+            }
+        }
+        for (i, output) in self.outputs.iter().enumerate() {
+            if self.step.ty(self.step.results[self.states.len() + i]) != output.ty {
+                return fail(format!("output `{}` is not {:?}", output.name, output.ty));
+            }
+        }
+        if self.halting != Halting::Never && (self.outputs.len() < 2 || self.outputs[1].ty != ValueType::float(1, 2)) {
+            return fail("a halting head needs a second output of 2 features".into());
+        }
+        Ok(())
+    }
+}
+
+/// Values that do not fit: a config that asks for a net that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphError(pub String);
+
+impl std::fmt::Display for GraphError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for GraphError {}

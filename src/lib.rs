@@ -1,0 +1,20 @@
+//! The harness: graphs, models, backends, meters, worker, runner and commands.
+//!
+//! In: suites, models, flags. Out: run folders and reports. Must not: hold unsafe code (that is crate `kernels`), score (crate `suites`)
+//! or summarise (crate `reports`).
+
+pub mod backends;
+pub mod cli;
+pub mod columns;
+pub mod commands;
+pub mod environment;
+pub mod files;
+pub mod graph;
+pub mod meters;
+pub mod models;
+pub mod parity;
+pub mod protocol;
+pub mod runner;
+#[cfg(feature = "candle")]
+pub mod train;
+pub mod worker;

@@ -1,0 +1,243 @@
+//! Processor time of another process and of this one.
+//!
+//! In: a process id. Out: seconds of processor time, all threads, user and system; whether it has children, whose time is not in it. Must not: divide by examples or subtract a window.
+//!
+//! Two sources are joined, because neither is enough: `/proc/<pid>/stat` counts every thread that ever lived, but in ticks (10 ms) of
+//! user and of system time; `/proc/<pid>/task/*/schedstat` counts nanoseconds, but forgets threads that have ended. Both are lower
+//! bounds of the same sum, so the larger one is right to the nanosecond while no thread has ended, and never more than
+//! two ticks low.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{Meter, MeterOptions, Ready};
+use crate::backends::Unavailable;
+
+/// Processor time of a process.
+pub const METER: Meter = Meter {
+    name: "cpu",
+    about: "processor time of the worker and of the harness, from the kernel's scheduler",
+    metrics: &["cpu_time", "harness_cpu"],
+    estimate: false,
+    probe,
+};
+
+/// Ticks a second in `/proc`: `USER_HZ`, part of Linux' interface and 100 on every architecture that Rust runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The most, in seconds, that [`process_seconds`] can be low once a thread has ended: a tick each of user and system time.
+pub const RESOLUTION: f64 = 2.0 / TICKS_PER_SECOND;
+
+/// Seconds of processor time that a process has used since it began. Its children are not in it.
+///
+/// # Errors
+/// The process has ended, or `/proc` cannot be read.
+pub fn process_seconds(pid: u32) -> io::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let ticks = stat_ticks(&stat).ok_or_else(|| malformed(&format!("/proc/{pid}/stat")))?;
+    let coarse = ticks as f64 / TICKS_PER_SECOND;
+    // A kernel without schedstat leaves the ticks.
+    Ok(coarse.max(thread_seconds(pid).unwrap_or(0.0)))
+}
+
+/// Children of a process: those alive now, and the processor time of those that have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Children {
+    /// How many there are now; those that have left their parent are not counted.
+    pub alive: usize,
+    /// Ticks (10 ms) of those that have ended and were waited for.
+    ended: u64,
+}
+
+impl Children {
+    /// Whether there is a child now, or one has ended since `before` and used processor time.
+    pub fn any_since(self, before: Self) -> bool {
+        self.alive > 0 || self.ended > before.ended
+    }
+}
+
+/// Children of a process, whichever of its threads started them.
+///
+/// # Errors
+/// As [`process_seconds`].
+pub fn children(pid: u32) -> io::Result<Children> {
+    let file = format!("/proc/{pid}/stat");
+    let ended = stat_fields(&fs::read_to_string(&file)?, 13).ok_or_else(|| malformed(&file))?;
+    let mut alive = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        match fs::read_to_string(task?.path().join("children")) {
+            Ok(list) => alive += list.split_ascii_whitespace().count(),
+            // a kernel without CONFIG_PROC_CHILDREN, or a thread that has just ended
+            Err(_) => return Ok(Children { alive: with_parent(pid)?, ended }),
+        }
+    }
+    Ok(Children { alive, ended })
+}
+
+/// How many processes name this one as their parent.
+fn with_parent(pid: u32) -> io::Result<usize> {
+    let stats = fs::read_dir("/proc")?.flatten().filter_map(|e| fs::read_to_string(e.path().join("stat")).ok());
+    Ok(stats.filter(|stat| after_name(stat).and_then(|f| f.get(1)?.parse().ok()) == Some(pid)).count())
+}
+
+/// Seconds of processor time of this process, all its threads, to the nanosecond.
+pub fn own_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Sum over the threads that live.
+fn thread_seconds(pid: u32) -> io::Result<f64> {
+    let mut nanoseconds = 0u64;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end between the listing and the reading.
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        nanoseconds = nanoseconds.saturating_add(text.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0));
+    }
+    Ok(nanoseconds as f64 * 1e-9)
+}
+
+/// utime + stime of a `/proc/<pid>/stat` line.
+fn stat_ticks(stat: &str) -> Option<u64> {
+    stat_fields(stat, 11)
+}
+
+/// Sum of two neighbouring fields of a `/proc/<pid>/stat` line, the first one counted from 0 after the name.
+fn stat_fields(stat: &str, first: usize) -> Option<u64> {
+    let fields = after_name(stat)?;
+    let number = |i: usize| fields.get(i)?.parse::<u64>().ok();
+    number(first)?.checked_add(number(first + 1)?)
+}
+
+/// Fields after the name. That one stands in brackets and may hold blanks and brackets, so counting starts after the last one.
+fn after_name(stat: &str) -> Option<Vec<&str>> {
+    Some(stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect())
+}
+
+fn malformed(file: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{file}: not the fields that Linux documents"))
+}
+
+fn probe(_: &MeterOptions) -> Result<Ready, Unavailable> {
+    let unavailable =
+        |reason: String| Unavailable { reason, hint: Some("processor time needs Linux with /proc mounted".into()) };
+    let own = std::process::id();
+    let before = own_seconds();
+    let seen = process_seconds(own).map_err(|e| unavailable(format!("/proc/{own}/stat: {e}")))?;
+    let after = own_seconds();
+    // Threads that run right now are counted at the scheduler's next tick.
+    if seen > after + 1e-3 || seen < before - 0.1 - RESOLUTION {
+        let reason = format!("/proc says {seen:.3} s of processor time, the clock {before:.3} to {after:.3} s");
+        return Err(unavailable(reason));
+    }
+    let fine = thread_seconds(own).is_ok_and(|s| s > 0.0);
+    let ticks = format!("{:.0} ms", RESOLUTION * 1e3);
+    let resolution = if fine { format!("1 ns; {ticks} once a thread of the worker has ended") } else { ticks };
+    Ok(Ready { resolution, source: None, facts: BTreeMap::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use proptest::prelude::*;
+
+    use super::super::again::{self, Again};
+    use super::*;
+
+    /// Uses this many seconds of processor time, however long a busy machine takes to give them.
+    fn busy(seconds: f64) {
+        let begin = own_seconds();
+        let mut x = 0u64;
+        while own_seconds() < begin + seconds {
+            x = black_box(x.wrapping_mul(3) + 1);
+        }
+    }
+
+    #[test]
+    fn another_process_is_read_to_the_resolution_and_its_ended_threads_are_not_lost() {
+        let test = "meters::cpu::tests::another_process_is_read_to_the_resolution_and_its_ended_threads_are_not_lost";
+        if again::is_child(test) {
+            again::say(&own_seconds().to_string());
+            std::thread::spawn(|| busy(0.12)).join().unwrap();
+            again::say(&own_seconds().to_string());
+            return;
+        }
+        let mut child = Again::start(test);
+        let first: f64 = child.hear().parse().unwrap();
+        let seen = process_seconds(child.id()).unwrap();
+        // It has used a little more since it looked at its clock.
+        assert!((first - RESOLUTION..first + 0.05).contains(&seen), "{seen} s seen, {first} s by its own clock");
+        child.go();
+        let second: f64 = child.hear().parse().unwrap();
+        let seen_then = process_seconds(child.id()).unwrap();
+        assert!(
+            (second - RESOLUTION..second + 0.05).contains(&seen_then),
+            "{seen_then} s seen, {second} s by its own clock"
+        );
+        assert!(second - first > 0.12, "the thread was busy: {first} to {second} s");
+        child.end();
+        assert!(process_seconds(child.id()).is_err(), "a process that has ended has no time, not zero seconds");
+    }
+
+    #[test]
+    fn children_are_seen_while_they_live_and_once_they_were_waited_for() {
+        let test = "meters::cpu::tests::children_are_seen_while_they_live_and_once_they_were_waited_for";
+        if again::is_child(test) {
+            again::say("alone");
+            let mut shell = std::process::Command::new("sh")
+                .args(["-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; read wait"])
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            again::say("parent");
+            // closes its input, which lets it end
+            shell.wait().unwrap();
+            again::say("childless");
+            return;
+        }
+        let mut child = Again::start(test);
+        child.hear();
+        let before = children(child.id()).unwrap();
+        assert!(before.alive == 0 && !before.any_since(before), "{before:?}");
+        assert_eq!(with_parent(child.id()).unwrap(), 0);
+        child.go();
+        child.hear();
+        let now = children(child.id()).unwrap();
+        assert!(now.alive == 1 && now.any_since(before), "{now:?}");
+        assert_eq!(with_parent(child.id()).unwrap(), 1, "a kernel that lists no children is asked for parents");
+        child.go();
+        child.hear();
+        let after = children(child.id()).unwrap();
+        assert!(after.alive == 0 && after.any_since(before), "{after:?}");
+        child.end();
+    }
+
+    #[test]
+    fn this_process_is_believed() {
+        assert!(probe(&MeterOptions::default()).is_ok());
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_an_error() {
+        assert!(process_seconds(u32::MAX - 1).is_err());
+    }
+
+    #[test]
+    fn the_name_of_a_process_cannot_shift_the_fields() {
+        let line = "7 (a) b) R 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20 0 1 0 5 0 0";
+        assert_eq!(stat_ticks(line), Some(175));
+        assert_eq!(stat_ticks("7 (short) R 1"), None);
+        assert_eq!(stat_ticks(""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,200}") {
+            let _ = stat_ticks(&text);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A powercap tree of known wattage in a temporary folder, for tests of the meter and of whole runs.
+//!
+//! In: zones with a name and a power. Out: a folder for `ERGOMETER_POWERCAP` whose `energy_uj` files advance while it lives. Must not: be
+//! used where a reading is believed; it measures nothing.
+//!
+//! ```
+//! use ergometer::meters::fake_powercap::FakePowercap;
+//! let fake = FakePowercap::new().zone("intel-rapl:0", "package-0", 50.0).zone("intel-rapl:0:0", "dram", 5.0).run()?;
+//! assert!(fake.root().join("intel-rapl:0/energy_uj").exists());
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Range of the counters unless a zone says otherwise: what Intel counters in units of 61 µJ give.
+pub const USUAL_RANGE_UJ: u64 = 262_143_328_850;
+
+/// How often the counters advance unless [`FakePowercap::every`] says otherwise.
+const PERIOD: Duration = Duration::from_millis(4);
+
+/// A tree in the making.
+#[derive(Clone, Debug, Default)]
+pub struct FakePowercap {
+    zones: Vec<Zone>,
+    period: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+struct Zone {
+    folder: String,
+    name: String,
+    watts: f64,
+    first: u64,
+    range: u64,
+}
+
+impl FakePowercap {
+    /// A tree without zones.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a zone: its folder (`intel-rapl:0`), what its file `name` says (`package-0`) and its power in W. Its counter begins at 1 J.
+    pub fn zone(self, folder: &str, name: &str, watts: f64) -> Self {
+        self.counter(folder, name, watts, 1_000_000, USUAL_RANGE_UJ)
+    }
+
+    /// Adds a zone whose counter begins at `first` and wraps at `range`, both in µJ.
+    pub fn counter(mut self, folder: &str, name: &str, watts: f64, first: u64, range: u64) -> Self {
+        self.zones.push(Zone { folder: folder.into(), name: name.into(), watts, first, range });
+        self
+    }
+
+    /// Lets the counters advance once in this time.
+    pub fn every(self, period: Duration) -> Self {
+        Self { period: Some(period), ..self }
+    }
+
+    /// Writes the tree, and leaves its counters as they are.
+    ///
+    /// # Errors
+    /// The temporary folder cannot be written.
+    pub fn still(self) -> io::Result<FakeTree> {
+        let folder = tempfile::tempdir()?;
+        for zone in &self.zones {
+            let path = folder.path().join(&zone.folder);
+            fs::create_dir_all(&path)?;
+            fs::write(path.join("name"), format!("{}\n", zone.name))?;
+            fs::write(path.join("max_energy_range_uj"), format!("{}\n", zone.range))?;
+            set(&path, zone.first)?;
+        }
+        let counted = Arc::new(Mutex::new(vec![0.0; self.zones.len()]));
+        Ok(FakeTree { folder, zones: self.zones, counted, stop: Arc::new(AtomicBool::new(false)), thread: None })
+    }
+
+    /// Writes the tree and advances its counters from a thread until the tree is dropped.
+    ///
+    /// # Errors
+    /// As [`still`](Self::still).
+    pub fn run(self) -> io::Result<FakeTree> {
+        let period = self.period.unwrap_or(PERIOD);
+        let mut tree = self.still()?;
+        let (zones, counted) = (tree.zones.clone(), tree.counted.clone());
+        let (root, stop) = (tree.folder.path().to_path_buf(), tree.stop.clone());
+        let begin = Instant::now();
+        tree.thread = Some(std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+                let seconds = begin.elapsed().as_secs_f64();
+                for (zone, counted) in zones.iter().zip(counted.iter_mut()) {
+                    let microjoules = (seconds * zone.watts * 1e6) as u64;
+                    let now = (u128::from(zone.first) + u128::from(microjoules)) % u128::from(zone.range.max(1));
+                    // A zone that a test has removed stays away.
+                    let _ = set(&root.join(&zone.folder), now as u64);
+                    *counted = microjoules as f64 * 1e-6;
+                }
+                drop(counted);
+                std::thread::sleep(period);
+            }
+        }));
+        Ok(tree)
+    }
+}
+
+/// A tree on the disk, removed when dropped.
+pub struct FakeTree {
+    folder: tempfile::TempDir,
+    zones: Vec<Zone>,
+    /// J that each zone has counted since the tree began to run, as its file says at this moment.
+    counted: Arc<Mutex<Vec<f64>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeTree {
+    /// What `ERGOMETER_POWERCAP` is to say.
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder of a zone.
+    pub fn zone(&self, folder: &str) -> PathBuf {
+        self.folder.path().join(folder)
+    }
+
+    /// J that the zones of this name have counted, wraps or not, as their files say at this moment: a window that lies between two calls
+    /// holds at most their difference, however late the machine lets the counting thread run.
+    pub fn joules(&self, name: &str) -> f64 {
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.zones.iter().zip(counted.iter()).filter(|(z, _)| z.name == name).map(|(_, joules)| joules).sum()
+    }
+
+    /// Sets a counter, in µJ.
+    ///
+    /// # Errors
+    /// The zone's folder is gone.
+    pub fn set(&self, folder: &str, microjoules: u64) -> io::Result<()> {
+        set(&self.zone(folder), microjoules)
+    }
+}
+
+impl FakeTree {
+    /// Lets its counters stand still from now on.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for FakeTree {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Renamed into place, so that a reader never sees half a number.
+fn set(zone: &Path, microjoules: u64) -> io::Result<()> {
+    let aside = zone.join(".energy_uj");
+    fs::write(&aside, format!("{microjoules}\n"))?;
+    fs::rename(aside, zone.join("energy_uj"))
+}

@@ -1,0 +1,253 @@
+//! Sources of readings over a window: energy, processor time and memory, each probed before it is believed.
+//!
+//! In: where to look ([`MeterOptions`]). Out: what each meter can say here ([`Meters::states`]) and readings of a window (a value with
+//! its resolution, or why there is none). Must not: run a model, know a case, or put a zero or an estimate where a reading is missing.
+//!
+//! The harness process meters a worker from outside while the worker times its own iterations, so that no program reports its own joules.
+//! Adding a meter: one file with a `pub const METER: Meter`, and its line in [`METERS`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ergometer_reports::environment::MeterState;
+
+use crate::backends::Unavailable;
+
+#[cfg(test)]
+mod again;
+pub mod cpu;
+pub mod fake_powercap;
+pub mod memory;
+pub mod nvml;
+pub mod rapl;
+
+/// Every meter.
+pub const METERS: &[Meter] = &[rapl::METER, nvml::METER, cpu::METER, memory::METER];
+
+/// A kind of meter: one line in [`METERS`].
+pub struct Meter {
+    /// Name in `environment.json` and `ergometer doctor`.
+    pub name: &'static str,
+    /// One sentence.
+    pub about: &'static str,
+    /// Metrics of [`METRICS`](ergometer_reports::metric::METRICS) that it feeds.
+    pub metrics: &'static [&'static str],
+    /// Its values are estimates rather than readings.
+    pub estimate: bool,
+    /// Tries the source for real (a fraction of a second) and says how finely it reads, or why it cannot be believed.
+    pub probe: fn(&MeterOptions) -> Result<Ready, Unavailable>,
+}
+
+/// A meter that has proved itself.
+pub struct Ready {
+    /// Smallest step of a reading, with unit, for people.
+    pub resolution: String,
+    /// What meters windows; `None` for meters of one process, which the caller reads by functions ([`cpu`], [`memory`]).
+    pub source: Option<Box<dyn Source>>,
+    /// What else decides what the numbers mean: domains, versions, names of boards (`gpu.N`).
+    pub facts: BTreeMap<String, String>,
+}
+
+/// Something that counts up, read at both ends of a window.
+pub trait Source: Send {
+    /// Opens a window. A failure is kept and told by [`stop`](Self::stop).
+    fn start(&mut self);
+    /// Reads in the middle of a window, so that no counter can wrap twice between two reads.
+    fn tick(&mut self);
+    /// Closes the window: one reading for each metric that the meter feeds, in J over the whole window.
+    fn stop(&mut self) -> Vec<Reading>;
+    /// The longest time between two reads that the source bears; `None`: any.
+    fn tick_interval(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// What a meter says of one window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// Name in [`METRICS`](ergometer_reports::metric::METRICS).
+    pub metric: &'static str,
+    /// Total of the window in the metric's unit, or why there is none.
+    pub value: Result<f64, String>,
+    /// How far the value can be off at each end of the window, same unit (so a window's error is at most twice this); 0 beside an error.
+    pub resolution: f64,
+}
+
+/// Why a counter that did not move in a window gives no reading: what it counted is unknown, not 0.
+pub(crate) fn unmoved(seconds: f64, period: f64) -> String {
+    if seconds < 2.0 * period {
+        format!("the window of {seconds:.3} s is shorter than the counter's period (about {period:.3} s)")
+    } else {
+        format!("the counter stood still for {seconds:.3} s, though it used to move each {period:.3} s")
+    }
+}
+
+/// Where meters look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeterOptions {
+    /// Root of a powercap tree.
+    pub powercap: PathBuf,
+    /// Path of the NVML library; `None`: where the loader finds it.
+    pub nvml: Option<PathBuf>,
+    /// What `CUDA_VISIBLE_DEVICES` says: boards that this process and its workers can use; `None`: all.
+    pub visible_gpus: Option<String>,
+}
+
+impl Default for MeterOptions {
+    fn default() -> Self {
+        Self { powercap: PathBuf::from("/sys/class/powercap"), nvml: None, visible_gpus: None }
+    }
+}
+
+impl MeterOptions {
+    /// From `ERGOMETER_POWERCAP`, `ERGOMETER_NVML` and `CUDA_VISIBLE_DEVICES`; an empty path counts as unset.
+    pub fn from_env() -> Self {
+        let path = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let default = Self::default();
+        Self {
+            powercap: path("ERGOMETER_POWERCAP").unwrap_or(default.powercap),
+            nvml: path("ERGOMETER_NVML"),
+            visible_gpus: std::env::var_os("CUDA_VISIBLE_DEVICES").map(|v| v.to_string_lossy().into_owned()),
+        }
+    }
+}
+
+/// Every meter as probed once at the start of a run, and the open window of those that are ready.
+pub struct Meters {
+    states: Vec<MeterState>,
+    facts: BTreeMap<String, String>,
+    sources: Vec<Box<dyn Source>>,
+    /// Readings of meters that are unavailable, told again with each window.
+    missing: Vec<Reading>,
+}
+
+impl Meters {
+    /// Probes every meter; takes a fraction of a second (two seconds at most), part of it busy. Call it once for a run, before any worker.
+    pub fn probe(options: &MeterOptions) -> Self {
+        let mut meters = Self { states: Vec::new(), facts: BTreeMap::new(), sources: Vec::new(), missing: Vec::new() };
+        for meter in METERS {
+            let mut state = MeterState {
+                name: meter.name.into(),
+                metrics: meter.metrics.iter().map(|m| (*m).into()).collect(),
+                resolution: None,
+                unavailable: None,
+                estimate: meter.estimate,
+            };
+            match (meter.probe)(options) {
+                Ok(ready) => {
+                    state.resolution = Some(ready.resolution);
+                    meters.facts.extend(ready.facts);
+                    meters.sources.extend(ready.source);
+                }
+                Err(why) => {
+                    let reason = why.text();
+                    // Only energy is read by windows; processor time and memory fail where the caller reads them.
+                    let energy = meter.metrics.iter().filter(|m| m.starts_with("energy_"));
+                    meters.missing.extend(energy.map(|metric| Reading {
+                        metric,
+                        value: Err(reason.clone()),
+                        resolution: 0.0,
+                    }));
+                    state.unavailable = Some(reason);
+                }
+            }
+            meters.states.push(state);
+        }
+        meters
+    }
+
+    /// What each meter said when probed, in the order of [`METERS`].
+    pub fn states(&self) -> Vec<MeterState> {
+        self.states.clone()
+    }
+
+    /// Domains, versions and names of boards that ready meters told, for the environment's versions.
+    pub fn facts(&self) -> &BTreeMap<String, String> {
+        &self.facts
+    }
+
+    /// Opens a window: call it right before `go`.
+    pub fn start(&mut self) {
+        self.sources.iter_mut().for_each(|s| s.start());
+    }
+
+    /// Call it at least every [`tick_interval`](Self::tick_interval) while a window is open.
+    pub fn tick(&mut self) {
+        self.sources.iter_mut().for_each(|s| s.tick());
+    }
+
+    /// The longest time between start, ticks and stop; `None`: no tick is needed.
+    pub fn tick_interval(&self) -> Option<Duration> {
+        self.sources.iter().filter_map(|s| s.tick_interval()).min()
+    }
+
+    /// Closes the window: one reading for each energy metric, in J over the whole window, unavailable ones among them.
+    pub fn stop(&mut self) -> Vec<Reading> {
+        let mut readings: Vec<Reading> = self.sources.iter_mut().flat_map(|s| s.stop()).collect();
+        readings.extend(self.missing.iter().cloned());
+        readings
+    }
+
+    /// Power in watts by energy metric while this process sleeps for `time`: the machine's idle power if nothing else runs.
+    pub fn idle_watts(&mut self, time: Duration) -> BTreeMap<String, f64> {
+        if self.sources.is_empty() || time.is_zero() {
+            return BTreeMap::new();
+        }
+        let begin = std::time::Instant::now();
+        self.start();
+        while let Some(left) = time.checked_sub(begin.elapsed()).filter(|left| !left.is_zero()) {
+            std::thread::sleep(self.tick_interval().map_or(left, |tick| left.min(tick)));
+            self.tick();
+        }
+        let readings = self.stop();
+        let seconds = begin.elapsed().as_secs_f64();
+        readings.into_iter().filter_map(|r| Some((r.metric.to_string(), r.value.ok()? / seconds))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fake_powercap::FakePowercap;
+    use super::*;
+
+    #[test]
+    fn every_meter_feeds_metrics_of_the_table_under_a_name_of_its_own() {
+        for (i, meter) in METERS.iter().enumerate() {
+            assert!(METERS[..i].iter().all(|other| other.name != meter.name), "{} twice", meter.name);
+            assert!(!meter.metrics.is_empty());
+            for name in meter.metrics {
+                assert!(ergometer_reports::metric::metric(name).is_some(), "{} feeds unknown {name}", meter.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_meter_reads_unavailable_and_never_zero() {
+        let nowhere = MeterOptions {
+            powercap: "/nonexistent/powercap".into(),
+            nvml: Some("/nonexistent/libnvidia-ml.so".into()),
+            visible_gpus: None,
+        };
+        let mut meters = Meters::probe(&nowhere);
+        meters.start();
+        let readings = meters.stop();
+        let mut names: Vec<_> = readings.iter().map(|r| r.metric).collect();
+        names.sort();
+        assert_eq!(names, ["energy_cpu", "energy_dram", "energy_gpu"]);
+        assert!(readings.iter().all(|r| r.value.is_err()), "{readings:?}");
+        assert!(meters.idle_watts(Duration::from_millis(1)).is_empty());
+        assert!(meters.tick_interval().is_none());
+    }
+
+    #[test]
+    fn idle_power_of_a_fake_tree_is_its_wattage() {
+        let fake = FakePowercap::new().zone("intel-rapl:0", "package-0", 40.0).run().unwrap();
+        let options = MeterOptions { powercap: fake.root().into(), ..MeterOptions::default() };
+        let mut meters = Meters::probe(&options);
+        let watts = meters.idle_watts(Duration::from_millis(300));
+        // Wide, because a busy machine lets the fake's thread wait; that joules are exact is for the tests of `rapl`.
+        assert!((20.0..80.0).contains(&watts["energy_cpu"]), "{watts:?}");
+        assert!(!watts.contains_key("energy_dram"), "{watts:?}");
+    }
+}

@@ -1,0 +1,323 @@
+//! Models: a folder with `config.json` and `model.safetensors`, read into a graph and its parameters.
+//!
+//! In: a path. Out: a [`Model`], or a [`ModelError`] that names file, place and remedy. Must not: run anything, or allocate what a lying
+//! header asks for: every size is checked against the config's graph and the file's length first.
+//!
+//! Adding a family: one file with a `pub const FAMILY: ModelFamily`, and its line in [`FAMILIES`].
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::graph::{Graph, GraphError, Param, ParamId, Role, Start};
+
+mod blocks;
+pub mod dense;
+pub mod hrm;
+pub mod trm;
+
+/// Every family of models that we can build a graph for.
+pub const FAMILIES: &[ModelFamily] = &[trm::FAMILY, hrm::FAMILY, dense::FAMILY];
+
+/// One architecture.
+pub struct ModelFamily {
+    /// Value of `model_type` in `config.json`.
+    pub name: &'static str,
+    /// One sentence.
+    pub about: &'static str,
+    /// Builds the graph.
+    pub build: fn(&serde_json::Value) -> Result<Graph, ModelError>,
+}
+
+/// A model as loaded: what to compute and with which numbers.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Where it came from.
+    pub path: PathBuf,
+    /// sha256 over configuration and weights, hex.
+    pub hash: String,
+    /// The computation.
+    pub graph: Graph,
+    /// `params[i]` holds the elements of `graph.params[i]`, shared between clones.
+    pub params: std::sync::Arc<Vec<Vec<f32>>>,
+}
+
+/// Why a model cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {message}{}", hint.as_ref().map(|h| format!("\nhint: {h}")).unwrap_or_default())]
+pub struct ModelError {
+    /// The file.
+    pub file: String,
+    /// What is wrong, with the place.
+    pub message: String,
+    /// The remedy.
+    pub hint: Option<String>,
+}
+
+impl ModelError {
+    fn new(file: &Path, message: impl Into<String>) -> Self {
+        Self { file: file.display().to_string(), message: message.into(), hint: None }
+    }
+
+    /// The model's files changed after they were looked at.
+    pub fn changed(path: &Path, message: impl Into<String>) -> Self {
+        Self::new(path, message).hint("do not write to a model while it is measured; run again")
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<GraphError> for ModelError {
+    fn from(e: GraphError) -> Self {
+        config_error(format!("the config asks for a net that cannot be: {e}"))
+    }
+}
+
+/// An error of a config whose file name the caller fills in.
+pub(crate) fn config_error(message: impl Into<String>) -> ModelError {
+    ModelError::new(Path::new("config.json"), message)
+}
+
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+/// No axis of a config is larger than this: beyond it lies a typing error, not a model.
+const MAX_AXIS: usize = 1 << 22;
+/// Most parameters of one model.
+const MAX_PARAMS: usize = 1 << 34;
+
+impl Model {
+    /// Reads a model folder.
+    pub fn load(path: &Path) -> Result<Model, ModelError> {
+        let config_path = path.join("config.json");
+        let config_bytes = read_capped(&config_path, MAX_CONFIG_BYTES)?;
+        let graph = graph_of_config(&config_path, &config_bytes)?;
+        let weights_path = path.join("model.safetensors");
+        let elements: u64 = graph.params.iter().map(|p| p.elements() as u64).sum();
+        // f32 or smaller per element, and a header: a file much beyond that is not this model's
+        let bytes = read_capped(&weights_path, 8 * elements + (64 << 20))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| {
+            ModelError::new(&weights_path, format!("not a whole safetensors file: {e}"))
+                .hint("fetch or copy it again; the file is cut off or damaged")
+        })?;
+        let params = read_params(&weights_path, &graph, &tensors)?;
+        let hash = hex(&Sha256::new().chain_update(&config_bytes).chain_update(&bytes).finalize());
+        Ok(Model { path: path.to_path_buf(), hash, graph, params: params.into() })
+    }
+
+    /// A model with random weights, for tests, timing nets and the start of training.
+    pub fn random(config: &serde_json::Value, seed: u64) -> Result<Model, ModelError> {
+        let graph = build_graph(config)?;
+        let params: Vec<Vec<f32>> = graph.params.iter().enumerate().map(|(i, p)| start_values(p, seed, i)).collect();
+        let mut hash = Sha256::new().chain_update(config.to_string());
+        params.iter().flatten().for_each(|v| hash.update(v.to_le_bytes()));
+        Ok(Model { path: PathBuf::from("random"), hash: hex(&hash.finalize()), graph, params: params.into() })
+    }
+
+    /// Writes a model folder; each file appears whole or not at all.
+    pub fn save(path: &Path, config: &serde_json::Value, graph: &Graph, params: &[Vec<f32>]) -> anyhow::Result<()> {
+        use anyhow::Context;
+        fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+        let bytes: Vec<Vec<u8>> = params.iter().map(|v| v.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+        let views = graph
+            .params
+            .iter()
+            .zip(&bytes)
+            .map(|(p, b)| Ok((p.name.clone(), safetensors::tensor::TensorView::new(Dtype::F32, p.shape.clone(), b)?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        crate::files::write_atomically(&path.join("model.safetensors"), &safetensors::serialize(views, None)?)?;
+        let mut text = serde_json::to_string_pretty(config)?;
+        text.push('\n');
+        crate::files::write_atomically(&path.join("config.json"), text.as_bytes())
+    }
+}
+
+fn start_values(p: &Param, seed: u64, index: usize) -> Vec<f32> {
+    use rand::{RngExt, SeedableRng};
+    let mut rng =
+        rand_chacha::ChaCha8Rng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index as u64));
+    match p.start {
+        Start::Constant(c) => vec![c; p.elements()],
+        Start::Normal(std) => (0..p.elements())
+            .map(|_| {
+                // Box-Muller, drawn again beyond two standard deviations
+                loop {
+                    let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
+                    let z = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
+                    if z.abs() <= 2.0 {
+                        break (z * f64::from(std)) as f32;
+                    }
+                }
+            })
+            .collect(),
+    }
+}
+
+/// Parses a config's text and builds its graph.
+pub fn graph_of_config(file: &Path, text: &[u8]) -> Result<Graph, ModelError> {
+    let named = |mut e: ModelError| {
+        e.file = file.display().to_string();
+        e
+    };
+    let config: serde_json::Value = serde_json::from_slice(text).map_err(|e| {
+        named(config_error(format!("line {}, column {}: {e}", e.line(), e.column())).hint("it must be one JSON object"))
+    })?;
+    build_graph(&config).map_err(named)
+}
+
+/// Builds the graph of a config.
+pub fn build_graph(config: &serde_json::Value) -> Result<Graph, ModelError> {
+    let known = || FAMILIES.iter().map(|f| f.name).collect::<Vec<_>>().join(", ");
+    let Some(model_type) = config.get("model_type").and_then(|v| v.as_str()) else {
+        return Err(config_error("`model_type` is missing").hint(format!("set it to one of: {}", known())));
+    };
+    let Some(family) = FAMILIES.iter().find(|f| f.name == model_type) else {
+        return Err(config_error(format!("`model_type` is `{model_type}`, which no family here reads"))
+            .hint(format!("known: {}", known())));
+    };
+    let graph = (family.build)(config)?;
+    graph.check()?;
+    Ok(graph)
+}
+
+/// Reads the fields that a family names; unknown fields are ignored, because published configs carry many.
+pub(crate) fn read_config<T: DeserializeOwned>(config: &serde_json::Value) -> Result<T, ModelError> {
+    T::deserialize(config).map_err(|e| config_error(e.to_string()))
+}
+
+/// Checks an axis of a config.
+pub(crate) fn axis(name: &str, value: usize) -> Result<usize, ModelError> {
+    if (1..=MAX_AXIS).contains(&value) {
+        Ok(value)
+    } else {
+        Err(config_error(format!("`{name}` is {value}; it must lie between 1 and {MAX_AXIS}")))
+    }
+}
+
+/// Declares parameters one by one.
+#[derive(Default)]
+pub(crate) struct Params(pub Vec<Param>);
+
+impl Params {
+    /// Adds a parameter.
+    pub fn add(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[usize],
+        role: Role,
+        start: Start,
+    ) -> Result<ParamId, ModelError> {
+        let name = name.into();
+        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_PARAMS);
+        let total =
+            elements.map(|n| n + self.0.iter().map(|p| p.elements()).sum::<usize>()).filter(|&n| n <= MAX_PARAMS);
+        if total.is_none() {
+            return Err(config_error(format!(
+                "`{name}` of shape {shape:?} takes the model beyond {MAX_PARAMS} parameters"
+            )));
+        }
+        self.0.push(Param { name, shape: shape.to_vec(), role, start });
+        Ok(ParamId(self.0.len() - 1))
+    }
+
+    /// Adds a weight `[out, in]` that starts at 1/sqrt(in), cut off at two standard deviations.
+    pub fn weight(&mut self, name: impl Into<String>, out: usize, input: usize) -> Result<ParamId, ModelError> {
+        self.add(name, &[out, input], Role::Weight, Start::Normal(1.0 / (input as f32).sqrt()))
+    }
+}
+
+/// Reads a regular file of at most `cap` bytes.
+pub(crate) fn read_capped(path: &Path, cap: u64) -> Result<Vec<u8>, ModelError> {
+    let fail = |e: std::io::Error| {
+        ModelError::new(path, format!("cannot be read: {e}"))
+            .hint("a model is a folder with config.json and model.safetensors")
+    };
+    let metadata = fs::metadata(path).map_err(fail)?;
+    if !metadata.is_file() {
+        return Err(ModelError::new(path, "is not a file"));
+    }
+    if metadata.len() > cap {
+        return Err(ModelError::new(path, format!("has {} bytes, at most {cap} are expected", metadata.len()))
+            .hint("the file is not what the config describes; check that both belong together"));
+    }
+    use std::io::Read;
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    // the cap holds even if the file grows while it is read
+    fs::File::open(path).map_err(fail)?.take(cap).read_to_end(&mut bytes).map_err(fail)?;
+    Ok(bytes)
+}
+
+/// The key without the prefixes that training wrappers leave.
+fn stripped(key: &str) -> &str {
+    let mut key = key;
+    while let Some(rest) = ["_orig_mod.", "module.", "model.", "inner."].iter().find_map(|p| key.strip_prefix(p)) {
+        key = rest;
+    }
+    key
+}
+
+fn read_params(file: &Path, graph: &Graph, tensors: &SafeTensors) -> Result<Vec<Vec<f32>>, ModelError> {
+    let names: Vec<&str> = tensors.names();
+    let mut params = Vec::with_capacity(graph.params.len());
+    for p in &graph.params {
+        let matches: Vec<&&str> = names.iter().filter(|k| stripped(k) == p.name).collect();
+        let [key] = matches[..] else {
+            let what =
+                if matches.is_empty() { "is missing".to_string() } else { format!("is there {} times", matches.len()) };
+            return Err(ModelError::new(file, format!("tensor `{}` {what}", p.name)).hint(format!(
+                "the config describes {} tensors, the file holds {}: check that both belong together",
+                graph.params.len(),
+                names.len()
+            )));
+        };
+        let view = tensors.tensor(key).map_err(|e| ModelError::new(file, format!("tensor `{key}`: {e}")))?;
+        if view.shape() != p.shape {
+            return Err(ModelError::new(
+                file,
+                format!("tensor `{key}` has shape {:?}, the config asks for {:?}", view.shape(), p.shape),
+            ));
+        }
+        let values = to_f32(view.dtype(), view.data()).ok_or_else(|| {
+            ModelError::new(file, format!("tensor `{key}` is {:?}; f32, bf16 and f16 are read", view.dtype()))
+        })?;
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            return Err(ModelError::new(file, format!("tensor `{key}` holds {} at element {i}", values[i])));
+        }
+        params.push(values);
+    }
+    Ok(params)
+}
+
+/// Elements of a little-endian tensor as f32.
+pub fn to_f32(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
+    let half = |f: fn(u16) -> f32| data.chunks_exact(2).map(|b| f(u16::from_le_bytes([b[0], b[1]]))).collect();
+    match dtype {
+        Dtype::F32 => Some(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
+        Dtype::BF16 => Some(half(|v| f32::from_bits(u32::from(v) << 16))),
+        Dtype::F16 => Some(half(f16_to_f32)),
+        _ => None,
+    }
+}
+
+/// IEEE 754 half to single; every half is a single exactly.
+fn f16_to_f32(h: u16) -> f32 {
+    let sign = if h & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(h >> 10) & 31, f32::from(h & 0x3ff));
+    sign * match exponent {
+        0 => fraction * 2f32.powi(-24),
+        31 if fraction == 0.0 => f32::INFINITY,
+        31 => f32::NAN,
+        e => (1.0 + fraction / 1024.0) * 2f32.powi(e - 15),
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! The lines that harness and worker exchange: one JSON object a line, commands in, messages out.
+//!
+//! In: text lines. Out: [`Command`] and [`Message`]. Must not: do anything; what the lines mean in which order is in `worker` and `runner`.
+//!
+//! ```text
+//! worker                                              harness
+//! {"hello": {...}}                                →
+//!                                                 ←   {"job": {...}}
+//! {"loaded": {...}}                               →
+//!                                                 ←   {"go": {"mode": "warm", ...}}
+//! {"ready": {...}}                                →
+//!                                                 ←   {"go": {"mode": "answer" | "compare" | "time", ...}}
+//! {"measured"|"sample"|"counted"|"predictions"|...} →
+//! {"done": {"block": n}}                          →   ... more go lines, then the end of input: the worker exits with 0
+//! ```
+//! `{"unavailable": {"what": "case", ...}}` or `{"failed": {...}}` may come instead of any message; the worker then exits.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of these lines; hello carries it.
+pub const PROTOCOL: u32 = 1;
+
+/// The longest line that either side reads.
+pub const MAX_LINE: usize = 256 << 20;
+
+/// What the harness says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// What to load; the first line.
+    Job(Job),
+    /// What to do now.
+    Go(Go),
+}
+
+/// A model, how to load it, and every input it will be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// Folder or file of the model.
+    pub model: PathBuf,
+    /// sha256 over its configuration and weights as the harness saw them: what is loaded must still be that.
+    #[serde(default)]
+    pub model_hash: String,
+    /// Name of the backend.
+    pub backend: String,
+    /// Its options.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// `f32`, ...
+    pub precision: String,
+    /// Compute threads.
+    pub threads: usize,
+    /// Rows per iteration.
+    pub batch: usize,
+    /// Most supervision steps.
+    pub max_steps: u32,
+    /// Stop a row when the halting head says so.
+    pub halt: bool,
+    /// Tokens of every example, in the task's order. The answers stay with the harness.
+    pub inputs: Vec<Vec<u32>>,
+    /// Puzzle identifier of every example.
+    pub puzzle_ids: Vec<u32>,
+}
+
+/// What a block is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// First iteration and warm-up; answered by `ready`.
+    Warm,
+    /// Every example once, with the answer after each step; `predictions`, then `done`.
+    Answer,
+    /// Outputs for the inputs of a vectors file, step by step from its recorded states; `outputs`, then `done`.
+    Compare,
+    /// Write a vectors file (the reference backend only); `done`.
+    Record,
+    /// Timed iterations; `sample`, `counted` and the `predictions` of the examples met, then `done`.
+    Time,
+}
+
+/// One block of work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Go {
+    /// Number of the block, from 0.
+    pub block: u32,
+    /// What it is for.
+    pub mode: Mode,
+    /// `time`: least iterations. `record`: examples.
+    #[serde(default)]
+    pub n: u64,
+    /// `time`, `warm`: least seconds.
+    #[serde(default)]
+    pub seconds: f64,
+    /// `record`: supervision steps.
+    #[serde(default)]
+    pub steps: u32,
+    /// `compare`, `record`: the vectors file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<PathBuf>,
+}
+
+/// What a worker says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// Started; sent before anything is read.
+    Hello(Hello),
+    /// The model is loaded.
+    Loaded(Loaded),
+    /// Warm and waiting.
+    Ready(Ready),
+    /// One timed iteration.
+    Sample(IterationSample),
+    /// Something cannot be had: `what` is a metric, `outputs`, or `case`.
+    Unavailable(NotThere),
+    /// Totals of a block.
+    Counted(Counted),
+    /// Answers.
+    Predictions(Predictions),
+    /// Raw outputs of one step.
+    Outputs(Outputs),
+    /// The timed iterations are over; what follows is reporting. Meters stop here (or at `done`, where a program does not send it).
+    Measured(Done),
+    /// The block is over.
+    Done(Done),
+    /// The worker gives up, and says why.
+    Failed(Failed),
+}
+
+/// See [`Message::Hello`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// Name of the program.
+    pub name: String,
+    /// Its version: a number without a version is worthless.
+    pub version: String,
+}
+
+/// See [`Message::Loaded`]. What a program cannot say stays out and becomes Unavailable.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// Seconds from the job line to here.
+    pub seconds: f64,
+    /// Versions of the libraries in use and the features that decide fairness.
+    #[serde(default)]
+    pub versions: BTreeMap<String, String>,
+    /// Options in effect, defaults written out.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Instruction set of the kernels.
+    #[serde(default)]
+    pub isa: Option<String>,
+    /// Bytes of weights held.
+    #[serde(default)]
+    pub weight_bytes: Option<u64>,
+    /// Bytes of resident states for the whole batch.
+    #[serde(default)]
+    pub state_bytes: Option<u64>,
+}
+
+/// See [`Message::Ready`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Seconds of the first iteration after loading.
+    pub first_seconds: f64,
+}
+
+/// See [`Message::Sample`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IterationSample {
+    /// Block.
+    pub block: u32,
+    /// Iteration in the block, from 0.
+    pub iteration: u64,
+    /// Start, nanoseconds of the system's monotonic clock.
+    pub t_ns: u64,
+    /// First example.
+    pub example: u64,
+    /// Examples in the iteration.
+    pub rows: u64,
+    /// From handing over the inputs to holding the outputs, seconds.
+    pub latency: f64,
+    /// Supervision steps, summed over the rows.
+    pub steps: u64,
+}
+
+/// See [`Message::Unavailable`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NotThere {
+    /// A metric's name, `outputs`, or `case`.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// See [`Message::Counted`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Block.
+    pub block: u32,
+    /// FLOPs executed in the block, padding included.
+    pub flops_executed: f64,
+}
+
+/// See [`Message::Predictions`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Predictions {
+    /// Block.
+    pub block: u32,
+    /// One answer each.
+    pub rows: Vec<PredictionRow>,
+}
+
+/// The answer to one example after some steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PredictionRow {
+    /// Index into the job's inputs.
+    pub example: u64,
+    /// Steps after which this is the answer.
+    pub depth: u32,
+    /// It is the answer of record.
+    pub last: bool,
+    /// Halting logit, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halt_logit: Option<f64>,
+    /// One token a cell.
+    pub answer: Vec<u32>,
+}
+
+/// See [`Message::Outputs`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outputs {
+    /// Supervision step, from 1.
+    pub step: u32,
+    /// All rows of the output `logits`, `[rows, tokens, vocabulary]`. JSON has no NaN: `null` is one.
+    #[serde(deserialize_with = "floats")]
+    pub logits: Vec<f32>,
+    /// All rows of the halting output, `[rows, 2]`, if there is one and the program can see it.
+    #[serde(default, deserialize_with = "floats", skip_serializing_if = "Vec::is_empty")]
+    pub q: Vec<f32>,
+    /// The states after the step, `[rows, tokens, features]` each, if the program can see them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<Vec<f32>>,
+}
+
+/// Numbers, with `null` (what serialisers make of it) for a value that is none.
+fn floats<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
+    let values = Vec::<Option<f32>>::deserialize(from)?;
+    Ok(values.into_iter().map(|v| v.unwrap_or(f32::NAN)).collect())
+}
+
+/// See [`Message::Done`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// Block.
+    pub block: u32,
+}
+
+/// See [`Message::Failed`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failed {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// What was tried, and what happened.
+    pub message: String,
+}
+
+/// Failures that a worker can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// Memory ran out.
+    OutOfMemory,
+    /// The model cannot be used.
+    Model,
+    /// The program of an external backend could not be started.
+    Spawn,
+    /// The backend failed while loading or running.
+    Backend,
+    /// The harness sent something that makes no sense here.
+    Protocol,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_look_as_documented() {
+        let go = Command::Go(Go { block: 2, mode: Mode::Time, n: 5, seconds: 1.5, steps: 0, vectors: None });
+        let line = serde_json::to_string(&go).unwrap();
+        assert_eq!(line, r#"{"go":{"block":2,"mode":"time","n":5,"seconds":1.5,"steps":0}}"#);
+        assert_eq!(
+            serde_json::from_str::<Command>(r#"{"go":{"block":2,"mode":"time","n":5,"seconds":1.5}}"#).unwrap(),
+            go
+        );
+        let done: Message = serde_json::from_str(r#"{"done":{"block":2}}"#).unwrap();
+        assert_eq!(done, Message::Done(Done { block: 2 }));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_panics(line in "\\PC{0,120}") {
+            let _ = serde_json::from_str::<Message>(&line);
+            let _ = serde_json::from_str::<Command>(&line);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! One timed block of a case, metered from outside: memory, energy, processor time around it, and whether its answers are the scored ones.
+//!
+//! In: a warm worker. Out: samples. Must not: charge the worker's reporting to the model, keep a speed whose answers are not right, or
+//! believe samples that cannot be (rows that were not asked for, more time than has passed).
+
+use std::time::Instant;
+
+use ergometer_reports::case::{CaseError, ErrorKind, Sample};
+use ergometer_reports::metric::EDGE;
+
+use super::case::{MAX_STRAYS, Running, Scored, finite, unexpected};
+use super::child::{Worker, case_error};
+use crate::meters::{Meters, Reading, cpu, memory};
+use crate::protocol::{IterationSample, Message, Mode, PredictionRow};
+use crate::worker::MAX_ITERATIONS;
+
+/// What a worker said of one timed block.
+#[derive(Default)]
+struct BlockTold {
+    iterations: Vec<IterationSample>,
+    counted: Option<f64>,
+    rows: Vec<PredictionRow>,
+}
+
+/// What is read around a timed block, from the command to the worker's `measured` (or `done`).
+struct Window {
+    pid: u32,
+    /// At first the readings at the beginning, then the differences.
+    worker_seconds: std::io::Result<f64>,
+    own_seconds: f64,
+    readings: Vec<Reading>,
+    /// At the beginning; once closed, whether there were any since.
+    children: Option<cpu::Children>,
+    had_children: Option<bool>,
+    /// Largest resident bytes since the peak was reset.
+    memory: std::io::Result<u64>,
+    /// When it was opened; once closed, how long it was open.
+    opened: Instant,
+    seconds: Option<f64>,
+}
+
+impl Window {
+    fn open(pid: u32) -> Self {
+        let children = cpu::children(pid).ok();
+        let (worker_seconds, own_seconds) = (cpu::process_seconds(pid), cpu::own_seconds());
+        Self {
+            pid,
+            worker_seconds,
+            own_seconds,
+            readings: Vec::new(),
+            children,
+            had_children: None,
+            memory: Ok(0),
+            opened: Instant::now(),
+            seconds: None,
+        }
+    }
+
+    /// Reads the ends; later calls change nothing.
+    fn close(&mut self, meters: &mut Meters) {
+        if self.seconds.is_some() {
+            return;
+        }
+        self.seconds = Some(self.opened.elapsed().as_secs_f64());
+        // first what the worker's reporting, which begins now, changes
+        let (after, memory) = (cpu::process_seconds(self.pid), memory::peak(self.pid));
+        self.readings = meters.stop();
+        self.own_seconds = cpu::own_seconds() - self.own_seconds;
+        self.memory = memory;
+        self.worker_seconds = match (std::mem::replace(&mut self.worker_seconds, Ok(0.0)), after) {
+            (Ok(before), Ok(after)) if after >= before => Ok(after - before),
+            (Ok(_), Ok(_)) => Err(std::io::Error::other(
+                "threads ended, and the block used less than the 20 ms by which a reading can then be low",
+            )),
+            (Err(e), _) | (_, Err(e)) => Err(e),
+        };
+        let children = cpu::children(self.pid).ok();
+        self.had_children = self.children.zip(children).map(|(before, after)| after.any_since(before));
+    }
+}
+
+impl Running<'_, '_> {
+    /// One timed block, metered from outside.
+    pub(super) fn time(&mut self, worker: &mut Worker, blocks: u32, scored: &Scored) -> Result<(), CaseError> {
+        self.reset_peak(worker);
+        let spec = &self.planned.spec;
+        let (n, seconds) = match self.setting.check {
+            true => (1, 0.0),
+            false => (u64::from(spec.iterations).div_ceil(u64::from(blocks)), spec.seconds / f64::from(blocks)),
+        };
+        let command = self.go(Mode::Time, n, seconds, None);
+        let (pid, block) = (worker.pid(), self.block);
+        let t_ns = self.now();
+        // looking for children costs time of its own: before the meters run
+        let mut window = Window::open(pid);
+        self.setting.meters.start();
+        // whatever happens to the worker, the window is closed
+        let told = worker.send(&command).and_then(|()| self.hear_block(worker, &mut window));
+        window.close(self.setting.meters);
+        let BlockTold { iterations, counted, rows } = told?;
+        self.check_samples(&iterations, &rows, window.seconds.unwrap_or(0.0))?;
+        self.check_timed(&rows, scored)?;
+        for s in &iterations {
+            let t_ns = s.t_ns.saturating_sub(self.setting.began_ns);
+            let of = |metric: &str, value: f64| Sample {
+                block,
+                phase: "steady".into(),
+                iteration: Some(s.iteration),
+                t_ns,
+                example: Some(s.example),
+                row: Some(s.rows),
+                metric: metric.into(),
+                value,
+            };
+            self.out.samples.push(of("latency", s.latency));
+            self.out.samples.push(of("steps_used", s.steps as f64));
+        }
+        let total = Some(iterations.iter().map(|s| s.rows).sum());
+        match window.worker_seconds {
+            Ok(seconds) => self.block_sample(t_ns, total, "cpu_time", seconds),
+            Err(e) => self.unavailable("cpu_time".into(), format!("cannot be read: {e}")),
+        }
+        self.block_sample(t_ns, total, "harness_cpu", window.own_seconds);
+        match counted {
+            Some(flops) => self.block_sample(t_ns, total, "flops_executed", flops),
+            // unless the worker has said why
+            None if self.out.case.unavailable.iter().any(|u| u.metric == "flops_executed") => {}
+            None => self.unavailable("flops_executed".into(), "the worker did not count them".into()),
+        }
+        match window.memory {
+            Ok(bytes) => self.block_sample(t_ns, total, "memory_peak", bytes as f64),
+            Err(e) => self.unavailable("memory_peak".into(), format!("cannot be read: {e}")),
+        }
+        match window.had_children {
+            Some(false) => {}
+            Some(true) => {
+                self.note("the worker has child processes: cpu_time and memory_* are those of the worker alone".into())
+            }
+            None => self.note(
+                "whether the worker has child processes cannot be seen; cpu_time and memory_* are its own".into(),
+            ),
+        }
+        for reading in window.readings {
+            match reading.value {
+                Ok(joules) => {
+                    self.block_sample(t_ns, total, reading.metric, joules);
+                    let edges = reading.metric.to_string() + EDGE;
+                    // a window has two edges
+                    self.block_sample(t_ns, total, &edges, 2.0 * reading.resolution);
+                }
+                Err(reason) => self.unavailable(reading.metric.into(), reason),
+            }
+        }
+        self.block += 1;
+        Ok(())
+    }
+
+    fn hear_block(&mut self, worker: &mut Worker, window: &mut Window) -> Result<BlockTold, CaseError> {
+        let mut told = BlockTold::default();
+        let every = self.setting.meters.tick_interval();
+        loop {
+            let meters = &mut *self.setting.meters;
+            match worker.next(every, &mut || meters.tick())? {
+                // what follows is reporting, which is not to be charged to the model
+                Message::Measured(m) if window.seconds.is_none() && m.block == self.block => {
+                    window.close(self.setting.meters)
+                }
+                Message::Measured(m) => {
+                    let (due, again) = (self.block, if window.seconds.is_some() { " again" } else { "" });
+                    let message = format!("`measured` of block {} came{again} where block {due} was due", m.block);
+                    return Err(case_error(ErrorKind::Protocol, message));
+                }
+                Message::Sample(s) if told.iterations.len() < MAX_ITERATIONS && s.block == self.block => {
+                    told.iterations.push(s)
+                }
+                Message::Sample(s) => {
+                    let message = format!(
+                        "sample {} of block {} came where block {} was due and had {} already",
+                        s.iteration,
+                        s.block,
+                        self.block,
+                        told.iterations.len()
+                    );
+                    return Err(case_error(ErrorKind::Protocol, message));
+                }
+                // once a block: a worker that repeats itself must not keep us for ever
+                Message::Counted(c) if told.counted.is_none() => {
+                    told.counted = Some(finite("flops_executed", c.flops_executed)?)
+                }
+                Message::Predictions(p) if !p.rows.is_empty() => told.rows.extend(p.rows),
+                Message::Unavailable(u) => self.refused(u)?,
+                Message::Done(_) => break,
+                other => return Err(unexpected("`sample` or `done`", &other)),
+            }
+            if told.rows.len() > self.task.set.examples.len() {
+                return Err(case_error(ErrorKind::WrongOutput, "more answers than examples in one block"));
+            }
+        }
+        Ok(told)
+    }
+
+    /// Samples must be possible, and every example that was timed must have been answered.
+    fn check_samples(&self, samples: &[IterationSample], rows: &[PredictionRow], open: f64) -> Result<(), CaseError> {
+        let wrong = |message: String| Err(case_error(ErrorKind::WrongOutput, message));
+        if samples.is_empty() {
+            return wrong("a timed block without samples".into());
+        }
+        let (batch, steps) = (u64::from(self.planned.key.batch), u64::from(self.planned.max_steps));
+        let examples = self.task.set.examples.len() as u64;
+        let mut timed = vec![false; examples as usize];
+        let mut sum = 0.0;
+        for s in samples {
+            sum += finite("latency", s.latency)?;
+            if s.rows != batch || s.steps < s.rows || s.steps > batch.saturating_mul(steps) || s.example >= examples {
+                return wrong(format!(
+                    "sample {} claims {} rows from example {} in {} steps: {batch} rows of at most {steps} steps were asked for",
+                    s.iteration, s.rows, s.example, s.steps
+                ));
+            }
+            (0..s.rows.min(examples)).for_each(|i| timed[((s.example + i) % examples) as usize] = true);
+        }
+        if sum > open {
+            return wrong(format!("the samples add up to {sum:.6} s, but were measured within {open:.6} s"));
+        }
+        for row in rows {
+            if let Some(timed) = timed.get_mut(row.example as usize) {
+                *timed = false;
+            }
+        }
+        match timed.iter().position(|&unanswered| unanswered) {
+            Some(example) => wrong(format!("example {example} was timed and not answered")),
+            None => Ok(()),
+        }
+    }
+
+    /// Timed answers must be the scored ones: a speed without a right answer is none.
+    fn check_timed(&mut self, rows: &[PredictionRow], scored: &Scored) -> Result<(), CaseError> {
+        let mut strays = 0;
+        for row in rows {
+            let prediction = self.score(row)?;
+            strays += usize::from(scored.answers.get(&row.example) != Some(&prediction.answer));
+        }
+        if strays as f64 > MAX_STRAYS * rows.len() as f64 {
+            let message = format!("{strays} of {} timed answers are not the scored ones", rows.len());
+            return Err(case_error(ErrorKind::WrongOutput, message));
+        }
+        if strays > 0 {
+            self.note(format!(
+                "{strays} of {} timed answers differ from the scored ones: rounding depends on the batch",
+                rows.len()
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,403 @@
+//! One case from its worker's start to its end: the phases, what is metered around them, and the scoring of what comes back.
+//!
+//! In: a planned case, its task, the vectors it is judged by. Out: a [`Case`] with samples and predictions, or with the error that ended
+//! it. Must not: run a model, or believe a worker about memory, energy or right answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ergometer_reports::case::{Case, CaseError, ErrorKind, Prediction, SCHEMA, Sample, Unavailable, Verdict};
+use ergometer_reports::load::MAX_ROWS;
+
+use super::child::{Launch, Worker, case_error};
+use super::plan::{PlannedCase, PlannedTask};
+use crate::backends::backend;
+use crate::environment::steal_seconds;
+use crate::meters::{Meters, memory};
+use crate::parity::Vectors;
+use crate::protocol::{Command, Go, Job, Message, Mode, NotThere, PROTOCOL, PredictionRow};
+use crate::worker::monotonic_ns;
+
+/// Share of timed answers that may differ from the scored ones (a backend may round a row differently in another batch).
+pub(super) const MAX_STRAYS: f64 = 0.01;
+
+/// Share of one processor that a virtual machine may lose to others before a case says so.
+const MUCH_STOLEN: f64 = 0.02;
+
+/// Most things that a worker may say it lacks.
+const MAX_REFUSALS: u32 = 1000;
+
+/// What surrounds the cases of one run.
+pub struct Setting<'a> {
+    /// Meters read around every measured block.
+    pub meters: &'a mut Meters,
+    /// Monotonic clock at the beginning of the run.
+    pub began_ns: u64,
+    /// One measured step, no warm-up: `--check`.
+    pub check: bool,
+}
+
+/// The answers that a case's timed answers must equal: those scored for its group.
+#[derive(Clone, Default)]
+pub struct Scored {
+    /// Id of the case that scored them.
+    pub id: String,
+    /// Answer of record by example.
+    pub answers: BTreeMap<u64, String>,
+}
+
+impl Scored {
+    /// The answers of record among a case's predictions.
+    pub fn of(id: &str, predictions: &[Prediction]) -> Self {
+        let answers = predictions.iter().filter(|p| p.last).map(|p| (p.example, p.answer.clone())).collect();
+        Self { id: id.into(), answers }
+    }
+}
+
+/// What a case left behind.
+pub struct Finished {
+    /// How it ended.
+    pub case: Case,
+    /// What was observed.
+    pub samples: Vec<Sample>,
+    /// What it answered, if it is the one that is scored.
+    pub predictions: Vec<Prediction>,
+}
+
+/// Vectors to judge by, or how the attempt to make them ended.
+pub type Judge<'a> = Result<&'a (PathBuf, Vectors), &'a CaseError>;
+
+/// Runs one case. Whatever happens to the worker, this returns.
+pub fn run(
+    planned: &PlannedCase,
+    model_path: &Path,
+    task: &PlannedTask,
+    judge: Judge,
+    scored: Option<&Scored>,
+    setting: &mut Setting,
+    log: &Path,
+) -> Finished {
+    let mut finished = Finished {
+        case: Case {
+            schema: SCHEMA,
+            id: planned.id.clone(),
+            path: planned.path.clone(),
+            key: planned.key.clone(),
+            error: None,
+            verdict: None,
+            accuracy_from: scored.map(|s| s.id.clone()),
+            costs: Some(planned.costs),
+            versions: BTreeMap::new(),
+            unavailable: Vec::new(),
+            notes: task.set.notes.clone(),
+        },
+        samples: Vec::new(),
+        predictions: Vec::new(),
+    };
+    let mut run = Running { planned, task, setting, out: &mut finished, block: 0, refusals: 0 };
+    if let Err(error) = run.drive(model_path, judge, scored, log) {
+        finished.case.error = Some(error);
+        finished.case.verdict = finished.case.verdict.filter(|v| matches!(v, Verdict::Reference { .. }));
+        finished.case.accuracy_from = None;
+        // no speed without a right answer: what was timed before the end is not kept
+        finished.samples.clear();
+        finished.predictions.clear();
+    }
+    finished
+}
+
+pub(super) struct Running<'a, 'm> {
+    pub planned: &'a PlannedCase,
+    pub task: &'a PlannedTask,
+    pub setting: &'a mut Setting<'m>,
+    pub out: &'a mut Finished,
+    pub block: u32,
+    /// Lines of `unavailable` so far.
+    pub refusals: u32,
+}
+
+impl Running<'_, '_> {
+    fn drive(&mut self, model: &Path, judge: Judge, scored: Option<&Scored>, log: &Path) -> Result<(), CaseError> {
+        let spec = &self.planned.spec;
+        let built_in = backend(&self.planned.key.backend).filter(|_| self.planned.command.is_empty());
+        let environment = built_in.map(|b| b.environment(spec.threads as usize)).unwrap_or_default();
+        let launch = Launch {
+            command: self.planned.command.clone(),
+            environment: environment.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
+            silence: Duration::from_secs_f64(spec.timeout_seconds),
+        };
+        let mut worker = Worker::start(&launch, log)?;
+        self.load(&mut worker, model)?;
+        self.warm(&mut worker)?;
+        self.compare(&mut worker, judge)?;
+        let own;
+        let scored = match scored {
+            Some(scored) => scored,
+            None => {
+                self.answer(&mut worker)?;
+                self.out.case.accuracy_from = Some(self.planned.id.clone());
+                own = Scored::of(&self.planned.id, &self.out.predictions);
+                &own
+            }
+        };
+        // several blocks, so that quantities that are read once a block (energy) get an interval
+        let blocks = if self.setting.check || spec.seconds < 1.0 { 1 } else { 5 };
+        let (stolen, begun) = (steal_seconds(), Instant::now());
+        for _ in 0..blocks {
+            self.time(&mut worker, blocks, scored)?;
+        }
+        self.note_coverage();
+        if let (Some(before), Some(after)) = (stolen, steal_seconds()) {
+            let share = (after - before) / begun.elapsed().as_secs_f64();
+            if share > MUCH_STOLEN {
+                self.note(format!(
+                    "other guests of this host took {:.0} % of a processor while this case was measured",
+                    100.0 * share
+                ));
+            }
+        }
+        worker.finish()
+    }
+
+    fn load(&mut self, worker: &mut Worker, model: &Path) -> Result<(), CaseError> {
+        let Message::Hello(hello) = worker.next(None, &mut || {})? else { return Err(out_of_turn("`hello`")) };
+        if hello.protocol != PROTOCOL {
+            let message =
+                format!("{} {} speaks protocol {}, the harness {PROTOCOL}", hello.name, hello.version, hello.protocol);
+            return Err(case_error(ErrorKind::Protocol, message));
+        }
+        self.out.case.versions.insert(hello.name, hello.version);
+        self.memory("memory_base", "load", memory::resident(worker.pid()));
+        let (planned, examples) = (self.planned, &self.task.set.examples);
+        let job = Job {
+            protocol: PROTOCOL,
+            model: model.to_path_buf(),
+            model_hash: planned.key.model_hash.clone(),
+            backend: planned.key.backend.clone(),
+            options: planned.key.backend_options.clone(),
+            precision: planned.key.precision.clone(),
+            threads: planned.key.threads as usize,
+            batch: planned.key.batch as usize,
+            max_steps: planned.max_steps,
+            halt: planned.halt,
+            inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
+            puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
+        };
+        worker.send(&Command::Job(job))?;
+        let loaded = loop {
+            match worker.next(None, &mut || {})? {
+                Message::Loaded(loaded) => break loaded,
+                Message::Unavailable(u) => self.refused(u)?,
+                other => return Err(unexpected("`loaded`", &other)),
+            }
+        };
+        let seconds = finite("load time", loaded.seconds)?;
+        self.sample("load", None, None, "load_time", seconds);
+        self.memory("memory_load", "load", memory::peak(worker.pid()));
+        for (name, bytes) in [("weight_bytes", loaded.weight_bytes), ("state_bytes", loaded.state_bytes)] {
+            match bytes {
+                Some(bytes) => self.sample("load", None, None, name, bytes as f64),
+                None => self.unavailable(name.into(), "the worker did not say".into()),
+            }
+        }
+        let built_in = planned.command.is_empty();
+        if built_in && (loaded.isa.as_ref() != Some(&planned.key.isa) || loaded.options != planned.key.backend_options)
+        {
+            let message = format!(
+                "planned for ISA {} and options {:?}, but the worker uses {:?} and {:?}",
+                planned.key.isa, planned.key.backend_options, loaded.isa, loaded.options
+            );
+            return Err(case_error(ErrorKind::Protocol, message));
+        }
+        if !built_in {
+            // what another program says of itself is kept beside its versions
+            let told = loaded.options.into_iter().map(|(k, v)| (format!("option {k}"), v));
+            self.out.case.versions.extend(told.chain(loaded.isa.map(|isa| ("isa".into(), isa))));
+        }
+        self.out.case.versions.extend(loaded.versions);
+        Ok(())
+    }
+
+    fn warm(&mut self, worker: &mut Worker) -> Result<(), CaseError> {
+        self.reset_peak(worker);
+        let seconds = if self.setting.check { 0.0 } else { self.planned.spec.warmup_seconds };
+        worker.send(&self.go(Mode::Warm, 0, seconds, None))?;
+        let Message::Ready(ready) = worker.next(None, &mut || {})? else { return Err(out_of_turn("`ready`")) };
+        let first = finite("first latency", ready.first_seconds)?;
+        self.sample("first", None, Some(u64::from(self.planned.key.batch)), "first_latency", first);
+        self.memory("memory_warmup", "warmup", memory::peak(worker.pid()));
+        Ok(())
+    }
+
+    pub(super) fn go(&mut self, mode: Mode, n: u64, seconds: f64, vectors: Option<PathBuf>) -> Command {
+        Command::Go(Go { block: self.block, mode, n, seconds, steps: 0, vectors })
+    }
+
+    /// The accuracy pass: every example once, scored here.
+    fn answer(&mut self, worker: &mut Worker) -> Result<(), CaseError> {
+        worker.send(&self.go(Mode::Answer, 0, 0.0, None))?;
+        let examples = &self.task.set.examples;
+        // what has been said of each example so far: after how many steps, and whether that was the answer of record
+        let mut last = vec![(0, false); examples.len()];
+        loop {
+            match worker.next(None, &mut || {})? {
+                Message::Predictions(p) if !p.rows.is_empty() => {
+                    for row in p.rows {
+                        let prediction = self.score(&row)?;
+                        let (depth, done) = &mut last[row.example as usize];
+                        if *done || row.depth <= *depth {
+                            return Err(case_error(
+                                ErrorKind::WrongOutput,
+                                format!("example {} was answered again after {} steps", row.example, row.depth),
+                            ));
+                        }
+                        (*depth, *done) = (row.depth, row.last);
+                        self.out.predictions.push(prediction);
+                        if self.out.predictions.len() > MAX_ROWS {
+                            let message = format!("more than {MAX_ROWS} answers, the most that a run folder keeps");
+                            return Err(case_error(ErrorKind::WrongOutput, message));
+                        }
+                    }
+                }
+                Message::Unavailable(u) => self.refused(u)?,
+                Message::Done(_) => break,
+                other => return Err(unexpected("`predictions` or `done`", &other)),
+            }
+        }
+        self.block += 1;
+        match last.iter().position(|(_, done)| !done) {
+            Some(example) => Err(case_error(ErrorKind::WrongOutput, format!("example {example} was not answered"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn score(&self, row: &PredictionRow) -> Result<Prediction, CaseError> {
+        let wrong = |m: String| Err(case_error(ErrorKind::WrongOutput, m));
+        let Some(example) = self.task.set.examples.get(row.example as usize) else {
+            return wrong(format!("an answer to example {}, there are {}", row.example, self.task.set.examples.len()));
+        };
+        if row.answer.len() != example.answer.len()
+            || row.answer.iter().any(|&t| t >= self.task.set.vocabulary.max(1 << 16))
+        {
+            return wrong(format!(
+                "the answer to example {} has {} cells, {} are needed",
+                row.example,
+                row.answer.len(),
+                example.answer.len()
+            ));
+        }
+        if row.depth == 0 || row.depth > self.planned.max_steps || row.halt_logit.is_some_and(|h| !h.is_finite()) {
+            return wrong(format!(
+                "the answer to example {} claims {} steps of {}",
+                row.example, row.depth, self.planned.max_steps
+            ));
+        }
+        let score = (self.task.task.score)(example, &row.answer);
+        Ok(Prediction {
+            example: row.example,
+            cluster: example.cluster,
+            depth: row.depth,
+            last: row.last,
+            halt_logit: row.halt_logit,
+            answer: row.answer.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
+            exact: score.exact,
+            right: score.right,
+            cells: score.cells,
+        })
+    }
+
+    /// Latency and energy are of the examples that were met: fewer than all is something to know.
+    fn note_coverage(&mut self) {
+        let n = self.task.set.examples.len() as u64;
+        let latencies = self.out.samples.iter().filter(|s| s.phase == "steady" && s.metric == "latency");
+        let met: BTreeSet<u64> = latencies
+            .filter_map(|s| Some((s.example?, s.row?)))
+            .flat_map(|(first, rows)| (first..first + rows.min(n)).map(move |i| i % n))
+            .collect();
+        if (met.len() as u64) < n {
+            self.note(format!("timed on {} of {n} examples; accuracy is over all of them", met.len()));
+        }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        monotonic_ns().saturating_sub(self.setting.began_ns)
+    }
+
+    fn sample(&mut self, phase: &str, example: Option<u64>, row: Option<u64>, metric: &str, value: f64) {
+        let (block, t_ns) = (self.block, self.now());
+        self.out.samples.push(Sample {
+            block,
+            phase: phase.into(),
+            iteration: None,
+            t_ns,
+            example,
+            row,
+            metric: metric.into(),
+            value,
+        });
+    }
+
+    pub(super) fn block_sample(&mut self, t_ns: u64, row: Option<u64>, metric: &str, value: f64) {
+        let (block, phase, metric) = (self.block, "steady".into(), metric.into());
+        self.out.samples.push(Sample { block, phase, iteration: None, t_ns, example: None, row, metric, value });
+    }
+
+    fn memory(&mut self, metric: &str, phase: &str, bytes: std::io::Result<u64>) {
+        match bytes {
+            Ok(bytes) => self.sample(phase, None, None, metric, bytes as f64),
+            Err(e) => self.unavailable(metric.into(), format!("cannot be read: {e}")),
+        }
+    }
+
+    pub(super) fn reset_peak(&mut self, worker: &Worker) {
+        if let Err(e) = memory::reset_peak(worker.pid()) {
+            self.note(format!(
+                "peak memory cannot be reset ({e}): memory_warmup and memory_peak are peaks since the start"
+            ));
+        }
+    }
+
+    /// A worker's word that it lacks something; the first word on each metric counts.
+    pub(super) fn refused(&mut self, missing: NotThere) -> Result<(), CaseError> {
+        self.refusals += 1;
+        if self.refusals > MAX_REFUSALS {
+            let message = format!("the worker sent more than {MAX_REFUSALS} lines of `unavailable`");
+            return Err(case_error(ErrorKind::Protocol, message));
+        }
+        self.unavailable(missing.what, missing.reason);
+        Ok(())
+    }
+
+    pub(super) fn unavailable(&mut self, metric: String, reason: String) {
+        let entry = Unavailable { metric, reason };
+        if ergometer_reports::metric::metric(&entry.metric).is_some()
+            && self.out.case.unavailable.iter().all(|u| u.metric != entry.metric)
+        {
+            self.out.case.unavailable.push(entry);
+        }
+    }
+
+    pub(super) fn note(&mut self, note: String) {
+        if !self.out.case.notes.contains(&note) {
+            self.out.case.notes.push(note);
+        }
+    }
+}
+
+fn out_of_turn(wanted: &str) -> CaseError {
+    case_error(ErrorKind::Protocol, format!("the worker did not send {wanted} when it was due"))
+}
+
+pub(super) fn unexpected(wanted: &str, got: &Message) -> CaseError {
+    let text: String = format!("{got:?}").chars().take(120).collect();
+    case_error(ErrorKind::Protocol, format!("the worker sent {text} where {wanted} was due"))
+}
+
+pub(super) fn finite(what: &str, value: f64) -> Result<f64, CaseError> {
+    if value.is_finite() && value >= 0.0 {
+        Ok(value)
+    } else {
+        Err(case_error(ErrorKind::WrongOutput, format!("the worker gave {value} as {what}")))
+    }
+}

@@ -1,0 +1,403 @@
+//! A worker process as the harness sees it: started, spoken to line by line with a time limit, and never left behind.
+//!
+//! In: a program and commands. Out: messages, or the [`CaseError`] that tells how it ended. Must not: spin, draw or start threads (the
+//! worker dies with the thread that started it, and on a small machine a busy parent is half the machine).
+//!
+//! Two processes are started. The worker asks the kernel to end it with the harness, but that wish does not reach what it starts itself.
+//! So the leader of its process group is a *guard*, this program again, which sleeps until the harness is gone and then kills the group.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command as Program, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use ergometer_reports::case::{CaseError, ErrorKind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+
+use crate::protocol::{Command, FailureKind, MAX_LINE, Message};
+
+/// Lines that one worker may send; a babbler is stopped here.
+const MAX_MESSAGES: u64 = 20_000_000;
+
+/// How often a worker is looked at, whatever it says: is it still there, is its log still short.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Bytes that a worker may write to stderr.
+const MAX_LOG: u64 = 64 << 20;
+
+/// How to start a worker.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Program and arguments of an external backend; empty: this program as a worker.
+    pub command: Vec<String>,
+    /// Environment variables to set.
+    pub environment: Vec<(String, String)>,
+    /// How long it may say nothing.
+    pub silence: Duration,
+}
+
+/// The process group that a worker and all it starts are in, led by its guard. Dropping it kills them all.
+struct Group {
+    /// Not waited for before the group is killed: until then the kernel gives the group's number to nobody else.
+    guard: Option<Child>,
+    id: i32,
+}
+
+impl Group {
+    fn start(mut guard: Program) -> std::io::Result<Self> {
+        // the guard's stdin ends when this process does, since no other has its other end
+        guard.arg("--guard").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let guard = guard.spawn()?;
+        Ok(Self { id: guard.id() as i32, guard: Some(guard) })
+    }
+
+    /// Kills every process of the group, once.
+    fn kill(&mut self) {
+        let Some(mut guard) = self.guard.take() else { return };
+        if let Some(id) = rustix::process::Pid::from_raw(self.id) {
+            let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
+        }
+        let _ = guard.wait();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A running worker. Dropping it kills it and all it started.
+pub struct Worker {
+    child: Child,
+    group: Group,
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    received: Vec<u8>,
+    /// Bytes of `received` that have been handed out as lines.
+    taken: usize,
+    /// Bytes of `received` in which no further line ends.
+    searched: usize,
+    silence: Duration,
+    log: PathBuf,
+    messages: u64,
+    oom_kills: Option<u64>,
+    /// How it ended, once known.
+    status: Option<ExitStatus>,
+    /// It ended by itself, and all it said was heard.
+    heard_out: bool,
+    /// When it was last looked at, and when the meters were last read.
+    looked: Instant,
+    ticked: Instant,
+}
+
+/// An error of a case without a hint.
+pub fn case_error(kind: ErrorKind, message: impl Into<String>) -> CaseError {
+    CaseError { kind, message: message.into(), hint: None }
+}
+
+impl Worker {
+    /// Starts it, with its stderr going to `log`.
+    pub fn start(launch: &Launch, log: &Path) -> Result<Self, CaseError> {
+        let fail = |what: String| case_error(ErrorKind::Spawn, what);
+        let own = std::env::current_exe().map_err(|e| fail(format!("cannot find this program's own file: {e}")))?;
+        let stderr = File::create(log).map_err(|e| fail(format!("cannot write {}: {e}", log.display())))?;
+        let this = || {
+            let mut program = Program::new(&own);
+            program.arg("worker").arg("--parent").arg(std::process::id().to_string());
+            program
+        };
+        let group = Group::start(this()).map_err(|e| fail(format!("cannot start a worker's guard: {e}")))?;
+        let mut program = this();
+        if !launch.command.is_empty() {
+            program.arg("--exec").args(&launch.command);
+        }
+        program.envs(launch.environment.iter().cloned());
+        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(group.id);
+        let oom_kills = oom_kills();
+        let mut child = program.spawn().map_err(|e| fail(format!("cannot start a worker: {e}")))?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(fail("the worker has no pipes".into()));
+        };
+        let mut worker = Self {
+            child,
+            group,
+            stdin: Some(stdin),
+            stdout,
+            received: Vec::new(),
+            taken: 0,
+            searched: 0,
+            silence: launch.silence,
+            log: log.to_path_buf(),
+            messages: 0,
+            oom_kills,
+            status: None,
+            heard_out: false,
+            looked: Instant::now(),
+            ticked: Instant::now(),
+        };
+        // a worker that does not read must not hold us for ever
+        let unblock = |fd: rustix::fd::BorrowedFd| {
+            rustix::fs::fcntl_getfl(fd).and_then(|f| rustix::fs::fcntl_setfl(fd, f | OFlags::NONBLOCK))
+        };
+        let stdin = worker.stdin.as_ref().map(|s| s.as_fd()).expect("taken just above");
+        if let Err(e) = unblock(stdin).and_then(|()| unblock(worker.stdout.as_fd())) {
+            worker.kill();
+            return Err(fail(format!("cannot set up the worker's pipes: {e}")));
+        }
+        Ok(worker)
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a command.
+    pub fn send(&mut self, command: &Command) -> Result<(), CaseError> {
+        let mut line = serde_json::to_vec(command)
+            .map_err(|e| case_error(ErrorKind::Spawn, format!("cannot encode a command: {e}")))?;
+        line.push(b'\n');
+        let deadline = Instant::now() + self.silence;
+        let mut rest = &line[..];
+        while !rest.is_empty() {
+            let Some(stdin) = self.stdin.as_mut() else { return Err(self.ended("was spoken to after its end")) };
+            match stdin.write(rest) {
+                Ok(n) => rest = &rest[n..],
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(self.timeout("did not read its input"));
+                    }
+                    wait_for(stdin.as_fd(), PollFlags::OUT, left.min(LOOK));
+                    self.look()?;
+                    if self.status.is_some() {
+                        return Err(self.ended("stopped listening"));
+                    }
+                }
+                // it has closed its input: how it ended tells more than the broken pipe
+                Err(_) => return Err(self.ended("stopped listening")),
+            }
+        }
+        Ok(())
+    }
+
+    /// The next message. `tick` is called at least every `every`, also while lines keep coming (meters that must be read now and then).
+    pub fn next(&mut self, every: Option<Duration>, tick: &mut dyn FnMut()) -> Result<Message, CaseError> {
+        let deadline = Instant::now() + self.silence;
+        loop {
+            if every.is_some_and(|every| self.ticked.elapsed() >= every) {
+                tick();
+                self.ticked = Instant::now();
+            }
+            self.look()?;
+            if let Some(line) = self.take_line() {
+                self.messages += 1;
+                if self.messages > MAX_MESSAGES {
+                    self.kill();
+                    return Err(case_error(
+                        ErrorKind::Protocol,
+                        format!("the worker sent more than {MAX_MESSAGES} lines"),
+                    ));
+                }
+                let message = serde_json::from_slice(&line).map_err(|e| {
+                    self.kill();
+                    let start: String = String::from_utf8_lossy(&line[..line.len().min(160)]).into_owned();
+                    let mut error =
+                        case_error(ErrorKind::Protocol, format!("not a line of the protocol: `{start}` ({e})"));
+                    error.hint = Some("only protocol lines may go to stdout; logs belong on stderr".into());
+                    error
+                })?;
+                return self.check(message);
+            }
+            if self.received.len() > MAX_LINE {
+                self.kill();
+                return Err(case_error(
+                    ErrorKind::Protocol,
+                    format!("the worker sent a line of more than {MAX_LINE} bytes"),
+                ));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self.timeout("said nothing"));
+            }
+            // of a worker that has ended only what it said before is heard: a child of its may keep the pipe open for ever
+            let over = self.status.is_some();
+            let due = every.map_or(LOOK, |every| every.saturating_sub(self.ticked.elapsed()).min(LOOK));
+            let wait = if over { Duration::ZERO } else { due.min(left) };
+            if !wait_for(self.stdout.as_fd(), PollFlags::IN, wait) {
+                if over {
+                    return Err(self.ended("ended before it was done"));
+                }
+                continue;
+            }
+            let mut chunk = [0u8; 65536];
+            match self.stdout.read(&mut chunk) {
+                Ok(0) => return Err(self.ended("ended before it was done")),
+                Ok(n) => self.received.extend_from_slice(&chunk[..n]),
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::Interrupted | std::io::ErrorKind::WouldBlock) => {}
+                Err(e) => {
+                    self.kill();
+                    return Err(case_error(ErrorKind::Protocol, format!("cannot read from the worker: {e}")));
+                }
+            }
+        }
+    }
+
+    /// Ends it in order: no more input, and it must leave with 0.
+    pub fn finish(mut self) -> Result<(), CaseError> {
+        self.stdin = None;
+        match self.next(None, &mut || {}) {
+            Ok(message) => {
+                self.kill();
+                Err(case_error(ErrorKind::Protocol, format!("after its last block the worker still said {message:?}")))
+            }
+            Err(_) if self.heard_out && self.status.is_some_and(|s| s.success()) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a worker says about its own end becomes the end of the case.
+    fn check(&mut self, message: Message) -> Result<Message, CaseError> {
+        match message {
+            Message::Unavailable(u) if u.what == "case" => {
+                self.kill();
+                Err(CaseError { kind: ErrorKind::Unavailable, message: u.reason, hint: u.hint })
+            }
+            Message::Failed(f) => {
+                self.kill();
+                let kind = match f.kind {
+                    FailureKind::OutOfMemory => ErrorKind::OutOfMemory,
+                    FailureKind::Model => ErrorKind::Model,
+                    FailureKind::Spawn => ErrorKind::Spawn,
+                    FailureKind::Backend => ErrorKind::Exit,
+                    FailureKind::Protocol => ErrorKind::Protocol,
+                };
+                Err(case_error(kind, f.message))
+            }
+            message => Ok(message),
+        }
+    }
+
+    /// Looks once in a while whether it still runs and how much it has logged.
+    fn look(&mut self) -> Result<(), CaseError> {
+        if self.looked.elapsed() < LOOK {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > MAX_LOG) {
+            self.kill();
+            let message = format!("the worker wrote more than {} MiB to stderr and was killed", MAX_LOG >> 20);
+            return Err(case_error(ErrorKind::Protocol, message));
+        }
+        if self.status.is_none() {
+            self.status = self.child.try_wait().ok().flatten();
+        }
+        Ok(())
+    }
+
+    fn take_line(&mut self) -> Option<Vec<u8>> {
+        match self.received[self.searched..].iter().position(|&b| b == b'\n') {
+            Some(at) => {
+                let end = self.searched + at;
+                let line = self.received[self.taken..end].to_vec();
+                (self.taken, self.searched) = (end + 1, end + 1);
+                Some(line)
+            }
+            None => {
+                // moved once a read, not once a line
+                self.received.drain(..self.taken);
+                (self.taken, self.searched) = (0, self.received.len());
+                None
+            }
+        }
+    }
+
+    fn timeout(&mut self, what: &str) -> CaseError {
+        self.kill();
+        CaseError {
+            kind: ErrorKind::Timeout,
+            message: format!("the worker {what} for {:.1} s and was killed", self.silence.as_secs_f64()),
+            hint: Some("raise `timeout_seconds` in the suite if the work needs longer".into()),
+        }
+    }
+
+    /// The worker closed its output or ended: wait for its end and say what it was.
+    fn ended(&mut self, what: &str) -> CaseError {
+        let deadline = Instant::now() + self.silence;
+        let status = loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+                _ => return self.timeout("closed its output but did not end"),
+            }
+        };
+        (self.status, self.heard_out) = (Some(status), true);
+        self.kill();
+        let tail = tail_of(&self.log);
+        let said = if tail.is_empty() { String::new() } else { format!("; its last words: {tail}") };
+        let hint = Some("its whole log is stderr.log in the case's folder".into());
+        if let Some(signal) = status.signal() {
+            let out_of_memory = tail.contains("memory allocation of") || (signal == 9 && oom_kills() > self.oom_kills);
+            let kind = if out_of_memory { ErrorKind::OutOfMemory } else { ErrorKind::Signal };
+            return CaseError { kind, message: format!("the worker was ended by signal {signal}{said}"), hint };
+        }
+        let code = status.code().unwrap_or(-1);
+        CaseError {
+            kind: ErrorKind::Exit,
+            message: format!("the worker {what}: it left with exit code {code}{said}"),
+            hint,
+        }
+    }
+
+    /// Kills the worker and all of its process group, and waits for it.
+    fn kill(&mut self) {
+        self.group.kill();
+        if self.status.is_none() {
+            // it may have left the group
+            let _ = self.child.kill();
+            self.status = self.child.wait().ok();
+        }
+        // between two looks a log can grow far
+        if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > MAX_LOG) {
+            let _ = File::options().write(true).open(&self.log).and_then(|log| log.set_len(MAX_LOG));
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Waits until the descriptor is ready or the time is over.
+fn wait_for(fd: rustix::fd::BorrowedFd, flags: PollFlags, time: Duration) -> bool {
+    let timeout = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
+    matches!(poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&timeout)), Ok(n) if n > 0)
+}
+
+/// Processes that the kernel has killed for want of memory since boot.
+fn oom_kills() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|l| l.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok())
+}
+
+/// The end of a log, for an error message.
+fn tail_of(log: &Path) -> String {
+    use std::io::{Seek, SeekFrom};
+    let read = || -> std::io::Result<String> {
+        let mut file = File::open(log)?;
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(600)))?;
+        let mut bytes = Vec::new();
+        file.take(600).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_string())
+    };
+    read().unwrap_or_default()
+}

@@ -1,0 +1,279 @@
+//! The runner: takes a suite through its cases, one worker process each, into a run folder that can be resumed at any point.
+//!
+//! In: [`RunOptions`]. Out: a run folder and [`Outcome`]. Must not: run a model, draw while a worker measures, or write a case's folder
+//! before the case has ended.
+
+mod block;
+pub mod case;
+pub mod child;
+mod judge;
+pub mod plan;
+mod reference;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ergometer_reports::case::{ErrorKind, Verdict};
+use ergometer_reports::environment::Environment;
+use ergometer_reports::render::{self, Format};
+use ergometer_reports::{CaseRun, Report, RunFolder};
+use ergometer_suites::suite::{Known, Suite};
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+
+use self::case::{Scored, Setting};
+use self::plan::{Plan, PlannedCase};
+use crate::backends::BACKENDS;
+use crate::meters::{MeterOptions, Meters};
+use crate::models::hex;
+use crate::worker::monotonic_ns;
+
+/// How long the idle machine is watched before a run, where an energy meter is ready.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// What the user asked for.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Path or name of the suite.
+    pub suite: PathBuf,
+    /// Run folder; a new one under `ergometer-runs` if not given.
+    pub out: Option<PathBuf>,
+    /// Only cases whose path fits this pattern.
+    pub filter: Option<String>,
+    /// Parity and one measured step per case.
+    pub check: bool,
+    /// Go on with the run in `out`.
+    pub resume: bool,
+    /// Cases `I` modulo `N` (from 1).
+    pub shard: Option<(usize, usize)>,
+    /// The command line, for the record.
+    pub command: String,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The run folder.
+    pub folder: PathBuf,
+    /// Cases that ended with an error which is not an expected Unavailable.
+    pub failed: usize,
+    /// Cases in all, finished earlier ones included.
+    pub cases: usize,
+    /// Cases that had been finished before this process began.
+    pub found: usize,
+}
+
+/// Every precision that some backend computes in.
+pub fn precisions() -> Vec<&'static str> {
+    let mut all: Vec<&str> =
+        BACKENDS.iter().flat_map(|b| b.precisions().iter().copied()).chain(["f32", "bf16", "int8"]).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Reads and plans a suite.
+pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
+    let backends: Vec<&str> = BACKENDS.iter().map(|b| b.name()).collect();
+    let suite = Suite::load(&options.suite, &Known { backends: &backends, precisions: &precisions() })?;
+    let mut plan = Plan::new(&suite, |path| options.filter.as_ref().is_none_or(|f| plan::glob(f, path)))?;
+    if let Some((i, n)) = options.shard {
+        let mut index = 0;
+        plan.cases.retain(|_| {
+            index += 1;
+            (index - 1) % n == i - 1
+        });
+    }
+    if plan.cases.is_empty() {
+        bail!(
+            "no case of {} fits the filter and the shard\nhint: `ergometer run {} --dry-run` lists all cases",
+            suite.file.display(),
+            suite.name
+        );
+    }
+    Ok((suite, plan))
+}
+
+/// Runs a suite.
+pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
+    let (suite, plan) = plan(options)?;
+    let folder = open_folder(options, &suite)?;
+    let _lock = lock(folder.dir())?;
+    folder.remove_leftovers()?;
+    let mut meters = Meters::probe(&MeterOptions::from_env());
+    let began_ns = begin(options, &suite, &folder, &mut meters)?;
+    let finished = folder.finished()?;
+    let found = plan.cases.iter().filter(|c| finished.contains(&c.id)).count();
+    let mut scored = if found > 0 { scored_before(&folder, &plan)? } else { BTreeMap::new() };
+    let todo: Vec<&PlannedCase> = plan.cases.iter().filter(|c| !finished.contains(&c.id)).collect();
+
+    let bar = progress(&todo, options.check);
+    let cache = reference::cache_folder(folder.dir());
+    let mut judges = BTreeMap::new();
+    let mut setting = Setting { meters: &mut meters, began_ns, check: options.check };
+    for planned in todo {
+        bar.set_message(planned.path.clone());
+        let (task, model) = (&plan.tasks[&planned.spec.task], &plan.models[&planned.spec.model]);
+        let path = &suite.models[&planned.spec.model].path;
+        let judge = judges
+            .entry((model.hash.clone(), task.hash.clone(), planned.max_steps))
+            .or_insert_with(|| reference::vectors(planned, model, path, task, &cache));
+        let writer = folder.begin_case(&planned.path, &planned.id)?;
+        let log = writer.stderr_path();
+        let ended = case::run(planned, path, task, judge.as_ref(), scored.get(&planned.group), &mut setting, &log);
+        writer.finish(&ended.case, &ended.samples, &ended.predictions)?;
+        if ended.case.accuracy_from.as_ref() == Some(&planned.id) {
+            scored.insert(planned.group.clone(), Scored::of(&planned.id, &ended.predictions));
+        }
+        bar.inc(estimated_ms(planned, options.check));
+    }
+    bar.finish_and_clear();
+    let (cases, failed) = conclude(&folder, &plan)?;
+    Ok(Outcome { folder: folder.dir().to_path_buf(), failed, cases, found })
+}
+
+/// Records and report from the folder alone; counts the cases of the plan and the failures among them.
+fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize)> {
+    let run = ergometer_reports::load(folder.dir())?;
+    let of_plan = |c: &&CaseRun| plan.cases.iter().find(|p| p.id == c.case.id);
+    let failure = |c: &&CaseRun| {
+        let Some(error) = &c.case.error else { return false };
+        // cases of an earlier plan stay in the report, but are not this plan's failures
+        of_plan(c).is_some_and(|p| error.kind != ErrorKind::Unavailable || !p.spec.may_be_unavailable)
+    };
+    let failed = run.cases.iter().filter(failure).count();
+    let cases = run.cases.iter().filter(|c| of_plan(c).is_some()).count();
+    let report = Report::new(run);
+    report.write_records(folder)?;
+    let formats: Vec<&Format> = ["html", "md", "svg"].into_iter().filter_map(render::format).collect();
+    render::write(&report, &formats, &folder.dir().join("report"))?;
+    Ok((cases, failed))
+}
+
+/// The scored answers of cases that an earlier process finished.
+fn scored_before(folder: &RunFolder, plan: &Plan) -> anyhow::Result<BTreeMap<String, Scored>> {
+    let run = ergometer_reports::load(folder.dir())?;
+    let own = run.cases.iter().filter(|c| c.case.accuracy_from.as_ref() == Some(&c.case.id));
+    let group = |id: &str| plan.cases.iter().find(|p| p.id == id).map(|p| p.group.clone());
+    Ok(own.filter_map(|c| Some((group(&c.case.id)?, Scored::of(&c.case.id, &c.predictions)))).collect())
+}
+
+fn open_folder(options: &RunOptions, suite: &Suite) -> anyhow::Result<RunFolder> {
+    match (&options.out, options.resume) {
+        (None, true) => {
+            bail!("`--resume` needs the folder of the run\nhint: add `--out DIR`; runs lie under ./ergometer-runs")
+        }
+        (Some(dir), true) => Ok(RunFolder::open(dir)?),
+        (Some(dir), false) => Ok(RunFolder::create(dir)?),
+        (None, false) => {
+            let stamp = crate::environment::now_utc().replace([':', '-'], "");
+            let dir = Path::new("ergometer-runs").join(format!("{}-{stamp}-{}", suite.name, std::process::id()));
+            Ok(RunFolder::create(&dir)?)
+        }
+    }
+}
+
+/// Keeps two harnesses out of one folder; the kernel lets go of it however this process ends.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    let path = dir.join(".lock");
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            bail!("another ergometer is running in {}\nhint: wait for it, or choose another `--out`", dir.display())
+        }
+        Err(e) => bail!("cannot lock {}: {e}\nhint: choose an `--out` on a local file system", path.display()),
+    }
+    Ok(file)
+}
+
+/// Writes the suite and the environment, or, when resuming, checks that they are still the ones that the run began with. Gives the
+/// run's beginning on the monotonic clock; after a reboot that clock starts anew, and so do the times of the samples.
+fn begin(options: &RunOptions, suite: &Suite, folder: &RunFolder, meters: &mut Meters) -> anyhow::Result<u64> {
+    let hash = hex(&Sha256::digest(suite.text.as_bytes()));
+    let mut now = crate::environment::observe(&suite.name, &hash, &options.command, meters);
+    now.versions.insert("executable".into(), executable_hash()?);
+    now.versions.insert("mode".into(), if options.check { "check" } else { "measure" }.into());
+    let path = folder.dir().join("environment.json");
+    if !path.exists() {
+        if !options.check {
+            now.idle_watts = meters.idle_watts(IDLE);
+        }
+        let began_ns = monotonic_ns();
+        now.versions.insert(CLOCK.into(), format!("{} {began_ns}", boot(&hash)));
+        folder.write_file("suite.toml", suite.text.as_bytes())?;
+        folder.write_environment(&now)?;
+        return Ok(began_ns);
+    }
+    let text = crate::models::read_capped(&path, ergometer_reports::load::MAX_JSON_BYTES)?;
+    let before: Environment = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is damaged\nhint: start a new run in another folder", path.display()))?;
+    let unknown = String::from("unknown");
+    let version = |e: &Environment, name: &str| e.versions.get(name).unwrap_or(&unknown).clone();
+    let same = [
+        ("suite", before.suite_hash.clone(), now.suite_hash.clone()),
+        ("processor", before.cpu.clone(), now.cpu.clone()),
+        ("program", version(&before, "executable"), version(&now, "executable")),
+        ("mode", version(&before, "mode"), version(&now, "mode")),
+        ("instruction set", version(&before, "kernels.isa"), version(&now, "kernels.isa")),
+        ("number of processors", before.cpus.to_string(), now.cpus.to_string()),
+    ];
+    for (what, before, now) in same {
+        if before != now {
+            bail!(
+                "{} was begun with another {what} ({before}, now {now})\nhint: start a new run; numbers of both would not be comparable",
+                folder.dir().display()
+            );
+        }
+    }
+    let clock = version(&before, CLOCK);
+    let origin = clock.split_once(' ').filter(|(before, _)| *before == boot(&hash)).and_then(|(_, ns)| ns.parse().ok());
+    Ok(origin.unwrap_or_else(monotonic_ns))
+}
+
+/// Key of the run's beginning among the environment's versions.
+const CLOCK: &str = "clock.origin";
+
+/// Which boot of the system this is, since the monotonic clock counts from it: a hash that says nothing else and differs between suites.
+/// Where the system does not tell, no two are equal.
+fn boot(suite_hash: &str) -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_else(|_| monotonic_ns().to_string());
+    hex(&Sha256::digest(format!("{suite_hash} {}", id.trim())))[..16].to_string()
+}
+
+fn executable_hash() -> anyhow::Result<String> {
+    let path = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok(hex(&Sha256::digest(std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?)))
+}
+
+/// A guess of what a case takes, for the progress bar alone.
+pub fn estimated_ms(case: &PlannedCase, check: bool) -> u64 {
+    let measured = if check { 0.0 } else { case.spec.seconds + case.spec.warmup_seconds };
+    (1000.0 * (0.3 + measured)) as u64
+}
+
+fn progress(todo: &[&PlannedCase], check: bool) -> ProgressBar {
+    let total = todo.iter().map(|c| estimated_ms(c, check)).sum();
+    // drawn only between cases: no steady tick, nothing moves while a worker measures
+    let bar = ProgressBar::new(total);
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  ETA {eta}  {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style);
+    bar
+}
+
+/// One line on how a case was judged, for people.
+pub fn verdict_text(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Reference { largest, limit, .. } => format!("parity {largest:.1e} (limit {limit:.0e})"),
+        Verdict::Peer { peer, largest, .. } => format!("against {peer} {largest:.1e}"),
+        Verdict::AccuracyOnly => "accuracy only".into(),
+    }
+}

@@ -1,0 +1,114 @@
+//! The vectors that a run judges its cases by: made once per model and task by the reference interpreter, in a worker of its own.
+//!
+//! In: a planned case. Out: a vectors file in the cache, read back. Must not: interpret anything in this process.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ergometer_reports::case::{CaseError, ErrorKind};
+use sha2::{Digest, Sha256};
+
+use super::child::{Launch, Worker, case_error};
+use super::plan::{PlannedCase, PlannedModel, PlannedTask};
+use crate::files::write_atomically;
+use crate::models::hex;
+use crate::parity::Vectors;
+use crate::protocol::{Command, Go, Job, Message, Mode, PROTOCOL};
+
+/// Examples that parity looks at, at most.
+const EXAMPLES: usize = 4;
+/// FLOPs that the interpreter may spend on them, at most: about half a minute.
+const BUDGET: f64 = 2e10;
+
+/// The vectors for a case's model and task, up to its depth.
+pub fn vectors(
+    case: &PlannedCase,
+    model: &PlannedModel,
+    model_path: &Path,
+    task: &PlannedTask,
+    cache: &Path,
+) -> Result<(PathBuf, Vectors), CaseError> {
+    let examples = EXAMPLES.min(task.set.examples.len());
+    let affordable = (BUDGET / (case.costs.flops_step.max(1.0) * examples as f64)) as u32;
+    let steps = case.max_steps.min(affordable.max(1));
+    let rows = if affordable == 0 { 1 } else { examples };
+    // what the interpreter would compute: its own text, the graph, the weights, the inputs
+    let interpreter = [
+        include_str!("../graph/interpreter.rs"),
+        include_str!("../backends/reference.rs"),
+        include_str!("../parity.rs"),
+    ];
+    let mut hash = Sha256::new().chain_update(interpreter.concat()).chain_update(format!("{:?}", model.graph));
+    hash.update(format!("{} {} {rows} {steps}", model.hash, task.hash));
+    let stem = cache.join("reference").join(hex(&hash.finalize()));
+    let (path, questions) = (stem.with_extension("safetensors"), stem.with_extension("questions.safetensors"));
+    // what the cache holds is believed only as far as it can be read as vectors of this model
+    let vectors = match Vectors::read(&path, &model.graph) {
+        Ok(vectors) => vectors,
+        Err(_) => {
+            record(case, model_path, task, rows, steps, &path)?;
+            Vectors::read(&path, &model.graph)
+                .map_err(|e| case_error(ErrorKind::WrongOutput, format!("the reference's vectors: {e:#}")))?
+        }
+    };
+    // workers get a file without the answers
+    let bytes = vectors.questions().write(&model.graph);
+    bytes
+        .and_then(|bytes| write_atomically(&questions, &bytes))
+        .map_err(|e| case_error(ErrorKind::Spawn, format!("cannot write the inputs for parity: {e:#}")))?;
+    Ok((questions, vectors))
+}
+
+fn record(
+    case: &PlannedCase,
+    model: &Path,
+    task: &PlannedTask,
+    rows: usize,
+    steps: u32,
+    path: &Path,
+) -> Result<(), CaseError> {
+    let fail = |m: String| case_error(ErrorKind::Spawn, m);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)
+        .map_err(|e| fail(format!("cannot create the cache folder {}: {e}", folder.display())))?;
+    let log = path.with_extension("log");
+    let silence = Duration::from_secs_f64(case.spec.timeout_seconds.max(300.0));
+    let mut worker = Worker::start(&Launch { command: Vec::new(), environment: Vec::new(), silence }, &log)?;
+    let examples = &task.set.examples[..rows];
+    worker.send(&Command::Job(Job {
+        protocol: PROTOCOL,
+        model: model.to_path_buf(),
+        model_hash: case.key.model_hash.clone(),
+        backend: "reference".into(),
+        options: Default::default(),
+        precision: "f64".into(),
+        threads: 1,
+        batch: rows,
+        max_steps: steps,
+        halt: false,
+        inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
+        puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
+    }))?;
+    worker.send(&Command::Go(Go {
+        block: 0,
+        mode: Mode::Record,
+        n: rows as u64,
+        seconds: 0.0,
+        steps,
+        vectors: Some(path.into()),
+    }))?;
+    while !matches!(worker.next(None, &mut || {})?, Message::Done(_)) {}
+    worker.finish()?;
+    // an empty log is nothing to keep
+    let _ = std::fs::remove_file(&log);
+    Ok(())
+}
+
+/// Where things that can be made again are kept: `ERGOMETER_CACHE`, else the user's cache folder, else beside the run.
+pub fn cache_folder(run: &Path) -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("ERGOMETER_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|p| p.join("ergometer")))
+        .or_else(|| set("HOME").map(|p| p.join(".cache/ergometer")))
+        .unwrap_or_else(|| run.join("cache"))
+}

@@ -1,0 +1,135 @@
+//! The log and the card of a trained model.
+//!
+//! In: configuration, evaluation, figures of the run. Out: text. Must not: know how training works.
+
+use ergometer_reports::stats::Estimate;
+
+use super::config::TrainConfig;
+use super::evaluate::{Accuracy, Evaluation};
+use crate::graph::cost::Cost;
+
+/// First line of the log.
+pub const LOG_HEADER: &str = "step,seconds,flops,learning_rate,loss_cells,loss_halting,train_exact,gradient_norm,\
+exact_full,cells_full,exact_halting,cells_halting,steps_halting,n,gflop_per_s\n";
+
+/// Means since the last row of the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Means {
+    /// Steps summed up.
+    pub steps: u64,
+    /// Sums of: loss of cells, loss of the halting head, rows right, length of the gradient.
+    pub sums: [f64; 4],
+}
+
+/// Figures of a run so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// Optimiser steps.
+    pub step: u64,
+    /// Seconds, evaluations included.
+    pub seconds: f64,
+    /// Seconds in optimiser steps.
+    pub step_seconds: f64,
+    /// FLOPs of the optimiser steps.
+    pub flops: f64,
+}
+
+impl Figures {
+    /// Rate of the optimiser steps.
+    pub fn gflop_per_s(&self) -> f64 {
+        self.flops / self.step_seconds.max(1e-9) / 1e9
+    }
+}
+
+/// One row of the log.
+pub fn log_row(figures: &Figures, lr: f64, means: &Means, e: &Evaluation) -> String {
+    let mean = means.sums.map(|s| s / means.steps.max(1) as f64);
+    format!(
+        "{},{:.1},{:.4e},{:.3e},{:.5},{:.5},{:.4},{:.4},{:.4},{:.5},{:.4},{:.5},{:.2},{},{:.2}\n",
+        figures.step,
+        figures.seconds,
+        figures.flops,
+        lr,
+        mean[0],
+        mean[1],
+        mean[2],
+        mean[3],
+        e.full.exact.value,
+        e.full.cells,
+        e.halting.exact.value,
+        e.halting.cells,
+        e.halting.steps,
+        e.full.exact.n,
+        figures.gflop_per_s()
+    )
+}
+
+/// `97.4 % [95.6, 98.5]`
+pub fn percent(e: &Estimate) -> String {
+    let value = format!("{:.1} %", 100.0 * e.value);
+    match &e.interval {
+        Ok((low, high)) => format!("{value} [{:.1}, {:.1}]", 100.0 * low, 100.0 * high),
+        Err(why) => format!("{value} (no interval: {why})"),
+    }
+}
+
+/// The card: `README.md` of the model folder.
+pub fn card(name: &str, config: &TrainConfig, cost: &Cost, steps: u32, figures: &Figures, e: &Evaluation) -> String {
+    let recursive = steps > 1;
+    let task = &config.task;
+    let clues = task.clues.map_or("minimal puzzles".to_owned(), |(a, b)| format!("puzzles of {a} to {b} clues"));
+    let row = |rule: &str, a: &Accuracy| {
+        format!("| {rule} | {} | {:.2} % | {:.2} |\n", percent(&a.exact), 100.0 * a.cells, a.steps)
+    };
+    let mut table = String::new();
+    if recursive {
+        table += &row(&format!("all {steps} supervision steps"), &e.full);
+        table += &row(&format!("halting, at most {steps}"), &e.halting);
+    } else {
+        table += &row("one pass", &e.full);
+    }
+    let warning = match task.size {
+        4 => "4x4 is a smoke test: no puzzle needs a guess, and there are two classes of grids.",
+        6 => "The held-out side of 6x6 is six of the 40 groups of grid classes that the split tells apart.",
+        _ => "The puzzles are generated; published figures are for other puzzles.",
+    };
+    let finished = if figures.step < config.steps {
+        format!(" of {} planned: training was not finished, and more of it may help", config.steps)
+    } else {
+        String::new()
+    };
+    format!(
+        "# {name}\n\n{about}\n\n\
+        {params} parameters, {gflop:.4} GFLOP a {unit}. Written by `ergometer train`; `train.toml` is the recipe, `log.csv` its course.\n\n\
+        ## Accuracy\n\n\
+        {n} held-out {size}x{size} {clues} (test side of the split, seed {seed}); no puzzle, nor a symmetric copy of one, was trained on.\n\
+        Evaluated on candle in f32, with the moving average of the weights, which is what the file holds.\n\n\
+        | depth | exact, 95 % interval | cells | mean steps |\n|---|---|---|---|\n{table}\n\
+        {method}.\n\n\
+        ## Training\n\n\
+        {done} optimiser steps{finished}, batch {batch}, {pool} puzzles of the train side in random symmetric copies, AdamW at {lr:e}, weight \
+        decay {wd}.\n{flops:.3e} FLOPs (forward, and twice the differentiated part for backward) in {minutes:.1} minutes on a CPU with {threads} \
+        thread{s}, {rate:.1} GFLOP/s.\n\n\
+        ## What it is not\n\n\
+        {warning} The net is small and shortly trained: it is here to be measured, not to set a record, and it says nothing about how well \
+        its architecture can do.\n",
+        about = config.about.trim(),
+        params = cost.params_total,
+        gflop = cost.flops_steps / 1e9,
+        unit = if recursive { "supervision step" } else { "puzzle" },
+        n = e.full.exact.n,
+        size = task.size,
+        seed = task.eval_seed,
+        method = e.full.exact.method,
+        done = figures.step,
+        batch = config.batch,
+        pool = task.puzzles,
+        lr = config.optimiser.lr,
+        wd = config.optimiser.weight_decay,
+        flops = figures.flops,
+        minutes = figures.seconds / 60.0,
+        threads = config.threads,
+        s = if config.threads == 1 { "" } else { "s" },
+        rate = figures.gflop_per_s(),
+    )
+}

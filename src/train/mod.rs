@@ -1,0 +1,277 @@
+//! `ergometer train`: makes a reference model from a training file, with its accuracy as it learns.
+//!
+//! In: a training file. Out: a model folder with weights, log, recipe and card; while it runs, a checkpoint there. Must not: touch a
+//! held-out puzzle in training, or lose more than the steps since the last checkpoint when killed.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, bail, ensure};
+use ergometer_suites::task::Example;
+use rand_chacha::ChaCha8Rng;
+
+use crate::backends::{Backend, candle::Candle};
+use crate::files::write_atomically;
+use crate::graph::cost::Workload;
+use crate::models::Model;
+use card::{Figures, LOG_HEADER, Means, percent};
+use checkpoint::Progress;
+use config::TrainConfig;
+use evaluate::Evaluation;
+use net::Trainer;
+use optimiser::Optimiser;
+
+mod card;
+mod checkpoint;
+pub mod config;
+mod data;
+mod evaluate;
+mod loss;
+mod net;
+mod optimiser;
+
+/// Flags of the command.
+#[derive(Clone, Debug, Default)]
+pub struct TrainOptions {
+    /// Go on from the checkpoint in the model folder.
+    pub resume: bool,
+    /// `cpu` or nothing.
+    pub device: Option<String>,
+    /// Instead of the folder that the file names.
+    pub out: Option<PathBuf>,
+}
+
+/// The net was trained but falls short of `require_accuracy`: exit code 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{reached:.4} of the held-out puzzles are right, the file asks for {required}\nhint: train for more steps; the model and its log are in {}", folder.display())]
+pub struct TooInaccurate {
+    /// Reached at the end.
+    pub reached: f64,
+    /// Asked for.
+    pub required: f64,
+    /// Where the model is.
+    pub folder: PathBuf,
+}
+
+/// Environment variables that this process lacks for the `threads` of a training file: the pools of candle and rayon read them once, at
+/// the start, so a command starts itself again with them. Empty if all is well.
+pub fn missing_environment(config_path: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let (config, _) = TrainConfig::load(config_path)?;
+    let wanted = Candle.environment(config.threads).into_iter();
+    // candle's own pool may be told otherwise: it spins, which does no good on a machine that others use
+    let lacks = |(name, value): &(&str, String)| match std::env::var(name) {
+        Ok(set) => *name == "RAYON_NUM_THREADS" && set != *value,
+        Err(_) => true,
+    };
+    Ok(wanted.filter(lacks).collect())
+}
+
+/// Trains a model. Errors: [`TooInaccurate`], bad files, a loss that is no number any more.
+pub fn run(config_path: &Path, options: &TrainOptions) -> anyhow::Result<()> {
+    if let Some(device) = options.device.as_deref().filter(|d| *d != "cpu") {
+        bail!("no training on `{device}` in this build\nhint: leave `--device` out, or give `--device cpu`");
+    }
+    let (mut config, text) = TrainConfig::load(config_path)?;
+    if let Some(out) = &options.out {
+        config.out.clone_from(out);
+    }
+    // the pool is built once per process; if it is there already it stays as it is
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
+    crate::backends::candle::keep_memory(2048);
+    let mut job = Job::new(config, text, options.resume)?;
+    let reached = job.train()?;
+    if let Some(required) = job.config.require_accuracy.filter(|r| reached < *r) {
+        return Err(TooInaccurate { reached, required, folder: job.config.out.clone() }.into());
+    }
+    Ok(())
+}
+
+struct Job {
+    config: TrainConfig,
+    text: String,
+    model_config: serde_json::Value,
+    model: Model,
+    trainer: Trainer,
+    optimiser: Optimiser,
+    held_out: Vec<Example>,
+    flops_per_step: f64,
+    /// Seconds before this process.
+    seconds_before: f64,
+    step_seconds: f64,
+    log: String,
+    started: Instant,
+}
+
+impl Job {
+    fn new(config: TrainConfig, text: String, resume: bool) -> anyhow::Result<Self> {
+        let model_config = serde_json::to_value(&config.model).context("[model]")?;
+        let model = Model::random(&model_config, config.seed).context("[model]")?;
+        let pool = data::Pool::new(&config.task, config.seed)?;
+        let held_out = data::held_out(&config.task)?;
+        let trainer = Trainer::new(&config, &model.graph, pool)?;
+        let optimiser = Optimiser::new(&model.graph.params, (*model.params).clone());
+        let flops_per_step = net::flops_per_row(&model.graph) * config.batch as f64;
+        std::fs::create_dir_all(&config.out).with_context(|| format!("cannot make {}", config.out.display()))?;
+        let mut job = Self {
+            config,
+            text,
+            model_config,
+            model,
+            trainer,
+            optimiser,
+            held_out,
+            flops_per_step,
+            seconds_before: 0.0,
+            step_seconds: 0.0,
+            log: LOG_HEADER.into(),
+            started: Instant::now(),
+        };
+        if resume {
+            job.resume()?;
+        }
+        Ok(job)
+    }
+
+    fn checkpoint_path(&self) -> PathBuf {
+        self.config.out.join("checkpoint.safetensors")
+    }
+
+    fn resume(&mut self) -> anyhow::Result<()> {
+        let path = self.checkpoint_path();
+        let progress = checkpoint::load(&path, &mut self.optimiser, &mut self.trainer.batch)?;
+        let before: TrainConfig = toml::from_str(&progress.config).context("the checkpoint's training file")?;
+        // steps, evaluations and threads may change, what is learned from what may not
+        let (a, b) = (&before, &self.config);
+        let same = a.model == b.model && a.task == b.task && a.batch == b.batch && a.seed == b.seed && a.loss == b.loss;
+        ensure!(
+            same,
+            "{}: it was made by a training file with another model, task, batch, seed or loss\nhint: leave `--resume` out",
+            path.display()
+        );
+        let position: u128 = progress.rng_position.parse().context("the checkpoint's place in the random numbers")?;
+        set_position(&mut self.trainer.rng, position);
+        (self.seconds_before, self.step_seconds) = (progress.seconds, progress.step_seconds);
+        self.log = progress.log;
+        Ok(())
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
+    fn figures(&self) -> Figures {
+        let step = self.optimiser.steps;
+        Figures {
+            step,
+            seconds: self.seconds(),
+            step_seconds: self.step_seconds,
+            flops: step as f64 * self.flops_per_step,
+        }
+    }
+
+    /// Trains to the end; gives the accuracy that `require_accuracy` is about: under halting.
+    fn train(&mut self) -> anyhow::Result<f64> {
+        let bar = if std::io::stderr().is_terminal() {
+            let style = "{bar:30} {pos}/{len} {elapsed}, {eta} left  {msg}";
+            indicatif::ProgressBar::new(self.config.steps).with_style(indicatif::ProgressStyle::with_template(style)?)
+        } else {
+            indicatif::ProgressBar::hidden()
+        };
+        bar.set_position(self.optimiser.steps);
+        let mut means = Means::default();
+        let mut last = None;
+        while self.optimiser.steps < self.config.steps {
+            let start = Instant::now();
+            let lr = self.config.lr(self.optimiser.steps);
+            let optimiser = &self.optimiser;
+            let (seen, gradients) = self.trainer.step(&optimiser.weights, |i| optimiser.trains(i))?;
+            let length = self.optimiser.step(&self.config.optimiser, lr, &gradients);
+            self.step_seconds += start.elapsed().as_secs_f64();
+            means.steps += 1;
+            for (sum, v) in means.sums.iter_mut().zip([seen.cells, seen.halting, seen.exact, length]) {
+                *sum += v;
+            }
+            let step = self.optimiser.steps;
+            bar.set_position(step);
+            let ends = step == self.config.steps;
+            if ends || step.is_multiple_of(self.config.eval_every) {
+                let evaluation = self.evaluate()?;
+                self.log += &card::log_row(&self.figures(), lr, &means, &evaluation);
+                let line = self.summary(&means, &evaluation);
+                bar.set_message(line.clone());
+                if bar.is_hidden() {
+                    eprintln!("{line}");
+                }
+                means = Means::default();
+                self.write_model(&evaluation)?;
+                last = Some(evaluation);
+            }
+            if !ends && step.is_multiple_of(self.config.checkpoint_every) {
+                self.save_checkpoint()?;
+            }
+        }
+        bar.finish();
+        let evaluation = match last {
+            Some(evaluation) => evaluation,
+            None => self.evaluate()?,
+        };
+        self.write_model(&evaluation)?;
+        // the model is complete: what was needed to go on is not needed any more
+        match std::fs::remove_file(self.checkpoint_path()) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context("the checkpoint"),
+            _ => {}
+        }
+        Ok(evaluation.halting.exact.value)
+    }
+
+    fn evaluate(&self) -> anyhow::Result<Evaluation> {
+        let model = Model { params: self.optimiser.average.clone().into(), ..self.model.clone() };
+        evaluate::evaluate(&model, &self.config.task.kind, &self.held_out, self.config.threads)
+    }
+
+    fn summary(&self, means: &Means, e: &Evaluation) -> String {
+        let figures = self.figures();
+        format!(
+            "step {}: loss {:.4}, held out exact {} cells {:.1} %, halting {:.1} % in {:.1} steps, {:.0} s, {:.1} GFLOP/s",
+            figures.step,
+            means.sums[0] / means.steps.max(1) as f64,
+            percent(&e.full.exact),
+            100.0 * e.full.cells,
+            100.0 * e.halting.exact.value,
+            e.halting.steps,
+            figures.seconds,
+            figures.gflop_per_s()
+        )
+    }
+
+    fn save_checkpoint(&self) -> anyhow::Result<()> {
+        let progress = Progress {
+            step: self.optimiser.steps,
+            rng_position: self.trainer.rng.get_word_pos().to_string(),
+            seconds: self.seconds(),
+            step_seconds: self.step_seconds,
+            log: self.log.clone(),
+            config: self.text.clone(),
+        };
+        checkpoint::save(&self.checkpoint_path(), &progress, &self.optimiser, &self.trainer.batch)
+    }
+
+    fn write_model(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
+        let (out, graph) = (&self.config.out, &self.model.graph);
+        Model::save(out, &self.model_config, graph, &self.optimiser.average)?;
+        write_atomically(&out.join("log.csv"), self.log.as_bytes())?;
+        write_atomically(&out.join("train.toml"), self.text.as_bytes())?;
+        let name = out.file_name().map_or("model".into(), |n| n.to_string_lossy());
+        let cost = graph.cost(&Workload::one());
+        let text = card::card(&name, &self.config, &cost, graph.max_steps, &self.figures(), evaluation);
+        write_atomically(&out.join("README.md"), text.as_bytes())
+    }
+}
+
+fn set_position(rng: &mut ChaCha8Rng, position: u128) {
+    rng.set_word_pos(position);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,359 @@
+//! The worker: one process that loads one model on one backend and answers the harness line by line (see [`crate::protocol`]).
+//!
+//! In: commands on stdin. Out: messages on stdout, logs on stderr. Must not: see an answer, score anything, meter memory or energy (the
+//! harness does, from outside), or allocate inside a timed iteration.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+
+use crate::backends::session::{Rule, Session, argmax};
+use crate::backends::{BackendError, Options, backend};
+use crate::files::write_atomically;
+use crate::graph::Graph;
+use crate::models::{Model, ModelError};
+use crate::parity::{Step, Vectors};
+use crate::protocol::*;
+
+/// Most iterations of one block: enough for any percentile we print, and the memory for them is there before the first one.
+pub const MAX_ITERATIONS: usize = 10_000;
+
+/// Runs the worker until its input ends. Failures are told to the harness before they are returned.
+pub fn run(input: impl Read, mut output: impl Write) -> anyhow::Result<()> {
+    let hello = Hello { protocol: PROTOCOL, name: "ergometer".into(), version: env!("CARGO_PKG_VERSION").into() };
+    say(&mut output, &Message::Hello(hello))?;
+    let result = serve(BufReader::new(input), &mut output);
+    if let Err(error) = &result {
+        let message = match error.downcast_ref::<BackendError>() {
+            Some(BackendError::Unavailable(u)) => {
+                Message::Unavailable(NotThere { what: "case".into(), reason: u.reason.clone(), hint: u.hint.clone() })
+            }
+            Some(BackendError::Failed(m)) => Message::Failed(Failed { kind: FailureKind::Backend, message: m.clone() }),
+            None if error.is::<ModelError>() => {
+                Message::Failed(Failed { kind: FailureKind::Model, message: format!("{error:#}") })
+            }
+            None => Message::Failed(Failed { kind: FailureKind::Protocol, message: format!("{error:#}") }),
+        };
+        say(&mut output, &message)?;
+    }
+    result
+}
+
+fn say(output: &mut impl Write, message: &Message) -> anyhow::Result<()> {
+    let mut line = serde_json::to_string(message)?;
+    line.push('\n');
+    output.write_all(line.as_bytes()).and_then(|()| output.flush()).context("the harness no longer listens")
+}
+
+/// The next command, or `None` at the end of input.
+fn hear(input: &mut impl BufRead) -> anyhow::Result<Option<Command>> {
+    let mut line = String::new();
+    input.by_ref().take(MAX_LINE as u64).read_line(&mut line).context("cannot read a command")?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(&line)
+        .with_context(|| format!("not a command: {}", line.chars().take(200).collect::<String>()))
+        .map(Some)
+}
+
+fn serve(mut input: impl BufRead, output: &mut impl Write) -> anyhow::Result<()> {
+    let job = match hear(&mut input)? {
+        Some(Command::Job(job)) => job,
+        Some(Command::Go(_)) => bail!("`go` came before `job`"),
+        None => return Ok(()),
+    };
+    let (mut work, loaded) = Work::load(job)?;
+    say(output, &Message::Loaded(loaded))?;
+    while let Some(command) = hear(&mut input)? {
+        let Command::Go(go) = command else { bail!("a second `job` came") };
+        match go.mode {
+            Mode::Warm => {
+                let first_seconds = work.warm(go.seconds)?;
+                say(output, &Message::Ready(Ready { first_seconds }))?;
+                continue;
+            }
+            Mode::Answer => work.answer(go.block, output)?,
+            Mode::Compare => work.compare(&go, output)?,
+            Mode::Record => work.record(&go)?,
+            Mode::Time => work.time(&go, output)?,
+        }
+        say(output, &Message::Done(Done { block: go.block }))?;
+    }
+    Ok(())
+}
+
+/// A loaded model and what it is asked.
+struct Work {
+    job: Job,
+    graph: Graph,
+    session: Session,
+    rule: Rule,
+    slots: Vec<usize>,
+    tokens: Vec<u32>,
+    ids: Vec<u32>,
+    /// Example that the next timed iteration begins with: blocks go on where the last one stopped.
+    next: usize,
+    samples: Vec<IterationSample>,
+}
+
+impl Work {
+    fn load(job: Job) -> anyhow::Result<(Self, Loaded)> {
+        let started = Instant::now();
+        if job.protocol != PROTOCOL {
+            bail!("the harness speaks protocol {}, this worker {PROTOCOL}", job.protocol);
+        }
+        let engine_of =
+            backend(&job.backend).with_context(|| format!("there is no backend `{}` in this program", job.backend))?;
+        let versions = engine_of.probe().map_err(BackendError::Unavailable)?;
+        if !engine_of.precisions().contains(&job.precision.as_str()) {
+            return Err(BackendError::unavailable(format!(
+                "backend `{}` does not compute in {} (it does in {})",
+                job.backend,
+                job.precision,
+                engine_of.precisions().join(", ")
+            ))
+            .into());
+        }
+        let model = Model::load(&job.model)?;
+        if model.hash != job.model_hash {
+            let message = format!("the model is not the one that the harness saw ({} now)", &model.hash[..16]);
+            return Err(ModelError::changed(&job.model, message).into());
+        }
+        let graph = model.graph.clone();
+        let n = graph.inputs[0].ty.elements();
+        if let Some(i) = job.inputs.iter().position(|t| t.len() != n) {
+            bail!(
+                "example {i} has {} tokens, the model takes {n}: task and model do not belong together",
+                job.inputs[i].len()
+            );
+        }
+        if job.inputs.is_empty() || job.batch == 0 || job.puzzle_ids.len() != job.inputs.len() || job.max_steps == 0 {
+            bail!(
+                "{} inputs, {} puzzle identifiers, batch {}, {} steps",
+                job.inputs.len(),
+                job.puzzle_ids.len(),
+                job.batch,
+                job.max_steps
+            );
+        }
+        let options = Options {
+            precision: job.precision.clone(),
+            threads: job.threads,
+            capacity: job.batch,
+            extra: job.options.clone(),
+        };
+        let described = engine_of.describe(&options)?;
+        let engine = engine_of.load(&model, &options)?;
+        let facts = engine.facts();
+        let session = Session::new(engine, &graph, job.batch);
+        let loaded = Loaded {
+            seconds: started.elapsed().as_secs_f64(),
+            versions,
+            options: described.options,
+            isa: Some(described.isa),
+            weight_bytes: Some(facts.weight_bytes),
+            state_bytes: Some(facts.state_bytes),
+        };
+        let rule = if job.halt { Rule::Halt } else { Rule::Fixed };
+        let work = Self {
+            slots: (0..job.batch).collect(),
+            tokens: Vec::with_capacity(job.batch * n),
+            ids: Vec::with_capacity(job.batch),
+            next: 0,
+            samples: Vec::with_capacity(MAX_ITERATIONS),
+            job,
+            graph,
+            session,
+            rule,
+        };
+        Ok((work, loaded))
+    }
+
+    /// Fills the slots with the examples `first..`, wrapping round; `rows` of them.
+    fn admit(&mut self, first: usize, rows: usize) -> Result<(), BackendError> {
+        self.session.retain(&[])?;
+        let n = self.job.inputs.len();
+        self.tokens.clear();
+        self.ids.clear();
+        for example in (first..first + rows).map(|i| i % n) {
+            self.tokens.extend_from_slice(&self.job.inputs[example]);
+            self.ids.push(self.job.puzzle_ids[example]);
+        }
+        let inputs = [&self.tokens[..], &self.ids[..]];
+        self.session.admit(&self.slots[..rows], &inputs[..self.graph.inputs.len()])
+    }
+
+    /// One whole iteration: rows in, answers ready.
+    fn iterate(&mut self, first: usize, rows: usize) -> Result<(), BackendError> {
+        self.admit(first, rows)?;
+        self.session.advance(self.job.max_steps, self.rule)?;
+        Ok(())
+    }
+
+    fn warm(&mut self, seconds: f64) -> Result<f64, BackendError> {
+        let started = Instant::now();
+        let batch = self.job.batch;
+        self.iterate(0, batch)?;
+        let first = started.elapsed().as_secs_f64();
+        let mut i = 1;
+        while started.elapsed().as_secs_f64() < seconds {
+            self.iterate(i * batch % self.job.inputs.len(), batch)?;
+            i += 1;
+        }
+        Ok(first)
+    }
+
+    fn answer_of(&self, slot: usize) -> Vec<u32> {
+        let features = self.graph.outputs[0].ty.features;
+        let logits = self.session.output(0, slot);
+        logits.chunks_exact(features).map(argmax).collect()
+    }
+
+    fn prediction(&self, slot: usize, example: usize, last: bool) -> PredictionRow {
+        let halt_logit = (self.graph.outputs.len() > 1).then(|| f64::from(self.session.output(1, slot)[0]));
+        let depth = self.session.slot(slot).steps;
+        PredictionRow { example: example as u64, depth, last, halt_logit, answer: self.answer_of(slot) }
+    }
+
+    /// Every example once; the answer after each step, told as it comes.
+    fn answer(&mut self, block: u32, output: &mut impl Write) -> anyhow::Result<()> {
+        let n = self.job.inputs.len();
+        for first in (0..n).step_by(self.job.batch) {
+            let rows = self.job.batch.min(n - first);
+            self.admit(first, rows)?;
+            let mut stopped = vec![false; rows];
+            for step in 1..=self.job.max_steps {
+                if self.session.advance(1, self.rule)? == 0 {
+                    break;
+                }
+                let mut told = Vec::new();
+                for (slot, stopped) in stopped.iter_mut().enumerate().filter(|(_, s)| !**s) {
+                    *stopped = self.session.slot(slot).halted;
+                    told.push(self.prediction(slot, first + slot, *stopped || step == self.job.max_steps));
+                }
+                say(output, &Message::Predictions(Predictions { block, rows: told }))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn vectors(&self, go: &Go) -> anyhow::Result<Vectors> {
+        Vectors::read(go.vectors.as_deref().context("`compare` needs a vectors file")?, &self.graph)
+    }
+
+    fn compare(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()> {
+        let vectors = self.vectors(go)?;
+        self.session.retain(&[])?;
+        // rows ride in batches of this case's size, as they will when timed
+        let mut steps: Vec<Step> = vec![Step::default(); vectors.steps.len()];
+        for first in (0..vectors.batch).step_by(self.job.batch) {
+            let part = vectors.rows(first, self.job.batch.min(vectors.batch - first));
+            for (all, step) in steps.iter_mut().zip(part.step_by_step(&mut self.session, &self.graph)?) {
+                all.extend(step);
+            }
+        }
+        for (Step { logits, q, states }, step) in steps.into_iter().zip(1..) {
+            say(output, &Message::Outputs(Outputs { step, logits, q, states }))?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, go: &Go) -> anyhow::Result<()> {
+        let path = go.vectors.as_deref().context("`record` needs a path")?;
+        let rows = (go.n as usize).min(self.job.inputs.len()).min(self.job.batch);
+        self.session.retain(&[])?;
+        let inputs = self.job.inputs[..rows].concat();
+        let ids = self.job.puzzle_ids[..rows].to_vec();
+        let vectors = Vectors::record(&mut self.session, &self.graph, inputs, ids, go.steps)?;
+        write_atomically(path, &vectors.write(&self.graph)?)
+    }
+
+    fn time(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()> {
+        let (n, batch) = (self.job.inputs.len(), self.job.batch);
+        // answers of the examples met, kept as they fall so that the harness can see that timed answers are the scored ones
+        let mut answers: Vec<Option<PredictionRow>> = vec![None; n];
+        let executed_before = self.session.flops_executed();
+        let mut samples = std::mem::take(&mut self.samples);
+        let mut failure = None;
+        time_loop(go.block, go.n, go.seconds, &mut samples, |_| {
+            let first = self.next;
+            self.next = (first + batch) % n;
+            let t_ns = monotonic_ns();
+            let started = Instant::now();
+            if let Err(e) = self.iterate(first, batch) {
+                failure = Some(e);
+                return None;
+            }
+            let latency = started.elapsed().as_secs_f64();
+            let steps = (0..batch).map(|s| u64::from(self.session.slot(s).steps)).sum();
+            for slot in 0..batch.min(n) {
+                let example = (first + slot) % n;
+                if answers[example].is_none() {
+                    answers[example] = Some(self.prediction(slot, example, true));
+                }
+            }
+            Some((t_ns, first as u64, batch as u64, latency, steps))
+        });
+        if let Some(e) = failure {
+            return Err(e.into());
+        }
+        say(output, &Message::Measured(Done { block: go.block }))?;
+        for sample in samples.drain(..) {
+            say(output, &Message::Sample(sample))?;
+        }
+        self.samples = samples;
+        match self.session.flops_executed().zip(executed_before) {
+            Some((after, before)) => {
+                say(output, &Message::Counted(Counted { block: go.block, flops_executed: after - before }))?;
+            }
+            None => {
+                let reason = format!("backend `{}` cannot say what it executes", self.job.backend);
+                say(output, &Message::Unavailable(NotThere { what: "flops_executed".into(), reason, hint: None }))?;
+            }
+        }
+        say(
+            output,
+            &Message::Predictions(Predictions { block: go.block, rows: answers.into_iter().flatten().collect() }),
+        )
+    }
+}
+
+/// One iteration as its closure reports it: start, first example, rows, latency, steps.
+pub type Iteration = (u64, u64, u64, f64, u64);
+
+/// Repeats an iteration until both the count and the time are reached (or the memory for samples is full, or it gives `None`).
+/// Nothing is allocated as long as `samples` has room.
+pub fn time_loop(
+    block: u32,
+    least: u64,
+    seconds: f64,
+    samples: &mut Vec<IterationSample>,
+    mut iteration: impl FnMut(u64) -> Option<Iteration>,
+) {
+    samples.clear();
+    let started = Instant::now();
+    let mut i = 0;
+    while (i < least || started.elapsed().as_secs_f64() < seconds) && samples.len() < samples.capacity() {
+        let Some((t_ns, example, rows, latency, steps)) = iteration(i) else { return };
+        samples.push(IterationSample { block, iteration: i, t_ns, example, rows, latency, steps });
+        i += 1;
+    }
+}
+
+/// The system's monotonic clock, the same for all processes since boot.
+pub fn monotonic_ns() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// Makes this process end when the process that started it does, whatever happens to that one.
+pub fn die_with_parent(parent: u32) -> anyhow::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // the parent may have gone before the line above
+    if rustix::process::getppid().map(|p| p.as_raw_nonzero().get() as u32) != Some(parent) {
+        bail!("the harness is gone");
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Where the shipped suites and models are.
+//!
+//! In: the environment, the working directory, the place of the executable. Out: paths of what is really there. Must not: write
+//! anything, or read what is inside a suite or a model.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::SuiteError;
+use crate::keys::unknown;
+
+/// The variable that names the folder of the shipped suites, or the folder above it.
+pub const HOME_VARIABLE: &str = "ERGOMETER_HOME";
+
+/// The folder of the shipped suites: what `ERGOMETER_HOME` names; else `suites/` of the nearest folder above the working directory, then
+/// above the executable, that has `suites/quick.toml`; else where this crate was built, if that is still there.
+pub fn home() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok();
+    let program = std::env::current_exe().ok();
+    find_home(std::env::var_os(HOME_VARIABLE).map(PathBuf::from), here, program, Path::new(env!("CARGO_MANIFEST_DIR")))
+}
+
+fn find_home(named: Option<PathBuf>, here: Option<PathBuf>, program: Option<PathBuf>, built: &Path) -> Option<PathBuf> {
+    // A wrong variable finds nothing: going on to another folder would run a suite that the user did not mean.
+    if let Some(named) = named.filter(|n| !n.as_os_str().is_empty()) {
+        return [named.join("suites"), named].into_iter().find(|f| f.is_dir());
+    }
+    let above = |start: &Path| start.ancestors().map(|a| a.join("suites")).find(|f| f.join("quick.toml").is_file());
+    let starts = [here, program];
+    let found = starts.iter().flatten().find_map(|start| above(start));
+    found.or_else(|| built.join("quick.toml").is_file().then(|| built.to_owned()))
+}
+
+/// Names and files of the shipped suites, sorted by name.
+pub fn shipped_suites() -> Vec<(String, PathBuf)> {
+    home().map(|h| suites_in(&h)).unwrap_or_default()
+}
+
+fn suites_in(folder: &Path) -> Vec<(String, PathBuf)> {
+    // Cargo.toml lies in the same folder and is no suite.
+    entries(folder, |p| {
+        p.is_file() && p.extension().is_some_and(|e| e == "toml") && p.file_stem().is_some_and(|s| s != "Cargo")
+    })
+}
+
+/// Names and folders of the shipped models (those with `config.json` and `model.safetensors`), sorted by name.
+pub fn shipped_models() -> Vec<(String, PathBuf)> {
+    home().map(|h| models_in(&h.join("models"))).unwrap_or_default()
+}
+
+fn models_in(folder: &Path) -> Vec<(String, PathBuf)> {
+    entries(folder, |p| p.join("config.json").is_file() && p.join("model.safetensors").is_file())
+}
+
+fn entries(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<(String, PathBuf)> {
+    let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+    let mut found: Vec<_> = paths
+        .filter(|p| wanted(p))
+        .filter_map(|p| {
+            let name = if p.is_dir() { p.file_name() } else { p.file_stem() };
+            Some((name?.to_str()?.to_owned(), p))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The file that a user means by a path or by the bare name of a shipped suite.
+pub(crate) fn find_suite(path_or_name: &Path) -> Result<PathBuf, SuiteError> {
+    let bare = path_or_name.components().count() == 1 && path_or_name.extension().is_none();
+    // A bare name that is a folder here (`quick/`) still means the shipped suite.
+    if path_or_name.is_file() || (!bare && path_or_name.exists()) {
+        return Ok(path_or_name.to_owned());
+    }
+    let shipped = shipped_suites();
+    let name = path_or_name.to_string_lossy();
+    if bare && let Some((_, file)) = shipped.iter().find(|(n, _)| *n == name) {
+        return Ok(file.clone());
+    }
+    let error = unknown("suite", &name, shipped.iter().map(|(n, _)| n.as_str()));
+    Err(match (home(), std::env::var_os(HOME_VARIABLE)) {
+        (None, Some(named)) => {
+            error.hint(format!("{HOME_VARIABLE} is {}, which is no folder", named.to_string_lossy()))
+        }
+        (None, None) => error.hint(format!("name a file, or set {HOME_VARIABLE} to the folder of the shipped suites")),
+        _ if !bare => SuiteError::new("no such file").in_file(path_or_name).hint("name a TOML file or a shipped suite"),
+        _ => error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_home_is_found_and_a_wrong_variable_finds_none() {
+        let root = tempfile::tempdir().unwrap();
+        let (house, deep) = (root.path().join("house"), root.path().join("house/a/b"));
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::create_dir_all(house.join("suites/models/whole")).unwrap();
+        std::fs::create_dir_all(house.join("suites/models/half")).unwrap();
+        for file in
+            ["quick.toml", "Cargo.toml", "notes.md", "models/whole/config.json", "models/whole/model.safetensors"]
+        {
+            std::fs::write(house.join("suites").join(file), "").unwrap();
+        }
+        std::fs::write(house.join("suites/models/half/config.json"), "").unwrap();
+        let suites = house.join("suites");
+        let (none, some) = (Path::new("/nowhere"), |p: &Path| Some(p.to_owned()));
+
+        assert_eq!(find_home(None, some(&deep), None, none), some(&suites));
+        assert_eq!(find_home(None, some(root.path()), some(&deep.join("program")), none), some(&suites));
+        assert_eq!(find_home(None, None, None, &suites), some(&suites));
+        assert_eq!(find_home(None, some(root.path()), None, none), None);
+        assert_eq!(find_home(some(&house), None, None, none), some(&suites));
+        assert_eq!(find_home(some(&suites), None, None, none), some(&suites));
+        assert_eq!(find_home(some(none), some(&deep), None, &suites), None);
+
+        let names = |found: Vec<(String, PathBuf)>| found.into_iter().map(|(n, _)| n).collect::<Vec<_>>();
+        assert_eq!(names(suites_in(&suites)), ["quick"]);
+        assert_eq!(names(models_in(&suites.join("models"))), ["whole"]);
+    }
+}

@@ -1,0 +1,27 @@
+//! Tasks, suite files, reference models and small data of ergometer.
+//!
+//! In: suite files, puzzle files, seeds. Out: checked suites, examples with answers, scores. Must not: depend on a backend, a model's
+//! inside or a report; write anything.
+
+pub mod error;
+pub mod home;
+mod keys;
+pub mod sudoku;
+pub mod suite;
+pub mod task;
+
+pub use home::{home, shipped_models, shipped_suites};
+pub use task::Task;
+
+/// Every kind of task. Adding one: its file and its line here.
+pub const TASKS: &[Task] = &[sudoku::TASK];
+
+/// The task of this name.
+pub fn task(name: &str) -> Option<&'static Task> {
+    TASKS.iter().find(|t| t.name == name)
+}
+
+/// The names of [`TASKS`].
+pub(crate) fn task_names() -> impl Iterator<Item = &'static str> + Clone {
+    TASKS.iter().map(|t| t.name)
+}

@@ -1,0 +1,230 @@
+//! Task `sudoku`: puzzles of 4x4, 6x6 and 9x9, generated or from a CSV file, as the released TRM sees them.
+//!
+//! In: a suite's parameters. Out: examples in TRM's tokens (0 pad, 1 blank, digit d is d + 1), scores. Must not: know a model; use a
+//! puzzle that has not exactly one solution.
+
+mod board;
+mod file;
+mod generate;
+mod solver;
+mod symmetry;
+
+use std::collections::HashSet;
+use std::path::Path;
+
+pub use board::{Size, is_solved};
+pub use file::{Rows, read};
+pub use generate::{Generator, MAX_TRIES, Options};
+pub use solver::{MAX_GUESSES, Outcome, solve};
+use symmetry::cluster;
+pub use symmetry::{Side, augment, class};
+
+use crate::error::SuiteError;
+use crate::keys::{Keys, unknown};
+use crate::task::{Example, ExampleSet, Score, Task};
+
+/// Most examples of one set.
+pub const MAX_EXAMPLES: u64 = 1_000_000;
+/// Known puzzles in a row after which a set is taken to hold all there are (near enough).
+const MAX_REPEATS: u32 = 1000;
+
+/// See the module.
+pub const TASK: Task = Task {
+    name: "sudoku",
+    about: "Sudoku of 4x4, 6x6 and 9x9 with one solution: seeded puzzles with train and test apart up to symmetry, or a CSV file",
+    examples,
+    score,
+};
+
+/// A puzzle with its one solution. Made by [`Generator`], [`read`] or [`Puzzle::new`], which vouch for it; the functions of this module
+/// rely on that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Puzzle {
+    /// Size of the board.
+    pub size: Size,
+    /// One digit a cell in reading order, 0 for an empty cell.
+    pub clues: Vec<u8>,
+    /// One digit a cell.
+    pub solution: Vec<u8>,
+    /// Difficulty: branches that the solver tried, the proof of uniqueness included.
+    pub guesses: u32,
+}
+
+impl Puzzle {
+    /// Checks and rates a puzzle: `side * side` cells in reading order, 0 for an empty one in `clues`.
+    ///
+    /// Errors: wrong lengths, a solution that is not solved or disagrees with the clues, more than one solution, or no verdict after
+    /// [`MAX_GUESSES`].
+    pub fn new(size: Size, clues: Vec<u8>, solution: Vec<u8>) -> Result<Puzzle, SuiteError> {
+        for (what, grid) in [("puzzle", &clues), ("solution", &solution)] {
+            if grid.len() != size.cells() {
+                return Err(SuiteError::new(format!("the {what} has {} cells, not {}", grid.len(), size.cells()))
+                    .hint("cells are written one after another, row by row"));
+            }
+        }
+        if !is_solved(size, &solution) {
+            return Err(SuiteError::new("the solution is not solved: a row, column or box lacks a digit")
+                .hint("is the right column read, and are rows written one after another?"));
+        }
+        if let Some(at) = (0..clues.len()).find(|&c| clues[c] != 0 && clues[c] != solution[c]) {
+            let (row, column) = (at / size.side() + 1, at % size.side() + 1);
+            let (clue, digit) = (clues[at], solution[at]);
+            return Err(SuiteError::new(format!(
+                "puzzle and solution differ at row {row}, column {column}: {clue} and {digit}"
+            ))
+            .hint("correct the row or leave it out"));
+        }
+        let outcome = solve(size, &clues);
+        if outcome.gave_up {
+            return Err(SuiteError::new(format!(
+                "after {MAX_GUESSES} guesses it is open whether there is one solution"
+            ))
+            .hint("leave the row out"));
+        }
+        if outcome.solutions != 1 {
+            return Err(
+                SuiteError::new("the puzzle has more than one solution").hint("leave the row out, or add clues")
+            );
+        }
+        Ok(Puzzle { size, clues, solution, guesses: outcome.guesses })
+    }
+
+    /// The example that a model sees.
+    pub fn example(&self) -> Example {
+        Example {
+            tokens: tokens(&self.clues),
+            puzzle_id: 0,
+            answer: tokens(&self.solution),
+            cluster: cluster(self),
+            difficulty: self.guesses,
+        }
+    }
+}
+
+/// Digits (0 for an empty cell) as the released TRM numbers them: 0 is padding and never used, 1 is a blank, digit d is d + 1.
+pub fn tokens(cells: &[u8]) -> Vec<u32> {
+    cells.iter().map(|&d| u32::from(d) + 1).collect()
+}
+
+/// Number of tokens: padding, blank and the digits.
+pub fn vocabulary(size: Size) -> u32 {
+    size.side() as u32 + 2
+}
+
+const GENERATED: [&str; 8] = ["size", "examples", "seed", "split", "clues", "minimal", "min_guesses", "max_guesses"];
+const FROM_FILE: [&str; 3] = ["size", "csv", "limit"];
+
+fn examples(parameters: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteError> {
+    let keys = Keys::of_table(parameters);
+    if keys.has("csv") { from_file(keys, folder) } else { generated(keys) }
+}
+
+fn size(keys: &Keys) -> Result<Option<Size>, SuiteError> {
+    keys.get("size", "4, 6 or 9", |v| Size::from_side(usize::try_from(v.as_integer()?).ok()?))
+}
+
+fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
+    if let Some(key) = GENERATED[1..].iter().find(|k| keys.has(k)) {
+        return Err(SuiteError::new("does not go with `csv`")
+            .at(format!("`{key}`"))
+            .hint("a puzzle file is taken as it is: leave the key out, or leave `csv` out for generated puzzles"));
+    }
+    let keys = keys.only(&FROM_FILE)?;
+    let name = keys.need("csv", keys.string("csv")?)?;
+    let limit = keys.integer("limit", 1..=MAX_EXAMPLES)?;
+    let rows = read(&folder.join(&name), size(&keys)?, limit.map(|l| l as usize))?;
+    let mut notes = vec![format!(
+        "The puzzles come from {name}; whether a model has seen them, or puzzles symmetric to them, is not known here."
+    )];
+    if rows.repeated > 0 {
+        notes.push(format!("{} rows repeat an earlier puzzle and are left out.", rows.repeated));
+    }
+    let mut set = set(rows.size, &rows.puzzles, notes, false);
+    // a file may hold symmetric copies of one puzzle
+    set.examples.iter_mut().zip(&rows.puzzles).for_each(|(example, puzzle)| example.cluster = class(puzzle));
+    Ok(set)
+}
+
+fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
+    let allowed: Vec<&str> = GENERATED.into_iter().chain(FROM_FILE).collect();
+    let keys = keys.only(&allowed)?;
+    if keys.has("limit") {
+        return Err(SuiteError::new("goes with `csv` only").at("`limit`").hint("write `examples = N`"));
+    }
+    let size = keys.need("size", size(&keys)?)?;
+    let count = keys.integer("examples", 1..=MAX_EXAMPLES)?.unwrap_or(100) as usize;
+    let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
+    let split = keys.string("split")?.unwrap_or_else(|| "test".to_owned());
+    let side = match split.as_str() {
+        "test" => Side::Test,
+        "train" => Side::Train,
+        other => return Err(unknown("split", other, ["test", "train"].into_iter()).at("`split`")),
+    };
+    let clues = keys.get("clues", "`[fewest, most]`, two whole numbers", |v| {
+        let [low, high] = v.as_array()?.as_slice() else { return None };
+        let number = |v: &toml::Value| v.as_integer().and_then(|i| usize::try_from(i).ok());
+        Some((number(low)?, number(high)?))
+    })?;
+    if keys.boolean("minimal")?.is_some_and(|minimal| minimal == clues.is_some()) {
+        return Err(SuiteError::new("contradicts `clues`, or leaves open how many clues are wanted")
+            .at("`minimal`")
+            .hint("write either `minimal = true` or `clues = [fewest, most]`"));
+    }
+    let guesses = |key| keys.integer(key, 0..=u64::from(MAX_GUESSES));
+    let min_guesses = guesses("min_guesses")?.unwrap_or(0) as u32;
+    let max_guesses = guesses("max_guesses")?.map(|m| m as u32);
+    let mut generator = Generator::new(size, seed, Options { clues, min_guesses, max_guesses, side: Some(side) })?;
+
+    let mut puzzles = Vec::new();
+    let mut seen = HashSet::new();
+    let mut repeats = 0;
+    while puzzles.len() < count {
+        let puzzle = generator.next_puzzle()?;
+        if seen.insert(puzzle.clues.clone()) {
+            puzzles.push(puzzle);
+            repeats = 0;
+            continue;
+        }
+        repeats += 1;
+        if repeats == MAX_REPEATS {
+            return Err(SuiteError::new(format!(
+                "after {} puzzles the next {MAX_REPEATS} only repeat them",
+                puzzles.len()
+            ))
+            .at("`examples`")
+            .hint(format!("ask for at most {} examples, or for a wider range of clues", puzzles.len())));
+        }
+    }
+    Ok(set(size, &puzzles, Vec::new(), side == Side::Test))
+}
+
+/// `held_out`: the puzzles are generated ones of the test side.
+fn set(size: Size, puzzles: &[Puzzle], mut notes: Vec<String>, held_out: bool) -> ExampleSet {
+    match size {
+        Size::Four => notes.push(
+            "4x4 is a smoke test: there are two classes of grids and no puzzle needs a guess, so it cannot tell a recursive model \
+             from a dense one."
+                .to_owned(),
+        ),
+        Size::Six if held_out => notes.push(
+            "6x6 has 49 classes of grids, of which the split tells 40 apart; the held-out side is six of these 40: the interval is for \
+             puzzles of these six, not for others."
+                .to_owned(),
+        ),
+        Size::Six | Size::Nine => {}
+    }
+    ExampleSet { examples: puzzles.iter().map(Puzzle::example).collect(), vocabulary: vocabulary(size), notes }
+}
+
+/// All cells count, clues too, as in the released code. An answer of a wrong length has no right cell.
+fn score(example: &Example, answer: &[u32]) -> Score {
+    let cells = example.answer.len() as u32;
+    if answer.len() != example.answer.len() {
+        return Score { exact: false, right: 0, cells };
+    }
+    let right = example.answer.iter().zip(answer).filter(|(a, b)| a == b).count() as u32;
+    Score { exact: right == cells, right, cells }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! What a suite file says: models, backends, tasks and the cases to run.
+//!
+//! In: TOML text. Out: a checked [`Suite`] and its expansion into [`CaseSpec`]s. Must not: load a model, know which backends exist
+//! (the caller passes the [`Known`] names), run anything, or write anything.
+//!
+//! The layout, one block of each; `suites/README.md` explains every key:
+//!
+//! ```toml
+//! about = "What this suite is for"
+//! [[model]]
+//! name = "trm"                       # letters, digits, `.`, `_`, `-`
+//! path = "models/trm-4x4"            # from the suite file's folder
+//! [[task]]
+//! name = "sudoku-4x4"
+//! kind = "sudoku"                    # the other keys belong to the task
+//! size = 4
+//! [[backend]]                        # only for backends with options and for other programs
+//! name = "mine"
+//! kind = "external"
+//! command = ["python3", "{suite}/mine.py"]
+//! options = { speed = "fast" }
+//! [defaults]                         # any key of a cases block
+//! seconds = 2.0
+//! [[cases]]                          # the product of its lists
+//! models = ["trm"]
+//! backends = ["native", "mine"]
+//! tasks = ["sudoku-4x4"]
+//! precisions = ["f32"]
+//! scenarios = ["single-stream", "offline-b32"]
+//! threads = [1, 2]
+//! depth = ["halt-16", "fixed-8", "once"]
+//! ```
+
+mod parse;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::error::SuiteError;
+use crate::home;
+use crate::keys::unknown;
+use crate::task::ExampleSet;
+
+/// Largest suite file.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Most cases of one suite.
+pub const MAX_CASES: usize = 100_000;
+/// Most compute threads of a case.
+pub const MAX_THREADS: u32 = 1024;
+/// Most rows of a batch.
+pub const MAX_BATCH: u32 = 65_536;
+/// Most supervision steps of a depth rule.
+pub const MAX_DEPTH: u32 = 65_536;
+
+/// Names that the caller knows and a suite may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Built-in backends.
+    pub backends: &'a [&'a str],
+    /// Precisions.
+    pub precisions: &'a [&'a str],
+}
+
+/// A checked suite file.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    /// Its name (the file's stem).
+    pub name: String,
+    /// What it is for.
+    pub about: String,
+    /// The file it came from.
+    pub file: PathBuf,
+    /// The file's text, for its hash and for the run folder.
+    pub text: String,
+    /// Models by name.
+    pub models: BTreeMap<String, ModelSpec>,
+    /// Tasks by name.
+    pub tasks: BTreeMap<String, TaskSpec>,
+    /// External backends and backends with options, by name.
+    pub backends: BTreeMap<String, BackendSpec>,
+    /// Every case, in order, no two alike.
+    pub cases: Vec<CaseSpec>,
+}
+
+/// `[[model]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSpec {
+    /// Name in paths.
+    pub name: String,
+    /// Folder, or a `.onnx` / `.gguf` file; already made absolute or relative to the working directory.
+    pub path: PathBuf,
+}
+
+/// `[[task]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskSpec {
+    /// Name in paths.
+    pub name: String,
+    /// Name in [`TASKS`](crate::TASKS).
+    pub kind: String,
+    /// Everything else of the block, checked by the task itself.
+    pub parameters: toml::Table,
+    /// `seed` of the parameters, or 0.
+    pub seed: u64,
+}
+
+/// `[[backend]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackendSpec {
+    /// Name in paths.
+    pub name: String,
+    /// Name of a built-in backend, or `external`.
+    pub kind: String,
+    /// Program and arguments of an external backend; empty for a built-in one.
+    pub command: Vec<String>,
+    /// Options handed to the backend as they are.
+    pub options: BTreeMap<String, String>,
+}
+
+/// How work is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// One example at a time, the next when the last is done.
+    SingleStream,
+    /// All examples at once, in batches of this many rows.
+    Offline {
+        /// Rows per iteration.
+        batch: u32,
+    },
+}
+
+/// When a recursive model stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// One step: what a one-shot model does.
+    Once,
+    /// Exactly this many supervision steps.
+    Fixed(u32),
+    /// At the halting head's word, after at most this many steps.
+    Halt(u32),
+}
+
+/// One case as the suite asks for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaseSpec {
+    /// Name of a model of the suite.
+    pub model: String,
+    /// Name of a built-in backend or of a backend of the suite.
+    pub backend: String,
+    /// Precision, e.g. `f32`.
+    pub precision: String,
+    /// Name of a task of the suite.
+    pub task: String,
+    /// How work is offered.
+    pub scenario: Scenario,
+    /// Compute threads.
+    pub threads: u32,
+    /// Depth rule; [`Depth::Once`] for models that are not recursive.
+    pub depth: Depth,
+    /// Least seconds of steady measuring.
+    pub seconds: f64,
+    /// Least iterations of steady measuring.
+    pub iterations: u32,
+    /// Seconds of warm-up.
+    pub warmup_seconds: f64,
+    /// Seconds after which a worker that says nothing is killed.
+    pub timeout_seconds: f64,
+    /// The case is expected to be Unavailable on machines that lack something: not a failure.
+    pub may_be_unavailable: bool,
+}
+
+impl Suite {
+    /// Reads a suite: a path to a file, or the bare name of a shipped suite (`quick`). A file of that name wins.
+    ///
+    /// Errors: no such suite (with near matches), not a regular file, larger than [`MAX_FILE_BYTES`], not UTF-8, or whatever
+    /// [`Suite::parse`] finds.
+    pub fn load(path_or_name: impl AsRef<Path>, known: &Known) -> Result<Suite, SuiteError> {
+        let file = home::find_suite(path_or_name.as_ref())?;
+        let text = read_text(&file).map_err(|e| e.in_file(&file))?;
+        Suite::parse(&text, &file, known)
+    }
+
+    /// Checks the text of a suite file and expands its cases. Nothing is read; `file` names the suite, and its folder is where
+    /// relative paths start.
+    pub fn parse(text: &str, file: &Path, known: &Known) -> Result<Suite, SuiteError> {
+        parse::parse(text, file, known).map_err(|e| e.in_file(file))
+    }
+
+    /// The examples of the task of this name, always the same.
+    ///
+    /// Errors: no such task, or its parameters are wrong, by suite, task and key.
+    pub fn examples(&self, task: &str) -> Result<ExampleSet, SuiteError> {
+        let spec = self.tasks.get(task);
+        let spec =
+            spec.ok_or_else(|| unknown("task", task, self.tasks.keys().map(String::as_str)).in_file(&self.file))?;
+        let kind = crate::task(&spec.kind).ok_or_else(|| unknown("task kind", &spec.kind, crate::task_names()))?;
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        (kind.examples)(&spec.parameters, folder).map_err(|mut e| {
+            // An error about another file names that file; this one belongs to the suite.
+            if e.file.is_none() {
+                let place = e.place.take().map_or(String::new(), |p| format!(", {p}"));
+                e.place = Some(format!("task `{task}`{place}"));
+            }
+            e.in_file(&self.file)
+        })
+    }
+}
+
+fn read_text(file: &Path) -> Result<String, SuiteError> {
+    let cannot = |e: std::io::Error| SuiteError::new(format!("cannot read the suite: {e}"));
+    // Looked at before it is opened: opening a named pipe would wait for ever.
+    if !std::fs::metadata(file).map_err(cannot)?.is_file() {
+        return Err(SuiteError::new("not a regular file").hint("name a TOML file, or a shipped suite such as `quick`"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(file).map_err(cannot)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(SuiteError::new(format!("larger than {MAX_FILE_BYTES} bytes, the most that a suite may have"))
+            .hint("a suite only names models and puzzle files; keep data in files of their own"));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        SuiteError::new(format!("not UTF-8 text at byte {}", e.utf8_error().valid_up_to())).hint("is it a suite?")
+    })
+}
+
+impl fmt::Display for CaseSpec {
+    /// The readable path, `task/model/precision/backend/scenario/tN/depth`: different for any two cases of a suite.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { task, model, precision, backend, scenario, threads, depth, .. } = self;
+        write!(f, "{task}/{model}/{precision}/{backend}/{scenario}/t{threads}/{depth}")
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scenario::SingleStream => write!(f, "single-stream"),
+            Scenario::Offline { batch } => write!(f, "offline-b{batch}"),
+        }
+    }
+}
+
+impl FromStr for Scenario {
+    type Err = SuiteError;
+
+    fn from_str(text: &str) -> Result<Self, SuiteError> {
+        if text == "single-stream" {
+            return Ok(Scenario::SingleStream);
+        }
+        match text.strip_prefix("offline-b").and_then(|n| count(n, MAX_BATCH)) {
+            Some(batch) => Ok(Scenario::Offline { batch }),
+            None => Err(SuiteError::new(format!("unknown scenario `{text}`"))
+                .hint(format!("`single-stream`, or `offline-bN` with N rows a batch, 1 to {MAX_BATCH}"))),
+        }
+    }
+}
+
+impl fmt::Display for Depth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Depth::Once => write!(f, "once"),
+            Depth::Fixed(steps) => write!(f, "fixed-{steps}"),
+            Depth::Halt(steps) => write!(f, "halt-{steps}"),
+        }
+    }
+}
+
+impl FromStr for Depth {
+    type Err = SuiteError;
+
+    fn from_str(text: &str) -> Result<Self, SuiteError> {
+        let steps = |prefix| text.strip_prefix(prefix).and_then(|n| count(n, MAX_DEPTH));
+        if text == "once" {
+            Ok(Depth::Once)
+        } else if let Some(n) = steps("fixed-") {
+            Ok(Depth::Fixed(n))
+        } else if let Some(n) = steps("halt-") {
+            Ok(Depth::Halt(n))
+        } else {
+            Err(SuiteError::new(format!("unknown depth `{text}`"))
+                .hint(format!("`once`, `fixed-N` or `halt-N` with N steps, 1 to {MAX_DEPTH}")))
+        }
+    }
+}
+
+/// A count from 1 to `most`, written one way only, so that two spellings never name one case.
+fn count(text: &str, most: u32) -> Option<u32> {
+    let n: u32 = text.parse().ok()?;
+    (n >= 1 && n <= most && n.to_string() == text).then_some(n)
+}

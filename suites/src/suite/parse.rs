@@ -1,0 +1,300 @@
+//! From the text of a suite file to a checked suite.
+//!
+//! In: TOML text and the names the caller knows. Out: a [`Suite`] whose every reference holds, or the first error with its line. Must
+//! not: touch the file system; build more than [`MAX_CASES`] cases.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use toml::de::DeTable;
+use toml::{Spanned, Value};
+
+use super::{BackendSpec, CaseSpec, Depth, Known, MAX_CASES, MAX_THREADS, ModelSpec, Scenario, Suite, TaskSpec};
+use crate::error::SuiteError;
+use crate::keys::{Keys, unknown};
+
+const TOP: [&str; 6] = ["about", "model", "task", "backend", "defaults", "cases"];
+const CASES: [&str; 12] = [
+    "models",
+    "backends",
+    "precisions",
+    "tasks",
+    "scenarios",
+    "threads",
+    "depth",
+    "seconds",
+    "iterations",
+    "warmup_seconds",
+    "timeout_seconds",
+    "may_be_unavailable",
+];
+
+/// A table whose values know their place in the text.
+type Block = Spanned<BTreeMap<String, Spanned<Value>>>;
+
+#[derive(Deserialize)]
+struct File {
+    about: Option<String>,
+    #[serde(default)]
+    model: Vec<Block>,
+    #[serde(default)]
+    task: Vec<Block>,
+    #[serde(default)]
+    backend: Vec<Block>,
+    defaults: Option<Block>,
+    #[serde(default)]
+    cases: Vec<Block>,
+}
+
+/// Where each line of the text begins.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|&(_, b)| b == b'\n').map(|(i, _)| i + 1).collect())
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        1 + self.0.partition_point(|&start| start <= offset)
+    }
+
+    fn keys(&self, block: Block) -> Keys {
+        let line = self.line(block.span().start);
+        let entries = block.into_inner().into_iter();
+        Keys::new(entries.map(|(k, v)| (k, Some(self.line(v.span().start)), v.into_inner())), Some(line))
+    }
+}
+
+pub(super) fn parse(text: &str, file: &Path, known: &Known) -> Result<Suite, SuiteError> {
+    let lines = Lines::of(text);
+    let malformed = |e: toml::de::Error| {
+        let error = SuiteError::new(e.message().trim_end().replace('\n', ", "));
+        let error = error.hint("the layout of a suite is in suites/README.md");
+        match e.span() {
+            Some(span) => error.at(format!("line {}", lines.line(span.start))),
+            None => error,
+        }
+    };
+    let table = DeTable::parse(text).map_err(malformed)?;
+    if let Some(key) = table.get_ref().keys().find(|k| !TOP.contains(&k.get_ref().as_ref())) {
+        let place = format!("line {}", lines.line(key.span().start));
+        return Err(unknown("key", key.get_ref(), TOP.into_iter()).at(place));
+    }
+    let parsed = File::deserialize(toml::Deserializer::from(table)).map_err(malformed)?;
+
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut suite = Suite {
+        name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        about: parsed.about.unwrap_or_default(),
+        file: file.to_owned(),
+        text: text.to_owned(),
+        models: BTreeMap::new(),
+        tasks: BTreeMap::new(),
+        backends: BTreeMap::new(),
+        cases: Vec::new(),
+    };
+    for block in parsed.model {
+        let keys = lines.keys(block).only(&["name", "path"])?;
+        let name = new_name(&keys, &suite.models)?;
+        let path = folder.join(keys.need("path", keys.string("path")?)?);
+        suite.models.insert(name.clone(), ModelSpec { name, path });
+    }
+    for block in parsed.task {
+        let keys = lines.keys(block);
+        let name = new_name(&keys, &suite.tasks)?;
+        let kind = keys.need("kind", keys.string("kind")?)?;
+        if crate::task(&kind).is_none() {
+            return Err(unknown("task kind", &kind, crate::task_names()).at(keys.place("kind")));
+        }
+        let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
+        let parameters = keys.without(&["name", "kind"]);
+        suite.tasks.insert(name.clone(), TaskSpec { name, kind, parameters, seed });
+    }
+    for block in parsed.backend {
+        let keys = lines.keys(block).only(&["name", "kind", "command", "options"])?;
+        let spec = backend(&keys, &suite.backends, folder, known)?;
+        suite.backends.insert(spec.name.clone(), spec);
+    }
+    let defaults = match parsed.defaults {
+        Some(block) => lines.keys(block).only(&CASES)?,
+        None => Keys::new([], None),
+    };
+    let mut seen = HashMap::new();
+    for block in parsed.cases {
+        let line = lines.line(block.span().start);
+        let keys = lines.keys(block).only(&CASES)?.or(&defaults);
+        expand(&keys, line, &mut suite, known, &mut seen)?;
+    }
+    if suite.cases.is_empty() {
+        return Err(SuiteError::new("asks for no case").hint("add a [[cases]] block; see suites/README.md"));
+    }
+    Ok(suite)
+}
+
+/// The block's name: fit for a path, and new.
+fn new_name<T>(keys: &Keys, taken: &BTreeMap<String, T>) -> Result<String, SuiteError> {
+    let name = keys.need("name", keys.string("name")?)?;
+    let fit = name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c));
+    if !fit {
+        let shown: String = name.chars().take(64).collect();
+        return Err(SuiteError::new(format!("`{shown}` is no name")).at(keys.place("name")).hint(
+            "up to 64 letters, digits, `.`, `-` and `_`, beginning with a letter or digit: it becomes part of a path",
+        ));
+    }
+    if taken.contains_key(&name) {
+        return Err(SuiteError::new(format!("`{name}` is taken already"))
+            .at(keys.place("name"))
+            .hint("give each block a name of its own"));
+    }
+    Ok(name)
+}
+
+fn backend(
+    keys: &Keys,
+    taken: &BTreeMap<String, BackendSpec>,
+    folder: &Path,
+    known: &Known,
+) -> Result<BackendSpec, SuiteError> {
+    let name = new_name(keys, taken)?;
+    if name == "external" || known.backends.contains(&name.as_str()) {
+        return Err(SuiteError::new(format!("`{name}` is the name of a built-in backend"))
+            .at(keys.place("name"))
+            .hint(format!("choose another, such as `{name}-2`")));
+    }
+    let kind = keys.need("kind", keys.string("kind")?)?;
+    if kind != "external" && !known.backends.contains(&kind.as_str()) {
+        let kinds = known.backends.iter().copied().chain(["external"]);
+        return Err(unknown("backend kind", &kind, kinds).at(keys.place("kind")));
+    }
+    let mut command = keys.strings("command")?.unwrap_or_default();
+    if (kind == "external") == command.is_empty() {
+        let wrong = if command.is_empty() { "is missing" } else { "belongs to backends of kind `external` only" };
+        return Err(SuiteError::new(wrong)
+            .at(keys.place("command"))
+            .hint("write `command = [\"program\", \"argument\"]` for `kind = \"external\"` and for no other"));
+    }
+    // A bare program is looked up in PATH; one with a slash is a path, and starts at the suite as every path does.
+    if let Some(program) = command.first_mut().filter(|p| p.contains('/') && !p.starts_with("{suite}")) {
+        *program = folder.join(&*program).to_string_lossy().into_owned();
+    }
+    let beside = if folder.as_os_str().is_empty() { ".".into() } else { folder.to_string_lossy() };
+    for word in &mut command {
+        *word = word.replace("{suite}", &beside);
+    }
+    let options = keys.get("options", "a table of strings, numbers and booleans", |v| {
+        v.as_table()?.iter().map(|(k, v)| Some((k.clone(), option(v)?))).collect()
+    })?;
+    Ok(BackendSpec { name, kind, command, options: options.unwrap_or_default() })
+}
+
+fn option(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// Adds the product of one cases block. `seen` holds the line that asked for each case.
+fn expand(
+    keys: &Keys,
+    line: usize,
+    suite: &mut Suite,
+    known: &Known,
+    seen: &mut HashMap<String, usize>,
+) -> Result<(), SuiteError> {
+    let need = |key| keys.need(key, keys.strings(key)?);
+    let or = |key, default: &str| Ok(keys.strings(key)?.unwrap_or_else(|| vec![default.to_owned()]));
+    let models = need("models")?;
+    check(keys, "models", "model", &models, suite.models.keys().map(String::as_str))?;
+    let backends = need("backends")?;
+    // `external` itself is not runnable: its command is in a block of the suite.
+    let names = known.backends.iter().copied().filter(|b| *b != "external");
+    check(keys, "backends", "backend", &backends, names.chain(suite.backends.keys().map(String::as_str)))?;
+    let tasks = need("tasks")?;
+    check(keys, "tasks", "task", &tasks, suite.tasks.keys().map(String::as_str))?;
+    let precisions = or("precisions", "f32")?;
+    check(keys, "precisions", "precision", &precisions, known.precisions.iter().copied())?;
+    let scenarios: Vec<Scenario> = each(keys, "scenarios", or("scenarios", "single-stream")?)?;
+    let depths: Vec<Depth> = each(keys, "depth", or("depth", "halt-16")?)?;
+    let threads = keys.integers("threads", 1..=u64::from(MAX_THREADS))?.unwrap_or_else(|| vec![1]);
+    let seconds = keys.seconds("seconds", false)?.unwrap_or(2.0);
+    let iterations = keys.integer("iterations", 1..=1_000_000_000)?.unwrap_or(10) as u32;
+    let warmup_seconds = keys.seconds("warmup_seconds", true)?.unwrap_or(0.5);
+    let timeout_seconds = keys.seconds("timeout_seconds", false)?.unwrap_or(60.0);
+    let may_be_unavailable = keys.boolean("may_be_unavailable")?.unwrap_or(false);
+
+    let lengths = [&models, &backends, &tasks, &precisions].map(Vec::len);
+    let product = lengths.into_iter().chain([scenarios.len(), threads.len(), depths.len()]);
+    let total = product.fold(1, usize::saturating_mul).saturating_add(suite.cases.len());
+    if total > MAX_CASES {
+        return Err(SuiteError::new(format!("the suite comes to {total} cases or more; {MAX_CASES} are the most"))
+            .at(format!("line {line}"))
+            .hint("shorten the lists of this block, or split the suite"));
+    }
+    for model in &models {
+        for task in &tasks {
+            for precision in &precisions {
+                for scenario in &scenarios {
+                    for threads in &threads {
+                        for depth in &depths {
+                            for backend in &backends {
+                                let case = CaseSpec {
+                                    model: model.clone(),
+                                    backend: backend.clone(),
+                                    precision: precision.clone(),
+                                    task: task.clone(),
+                                    scenario: *scenario,
+                                    threads: *threads as u32,
+                                    depth: *depth,
+                                    seconds,
+                                    iterations,
+                                    warmup_seconds,
+                                    timeout_seconds,
+                                    may_be_unavailable,
+                                };
+                                if let Some(before) = seen.insert(case.to_string(), line) {
+                                    return Err(twice(&case, before).at(format!("line {line}")));
+                                }
+                                suite.cases.push(case);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn twice(case: &CaseSpec, before: usize) -> SuiteError {
+    SuiteError::new(format!("asks a second time for {case}, which the block of line {before} asks for"))
+        .hint("leave it out of one block; seconds and iterations do not make two cases different")
+}
+
+/// Every name of a list must be known.
+fn check<'a>(
+    keys: &Keys,
+    key: &str,
+    what: &str,
+    names: &[String],
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), SuiteError> {
+    let set: HashSet<&str> = known.clone().collect();
+    match names.iter().find(|n| !set.contains(n.as_str())) {
+        None => Ok(()),
+        Some(name) => Err(unknown(what, name, known).at(keys.place(key))),
+    }
+}
+
+fn each<T: FromStr<Err = SuiteError>>(keys: &Keys, key: &str, texts: Vec<String>) -> Result<Vec<T>, SuiteError> {
+    texts.iter().map(|t| t.parse().map_err(|e: SuiteError| e.at(keys.place(key)))).collect()
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,243 @@
+//! Tests of suite files: what is understood, and what is refused with which words.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::suite::MAX_FILE_BYTES;
+
+const KNOWN: Known =
+    Known { backends: &["native", "candle", "reference", "external"], precisions: &["f32", "bf16", "f64"] };
+
+const GOOD: &str = r#"
+about = "a test"
+[[model]]
+name = "m"
+path = "models/m"
+[[task]]
+name = "t"
+kind = "sudoku"
+size = 4
+seed = 7
+[[backend]]
+name = "mine"
+kind = "external"
+command = ["python3", "{suite}/mine.py"]
+options = { speed = "fast", n = 3, on = true }
+[defaults]
+seconds = 1
+threads = [2]
+[[cases]]
+models = ["m"]
+tasks = ["t"]
+backends = ["native", "mine"]
+scenarios = ["single-stream", "offline-b32"]
+depth = ["halt-16", "fixed-8", "once"]
+timeout_seconds = 9.5
+"#;
+
+fn parsed(text: &str) -> Result<Suite, SuiteError> {
+    Suite::parse(text, Path::new("folder/good.toml"), &KNOWN)
+}
+
+fn error(text: &str) -> String {
+    parsed(text).expect_err("the suite is wrong").to_string()
+}
+
+#[test]
+fn a_suite_is_read_as_written() {
+    let suite = parsed(GOOD).unwrap();
+    assert_eq!((suite.name.as_str(), suite.about.as_str()), ("good", "a test"));
+    assert_eq!(suite.models["m"].path, PathBuf::from("folder/models/m"));
+    let task = &suite.tasks["t"];
+    assert_eq!((task.kind.as_str(), task.seed, task.parameters.len()), ("sudoku", 7, 2));
+    let mine = &suite.backends["mine"];
+    assert_eq!(mine.command, ["python3", "folder/mine.py"]);
+    assert_eq!(mine.options["speed"], "fast");
+    assert_eq!((mine.options["n"].as_str(), mine.options["on"].as_str()), ("3", "true"));
+
+    assert_eq!(suite.cases.len(), 2 * 2 * 3);
+    let first = &suite.cases[0];
+    assert_eq!(first.to_string(), "t/m/f32/native/single-stream/t2/halt-16");
+    assert_eq!((first.seconds, first.timeout_seconds, first.may_be_unavailable), (1.0, 9.5, false));
+    let last = &suite.cases[11];
+    assert_eq!((last.scenario, last.depth), (Scenario::Offline { batch: 32 }, Depth::Once));
+    let mut paths: Vec<String> = suite.cases.iter().map(CaseSpec::to_string).collect();
+    paths.sort();
+    paths.dedup();
+    assert_eq!(paths.len(), 12);
+}
+
+#[test]
+fn programs_of_external_backends_start_at_the_suite() {
+    for (written, program) in [
+        ("python3", "python3"),
+        ("bin/run", "folder/bin/run"),
+        ("folder/run", "folder/folder/run"),
+        ("{suite}/run", "folder/run"),
+        ("/opt/run", "/opt/run"),
+    ] {
+        let suite = parsed(&GOOD.replace("python3", written)).unwrap();
+        assert_eq!(suite.backends["mine"].command[0], program);
+    }
+}
+
+#[test]
+fn the_shipped_quick_suite_is_right_and_short() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("quick.toml");
+    let suite = Suite::load(&file, &KNOWN).unwrap();
+    assert!((1..=20).contains(&suite.cases.len()), "{}", suite.cases.len());
+    let measuring: f64 = suite.cases.iter().map(|c| c.seconds + c.warmup_seconds).sum();
+    assert!(measuring <= 80.0, "{measuring} s");
+    for task in suite.tasks.keys() {
+        assert_eq!(suite.examples(task).unwrap().examples.len(), 200);
+    }
+}
+
+/// Each fault, by what replaces a piece of the good suite, and what the message must say.
+#[test]
+fn faults_are_named_with_line_and_remedy() {
+    let faults = [
+        ("about =", "abuot =", &["line 2", "unknown key `abuot`", "`about`"][..]),
+        ("path =", "pth =", &["line 5", "unknown key `pth`", "`path`"]),
+        ("kind = \"sudoku\"", "kind = \"sudku\"", &["line 8", "task kind `sudku`", "`sudoku`"]),
+        ("kind = \"external\"", "kind = \"extrnal\"", &["line 13", "backend kind `extrnal`", "`external`"]),
+        ("command =", "options2 =", &["line 14", "unknown key `options2`"]),
+        ("threads = [2]", "threds = [2]", &["line 18", "`threds`", "did you mean `threads`"]),
+        ("threads = [2]", "threads = [0]", &["line 18", "`threads`", "1 to 1024"]),
+        ("threads = [2]", "threads = [1025]", &["1 to 1024"]),
+        ("seconds = 1\n", "seconds = inf\n", &["line 17", "`seconds`", "finite"]),
+        ("seconds = 1\n", "seconds = -1\n", &["line 17", "`seconds`"]),
+        ("seconds = 1\n", "seconds = \"1\"\n", &["line 17", "`seconds`", "string"]),
+        ("models = [\"m\"]", "models = [\"n\"]", &["line 20", "unknown model `n`", "`m`"]),
+        ("models = [\"m\"]", "models = []", &["line 20", "one or more"]),
+        ("models = [\"m\"]\n", "", &["`models`", "missing"]),
+        ("tasks = [\"t\"]", "tasks = [\"tt\"]", &["unknown task `tt`", "`t`"]),
+        ("[\"native\", \"mine\"]", "[\"nativ\"]", &["line 22", "unknown backend `nativ`", "`native`"]),
+        ("[\"native\", \"mine\"]", "[\"external\"]", &["unknown backend `external`"]),
+        ("[\"native\", \"mine\"]", "[\"native\", \"native\"]", &["line 19", "second time", "t/m/f32/native"]),
+        ("offline-b32", "offline-b0", &["line 23", "unknown scenario", "65536"]),
+        ("offline-b32", "offline-b032", &["unknown scenario"]),
+        ("offline-b32", "offline-b65537", &["unknown scenario"]),
+        ("fixed-8", "fixed", &["line 24", "unknown depth `fixed`", "`fixed-N`"]),
+        ("seconds = 1\n", "precisions = [\"fp32\"]\n", &["line 17", "unknown precision `fp32`", "`f32`"]),
+        ("name = \"m\"", "name = \"../m\"", &["line 4", "is no name", "path"]),
+        ("name = \"mine\"", "name = \"native\"", &["line 12", "built-in", "native-2"]),
+        ("kind = \"external\"", "kind = \"native\"", &["line 14", "`command`", "external"]),
+        ("{ speed = \"fast\", n = 3, on = true }", "{ speed = [] }", &["line 15", "`options`"]),
+        ("[[cases]]", "[[cases", &["line 19"]),
+        ("seed = 7", "seed = -7", &["line 10", "`seed`"]),
+    ];
+    for (from, to, words) in faults {
+        assert!(GOOD.contains(from), "{from}");
+        let message = error(&GOOD.replacen(from, to, 1));
+        for word in words.iter().chain(&["folder/good.toml", "hint:"]) {
+            assert!(message.contains(word), "{to}: no {word:?} in\n{message}");
+        }
+    }
+    assert!(error("").contains("no case"));
+    assert!(error("model = 3").contains("line 1"));
+}
+
+#[test]
+fn faults_in_a_task_name_suite_task_and_key() {
+    let suite = parsed(&GOOD.replace("size = 4", "size = 4\nexampels = 5")).unwrap();
+    let message = suite.examples("t").expect_err("a wrong key").to_string();
+    assert!(message.starts_with("folder/good.toml: task `t`, parameters: unknown key `exampels`"), "{message}");
+    assert!(message.contains("`examples`") && suite.examples("tt").is_err());
+    assert_eq!(parsed(GOOD).unwrap().examples("t").unwrap().examples.len(), 100);
+}
+
+#[test]
+fn too_many_cases_are_refused_before_they_are_built() {
+    let threads: Vec<String> = (1..=1000).map(|t| t.to_string()).collect();
+    let depths: Vec<String> = (1..=1000).map(|t| format!("\"halt-{t}\"")).collect();
+    let text = GOOD
+        .replace("threads = [2]", &format!("threads = [{}]", threads.join(",")))
+        .replace("[\"halt-16\", \"fixed-8\", \"once\"]", &format!("[{}]", depths.join(",")));
+    let message = error(&text);
+    assert!(message.contains("4000000") && message.contains("100000"), "{message}");
+}
+
+#[test]
+fn files_that_are_no_suites_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("big.toml");
+    let load = |f: &Path| Suite::load(f, &KNOWN).expect_err("no suite").to_string();
+    std::fs::write(&file, vec![b'#'; MAX_FILE_BYTES as usize + 1]).unwrap();
+    assert!(load(&file).contains("larger than"));
+    std::fs::write(&file, b"about = \"\xFF\"").unwrap();
+    assert!(load(&file).contains("byte 9"));
+    std::fs::write(&file, GOOD).unwrap();
+    assert_eq!(Suite::load(&file, &KNOWN).unwrap().models["m"].path, folder.path().join("models/m"));
+    assert!(load(&folder.path().join("none.toml")).contains("no such file"));
+    assert!(load(folder.path()).contains("regular file"));
+    assert!(load(Path::new("quik")).contains("`quick`"));
+    assert_eq!(Suite::load("quick", &KNOWN).unwrap().name, "quick");
+}
+
+/// Values, keys and brackets that a suite has, in any order.
+fn pieces() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        prop::sample::select(GOOD.lines().collect::<Vec<_>>()).prop_map(str::to_owned),
+        prop::sample::select(vec![
+            "[[cases]]",
+            "[defaults]",
+            "x",
+            "=",
+            "[",
+            "]",
+            "{",
+            "}",
+            "\"",
+            "-1",
+            "1e999",
+            "nan",
+            "\n"
+        ])
+        .prop_map(str::to_owned),
+        "[ -~\n]{0,12}",
+    ];
+    prop::collection::vec(piece, 0..40).prop_map(|p| p.join("\n"))
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        let _ = parsed(&text);
+    }
+
+    #[test]
+    fn no_shuffled_suite_panics(text in pieces()) {
+        let _ = parsed(&text);
+    }
+
+    #[test]
+    fn a_cut_suite_never_panics(cut in 0..GOOD.len()) {
+        let _ = parsed(&GOOD[..cut]);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_what_comes_out(
+        threads in prop::collection::btree_set(1u32..=1024, 1..4),
+        batches in prop::collection::btree_set(1u32..=65_536, 1..4),
+        depths in prop::collection::btree_set(1u32..=65_536, 1..4),
+        seconds in 1e-3f64..1e6,
+    ) {
+        let scenarios: Vec<Scenario> = batches.iter().map(|&batch| Scenario::Offline { batch }).collect();
+        let depths: Vec<Depth> = depths.iter().flat_map(|&n| [Depth::Halt(n), Depth::Fixed(n)]).collect();
+        let quoted = |texts: Vec<String>| format!("{texts:?}");
+        let text = GOOD
+            .replace("threads = [2]", &format!("threads = {:?}", threads.iter().collect::<Vec<_>>()))
+            .replace("seconds = 1\n", &format!("seconds = {seconds:?}\n"))
+            .replace("[\"single-stream\", \"offline-b32\"]", &quoted(scenarios.iter().map(Scenario::to_string).collect()))
+            .replace("[\"halt-16\", \"fixed-8\", \"once\"]", &quoted(depths.iter().map(Depth::to_string).collect()));
+        let suite = parsed(&text).unwrap();
+        prop_assert_eq!(suite.cases.len(), 2 * threads.len() * scenarios.len() * depths.len());
+        for case in &suite.cases {
+            prop_assert!(threads.contains(&case.threads) && scenarios.contains(&case.scenario));
+            prop_assert!(depths.contains(&case.depth) && case.seconds == seconds);
+        }
+    }
+}

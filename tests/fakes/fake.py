@@ -1,0 +1,506 @@
+#!/usr/bin/env python3
+"""Workers that go wrong, one way each, for the end-to-end tests: fake.py MODE [--tag T] [--log FILE] [--hold PHASE] [--gate FILE].
+
+A mode is a class below, derived from the honest worker. With --log every phase appends `MODE PHASE` to a file; with --hold the worker
+stops in that phase until the gate file is there. The tag is for finding the process in /proc."""
+
+import argparse
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+from honest import Worker
+
+MODES = {}
+
+
+class Fake(Worker):
+    def __init_subclass__(cls):
+        MODES[cls.__doc__.split(":")[0]] = cls
+
+    def phase(self, name):
+        if OPTIONS.log:
+            with open(OPTIONS.log, "a") as log:
+                log.write(f"{OPTIONS.name or OPTIONS.mode} {name}\n")
+        while name == OPTIONS.hold and not os.path.exists(OPTIONS.gate):
+            time.sleep(0.005)
+
+    def load(self, job):
+        self.phase("load")
+        super().load(job)
+
+    def warm(self, go):
+        self.phase("warm")
+        super().warm(go)
+
+    def answer(self, go):
+        self.phase("answer")
+        super().answer(go)
+
+    def time(self, go):
+        self.phase("time")
+        super().time(go)
+
+
+class Plain(Fake):
+    """plain: honest"""
+
+
+class Nap(Fake):
+    """nap: honest, and each iteration takes 20 ms without any work"""
+
+    def iterate(self, first):
+        time.sleep(0.02)
+        return super().iterate(first)
+
+
+class Hungry(Fake):
+    """hungry: touches 256 MiB in each timed block"""
+
+    def time(self, go):
+        held = b"\x01" * (256 << 20)
+        super().time(go)
+        del held
+
+
+class Hoarder(Fake):
+    """hoarder: touches 256 MiB once the meters have stopped"""
+
+    def say(self, kind, /, **body):
+        super().say(kind, **body)
+        if kind == "measured":
+            time.sleep(0.3)
+            held = b"\x01" * (256 << 20)
+            del held
+
+
+class Many(Fake):
+    """many: as many samples as a block may have"""
+
+    def time(self, go):
+        rows = self.iterate(0)
+        t_ns = time.monotonic_ns()
+        time.sleep(go["seconds"])
+        latency = go["seconds"] / 10_000
+        self.say("measured", block=go["block"])
+        for i in range(10_000):
+            t = t_ns + int(i * latency * 1e9)
+            self.say("sample", block=go["block"], iteration=i, t_ns=t, example=0, rows=1, latency=latency, steps=1)
+        self.say("predictions", block=go["block"], rows=[{"example": 0, "depth": 1, "last": True, "answer": rows[0]}])
+        self.say("done", block=go["block"])
+
+
+class Parent(Fake):
+    """parent: starts a process of its own and forgets it"""
+
+    def load(self, job):
+        quiet = subprocess.DEVNULL
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", OPTIONS.tag], stdin=quiet, stdout=quiet)
+        super().load(job)
+
+
+class Streaming(Fake):
+    """streaming: an iteration takes 5 ms, and its sample is sent at once"""
+
+    def iterate(self, first):
+        time.sleep(0.005)
+        return super().iterate(first)
+
+    def time(self, go):
+        answers, i, end = {}, 0, time.perf_counter() + go["seconds"]
+        while i < go["n"] or time.perf_counter() < end:
+            first = i % len(self.inputs)
+            t_ns, began = time.monotonic_ns(), time.perf_counter()
+            answers[first] = self.iterate(first)[0]
+            latency = time.perf_counter() - began
+            self.say("sample", block=go["block"], iteration=i, t_ns=t_ns, example=first, rows=1, latency=latency, steps=1)
+            i += 1
+        self.say("measured", block=go["block"])
+        rows = [{"example": e, "depth": 1, "last": True, "answer": a} for e, a in answers.items()]
+        self.say("predictions", block=go["block"], rows=rows)
+        self.say("done", block=go["block"])
+
+
+def leave_a_child_at_stdout():
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", OPTIONS.tag], stdin=subprocess.DEVNULL)
+
+
+class Guest(Fake):
+    """guest: leaves in order, and a child of its keeps stdout open"""
+
+    def load(self, job):
+        leave_a_child_at_stdout()
+        super().load(job)
+
+
+# Ends.
+
+
+class ExitBeside(Fake):
+    """exit-beside: leaves with 6 instead of loading, and a child of its keeps stdout open"""
+
+    def load(self, job):
+        leave_a_child_at_stdout()
+        sys.exit(6)
+
+
+class Flood(Fake):
+    """flood: 80 MiB of logs, and then nothing"""
+
+    def load(self, job):
+        for _ in range(80):
+            os.write(2, b"x" * (1 << 20))
+        time.sleep(600)
+
+
+class Exit(Fake):
+    """exit: leaves with 7 instead of loading"""
+
+    def load(self, job):
+        print("the dog ate the weights", file=sys.stderr)
+        sys.exit(7)
+
+
+class ExitLate(Fake):
+    """exit-late: leaves in the middle of a timed block"""
+
+    def time(self, go):
+        self.say("sample", block=go["block"], iteration=0, t_ns=0, example=0, rows=1, latency=0.001, steps=1)
+        sys.exit(3)
+
+
+class ExitLast(Fake):
+    """exit-last: does everything right, then leaves with 5"""
+
+    def run(self):
+        super().run()
+        sys.exit(5)
+
+
+class Kill(Fake):
+    """kill: SIGKILL while it warms up"""
+
+    def warm(self, go):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Segv(Fake):
+    """segv: SIGSEGV while it answers"""
+
+    def answer(self, go):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Silent(Fake):
+    """silent: loads for ever"""
+
+    def load(self, job):
+        time.sleep(600)
+
+
+class SilentLate(Fake):
+    """silent-late: goes silent in a timed block, with a child beside it"""
+
+    def time(self, go):
+        quiet = subprocess.DEVNULL
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", OPTIONS.tag], stdin=quiet)
+        time.sleep(600)
+
+
+class Stubborn(Fake):
+    """stubborn: does everything right, and does not leave"""
+
+    def run(self):
+        super().run()
+        time.sleep(600)
+
+
+class Deaf(Fake):
+    """deaf: never reads its input"""
+
+    def run(self):
+        self.say("hello", protocol=1, name=self.name, version=self.version)
+        time.sleep(600)
+
+
+class OutOfMemory(Fake):
+    """out-of-memory: says that memory ran out"""
+
+    def load(self, job):
+        self.say("failed", kind="out-of-memory", message="no room for the weights")
+
+
+class Abort(Fake):
+    """abort: ends as a Rust program does when an allocation fails"""
+
+    def load(self, job):
+        os.write(2, b"memory allocation of 68719476736 bytes failed\n")
+        os.abort()
+
+
+class BadModel(Fake):
+    """bad-model: cannot use the model"""
+
+    def load(self, job):
+        self.say("failed", kind="model", message="no tensor of that name")
+
+
+class Gone(Fake):
+    """gone: what it needs is not on this machine"""
+
+    def load(self, job):
+        self.say("unavailable", what="case", reason="no such accelerator", hint="plug one in")
+
+
+# Lines.
+
+
+class Chatter(Fake):
+    """chatter: writes a log line to stdout"""
+
+    def load(self, job):
+        print("loading <b>model</b> ...", flush=True)
+        super().load(job)
+
+
+class Turn(Fake):
+    """turn: is ready before it has loaded"""
+
+    def load(self, job):
+        self.say("ready", first_seconds=0.1)
+
+
+class Future(Fake):
+    """future: speaks another version"""
+
+    def run(self):
+        self.say("hello", protocol=99, name=self.name, version=self.version)
+        sys.stdin.readline()
+
+
+class Afterword(Fake):
+    """afterword: goes on talking after its last block"""
+
+    def run(self):
+        super().run()
+        self.say("done", block=99)
+
+
+class EndlessLine(Fake):
+    """endless-line: a line that never ends"""
+
+    def load(self, job):
+        while True:
+            os.write(1, b"x" * 65536)
+
+
+class EndlessRefusals(Fake):
+    """endless-refusals: lacks ever more things"""
+
+    def load(self, job):
+        i = 0
+        while True:
+            lines = (json.dumps({"unavailable": {"what": "energy_cpu", "reason": f"reason {i + k}"}}) + "\n" for k in range(1000))
+            os.write(1, "".join(lines).encode())
+            i += 1000
+
+
+class EndlessAnswers(Fake):
+    """endless-answers: changes its mind for ever"""
+
+    def answer(self, go):
+        row = {"example": 0, "depth": 1, "last": False, "answer": self.inputs[0]}
+        line = json.dumps({"predictions": {"block": go["block"], "rows": [row] * 100}}) + "\n"
+        while True:
+            os.write(1, line.encode())
+
+
+class EndlessSamples(Fake):
+    """endless-samples: times for ever"""
+
+    def time(self, go):
+        while True:
+            self.say("sample", block=go["block"], iteration=0, t_ns=0, example=0, rows=1, latency=0.001, steps=1)
+
+
+# Outputs and answers.
+
+
+class Outputs(Fake):
+    """right-outputs: gives the recorded outputs back"""
+
+    factor = 1.0
+
+    def read(self, path):
+        with open(path, "rb") as file:
+            (n,) = struct.unpack("<Q", file.read(8))
+            return json.loads(file.read(n)), file.read()
+
+    def logits(self, go):
+        asked, _ = self.read(go["vectors"])
+        assert "inputs" in asked and not any("logits" in name or "halt" in name for name in asked), "questions hold answers"
+        # They lie beside it in the cache: a fake may cheat.
+        header, data = self.read(go["vectors"].replace(".questions.", "."))
+        step = 1
+        while f"logits.{step}" in header:
+            begin, end = header[f"logits.{step}"]["data_offsets"]
+            yield step, [self.factor * v for v in struct.unpack(f"<{(end - begin) // 4}f", data[begin:end])]
+            step += 1
+
+    def compare(self, go):
+        for step, logits in self.logits(go):
+            self.say("outputs", step=step, logits=logits)
+        self.say("done", block=go["block"])
+
+
+class Off(Outputs):
+    """off: outputs that are one percent too large"""
+
+    factor = 1.01
+
+
+class Shape(Fake):
+    """shape: three logits"""
+
+    def compare(self, go):
+        self.say("outputs", step=1, logits=[0.0, 1.0, 2.0])
+
+
+class Infinite(Outputs):
+    """infinite: outputs beyond what f32 can hold"""
+
+    factor = 1e300
+
+
+class NaN(Outputs):
+    """nan: outputs that are not numbers, which JSON writes as null"""
+
+    def logits(self, go):
+        for step, logits in super().logits(go):
+            yield step, [None] * len(logits)
+
+
+class StepZero(Fake):
+    """step-zero: outputs before the first step"""
+
+    def compare(self, go):
+        self.say("outputs", step=0, logits=[0.0])
+
+
+class Mute(Fake):
+    """mute: no outputs, and no word about it"""
+
+    def compare(self, go):
+        self.say("done", block=go["block"])
+
+
+class Skips(Fake):
+    """skips: leaves an example out"""
+
+    def answer(self, go):
+        self.inputs, whole = self.inputs[:-1], self.inputs
+        super().answer(go)
+        self.inputs = whole
+
+
+class Other(Fake):
+    """other: answers an example that nobody asked for"""
+
+    def answer(self, go):
+        self.say("predictions", block=go["block"], rows=[{"example": 10**12, "depth": 1, "last": True, "answer": self.inputs[0]}])
+
+
+class Short(Fake):
+    """short: an answer of three cells"""
+
+    def answer(self, go):
+        self.say("predictions", block=go["block"], rows=[{"example": 0, "depth": 1, "last": True, "answer": [2, 2, 2]}])
+
+
+class Twice(Fake):
+    """twice: answers an example again"""
+
+    def answer(self, go):
+        row = {"example": 0, "depth": 1, "last": True, "answer": self.inputs[0]}
+        self.say("predictions", block=go["block"], rows=[row, row])
+
+
+class TwoFaced(Fake):
+    """two-faced: answers fast and wrongly while it is timed"""
+
+    def iterate(self, first):
+        return [[2] * len(self.inputs[0])]
+
+
+class Empty(Fake):
+    """empty: a timed block without samples"""
+
+    def time(self, go):
+        rows = [{"example": 0, "depth": 1, "last": True, "answer": self.solve(self.inputs[0])}]
+        self.say("predictions", block=go["block"], rows=rows)
+        self.say("done", block=go["block"])
+
+
+class Unanswered(Fake):
+    """unanswered: times every example, and answers one"""
+
+    def say(self, kind, /, **body):
+        if kind == "predictions" and len(body["rows"]) > 1:
+            body["rows"] = body["rows"][:1]
+        super().say(kind, **body)
+
+
+class Boastful(Fake):
+    """boastful: claims a thousand rows an iteration"""
+
+    def say(self, kind, /, **body):
+        if kind == "sample":
+            body["rows"] = 1000
+        super().say(kind, **body)
+
+
+class Hasty(Fake):
+    """hasty: stops the meters before it begins"""
+
+    def time(self, go):
+        super().say("measured", block=go["block"])
+        super().time(go)
+
+    def say(self, kind, /, **body):
+        if kind != "measured":
+            super().say(kind, **body)
+
+    def iterate(self, first):
+        time.sleep(0.01)
+        return super().iterate(first)
+
+
+class Echo(Fake):
+    """echo: stops the meters twice"""
+
+    def say(self, kind, /, **body):
+        super().say(kind, **body)
+        if kind == "measured":
+            super().say(kind, **body)
+
+
+class Negative(Fake):
+    """negative: is done before it began"""
+
+    def say(self, kind, /, **body):
+        if kind == "sample":
+            body["latency"] = -1.0
+        super().say(kind, **body)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mode", choices=MODES)
+    for option in ["--tag", "--log", "--hold", "--gate", "--name"]:
+        parser.add_argument(option)
+    OPTIONS = parser.parse_args()
+    MODES[OPTIONS.mode]().run()

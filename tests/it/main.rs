@@ -1,0 +1,14 @@
+//! End-to-end tests: everything here goes through the binary, with fake workers (`tests/fakes`) where a worker must misbehave.
+//!
+//! In: the built program, golden models, python3 for the fakes. Out: what a user would see: exit codes, messages, run folders, reports. Must
+//! not: reach into the harness, or wait for a time to pass where something can be waited for.
+
+mod bad_input;
+mod check;
+mod cli;
+mod errors;
+mod house;
+mod meters;
+mod parity;
+mod resume;
+mod tidy;
