@@ -56,8 +56,8 @@ impl Backend for Candle {
         Ok(facts)
     }
 
-    fn environment(&self, threads: usize) -> Vec<(&'static str, String)> {
-        ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"].map(|name| (name, threads.to_string())).to_vec()
+    fn environment(&self, options: &Options) -> Vec<(&'static str, String)> {
+        ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"].map(|name| (name, options.threads.to_string())).to_vec()
     }
 
     fn describe(&self, options: &Options) -> Result<Described, BackendError> {

@@ -75,6 +75,13 @@ pub struct Options {
     pub extra: BTreeMap<String, String>,
 }
 
+impl Options {
+    /// f32 without backend-specific options.
+    pub fn f32(threads: usize, capacity: usize) -> Self {
+        Self { precision: "f32".into(), threads, capacity, extra: BTreeMap::new() }
+    }
+}
+
 /// The part of a case's key that only the backend knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
@@ -115,8 +122,13 @@ pub trait Backend: Sync {
     fn probe(&self) -> Result<BTreeMap<String, String>, Unavailable>;
     /// Process-wide settings (thread pools that are built once) for a worker that will load with these options. Called before any
     /// thread is started; gives environment variables to set before the worker starts.
-    fn environment(&self, _threads: usize) -> Vec<(&'static str, String)> {
+    fn environment(&self, _options: &Options) -> Vec<(&'static str, String)> {
         Vec::new()
+    }
+    /// Sets of backend-specific options worth trying for speed, the default (often no option at all) first. Every one of them must
+    /// compute the same within the precision's tolerance. `ergometer tune` searches this list, and the record carries it.
+    fn settings(&self, _options: &Options) -> Vec<BTreeMap<String, String>> {
+        vec![BTreeMap::new()]
     }
     /// What a session with these options will be, as far as it decides comparability: known before anything is loaded.
     fn describe(&self, options: &Options) -> Result<Described, BackendError>;

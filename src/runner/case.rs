@@ -120,8 +120,8 @@ pub(super) struct Running<'a, 'm> {
 impl Running<'_, '_> {
     fn drive(&mut self, model: &Path, judge: Judge, scored: Option<&Scored>, log: &Path) -> Result<(), CaseError> {
         let spec = &self.planned.spec;
-        let built_in = backend(&self.planned.key.backend).filter(|_| self.planned.command.is_empty());
-        let environment = built_in.map(|b| b.environment(spec.threads as usize)).unwrap_or_default();
+        let built_in = self.planned.engine.and_then(backend);
+        let environment = built_in.map(|b| b.environment(&self.planned.options())).unwrap_or_default();
         let launch = Launch {
             command: self.planned.command.clone(),
             environment: environment.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
@@ -174,7 +174,7 @@ impl Running<'_, '_> {
             protocol: PROTOCOL,
             model: model.to_path_buf(),
             model_hash: planned.key.model_hash.clone(),
-            backend: planned.key.backend.clone(),
+            backend: planned.engine.unwrap_or(&planned.key.backend).into(),
             options: planned.key.backend_options.clone(),
             precision: planned.key.precision.clone(),
             threads: planned.key.threads as usize,

@@ -46,6 +46,8 @@ pub struct PlannedCase {
     pub path: String,
     /// Program of an external backend; empty for a built-in one.
     pub command: Vec<String>,
+    /// Name of the built-in backend behind the suite's name for it; none for another program.
+    pub engine: Option<&'static str>,
     /// What the graph costs.
     pub costs: Costs,
     /// Most supervision steps.
@@ -54,6 +56,18 @@ pub struct PlannedCase {
     pub halt: bool,
     /// Cases with the same group have the same answers: accuracy is scored once per group.
     pub group: String,
+}
+
+impl PlannedCase {
+    /// What its backend is loaded with.
+    pub fn options(&self) -> Options {
+        Options {
+            precision: self.key.precision.clone(),
+            threads: self.key.threads as usize,
+            capacity: self.key.batch as usize,
+            extra: self.key.backend_options.clone(),
+        }
+    }
 }
 
 /// Everything that a suite asks for on this machine.
@@ -179,6 +193,7 @@ impl Plan {
             spec: spec.clone(),
             key,
             command,
+            engine: backend(kind).map(|b| b.name()),
             costs: Costs {
                 params_total: cost.params_total,
                 params_active: cost.params_active,

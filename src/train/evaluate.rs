@@ -68,8 +68,7 @@ impl Tally {
 /// Runs the net on all examples.
 pub fn evaluate(model: &Model, task: &str, examples: &[Example], threads: usize) -> anyhow::Result<Evaluation> {
     let graph = &model.graph;
-    let options = Options { precision: "f32".into(), threads, capacity: ROWS, extra: BTreeMap::new() };
-    let mut session = Session::new(Candle.load(model, &options)?, graph, ROWS);
+    let mut session = Session::new(Candle.load(model, &Options::f32(threads, ROWS))?, graph, ROWS);
     let (mut full, mut halting) = (Tally::default(), Tally::default());
     let tokens = graph.outputs[0].ty.features;
     for part in examples.chunks(ROWS) {

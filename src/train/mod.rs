@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use ergometer_suites::task::Example;
 use rand_chacha::ChaCha8Rng;
 
-use crate::backends::{Backend, candle::Candle};
+use crate::backends::{Backend, Options, candle::Candle};
 use crate::files::write_atomically;
 use crate::graph::cost::Workload;
 use crate::models::Model;
@@ -58,7 +58,7 @@ pub struct TooInaccurate {
 /// the start, so a command starts itself again with them. Empty if all is well.
 pub fn missing_environment(config_path: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
     let (config, _) = TrainConfig::load(config_path)?;
-    let wanted = Candle.environment(config.threads).into_iter();
+    let wanted = Candle.environment(&Options::f32(config.threads, 1)).into_iter();
     // candle's own pool may be told otherwise: it spins, which does no good on a machine that others use
     let lacks = |(name, value): &(&str, String)| match std::env::var(name) {
         Ok(set) => *name == "RAYON_NUM_THREADS" && set != *value,
