@@ -34,6 +34,8 @@ pub const TASK: Task = Task {
     about: "Sudoku of 4x4, 6x6 and 9x9 with one solution: seeded puzzles with train and test apart up to symmetry, or a CSV file",
     examples,
     score,
+    decide: None,
+    training: None,
 };
 
 /// A puzzle with its one solution. Made by [`Generator`], [`read`] or [`Puzzle::new`], which vouch for it; the functions of this module
@@ -97,6 +99,7 @@ impl Puzzle {
             answer: tokens(&self.solution),
             cluster: cluster(self),
             difficulty: self.guesses,
+            ..Example::default()
         }
     }
 }
@@ -213,7 +216,14 @@ fn set(size: Size, puzzles: &[Puzzle], mut notes: Vec<String>, held_out: bool) -
         ),
         Size::Six | Size::Nine => {}
     }
-    ExampleSet { examples: puzzles.iter().map(Puzzle::example).collect(), vocabulary: vocabulary(size), notes }
+    ExampleSet {
+        examples: puzzles.iter().map(Puzzle::example).collect(),
+        vocabulary: vocabulary(size),
+        puzzle_ids: 1,
+        questions: Vec::new(),
+        baselines: Vec::new(),
+        notes,
+    }
 }
 
 /// All cells count, clues too, as in the released code. An answer of a wrong length has no right cell.
