@@ -9,6 +9,7 @@ pub mod columns;
 pub mod commands;
 pub mod environment;
 pub mod files;
+pub mod fit;
 pub mod graph;
 pub mod meters;
 pub mod models;
