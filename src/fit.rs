@@ -17,14 +17,14 @@ pub fn check(task: &str, set: &ExampleSet, model: &str, graph: &Graph) -> anyhow
     };
     if let Some(example) = set.examples.iter().find(other) {
         bail!(
-            "task `{task}` has {} cells, model `{model}` takes {cells} (`seq_len`): they do not belong together",
+            "task `{task}` has {} cells, model `{model}` takes {cells} (`seq_len`): they do not belong together\nhint: pair each model with the task it is made for",
             example.tokens.len()
         );
     }
     let vocabulary = set.vocabulary as usize;
     ensure!(
         input.rows >= vocabulary && logits.features >= vocabulary,
-        "task `{task}` has {vocabulary} tokens, model `{model}` knows {} (`vocab_size`)",
+        "task `{task}` has {vocabulary} tokens, model `{model}` knows {} (`vocab_size`)\nhint: pair each model with the task it is made for",
         input.rows.min(logits.features)
     );
     let largest = set.examples.iter().map(|e| e.puzzle_id as usize + 1).max().unwrap_or(1);

@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ergometer_reports::case::{Case, CaseError, ErrorKind, Prediction, SCHEMA, Sample, Unavailable, Verdict};
+use ergometer_reports::case::{
+    Attempt, Baseline, Case, CaseError, ErrorKind, Prediction, SCHEMA, Sample, Unavailable, Verdict,
+};
 use ergometer_reports::load::MAX_ROWS;
 
 use super::child::{Launch, Worker, case_error};
+use super::decide;
 use super::plan::{PlannedCase, PlannedTask};
 use crate::backends::backend;
 use crate::environment::steal_seconds;
@@ -63,6 +66,8 @@ pub struct Finished {
     pub samples: Vec<Sample>,
     /// What it answered, if it is the one that is scored.
     pub predictions: Vec<Prediction>,
+    /// The attempts at questions that follow from them, where the task decides questions from several rows.
+    pub attempts: Vec<Attempt>,
 }
 
 /// Vectors to judge by, or how the attempt to make them ended.
@@ -87,6 +92,8 @@ pub fn run(
             error: None,
             verdict: None,
             accuracy_from: scored.map(|s| s.id.clone()),
+            questions: task.questions(),
+            baselines: task.set.baselines.iter().map(baseline).collect(),
             costs: Some(planned.costs),
             versions: BTreeMap::new(),
             unavailable: Vec::new(),
@@ -94,6 +101,7 @@ pub fn run(
         },
         samples: Vec::new(),
         predictions: Vec::new(),
+        attempts: Vec::new(),
     };
     let mut run = Running { planned, task, setting, out: &mut finished, block: 0, refusals: 0 };
     if let Err(error) = run.drive(model_path, judge, scored, log) {
@@ -103,8 +111,13 @@ pub fn run(
         // no speed without a right answer: what was timed before the end is not kept
         finished.samples.clear();
         finished.predictions.clear();
+        finished.attempts.clear();
     }
     finished
+}
+
+fn baseline(b: &ergometer_suites::task::Baseline) -> Baseline {
+    Baseline { name: b.name.clone(), right: b.right, of: b.of }
 }
 
 pub(super) struct Running<'a, 'm> {
@@ -136,6 +149,9 @@ impl Running<'_, '_> {
             Some(scored) => scored,
             None => {
                 self.answer(&mut worker)?;
+                if let Some(decide) = self.task.task.decide {
+                    self.out.attempts = decide::attempts(decide, &self.task.set, &self.out.predictions)?;
+                }
                 self.out.case.accuracy_from = Some(self.planned.id.clone());
                 own = Scored::of(&self.planned.id, &self.out.predictions);
                 &own

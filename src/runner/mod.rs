@@ -6,6 +6,7 @@
 mod block;
 pub mod case;
 pub mod child;
+mod decide;
 mod judge;
 pub mod plan;
 mod reference;
@@ -124,7 +125,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
         let writer = folder.begin_case(&planned.path, &planned.id)?;
         let log = writer.stderr_path();
         let ended = case::run(planned, path, task, judge.as_ref(), scored.get(&planned.group), &mut setting, &log);
-        writer.finish(&ended.case, &ended.samples, &ended.predictions)?;
+        writer.finish(&ended.case, &ended.samples, &ended.predictions, &ended.attempts)?;
         if ended.case.accuracy_from.as_ref() == Some(&planned.id) {
             scored.insert(planned.group.clone(), Scored::of(&planned.id, &ended.predictions));
         }
