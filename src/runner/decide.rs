@@ -5,14 +5,14 @@
 
 use ergometer_reports::case::{Attempt, CaseError, ErrorKind, Prediction};
 use ergometer_reports::load::MAX_ROWS;
-use ergometer_suites::task::{Answer, Decision, ExampleSet};
+use ergometer_suites::task::{Answer, Decide, Decision, ExampleSet};
 
 use super::child::case_error;
 
 /// Decides after every depth, each row with its answer at that depth, or its last one if it stopped earlier. At the largest depth every row
 /// has its answer of record: those attempts are the ones of record. A depth at which some row has no answer yet has no attempts.
 pub(super) fn attempts(
-    decide: fn(&ExampleSet, &[Answer]) -> Vec<Decision>,
+    decide: Decide,
     set: &ExampleSet,
     predictions: &[Prediction],
 ) -> Result<Vec<Attempt>, CaseError> {

@@ -129,3 +129,59 @@ fn estimate(clusters: BTreeMap<u64, (u64, u64)>) -> anyhow::Result<Estimate> {
     let alone = clusters.iter().all(|c| c.1 == 1);
     share(&clusters, alone).context("nothing is held out")
 }
+
+#[cfg(test)]
+mod tests {
+    use ergometer_suites::task::{Decision, Example, Score};
+
+    use super::*;
+
+    /// Right where any row of the question is.
+    fn decide(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision> {
+        let right = |q: u64| {
+            answers.iter().any(|a| set.examples[a.example].question == q && set.examples[a.example].answer == a.tokens)
+        };
+        let one = |question| {
+            let (name, right) = (String::new(), right(question));
+            let (parts_right, attempts) = (right.into(), Vec::new());
+            Decision { question, name, cluster: question, rows: 2, right, parts_right, parts: 1, attempts }
+        };
+        (0..3).map(one).collect()
+    }
+
+    #[test]
+    fn rows_are_scored_and_questions_decided() {
+        let task = Task {
+            name: "votes",
+            about: "",
+            examples: |_, _| Err(ergometer_suites::error::SuiteError::new("not asked for")),
+            score: |example, answer| Score {
+                exact: example.answer == answer,
+                right: example.answer.iter().zip(answer).filter(|(a, b)| a == b).count() as u32,
+                cells: 2,
+            },
+            decide: Some(decide),
+            training: None,
+        };
+        let example = |question| Example { question, answer: vec![1, 2], cluster: question, ..Example::default() };
+        let set = ExampleSet {
+            examples: [0, 0, 1, 1, 2, 2].map(example).to_vec(),
+            vocabulary: 3,
+            puzzle_ids: 1,
+            questions: Vec::new(),
+            baselines: Vec::new(),
+            notes: Vec::new(),
+        };
+        let row = |answer: [u32; 2]| Row { answer: answer.to_vec(), halt_logit: None, steps: 2 };
+        // one row right of the first question, none of the second, both of the third
+        let rows = [[1, 1], [1, 2], [2, 2], [2, 1], [1, 2], [1, 2]].map(row);
+        let found = accuracy(&task, &set, &rows).unwrap();
+        assert_eq!((found.exact.value, found.exact.n, found.steps), (0.5, 6, 2.0));
+        assert_eq!(found.cells, (1.0 + 2.0 + 1.0 + 0.0 + 2.0 + 2.0) / 12.0);
+        let decided = found.decided.clone().unwrap();
+        assert_eq!((decided.value, decided.n), (2.0 / 3.0, 3));
+        assert_eq!(found.official(), &decided);
+        let alone = accuracy(&Task { decide: None, ..task }, &set, &rows).unwrap();
+        assert_eq!(alone.official().value, 0.5);
+    }
+}
