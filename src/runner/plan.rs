@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::{CaseKey, Costs};
+use ergometer_reports::case::{CaseKey, Costs, Tuning};
 use ergometer_suites::suite::{CaseSpec, Depth, Scenario, Suite};
 use ergometer_suites::task::{ExampleSet, Task};
 use sha2::{Digest, Sha256};
@@ -48,6 +48,8 @@ pub struct PlannedCase {
     pub command: Vec<String>,
     /// Name of the built-in backend behind the suite's name for it; none for another program.
     pub engine: Option<&'static str>,
+    /// How its options were found, where the suite asks for a search.
+    pub tuning: Option<Tuning>,
     /// What the graph costs.
     pub costs: Costs,
     /// Most supervision steps.
@@ -104,7 +106,7 @@ impl Plan {
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
                 plan.models.insert(spec.model.clone(), PlannedModel { graph: model.graph, hash: model.hash });
             }
-            let case = plan.case(suite, spec)?;
+            let case = plan.case(suite, spec, None)?;
             if keep(&case.path) && plan.cases.iter().all(|c| c.id != case.id) {
                 plan.cases.push(case);
             }
@@ -112,12 +114,18 @@ impl Plan {
         Ok(plan)
     }
 
-    fn case(&self, suite: &Suite, spec: &CaseSpec) -> anyhow::Result<PlannedCase> {
+    /// Plans one case, with the suite's options for its backend or with others.
+    pub fn case(
+        &self,
+        suite: &Suite,
+        spec: &CaseSpec,
+        options: Option<&BTreeMap<String, String>>,
+    ) -> anyhow::Result<PlannedCase> {
         let task = &self.tasks[&spec.task];
         let model = &self.models[&spec.model];
         let external = suite.backends.get(&spec.backend);
         let kind = external.map_or(spec.backend.as_str(), |b| b.kind.as_str());
-        let given = external.map(|b| b.options.clone()).unwrap_or_default();
+        let given = options.cloned().or_else(|| external.map(|b| b.options.clone())).unwrap_or_default();
         let tokens = model.graph.inputs[0].ty.elements();
         if let Some(example) = task.set.examples.iter().find(|e| e.tokens.len() != tokens) {
             bail!(
@@ -194,6 +202,7 @@ impl Plan {
             key,
             command,
             engine: backend(kind).map(|b| b.name()),
+            tuning: None,
             costs: Costs {
                 params_total: cost.params_total,
                 params_active: cost.params_active,

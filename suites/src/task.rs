@@ -119,6 +119,11 @@ pub struct ExampleSet {
     pub notes: Vec<String>,
 }
 
+/// See [`Task::decide`].
+pub type Decide = fn(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision>;
+/// See [`Task::training`].
+pub type MakeTraining = fn(parameters: &toml::Table, seed: u64) -> Result<Box<dyn Training>, SuiteError>;
+
 /// A kind of task: one line in [`TASKS`](crate::TASKS).
 pub struct Task {
     /// Name that suites use as `kind`.
@@ -132,7 +137,7 @@ pub struct Task {
     pub score: fn(example: &Example, answer: &[u32]) -> Score,
     /// Decides questions from the answers of their examples by the task's official rule, in the order of the questions; `None`: every
     /// example is a question of its own and [`score`](Self::score) decides.
-    pub decide: Option<fn(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision>>,
+    pub decide: Option<Decide>,
     /// Training examples for these parameters (a suite's, `split` and `examples` left out) and this seed; `None`: not trainable here.
-    pub training: Option<fn(parameters: &toml::Table, seed: u64) -> Result<Box<dyn Training>, SuiteError>>,
+    pub training: Option<MakeTraining>,
 }
