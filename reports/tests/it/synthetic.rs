@@ -175,7 +175,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
             steps: model.steps,
         }),
         accuracy_from: Some(id.clone()),
-        tuning: (key.backend == "candle").then(tuning),
+        tuning: key.backend.contains("candle").then(tuning),
         costs: Some(Costs {
             params_total: model.weight_bytes / 4,
             params_active: model.weight_bytes / 4,
