@@ -24,6 +24,8 @@ enum Commands {
     Run(commands::run::Args),
     /// One case, right now: the quick look
     Time(commands::time::Args),
+    /// Search a backend's settings for the fastest on this machine
+    Tune(commands::tune::Args),
     /// Outputs of a backend against recorded vectors
     Parity(commands::parity::Args),
     /// Reports from recorded runs alone
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         }
         Some(Commands::Run(args)) => commands::run::run(args),
         Some(Commands::Time(args)) => commands::time::run(args),
+        Some(Commands::Tune(args)) => commands::tune::run(args),
         Some(Commands::Parity(args)) => commands::parity::run(args),
         Some(Commands::Report(args)) => commands::report::run(args),
         #[cfg(feature = "candle")]

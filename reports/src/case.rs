@@ -141,6 +141,33 @@ pub struct Unavailable {
     pub reason: String,
 }
 
+/// How the backend's settings were chosen: all that were tried, on this machine, on this model, in turns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tuning {
+    /// What was done, with the numbers that decide how far to trust it.
+    pub method: String,
+    /// Index of the chosen one among those tried.
+    pub chosen: usize,
+    /// Every setting; the first is the backend's default.
+    pub tried: Vec<Tried>,
+}
+
+/// One setting that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The options, defaults written out.
+    pub options: BTreeMap<String, String>,
+    /// Median over the rounds of the median latency of an iteration, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<f64>,
+    /// Latency over that of the default in the same round: median, lowest and highest of the rounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<(f64, f64, f64)>,
+    /// Why it has no numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<CaseError>,
+}
+
 /// The graph's costs for one example of this case, before steps are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Costs {
@@ -204,6 +231,9 @@ pub struct Case {
     /// What trivial rules score on the case's task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<Baseline>,
+    /// The settings that were tried for it, where the suite asks for a search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<Tuning>,
     /// The graph's costs, or `None` for a model whose inside cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<Costs>,

@@ -5,10 +5,12 @@
 
 pub mod doctor;
 pub mod list;
+mod one_case;
 pub mod parity;
 pub mod report;
 pub mod run;
 pub mod time;
 #[cfg(feature = "candle")]
 pub mod train;
+pub mod tune;
 pub mod worker;

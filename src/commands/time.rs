@@ -6,14 +6,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use ergometer_reports::{Record, format};
-use ergometer_suites::error::did_you_mean;
-use ergometer_suites::home::shipped_models;
-use serde_json::json;
 
+use super::one_case::OneCase;
 use crate::columns::columns;
-use crate::models::Model;
 use crate::runner::{self, RunOptions};
 
 /// Flags.
@@ -53,69 +50,19 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let shipped = shipped_models();
-    let named = shipped.iter().find(|(name, _)| args.model.as_os_str() == name.as_str());
-    let path = match named {
-        _ if args.model.exists() => args.model.clone(),
-        Some((_, path)) => path.clone(),
-        None => {
-            let meant = did_you_mean(&args.model.to_string_lossy(), shipped.iter().map(|(name, _)| name.as_str()));
-            bail!(
-                "there is no model `{}`{meant}\nhint: name a folder, or one of `ergometer list models`",
-                args.model.display()
-            );
-        }
+    let one = OneCase {
+        model: args.model,
+        backend: args.backend,
+        precision: args.precision,
+        batch: args.batch,
+        threads: args.threads,
+        task: args.task,
+        depth: args.depth,
+        seconds: args.seconds,
+        tune: false,
     };
-    let path = std::path::absolute(&path).with_context(|| format!("cannot use {}", path.display()))?;
-    let model = Model::load(&path)?;
-    let Some(backend) = crate::backends::backend(&args.backend) else {
-        let known: Vec<&str> = crate::backends::BACKENDS.iter().map(|b| b.name()).collect();
-        bail!("unknown backend `{}`\nhint: known are {}", args.backend, known.join(", "));
-    };
-    let cells = model.graph.inputs[0].ty.elements();
-    let asked = args.task.as_deref().map(|t| t.trim_start_matches("sudoku-").split('x').next().unwrap_or(t).parse());
-    let size: u32 = match (asked, cells) {
-        (Some(Ok(size)), _) => size,
-        (Some(Err(_)), _) => {
-            bail!("`--task` is 4, 6 or 9\nhint: for another task write a suite and use `ergometer run`")
-        }
-        (None, 16) => 4,
-        (None, 36) => 6,
-        (None, 81) => 9,
-        (None, n) => bail!(
-            "the model takes {n} tokens, no shipped task has as many\nhint: write a suite with a task of your own and use `ergometer run`"
-        ),
-    };
-    let depth = args.depth.unwrap_or_else(|| {
-        if model.graph.max_steps == 1 { "once".into() } else { format!("halt-{}", model.graph.max_steps) }
-    });
-    let scenario = if args.batch == 1 { "single-stream".to_string() } else { format!("offline-b{}", args.batch) };
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
-    let name: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
-    let precision = args.precision.unwrap_or_else(|| backend.precisions()[0].to_string());
-    let task = format!("sudoku-{size}x{size}");
-    let mut puzzles = json!({"name": task, "kind": "sudoku", "size": size, "examples": 100, "seed": 1});
-    match size {
-        4 => puzzles["clues"] = json!([4, 6]),
-        6 => puzzles["clues"] = json!([12, 16]),
-        _ => puzzles["minimal"] = json!(true),
-    }
-    let path = path.to_str().with_context(|| format!("the path {} is not UTF-8, which suites are", path.display()))?;
-    let suite = json!({
-        "about": "one case",
-        "model": [{"name": name, "path": path}],
-        "task": [puzzles],
-        "cases": [{
-            "models": [name], "backends": [args.backend], "precisions": [precision], "tasks": [task],
-            "scenarios": [scenario], "threads": [args.threads], "depth": [depth],
-            "seconds": args.seconds, "warmup_seconds": 0.5, "timeout_seconds": 300.0,
-        }],
-    });
-    let text = toml::to_string(&suite).context("cannot write the suite")?;
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
-    let suite = folder.path().join("time.toml");
-    std::fs::write(&suite, text).with_context(|| format!("cannot write {}", suite.display()))?;
+    let suite = one.suite(folder.path(), "time.toml")?;
     let options = RunOptions {
         suite,
         out: Some(folder.path().join("run")),

@@ -123,9 +123,14 @@ pub struct Meters {
 }
 
 impl Meters {
+    /// Without any meter, for what needs times alone.
+    pub fn none() -> Self {
+        Self { states: Vec::new(), facts: BTreeMap::new(), sources: Vec::new(), missing: Vec::new() }
+    }
+
     /// Probes every meter; takes a fraction of a second (two seconds at most), part of it busy. Call it once for a run, before any worker.
     pub fn probe(options: &MeterOptions) -> Self {
-        let mut meters = Self { states: Vec::new(), facts: BTreeMap::new(), sources: Vec::new(), missing: Vec::new() };
+        let mut meters = Self::none();
         for meter in METERS {
             let mut state = MeterState {
                 name: meter.name.into(),

@@ -70,6 +70,29 @@ pub struct Finished {
     pub attempts: Vec<Attempt>,
 }
 
+impl Finished {
+    /// Nothing observed yet.
+    pub(super) fn new(planned: &PlannedCase, task: &PlannedTask, scored: Option<&Scored>) -> Self {
+        let case = Case {
+            schema: SCHEMA,
+            id: planned.id.clone(),
+            path: planned.path.clone(),
+            key: planned.key.clone(),
+            error: None,
+            verdict: None,
+            accuracy_from: scored.map(|s| s.id.clone()),
+            questions: task.questions(),
+            baselines: task.set.baselines.iter().map(baseline).collect(),
+            tuning: planned.tuning.clone(),
+            costs: Some(planned.costs),
+            versions: BTreeMap::new(),
+            unavailable: Vec::new(),
+            notes: task.set.notes.clone(),
+        };
+        Self { case, samples: Vec::new(), predictions: Vec::new(), attempts: Vec::new() }
+    }
+}
+
 /// Vectors to judge by, or how the attempt to make them ended.
 pub type Judge<'a> = Result<&'a (PathBuf, Vectors), &'a CaseError>;
 
@@ -83,26 +106,7 @@ pub fn run(
     setting: &mut Setting,
     log: &Path,
 ) -> Finished {
-    let mut finished = Finished {
-        case: Case {
-            schema: SCHEMA,
-            id: planned.id.clone(),
-            path: planned.path.clone(),
-            key: planned.key.clone(),
-            error: None,
-            verdict: None,
-            accuracy_from: scored.map(|s| s.id.clone()),
-            questions: task.questions(),
-            baselines: task.set.baselines.iter().map(baseline).collect(),
-            costs: Some(planned.costs),
-            versions: BTreeMap::new(),
-            unavailable: Vec::new(),
-            notes: task.set.notes.clone(),
-        },
-        samples: Vec::new(),
-        predictions: Vec::new(),
-        attempts: Vec::new(),
-    };
+    let mut finished = Finished::new(planned, task, scored);
     let mut run = Running { planned, task, setting, out: &mut finished, block: 0, refusals: 0 };
     if let Err(error) = run.drive(model_path, judge, scored, log) {
         finished.case.error = Some(error);
@@ -131,19 +135,25 @@ pub(super) struct Running<'a, 'm> {
 }
 
 impl Running<'_, '_> {
-    fn drive(&mut self, model: &Path, judge: Judge, scored: Option<&Scored>, log: &Path) -> Result<(), CaseError> {
-        let spec = &self.planned.spec;
+    /// A worker that has loaded the model, is warm, and has been compared with the reference.
+    pub(super) fn begin(&mut self, model: &Path, judge: Judge, log: &Path) -> Result<Worker, CaseError> {
         let built_in = self.planned.engine.and_then(backend);
         let environment = built_in.map(|b| b.environment(&self.planned.options())).unwrap_or_default();
         let launch = Launch {
             command: self.planned.command.clone(),
             environment: environment.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
-            silence: Duration::from_secs_f64(spec.timeout_seconds),
+            silence: Duration::from_secs_f64(self.planned.spec.timeout_seconds),
         };
         let mut worker = Worker::start(&launch, log)?;
         self.load(&mut worker, model)?;
         self.warm(&mut worker)?;
         self.compare(&mut worker, judge)?;
+        Ok(worker)
+    }
+
+    fn drive(&mut self, model: &Path, judge: Judge, scored: Option<&Scored>, log: &Path) -> Result<(), CaseError> {
+        let spec = &self.planned.spec;
+        let mut worker = self.begin(model, judge, log)?;
         let own;
         let scored = match scored {
             Some(scored) => scored,

@@ -10,6 +10,7 @@ mod decide;
 mod judge;
 pub mod plan;
 mod reference;
+pub mod tune;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::{ErrorKind, Verdict};
+use ergometer_reports::case::{CaseError, ErrorKind, Verdict};
 use ergometer_reports::environment::Environment;
 use ergometer_reports::render::{self, Format};
 use ergometer_reports::{CaseRun, Report, RunFolder};
@@ -25,11 +26,12 @@ use ergometer_suites::suite::{Known, Suite};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use self::case::{Scored, Setting};
+use self::case::{Judge, Scored, Setting};
 use self::plan::{Plan, PlannedCase};
 use crate::backends::BACKENDS;
 use crate::meters::{MeterOptions, Meters};
 use crate::models::hex;
+use crate::parity::Vectors;
 use crate::worker::monotonic_ns;
 
 /// How long the idle machine is watched before a run, where an energy meter is ready.
@@ -100,31 +102,33 @@ pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
 
 /// Runs a suite.
 pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
-    let (suite, plan) = plan(options)?;
+    let (suite, mut plan) = plan(options)?;
     let folder = open_folder(options, &suite)?;
     let _lock = lock(folder.dir())?;
     folder.remove_leftovers()?;
     let mut meters = Meters::probe(&MeterOptions::from_env());
     let began_ns = begin(options, &suite, &folder, &mut meters)?;
+    let cache = reference::cache_folder(folder.dir());
+    let mut judges = Judges::new();
+    let mut setting = Setting { meters: &mut meters, began_ns, check: options.check };
+    if !options.check {
+        let memory = tune::Memory::new(folder.dir(), &cache);
+        tune::settle(&suite, &mut plan, &memory, &cache, &mut judges, &mut setting)?;
+    }
     let finished = folder.finished()?;
     let found = plan.cases.iter().filter(|c| finished.contains(&c.id)).count();
     let mut scored = if found > 0 { scored_before(&folder, &plan)? } else { BTreeMap::new() };
     let todo: Vec<&PlannedCase> = plan.cases.iter().filter(|c| !finished.contains(&c.id)).collect();
 
     let bar = progress(&todo, options.check);
-    let cache = reference::cache_folder(folder.dir());
-    let mut judges = BTreeMap::new();
-    let mut setting = Setting { meters: &mut meters, began_ns, check: options.check };
     for planned in todo {
         bar.set_message(planned.path.clone());
-        let (task, model) = (&plan.tasks[&planned.spec.task], &plan.models[&planned.spec.model]);
+        let task = &plan.tasks[&planned.spec.task];
         let path = &suite.models[&planned.spec.model].path;
-        let judge = judges
-            .entry((model.hash.clone(), task.hash.clone(), planned.max_steps))
-            .or_insert_with(|| reference::vectors(planned, model, path, task, &cache));
+        let judge = judges.of(planned, &suite, &plan, &cache);
         let writer = folder.begin_case(&planned.path, &planned.id)?;
         let log = writer.stderr_path();
-        let ended = case::run(planned, path, task, judge.as_ref(), scored.get(&planned.group), &mut setting, &log);
+        let ended = case::run(planned, path, task, judge, scored.get(&planned.group), &mut setting, &log);
         writer.finish(&ended.case, &ended.samples, &ended.predictions, &ended.attempts)?;
         if ended.case.accuracy_from.as_ref() == Some(&planned.id) {
             scored.insert(planned.group.clone(), Scored::of(&planned.id, &ended.predictions));
@@ -134,6 +138,28 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     bar.finish_and_clear();
     let (cases, failed) = conclude(&folder, &plan)?;
     Ok(Outcome { folder: folder.dir().to_path_buf(), failed, cases, found })
+}
+
+/// The reference's vectors by model, task and depth, each made when it is first asked for.
+#[derive(Default)]
+pub struct Judges(BTreeMap<(String, String, u32), Made>);
+
+/// The file of the questions and the vectors, or how the attempt to make them ended.
+type Made = Result<(PathBuf, Vectors), CaseError>;
+
+impl Judges {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The vectors that judge this case.
+    pub fn of(&mut self, case: &PlannedCase, suite: &Suite, plan: &Plan, cache: &Path) -> Judge<'_> {
+        let (task, model) = (&plan.tasks[&case.spec.task], &plan.models[&case.spec.model]);
+        let path = &suite.models[&case.spec.model].path;
+        let key = (model.hash.clone(), task.hash.clone(), case.max_steps);
+        self.0.entry(key).or_insert_with(|| reference::vectors(case, model, path, task, cache)).as_ref()
+    }
 }
 
 /// Records and report from the folder alone; counts the cases of the plan and the failures among them.

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::{CaseKey, Costs};
+use ergometer_reports::case::{CaseKey, Costs, Tuning};
 use ergometer_suites::suite::{CaseSpec, Depth, Scenario, Suite};
 use ergometer_suites::task::{ExampleSet, Task};
 use sha2::{Digest, Sha256};
 
-use crate::backends::{Options, backend};
+use crate::backends::{BackendError, Options, backend};
 use crate::graph::Graph;
 use crate::graph::cost::Workload;
 use crate::models::{Model, hex};
@@ -55,6 +55,8 @@ pub struct PlannedCase {
     pub command: Vec<String>,
     /// Name of the built-in backend behind the suite's name for it; none for another program.
     pub engine: Option<&'static str>,
+    /// How its options were found, where the suite asks for a search.
+    pub tuning: Option<Tuning>,
     /// What the graph costs.
     pub costs: Costs,
     /// Most supervision steps.
@@ -111,7 +113,7 @@ impl Plan {
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
                 plan.models.insert(spec.model.clone(), PlannedModel { graph: model.graph, hash: model.hash });
             }
-            let case = plan.case(suite, spec)?;
+            let case = plan.case(suite, spec, None)?;
             if keep(&case.path) && plan.cases.iter().all(|c| c.id != case.id) {
                 plan.cases.push(case);
             }
@@ -119,12 +121,18 @@ impl Plan {
         Ok(plan)
     }
 
-    fn case(&self, suite: &Suite, spec: &CaseSpec) -> anyhow::Result<PlannedCase> {
+    /// Plans one case, with the suite's options for its backend or with others.
+    pub fn case(
+        &self,
+        suite: &Suite,
+        spec: &CaseSpec,
+        options: Option<&BTreeMap<String, String>>,
+    ) -> anyhow::Result<PlannedCase> {
         let task = &self.tasks[&spec.task];
         let model = &self.models[&spec.model];
         let external = suite.backends.get(&spec.backend);
         let kind = external.map_or(spec.backend.as_str(), |b| b.kind.as_str());
-        let given = external.map(|b| b.options.clone()).unwrap_or_default();
+        let given = options.cloned().or_else(|| external.map(|b| b.options.clone())).unwrap_or_default();
         crate::fit::check(&spec.task, &task.set, &spec.model, &model.graph)
             .with_context(|| format!("{}: a [[cases]] block pairs them", suite.file.display()))?;
         let one_shot = model.graph.states.is_empty();
@@ -146,10 +154,12 @@ impl Plan {
             extra: given.clone(),
         };
         let (isa, shapes, backend_options, command) = match backend(kind) {
-            Some(b) => {
-                let described = b.describe(&options).map_err(|e| anyhow::anyhow!("backend `{}`: {e}", spec.backend))?;
-                (described.isa, described.shapes.to_string(), described.options, Vec::new())
-            }
+            Some(b) => match b.describe(&options) {
+                Ok(described) => (described.isa, described.shapes.to_string(), described.options, Vec::new()),
+                // its worker says so again, and that is then the case's end
+                Err(BackendError::Unavailable(_)) => ("unknown".into(), "unknown".into(), given, Vec::new()),
+                Err(e) => bail!("backend `{}`: {e}", spec.backend),
+            },
             None => {
                 ("unknown".into(), "unknown".into(), given, external.map(|b| b.command.clone()).unwrap_or_default())
             }
@@ -184,6 +194,7 @@ impl Plan {
             key,
             command,
             engine: backend(kind).map(|b| b.name()),
+            tuning: None,
             costs: Costs {
                 params_total: cost.params_total,
                 params_active: cost.params_active,

@@ -170,6 +170,8 @@ pub struct CaseSpec {
     pub timeout_seconds: f64,
     /// The case is expected to be Unavailable on machines that lack something: not a failure.
     pub may_be_unavailable: bool,
+    /// The backend's settings are searched for the fastest before the case is measured.
+    pub tune: bool,
 }
 
 impl Suite {

@@ -124,10 +124,9 @@ pub struct ExampleSet {
     pub notes: Vec<String>,
 }
 
-/// Decides every question of a set from an answer to every example: see [`Task::decide`].
+/// See [`Task::decide`].
 pub type Decide = fn(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision>;
-
-/// Makes training examples: see [`Task::training`].
+/// See [`Task::training`].
 pub type MakeTraining = fn(parameters: &toml::Table, seed: u64) -> Result<Box<dyn Training>, SuiteError>;
 
 /// A kind of task: one line in [`TASKS`](crate::TASKS).

@@ -16,7 +16,7 @@ use crate::error::SuiteError;
 use crate::keys::{Keys, unknown};
 
 const TOP: [&str; 6] = ["about", "model", "task", "backend", "defaults", "cases"];
-const CASES: [&str; 12] = [
+const CASES: [&str; 13] = [
     "models",
     "backends",
     "precisions",
@@ -29,6 +29,7 @@ const CASES: [&str; 12] = [
     "warmup_seconds",
     "timeout_seconds",
     "may_be_unavailable",
+    "tune",
 ];
 
 /// A table whose values know their place in the text.
@@ -227,6 +228,7 @@ fn expand(
     let warmup_seconds = keys.seconds("warmup_seconds", true)?.unwrap_or(0.5);
     let timeout_seconds = keys.seconds("timeout_seconds", false)?.unwrap_or(60.0);
     let may_be_unavailable = keys.boolean("may_be_unavailable")?.unwrap_or(false);
+    let tune = keys.boolean("tune")?.unwrap_or(false);
 
     let lengths = [&models, &backends, &tasks, &precisions].map(Vec::len);
     let product = lengths.into_iter().chain([scenarios.len(), threads.len(), depths.len()]);
@@ -256,6 +258,7 @@ fn expand(
                                     warmup_seconds,
                                     timeout_seconds,
                                     may_be_unavailable,
+                                    tune,
                                 };
                                 if let Some(before) = seen.insert(case.to_string(), line) {
                                     return Err(twice(&case, before).at(format!("line {line}")));

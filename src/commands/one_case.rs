@@ -1,0 +1,117 @@
+//! The suite of one case that `time` and `tune` run: a model, a backend, and the shipped task that fits the model.
+//!
+//! In: what the flags say. Out: a suite file. Must not: run anything, or guess a task for a model that no shipped task fits.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use ergometer_suites::error::did_you_mean;
+use ergometer_suites::home::shipped_models;
+use serde_json::json;
+
+use crate::graph::Graph;
+use crate::models::Model;
+
+/// What the flags say.
+#[derive(Clone, Debug)]
+pub struct OneCase {
+    /// Folder of a model, or the name of a shipped one.
+    pub model: PathBuf,
+    /// Backend.
+    pub backend: String,
+    /// Precision; the backend's first if not given.
+    pub precision: Option<String>,
+    /// Rows per iteration.
+    pub batch: u32,
+    /// Compute threads.
+    pub threads: u32,
+    /// `sudoku-4x4` and its kin, or `arc-rules`; what fits the model if not given.
+    pub task: Option<String>,
+    /// Depth rule; the model's own if not given.
+    pub depth: Option<String>,
+    /// Least seconds of measuring.
+    pub seconds: f64,
+    /// Search the backend's settings first.
+    pub tune: bool,
+}
+
+/// Path of a model given as a folder or by the name of a shipped one.
+pub fn find_model(model: &Path) -> anyhow::Result<PathBuf> {
+    let shipped = shipped_models();
+    let named = shipped.iter().find(|(name, _)| model.as_os_str() == name.as_str());
+    let path = match named {
+        _ if model.exists() => model.to_path_buf(),
+        Some((_, path)) => path.clone(),
+        None => {
+            let meant = did_you_mean(&model.to_string_lossy(), shipped.iter().map(|(name, _)| name.as_str()));
+            bail!(
+                "there is no model `{}`{meant}\nhint: name a folder, or one of `ergometer list models`",
+                model.display()
+            );
+        }
+    };
+    std::path::absolute(&path).with_context(|| format!("cannot use {}", path.display()))
+}
+
+impl OneCase {
+    /// Writes the suite into a folder; gives its path.
+    pub fn suite(&self, folder: &Path, file: &str) -> anyhow::Result<PathBuf> {
+        let path = find_model(&self.model)?;
+        let model = Model::load(&path)?;
+        let Some(backend) = crate::backends::backend(&self.backend) else {
+            let known: Vec<&str> = crate::backends::BACKENDS.iter().map(|b| b.name()).collect();
+            bail!("unknown backend `{}`\nhint: known are {}", self.backend, known.join(", "));
+        };
+        let (task, parameters) = task(&model.graph, self.task.as_deref())?;
+        let depth = self.depth.clone().unwrap_or_else(|| {
+            if model.graph.max_steps == 1 { "once".into() } else { format!("halt-{}", model.graph.max_steps) }
+        });
+        let scenario = if self.batch == 1 { "single-stream".to_string() } else { format!("offline-b{}", self.batch) };
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
+        let name: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+        let precision = self.precision.clone().unwrap_or_else(|| backend.precisions()[0].to_string());
+        let path =
+            path.to_str().with_context(|| format!("the path {} is not UTF-8, which suites are", path.display()))?;
+        let suite = json!({
+            "about": "one case",
+            "model": [{"name": name, "path": path}],
+            "task": [parameters],
+            "cases": [{
+                "models": [name], "backends": [self.backend], "precisions": [precision], "tasks": [task],
+                "scenarios": [scenario], "threads": [self.threads], "depth": [depth], "tune": self.tune,
+                "seconds": self.seconds, "warmup_seconds": 0.5, "timeout_seconds": 300.0,
+            }],
+        });
+        let text = toml::to_string(&suite).context("cannot write the suite")?;
+        let suite = folder.join(file);
+        std::fs::write(&suite, text).with_context(|| format!("cannot write {}", suite.display()))?;
+        Ok(suite)
+    }
+}
+
+/// Name and parameters of the task that was asked for, or of the one that fits the model: a board of that many cells and digits.
+fn task(graph: &Graph, asked: Option<&str>) -> anyhow::Result<(String, serde_json::Value)> {
+    let (cells, tokens) = (graph.inputs[0].ty.elements(), graph.inputs[0].rows);
+    let fitting = [4usize, 6, 9].into_iter().find(|side| side * side == cells && side + 2 == tokens);
+    let size = match asked {
+        Some(text) => text.trim_start_matches("sudoku-").split('x').next().and_then(|s| s.parse().ok()),
+        None => fitting,
+    };
+    let Some(size @ (4 | 6 | 9)) = size else {
+        match asked {
+            Some(_) => bail!("`--task` is 4, 6 or 9\nhint: for another task write a suite and use `ergometer run`"),
+            None => bail!(
+                "no shipped task has {cells} cells and {tokens} tokens, as the model does\nhint: write a suite with a task of your own and use `ergometer run`"
+            ),
+        }
+    };
+    let name = format!("sudoku-{size}x{size}");
+    let mut puzzles = json!({"name": name, "kind": "sudoku", "size": size, "examples": 100, "seed": 1});
+    match size {
+        4 => puzzles["clues"] = json!([4, 6]),
+        6 => puzzles["clues"] = json!([12, 16]),
+        _ => puzzles["minimal"] = json!(true),
+    }
+    Ok((name, puzzles))
+}

@@ -1,0 +1,355 @@
+//! The search of a backend's settings: every setting that it names, in turns, on the case's own model, examples and batch.
+//!
+//! In: a planned case. Out: a [`Tuning`] with every setting's latency and the fastest among those that answer right. Must not: drop a
+//! setting in silence, choose by a difference that is smaller than what one looks for, or let two settings work at the same time.
+//!
+//! All settings' workers are loaded and compared with the reference first; then each round asks every one of them for a short block,
+//! forwards in even rounds and backwards in odd ones, so that a machine that slows down slows all of them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use ergometer_reports::case::{CaseError, ErrorKind, Tried, Tuning};
+use ergometer_suites::suite::Suite;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::case::{Finished, Judge, Running, Setting, unexpected};
+use super::child::{Worker, case_error};
+use super::plan::{Plan, PlannedCase, PlannedTask};
+use super::{Judges, RunOptions};
+use crate::backends::backend;
+use crate::files::write_atomically;
+use crate::meters::Meters;
+use crate::models::{hex, read_capped};
+use crate::protocol::{Message, Mode};
+use crate::worker::monotonic_ns;
+
+/// Rounds of a search.
+pub const ROUNDS: usize = 5;
+/// Least seconds of a block.
+const BLOCK: f64 = 0.1;
+/// Seconds of warm-up per setting.
+const WARMUP: f64 = 0.1;
+/// A setting must beat the default by this share of its latency to be chosen: less is noise.
+const WORTH: f64 = 0.02;
+/// Largest file of remembered searches.
+const MAX_MEMORY_BYTES: u64 = 64 << 20;
+
+/// What a search needs to know.
+pub struct Search<'a> {
+    /// The suite that names the backend.
+    pub suite: &'a Suite,
+    /// The plan that the case belongs to.
+    pub plan: &'a Plan,
+    /// The case, with the backend's default options.
+    pub case: &'a PlannedCase,
+    /// Folder for the workers' logs.
+    pub logs: &'a Path,
+}
+
+impl Search<'_> {
+    /// The planned case for each of the backend's settings, the default first. Two that come to the same are one.
+    pub fn settings(&self) -> anyhow::Result<Vec<PlannedCase>> {
+        let Some(engine) = self.case.engine.and_then(backend) else { return Ok(vec![self.case.clone()]) };
+        let mut all: Vec<PlannedCase> = Vec::new();
+        for options in engine.settings(&self.case.options()) {
+            let planned = self.plan.case(self.suite, &self.case.spec, Some(&options))?;
+            if all.iter().all(|p| p.key.backend_options != planned.key.backend_options) {
+                all.push(planned);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Searches. `bar` moves by one for every setting that is ready and for every round.
+    pub fn run(&self, settings: &[PlannedCase], judge: Judge, around: &mut Setting, bar: &ProgressBar) -> Tuning {
+        let task = &self.plan.tasks[&self.case.spec.task];
+        let model = &self.suite.models[&self.case.spec.model].path;
+        let mut contenders: Vec<Contender> = Vec::new();
+        for (i, planned) in settings.iter().enumerate() {
+            let mut planned = planned.clone();
+            planned.spec.warmup_seconds = WARMUP;
+            let mut finished = Finished::new(&planned, task, None);
+            let log = self.logs.join(format!("setting-{i}.log"));
+            let worker = running(&planned, task, around, &mut finished).begin(model, judge, &log);
+            bar.inc(1);
+            contenders.push(Contender { planned, finished, worker, medians: Vec::new() });
+        }
+        for round in 0..ROUNDS {
+            let mut order: Vec<usize> = (0..contenders.len()).collect();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for i in order {
+                contenders[i].block(task, around);
+            }
+            bar.inc(1);
+        }
+        verdict(contenders)
+    }
+}
+
+/// Gives every case of the plan that asks for it the fastest of its backend's settings.
+pub fn settle(
+    suite: &Suite,
+    plan: &mut Plan,
+    memory: &Memory,
+    cache: &Path,
+    judges: &mut Judges,
+    around: &mut Setting,
+) -> anyhow::Result<()> {
+    let cpu = crate::environment::machine::observe().cpu;
+    let own_options = |c: &PlannedCase| suite.backends.get(&c.spec.backend).is_some_and(|b| !b.options.is_empty());
+    for i in 0..plan.cases.len() {
+        let case = plan.cases[i].clone();
+        if !case.spec.tune || own_options(&case) {
+            continue;
+        }
+        let logs = tempfile::tempdir().context("cannot create a temporary folder")?;
+        let search = Search { suite, plan, case: &case, logs: logs.path() };
+        let settings = search.settings()?;
+        if settings.len() < 2 {
+            continue;
+        }
+        let key = Memory::key(&case, &settings, &cpu);
+        let tuning = match memory.recall(&key, &settings) {
+            Some(tuning) => tuning,
+            None => {
+                let bar = progress(settings.len(), &case.path);
+                let judge = judges.of(&case, suite, plan, cache);
+                let tuning = search.run(&settings, judge, around, &bar);
+                bar.finish_and_clear();
+                memory.keep(&key, &tuning)?;
+                tuning
+            }
+        };
+        plan.cases[i] = PlannedCase { tuning: Some(tuning.clone()), ..settings[tuning.chosen].clone() };
+    }
+    Ok(())
+}
+
+/// The search for the one case of a suite, without a run: path of the case, and the search unless there is one setting only. `again`:
+/// whatever is remembered is searched anew.
+pub fn alone(options: &RunOptions, folder: &Path, again: bool) -> anyhow::Result<(String, Option<Tuning>)> {
+    let (suite, mut plan) = super::plan(options)?;
+    let cache = super::reference::cache_folder(folder);
+    let mut meters = Meters::none();
+    let mut around = Setting { meters: &mut meters, began_ns: monotonic_ns(), check: false };
+    let memory = Memory { run: None, machine: Some(cache.join("tuning.json")), again };
+    settle(&suite, &mut plan, &memory, &cache, &mut Judges::new(), &mut around)?;
+    Ok((plan.cases[0].path.clone(), plan.cases[0].tuning.clone()))
+}
+
+/// A bar for one search.
+pub fn progress(settings: usize, of: &str) -> ProgressBar {
+    let bar = ProgressBar::new((settings + ROUNDS) as u64);
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  ETA {eta}  {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(format!("searching {settings} settings for {of}"));
+    bar
+}
+
+/// One setting at work.
+struct Contender {
+    planned: PlannedCase,
+    finished: Finished,
+    worker: Result<Worker, CaseError>,
+    /// Median latency of each round.
+    medians: Vec<f64>,
+}
+
+impl Contender {
+    fn block(&mut self, task: &PlannedTask, around: &mut Setting) {
+        let Ok(worker) = &mut self.worker else { return };
+        let mut running = running(&self.planned, task, around, &mut self.finished);
+        running.block = self.medians.len() as u32 + 2;
+        let timed = worker.send(&running.go(Mode::Time, 1, BLOCK, None)).and_then(|()| latencies(worker));
+        match timed {
+            Ok(mut all) if !all.is_empty() => {
+                all.sort_unstable_by(f64::total_cmp);
+                self.medians.push(all[all.len() / 2]);
+            }
+            Ok(_) => self.worker = Err(case_error(ErrorKind::Protocol, "a block without a sample")),
+            Err(e) => self.worker = Err(e),
+        }
+    }
+}
+
+fn running<'a, 'm>(
+    planned: &'a PlannedCase,
+    task: &'a PlannedTask,
+    setting: &'a mut Setting<'m>,
+    out: &'a mut Finished,
+) -> Running<'a, 'm> {
+    Running { planned, task, setting, out, block: 0, refusals: 0 }
+}
+
+fn latencies(worker: &mut Worker) -> Result<Vec<f64>, CaseError> {
+    let mut all = Vec::new();
+    loop {
+        match worker.next(None, &mut || {})? {
+            Message::Sample(s) if s.latency.is_finite() && s.latency > 0.0 => all.push(s.latency),
+            Message::Sample(_) => return Err(case_error(ErrorKind::WrongOutput, "a latency that is no time")),
+            Message::Measured(_) | Message::Counted(_) | Message::Predictions(_) | Message::Unavailable(_) => {}
+            Message::Done(_) => return Ok(all),
+            other => return Err(unexpected("`sample` or `done`", &other)),
+        }
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let n = sorted.len();
+    (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0
+}
+
+fn verdict(contenders: Vec<Contender>) -> Tuning {
+    let base = contenders[0].worker.is_ok().then(|| contenders[0].medians.clone());
+    let tried: Vec<Tried> = contenders
+        .into_iter()
+        .map(|c| {
+            let options = c.planned.key.backend_options;
+            if let Err(error) = c.worker {
+                return Tried { options, latency: None, ratio: None, error: Some(error) };
+            }
+            let ratio = base.as_ref().map(|base| {
+                let ratios: Vec<f64> = c.medians.iter().zip(base).map(|(m, b)| m / b).collect();
+                let (low, high) = ratios.iter().fold((f64::MAX, 0.0f64), |(l, h), &r| (l.min(r), h.max(r)));
+                (median(&ratios), low, high)
+            });
+            Tried { options, latency: Some(median(&c.medians)), ratio, error: None }
+        })
+        .collect();
+    Tuning {
+        method: format!(
+            "{} settings, each in parity with the reference, in {ROUNDS} interleaved rounds of at least {BLOCK} s; the lowest median \
+             ratio to the default, if it saves more than {:.0} %",
+            tried.len(),
+            100.0 * WORTH
+        ),
+        chosen: chosen(&tried),
+        tried,
+    }
+}
+
+/// The fastest, the default where nothing beats it by enough; the default too where nothing runs (its error is then the case's).
+fn chosen(tried: &[Tried]) -> usize {
+    let of = |t: &Tried| t.ratio.map(|r| r.0).or(t.latency);
+    let best = tried.iter().enumerate().filter_map(|(i, t)| Some((i, of(t)?)));
+    let best = best.min_by(|a, b| a.1.total_cmp(&b.1));
+    match (best, of(&tried[0])) {
+        (Some((i, ratio)), Some(default)) if ratio < default * (1.0 - WORTH) => i,
+        (_, Some(_)) | (None, None) => 0,
+        (Some((i, _)), None) => i,
+    }
+}
+
+/// Searches that need not be made again: of this run (so that a resumed run goes on with the same settings) and of this machine.
+#[derive(Default)]
+pub struct Memory {
+    run: Option<PathBuf>,
+    machine: Option<PathBuf>,
+    /// Recall nothing.
+    again: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    key: String,
+    tuning: Tuning,
+}
+
+impl Memory {
+    /// Remembers in the run's folder and in the cache.
+    pub fn new(run: &Path, cache: &Path) -> Self {
+        Self { run: Some(run.join("tuning.json")), machine: Some(cache.join("tuning.json")), again: false }
+    }
+
+    /// What decides a search: the machine, the program, the engine and its versions, the model, and the shape of the work.
+    pub fn key(case: &PlannedCase, settings: &[PlannedCase], cpu: &str) -> String {
+        let versions = case.engine.and_then(backend).and_then(|b| b.probe().ok()).unwrap_or_default();
+        let list: Vec<_> = settings.iter().map(|s| &s.key.backend_options).collect();
+        let k = &case.key;
+        let text = format!(
+            "{cpu} {} {:?} {versions:?} {list:?} {} {} {} {} {} {ROUNDS} {BLOCK} {WORTH}",
+            env!("CARGO_PKG_VERSION"),
+            case.engine,
+            k.isa,
+            k.model_hash,
+            k.precision,
+            k.threads,
+            k.batch
+        );
+        hex(&Sha256::digest(text.as_bytes()))
+    }
+
+    fn entries(path: &Path) -> Vec<Entry> {
+        // a search can always be made again: what cannot be read is as if it were not there
+        read_capped(path, MAX_MEMORY_BYTES).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    /// A search with this key whose settings are these.
+    pub fn recall(&self, key: &str, settings: &[PlannedCase]) -> Option<Tuning> {
+        let fits = |t: &Tuning| {
+            t.chosen < t.tried.len()
+                && t.tried.len() == settings.len()
+                && t.tried.iter().zip(settings).all(|(t, s)| t.options == s.key.backend_options)
+        };
+        let places = [self.run.as_ref(), self.machine.as_ref()].into_iter().filter(|_| !self.again);
+        places
+            .flatten()
+            .flat_map(|path| Self::entries(path))
+            .find(|e| e.key == key && fits(&e.tuning))
+            .map(|e| e.tuning)
+    }
+
+    /// Keeps a search. One in which something failed is kept for the run alone: next time it may work.
+    pub fn keep(&self, key: &str, tuning: &Tuning) -> anyhow::Result<()> {
+        let whole = tuning.tried.iter().all(|t| t.error.is_none());
+        let places = [self.run.as_ref(), self.machine.as_ref().filter(|_| whole)];
+        for (path, of_run) in places.into_iter().zip([true, false]).filter_map(|(p, r)| Some((p?, r))) {
+            let mut all = Self::entries(path);
+            all.retain(|e| e.key != key);
+            all.push(Entry { key: key.into(), tuning: tuning.clone() });
+            let text = serde_json::to_vec_pretty(&all).context("cannot write a search down")?;
+            let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).context("cannot create the folder");
+            let written = written.and_then(|()| write_atomically(path, &text));
+            // without a cache a search is only made again; without the run's own note a resumed run could differ
+            if of_run {
+                written?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn tried(ratio: Option<f64>) -> Tried {
+        let error = ratio.is_none().then(|| case_error(ErrorKind::Parity, "out of tolerance"));
+        Tried { options: BTreeMap::new(), latency: ratio, ratio: ratio.map(|r| (r, r, r)), error }
+    }
+
+    #[test]
+    fn the_fastest_right_setting_is_chosen_and_noise_is_not() {
+        let choose = |ratios: &[Option<f64>]| chosen(&ratios.iter().map(|r| tried(*r)).collect::<Vec<_>>());
+        assert_eq!(choose(&[Some(1.0), Some(0.9), Some(0.5)]), 2);
+        assert_eq!(choose(&[Some(1.0), Some(0.99), Some(1.2)]), 0, "a hundredth is noise");
+        assert_eq!(choose(&[Some(1.0), None, Some(0.9)]), 2, "a wrong setting is never chosen");
+        assert_eq!(choose(&[None, None]), 0);
+    }
+
+    #[test]
+    fn without_a_default_the_fastest_of_the_others_is_chosen() {
+        let mut all = [tried(None), tried(Some(2.0)), tried(Some(1.0))];
+        all.iter_mut().for_each(|t| t.ratio = None);
+        assert_eq!(chosen(&all), 2);
+    }
+}
