@@ -141,7 +141,7 @@ pub fn card(
         about = config.about.trim(),
         params = cost.params_total,
         gflop = cost.flops_steps / 1e9,
-        unit = if recursive { "supervision step" } else { "puzzle" },
+        unit = if recursive { "supervision step" } else { "row" },
         n = e.full.exact.n,
         kind = task.kind,
         seed = task.eval_seed,
