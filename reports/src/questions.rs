@@ -65,7 +65,8 @@ pub fn most_attempts<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> u32
 pub fn share_of_questions(questions: &[Question], most: u32) -> Option<Estimate> {
     let items = questions.iter().map(|q| (q.cluster, u64::from(q.right()), 1));
     let allowed = match most {
-        0 | 1 => "one attempt".to_owned(),
+        // no second one was made: how many the rule allows cannot be seen
+        0 | 1 => "allowed attempts".to_owned(),
         2 => "two attempts".to_owned(),
         n => format!("{n} attempts"),
     };

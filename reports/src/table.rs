@@ -140,7 +140,10 @@ fn attempt_row(name: &str, case: &CaseRun) -> AttemptRow {
         tag: case.case.id.chars().take(8).collect(),
         first: of(solved.first().copied().unwrap_or(0)),
         later: of(solved.iter().skip(1).sum()),
-        sources: later.iter().map(source).collect::<Vec<_>>().join("; "),
+        sources: match later.is_empty() {
+            true => "none was made".into(),
+            false => later.iter().map(source).collect::<Vec<_>>().join("; "),
+        },
     }
 }
 

@@ -103,7 +103,7 @@ fn accuracy(task: &Task, set: &ExampleSet, rows: &[Row]) -> anyhow::Result<Accur
         cells += u64::from(score.cells);
         steps += u64::from(row.steps);
     }
-    let decided = task.decide.map(|decide| {
+    let decided = task.decide.map(|decide| -> anyhow::Result<Estimate> {
         let answers = rows.iter().enumerate();
         let answers: Vec<Answer> =
             answers.map(|(example, r)| Answer { example, tokens: &r.answer, halt_logit: r.halt_logit }).collect();
@@ -111,7 +111,11 @@ fn accuracy(task: &Task, set: &ExampleSet, rows: &[Row]) -> anyhow::Result<Accur
         for decision in decide(set, &answers) {
             count(&mut clusters, decision.cluster, decision.right);
         }
-        estimate(clusters)
+        let estimate = estimate(clusters)?;
+        Ok(Estimate {
+            method: format!("questions: every output right in an allowed attempt; {}", estimate.method),
+            ..estimate
+        })
     });
     let exact = estimate(clusters)?;
     let n = exact.n as f64;
