@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ergometer_reports::case::{
-    Attempt, Baseline, Case, CaseError, ErrorKind, Prediction, SCHEMA, Sample, Unavailable, Verdict,
-};
+use ergometer_reports::case::{Attempt, Case, CaseError, ErrorKind, Prediction, SCHEMA, Sample, Unavailable, Verdict};
 use ergometer_reports::load::MAX_ROWS;
 
 use super::child::{Launch, Worker, case_error};
@@ -82,7 +80,7 @@ impl Finished {
             verdict: None,
             accuracy_from: scored.map(|s| s.id.clone()),
             questions: task.questions(),
-            baselines: task.set.baselines.iter().map(baseline).collect(),
+            baselines: task.baselines(),
             tuning: planned.tuning.clone(),
             costs: Some(planned.costs),
             versions: BTreeMap::new(),
@@ -118,10 +116,6 @@ pub fn run(
         finished.attempts.clear();
     }
     finished
-}
-
-fn baseline(b: &ergometer_suites::task::Baseline) -> Baseline {
-    Baseline { name: b.name.clone(), right: b.right, of: b.of }
 }
 
 pub(super) struct Running<'a, 'm> {

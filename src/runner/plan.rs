@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::{CaseKey, Costs, Tuning};
+use ergometer_reports::case::{Baseline, CaseKey, Costs, Tuning};
 use ergometer_suites::suite::{CaseSpec, Depth, Scenario, Suite};
-use ergometer_suites::task::{ExampleSet, Task};
+use ergometer_suites::task::{self, ExampleSet, Task};
 use sha2::{Digest, Sha256};
 
 use crate::backends::{BackendError, Options, backend};
@@ -29,6 +29,12 @@ impl PlannedTask {
     /// Questions that are decided from several rows each; 0 where every row is a question of its own.
     pub fn questions(&self) -> u64 {
         if self.task.decide.is_some() { self.set.questions.len() as u64 } else { 0 }
+    }
+
+    /// What rules without a model score on it, for the record.
+    pub fn baselines(&self) -> Vec<Baseline> {
+        let baseline = |b: &task::Baseline| Baseline { name: b.name.clone(), right: b.right, of: b.of };
+        self.set.baselines.iter().map(baseline).collect()
     }
 }
 
