@@ -21,7 +21,7 @@ pub enum Better {
 pub struct Metric {
     /// The name used in files and columns.
     pub name: &'static str,
-    /// SI unit or `1` for a dimensionless ratio, always unscaled (s, J, B; never ms, kWh, MiB).
+    /// SI unit or `1` for a dimensionless ratio, always unscaled (s, J, B; never ms, kWh, MiB); `points` are percentage points.
     pub unit: &'static str,
     /// Which direction is an improvement.
     pub better: Better,
@@ -39,6 +39,7 @@ macro_rules! metrics {
 metrics! {
     "accuracy" "1" Higher "share of examples whose whole answer is right";
     "cell_accuracy" "1" Higher "share of answer cells that are right, over all examples";
+    "accuracy_vs_f32" "points" Higher "accuracy minus that of full precision on the same examples, in percentage points (reduced precisions only)";
     "latency" "s" Lower "time of one iteration in the steady phase, from handing over the inputs to holding the outputs (record: median)";
     "latency_p99" "s" Lower "99th percentile of latency; given only where n allows an upper bound";
     "throughput" "1/s" Higher "examples finished per second of steady time";

@@ -9,6 +9,7 @@ use crate::{
     case::{Case, ErrorKind, Prediction, Verdict},
     load::{CaseRun, Run},
     metric::{METRICS, Metric},
+    precision::{Finding, findings},
     record::{Missing, Record},
     stats::{
         CONFIDENCE, Estimate,
@@ -26,13 +27,16 @@ use blocks::Per;
 /// All records of a run.
 pub fn summarise(run: &Run) -> Vec<Record> {
     let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
+    let findings = findings(run);
     let mut records = Vec::with_capacity(run.cases.len() * METRICS.len());
     for case_run in &run.cases {
         let case = &case_run.case;
         let source = case.accuracy_from.as_deref().and_then(|id| by_id.get(id)).copied();
-        let summary = Summary { case_run, source, steady: Steady::of(&case_run.samples) };
+        let finding = findings.get(&case.id);
+        let inferior = finding.and_then(|f| f.as_ref().ok()?.error());
+        let summary = Summary { case_run, source, finding, steady: Steady::of(&case_run.samples) };
         for metric in METRICS {
-            let outcome = match &case.error {
+            let outcome = match case.error.as_ref().or(inferior.as_ref()) {
                 Some(error) => Err(Missing {
                     kind: kind_name(error.kind),
                     message: error.message.clone(),
@@ -100,6 +104,7 @@ type Metered = Result<Outcome, Missing>;
 struct Summary<'a> {
     case_run: &'a CaseRun,
     source: Option<&'a CaseRun>,
+    finding: Option<&'a Result<Finding, Missing>>,
     steady: Steady<'a>,
 }
 
@@ -109,6 +114,7 @@ impl Summary<'_> {
         match name {
             "accuracy" => self.accuracy(false),
             "cell_accuracy" => self.accuracy(true),
+            "accuracy_vs_f32" => self.against_full_precision(),
             "latency" => {
                 self.or_missing(name, median_over_blocks(&self.steady.latencies, &self.steady.block_latencies))
             }
@@ -153,6 +159,21 @@ impl Summary<'_> {
         }
         let last: Vec<&Prediction> = source.predictions.iter().filter(|p| p.last).collect();
         self.or_missing(name, share_right(&last, cells))
+    }
+
+    fn against_full_precision(&self) -> Metered {
+        match self.finding {
+            Some(Ok(finding)) => {
+                let (estimate, notes) = (finding.estimate.clone(), vec![finding.text()]);
+                Ok(Outcome { estimate, confidence: CONFIDENCE, notes })
+            }
+            Some(Err(missing)) => Err(missing.clone()),
+            None => Err(Missing {
+                kind: "not-measured".into(),
+                message: format!("{} is full precision, which others are held to", self.case_run.case.key.precision),
+                hint: None,
+            }),
+        }
     }
 
     fn tail(&self) -> Metered {

@@ -163,16 +163,16 @@ impl Judges {
 
 /// Records and report from the folder alone; counts the cases of the plan and the failures among them.
 fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize)> {
-    let run = ergometer_reports::load(folder.dir())?;
+    // a verdict that needs several cases falls here, and may fail some of them
+    let report = Report::new(ergometer_reports::load(folder.dir())?);
     let of_plan = |c: &&CaseRun| plan.cases.iter().find(|p| p.id == c.case.id);
     let failure = |c: &&CaseRun| {
         let Some(error) = &c.case.error else { return false };
         // cases of an earlier plan stay in the report, but are not this plan's failures
         of_plan(c).is_some_and(|p| error.kind != ErrorKind::Unavailable || !p.spec.may_be_unavailable)
     };
-    let failed = run.cases.iter().filter(failure).count();
-    let cases = run.cases.iter().filter(|c| of_plan(c).is_some()).count();
-    let report = Report::new(run);
+    let failed = report.run.cases.iter().filter(failure).count();
+    let cases = report.run.cases.iter().filter(|c| of_plan(c).is_some()).count();
     report.write_records(folder)?;
     let formats: Vec<&Format> = ["html", "md", "svg"].into_iter().filter_map(render::format).collect();
     render::write(&report, &formats, &folder.dir().join("report"))?;
