@@ -13,6 +13,7 @@ pub mod fit;
 pub mod graph;
 pub mod meters;
 pub mod models;
+pub mod onnx;
 pub mod parity;
 pub mod protocol;
 pub mod runner;
