@@ -119,7 +119,8 @@ impl House {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command.env("ERGOMETER_CACHE", self.path("cache")).env("ERGOMETER_POWERCAP", self.path("no-powercap"));
-        command.env_remove("ERGOMETER_HOME");
+        // no test downloads anything
+        command.env("ERGOMETER_OFFLINE", "1").env_remove("ERGOMETER_HOME");
         command
     }
 
