@@ -10,7 +10,7 @@ use ergometer_suites::suite::{CaseSpec, Depth, Scenario, Suite};
 use ergometer_suites::task::{ExampleSet, Task};
 use sha2::{Digest, Sha256};
 
-use crate::backends::{Options, backend};
+use crate::backends::{BackendError, Options, backend};
 use crate::graph::Graph;
 use crate::graph::cost::Workload;
 use crate::models::{Model, hex};
@@ -164,10 +164,12 @@ impl Plan {
             extra: given.clone(),
         };
         let (isa, shapes, backend_options, command) = match backend(kind) {
-            Some(b) => {
-                let described = b.describe(&options).map_err(|e| anyhow::anyhow!("backend `{}`: {e}", spec.backend))?;
-                (described.isa, described.shapes.to_string(), described.options, Vec::new())
-            }
+            Some(b) => match b.describe(&options) {
+                Ok(described) => (described.isa, described.shapes.to_string(), described.options, Vec::new()),
+                // its worker says so again, and that is then the case's end
+                Err(BackendError::Unavailable(_)) => ("unknown".into(), "unknown".into(), given, Vec::new()),
+                Err(e) => bail!("backend `{}`: {e}", spec.backend),
+            },
             None => {
                 ("unknown".into(), "unknown".into(), given, external.map(|b| b.command.clone()).unwrap_or_default())
             }

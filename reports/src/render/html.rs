@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Files;
 use crate::{
-    case::{Case, Verdict},
+    case::{Case, Tried, Verdict},
     environment::Environment,
     error::ReportError,
     format,
@@ -40,6 +40,7 @@ struct CaseView<'a> {
     case: &'a Case,
     failed: Option<Missing>,
     verdict: String,
+    settings: Vec<Setting>,
     facts: Vec<Fact<'a>>,
     unavailable: Vec<(String, String)>,
 }
@@ -53,6 +54,16 @@ struct Fact<'a> {
     n: u64,
     method: &'a str,
     note: Option<&'a str>,
+}
+
+/// One line of the search for the fastest settings.
+#[derive(Serialize)]
+struct Setting {
+    options: String,
+    chosen: bool,
+    latency: String,
+    ratio: String,
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -106,7 +117,25 @@ fn case_view<'a>(report: &'a Report, case: &'a Case) -> CaseView<'a> {
     let missing = |r: &&Record| Some((r.metric.clone(), reason(r.missing.as_ref()?)));
     let unavailable = if failed.is_some() { Vec::new() } else { records.iter().filter_map(missing).collect() };
     let tag = case.id.chars().take(8).collect();
-    CaseView { tag, case, failed, verdict: verdict(case), facts, unavailable }
+    CaseView { tag, case, failed, verdict: verdict(case), settings: settings(case), facts, unavailable }
+}
+
+fn settings(case: &Case) -> Vec<Setting> {
+    let Some(tuning) = &case.tuning else { return Vec::new() };
+    let view = |(i, tried): (usize, &Tried)| {
+        let options: Vec<String> = tried.options.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        let ratio = tried.ratio.filter(|_| i > 0).map_or(String::new(), |(middle, low, high)| {
+            format!("{} [{}, {}]", format::number(middle), format::number(low), format::number(high))
+        });
+        Setting {
+            options: if options.is_empty() { "default".into() } else { options.join(", ") },
+            chosen: i == tuning.chosen,
+            latency: tried.latency.map_or(String::new(), |s| format!("{} ms", format::number(1e3 * s))),
+            ratio,
+            error: tried.error.as_ref().map(|e| e.message.clone()),
+        }
+    };
+    tuning.tried.iter().enumerate().map(view).collect()
 }
 
 fn verdict(case: &Case) -> String {

@@ -175,7 +175,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
             steps: model.steps,
         }),
         accuracy_from: Some(id.clone()),
-        tuning: None,
+        tuning: key.backend.contains("candle").then(tuning),
         costs: Some(Costs {
             params_total: model.weight_bytes / 4,
             params_active: model.weight_bytes / 4,
@@ -315,4 +315,19 @@ pub fn write(run: &Run, dir: &std::path::Path) {
     for c in &run.cases {
         folder.begin_case(&c.case.path, &c.case.id).unwrap().finish(&c.case, &c.samples, &c.predictions).unwrap();
     }
+}
+
+/// A search of three settings, one of them wrong.
+fn tuning() -> Tuning {
+    let tried = |spinning: &str, shapes: &str, ratio: f64| Tried {
+        options: [("spinning", spinning), ("shapes", shapes)].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        latency: Some(0.002 * ratio),
+        ratio: Some((ratio, 0.98 * ratio, 1.03 * ratio)),
+        error: None,
+    };
+    let message = "the largest error is 2.0e-3 of the largest value, f32-strict allows 1e-4".to_owned();
+    let wrong = CaseError { kind: ErrorKind::Parity, message, hint: None };
+    let wrong = Tried { latency: None, ratio: None, error: Some(wrong), ..tried("true", "static", 1.0) };
+    let method = "3 settings in 5 interleaved rounds".into();
+    Tuning { method, chosen: 1, tried: vec![tried("false", "symbolic", 1.0), tried("true", "symbolic", 0.81), wrong] }
 }
