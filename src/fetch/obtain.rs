@@ -31,7 +31,7 @@ pub(super) fn fetch(fetcher: &Fetcher, item: &Fetch) -> Result<PathBuf, FetchErr
     }
     let folder = fetcher.folder().join("archives");
     let archive = folder.join(variant.archive.file);
-    if !sha256(&archive).is_some_and(|sum| sum == variant.archive.sha256) {
+    if sha256(&archive).is_none_or(|sum| sum != variant.archive.sha256) {
         // what is not whole is worth nothing: pip cannot go on with it
         let _ = fs::remove_file(&archive);
         if fetcher.offline {
