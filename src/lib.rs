@@ -8,6 +8,7 @@ pub mod cli;
 pub mod columns;
 pub mod commands;
 pub mod environment;
+pub mod fetch;
 pub mod files;
 pub mod fit;
 pub mod graph;
