@@ -63,7 +63,7 @@ pub fn number(value: f64) -> String {
 /// The unit a metric is shown in: shares as %.
 pub fn shown_unit(record: &Record) -> &str {
     match record.metric.as_str() {
-        "accuracy" | "cell_accuracy" | "harness_cpu" => "%",
+        "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" | "harness_cpu" => "%",
         _ => &record.unit,
     }
 }
@@ -95,8 +95,12 @@ pub fn full(record: &Record) -> String {
 
 fn digits(record: &Record, value: f64) -> String {
     match record.metric.as_str() {
+<<<<<<< HEAD
         "accuracy" | "cell_accuracy" => format!("{value:.1}"),
         "accuracy_vs_f32" => format!("{:+.2}", if value.abs() < 0.005 { 0.0 } else { value }),
+=======
+        "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => format!("{value:.1}"),
+>>>>>>> main
         "params_total" | "params_active" => format!("{value:.0}"),
         _ => number(value),
     }

@@ -1,6 +1,6 @@
 //! From observations to records: every metric of every case is a value with its interval, or a reason.
 //!
-//! In: a [`Run`]. Out: one [`Record`] per case × metric, in the order of the run and of [`METRICS`]. Must not: invent a value (an
+//! In: a [`Run`]. Out: one [`Record`] per case × metric that it has, in the order of the run and of [`METRICS`]. Must not: invent a value (an
 //! unavailable meter is never a zero), or give a number to a case that ended in an error.
 
 use std::collections::BTreeMap;
@@ -8,21 +8,27 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, ErrorKind, Prediction, Verdict},
     load::{CaseRun, Run},
+<<<<<<< HEAD
     metric::{METRICS, Metric},
     precision::{Finding, findings},
+=======
+    metric::{METRICS, Metric, OF_QUESTIONS},
+>>>>>>> main
     record::{Missing, Record},
     stats::{
         CONFIDENCE, Estimate,
         proportion::share,
         quantile::{TAIL_CONFIDENCE, Tail, drift, median, median_over_blocks, tail},
-        ratio::{over_blocks, over_iterations, quotient},
+        ratio::{over_blocks, over_iterations},
     },
     steady::Steady,
 };
 
 mod blocks;
+mod questions;
 
 use blocks::Per;
+pub use questions::share_decided;
 
 /// All records of a run.
 pub fn summarise(run: &Run) -> Vec<Record> {
@@ -32,11 +38,19 @@ pub fn summarise(run: &Run) -> Vec<Record> {
     for case_run in &run.cases {
         let case = &case_run.case;
         let source = case.accuracy_from.as_deref().and_then(|id| by_id.get(id)).copied();
+<<<<<<< HEAD
         let finding = findings.get(&case.id);
         let inferior = finding.and_then(|f| f.as_ref().ok()?.error());
         let summary = Summary { case_run, source, finding, steady: Steady::of(&case_run.samples) };
         for metric in METRICS {
             let outcome = match case.error.as_ref().or(inferior.as_ref()) {
+=======
+        let summary = Summary { case_run, source, steady: Steady::of(&case_run.samples) };
+        // a task that decides row by row has no other way of counting
+        let counted = |m: &&Metric| case.questions > 0 || !OF_QUESTIONS.contains(&m.name);
+        for metric in METRICS.iter().filter(counted) {
+            let outcome = match &case.error {
+>>>>>>> main
                 Some(error) => Err(Missing {
                     kind: kind_name(error.kind),
                     message: error.message.clone(),
@@ -57,6 +71,9 @@ pub fn summarise(run: &Run) -> Vec<Record> {
                     &mut record,
                     &format!("drifted: the median changed by {change:+.1} % from first to second half"),
                 );
+            }
+            if metric.name == "accuracy" {
+                record.baselines.clone_from(&case.baselines);
             }
             records.push(record);
         }
@@ -112,9 +129,13 @@ impl Summary<'_> {
     fn metric(&self, name: &str) -> Metered {
         let costs = self.case_run.case.costs.as_ref();
         match name {
+<<<<<<< HEAD
             "accuracy" => self.accuracy(false),
             "cell_accuracy" => self.accuracy(true),
             "accuracy_vs_f32" => self.against_full_precision(),
+=======
+            "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => self.accuracy(name),
+>>>>>>> main
             "latency" => {
                 self.or_missing(name, median_over_blocks(&self.steady.latencies, &self.steady.block_latencies))
             }
@@ -150,6 +171,7 @@ impl Summary<'_> {
         }
     }
 
+<<<<<<< HEAD
     fn accuracy(&self, cells: bool) -> Metered {
         let name = if cells { "cell_accuracy" } else { "accuracy" };
         let Some(source) = self.source else { return Err(self.missing(name)) };
@@ -176,6 +198,8 @@ impl Summary<'_> {
         }
     }
 
+=======
+>>>>>>> main
     fn tail(&self) -> Metered {
         if self.steady.latencies.is_empty() {
             return Err(self.missing("latency_p99"));
@@ -247,21 +271,6 @@ impl Summary<'_> {
             Some(value) => exact(value, values.len() as u64, "largest reading"),
             None => Err(self.missing(name)),
         }
-    }
-
-    fn joules_per_right(&self) -> Metered {
-        let name = "joules_per_right";
-        if let Some(reason) = self.reason(name) {
-            return Err(reason);
-        }
-        let energy = self.energy(if self.on_gpu() { &["energy_cpu", "energy_gpu"] } else { &["energy_cpu"] })?;
-        let accuracy = self.accuracy(false)?.estimate;
-        if accuracy.value == 0.0 {
-            let message = format!("no right answer in {}", accuracy.n);
-            return Err(Missing { kind: "no-right-answer".into(), message, hint: None });
-        }
-        let outcome = self.or_missing(name, quotient(&energy.estimate, &accuracy))?;
-        Ok(Outcome { notes: energy.notes, ..outcome })
     }
 
     /// Whether the backend computes on GPU boards, by its option or report `device`.
@@ -362,6 +371,7 @@ fn record(case: &Case, metric: &Metric, outcome: Metered) -> Record {
         method: String::new(),
         note: None,
         missing: None,
+        baselines: Vec::new(),
     };
     match outcome {
         Ok(Outcome { estimate, confidence, notes }) if estimate.value.is_finite() => {

@@ -120,6 +120,11 @@ pub trait Backend: Sync {
     fn precisions(&self) -> &'static [&'static str];
     /// Versions and build features that decide fairness, or why it cannot run here.
     fn probe(&self) -> Result<BTreeMap<String, String>, Unavailable>;
+    /// Obtains what it needs and this machine lacks, such as a library. The harness calls it before a worker starts, in its own process,
+    /// never in a dry run; it must be cheap where nothing is lacking, and try only once per process.
+    fn prepare(&self, _options: &Options) -> Result<(), Unavailable> {
+        Ok(())
+    }
     /// Process-wide settings (thread pools that are built once) for a worker that will load with these options. Called before any
     /// thread is started; gives environment variables to set before the worker starts.
     fn environment(&self, _options: &Options) -> Vec<(&'static str, String)> {

@@ -6,6 +6,7 @@
 mod block;
 pub mod case;
 pub mod child;
+mod decide;
 mod judge;
 pub mod plan;
 mod reference;
@@ -27,7 +28,7 @@ use sha2::{Digest, Sha256};
 
 use self::case::{Judge, Scored, Setting};
 use self::plan::{Plan, PlannedCase};
-use crate::backends::BACKENDS;
+use crate::backends::{BACKENDS, backend};
 use crate::meters::{MeterOptions, Meters};
 use crate::models::hex;
 use crate::parity::Vectors;
@@ -105,8 +106,14 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let folder = open_folder(options, &suite)?;
     let _lock = lock(folder.dir())?;
     folder.remove_leftovers()?;
+    // before the environment is observed, so that it tells of what the cases will use; whoever lacks it afterwards says so itself
+    let finished = folder.finished()?;
+    for planned in plan.cases.iter().filter(|c| !finished.contains(&c.id)) {
+        let _ = planned.engine.and_then(backend).map(|b| b.prepare(&planned.options()));
+    }
     let mut meters = Meters::probe(&MeterOptions::from_env());
-    let began_ns = begin(options, &suite, &folder, &mut meters)?;
+    let engines: Vec<&str> = plan.cases.iter().filter_map(|c| c.engine).collect();
+    let began_ns = begin(options, &suite, &engines, &folder, &mut meters)?;
     let cache = reference::cache_folder(folder.dir());
     let mut judges = Judges::new();
     let mut setting = Setting { meters: &mut meters, began_ns, check: options.check };
@@ -128,7 +135,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
         let writer = folder.begin_case(&planned.path, &planned.id)?;
         let log = writer.stderr_path();
         let ended = case::run(planned, path, task, judge, scored.get(&planned.group), &mut setting, &log);
-        writer.finish(&ended.case, &ended.samples, &ended.predictions)?;
+        writer.finish(&ended.case, &ended.samples, &ended.predictions, &ended.attempts)?;
         if ended.case.accuracy_from.as_ref() == Some(&planned.id) {
             scored.insert(planned.group.clone(), Scored::of(&planned.id, &ended.predictions));
         }
@@ -222,9 +229,15 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
 
 /// Writes the suite and the environment, or, when resuming, checks that they are still the ones that the run began with. Gives the
 /// run's beginning on the monotonic clock; after a reboot that clock starts anew, and so do the times of the samples.
-fn begin(options: &RunOptions, suite: &Suite, folder: &RunFolder, meters: &mut Meters) -> anyhow::Result<u64> {
+fn begin(
+    options: &RunOptions,
+    suite: &Suite,
+    engines: &[&str],
+    folder: &RunFolder,
+    meters: &mut Meters,
+) -> anyhow::Result<u64> {
     let hash = hex(&Sha256::digest(suite.text.as_bytes()));
-    let mut now = crate::environment::observe(&suite.name, &hash, &options.command, meters);
+    let mut now = crate::environment::observe(&suite.name, &hash, &options.command, engines, meters);
     now.versions.insert("executable".into(), executable_hash()?);
     now.versions.insert("mode".into(), if options.check { "check" } else { "measure" }.into());
     let path = folder.dir().join("environment.json");
