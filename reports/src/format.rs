@@ -95,12 +95,8 @@ pub fn full(record: &Record) -> String {
 
 fn digits(record: &Record, value: f64) -> String {
     match record.metric.as_str() {
-<<<<<<< HEAD
-        "accuracy" | "cell_accuracy" => format!("{value:.1}"),
-        "accuracy_vs_f32" => format!("{:+.2}", if value.abs() < 0.005 { 0.0 } else { value }),
-=======
         "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => format!("{value:.1}"),
->>>>>>> main
+        "accuracy_vs_f32" => format!("{:+.2}", if value.abs() < 0.005 { 0.0 } else { value }),
         "params_total" | "params_active" => format!("{value:.0}"),
         _ => number(value),
     }

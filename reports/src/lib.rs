@@ -12,11 +12,8 @@ pub mod labels;
 pub mod load;
 pub mod metric;
 pub mod plot;
-<<<<<<< HEAD
 pub mod precision;
-=======
 pub mod questions;
->>>>>>> main
 pub mod record;
 pub mod render;
 pub mod report;

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    case::{Case, CaseError, ErrorKind, Prediction},
+    case::{Case, CaseError, ErrorKind},
     format,
     load::{CaseRun, Run},
+    questions::{of_record, questions},
     record::Missing,
     stats::{
         Estimate,
@@ -92,9 +93,8 @@ pub fn findings(run: &Run) -> BTreeMap<String, Result<Finding, Missing>> {
         let found = (|| {
             let own = answers.of(case)?;
             let (partner, theirs) = answers.partner(run, case)?;
-            let estimate = known
-                .entry((own.case.id.as_str(), theirs.case.id.as_str()))
-                .or_insert_with(|| difference(&own.predictions, &theirs.predictions));
+            let estimate =
+                known.entry((own.case.id.as_str(), theirs.case.id.as_str())).or_insert_with(|| difference(own, theirs));
             let Some(estimate) = estimate.clone() else {
                 return Err(missing(format!("no example was answered by both this case and `{}`", partner.path), None));
             };
@@ -151,15 +151,24 @@ fn missing(message: String, hint: Option<String>) -> Missing {
     Missing { kind: "not-measured".into(), message, hint }
 }
 
-/// First minus second, in percentage points, over the examples that both answered.
-fn difference(own: &[Prediction], theirs: &[Prediction]) -> Option<Estimate> {
-    let theirs: BTreeMap<u64, bool> = theirs.iter().filter(|p| p.last).map(|p| (p.example, p.exact)).collect();
+/// Cluster and whether it is right, by example; or by question, where the task decides questions from several rows.
+fn decided(case: &CaseRun) -> BTreeMap<(u64, &str), (u64, bool)> {
+    if case.case.questions > 0 {
+        let asked = questions(of_record(&case.attempts));
+        return asked.iter().zip(0..).map(|(q, i)| ((i, q.name), (q.cluster, q.right()))).collect();
+    }
+    case.predictions.iter().filter(|p| p.last).map(|p| ((p.example, ""), (p.cluster, p.exact))).collect()
+}
+
+/// First minus second, in percentage points, over what both decided.
+fn difference(own: &CaseRun, theirs: &CaseRun) -> Option<Estimate> {
+    let theirs = decided(theirs);
     let mut clusters: BTreeMap<u64, Pairs> = BTreeMap::new();
-    for p in own.iter().filter(|p| p.last) {
-        let Some(&other) = theirs.get(&p.example) else { continue };
-        let pairs = clusters.entry(p.cluster).or_default();
-        pairs.gained += u64::from(p.exact && !other);
-        pairs.lost += u64::from(!p.exact && other);
+    for (item, (cluster, right)) in decided(own) {
+        let Some(&(_, other)) = theirs.get(&item) else { continue };
+        let pairs = clusters.entry(cluster).or_default();
+        pairs.gained += u64::from(right && !other);
+        pairs.lost += u64::from(!right && other);
         pairs.all += 1;
     }
     let clusters: Vec<Pairs> = clusters.into_values().collect();

@@ -8,12 +8,8 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, ErrorKind, Prediction, Verdict},
     load::{CaseRun, Run},
-<<<<<<< HEAD
-    metric::{METRICS, Metric},
-    precision::{Finding, findings},
-=======
     metric::{METRICS, Metric, OF_QUESTIONS},
->>>>>>> main
+    precision::{Finding, findings, reduced},
     record::{Missing, Record},
     stats::{
         CONFIDENCE, Estimate,
@@ -38,19 +34,16 @@ pub fn summarise(run: &Run) -> Vec<Record> {
     for case_run in &run.cases {
         let case = &case_run.case;
         let source = case.accuracy_from.as_deref().and_then(|id| by_id.get(id)).copied();
-<<<<<<< HEAD
         let finding = findings.get(&case.id);
         let inferior = finding.and_then(|f| f.as_ref().ok()?.error());
         let summary = Summary { case_run, source, finding, steady: Steady::of(&case_run.samples) };
-        for metric in METRICS {
-            let outcome = match case.error.as_ref().or(inferior.as_ref()) {
-=======
-        let summary = Summary { case_run, source, steady: Steady::of(&case_run.samples) };
-        // a task that decides row by row has no other way of counting
-        let counted = |m: &&Metric| case.questions > 0 || !OF_QUESTIONS.contains(&m.name);
+        // a task that decides row by row has no other way of counting, and full precision is what others are held to
+        let counted = |m: &&Metric| match m.name {
+            "accuracy_vs_f32" => reduced(&case.key.precision),
+            name => case.questions > 0 || !OF_QUESTIONS.contains(&name),
+        };
         for metric in METRICS.iter().filter(counted) {
-            let outcome = match &case.error {
->>>>>>> main
+            let outcome = match case.error.as_ref().or(inferior.as_ref()) {
                 Some(error) => Err(Missing {
                     kind: kind_name(error.kind),
                     message: error.message.clone(),
@@ -129,13 +122,8 @@ impl Summary<'_> {
     fn metric(&self, name: &str) -> Metered {
         let costs = self.case_run.case.costs.as_ref();
         match name {
-<<<<<<< HEAD
-            "accuracy" => self.accuracy(false),
-            "cell_accuracy" => self.accuracy(true),
-            "accuracy_vs_f32" => self.against_full_precision(),
-=======
             "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => self.accuracy(name),
->>>>>>> main
+            "accuracy_vs_f32" => self.against_full_precision(),
             "latency" => {
                 self.or_missing(name, median_over_blocks(&self.steady.latencies, &self.steady.block_latencies))
             }
@@ -171,18 +159,6 @@ impl Summary<'_> {
         }
     }
 
-<<<<<<< HEAD
-    fn accuracy(&self, cells: bool) -> Metered {
-        let name = if cells { "cell_accuracy" } else { "accuracy" };
-        let Some(source) = self.source else { return Err(self.missing(name)) };
-        if let Some(error) = &source.case.error {
-            let message = format!("the case that scores it, `{}`, failed: {}", source.case.path, error.message);
-            return Err(Missing { kind: kind_name(error.kind), message, hint: error.hint.clone() });
-        }
-        let last: Vec<&Prediction> = source.predictions.iter().filter(|p| p.last).collect();
-        self.or_missing(name, share_right(&last, cells))
-    }
-
     fn against_full_precision(&self) -> Metered {
         match self.finding {
             Some(Ok(finding)) => {
@@ -190,16 +166,10 @@ impl Summary<'_> {
                 Ok(Outcome { estimate, confidence: CONFIDENCE, notes })
             }
             Some(Err(missing)) => Err(missing.clone()),
-            None => Err(Missing {
-                kind: "not-measured".into(),
-                message: format!("{} is full precision, which others are held to", self.case_run.case.key.precision),
-                hint: None,
-            }),
+            None => Err(self.missing("accuracy_vs_f32")),
         }
     }
 
-=======
->>>>>>> main
     fn tail(&self) -> Metered {
         if self.steady.latencies.is_empty() {
             return Err(self.missing("latency_p99"));

@@ -5,18 +5,12 @@
 use serde::Serialize;
 
 use crate::{
-<<<<<<< HEAD
-    case::Case,
-    format,
-    labels::Labels,
-    precision::reduced,
-=======
     case::{Baseline, Case},
     format,
     labels::Labels,
     load::CaseRun,
+    precision::reduced,
     questions::{Sources, sources},
->>>>>>> main
     record::{HEADLINE, Missing, Record},
     report::Report,
     summarise::kind_name,
@@ -124,7 +118,6 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
     (tables, footnotes)
 }
 
-<<<<<<< HEAD
 /// How a reduced precision compares with full precision, in one line; `None` for cases in full precision.
 pub fn full_precision(report: &Report, case: &Case) -> Option<String> {
     let record = report.record(case, "accuracy_vs_f32").filter(|_| reduced(&case.key.precision))?;
@@ -137,9 +130,6 @@ pub fn full_precision(report: &Report, case: &Case) -> Option<String> {
     })
 }
 
-/// One cell; `more` is told beside the record's own note.
-fn cell(title: &'static str, record: &Record, more: Option<String>, footnotes: &mut Vec<String>) -> Cell {
-=======
 /// The baselines of these cases, which are of one task, each once.
 pub fn baselines<'a>(cases: impl Iterator<Item = &'a Case>) -> Vec<&'a Baseline> {
     let mut found: Vec<&Baseline> = Vec::new();
@@ -176,8 +166,8 @@ fn attempt_row(name: &str, case: &CaseRun) -> AttemptRow {
     }
 }
 
-fn cell(title: &'static str, record: &Record, footnotes: &mut Vec<String>) -> Cell {
->>>>>>> main
+/// One cell; `more` is told beside the record's own note.
+fn cell(title: &'static str, record: &Record, more: Option<String>, footnotes: &mut Vec<String>) -> Cell {
     let note = match &record.missing {
         Some(missing) => Some(reason(missing)),
         // a reading needs no excuse for having no interval

@@ -13,10 +13,14 @@ pub mod candle;
 pub mod native;
 pub mod reference;
 pub mod session;
+#[cfg(feature = "tract")]
+pub mod tract;
 
 /// Every built-in backend.
 pub const BACKENDS: &[&dyn Backend] = &[
     &native::Native,
+    #[cfg(feature = "tract")]
+    &tract::Tract,
     #[cfg(feature = "candle")]
     &candle::Candle,
     &reference::Reference,
@@ -146,6 +150,10 @@ pub trait Backend: Sync {
 pub trait Engine {
     /// What it is.
     fn facts(&self) -> Facts;
+    /// What only loading tells, for the record beside the versions: kernels chosen, paths taken.
+    fn report(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
     /// Makes rows `at..at + n` live: computes their residents and resets their states. `inputs[i]` holds the `i`-th input of the graph,
     /// `[n, tokens]` indices already checked against the input's bound.
     fn admit(&mut self, at: usize, n: usize, inputs: &[&[u32]]) -> Result<(), BackendError>;

@@ -4,7 +4,7 @@
 
 use ergometer_reports::{
     CaseRun, Report, Run,
-    case::{ErrorKind, Prediction, SCHEMA},
+    case::{Attempt, ErrorKind, Prediction, SCHEMA},
     precision::{Verdict, findings},
     render, summarise,
     table::tables,
@@ -145,6 +145,33 @@ fn an_inferior_case_ends_in_an_error_without_numbers() {
     assert!(tables(&report).0[0].rows[0].cells.is_empty());
     // and once more from the judged run
     assert_eq!(Report::new(report.run.clone()).run, report.run);
+}
+
+#[test]
+fn questions_are_paired_where_the_task_decides_questions() {
+    let mut run = pair(2000, 1, |_| false);
+    for (i, c) in run.cases.iter_mut().enumerate() {
+        c.case.questions = 500;
+        let attempt = |question| Attempt {
+            question,
+            name: format!("task {question}"),
+            cluster: question,
+            depth: 1,
+            last: true,
+            part: 0,
+            attempt: 1,
+            source: "vote 1 of 1".into(),
+            right: i == 1 || question % 10 > 0,
+            rows: 4,
+        };
+        c.attempts = (0..500).map(attempt).collect();
+    }
+    let found = findings(&run).into_values().next().unwrap().unwrap();
+    assert_eq!(
+        (found.estimate.value, found.estimate.n),
+        (-10.0, 500),
+        "the rows are as right as in f32, the questions not"
+    );
 }
 
 #[test]
