@@ -7,6 +7,7 @@ set -euo pipefail
 # Suites that must be there; more are run if there are more.
 required=(quick)
 
+find_onnxruntime
 scratch=$(mktemp -d)
 trap 'rm -rf -- "$scratch"' EXIT
 # Reference vectors are made afresh: those of an earlier build would hide a change of the interpreter.

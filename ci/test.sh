@@ -15,6 +15,7 @@ export PROPTEST_RNG_SEED=20261122
 log=$(mktemp)
 trap 'rm -f -- "$log"' EXIT
 
+find_onnxruntime
 say "${command[*]}"
 outcome=0
 "${command[@]}" 2>&1 | tee -- "$log" || outcome=$?

@@ -30,6 +30,8 @@ enum Commands {
     Parity(commands::parity::Args),
     /// Reports from recorded runs alone
     Report(commands::report::Args),
+    /// Obtain runtimes and data sets by name, pinned and checked
+    Fetch(commands::fetch::Args),
     /// Train a reference model
     #[cfg(feature = "candle")]
     Train(commands::train::Args),
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Some(Commands::Tune(args)) => commands::tune::run(args),
         Some(Commands::Parity(args)) => commands::parity::run(args),
         Some(Commands::Report(args)) => commands::report::run(args),
+        Some(Commands::Fetch(args)) => commands::fetch::run(args),
         #[cfg(feature = "candle")]
         Some(Commands::Train(args)) => commands::train::run(args),
         Some(Commands::Doctor(args)) => commands::doctor::run(args),

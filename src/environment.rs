@@ -15,8 +15,9 @@ use crate::meters::Meters;
 
 pub mod machine;
 
-/// Observes everything that is not about one case; `idle_watts` is left to the caller ([`Meters::idle_watts`]).
-pub fn observe(suite: &str, suite_hash: &str, command: &str, meters: &Meters) -> Environment {
+/// Observes everything that is not about one case; `idle_watts` is left to the caller ([`Meters::idle_watts`]). Of the backends only
+/// `engines` are probed: some have to load a library for that.
+pub fn observe(suite: &str, suite_hash: &str, command: &str, engines: &[&str], meters: &Meters) -> Environment {
     let machine = machine::observe();
     let told = |prefix: &str| {
         let facts = meters.facts().iter().filter(|(k, _)| k.starts_with(prefix));
@@ -25,7 +26,7 @@ pub fn observe(suite: &str, suite_hash: &str, command: &str, meters: &Meters) ->
     let gpus = Some(told("gpu.")).filter(|g| !g.is_empty()).unwrap_or_else(machine::gpus_of_driver);
     let mut versions = build_versions();
     versions.extend(machine.settings);
-    versions.extend(backend_versions());
+    versions.extend(backend_versions(engines));
     versions.extend(meters.facts().iter().map(|(k, v)| (k.clone(), v.clone())));
     Environment {
         schema: SCHEMA,
@@ -69,10 +70,10 @@ pub fn build_versions() -> BTreeMap<String, String> {
     versions
 }
 
-/// `<backend>.<fact>` of every backend that can run here, `<backend>` with the reason of those that cannot.
-fn backend_versions() -> BTreeMap<String, String> {
+/// `<backend>.<fact>` of every named backend that can run here, `<backend>` with the reason of those that cannot.
+fn backend_versions(engines: &[&str]) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
-    for backend in BACKENDS {
+    for backend in BACKENDS.iter().filter(|b| engines.contains(&b.name())) {
         match backend.probe() {
             Ok(facts) => versions.extend(facts.into_iter().map(|(k, v)| (format!("{}.{k}", backend.name()), v))),
             Err(why) => {
@@ -158,12 +159,13 @@ mod tests {
     fn this_machine_and_build_are_told() {
         let nowhere =
             MeterOptions { powercap: "/nonexistent".into(), nvml: Some("/nonexistent.so".into()), visible_gpus: None };
-        let seen = observe("quick", "00", "ergometer run quick", &Meters::probe(&nowhere));
+        let seen = observe("quick", "00", "ergometer run quick", &["reference"], &Meters::probe(&nowhere));
         assert_eq!((seen.schema, seen.suite.as_str()), (SCHEMA, "quick"));
         assert!(seen.started.len() == 20 && seen.started.as_str() > "2024", "{}", seen.started);
         assert!(seen.cpus >= 1 && seen.memory_bytes > 1 << 28, "{seen:?}");
         assert!(seen.versions["rustc"].starts_with("1."), "{:?}", seen.versions);
         assert!(seen.versions.contains_key("kernels.isa") && seen.versions.contains_key("reference.reference"));
+        assert!(!seen.versions.keys().any(|k| k.starts_with("candle")), "what is not used is not probed");
         let meters: Vec<_> = seen.meters.iter().map(|m| (m.name.as_str(), m.unavailable.is_none())).collect();
         assert_eq!(meters, [("rapl", false), ("nvml", false), ("cpu", true), ("memory", true)]);
         let text = serde_json::to_string(&seen).unwrap();

@@ -88,6 +88,9 @@ pub enum ErrorKind {
     Parity,
     /// The model or its data could not be used (missing, truncated, refused).
     Model,
+    /// A reduced precision loses more right answers than its tolerance allows. No runner writes it: it follows from the answers of the
+    /// run (see [`precision`](crate::precision)).
+    Inferior,
 }
 
 /// Why a case has no numbers.

@@ -21,7 +21,7 @@ pub enum Better {
 pub struct Metric {
     /// The name used in files and columns.
     pub name: &'static str,
-    /// SI unit or `1` for a dimensionless ratio, always unscaled (s, J, B; never ms, kWh, MiB).
+    /// SI unit or `1` for a dimensionless ratio, always unscaled (s, J, B; never ms, kWh, MiB); `points` are percentage points.
     pub unit: &'static str,
     /// Which direction is an improvement.
     pub better: Better,
@@ -41,6 +41,7 @@ metrics! {
     "accuracy_single" "1" Higher "share of rows whose own answer is wholly right, without attempts or votes (tasks that decide questions from several rows)";
     "accuracy_outputs" "1" Higher "share of outputs right in one of their attempts, whatever the other outputs of their question (tasks that decide questions from several rows)";
     "cell_accuracy" "1" Higher "share of answer cells that are right, over all examples";
+    "accuracy_vs_f32" "points" Higher "accuracy minus that of full precision on the same examples, in percentage points (reduced precisions only)";
     "latency" "s" Lower "time of one iteration in the steady phase, from handing over the inputs to holding the outputs (record: median)";
     "latency_p99" "s" Lower "99th percentile of latency; given only where n allows an upper bound";
     "throughput" "1/s" Higher "examples finished per second of steady time";

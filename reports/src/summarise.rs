@@ -9,6 +9,7 @@ use crate::{
     case::{Case, ErrorKind, Prediction, Verdict},
     load::{CaseRun, Run},
     metric::{METRICS, Metric, OF_QUESTIONS},
+    precision::{Finding, findings, reduced},
     record::{Missing, Record},
     stats::{
         CONFIDENCE, Estimate,
@@ -28,15 +29,21 @@ pub use questions::share_decided;
 /// All records of a run.
 pub fn summarise(run: &Run) -> Vec<Record> {
     let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
+    let findings = findings(run);
     let mut records = Vec::with_capacity(run.cases.len() * METRICS.len());
     for case_run in &run.cases {
         let case = &case_run.case;
         let source = case.accuracy_from.as_deref().and_then(|id| by_id.get(id)).copied();
-        let summary = Summary { case_run, source, steady: Steady::of(&case_run.samples) };
-        // a task that decides row by row has no other way of counting
-        let counted = |m: &&Metric| case.questions > 0 || !OF_QUESTIONS.contains(&m.name);
+        let finding = findings.get(&case.id);
+        let inferior = finding.and_then(|f| f.as_ref().ok()?.error());
+        let summary = Summary { case_run, source, finding, steady: Steady::of(&case_run.samples) };
+        // a task that decides row by row has no other way of counting, and full precision is what others are held to
+        let counted = |m: &&Metric| match m.name {
+            "accuracy_vs_f32" => reduced(&case.key.precision),
+            name => case.questions > 0 || !OF_QUESTIONS.contains(&name),
+        };
         for metric in METRICS.iter().filter(counted) {
-            let outcome = match &case.error {
+            let outcome = match case.error.as_ref().or(inferior.as_ref()) {
                 Some(error) => Err(Missing {
                     kind: kind_name(error.kind),
                     message: error.message.clone(),
@@ -107,6 +114,7 @@ type Metered = Result<Outcome, Missing>;
 struct Summary<'a> {
     case_run: &'a CaseRun,
     source: Option<&'a CaseRun>,
+    finding: Option<&'a Result<Finding, Missing>>,
     steady: Steady<'a>,
 }
 
@@ -115,6 +123,7 @@ impl Summary<'_> {
         let costs = self.case_run.case.costs.as_ref();
         match name {
             "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => self.accuracy(name),
+            "accuracy_vs_f32" => self.against_full_precision(),
             "latency" => {
                 self.or_missing(name, median_over_blocks(&self.steady.latencies, &self.steady.block_latencies))
             }
@@ -147,6 +156,17 @@ impl Summary<'_> {
             "params_active" => self.or_missing(name, costs.map(|c| counted(c.params_active as f64))),
             "parity_error" => self.parity(),
             _ => Err(self.missing(name)),
+        }
+    }
+
+    fn against_full_precision(&self) -> Metered {
+        match self.finding {
+            Some(Ok(finding)) => {
+                let (estimate, notes) = (finding.estimate.clone(), vec![finding.text()]);
+                Ok(Outcome { estimate, confidence: CONFIDENCE, notes })
+            }
+            Some(Err(missing)) => Err(missing.clone()),
+            None => Err(self.missing("accuracy_vs_f32")),
         }
     }
 

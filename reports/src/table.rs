@@ -9,6 +9,7 @@ use crate::{
     format,
     labels::Labels,
     load::CaseRun,
+    precision::reduced,
     questions::{Sources, sources},
     record::{HEADLINE, Missing, Record},
     report::Report,
@@ -95,7 +96,13 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
                 None => HEADLINE
                     .iter()
                     .zip(TITLES)
-                    .filter_map(|(metric, title)| Some(cell(title, report.record(case, metric)?, &mut footnotes)))
+                    .filter_map(|(metric, title)| {
+                        let more = match *metric {
+                            "accuracy" => full_precision(report, case),
+                            _ => None,
+                        };
+                        Some(cell(title, report.record(case, metric)?, more, &mut footnotes))
+                    })
                     .collect(),
             };
             let tag = case.id.chars().take(8).collect();
@@ -109,6 +116,18 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
         tables.push(Table { task: task.into(), common: labels.common, rows, baselines, attempts });
     }
     (tables, footnotes)
+}
+
+/// How a reduced precision compares with full precision, in one line; `None` for cases in full precision.
+pub fn full_precision(report: &Report, case: &Case) -> Option<String> {
+    let record = report.record(case, "accuracy_vs_f32").filter(|_| reduced(&case.key.precision))?;
+    Some(match &record.missing {
+        Some(missing) => format!("accuracy against f32: {}", reason(missing)),
+        None => {
+            let note = record.note.as_deref().unwrap_or_default();
+            format!("accuracy against f32: {}, n = {}: {note}", format::full(record), record.n)
+        }
+    })
 }
 
 /// The baselines of these cases, which are of one task, each once.
@@ -147,19 +166,22 @@ fn attempt_row(name: &str, case: &CaseRun) -> AttemptRow {
     }
 }
 
-fn cell(title: &'static str, record: &Record, footnotes: &mut Vec<String>) -> Cell {
+/// One cell; `more` is told beside the record's own note.
+fn cell(title: &'static str, record: &Record, more: Option<String>, footnotes: &mut Vec<String>) -> Cell {
     let note = match &record.missing {
         Some(missing) => Some(reason(missing)),
         // a reading needs no excuse for having no interval
         None => record.note.clone().filter(|n| !n.ends_with("a reading, not an estimate")),
     };
-    let footnote = note.map(|note| match footnotes.iter().position(|f| *f == note) {
-        Some(place) => place + 1,
-        None => {
-            footnotes.push(note);
-            footnotes.len()
-        }
-    });
+    let notes: Vec<String> = note.into_iter().chain(more).collect();
+    let footnote =
+        (!notes.is_empty()).then(|| notes.join("; ")).map(|note| match footnotes.iter().position(|f| *f == note) {
+            Some(place) => place + 1,
+            None => {
+                footnotes.push(note);
+                footnotes.len()
+            }
+        });
     let bound = record.lower.is_none() && record.upper.is_some();
     let value = format::value(record).map_or("–".into(), |v| if bound { format!("≤ {v}") } else { v });
     Cell { title, value, interval: format::interval(record), footnote }

@@ -13,10 +13,14 @@ pub mod candle;
 pub mod native;
 pub mod reference;
 pub mod session;
+#[cfg(feature = "tract")]
+pub mod tract;
 
 /// Every built-in backend.
 pub const BACKENDS: &[&dyn Backend] = &[
     &native::Native,
+    #[cfg(feature = "tract")]
+    &tract::Tract,
     #[cfg(feature = "candle")]
     &candle::Candle,
     &reference::Reference,
@@ -93,6 +97,37 @@ pub struct Described {
     pub options: BTreeMap<String, String>,
 }
 
+/// How the tokens of some answers were routed in one mixture of experts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Routing {
+    /// Tokens that went to each expert; a token counts for each of its experts.
+    pub load: Vec<u64>,
+    /// Sum over the tokens of the router's softmax over all experts.
+    pub probability: Vec<f64>,
+}
+
+impl Routing {
+    /// Of so many experts, nothing yet.
+    pub fn new(experts: usize) -> Self {
+        Self { load: vec![0; experts], probability: vec![0.0; experts] }
+    }
+
+    /// Counts tokens by their `scores: [tokens, experts]`: the `top_k` highest, of equal ones the lower number.
+    pub fn count(&mut self, scores: &[f32], top_k: usize) {
+        let mut order: Vec<usize> = Vec::new();
+        for row in scores.chunks_exact(self.load.len()) {
+            order.clear();
+            order.extend(0..row.len());
+            order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+            order.iter().take(top_k).for_each(|&e| self.load[e] += 1);
+            let top = f64::from(row[order[0]]);
+            let sum: f64 = row.iter().map(|&s| (f64::from(s) - top).exp()).sum();
+            let each = row.iter().map(|&s| (f64::from(s) - top).exp() / sum);
+            self.probability.iter_mut().zip(each).for_each(|(p, v)| *p += v);
+        }
+    }
+}
+
 /// What an engine says of itself once loaded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
@@ -120,6 +155,11 @@ pub trait Backend: Sync {
     fn precisions(&self) -> &'static [&'static str];
     /// Versions and build features that decide fairness, or why it cannot run here.
     fn probe(&self) -> Result<BTreeMap<String, String>, Unavailable>;
+    /// Obtains what it needs and this machine lacks, such as a library. The harness calls it before a worker starts, in its own process,
+    /// never in a dry run; it must be cheap where nothing is lacking, and try only once per process.
+    fn prepare(&self, _options: &Options) -> Result<(), Unavailable> {
+        Ok(())
+    }
     /// Process-wide settings (thread pools that are built once) for a worker that will load with these options. Called before any
     /// thread is started; gives environment variables to set before the worker starts.
     fn environment(&self, _options: &Options) -> Vec<(&'static str, String)> {
@@ -141,6 +181,10 @@ pub trait Backend: Sync {
 pub trait Engine {
     /// What it is.
     fn facts(&self) -> Facts;
+    /// What only loading tells, for the record beside the versions: kernels chosen, paths taken.
+    fn report(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
     /// Makes rows `at..at + n` live: computes their residents and resets their states. `inputs[i]` holds the `i`-th input of the graph,
     /// `[n, tokens]` indices already checked against the input's bound.
     fn admit(&mut self, at: usize, n: usize, inputs: &[&[u32]]) -> Result<(), BackendError>;
@@ -159,4 +203,10 @@ pub trait Engine {
     fn flops_executed(&self, rows: usize) -> Option<f64>;
     /// The same of admitting `n` rows.
     fn flops_admitted(&self, n: usize) -> Option<f64>;
+    /// From now on counts how its mixtures of experts route, or stops to. Never on while something is timed.
+    fn watch_routing(&mut self, _on: bool) {}
+    /// What has been counted since it was switched on, a mixture after the other in the order of the graph; `None`: it cannot see.
+    fn routing(&self) -> Option<Vec<Routing>> {
+        None
+    }
 }

@@ -73,7 +73,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn find(options: &MeterOptions) -> Findings {
     let meters = Meters::probe(options);
-    let seen: Environment = observe("", "", "", &meters);
+    let seen: Environment = observe("", "", "", &[], &meters);
     let backends = BACKENDS.iter().map(|backend| {
         let (facts, unavailable) = match backend.probe() {
             Ok(facts) => (facts, None),

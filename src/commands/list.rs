@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::backends::BACKENDS;
 use crate::columns::columns;
+use crate::fetch::{self, FETCHES, Fetcher, State};
 use crate::graph::cost::Workload;
 use crate::meters::METERS;
 
@@ -58,7 +59,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = if args.json {
         serde_json::to_string_pretty(&entries)? + "\n"
     } else if entries.is_empty() {
-        eprintln!("no {} here\nhint: {}", args.kind, empty_hint(&args.kind));
+        eprintln!("no {} here\nhint: {EMPTY}", args.kind);
         String::new()
     } else {
         columns(0, &entries.into_iter().map(|e| vec![e.name, e.detail, e.about]).collect::<Vec<_>>())
@@ -81,16 +82,9 @@ fn list(kind: &str) -> anyhow::Result<Vec<Entry>> {
     bail!("cannot list `{kind}`\nhint: {hint}")
 }
 
-fn empty_hint(kind: &str) -> &'static str {
-    match kind {
-        "datasets" => {
-            "tasks generate their examples from a seed; a task of kind `sudoku` also takes `csv = \"FILE\"` of puzzles and solutions"
-        }
-        _ => {
-            "shipped folders are looked for above the working directory and the program; ERGOMETER_HOME names another place"
-        }
-    }
-}
+/// Why a kind may be empty.
+const EMPTY: &str =
+    "shipped folders are looked for above the working directory and the program; ERGOMETER_HOME names another place";
 
 fn entry(name: impl Into<String>, detail: impl Into<String>, about: impl Into<String>) -> Entry {
     Entry { name: name.into(), detail: detail.into(), about: about.into() }
@@ -156,9 +150,12 @@ fn about_of(path: &Path) -> Result<String, String> {
     Ok(table.get("about").and_then(|a| a.as_str()).unwrap_or_default().to_string())
 }
 
-/// No data is shipped yet; the kind is there because scripts may rely on it.
+/// Nothing is shipped: data sets are obtained by `ergometer fetch`.
 fn datasets() -> Vec<Entry> {
-    Vec::new()
+    let fetcher = Fetcher::from_env().ok();
+    let sets = FETCHES.iter().filter(|f| f.kind == fetch::Kind::Dataset);
+    let state = |f| fetcher.as_ref().map_or(State::Absent, |fetcher| fetcher.state(f)).text();
+    sets.map(|f| entry(f.name, format!("{}, {}, {}", f.version, f.licence, state(f)), f.about)).collect()
 }
 
 #[cfg(test)]

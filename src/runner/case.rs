@@ -132,7 +132,11 @@ impl Running<'_, '_> {
     /// A worker that has loaded the model, is warm, and has been compared with the reference.
     pub(super) fn begin(&mut self, model: &Path, judge: Judge, log: &Path) -> Result<Worker, CaseError> {
         let built_in = self.planned.engine.and_then(backend);
-        let environment = built_in.map(|b| b.environment(&self.planned.options())).unwrap_or_default();
+        let options = self.planned.options();
+        if let Some(lacking) = built_in.and_then(|b| b.prepare(&options).err()) {
+            return Err(CaseError { kind: ErrorKind::Unavailable, message: lacking.reason, hint: lacking.hint });
+        }
+        let environment = built_in.map(|b| b.environment(&options)).unwrap_or_default();
         let launch = Launch {
             command: self.planned.command.clone(),
             environment: environment.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),

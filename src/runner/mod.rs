@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 
 use self::case::{Judge, Scored, Setting};
 use self::plan::{Plan, PlannedCase};
-use crate::backends::BACKENDS;
+use crate::backends::{BACKENDS, backend};
 use crate::meters::{MeterOptions, Meters};
 use crate::models::hex;
 use crate::parity::Vectors;
@@ -106,8 +106,14 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let folder = open_folder(options, &suite)?;
     let _lock = lock(folder.dir())?;
     folder.remove_leftovers()?;
+    // before the environment is observed, so that it tells of what the cases will use; whoever lacks it afterwards says so itself
+    let finished = folder.finished()?;
+    for planned in plan.cases.iter().filter(|c| !finished.contains(&c.id)) {
+        let _ = planned.engine.and_then(backend).map(|b| b.prepare(&planned.options()));
+    }
     let mut meters = Meters::probe(&MeterOptions::from_env());
-    let began_ns = begin(options, &suite, &folder, &mut meters)?;
+    let engines: Vec<&str> = plan.cases.iter().filter_map(|c| c.engine).collect();
+    let began_ns = begin(options, &suite, &engines, &folder, &mut meters)?;
     let cache = reference::cache_folder(folder.dir());
     let mut judges = Judges::new();
     let mut setting = Setting { meters: &mut meters, began_ns, check: options.check };
@@ -164,16 +170,16 @@ impl Judges {
 
 /// Records and report from the folder alone; counts the cases of the plan and the failures among them.
 fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize)> {
-    let run = ergometer_reports::load(folder.dir())?;
+    // a verdict that needs several cases falls here, and may fail some of them
+    let report = Report::new(ergometer_reports::load(folder.dir())?);
     let of_plan = |c: &&CaseRun| plan.cases.iter().find(|p| p.id == c.case.id);
     let failure = |c: &&CaseRun| {
         let Some(error) = &c.case.error else { return false };
         // cases of an earlier plan stay in the report, but are not this plan's failures
         of_plan(c).is_some_and(|p| error.kind != ErrorKind::Unavailable || !p.spec.may_be_unavailable)
     };
-    let failed = run.cases.iter().filter(failure).count();
-    let cases = run.cases.iter().filter(|c| of_plan(c).is_some()).count();
-    let report = Report::new(run);
+    let failed = report.run.cases.iter().filter(failure).count();
+    let cases = report.run.cases.iter().filter(|c| of_plan(c).is_some()).count();
     report.write_records(folder)?;
     let formats: Vec<&Format> = ["html", "md", "svg"].into_iter().filter_map(render::format).collect();
     render::write(&report, &formats, &folder.dir().join("report"))?;
@@ -223,9 +229,15 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
 
 /// Writes the suite and the environment, or, when resuming, checks that they are still the ones that the run began with. Gives the
 /// run's beginning on the monotonic clock; after a reboot that clock starts anew, and so do the times of the samples.
-fn begin(options: &RunOptions, suite: &Suite, folder: &RunFolder, meters: &mut Meters) -> anyhow::Result<u64> {
+fn begin(
+    options: &RunOptions,
+    suite: &Suite,
+    engines: &[&str],
+    folder: &RunFolder,
+    meters: &mut Meters,
+) -> anyhow::Result<u64> {
     let hash = hex(&Sha256::digest(suite.text.as_bytes()));
-    let mut now = crate::environment::observe(&suite.name, &hash, &options.command, meters);
+    let mut now = crate::environment::observe(&suite.name, &hash, &options.command, engines, meters);
     now.versions.insert("executable".into(), executable_hash()?);
     now.versions.insert("mode".into(), if options.check { "check" } else { "measure" }.into());
     let path = folder.dir().join("environment.json");

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::child::{Launch, Worker, case_error};
 use super::plan::{PlannedCase, PlannedModel, PlannedTask};
-use crate::files::write_atomically;
+use crate::files::{user_cache, write_atomically};
 use crate::models::hex;
 use crate::parity::Vectors;
 use crate::protocol::{Command, Go, Job, Message, Mode, PROTOCOL};
@@ -104,11 +104,7 @@ fn record(
     Ok(())
 }
 
-/// Where things that can be made again are kept: `ERGOMETER_CACHE`, else the user's cache folder, else beside the run.
+/// Where things that can be made again are kept: the user's cache folder, else beside the run.
 pub fn cache_folder(run: &Path) -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    set("ERGOMETER_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|p| p.join("ergometer")))
-        .or_else(|| set("HOME").map(|p| p.join(".cache/ergometer")))
-        .unwrap_or_else(|| run.join("cache"))
+    user_cache().unwrap_or_else(|| run.join("cache"))
 }

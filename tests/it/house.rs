@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use ergometer::backends::{BACKENDS, Backend};
+use ergometer::fetch;
 use ergometer::models::Model;
 use ergometer_reports::Record;
 use ergometer_reports::case::Case;
@@ -119,7 +121,14 @@ impl House {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command.env("ERGOMETER_CACHE", self.path("cache")).env("ERGOMETER_POWERCAP", self.path("no-powercap"));
-        command.env_remove("ERGOMETER_HOME");
+        // a house has a cache of its own, so that what the user has fetched is pointed to
+        if let Some(library) =
+            fetch::cached("onnxruntime").filter(|_| std::env::var_os("ERGOMETER_ONNXRUNTIME").is_none())
+        {
+            command.env("ERGOMETER_ONNXRUNTIME", library);
+        }
+        // no test downloads anything
+        command.env("ERGOMETER_OFFLINE", "1").env_remove("ERGOMETER_HOME");
         command
     }
 
@@ -178,6 +187,18 @@ impl House {
         });
         here.collect()
     }
+}
+
+/// The built-in backends that can run on this machine; the others are named aloud.
+pub fn ready() -> Vec<&'static dyn Backend> {
+    let lacking = |b: &&dyn Backend| {
+        let lacking = b.probe().err();
+        if let Some(why) = &lacking {
+            skip_here(&format!("backend {}: {}", b.name(), why.reason));
+        }
+        lacking.is_none()
+    };
+    BACKENDS.iter().copied().filter(lacking).collect()
 }
 
 /// Runs a command to its end.

