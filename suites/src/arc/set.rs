@@ -213,26 +213,43 @@ pub fn numbered(parameters: &Parameters, file: &Path) -> Result<Numbered, SuiteE
 /// same id, and the first ones the same for any count, because a net's table is numbered by them.
 pub fn variants(task: &ArcTask, count: usize) -> Vec<Variant> {
     let mut rng = ChaCha8Rng::seed_from_u64(hash(VARIANTS, task.id.bytes().map(u64::from)));
-    let number = |variant: &Variant| {
-        let cells = |grid: &Grid| {
-            let grid = variant.apply(grid);
-            let sides = [grid.height() as u64, grid.width() as u64];
-            sides.into_iter().chain(grid.cells().iter().map(|&c| u64::from(c))).collect::<Vec<_>>()
-        };
-        hash(VARIANTS, task.grids().flat_map(cells))
+    let turned: Vec<(u64, Vec<u8>)> = (0..8).map(|d| pattern(task, d)).collect();
+    // equal for variants that make the same task, whose pattern and whose colours in the order of first sight are the same
+    let made = |variant: &Variant| {
+        let (pattern, colours) = &turned[variant.dihedral() as usize];
+        (*pattern, colours.iter().map(|&c| variant.colour(c)).collect::<Vec<u8>>())
     };
     let mut found = vec![Variant::turn(0)];
-    let mut seen: HashSet<u64> = found.iter().map(number).collect();
+    let mut seen: HashSet<(u64, Vec<u8>)> = found.iter().map(made).collect();
     for _ in 0..TRIES * count {
         if found.len() >= count {
             break;
         }
         let variant = Variant::random(&mut rng);
-        if seen.insert(number(&variant)) {
+        if seen.insert(made(&variant)) {
             found.push(variant);
         }
     }
     found
+}
+
+/// A turned task without its colours: a hash that is equal for tasks that differ in colours 1 to 9 alone, and these colours in the order
+/// in which they are first seen.
+fn pattern(task: &ArcTask, dihedral: u32) -> (u64, Vec<u8>) {
+    let mut colours = vec![0];
+    let mut numbers = Vec::new();
+    for grid in task.grids() {
+        let grid = grid.turned(dihedral);
+        numbers.extend([grid.height() as u64, grid.width() as u64]);
+        for &colour in grid.cells() {
+            let known = colours.iter().position(|&c| c == colour);
+            numbers.push(known.unwrap_or_else(|| {
+                colours.push(colour);
+                colours.len() - 1
+            }) as u64);
+        }
+    }
+    (hash(VARIANTS, numbers), colours)
 }
 
 fn room(rows: usize, side: usize) -> Result<(), SuiteError> {

@@ -172,6 +172,33 @@ fn a_file_gives_a_row_for_each_test_and_variant() {
     assert_eq!(codes(&four, 0, 4), codes(&eight, 0, 4));
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn no_two_variants_make_the_same_task_and_none_is_missed(
+        inputs in proptest::collection::vec(any_grid(2).prop_map(|g| g.recolour(|c| c % 3)), 2), id in "[a-z]{1,3}",
+    ) {
+        let pairs: Vec<Pair> = inputs.iter().map(|g| Pair { input: g.clone(), output: g.turned(4) }).collect();
+        let task = ArcTask { id, demonstrations: vec![pairs[0].clone()], tests: vec![pairs[1].clone()] };
+        let made = |v: &Variant| task.grids().map(|g| v.apply(g)).collect::<Vec<_>>();
+        let variants = set::variants(&task, 60);
+        let distinct: HashSet<Vec<Grid>> = variants.iter().map(made).collect();
+        prop_assert_eq!(distinct.len(), variants.len());
+        prop_assert_eq!(variants[0], Variant::turn(0));
+        // the first variants do not hang on how many are asked for
+        prop_assert_eq!(&set::variants(&task, 7)[..], &variants[..variants.len().min(7)]);
+        // a task of background has its turns alone, one of a colour nine times as many, one of two colours 9 * 8 / 2 or more
+        let colours: HashSet<u8> = task.grids().flat_map(|g| g.cells().to_vec()).filter(|c| *c > 0).collect();
+        let copies: HashSet<Vec<Grid>> = (0..8).map(|d| made(&Variant::turn(d))).collect();
+        match colours.len() {
+            0 => prop_assert_eq!(variants.len(), copies.len()),
+            1 => prop_assert_eq!(variants.len(), (9 * copies.len()).min(60)),
+            _ => prop_assert!(variants.len() >= 36),
+        }
+    }
+}
+
 #[test]
 fn tasks_are_left_out_by_size_and_number() {
     let small = file_set("max_side = 2").unwrap();
@@ -280,6 +307,8 @@ fn a_file_trains_on_demonstrations_alone() {
     ];
     assert_eq!(pairs, HashSet::from(wanted));
     assert!(places.len() > 8 && places.contains(&(0, 0)), "{places:?}");
+    let relative = source("file = 'arc.json'", 1).err().unwrap().to_string();
+    assert!(relative.contains("`file`") && relative.contains("hint:"), "{relative}");
     for key in ["split = 'test'", "seed = 1", "examples = 4"] {
         assert!(source(&format!("rules = 'all'\n{key}"), 1).err().unwrap().to_string().contains("training"));
     }

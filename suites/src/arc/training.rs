@@ -16,9 +16,10 @@ use super::variant::Variant;
 use crate::error::SuiteError;
 use crate::task::{Example, Training};
 
-/// See [`Task::training`](crate::task::Task::training). A relative `file` starts at the working folder.
+/// See [`Task::training`](crate::task::Task::training). Of a file
+/// both halves are trained on, as in the released TRM, but for the test pairs.
 ///
-/// Errors: those of the parameters and the file; keys that only examples have.
+/// Errors: those of the parameters and the file; keys that only examples have; a relative `file`, since there is no folder it starts at.
 pub fn training(table: &toml::Table, seed: u64) -> Result<Box<dyn Training>, SuiteError> {
     if let Some(key) = ["split", "examples", "seed"].into_iter().find(|k| table.contains_key(*k)) {
         return Err(SuiteError::new("says nothing about training").at(format!("`{key}`")).hint("leave it out"));
@@ -32,6 +33,11 @@ pub fn training(table: &toml::Table, seed: u64) -> Result<Box<dyn Training>, Sui
             let draw = Draw { rng, max_side };
             let source = OfRules { numbers: numbers.clone(), turns, side: parameters.side, draw };
             Ok(Box::new(source.check()?))
+        }
+        Source::File(file, _) if file.is_relative() => {
+            Err(SuiteError::new(format!("{} is a relative path", file.display()))
+                .at("`file`")
+                .hint("for training write the whole path, or `dataset = \"arc-agi-1\"`"))
         }
         Source::File(file, _) => {
             let tasks = numbered(&parameters, file)?.tasks.into_iter().map(|(_, asked)| asked).collect();

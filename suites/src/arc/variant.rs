@@ -32,6 +32,16 @@ impl Variant {
         variant
     }
 
+    /// The turn, as [`Grid::turned`] numbers it.
+    pub fn dihedral(&self) -> u32 {
+        self.dihedral
+    }
+
+    /// What a colour becomes; 0 for what is none.
+    pub fn colour(&self, colour: u8) -> u8 {
+        self.colours.get(usize::from(colour)).copied().unwrap_or(0)
+    }
+
     /// What [`Example::variant`](crate::task::Example::variant) holds: rank of the permutation in lexicographic order times 8, plus the turn.
     pub fn code(self) -> u32 {
         let mut rank = 0;
@@ -63,7 +73,7 @@ impl Variant {
 
     /// The copy.
     pub fn apply(&self, grid: &Grid) -> Grid {
-        grid.turned(self.dihedral).recolour(|c| self.colours[usize::from(c)])
+        grid.turned(self.dihedral).recolour(|c| self.colour(c))
     }
 
     /// What the copy was made from.
