@@ -11,12 +11,16 @@ use crate::models::Model;
 #[cfg(feature = "candle")]
 pub mod candle;
 pub mod native;
+#[cfg(feature = "onnxruntime")]
+pub mod onnxruntime;
 pub mod reference;
 pub mod session;
 
 /// Every built-in backend.
 pub const BACKENDS: &[&dyn Backend] = &[
     &native::Native,
+    #[cfg(feature = "onnxruntime")]
+    &onnxruntime::OnnxRuntime,
     #[cfg(feature = "candle")]
     &candle::Candle,
     &reference::Reference,
