@@ -11,6 +11,8 @@ use crate::models::Model;
 #[cfg(feature = "candle")]
 pub mod candle;
 pub mod native;
+#[cfg(feature = "onnxruntime")]
+pub mod onnxruntime;
 pub mod reference;
 pub mod session;
 #[cfg(feature = "tract")]
@@ -19,6 +21,8 @@ pub mod tract;
 /// Every built-in backend.
 pub const BACKENDS: &[&dyn Backend] = &[
     &native::Native,
+#[cfg(feature = "onnxruntime")]
+    &onnxruntime::OnnxRuntime,
     #[cfg(feature = "tract")]
     &tract::Tract,
     #[cfg(feature = "candle")]

@@ -9,6 +9,7 @@ mod cli;
 mod errors;
 mod house;
 mod meters;
+mod onnxruntime;
 mod parity;
 mod resume;
 mod tidy;
