@@ -102,7 +102,7 @@ fn the_loss_falls_and_the_folder_holds_a_model_with_its_card() {
 
 #[test]
 fn a_collapsed_router_fails_its_check_and_an_even_one_passes() {
-    let folder = std::path::Path::new("models/x");
+    let folder = Path::new("models/x");
     let routing = |load: &[u64]| Routing { load: load.to_vec(), probability: Vec::new() };
     check_routing(&[routing(&[10, 12, 9, 11])], folder).unwrap();
     check_routing(&[], folder).unwrap();

@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod errors;
 mod house;
+mod matrix;
 mod meters;
 mod onnxruntime;
 mod parity;
