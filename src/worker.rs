@@ -106,7 +106,7 @@ impl Work {
         }
         let engine_of =
             backend(&job.backend).with_context(|| format!("there is no backend `{}` in this program", job.backend))?;
-        let versions = engine_of.probe().map_err(BackendError::Unavailable)?;
+        let mut versions = engine_of.probe().map_err(BackendError::Unavailable)?;
         if !engine_of.precisions().contains(&job.precision.as_str()) {
             return Err(BackendError::unavailable(format!(
                 "backend `{}` does not compute in {} (it does in {})",
@@ -147,6 +147,7 @@ impl Work {
         let described = engine_of.describe(&options)?;
         let engine = engine_of.load(&model, &options)?;
         let facts = engine.facts();
+        versions.extend(engine.report());
         let session = Session::new(engine, &graph, job.batch);
         let loaded = Loaded {
             seconds: started.elapsed().as_secs_f64(),

@@ -23,6 +23,7 @@ mod ctx;
 mod elementwise;
 mod isa;
 mod linear;
+mod moe;
 mod norm;
 mod pool;
 #[cfg(test)]
@@ -35,5 +36,6 @@ pub use ctx::Ctx;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};
 pub use isa::Isa;
 pub use linear::{PackedLinear, PackedTokens, linear, linear_tokens};
+pub use moe::Routes;
 pub use norm::{layer_norm, rms_norm, rms_norm_in_place, rms_norm_tokens};
 pub use pool::Pool;

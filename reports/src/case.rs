@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Version of `case.json`, `samples.csv`, `predictions.csv` and `environment.json`; a new meaning gets a new number.
+/// Version of `case.json`, `samples.csv`, `predictions.csv`, `attempts.csv` and `environment.json`; a new meaning gets a new number.
 pub const SCHEMA: u32 = 1;
 
 /// The complete identity of a case: two cases never share a key, and equal keys mean comparable numbers on one machine.
@@ -88,6 +88,9 @@ pub enum ErrorKind {
     Parity,
     /// The model or its data could not be used (missing, truncated, refused).
     Model,
+    /// A reduced precision loses more right answers than its tolerance allows. No runner writes it: it follows from the answers of the
+    /// run (see [`precision`](crate::precision)).
+    Inferior,
 }
 
 /// Why a case has no numbers.
@@ -185,6 +188,25 @@ pub struct Costs {
     pub state_bytes: u64,
 }
 
+/// What a rule that needs no model gets right on the case's task: a score means little without it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baseline {
+    /// E.g. `copy the input`.
+    pub name: String,
+    /// Questions (examples, where the task decides row by row) that it gets right.
+    pub right: u64,
+    /// Of so many.
+    pub of: u64,
+}
+
+impl Baseline {
+    /// Share that it gets right.
+    pub fn share(&self) -> f64 {
+        self.right as f64 / self.of.max(1) as f64
+    }
+}
+
 /// Everything in `case.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
@@ -206,6 +228,12 @@ pub struct Case {
     /// backend, precision, depth rule and task).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy_from: Option<String>,
+    /// Questions that the task decides from several examples (rows) each; 0: every example is a question of its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub questions: u64,
+    /// What trivial rules score on the case's task.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub baselines: Vec<Baseline>,
     /// The settings that were tried for it, where the suite asks for a search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
@@ -221,6 +249,10 @@ pub struct Case {
     /// Things that a reader of the numbers must know (drift, contention, a smoke-test task ...).
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// One row of `samples.csv`: one observation of one metric.
@@ -265,4 +297,30 @@ pub struct Prediction {
     pub right: u32,
     /// Cells that count.
     pub cells: u32,
+}
+
+/// One row of `attempts.csv`: an attempt at one output of a question, as the task decided it from the answers of the question's rows. There
+/// is one set for every depth (each row with its answer at that depth, or its last one if it stopped earlier).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Number of the question.
+    pub question: u64,
+    /// Its name, e.g. an ARC task's.
+    pub name: String,
+    /// Questions of one cluster are not independent.
+    pub cluster: u64,
+    /// Supervision steps that rows had at most.
+    pub depth: u32,
+    /// Decided from the rows' answers of record.
+    pub last: bool,
+    /// Which output of the question, from 0.
+    pub part: u32,
+    /// From 1; 0 in the one row of an output for which no row gave anything to attempt it with.
+    pub attempt: u32,
+    /// Where the attempt comes from, in the task's words.
+    pub source: String,
+    /// The whole output is right.
+    pub right: bool,
+    /// Rows that were answered for the question: what it cost.
+    pub rows: u32,
 }

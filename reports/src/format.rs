@@ -36,6 +36,7 @@ pub fn scaled_unit(unit: &str, magnitude: f64) -> (f64, String) {
         }
         "1" => (1.0, String::new()),
         "%" => (0.01, "%".into()),
+        "points" => (1.0, "points".into()),
         _ => {
             let (factor, prefix) = prefix(magnitude);
             (factor, format!("{prefix}{unit}"))
@@ -62,7 +63,7 @@ pub fn number(value: f64) -> String {
 /// The unit a metric is shown in: shares as %.
 pub fn shown_unit(record: &Record) -> &str {
     match record.metric.as_str() {
-        "accuracy" | "cell_accuracy" | "harness_cpu" => "%",
+        "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" | "harness_cpu" => "%",
         _ => &record.unit,
     }
 }
@@ -78,7 +79,8 @@ pub fn value(record: &Record) -> Option<String> {
 pub fn interval(record: &Record) -> Option<String> {
     let (value, lower, upper) = (record.value?, record.lower?, record.upper?);
     let (factor, _) = scaled_unit(shown_unit(record), value);
-    Some(format!("{}–{}", digits(record, lower / factor), digits(record, upper / factor)))
+    let between = if record.unit == "points" { " to " } else { "–" };
+    Some(format!("{}{between}{}", digits(record, lower / factor), digits(record, upper / factor)))
 }
 
 /// The value with its interval, a bound with `≤`, or `–`.
@@ -93,7 +95,8 @@ pub fn full(record: &Record) -> String {
 
 fn digits(record: &Record, value: f64) -> String {
     match record.metric.as_str() {
-        "accuracy" | "cell_accuracy" => format!("{value:.1}"),
+        "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => format!("{value:.1}"),
+        "accuracy_vs_f32" => format!("{:+.2}", if value.abs() < 0.005 { 0.0 } else { value }),
         "params_total" | "params_active" => format!("{value:.0}"),
         _ => number(value),
     }

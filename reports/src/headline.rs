@@ -56,6 +56,10 @@ fn one(table: &Table, width: usize) -> String {
             text += &filled(&items, width);
         }
     }
+    if !table.baselines.is_empty() {
+        let line = plain(&format!("Without a model: {}.", table.baselines)).replace('\u{202f}', " ");
+        text += &wrapped(&line, width, "  ");
+    }
     for row in &table.rows {
         if let Some(error) = &row.error {
             text += &wrapped(&plain(&format!("{}: {}", row.name, reason(error))), width, "    ");

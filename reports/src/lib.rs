@@ -12,6 +12,8 @@ pub mod labels;
 pub mod load;
 pub mod metric;
 pub mod plot;
+pub mod precision;
+pub mod questions;
 pub mod record;
 pub mod render;
 pub mod report;

@@ -13,16 +13,16 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    case::{Case, Prediction, SCHEMA, Sample, Verdict},
+    case::{Attempt, Case, Prediction, SCHEMA, Sample, Verdict},
     environment::Environment,
     error::ReportError,
     metric::{METRICS, metric},
-    run_folder::{PREDICTION_COLUMNS, SAMPLE_COLUMNS, TEMPORARY, slug},
+    run_folder::{ATTEMPT_COLUMNS, PREDICTION_COLUMNS, SAMPLE_COLUMNS, TEMPORARY, slug},
 };
 
 /// Largest `case.json` or `environment.json`, bytes.
 pub const MAX_JSON_BYTES: u64 = 16 << 20;
-/// Largest `samples.csv` or `predictions.csv`, bytes.
+/// Largest `samples.csv`, `predictions.csv` or `attempts.csv`, bytes.
 pub const MAX_CSV_BYTES: u64 = 1 << 30;
 /// Most rows of one CSV file.
 pub const MAX_ROWS: usize = 5_000_000;
@@ -38,6 +38,8 @@ pub struct CaseRun {
     pub samples: Vec<Sample>,
     /// Every answer.
     pub predictions: Vec<Prediction>,
+    /// Every attempt at a question, where the task decides questions from several rows and this case is the one that is scored.
+    pub attempts: Vec<Attempt>,
 }
 
 /// A recorded run.
@@ -64,7 +66,11 @@ pub fn load(dir: &Path) -> Result<Run, ReportError> {
         }
         let samples = load_samples(&folder.join("samples.csv"))?;
         let predictions = load_predictions(&folder.join("predictions.csv"))?;
-        cases.push(CaseRun { case, samples, predictions });
+        let path = folder.join("attempts.csv");
+        // a case without attempts has no file of them
+        let attempts = if fs::symlink_metadata(&path).is_ok() { load_attempts(&path)? } else { Vec::new() };
+        at(&path, None, questions_fault(&case, &attempts))?;
+        cases.push(CaseRun { case, samples, predictions, attempts });
     }
     cases.sort_by(|a, b| (&a.case.path, &a.case.id).cmp(&(&b.case.path, &b.case.id)));
     Ok(Run { environment, cases })
@@ -158,6 +164,33 @@ pub fn load_samples(path: &Path) -> Result<Vec<Sample>, ReportError> {
 /// Reads `predictions.csv`.
 pub fn load_predictions(path: &Path) -> Result<Vec<Prediction>, ReportError> {
     read_csv(path, &PREDICTION_COLUMNS, prediction_fault)
+}
+
+/// Reads `attempts.csv`.
+pub fn load_attempts(path: &Path) -> Result<Vec<Attempt>, ReportError> {
+    read_csv(path, &ATTEMPT_COLUMNS, attempt_fault)
+}
+
+/// Why a row of `attempts.csv` may be neither written nor read.
+pub(crate) fn attempt_fault(attempt: &Attempt) -> Option<Fault> {
+    if attempt.depth == 0 {
+        return Some(("depth is 0".into(), "a one-shot model has depth 1".into()));
+    }
+    if attempt.right && attempt.attempt == 0 {
+        return Some(("a right attempt of number 0".into(), "0 stands for an output without an attempt".into()));
+    }
+    (attempt.rows == 0)
+        .then(|| ("a question of 0 rows".into(), "a question is decided from the rows answered for it".into()))
+}
+
+/// Why attempts do not belong to their case: where it is scored by itself they must decide each of its questions once, else there are none.
+pub(crate) fn questions_fault(case: &Case, attempts: &[Attempt]) -> Option<Fault> {
+    let scored = case.error.is_none() && case.accuracy_from.as_ref() == Some(&case.id);
+    let due = if scored { case.questions } else { 0 };
+    let decided = attempts.iter().filter(|a| a.last).map(|a| a.question).collect::<BTreeSet<_>>().len() as u64;
+    let message = format!("attempts of record decide {decided} questions, the case has {due}");
+    let hint = "the attempts are not those of this case, or the file is missing or cut off; run the case again";
+    (decided != due).then(|| (message, hint.into()))
 }
 
 fn not_finite(name: &str, value: f64) -> Option<Fault> {

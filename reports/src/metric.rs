@@ -21,7 +21,7 @@ pub enum Better {
 pub struct Metric {
     /// The name used in files and columns.
     pub name: &'static str,
-    /// SI unit or `1` for a dimensionless ratio, always unscaled (s, J, B; never ms, kWh, MiB).
+    /// SI unit or `1` for a dimensionless ratio, always unscaled (s, J, B; never ms, kWh, MiB); `points` are percentage points.
     pub unit: &'static str,
     /// Which direction is an improvement.
     pub better: Better,
@@ -37,8 +37,11 @@ macro_rules! metrics {
 }
 
 metrics! {
-    "accuracy" "1" Higher "share of examples whose whole answer is right";
+    "accuracy" "1" Higher "share of questions right under the task's official rule: of examples whose whole answer is right, or, where a task decides questions from several rows, of questions with every output right in one of the allowed attempts";
+    "accuracy_single" "1" Higher "share of rows whose own answer is wholly right, without attempts or votes (tasks that decide questions from several rows)";
+    "accuracy_outputs" "1" Higher "share of outputs right in one of their attempts, whatever the other outputs of their question (tasks that decide questions from several rows)";
     "cell_accuracy" "1" Higher "share of answer cells that are right, over all examples";
+    "accuracy_vs_f32" "points" Higher "accuracy minus that of full precision on the same examples, in percentage points (reduced precisions only)";
     "latency" "s" Lower "time of one iteration in the steady phase, from handing over the inputs to holding the outputs (record: median)";
     "latency_p99" "s" Lower "99th percentile of latency; given only where n allows an upper bound";
     "throughput" "1/s" Higher "examples finished per second of steady time";
@@ -58,7 +61,7 @@ metrics! {
     "energy_dram_edge" "J" Lower "the most that the edges of the blocks can put into energy_dram, or take from it";
     "energy_gpu" "J" Lower "gross energy of the GPU boards per example, steady phase";
     "energy_gpu_edge" "J" Lower "the most that the edges of the blocks can put into energy_gpu, or take from it";
-    "joules_per_right" "J" Lower "gross joules (packages, and boards where the backend computes on them) per right answer";
+    "joules_per_right" "J" Lower "gross joules (packages, and boards where the backend computes on them) per right answer; a question is charged for all its rows";
     "steps_used" "1" Lower "recursion steps (or generated tokens) spent on an example";
     "flops_model" "FLOP" Lower "floating-point operations that the mathematics needs per example at the steps used";
     "flops_executed" "FLOP" Lower "floating-point operations of matrix products and attention that the backend carried out per example, padding included";
@@ -68,6 +71,9 @@ metrics! {
     "parity_error" "1" Lower "largest difference to the reference interpreter in logits, halting head and states, each over its own largest magnitude";
     "harness_cpu" "1" Lower "processor time of the harness process over the time of the worker's measured blocks";
 }
+
+/// Metrics that exist only where a task decides questions from several rows; other cases have no record of them.
+pub const OF_QUESTIONS: [&str; 2] = ["accuracy_single", "accuracy_outputs"];
 
 /// Ending of the metric that holds the edge error of an energy metric: `energy_cpu` and `energy_cpu_edge`.
 pub const EDGE: &str = "_edge";

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{environment::Environment, error::ReportError, metric::Better, run_folder::pretty};
+use crate::{case::Baseline, environment::Environment, error::ReportError, metric::Better, run_folder::pretty};
 
 /// Version of `records.csv` and `records.json`; a new meaning gets a new number.
 pub const RECORDS_SCHEMA: u32 = 1;
@@ -76,6 +76,9 @@ pub struct Record {
     pub note: Option<String>,
     /// Why there is no number.
     pub missing: Option<Missing>,
+    /// Of `accuracy`: what rules without a model score.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub baselines: Vec<Baseline>,
 }
 
 /// Content of `records.json`.
@@ -124,6 +127,7 @@ struct Row<'a> {
     error_kind: Option<&'a str>,
     error: Option<&'a str>,
     hint: Option<&'a str>,
+    baselines: String,
 }
 
 /// Bytes of `records.csv`.
@@ -158,6 +162,12 @@ pub fn to_csv(records: &[Record]) -> Result<Vec<u8>, ReportError> {
             error_kind: missing.map(|m| m.kind.as_str()),
             error: missing.map(|m| m.message.as_str()),
             hint: missing.and_then(|m| m.hint.as_deref()),
+            baselines: r
+                .baselines
+                .iter()
+                .map(|b| format!("{}={}/{}", b.name, b.right, b.of))
+                .collect::<Vec<_>>()
+                .join("; "),
         };
         writer.serialize(row).map_err(|e| ReportError::render("records.csv", e))?;
     }

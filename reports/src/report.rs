@@ -9,6 +9,7 @@ use crate::{
     error::ReportError,
     labels::Labels,
     load::{CaseRun, Run},
+    precision::findings,
     record::{Record, to_csv, to_json},
     run_folder::RunFolder,
     summarise::summarise,
@@ -25,9 +26,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Summarises a run.
-    pub fn new(run: Run) -> Self {
+    /// Summarises a run. A case whose precision turns out [inferior](crate::precision) ends in that error here, whatever it was recorded as.
+    pub fn new(mut run: Run) -> Self {
         let records = summarise(&run);
+        let findings = findings(&run);
+        for case in run.cases.iter_mut().map(|c| &mut c.case) {
+            let inferior = findings.get(&case.id).and_then(|f| f.as_ref().ok()?.error());
+            case.error = case.error.take().or(inferior);
+        }
         let index = records.iter().enumerate().map(|(i, r)| ((r.case_id.clone(), r.metric.clone()), i)).collect();
         Self { run, records, index }
     }

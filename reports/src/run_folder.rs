@@ -1,8 +1,8 @@
 //! Writing a run folder so that a kill at any moment loses no finished case and leaves no half one.
 //!
 //! In: environment, cases with their samples and predictions. Out: `DIR/environment.json`, `DIR/suite.toml`,
-//! `DIR/cases/<slug>/{case.json, samples.csv, predictions.csv, stderr.log}`, `DIR/records.*`, `DIR/report/`. A case is written beside its
-//! place, flushed to the disk, and renamed into it; every other file is replaced by rename. Must not: summarise, or read what
+//! `DIR/cases/<slug>/{case.json, samples.csv, predictions.csv, attempts.csv (where questions are decided from several rows), stderr.log}`,
+//! `DIR/records.*`, `DIR/report/`. A case is written beside its place, flushed to the disk, and renamed into it; every other file is replaced by rename. Must not: summarise, or read what
 //! [`load`](crate::load::load) reads.
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    case::{Case, Prediction, Sample},
+    case::{Attempt, Case, Prediction, Sample},
     environment::Environment,
     error::ReportError,
     load::{self, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_ROWS},
@@ -34,6 +34,10 @@ pub(crate) const SAMPLE_COLUMNS: [&str; 8] =
 /// Columns of `predictions.csv`, in order: the fields of [`Prediction`].
 pub(crate) const PREDICTION_COLUMNS: [&str; 9] =
     ["example", "cluster", "depth", "last", "halt_logit", "answer", "exact", "right", "cells"];
+
+/// Columns of `attempts.csv`, in order: the fields of [`Attempt`].
+pub(crate) const ATTEMPT_COLUMNS: [&str; 10] =
+    ["question", "name", "cluster", "depth", "last", "part", "attempt", "source", "right", "rows"];
 
 /// Name of a case's folder: its path with `/` as `~` and everything unusual as `_`, then `~` and the first 8 digits of its id.
 pub fn slug(path: &str, id: &str) -> String {
@@ -189,8 +193,9 @@ impl CaseWriter {
         case: &Case,
         samples: &[Sample],
         predictions: &[Prediction],
+        attempts: &[Attempt],
     ) -> Result<PathBuf, ReportError> {
-        check(case, samples, predictions)?;
+        check(case, samples, predictions, attempts)?;
         if self.place.file_name().is_none_or(|name| name.to_string_lossy() != slug(&case.path, &case.id)) {
             return Err(refused(
                 case,
@@ -206,7 +211,9 @@ impl CaseWriter {
         let samples = write_csv(&self.temporary.join("samples.csv"), &SAMPLE_COLUMNS, samples, MAX_CSV_BYTES)?;
         let path = self.temporary.join("predictions.csv");
         let predictions = write_csv(&path, &PREDICTION_COLUMNS, predictions, MAX_CSV_BYTES)?;
-        for (name, fits) in [("samples.csv", samples), ("predictions.csv", predictions)] {
+        let path = self.temporary.join("attempts.csv");
+        let attempts = attempts.is_empty() || write_csv(&path, &ATTEMPT_COLUMNS, attempts, MAX_CSV_BYTES)?;
+        for (name, fits) in [("samples.csv", samples), ("predictions.csv", predictions), ("attempts.csv", attempts)] {
             if !fits {
                 return Err(refused(case, too_large(name, MAX_CSV_BYTES), SMALLER));
             }
@@ -240,8 +247,10 @@ fn too_large(name: &str, limit: u64) -> String {
 }
 
 /// What may not be stored because it could not be read back.
-fn check(case: &Case, samples: &[Sample], predictions: &[Prediction]) -> Result<(), ReportError> {
-    for (name, rows) in [("samples.csv", samples.len()), ("predictions.csv", predictions.len())] {
+fn check(case: &Case, samples: &[Sample], predictions: &[Prediction], attempts: &[Attempt]) -> Result<(), ReportError> {
+    let lengths =
+        [("samples.csv", samples.len()), ("predictions.csv", predictions.len()), ("attempts.csv", attempts.len())];
+    for (name, rows) in lengths {
         if rows > MAX_ROWS {
             return Err(refused(
                 case,
@@ -252,7 +261,13 @@ fn check(case: &Case, samples: &[Sample], predictions: &[Prediction]) -> Result<
     }
     let of_sample = |s: &Sample| Some((s.block, load::sample_fault(s)?));
     let of_prediction = |p: &Prediction| Some((p.example, load::prediction_fault(p)?));
+    let of_attempt = |a: &Attempt| Some((a.question, load::attempt_fault(a)?));
     let fault: Option<Fault> = load::case_fault(case)
+        .or_else(|| load::questions_fault(case, attempts))
+        .or_else(|| {
+            let (question, (message, hint)) = attempts.iter().find_map(of_attempt)?;
+            Some((format!("{message} (question {question} of `attempts.csv`)"), hint))
+        })
         .or_else(|| {
             let (block, (message, hint)) = samples.iter().find_map(of_sample)?;
             Some((format!("{message} (block {block} of `samples.csv`)"), hint))

@@ -1,6 +1,6 @@
 //! From observations to records: every metric of every case is a value with its interval, or a reason.
 //!
-//! In: a [`Run`]. Out: one [`Record`] per case × metric, in the order of the run and of [`METRICS`]. Must not: invent a value (an
+//! In: a [`Run`]. Out: one [`Record`] per case × metric that it has, in the order of the run and of [`METRICS`]. Must not: invent a value (an
 //! unavailable meter is never a zero), or give a number to a case that ended in an error.
 
 use std::collections::BTreeMap;
@@ -8,31 +8,42 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, ErrorKind, Prediction, Verdict},
     load::{CaseRun, Run},
-    metric::{METRICS, Metric},
+    metric::{METRICS, Metric, OF_QUESTIONS},
+    precision::{Finding, findings, reduced},
     record::{Missing, Record},
     stats::{
         CONFIDENCE, Estimate,
         proportion::share,
         quantile::{TAIL_CONFIDENCE, Tail, drift, median, median_over_blocks, tail},
-        ratio::{over_blocks, over_iterations, quotient},
+        ratio::{over_blocks, over_iterations},
     },
     steady::Steady,
 };
 
 mod blocks;
+mod questions;
 
 use blocks::Per;
+pub use questions::share_decided;
 
 /// All records of a run.
 pub fn summarise(run: &Run) -> Vec<Record> {
     let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
+    let findings = findings(run);
     let mut records = Vec::with_capacity(run.cases.len() * METRICS.len());
     for case_run in &run.cases {
         let case = &case_run.case;
         let source = case.accuracy_from.as_deref().and_then(|id| by_id.get(id)).copied();
-        let summary = Summary { case_run, source, steady: Steady::of(&case_run.samples) };
-        for metric in METRICS {
-            let outcome = match &case.error {
+        let finding = findings.get(&case.id);
+        let inferior = finding.and_then(|f| f.as_ref().ok()?.error());
+        let summary = Summary { case_run, source, finding, steady: Steady::of(&case_run.samples) };
+        // a task that decides row by row has no other way of counting, and full precision is what others are held to
+        let counted = |m: &&Metric| match m.name {
+            "accuracy_vs_f32" => reduced(&case.key.precision),
+            name => case.questions > 0 || !OF_QUESTIONS.contains(&name),
+        };
+        for metric in METRICS.iter().filter(counted) {
+            let outcome = match case.error.as_ref().or(inferior.as_ref()) {
                 Some(error) => Err(Missing {
                     kind: kind_name(error.kind),
                     message: error.message.clone(),
@@ -53,6 +64,9 @@ pub fn summarise(run: &Run) -> Vec<Record> {
                     &mut record,
                     &format!("drifted: the median changed by {change:+.1} % from first to second half"),
                 );
+            }
+            if metric.name == "accuracy" {
+                record.baselines.clone_from(&case.baselines);
             }
             records.push(record);
         }
@@ -100,6 +114,7 @@ type Metered = Result<Outcome, Missing>;
 struct Summary<'a> {
     case_run: &'a CaseRun,
     source: Option<&'a CaseRun>,
+    finding: Option<&'a Result<Finding, Missing>>,
     steady: Steady<'a>,
 }
 
@@ -107,8 +122,8 @@ impl Summary<'_> {
     fn metric(&self, name: &str) -> Metered {
         let costs = self.case_run.case.costs.as_ref();
         match name {
-            "accuracy" => self.accuracy(false),
-            "cell_accuracy" => self.accuracy(true),
+            "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => self.accuracy(name),
+            "accuracy_vs_f32" => self.against_full_precision(),
             "latency" => {
                 self.or_missing(name, median_over_blocks(&self.steady.latencies, &self.steady.block_latencies))
             }
@@ -144,15 +159,15 @@ impl Summary<'_> {
         }
     }
 
-    fn accuracy(&self, cells: bool) -> Metered {
-        let name = if cells { "cell_accuracy" } else { "accuracy" };
-        let Some(source) = self.source else { return Err(self.missing(name)) };
-        if let Some(error) = &source.case.error {
-            let message = format!("the case that scores it, `{}`, failed: {}", source.case.path, error.message);
-            return Err(Missing { kind: kind_name(error.kind), message, hint: error.hint.clone() });
+    fn against_full_precision(&self) -> Metered {
+        match self.finding {
+            Some(Ok(finding)) => {
+                let (estimate, notes) = (finding.estimate.clone(), vec![finding.text()]);
+                Ok(Outcome { estimate, confidence: CONFIDENCE, notes })
+            }
+            Some(Err(missing)) => Err(missing.clone()),
+            None => Err(self.missing("accuracy_vs_f32")),
         }
-        let last: Vec<&Prediction> = source.predictions.iter().filter(|p| p.last).collect();
-        self.or_missing(name, share_right(&last, cells))
     }
 
     fn tail(&self) -> Metered {
@@ -226,21 +241,6 @@ impl Summary<'_> {
             Some(value) => exact(value, values.len() as u64, "largest reading"),
             None => Err(self.missing(name)),
         }
-    }
-
-    fn joules_per_right(&self) -> Metered {
-        let name = "joules_per_right";
-        if let Some(reason) = self.reason(name) {
-            return Err(reason);
-        }
-        let energy = self.energy(if self.on_gpu() { &["energy_cpu", "energy_gpu"] } else { &["energy_cpu"] })?;
-        let accuracy = self.accuracy(false)?.estimate;
-        if accuracy.value == 0.0 {
-            let message = format!("no right answer in {}", accuracy.n);
-            return Err(Missing { kind: "no-right-answer".into(), message, hint: None });
-        }
-        let outcome = self.or_missing(name, quotient(&energy.estimate, &accuracy))?;
-        Ok(Outcome { notes: energy.notes, ..outcome })
     }
 
     /// Whether the backend computes on GPU boards, by its option or report `device`.
@@ -341,6 +341,7 @@ fn record(case: &Case, metric: &Metric, outcome: Metered) -> Record {
         method: String::new(),
         note: None,
         missing: None,
+        baselines: Vec::new(),
     };
     match outcome {
         Ok(Outcome { estimate, confidence, notes }) if estimate.value.is_finite() => {

@@ -5,8 +5,12 @@
 use serde::Serialize;
 
 use crate::{
+    case::{Baseline, Case},
     format,
     labels::Labels,
+    load::CaseRun,
+    precision::reduced,
+    questions::{Sources, sources},
     record::{HEADLINE, Missing, Record},
     report::Report,
     summarise::kind_name,
@@ -44,6 +48,21 @@ pub struct Row {
     pub error: Option<Missing>,
 }
 
+/// Where the right answers of one case came from, where its task decides questions from several rows.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttemptRow {
+    /// Short name.
+    pub name: String,
+    /// First 8 digits of the id.
+    pub tag: String,
+    /// Questions right by first attempts alone.
+    pub first: String,
+    /// Questions that needed a later attempt.
+    pub later: String,
+    /// What the later attempts were, and how many of them helped.
+    pub sources: String,
+}
+
 /// The cases of one task.
 #[derive(Clone, Debug, Serialize)]
 pub struct Table {
@@ -53,6 +72,10 @@ pub struct Table {
     pub common: String,
     /// Rows in the order of the run.
     pub rows: Vec<Row>,
+    /// What rules without a model score, in one line; empty where the task names none.
+    pub baselines: String,
+    /// One for each case that is scored by itself; empty where the task decides row by row.
+    pub attempts: Vec<AttemptRow>,
 }
 
 /// All tables of a report and the footnotes that their cells refer to (the first one is 1).
@@ -73,30 +96,92 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
                 None => HEADLINE
                     .iter()
                     .zip(TITLES)
-                    .filter_map(|(metric, title)| Some(cell(title, report.record(case, metric)?, &mut footnotes)))
+                    .filter_map(|(metric, title)| {
+                        let more = match *metric {
+                            "accuracy" => full_precision(report, case),
+                            _ => None,
+                        };
+                        Some(cell(title, report.record(case, metric)?, more, &mut footnotes))
+                    })
                     .collect(),
             };
             let tag = case.id.chars().take(8).collect();
             rows.push(Row { name: labels.short(&case.id).into(), tag, path: case.path.clone(), cells, error });
         }
-        tables.push(Table { task: task.into(), common: labels.common, rows });
+        let attempts = (cases.iter())
+            .filter(|c| !c.attempts.is_empty())
+            .map(|c| attempt_row(labels.short(&c.case.id), c))
+            .collect();
+        let baselines = baselines_text(&baselines(cases.iter().map(|c| &c.case)));
+        tables.push(Table { task: task.into(), common: labels.common, rows, baselines, attempts });
     }
     (tables, footnotes)
 }
 
-fn cell(title: &'static str, record: &Record, footnotes: &mut Vec<String>) -> Cell {
+/// How a reduced precision compares with full precision, in one line; `None` for cases in full precision.
+pub fn full_precision(report: &Report, case: &Case) -> Option<String> {
+    let record = report.record(case, "accuracy_vs_f32").filter(|_| reduced(&case.key.precision))?;
+    Some(match &record.missing {
+        Some(missing) => format!("accuracy against f32: {}", reason(missing)),
+        None => {
+            let note = record.note.as_deref().unwrap_or_default();
+            format!("accuracy against f32: {}, n = {}: {note}", format::full(record), record.n)
+        }
+    })
+}
+
+/// The baselines of these cases, which are of one task, each once.
+pub fn baselines<'a>(cases: impl Iterator<Item = &'a Case>) -> Vec<&'a Baseline> {
+    let mut found: Vec<&Baseline> = Vec::new();
+    for baseline in cases.flat_map(|c| &c.baselines) {
+        if !found.contains(&baseline) {
+            found.push(baseline);
+        }
+    }
+    found
+}
+
+/// `copy the input 12.0 % (12 of 100), ...`
+pub fn baselines_text(baselines: &[&Baseline]) -> String {
+    let one = |b: &&Baseline| format!("{} {:.1}\u{202f}% ({} of {})", b.name, 100.0 * b.share(), b.right, b.of);
+    baselines.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn attempt_row(name: &str, case: &CaseRun) -> AttemptRow {
+    let Sources { questions, solved, later, outputs: _ } = sources(&case.attempts);
+    let of = |n: u64| format!("{:.1}\u{202f}% ({n} of {questions})", 100.0 * n as f64 / questions.max(1) as f64);
+    let source = |(number, kind, n, right): &(u32, String, u64, u64)| {
+        let number = if *number == 2 { String::new() } else { format!("attempt {number}: ") };
+        format!("{number}{kind}: {n} attempts, {right} right where no earlier one was")
+    };
+    AttemptRow {
+        name: name.into(),
+        tag: case.case.id.chars().take(8).collect(),
+        first: of(solved.first().copied().unwrap_or(0)),
+        later: of(solved.iter().skip(1).sum()),
+        sources: match later.is_empty() {
+            true => "none was made".into(),
+            false => later.iter().map(source).collect::<Vec<_>>().join("; "),
+        },
+    }
+}
+
+/// One cell; `more` is told beside the record's own note.
+fn cell(title: &'static str, record: &Record, more: Option<String>, footnotes: &mut Vec<String>) -> Cell {
     let note = match &record.missing {
         Some(missing) => Some(reason(missing)),
         // a reading needs no excuse for having no interval
         None => record.note.clone().filter(|n| !n.ends_with("a reading, not an estimate")),
     };
-    let footnote = note.map(|note| match footnotes.iter().position(|f| *f == note) {
-        Some(place) => place + 1,
-        None => {
-            footnotes.push(note);
-            footnotes.len()
-        }
-    });
+    let notes: Vec<String> = note.into_iter().chain(more).collect();
+    let footnote =
+        (!notes.is_empty()).then(|| notes.join("; ")).map(|note| match footnotes.iter().position(|f| *f == note) {
+            Some(place) => place + 1,
+            None => {
+                footnotes.push(note);
+                footnotes.len()
+            }
+        });
     let bound = record.lower.is_none() && record.upper.is_some();
     let value = format::value(record).map_or("–".into(), |v| if bound { format!("≤ {v}") } else { v });
     Cell { title, value, interval: format::interval(record), footnote }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 
-use super::{Backend, BackendError, Described, Engine, Facts, Options, Unavailable, no_options};
+use super::{Backend, BackendError, Described, Engine, Facts, Options, Routing, Unavailable, no_options};
 use crate::graph::Init;
 use crate::graph::cost::Workload;
 use crate::models::Model;
@@ -78,6 +78,7 @@ impl Backend for Candle {
         let params = tensors.map(|(p, v)| Tensor::from_slice(v, p.shape.as_slice(), &Device::Cpu));
         let params = params.collect::<candle_core::Result<Vec<_>>>().map_err(failed)?;
         Ok(Box::new(CandleEngine {
+            routing: None,
             lowering,
             params,
             capacity: options.capacity,
@@ -132,6 +133,8 @@ struct CandleEngine {
     /// Of the live rows.
     residents: Vec<Tensor>,
     outputs: Vec<Vec<f32>>,
+    /// Counts of each mixture of experts, while somebody wants them.
+    routing: Option<Vec<Routing>>,
 }
 
 /// The first `rows` rows, followed by those of `more`.
@@ -162,6 +165,16 @@ impl CandleEngine {
         let args = all.map(|t| if rows == live { Ok(t.clone()) } else { t.narrow(0, 0, rows)?.contiguous() });
         let args = args.collect::<candle_core::Result<Vec<_>>>()?;
         let mut results = self.lowering.run(&self.lowering.graph().step, &self.params, args)?;
+        if let Some(counts) = &mut self.routing {
+            let mixtures = self.lowering.mixtures();
+            for (i, seen) in self.lowering.seen().into_iter().enumerate() {
+                let experts = seen.scores.dim(1)?;
+                if counts.len() < mixtures {
+                    counts.push(Routing::new(experts));
+                }
+                counts[i % mixtures].count(&seen.values, seen.top_k);
+            }
+        }
         let outputs = results.split_off(self.states.len());
         self.outputs = outputs.iter().map(|t| t.flatten_all()?.to_vec1()).collect::<candle_core::Result<_>>()?;
         self.replace_states(rows, results)
@@ -238,6 +251,15 @@ impl Engine for CandleEngine {
 
     fn flops_admitted(&self, _n: usize) -> Option<f64> {
         None
+    }
+
+    fn watch_routing(&mut self, on: bool) {
+        self.lowering.watch(on);
+        self.routing = (on && self.lowering.mixtures() > 0).then(Vec::new);
+    }
+
+    fn routing(&self) -> Option<Vec<Routing>> {
+        self.routing.clone()
     }
 
     fn set_state(&mut self, i: usize, rows: usize, values: &[f32]) -> Result<(), BackendError> {

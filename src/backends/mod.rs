@@ -15,12 +15,16 @@ pub mod native;
 pub mod onnxruntime;
 pub mod reference;
 pub mod session;
+#[cfg(feature = "tract")]
+pub mod tract;
 
 /// Every built-in backend.
 pub const BACKENDS: &[&dyn Backend] = &[
     &native::Native,
     #[cfg(feature = "onnxruntime")]
     &onnxruntime::OnnxRuntime,
+    #[cfg(feature = "tract")]
+    &tract::Tract,
     #[cfg(feature = "candle")]
     &candle::Candle,
     &reference::Reference,
@@ -97,6 +101,37 @@ pub struct Described {
     pub options: BTreeMap<String, String>,
 }
 
+/// How the tokens of some answers were routed in one mixture of experts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Routing {
+    /// Tokens that went to each expert; a token counts for each of its experts.
+    pub load: Vec<u64>,
+    /// Sum over the tokens of the router's softmax over all experts.
+    pub probability: Vec<f64>,
+}
+
+impl Routing {
+    /// Of so many experts, nothing yet.
+    pub fn new(experts: usize) -> Self {
+        Self { load: vec![0; experts], probability: vec![0.0; experts] }
+    }
+
+    /// Counts tokens by their `scores: [tokens, experts]`: the `top_k` highest, of equal ones the lower number.
+    pub fn count(&mut self, scores: &[f32], top_k: usize) {
+        let mut order: Vec<usize> = Vec::new();
+        for row in scores.chunks_exact(self.load.len()) {
+            order.clear();
+            order.extend(0..row.len());
+            order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+            order.iter().take(top_k).for_each(|&e| self.load[e] += 1);
+            let top = f64::from(row[order[0]]);
+            let sum: f64 = row.iter().map(|&s| (f64::from(s) - top).exp()).sum();
+            let each = row.iter().map(|&s| (f64::from(s) - top).exp() / sum);
+            self.probability.iter_mut().zip(each).for_each(|(p, v)| *p += v);
+        }
+    }
+}
+
 /// What an engine says of itself once loaded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
@@ -150,6 +185,10 @@ pub trait Backend: Sync {
 pub trait Engine {
     /// What it is.
     fn facts(&self) -> Facts;
+    /// What only loading tells, for the record beside the versions: kernels chosen, paths taken.
+    fn report(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
     /// Makes rows `at..at + n` live: computes their residents and resets their states. `inputs[i]` holds the `i`-th input of the graph,
     /// `[n, tokens]` indices already checked against the input's bound.
     fn admit(&mut self, at: usize, n: usize, inputs: &[&[u32]]) -> Result<(), BackendError>;
@@ -168,4 +207,10 @@ pub trait Engine {
     fn flops_executed(&self, rows: usize) -> Option<f64>;
     /// The same of admitting `n` rows.
     fn flops_admitted(&self, n: usize) -> Option<f64>;
+    /// From now on counts how its mixtures of experts route, or stops to. Never on while something is timed.
+    fn watch_routing(&mut self, _on: bool) {}
+    /// What has been counted since it was switched on, a mixture after the other in the order of the graph; `None`: it cannot see.
+    fn routing(&self) -> Option<Vec<Routing>> {
+        None
+    }
 }

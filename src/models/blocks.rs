@@ -3,10 +3,10 @@
 //! In: sizes, a prefix for names. Out: nodes on a [`RegionBuilder`]. Must not: know which family calls it.
 //!
 //! Post-norm, no gains, no biases (TRM released code, layers.py): `h ← rms(h + mix(h)); h ← rms(h + swiglu(h))`, where mix is attention
-//! or a SwiGLU along the tokens whose norm also runs along the tokens.
+//! or a SwiGLU along the tokens whose norm also runs along the tokens. With experts, the second sublayer is a mixture of SwiGLUs.
 
 use super::{ModelError, Params, axis};
-use crate::graph::{Activation, Attention, Axis, GraphError, Op, ParamId, RegionBuilder, Rope, ValueId};
+use crate::graph::{Activation, Attention, Axis, GraphError, Op, ParamId, RegionBuilder, Role, Rope, Start, ValueId};
 
 /// Sizes of a block.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,16 @@ pub(crate) struct BlockSize {
     pub mlp_t: bool,
     pub rope: Option<f32>,
     pub eps: f32,
+    /// Experts instead of one MLP along the features.
+    pub experts: Option<Experts>,
+}
+
+/// Sizes of a mixture of experts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Experts {
+    pub count: usize,
+    pub top_k: usize,
+    pub inner: usize,
 }
 
 impl BlockSize {
@@ -36,6 +46,17 @@ impl BlockSize {
         }
         if !(self.eps.is_finite() && self.eps > 0.0) {
             return fail(format!("`rms_norm_eps` is {}; it must be above 0", self.eps));
+        }
+        if let Some(Experts { count, top_k, inner }) = self.experts {
+            axis("expert_inner", inner)?;
+            if !(2..=4096).contains(&count) {
+                return fail(format!("`num_experts` is {count}; it must lie between 2 and 4096"));
+            }
+            if !(1..=count).contains(&top_k) {
+                return fail(format!(
+                    "`experts_per_token` is {top_k}; it must lie between 1 and `num_experts`, {count}"
+                ));
+            }
         }
         if self.rope.is_some_and(|b| !(b.is_finite() && b > 1.0)) {
             return fail("`rope_theta` must be above 1".into());
@@ -61,24 +82,41 @@ pub(crate) enum Mix {
 pub(crate) struct Block {
     size: BlockSize,
     mix: Mix,
-    gate_up: ParamId,
-    down: ParamId,
+    feed: Feed,
+}
+
+/// Parameters of the sublayer along the features.
+#[derive(Clone, Copy, Debug)]
+enum Feed {
+    Mlp { gate_up: ParamId, down: ParamId },
+    Experts { router: ParamId, gate_up: ParamId, down: ParamId, top_k: usize },
 }
 
 impl Block {
     /// Declares a block's parameters under `prefix`, e.g. `L_level.layers.0`.
     pub fn declare(params: &mut Params, prefix: &str, size: BlockSize) -> Result<Self, ModelError> {
         let d = size.hidden;
-        let mut swiglu = |name: &str, n: usize| -> Result<(ParamId, ParamId), ModelError> {
-            let inner = size.inner(n);
-            Ok((
-                params.weight(format!("{prefix}.{name}.gate_up_proj.weight"), 2 * inner, n)?,
-                params.weight(format!("{prefix}.{name}.down_proj.weight"), n, inner)?,
-            ))
+        let feed = match size.experts {
+            None => {
+                let (gate_up, down) = swiglu(params, prefix, "mlp", d, size.inner(d))?;
+                Feed::Mlp { gate_up, down }
+            }
+            Some(Experts { count, top_k, inner }) => {
+                // as wide as the dense layer's: by the number of values that one product sums
+                let start = |n: usize| Start::Normal(1.0 / (n as f32).sqrt());
+                let mut tensor = |name: &str, shape: &[usize], n| {
+                    params.add(format!("{prefix}.moe.{name}"), shape, Role::Weight, start(n))
+                };
+                Feed::Experts {
+                    router: tensor("router.weight", &[count, d], d)?,
+                    gate_up: tensor("gate_up_proj.weight", &[count, 2 * inner, d], d)?,
+                    down: tensor("down_proj.weight", &[count, d, inner], inner)?,
+                    top_k,
+                }
+            }
         };
-        let (gate_up, down) = swiglu("mlp", d)?;
         let mix = if size.mlp_t {
-            let (gate_up, down) = swiglu("mlp_t", size.tokens)?;
+            let (gate_up, down) = swiglu(params, prefix, "mlp_t", size.tokens, size.inner(size.tokens))?;
             Mix::Tokens { gate_up, down }
         } else {
             Mix::Attention {
@@ -86,7 +124,7 @@ impl Block {
                 out: params.weight(format!("{prefix}.self_attn.o_proj.weight"), d, d)?,
             }
         };
-        Ok(Self { size, mix, gate_up, down })
+        Ok(Self { size, mix, feed })
     }
 
     /// Applies the block.
@@ -113,8 +151,12 @@ impl Block {
             }
         };
         let h = self.add_norm(r, h, mixed, over)?;
-        let mlp = Op::GatedMlp { gate_up: self.gate_up, down: self.down, act: Activation::Silu, over: Axis::Features };
-        let y = r.op(mlp, &[h])?;
+        let act = Activation::Silu;
+        let feed = match self.feed {
+            Feed::Mlp { gate_up, down } => Op::GatedMlp { gate_up, down, act, over: Axis::Features },
+            Feed::Experts { router, gate_up, down, top_k } => Op::MoeMlp { router, gate_up, down, act, top_k },
+        };
+        let y = r.op(feed, &[h])?;
         self.add_norm(r, h, y, Axis::Features)
     }
 
@@ -122,4 +164,18 @@ impl Block {
         let sum = r.op(Op::Add, &[h, y])?;
         r.op(Op::RmsNorm { gain: None, eps: self.size.eps, over }, &[sum])
     }
+}
+
+/// Weights of a SwiGLU on `n` features.
+fn swiglu(
+    params: &mut Params,
+    prefix: &str,
+    name: &str,
+    n: usize,
+    inner: usize,
+) -> Result<(ParamId, ParamId), ModelError> {
+    Ok((
+        params.weight(format!("{prefix}.{name}.gate_up_proj.weight"), 2 * inner, n)?,
+        params.weight(format!("{prefix}.{name}.down_proj.weight"), n, inner)?,
+    ))
 }

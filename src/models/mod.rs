@@ -17,10 +17,11 @@ use crate::graph::{Graph, GraphError, Param, ParamId, Role, Start};
 mod blocks;
 pub mod dense;
 pub mod hrm;
+pub mod moe;
 pub mod trm;
 
 /// Every family of models that we can build a graph for.
-pub const FAMILIES: &[ModelFamily] = &[trm::FAMILY, hrm::FAMILY, dense::FAMILY];
+pub const FAMILIES: &[ModelFamily] = &[trm::FAMILY, hrm::FAMILY, dense::FAMILY, moe::FAMILY];
 
 /// One architecture.
 pub struct ModelFamily {

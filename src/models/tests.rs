@@ -75,8 +75,16 @@ fn experts_count_in_full_but_only_the_routed_ones_are_active() {
 
 #[test]
 fn swiglu_width_rounds_up_to_a_multiple_of_256() {
-    let size =
-        |hidden| blocks::BlockSize { tokens: 97, hidden, heads: 8, expansion: 4.0, mlp_t: true, rope: None, eps: 1e-5 };
+    let size = |hidden| blocks::BlockSize {
+        tokens: 97,
+        hidden,
+        heads: 8,
+        expansion: 4.0,
+        mlp_t: true,
+        rope: None,
+        eps: 1e-5,
+        experts: None,
+    };
     for (n, inner) in [(512, 1536), (384, 1024), (256, 768), (128, 512), (64, 256), (97, 512), (916, 2560), (81, 256)] {
         assert_eq!(size(512).inner(n), inner, "width {n}");
     }

@@ -110,6 +110,7 @@ impl Config {
             mlp_t: self.mlp_t,
             rope: (self.pos_encodings == "rope").then_some(self.rope_theta),
             eps: self.rms_norm_eps,
+            experts: None,
         }
     }
 }

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ergometer_reports::case::{Case, CaseError, ErrorKind, Prediction, SCHEMA, Sample, Unavailable, Verdict};
+use ergometer_reports::case::{Attempt, Case, CaseError, ErrorKind, Prediction, SCHEMA, Sample, Unavailable, Verdict};
 use ergometer_reports::load::MAX_ROWS;
 
 use super::child::{Launch, Worker, case_error};
+use super::decide;
 use super::plan::{PlannedCase, PlannedTask};
 use crate::backends::backend;
 use crate::environment::steal_seconds;
@@ -63,6 +64,8 @@ pub struct Finished {
     pub samples: Vec<Sample>,
     /// What it answered, if it is the one that is scored.
     pub predictions: Vec<Prediction>,
+    /// The attempts at questions that follow from them, where the task decides questions from several rows.
+    pub attempts: Vec<Attempt>,
 }
 
 impl Finished {
@@ -76,13 +79,15 @@ impl Finished {
             error: None,
             verdict: None,
             accuracy_from: scored.map(|s| s.id.clone()),
+            questions: task.questions(),
+            baselines: task.baselines(),
             tuning: planned.tuning.clone(),
             costs: Some(planned.costs),
             versions: BTreeMap::new(),
             unavailable: Vec::new(),
             notes: task.set.notes.clone(),
         };
-        Self { case, samples: Vec::new(), predictions: Vec::new() }
+        Self { case, samples: Vec::new(), predictions: Vec::new(), attempts: Vec::new() }
     }
 }
 
@@ -108,6 +113,7 @@ pub fn run(
         // no speed without a right answer: what was timed before the end is not kept
         finished.samples.clear();
         finished.predictions.clear();
+        finished.attempts.clear();
     }
     finished
 }
@@ -151,6 +157,9 @@ impl Running<'_, '_> {
             Some(scored) => scored,
             None => {
                 self.answer(&mut worker)?;
+                if let Some(decide) = self.task.task.decide {
+                    self.out.attempts = decide::attempts(decide, &self.task.set, &self.out.predictions)?;
+                }
                 self.out.case.accuracy_from = Some(self.planned.id.clone());
                 own = Scored::of(&self.planned.id, &self.out.predictions);
                 &own

@@ -6,6 +6,7 @@
 mod block;
 pub mod case;
 pub mod child;
+mod decide;
 mod judge;
 pub mod plan;
 mod reference;
@@ -134,7 +135,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
         let writer = folder.begin_case(&planned.path, &planned.id)?;
         let log = writer.stderr_path();
         let ended = case::run(planned, path, task, judge, scored.get(&planned.group), &mut setting, &log);
-        writer.finish(&ended.case, &ended.samples, &ended.predictions)?;
+        writer.finish(&ended.case, &ended.samples, &ended.predictions, &ended.attempts)?;
         if ended.case.accuracy_from.as_ref() == Some(&planned.id) {
             scored.insert(planned.group.clone(), Scored::of(&planned.id, &ended.predictions));
         }
@@ -169,16 +170,16 @@ impl Judges {
 
 /// Records and report from the folder alone; counts the cases of the plan and the failures among them.
 fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize)> {
-    let run = ergometer_reports::load(folder.dir())?;
+    // a verdict that needs several cases falls here, and may fail some of them
+    let report = Report::new(ergometer_reports::load(folder.dir())?);
     let of_plan = |c: &&CaseRun| plan.cases.iter().find(|p| p.id == c.case.id);
     let failure = |c: &&CaseRun| {
         let Some(error) = &c.case.error else { return false };
         // cases of an earlier plan stay in the report, but are not this plan's failures
         of_plan(c).is_some_and(|p| error.kind != ErrorKind::Unavailable || !p.spec.may_be_unavailable)
     };
-    let failed = run.cases.iter().filter(failure).count();
-    let cases = run.cases.iter().filter(|c| of_plan(c).is_some()).count();
-    let report = Report::new(run);
+    let failed = report.run.cases.iter().filter(failure).count();
+    let cases = report.run.cases.iter().filter(|c| of_plan(c).is_some()).count();
     report.write_records(folder)?;
     let formats: Vec<&Format> = ["html", "md", "svg"].into_iter().filter_map(render::format).collect();
     render::write(&report, &formats, &folder.dir().join("report"))?;

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::{CaseKey, Costs, Tuning};
+use ergometer_reports::case::{Baseline, CaseKey, Costs, Tuning};
 use ergometer_suites::suite::{CaseSpec, Depth, Scenario, Suite};
-use ergometer_suites::task::{ExampleSet, Task};
+use ergometer_suites::task::{self, ExampleSet, Task};
 use sha2::{Digest, Sha256};
 
 use crate::backends::{BackendError, Options, backend};
@@ -21,8 +21,21 @@ pub struct PlannedTask {
     pub task: &'static Task,
     /// Its examples.
     pub set: ExampleSet,
-    /// sha256 over inputs and answers.
+    /// sha256 over inputs and answers, and over questions where the task decides them from several rows.
     pub hash: String,
+}
+
+impl PlannedTask {
+    /// Questions that are decided from several rows each; 0 where every row is a question of its own.
+    pub fn questions(&self) -> u64 {
+        if self.task.decide.is_some() { self.set.questions.len() as u64 } else { 0 }
+    }
+
+    /// What rules without a model score on it, for the record.
+    pub fn baselines(&self) -> Vec<Baseline> {
+        let baseline = |b: &task::Baseline| Baseline { name: b.name.clone(), right: b.right, of: b.of };
+        self.set.baselines.iter().map(baseline).collect()
+    }
 }
 
 /// A model of the suite.
@@ -126,25 +139,8 @@ impl Plan {
         let external = suite.backends.get(&spec.backend);
         let kind = external.map_or(spec.backend.as_str(), |b| b.kind.as_str());
         let given = options.cloned().or_else(|| external.map(|b| b.options.clone())).unwrap_or_default();
-        let tokens = model.graph.inputs[0].ty.elements();
-        if let Some(example) = task.set.examples.iter().find(|e| e.tokens.len() != tokens) {
-            bail!(
-                "task `{}` has {} cells, model `{}` takes {tokens}: they do not belong together\nhint: see the [[cases]] block that pairs them in {}",
-                spec.task,
-                example.tokens.len(),
-                spec.model,
-                suite.file.display()
-            );
-        }
-        if model.graph.inputs[0].rows < task.set.vocabulary as usize {
-            bail!(
-                "task `{}` has {} tokens, model `{}` knows {}",
-                spec.task,
-                task.set.vocabulary,
-                spec.model,
-                model.graph.inputs[0].rows
-            );
-        }
+        crate::fit::check(&spec.task, &task.set, &spec.model, &model.graph)
+            .with_context(|| format!("{}: a [[cases]] block pairs them", suite.file.display()))?;
         let one_shot = model.graph.states.is_empty();
         // a one-shot model has one depth, whatever the block asks of the recursive ones beside it
         let (max_steps, halt, depth) = match spec.depth {
@@ -232,6 +228,15 @@ fn plan_task(suite: &Suite, name: &str) -> anyhow::Result<PlannedTask> {
             hash.update(v.to_le_bytes());
         }
         hash.update([0xff]);
+        if task.decide.is_some() {
+            // what an example is to its question decides as much as its cells
+            hash.update(example.question.to_le_bytes());
+            hash.update(example.part.to_le_bytes());
+            hash.update(example.variant.to_le_bytes());
+        }
+    }
+    if task.decide.is_some() {
+        set.questions.iter().for_each(|name| hash.update(format!("{name}\0")));
     }
     Ok(PlannedTask { task, set, hash: hex(&hash.finalize()) })
 }

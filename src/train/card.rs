@@ -3,6 +3,7 @@
 //! In: configuration, evaluation, figures of the run. Out: text. Must not: know how training works.
 
 use ergometer_reports::stats::Estimate;
+use ergometer_suites::task::ExampleSet;
 
 use super::config::TrainConfig;
 use super::evaluate::{Accuracy, Evaluation};
@@ -10,7 +11,7 @@ use crate::graph::cost::Cost;
 
 /// First line of the log.
 pub const LOG_HEADER: &str = "step,seconds,flops,learning_rate,loss_cells,loss_halting,train_exact,gradient_norm,\
-exact_full,cells_full,exact_halting,cells_halting,steps_halting,n,gflop_per_s\n";
+exact_full,cells_full,exact_halting,cells_halting,steps_halting,n,gflop_per_s,questions_full,questions_halting\n";
 
 /// Means since the last row of the log.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,8 +45,10 @@ impl Figures {
 /// One row of the log.
 pub fn log_row(figures: &Figures, lr: f64, means: &Means, e: &Evaluation) -> String {
     let mean = means.sums.map(|s| s / means.steps.max(1) as f64);
+    // empty where the task decides row by row
+    let questions = |a: &Accuracy| a.decided.as_ref().map(|d| format!("{:.4}", d.value)).unwrap_or_default();
     format!(
-        "{},{:.1},{:.4e},{:.3e},{:.5},{:.5},{:.4},{:.4},{:.4},{:.5},{:.4},{:.5},{:.2},{},{:.2}\n",
+        "{},{:.1},{:.4e},{:.3e},{:.5},{:.5},{:.4},{:.4},{:.4},{:.5},{:.4},{:.5},{:.2},{},{:.2},{},{}\n",
         figures.step,
         figures.seconds,
         figures.flops,
@@ -60,7 +63,9 @@ pub fn log_row(figures: &Figures, lr: f64, means: &Means, e: &Evaluation) -> Str
         e.halting.cells,
         e.halting.steps,
         e.full.exact.n,
-        figures.gflop_per_s()
+        figures.gflop_per_s(),
+        questions(&e.full),
+        questions(&e.halting)
     )
 }
 
@@ -73,57 +78,76 @@ pub fn percent(e: &Estimate) -> String {
     }
 }
 
-/// The card: `README.md` of the model folder.
-pub fn card(name: &str, config: &TrainConfig, cost: &Cost, steps: u32, figures: &Figures, e: &Evaluation) -> String {
+/// The card: `README.md` of the model folder. `held_out` is what the evaluation is of.
+pub fn card(
+    name: &str,
+    config: &TrainConfig,
+    held_out: &ExampleSet,
+    cost: &Cost,
+    steps: u32,
+    figures: &Figures,
+    e: &Evaluation,
+) -> String {
     let recursive = steps > 1;
     let task = &config.task;
-    let clues = task.clues.map_or("minimal puzzles".to_owned(), |(a, b)| format!("puzzles of {a} to {b} clues"));
+    let decided = e.full.decided.as_ref();
     let row = |rule: &str, a: &Accuracy| {
-        format!("| {rule} | {} | {:.2} % | {:.2} |\n", percent(&a.exact), 100.0 * a.cells, a.steps)
+        let questions = a.decided.as_ref().map(|d| format!(" {} |", percent(d))).unwrap_or_default();
+        format!("| {rule} |{questions} {} | {:.2} % | {:.2} |\n", percent(&a.exact), 100.0 * a.cells, a.steps)
     };
-    let mut table = String::new();
+    let mut table = match decided {
+        Some(_) => "| depth | questions by the official rule, 95 % interval | rows exact, 95 % interval | cells | mean steps |\n|---|---|---|---|---|\n",
+        None => "| depth | exact, 95 % interval | cells | mean steps |\n|---|---|---|---|\n",
+    }
+    .to_owned();
     if recursive {
         table += &row(&format!("all {steps} supervision steps"), &e.full);
         table += &row(&format!("halting, at most {steps}"), &e.halting);
     } else {
         table += &row("one pass", &e.full);
     }
-    let warning = match task.size {
-        4 => "4x4 is a smoke test: no puzzle needs a guess, and there are two classes of grids.",
-        6 => "The held-out side of 6x6 is six of the 40 groups of grid classes that the split tells apart.",
-        _ => "The puzzles are generated; published figures are for other puzzles.",
-    };
+    let parameters: Vec<String> = task.parameters.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    let of = if parameters.is_empty() { String::new() } else { format!(" ({})", parameters.join(", ")) };
+    let questions = decided.map(|d| format!(" for {} questions", d.n)).unwrap_or_default();
+    let baselines: Vec<String> = held_out
+        .baselines
+        .iter()
+        .map(|b| format!("{} {:.1} %", b.name, 100.0 * b.right as f64 / b.of.max(1) as f64))
+        .collect();
+    let baselines =
+        if baselines.is_empty() { String::new() } else { format!("\nWithout a model: {}.\n", baselines.join(", ")) };
+    let pool = task.puzzles.map(|n| format!(" drawn from a pool of {n} puzzles")).unwrap_or_default();
     let finished = if figures.step < config.steps {
         format!(" of {} planned: training was not finished, and more of it may help", config.steps)
     } else {
         String::new()
     };
+    let warning: String = held_out.notes.iter().map(|note| format!("{} ", note.trim())).collect();
     format!(
         "# {name}\n\n{about}\n\n\
         {params} parameters, {gflop:.4} GFLOP a {unit}. Written by `ergometer train`; `train.toml` is the recipe, `log.csv` its course.\n\n\
         ## Accuracy\n\n\
-        {n} held-out {size}x{size} {clues} (test side of the split, seed {seed}); no puzzle, nor a symmetric copy of one, was trained on.\n\
+        {n} held-out examples{questions} of task `{kind}`{of}, test side of its split, seed {seed}: none of them was trained on.\n\
         Evaluated on candle in f32, with the moving average of the weights, which is what the file holds.\n\n\
-        | depth | exact, 95 % interval | cells | mean steps |\n|---|---|---|---|\n{table}\n\
-        {method}.\n\n\
+        {table}\n\
+        {method}.\n{baselines}\n\
         ## Training\n\n\
-        {done} optimiser steps{finished}, batch {batch}, {pool} puzzles of the train side in random symmetric copies, AdamW at {lr:e}, weight \
-        decay {wd}.\n{flops:.3e} FLOPs (forward, and twice the differentiated part for backward) in {minutes:.1} minutes on a CPU with {threads} \
+        {done} optimiser steps{finished}, batch {batch}, examples of the train side{pool}, AdamW at {lr:e}, weight decay {wd}.\n\
+        {flops:.3e} FLOPs (forward, and twice the differentiated part for backward) in {minutes:.1} minutes on a CPU with {threads} \
         thread{s}, {rate:.1} GFLOP/s.\n\n\
         ## What it is not\n\n\
-        {warning} The net is small and shortly trained: it is here to be measured, not to set a record, and it says nothing about how well \
+        {warning}The net is small and shortly trained: it is here to be measured, not to set a record, and it says nothing about how well \
         its architecture can do.\n",
         about = config.about.trim(),
         params = cost.params_total,
         gflop = cost.flops_steps / 1e9,
-        unit = if recursive { "supervision step" } else { "puzzle" },
+        unit = if recursive { "supervision step" } else { "row" },
         n = e.full.exact.n,
-        size = task.size,
+        kind = task.kind,
         seed = task.eval_seed,
-        method = e.full.exact.method,
+        method = e.full.official().method,
         done = figures.step,
         batch = config.batch,
-        pool = task.puzzles,
         lr = config.optimiser.lr,
         wd = config.optimiser.weight_decay,
         flops = figures.flops,

@@ -20,6 +20,8 @@ pub struct Progress {
     pub step: u64,
     /// Place in the stream of random numbers.
     pub rng_position: String,
+    /// Training examples drawn.
+    pub drawn: u64,
     /// Seconds spent, evaluations included.
     pub seconds: f64,
     /// Seconds spent in optimiser steps.
@@ -41,7 +43,13 @@ pub fn save(path: &Path, progress: &Progress, optimiser: &Optimiser, batch: &Bat
         let named = list.iter().enumerate().map(|(i, v)| (format!("{name}.{i}"), Dtype::F32, floats(v)));
         tensors.extend(named);
     }
-    for (name, values) in [("inputs", &batch.inputs), ("labels", &batch.labels), ("steps", &batch.steps)] {
+    let wholes = [
+        ("inputs", &batch.inputs),
+        ("labels", &batch.labels),
+        ("steps", &batch.steps),
+        ("puzzle_ids", &batch.puzzle_ids),
+    ];
+    for (name, values) in wholes {
         tensors.push((name.into(), Dtype::U32, whole(values)));
     }
     let views = tensors.iter().map(|(name, dtype, bytes)| {
@@ -96,9 +104,12 @@ pub fn load(path: &Path, optimiser: &mut Optimiser, batch: &mut Batch) -> anyhow
         fill("second", &mut optimiser.second)?;
         fill("average", &mut optimiser.average)?;
         fill("state", &mut batch.states)?;
-        for (name, values) in
-            [("inputs", &mut batch.inputs), ("labels", &mut batch.labels), ("steps", &mut batch.steps)]
-        {
+        for (name, values) in [
+            ("inputs", &mut batch.inputs),
+            ("labels", &mut batch.labels),
+            ("steps", &mut batch.steps),
+            ("puzzle_ids", &mut batch.puzzle_ids),
+        ] {
             *values = words(name, Dtype::U32, values.len())?.into_iter().map(u32::from_le_bytes).collect();
         }
         optimiser.steps = progress.step;

@@ -1,10 +1,11 @@
 //! What a training file says.
 //!
-//! In: TOML text. Out: a checked [`TrainConfig`]. Must not: build a model or make a puzzle.
+//! In: TOML text. Out: a checked [`TrainConfig`]. Must not: build a model or make an example.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use ergometer_suites::error::did_you_mean;
 use serde::Deserialize;
 
 /// A checked training file.
@@ -15,6 +16,9 @@ pub struct TrainConfig {
     pub about: String,
     /// Folder of the trained model, relative to the file.
     pub out: PathBuf,
+    /// Where relative paths of the task start: the file's folder.
+    #[serde(skip)]
+    pub folder: PathBuf,
     /// Optimiser steps.
     pub steps: u64,
     /// Rows of a step.
@@ -29,11 +33,12 @@ pub struct TrainConfig {
     pub eval_every: u64,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
-    /// Share of held-out puzzles that must be exactly right in the end (at the depth rule of the card), or the command fails.
+    /// Share that must be right in the end under halting, or the command fails: of the held-out questions where the task decides them
+    /// from several rows, else of the held-out examples.
     pub require_accuracy: Option<f64>,
     /// Fields of the model's `config.json`.
     pub model: toml::Table,
-    /// Puzzles.
+    /// What is learned.
     pub task: TaskConfig,
     /// Learning rate and its kin.
     pub optimiser: OptimiserConfig,
@@ -44,21 +49,19 @@ pub struct TrainConfig {
 
 /// `[task]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TaskConfig {
-    /// `sudoku`
+    /// Kind of task, as in a suite.
     pub kind: String,
-    /// Side of the board: 4, 6 or 9.
-    pub size: usize,
-    /// Fewest and most clues; minimal puzzles without it.
-    pub clues: Option<(usize, usize)>,
-    /// Puzzles of the train side to draw from, each drawn as a random symmetric copy.
-    pub puzzles: usize,
-    /// Held-out puzzles.
-    pub eval_examples: usize,
-    /// Seed of the held-out puzzles.
+    /// Held-out examples.
+    pub eval_examples: u32,
+    /// Seed of the held-out examples.
     #[serde(default)]
-    pub eval_seed: u64,
+    pub eval_seed: u32,
+    /// Size of the pool that training examples are drawn from, for tasks that have one.
+    pub puzzles: Option<u32>,
+    /// Everything else: the task's own parameters, as in a suite.
+    #[serde(flatten)]
+    pub parameters: toml::Table,
 }
 
 /// `[optimiser]`: AdamW.
@@ -67,6 +70,8 @@ pub struct TaskConfig {
 pub struct OptimiserConfig {
     /// Learning rate after warm-up.
     pub lr: f64,
+    /// That of the table of puzzle embeddings, which sees each row far less often; the same without it.
+    pub puzzle_lr: Option<f64>,
     /// Steps of linear warm-up.
     #[serde(default)]
     pub warmup: u64,
@@ -134,8 +139,8 @@ impl TrainConfig {
         let text = String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8 text", path.display()))?;
         let mut config: TrainConfig = toml::from_str(&text).with_context(|| path.display().to_string())?;
         config.check().with_context(|| path.display().to_string())?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        config.out = folder.join(&config.out);
+        config.folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        config.out = config.folder.join(&config.out);
         Ok((config, text))
     }
 
@@ -149,10 +154,10 @@ impl TrainConfig {
         within("threads", self.threads as f64, 1.0, 1024.0)?;
         within("eval_every", self.eval_every as f64, 1.0, 1e9)?;
         within("checkpoint_every", self.checkpoint_every as f64, 1.0, 1e9)?;
-        within("task.puzzles", self.task.puzzles as f64, 1.0, 1e6)?;
-        within("task.eval_examples", self.task.eval_examples as f64, 1.0, 1e6)?;
+        within("task.eval_examples", f64::from(self.task.eval_examples), 1.0, 1e6)?;
         let o = &self.optimiser;
         within("optimiser.lr", o.lr, 0.0, 10.0)?;
+        within("optimiser.puzzle_lr", o.puzzle_lr.unwrap_or(0.0), 0.0, 10.0)?;
         within("optimiser.final_share", o.final_share, 0.0, 1.0)?;
         within("optimiser.weight_decay", o.weight_decay, 0.0, 100.0)?;
         within("optimiser.betas", o.betas.0, 0.0, 0.999_999)?;
@@ -162,8 +167,17 @@ impl TrainConfig {
         within("loss.halting", self.loss.halting, 0.0, 100.0)?;
         within("loss.exploration", self.loss.exploration, 0.0, 1.0)?;
         within("require_accuracy", self.require_accuracy.unwrap_or(0.0), 0.0, 1.0)?;
-        if self.task.kind != "sudoku" {
-            bail!("`task.kind` is `{}`\nhint: nets are trained on `sudoku`", self.task.kind);
+        let trainable = || ergometer_suites::TASKS.iter().filter(|t| t.training.is_some()).map(|t| t.name);
+        if !trainable().any(|name| name == self.task.kind) {
+            let (meant, known) =
+                (did_you_mean(&self.task.kind, trainable()), trainable().collect::<Vec<_>>().join(", "));
+            bail!("`task.kind` is `{}`{meant}\nhint: nets are trained on {known}", self.task.kind);
+        }
+        for (key, instead) in [("examples", "eval_examples"), ("seed", "eval_seed"), ("split", "nothing")] {
+            ensure!(
+                !self.task.parameters.contains_key(key),
+                "`task.{key}` is the trainer's to choose: it holds out the side `test`\nhint: write `{instead}`"
+            );
         }
         Ok(())
     }

@@ -1,55 +1,91 @@
-//! Puzzles to train on and puzzles held out.
+//! Examples to train on and examples held out, of any task that can be trained on.
 //!
-//! In: a task's configuration, a random number generator. Out: examples. Must not: let a held-out puzzle, or a symmetric copy of one,
-//! into training: both come from their sides of the split.
+//! In: a task's configuration. Out: a [`Source`] of training examples, the held-out [`ExampleSet`]. Must not: know a task; that no held-out
+//! example is trained on is the task's word ([`Training`]).
 
-use anyhow::{Context, anyhow};
-use ergometer_suites::sudoku::{Generator, Options, Puzzle, Side, Size, augment, tokens};
-use ergometer_suites::task::Example;
-use rand_chacha::ChaCha8Rng;
+use std::path::Path;
+
+use anyhow::{Context, anyhow, ensure};
+use ergometer_suites::task::{Example, ExampleSet, Task, Training};
 
 use super::config::TaskConfig;
+use crate::graph::Graph;
 
-/// Puzzles of the train side.
-pub struct Pool {
-    puzzles: Vec<Puzzle>,
-}
-
-impl Pool {
-    /// Makes the pool; always the same for the same configuration and seed.
-    pub fn new(task: &TaskConfig, seed: u64) -> anyhow::Result<Self> {
-        let size = size(task)?;
-        let options = Options { clues: task.clues, side: Some(Side::Train), ..Options::default() };
-        let mut generator = Generator::new(size, seed, options).map_err(|e| anyhow!("[task]: {e}"))?;
-        let puzzles = (0..task.puzzles).map(|_| generator.next_puzzle()).collect::<Result<Vec<_>, _>>();
-        Ok(Self { puzzles: puzzles.map_err(|e| anyhow!("[task]: {e}"))? })
-    }
-
-    /// A random symmetric copy of a random puzzle: tokens and answer.
-    pub fn draw(&self, rng: &mut ChaCha8Rng) -> (Vec<u32>, Vec<u32>) {
-        use rand::RngExt;
-        let puzzle = augment(&self.puzzles[rng.random_range(0..self.puzzles.len())], rng);
-        debug_assert_eq!(Side::of(&puzzle), Side::Train, "symmetric copies stay on their side");
-        (tokens(&puzzle.clues), tokens(&puzzle.solution))
-    }
+/// The kind of task.
+pub fn kind(task: &TaskConfig) -> anyhow::Result<&'static Task> {
+    ergometer_suites::task(&task.kind).with_context(|| format!("no task `{}`", task.kind))
 }
 
 /// Held-out examples: what a suite with the same parameters gets.
-pub fn held_out(task: &TaskConfig) -> anyhow::Result<Vec<Example>> {
-    let kind = ergometer_suites::task(&task.kind).with_context(|| format!("no task `{}`", task.kind))?;
-    let mut parameters = toml::Table::new();
-    parameters.insert("size".into(), (task.size as i64).into());
+pub fn held_out(task: &TaskConfig, folder: &Path) -> anyhow::Result<ExampleSet> {
+    let mut parameters = task.parameters.clone();
     parameters.insert("split".into(), "test".into());
-    parameters.insert("examples".into(), (task.eval_examples as i64).into());
-    parameters.insert("seed".into(), (task.eval_seed as i64).into());
-    match task.clues {
-        Some((low, high)) => parameters.insert("clues".into(), toml::Value::from(vec![low as i64, high as i64])),
-        None => parameters.insert("minimal".into(), true.into()),
-    };
-    let set = (kind.examples)(&parameters, std::path::Path::new("")).map_err(|e| anyhow!("[task]: {e}"))?;
-    Ok(set.examples)
+    parameters.insert("examples".into(), task.eval_examples.into());
+    parameters.insert("seed".into(), task.eval_seed.into());
+    (kind(task)?.examples)(&parameters, folder).map_err(|e| anyhow!("[task]: {e}"))
 }
 
-fn size(task: &TaskConfig) -> anyhow::Result<Size> {
-    Size::from_side(task.size).with_context(|| format!("`task.size` is {}\nhint: 4, 6 or 9", task.size))
+/// The stream of training examples, counted so that a resumed run finds its place again.
+pub struct Source {
+    training: Box<dyn Training>,
+    drawn: u64,
+    /// Of a row: cells of input and answer, tokens that may occur in them, puzzle ids.
+    cells: (usize, usize),
+    tokens: (usize, usize),
+    ids: usize,
+}
+
+impl Source {
+    /// Always the same for the same configuration and seed; `graph` says what rows it can take.
+    pub fn new(task: &TaskConfig, seed: u64, graph: &Graph) -> anyhow::Result<Self> {
+        let make = kind(task)?.training.with_context(|| format!("task `{}` has no training examples", task.kind))?;
+        let mut parameters = task.parameters.clone();
+        if let Some(puzzles) = task.puzzles {
+            parameters.insert("puzzles".into(), puzzles.into());
+        }
+        let training = make(&parameters, seed).map_err(|e| anyhow!("[task]: {e}"))?;
+        let logits = graph.outputs[0].ty;
+        Ok(Self {
+            training,
+            drawn: 0,
+            cells: (graph.inputs[0].ty.elements(), logits.elements() / logits.features),
+            tokens: (graph.inputs[0].rows, logits.features),
+            ids: graph.inputs.get(1).map_or(1, |i| i.rows),
+        })
+    }
+
+    /// Examples drawn so far.
+    pub fn drawn(&self) -> u64 {
+        self.drawn
+    }
+
+    /// Goes on as if so many examples had been drawn.
+    pub fn skip_to(&mut self, drawn: u64) {
+        while self.drawn < drawn {
+            self.training.next_example();
+            self.drawn += 1;
+        }
+    }
+
+    /// The next example. Errors: one that the net cannot take.
+    pub fn draw(&mut self) -> anyhow::Result<Example> {
+        let example = self.training.next_example();
+        self.drawn += 1;
+        let below = |tokens: &[u32], most: usize| tokens.iter().all(|&t| (t as usize) < most);
+        ensure!(
+            (example.tokens.len(), example.answer.len()) == self.cells
+                && below(&example.tokens, self.tokens.0)
+                && below(&example.answer, self.tokens.1)
+                && (example.puzzle_id as usize) < self.ids,
+            "training example {} ({} cells, puzzle id {}) does not fit the model: {} cells, {} tokens, {} puzzle ids\n\
+             hint: set `seq_len`, `vocab_size` and `num_puzzle_identifiers` to what the task needs",
+            self.drawn,
+            example.tokens.len(),
+            example.puzzle_id,
+            self.cells.0,
+            self.tokens.0.min(self.tokens.1),
+            self.ids
+        );
+        Ok(example)
+    }
 }

@@ -1,12 +1,12 @@
-//! Accuracy on held-out puzzles, at full depth and under halting, from one run.
+//! Accuracy on held-out examples, at full depth and under halting, from one run.
 //!
-//! In: weights, examples. Out: an [`Evaluation`]. Must not: train, or score by itself: the task scores.
+//! In: weights, examples. Out: an [`Evaluation`]. Must not: train, or score by itself: the task scores rows and decides questions.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context;
 use ergometer_reports::stats::{Estimate, proportion::share};
-use ergometer_suites::task::Example;
+use ergometer_suites::task::{Answer, ExampleSet, Task};
 
 use crate::backends::session::{Rule, Session, argmax};
 use crate::backends::{Backend, Options, candle::Candle};
@@ -18,12 +18,21 @@ const ROWS: usize = 128;
 /// Accuracy under one depth rule.
 #[derive(Clone, Debug)]
 pub struct Accuracy {
-    /// Share of puzzles whose every cell is right.
+    /// Share of rows whose every cell is right.
     pub exact: Estimate,
     /// Share of right cells.
     pub cells: f64,
     /// Mean supervision steps.
     pub steps: f64,
+    /// Share of questions that are right under the task's official rule, where it decides them from several rows.
+    pub decided: Option<Estimate>,
+}
+
+impl Accuracy {
+    /// What the task counts: questions where it decides them, else rows.
+    pub fn official(&self) -> &Estimate {
+        self.decided.as_ref().unwrap_or(&self.exact)
+    }
 }
 
 /// Accuracy of a net.
@@ -35,71 +44,148 @@ pub struct Evaluation {
     pub halting: Accuracy,
 }
 
-#[derive(Default)]
-struct Tally {
-    clusters: BTreeMap<u64, (u64, u64)>,
-    right: u64,
-    cells: u64,
-    steps: u64,
-}
-
-impl Tally {
-    fn add(&mut self, task: &str, example: &Example, answer: &[u32], steps: u32) -> anyhow::Result<()> {
-        let task = ergometer_suites::task(task).with_context(|| format!("no task `{task}`"))?;
-        let score = (task.score)(example, answer);
-        let cluster = self.clusters.entry(example.cluster).or_default();
-        cluster.0 += u64::from(score.exact);
-        cluster.1 += 1;
-        self.right += u64::from(score.right);
-        self.cells += u64::from(score.cells);
-        self.steps += u64::from(steps);
-        Ok(())
-    }
-
-    fn accuracy(self) -> anyhow::Result<Accuracy> {
-        let clusters: Vec<(u64, u64)> = self.clusters.into_values().collect();
-        let alone = clusters.iter().all(|c| c.1 == 1);
-        let exact = share(&clusters, alone).context("no held-out puzzle")?;
-        let n = exact.n as f64;
-        Ok(Accuracy { exact, cells: self.right as f64 / self.cells as f64, steps: self.steps as f64 / n })
-    }
+/// A row's answer under one depth rule.
+#[derive(Clone, Debug, Default)]
+struct Row {
+    answer: Vec<u32>,
+    halt_logit: Option<f64>,
+    steps: u32,
 }
 
 /// Runs the net on all examples.
-pub fn evaluate(model: &Model, task: &str, examples: &[Example], threads: usize) -> anyhow::Result<Evaluation> {
+pub fn evaluate(model: &Model, task: &Task, set: &ExampleSet, threads: usize) -> anyhow::Result<Evaluation> {
     let graph = &model.graph;
     let mut session = Session::new(Candle.load(model, &Options::f32(threads, ROWS))?, graph, ROWS);
-    let (mut full, mut halting) = (Tally::default(), Tally::default());
+    let mut full = Vec::with_capacity(set.examples.len());
+    let mut halting = Vec::with_capacity(set.examples.len());
     let tokens = graph.outputs[0].ty.features;
-    for part in examples.chunks(ROWS) {
+    let halts = graph.halting != Halting::Never;
+    for part in set.examples.chunks(ROWS) {
         let slots: Vec<usize> = (0..part.len()).collect();
         session.retain(&[])?;
         let inputs: Vec<u32> = part.iter().flat_map(|e| e.tokens.iter().copied()).collect();
         let ids: Vec<u32> = part.iter().map(|e| e.puzzle_id).collect();
         let both = [inputs.as_slice(), ids.as_slice()];
         session.admit(&slots, &both[..graph.inputs.len()])?;
-        let mut halted = vec![graph.halting == Halting::Never; part.len()];
+        let mut stopped: Vec<Option<Row>> = vec![None; part.len()];
         for step in 1..=graph.max_steps {
             session.advance(1, Rule::Fixed)?;
             let last = step == graph.max_steps;
-            for (slot, example) in part.iter().enumerate() {
-                let stops = !halted[slot] && (last || session.output(1, slot)[0] > 0.0);
+            for (slot, stopped) in stopped.iter_mut().enumerate() {
+                let halt_logit = halts.then(|| session.output(1, slot)[0]);
+                let stops = stopped.is_none() && (last || halt_logit.is_some_and(|q| q > 0.0));
                 if !stops && !last {
                     continue;
                 }
-                let answer: Vec<u32> = session.output(0, slot).chunks_exact(tokens).map(argmax).collect();
-                if stops {
-                    halted[slot] = true;
-                    halting.add(task, example, &answer, step)?;
-                }
+                let answer = session.output(0, slot).chunks_exact(tokens).map(argmax).collect();
+                let row = Row { answer, halt_logit: halt_logit.map(f64::from).filter(|q| q.is_finite()), steps: step };
                 if last {
-                    full.add(task, example, &answer, step)?;
-                    if graph.halting == Halting::Never {
-                        halting.add(task, example, &answer, step)?;
-                    }
+                    full.push(row.clone());
+                }
+                if stops {
+                    *stopped = Some(row);
                 }
             }
         }
+        halting.extend(stopped.into_iter().flatten());
     }
-    Ok(Evaluation { full: full.accuracy()?, halting: halting.accuracy()? })
+    Ok(Evaluation { full: accuracy(task, set, &full)?, halting: accuracy(task, set, &halting)? })
+}
+
+/// Scores one row for every example.
+fn accuracy(task: &Task, set: &ExampleSet, rows: &[Row]) -> anyhow::Result<Accuracy> {
+    let mut clusters: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let (mut right, mut cells, mut steps) = (0, 0, 0);
+    for (example, row) in set.examples.iter().zip(rows) {
+        let score = (task.score)(example, &row.answer);
+        count(&mut clusters, example.cluster, score.exact);
+        right += u64::from(score.right);
+        cells += u64::from(score.cells);
+        steps += u64::from(row.steps);
+    }
+    let decided = task.decide.map(|decide| -> anyhow::Result<Estimate> {
+        let answers = rows.iter().enumerate();
+        let answers: Vec<Answer> =
+            answers.map(|(example, r)| Answer { example, tokens: &r.answer, halt_logit: r.halt_logit }).collect();
+        let mut clusters = BTreeMap::new();
+        for decision in decide(set, &answers) {
+            count(&mut clusters, decision.cluster, decision.right);
+        }
+        let estimate = estimate(clusters)?;
+        Ok(Estimate {
+            method: format!("questions: every output right in an allowed attempt; {}", estimate.method),
+            ..estimate
+        })
+    });
+    let exact = estimate(clusters)?;
+    let n = exact.n as f64;
+    let (cells, steps) = (right as f64 / cells.max(1) as f64, steps as f64 / n);
+    Ok(Accuracy { exact, cells, steps, decided: decided.transpose()? })
+}
+
+fn count(clusters: &mut BTreeMap<u64, (u64, u64)>, cluster: u64, right: bool) {
+    let cluster = clusters.entry(cluster).or_default();
+    *cluster = (cluster.0 + u64::from(right), cluster.1 + 1);
+}
+
+fn estimate(clusters: BTreeMap<u64, (u64, u64)>) -> anyhow::Result<Estimate> {
+    let clusters: Vec<(u64, u64)> = clusters.into_values().collect();
+    let alone = clusters.iter().all(|c| c.1 == 1);
+    share(&clusters, alone).context("nothing is held out")
+}
+
+#[cfg(test)]
+mod tests {
+    use ergometer_suites::task::{Decision, Example, Score};
+
+    use super::*;
+
+    /// Right where any row of the question is.
+    fn decide(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision> {
+        let right = |q: u64| {
+            answers.iter().any(|a| set.examples[a.example].question == q && set.examples[a.example].answer == a.tokens)
+        };
+        let one = |question| {
+            let (name, right) = (String::new(), right(question));
+            let (parts_right, attempts) = (right.into(), Vec::new());
+            Decision { question, name, cluster: question, rows: 2, right, parts_right, parts: 1, attempts }
+        };
+        (0..3).map(one).collect()
+    }
+
+    #[test]
+    fn rows_are_scored_and_questions_decided() {
+        let task = Task {
+            name: "votes",
+            about: "",
+            examples: |_, _| Err(ergometer_suites::error::SuiteError::new("not asked for")),
+            score: |example, answer| Score {
+                exact: example.answer == answer,
+                right: example.answer.iter().zip(answer).filter(|(a, b)| a == b).count() as u32,
+                cells: 2,
+            },
+            decide: Some(decide),
+            training: None,
+        };
+        let example = |question| Example { question, answer: vec![1, 2], cluster: question, ..Example::default() };
+        let set = ExampleSet {
+            examples: [0, 0, 1, 1, 2, 2].map(example).to_vec(),
+            vocabulary: 3,
+            puzzle_ids: 1,
+            questions: Vec::new(),
+            baselines: Vec::new(),
+            notes: Vec::new(),
+        };
+        let row = |answer: [u32; 2]| Row { answer: answer.to_vec(), halt_logit: None, steps: 2 };
+        // one row right of the first question, none of the second, both of the third
+        let rows = [[1, 1], [1, 2], [2, 2], [2, 1], [1, 2], [1, 2]].map(row);
+        let found = accuracy(&task, &set, &rows).unwrap();
+        assert_eq!((found.exact.value, found.exact.n, found.steps), (0.5, 6, 2.0));
+        assert_eq!(found.cells, (1.0 + 2.0 + 1.0 + 0.0 + 2.0 + 2.0) / 12.0);
+        let decided = found.decided.clone().unwrap();
+        assert_eq!((decided.value, decided.n), (2.0 / 3.0, 3));
+        assert_eq!(found.official(), &decided);
+        let alone = accuracy(&Task { decide: None, ..task }, &set, &rows).unwrap();
+        assert_eq!(alone.official().value, 0.5);
+    }
 }

@@ -3,7 +3,10 @@
 //! In: logits, halting logits, labels of a batch. Out: the loss, gradients, and which rows are right. Must not: know a net.
 //!
 //! As in the released TRM: cross entropy averaged over a row's cells, plus a share of the binary cross entropy of the halting head with
-//! "this row is wholly right" as its target; both averaged over the batch. Computed in f64.
+//! "this row is wholly right" as its target; both averaged over the batch. Cells whose label is padding
+//! ask for nothing: they are in neither. Computed in f64.
+
+use ergometer_suites::task::PAD;
 
 use super::config::{CellLoss, LossConfig};
 use crate::backends::session::argmax;
@@ -19,7 +22,7 @@ pub struct Outcome {
     pub by_logits: Vec<f32>,
     /// Gradient by halting logits, `[rows, 2]` (the second one is not used).
     pub by_q: Vec<f32>,
-    /// Rows whose every cell is right.
+    /// Rows whose every cell that counts is right.
     pub exact: Vec<bool>,
 }
 
@@ -28,10 +31,12 @@ pub fn losses(config: &LossConfig, cells: usize, logits: &[f32], q: &[f32], labe
     let (rows, tokens) = (labels.len() / cells, logits.len() / labels.len());
     let mut outcome = Outcome { by_logits: vec![0.0; logits.len()], by_q: vec![0.0; q.len()], ..Outcome::default() };
     let mut right = vec![true; rows];
-    let share = 1.0 / labels.len() as f64;
     let mut weights = vec![0f64; tokens];
     let mut slopes = vec![0f64; tokens];
-    for (i, &label) in labels.iter().enumerate() {
+    let counted = labels.chunks_exact(cells).map(|row| row.iter().filter(|&&label| label != PAD).count());
+    let shares: Vec<f64> = counted.map(|n| 1.0 / (rows * n.max(1)) as f64).collect();
+    for (i, &label) in labels.iter().enumerate().filter(|(_, label)| **label != PAD) {
+        let share = shares[i / cells];
         let cell = &logits[i * tokens..(i + 1) * tokens];
         let label = label as usize;
         right[i / cells] &= argmax(cell) as usize == label;
@@ -75,7 +80,7 @@ mod tests {
             let config = LossConfig { cells, ..LossConfig::default() };
             let mut logits: Vec<f32> = (0..24).map(|i| (i as f32 * 1.3).sin() * 3.0).collect();
             let mut q = vec![0.7, 0.0, -1.2, 0.0];
-            let labels = [1u32, 0, 3, 2, 2, 1];
+            let labels = [1u32, 0, 3, 2, 2, 1]; // one cell of padding
             let total = |logits: &[f32], q: &[f32]| {
                 let o = losses(&config, 3, logits, q, &labels);
                 o.cells + config.halting * o.halting
@@ -106,7 +111,21 @@ mod tests {
     #[test]
     fn a_row_is_right_when_every_cell_is() {
         let logits = [0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0];
-        let outcome = losses(&LossConfig::default(), 2, &logits, &[], &[1, 0, 0, 1]);
+        let outcome = losses(&LossConfig::default(), 2, &logits, &[], &[1, 0, 1, 1]);
         assert_eq!(outcome.exact, [true, false]);
+    }
+
+    #[test]
+    fn padding_asks_for_nothing() {
+        // two cells of three tokens, the second one padding: as if the row had one cell
+        let (logits, other) = ([0.3, -0.2, 0.9, 5.0, 0.0, -5.0], [0.3, -0.2, 0.9, -7.0, 7.0, 7.0]);
+        let alone = losses(&LossConfig::default(), 1, &logits[..3], &[], &[2]);
+        for logits in [logits, other] {
+            let padded = losses(&LossConfig::default(), 2, &logits, &[], &[2, PAD]);
+            assert_eq!(padded.cells, alone.cells);
+            assert_eq!(padded.by_logits[..3], alone.by_logits);
+            assert_eq!(padded.by_logits[3..], [0.0; 3]);
+            assert_eq!(padded.exact, [true]);
+        }
     }
 }

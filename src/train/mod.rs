@@ -1,14 +1,14 @@
 //! `ergometer train`: makes a reference model from a training file, with its accuracy as it learns.
 //!
 //! In: a training file. Out: a model folder with weights, log, recipe and card; while it runs, a checkpoint there. Must not: touch a
-//! held-out puzzle in training, or lose more than the steps since the last checkpoint when killed.
+//! held-out example in training, or lose more than the steps since the last checkpoint when killed.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
-use ergometer_suites::task::Example;
+use ergometer_suites::task::{ExampleSet, Task};
 use rand_chacha::ChaCha8Rng;
 
 use crate::backends::{Backend, Options, candle::Candle};
@@ -44,7 +44,7 @@ pub struct TrainOptions {
 
 /// The net was trained but falls short of `require_accuracy`: exit code 1.
 #[derive(Debug, thiserror::Error)]
-#[error("{reached:.4} of the held-out puzzles are right, the file asks for {required}\nhint: train for more steps; the model and its log are in {}", folder.display())]
+#[error("{reached:.4} of what is held out is right, the file asks for {required}\nhint: train for more steps; the model and its log are in {}", folder.display())]
 pub struct TooInaccurate {
     /// Reached at the end.
     pub reached: f64,
@@ -94,7 +94,8 @@ struct Job {
     model: Model,
     trainer: Trainer,
     optimiser: Optimiser,
-    held_out: Vec<Example>,
+    task: &'static Task,
+    held_out: ExampleSet,
     flops_per_step: f64,
     /// Seconds before this process.
     seconds_before: f64,
@@ -107,9 +108,11 @@ impl Job {
     fn new(config: TrainConfig, text: String, resume: bool) -> anyhow::Result<Self> {
         let model_config = serde_json::to_value(&config.model).context("[model]")?;
         let model = Model::random(&model_config, config.seed).context("[model]")?;
-        let pool = data::Pool::new(&config.task, config.seed)?;
-        let held_out = data::held_out(&config.task)?;
-        let trainer = Trainer::new(&config, &model.graph, pool)?;
+        let held_out = data::held_out(&config.task, &config.folder)?;
+        crate::fit::check(&config.task.kind, &held_out, "[model]", &model.graph)?;
+        let source = data::Source::new(&config.task, config.seed, &model.graph)?;
+        let trainer = Trainer::new(&config, &model.graph, source)?;
+        let task = data::kind(&config.task)?;
         let optimiser = Optimiser::new(&model.graph.params, (*model.params).clone());
         let flops_per_step = net::flops_per_row(&model.graph) * config.batch as f64;
         std::fs::create_dir_all(&config.out).with_context(|| format!("cannot make {}", config.out.display()))?;
@@ -120,6 +123,7 @@ impl Job {
             model,
             trainer,
             optimiser,
+            task,
             held_out,
             flops_per_step,
             seconds_before: 0.0,
@@ -151,6 +155,7 @@ impl Job {
         );
         let position: u128 = progress.rng_position.parse().context("the checkpoint's place in the random numbers")?;
         set_position(&mut self.trainer.rng, position);
+        self.trainer.source.skip_to(progress.drawn);
         (self.seconds_before, self.step_seconds) = (progress.seconds, progress.step_seconds);
         self.log = progress.log;
         Ok(())
@@ -222,18 +227,19 @@ impl Job {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context("the checkpoint"),
             _ => {}
         }
-        Ok(evaluation.halting.exact.value)
+        Ok(evaluation.halting.official().value)
     }
 
     fn evaluate(&self) -> anyhow::Result<Evaluation> {
         let model = Model { params: self.optimiser.average.clone().into(), ..self.model.clone() };
-        evaluate::evaluate(&model, &self.config.task.kind, &self.held_out, self.config.threads)
+        evaluate::evaluate(&model, self.task, &self.held_out, self.config.threads)
     }
 
     fn summary(&self, means: &Means, e: &Evaluation) -> String {
         let figures = self.figures();
+        let decided = e.halting.decided.as_ref().map(|d| format!(", questions {}", percent(d))).unwrap_or_default();
         format!(
-            "step {}: loss {:.4}, held out exact {} cells {:.1} %, halting {:.1} % in {:.1} steps, {:.0} s, {:.1} GFLOP/s",
+            "step {}: loss {:.4}, held out exact {} cells {:.1} %, halting {:.1} % in {:.1} steps{decided}, {:.0} s, {:.1} GFLOP/s",
             figures.step,
             means.sums[0] / means.steps.max(1) as f64,
             percent(&e.full.exact),
@@ -249,6 +255,7 @@ impl Job {
         let progress = Progress {
             step: self.optimiser.steps,
             rng_position: self.trainer.rng.get_word_pos().to_string(),
+            drawn: self.trainer.source.drawn(),
             seconds: self.seconds(),
             step_seconds: self.step_seconds,
             log: self.log.clone(),
@@ -264,7 +271,7 @@ impl Job {
         write_atomically(&out.join("train.toml"), self.text.as_bytes())?;
         let name = out.file_name().map_or("model".into(), |n| n.to_string_lossy());
         let cost = graph.cost(&Workload::one());
-        let text = card::card(&name, &self.config, &cost, graph.max_steps, &self.figures(), evaluation);
+        let text = card::card(&name, &self.config, &self.held_out, &cost, graph.max_steps, &self.figures(), evaluation);
         write_atomically(&out.join("README.md"), text.as_bytes())
     }
 }

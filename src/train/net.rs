@@ -1,9 +1,9 @@
-//! One optimiser step: a batch of puzzles, one supervision step of the net, its loss, its gradients.
+//! One optimiser step: a batch of examples, one supervision step of the net, its loss, its gradients.
 //!
-//! In: a [`Pool`], the optimiser's weights. Out: gradients and what the step saw. Must not: move weights or write files.
+//! In: a [`Source`], the optimiser's weights. Out: gradients and what the step saw. Must not: move weights or write files.
 //!
 //! Deep supervision as the released TRM does it: every row keeps its states from step to step (detached); a row that halted is given a
-//! fresh puzzle and fresh states before the next step. A net without states gets fresh puzzles every step.
+//! fresh example and fresh states before the next step. A net without states gets fresh examples every step.
 
 use anyhow::ensure;
 use candle_core::{Device, Tensor, Var};
@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::config::{LossConfig, TrainConfig};
-use super::data::Pool;
+use super::data::Source;
 use super::loss::losses;
 use crate::backends::candle::{initial_states, lower::Lowering};
 use crate::graph::cost::Workload;
@@ -24,9 +24,11 @@ pub struct Batch {
     pub inputs: Vec<u32>,
     /// `[rows, cells]`
     pub labels: Vec<u32>,
+    /// `[rows]`
+    pub puzzle_ids: Vec<u32>,
     /// `states[i]`: `[rows, tokens, features]` of the graph's `i`-th state.
     pub states: Vec<Vec<f32>>,
-    /// Supervision steps that each row has had; 0: a fresh puzzle is due.
+    /// Supervision steps that each row has had; 0: a fresh example is due.
     pub steps: Vec<u32>,
 }
 
@@ -46,58 +48,49 @@ pub struct Trainer {
     lowering: Lowering,
     loss: LossConfig,
     rows: usize,
-    pool: Pool,
-    /// Everything random after the start.
+    /// Where examples come from.
+    pub source: Source,
+    /// Everything random after the start but the examples.
     pub rng: ChaCha8Rng,
     /// The rows.
     pub batch: Batch,
 }
 
 impl Trainer {
-    /// Errors: a graph that cannot be trained on these puzzles.
-    pub fn new(config: &TrainConfig, graph: &Graph, pool: Pool) -> anyhow::Result<Self> {
+    /// Errors: a graph that cannot be trained here.
+    pub fn new(config: &TrainConfig, graph: &Graph, source: Source) -> anyhow::Result<Self> {
         ensure!(graph.inputs.len() <= 2, "a net with {} inputs is not trained here", graph.inputs.len());
         ensure!(
             graph.halting != Halting::OverContinue,
             "an HRM's continue head needs a target from the next step, which is not made here\nhint: train a `trm` or an `encoder`"
         );
-        let cells = config.task.size.pow(2);
-        let logits = graph.outputs[0].ty;
-        ensure!(
-            graph.inputs[0].ty.elements() == cells && logits.elements() == cells * logits.features,
-            "the model has `seq_len` {}, the puzzles have {cells} cells",
-            graph.inputs[0].ty.elements()
-        );
-        ensure!(
-            graph.inputs[0].rows >= config.task.size + 2 && logits.features >= config.task.size + 2,
-            "the model has `vocab_size` {}\nhint: {} for padding, blank and digits",
-            graph.inputs[0].rows,
-            config.task.size + 2
-        );
+        let (cells, logits) = (graph.inputs[0].ty.elements(), graph.outputs[0].ty);
         let lowering = Lowering::new(graph).map_err(|what| anyhow::anyhow!("{what} is not lowered to candle"))?;
         let rows = config.batch;
         let batch = Batch {
             inputs: vec![0; rows * cells],
-            labels: vec![0; rows * cells],
+            labels: vec![0; rows * (logits.elements() / logits.features)],
+            puzzle_ids: vec![0; rows],
             states: graph.states.iter().map(|s| vec![0.0; rows * s.ty.elements()]).collect(),
             steps: vec![0; rows],
         };
-        let rng = ChaCha8Rng::seed_from_u64(config.seed ^ 0x7261_696e);
-        Ok(Self { lowering, loss: config.loss, rows, pool, rng, batch })
+        let rng = ChaCha8Rng::seed_from_u64(config.seed ^ 0x6861_6c74);
+        Ok(Self { lowering, loss: config.loss, rows, source, rng, batch })
     }
 
-    /// Gives halted rows a fresh puzzle and fresh states.
-    fn refill(&mut self, params: &[Tensor]) -> candle_core::Result<()> {
+    /// Gives halted rows a fresh example and fresh states.
+    fn refill(&mut self, params: &[Tensor]) -> anyhow::Result<()> {
         let fresh = initial_states(&self.lowering, params, 1)?;
         let fresh = fresh.iter().map(|t| t.flatten_all()?.to_vec1::<f32>()).collect::<candle_core::Result<Vec<_>>>()?;
-        let cells = self.batch.inputs.len() / self.rows;
+        let (cells, labels) = (self.batch.inputs.len() / self.rows, self.batch.labels.len() / self.rows);
         for row in 0..self.rows {
             if self.batch.steps[row] > 0 {
                 continue;
             }
-            let (inputs, labels) = self.pool.draw(&mut self.rng);
-            self.batch.inputs[row * cells..(row + 1) * cells].copy_from_slice(&inputs);
-            self.batch.labels[row * cells..(row + 1) * cells].copy_from_slice(&labels);
+            let example = self.source.draw()?;
+            self.batch.inputs[row * cells..(row + 1) * cells].copy_from_slice(&example.tokens);
+            self.batch.labels[row * labels..(row + 1) * labels].copy_from_slice(&example.answer);
+            self.batch.puzzle_ids[row] = example.puzzle_id;
             for (state, fresh) in self.batch.states.iter_mut().zip(&fresh) {
                 state[row * fresh.len()..(row + 1) * fresh.len()].copy_from_slice(fresh);
             }
@@ -127,7 +120,7 @@ impl Trainer {
 
         let mut inputs = vec![Tensor::from_slice(&self.batch.inputs, (self.rows, cells), &Device::Cpu)?];
         if graph.inputs.len() > 1 {
-            inputs.push(Tensor::zeros((self.rows, 1), candle_core::DType::U32, &Device::Cpu)?);
+            inputs.push(Tensor::from_slice(&self.batch.puzzle_ids, (self.rows, 1), &Device::Cpu)?);
         }
         let residents = self.lowering.run(&graph.admit, &params, inputs)?;
         let mut args = Vec::new();
@@ -141,7 +134,7 @@ impl Trainer {
         let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
         let logits = flat(&outputs[0])?;
         let q = outputs.get(1).map(flat).transpose()?.unwrap_or_default();
-        let outcome = losses(&self.loss, cells, &logits, &q, &self.batch.labels);
+        let outcome = losses(&self.loss, self.batch.labels.len() / self.rows, &logits, &q, &self.batch.labels);
         ensure!(
             outcome.cells.is_finite() && outcome.halting.is_finite(),
             "the loss is not a number any more\nhint: lower `optimiser.lr`, or set `optimiser.clip`"

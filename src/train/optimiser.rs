@@ -22,6 +22,8 @@ pub struct Optimiser {
     pub steps: u64,
     trained: Vec<bool>,
     decays: Vec<bool>,
+    /// Features of a row of a table of puzzle embeddings, whose rows move only when they are met.
+    rows: Vec<Option<usize>>,
 }
 
 impl Optimiser {
@@ -37,6 +39,10 @@ impl Optimiser {
             steps: 0,
             trained: params.iter().map(|p| p.role != Role::Buffer).collect(),
             decays: params.iter().map(decays).collect(),
+            rows: params
+                .iter()
+                .map(|p| (p.role == Role::PuzzleTable).then(|| p.elements() / p.shape[0].max(1)))
+                .collect(),
         }
     }
 
@@ -45,7 +51,7 @@ impl Optimiser {
         self.trained[i]
     }
 
-    /// One step. `gradients[i]` is empty where there is none. Gives the length of the whole gradient before clipping.
+    /// One step. `gradients[i]` is empty where there is none; a row of a puzzle table whose gradient is 0 was not met and stays. Gives the length of the whole gradient before clipping.
     pub fn step(&mut self, config: &OptimiserConfig, lr: f64, gradients: &[Vec<f32>]) -> f64 {
         self.steps += 1;
         let length = gradients.iter().flatten().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
@@ -61,9 +67,20 @@ impl Optimiser {
                 continue;
             }
             let decay = if self.decays[i] { lr * config.weight_decay as f32 } else { 0.0 };
+            let lr = match (self.rows[i], config.puzzle_lr) {
+                (Some(_), Some(puzzle_lr)) => (f64::from(lr) * puzzle_lr / config.lr.max(1e-30)) as f32,
+                _ => lr,
+            };
+            let met: Option<Vec<bool>> =
+                self.rows[i].map(|n| gradient.chunks(n.max(1)).map(|row| row.iter().any(|&g| g != 0.0)).collect());
+            let stays = |j: usize| self.rows[i].zip(met.as_ref()).is_some_and(|(n, met)| !met[j / n.max(1)]);
             let weights = self.weights[i].iter_mut().zip(&mut self.average[i]);
             let moments = self.first[i].iter_mut().zip(&mut self.second[i]);
-            for ((&g, (w, average)), (m, v)) in gradient.iter().zip(weights).zip(moments) {
+            for (j, ((&g, (w, average)), (m, v))) in gradient.iter().zip(weights).zip(moments).enumerate() {
+                if stays(j) {
+                    *average = keep * *average + (1.0 - keep) * *w;
+                    continue;
+                }
                 let g = g * scale;
                 *m = b1 * *m + (1.0 - b1) * g;
                 *v = b2 * *v + (1.0 - b2) * g * g;
@@ -92,6 +109,7 @@ mod tests {
         weight_decay: 0.5,
         clip: None,
         ema: 0.9,
+        puzzle_lr: None,
     };
 
     #[test]
@@ -110,6 +128,22 @@ mod tests {
         for (got, want) in optimiser.weights.iter().zip(want) {
             assert!((got[0] - want).abs() < 1e-5, "{} {want}", got[0]);
         }
+    }
+
+    #[test]
+    fn rows_of_a_puzzle_table_move_when_they_are_met_and_at_their_own_rate() {
+        let params = [param("puzzle_emb.weights", &[3, 2], Role::PuzzleTable), param("b", &[1], Role::Weight)];
+        let config = OptimiserConfig { puzzle_lr: Some(0.4), ..CONFIG };
+        let mut optimiser = Optimiser::new(&params, vec![vec![1.0; 6], vec![1.0]]);
+        // the schedule is at half its rate
+        optimiser.step(&config, 0.05, &[vec![0.0, 0.0, 2.0, -2.0, 0.0, 0.0], vec![1.0]]);
+        optimiser.step(&config, 0.05, &[vec![0.0; 6], vec![1.0]]);
+        let want = [1.0, 1.0, 0.8, 1.2, 1.0, 1.0];
+        for (got, want) in optimiser.weights[0].iter().zip(want) {
+            assert!((got - want).abs() < 1e-5, "{got} {want}");
+        }
+        assert!((optimiser.weights[1][0] - 0.9).abs() < 1e-5, "{:?}", optimiser.weights[1]);
+        assert!(optimiser.average[0][2] < 0.9 && optimiser.average[0][0] == 1.0);
     }
 
     #[test]

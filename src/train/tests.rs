@@ -93,7 +93,9 @@ fn the_loss_falls_and_the_folder_holds_a_model_with_its_card() {
     assert_eq!(*model.params, job.optimiser.average);
     let card = std::fs::read_to_string(out.join("README.md")).unwrap();
     assert!(
-        card.contains("20 held-out 4x4 puzzles of 8 to 12 clues") && card.contains("120 optimiser steps,"),
+        card.contains("20 held-out examples of task `sudoku` (clues = [8, 12], size = 4), test side")
+            && card.contains("120 optimiser steps,")
+            && card.contains("4x4 is a smoke test"),
         "{card}"
     );
 }
@@ -126,6 +128,11 @@ fn bad_training_files_are_refused_by_name() {
         ("size = 4", "size = 5", "size"),
         ("clues = [8, 12]", "clues = [12, 8]", "clues"),
         ("model_type = \"trm\"", "model_type = \"tmr\"", "model_type"),
+        ("size = 4", "size = 4\nsplit = \"train\"", "task.split"),
+        ("size = 4", "size = 4\nexamples = 3", "eval_examples"),
+        ("size = 4", "sise = 4", "sise"),
+        ("puzzles = 50", "puzzles = 0", "puzzles"),
+        ("kind = \"sudoku\"", "kind = \"sudokku\"", "did you mean sudoku"),
     ] {
         let text = CONFIG.replace(from, to);
         let error = format!("{:#}", job(folder.path(), &text, false).err().expect(to));

@@ -7,6 +7,9 @@ use std::path::Path;
 
 use crate::error::SuiteError;
 
+/// The token of padding, in every task. A cell whose right answer is padding asks for nothing: it is no part of a training loss.
+pub const PAD: u32 = 0;
+
 /// One input with its known answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Example {
@@ -86,6 +89,8 @@ pub struct Baseline {
 }
 
 /// An endless, seeded source of training examples, none of them on the held-out side.
+///
+/// The same source gives the same examples in the same order; a training run that is resumed draws again what it had drawn.
 pub trait Training: Send {
     /// The next example.
     fn next_example(&mut self) -> Example;

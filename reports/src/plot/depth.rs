@@ -1,17 +1,25 @@
 //! Accuracy against recursion depth, one line per model; a thin line carries the last answer on, so that one-shot models can be compared.
 //!
-//! In: scored answers after each depth. Out: SVG. Must not: forget an example that halted early; its answer stands at every later depth.
+//! In: scored answers, or decided attempts, after each depth. Out: SVG. Must not: forget an example that halted early; its answer stands at every later depth.
 
 use std::collections::BTreeMap;
 
 use plotters::style::RGBColor;
 
+use super::baseline;
 use super::{
     axis::{Axis, Frame},
     canvas::{Anchor, INK, Shape, TEXT, draw, fitted, text_width},
     legend::{Entry, Key},
 };
-use crate::{case::Prediction, error::ReportError, summarise::share_right};
+use crate::{
+    case::Prediction,
+    error::ReportError,
+    load::CaseRun,
+    questions::of_record,
+    stats::Estimate,
+    summarise::{share_decided, share_right},
+};
 
 /// One line.
 #[derive(Clone, Debug)]
@@ -27,39 +35,61 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// Scores every depth: an example's answer at a depth is the one after the most steps up to it.
-    pub fn new(label: String, color: RGBColor, predictions: &[Prediction]) -> Self {
-        let mut by_example: BTreeMap<u64, Vec<&Prediction>> = BTreeMap::new();
-        for p in predictions {
-            by_example.entry(p.example).or_default().push(p);
-        }
-        by_example.values_mut().for_each(|answers| answers.sort_by_key(|p| p.depth));
-        let mut depths: Vec<u32> = predictions.iter().map(|p| p.depth).collect();
-        depths.sort_unstable();
-        depths.dedup();
-        // a plot is not wider than a few hundred points
-        let every = depths.len().div_ceil(256).max(1);
-        let at = |depth: u32| -> Option<(u32, f64, f64, f64)> {
-            let answers: Vec<&Prediction> = by_example
-                .values()
-                .filter_map(|a| a[..a.partition_point(|p| p.depth <= depth)].last().copied())
-                .collect();
-            // before every example has an answer, the share is of another set
-            let share = share_right(&answers, false).filter(|_| answers.len() == by_example.len())?;
-            let (lower, upper) = share.interval.unwrap_or((share.value, share.value));
-            Some((depth, share.value, lower, upper))
-        };
-        let points = depths.iter().step_by(every).filter_map(|d| at(*d)).collect();
-        let last: Vec<&Prediction> = predictions.iter().filter(|p| p.last).collect();
+    /// The curve of a case that is scored by itself, by the measure of its task: questions where it decides them, else examples.
+    pub fn new(label: String, color: RGBColor, case: &CaseRun) -> Self {
+        let last: Vec<&Prediction> = case.predictions.iter().filter(|p| p.last).collect();
         let mean = last.iter().map(|p| f64::from(p.depth)).sum::<f64>() / last.len() as f64;
-        Self { label, color, points, stop: share_right(&last, false).map(|s| (mean, s.value)) }
+        let (points, record) = if case.case.questions > 0 {
+            let mut depths: Vec<u32> = case.attempts.iter().map(|a| a.depth).collect();
+            let at = |depth: u32| share_decided(case.attempts.iter().filter(move |a| a.depth == depth));
+            (points(&mut depths, at), share_decided(of_record(&case.attempts)))
+        } else {
+            (by_rows(&case.predictions), share_right(&last, false))
+        };
+        Self { label, color, points, stop: record.map(|s| (mean, s.value)) }
     }
 }
 
+/// Scores every depth: an example's answer at a depth is the one after the most steps up to it.
+fn by_rows(predictions: &[Prediction]) -> Vec<(u32, f64, f64, f64)> {
+    let mut by_example: BTreeMap<u64, Vec<&Prediction>> = BTreeMap::new();
+    for p in predictions {
+        by_example.entry(p.example).or_default().push(p);
+    }
+    by_example.values_mut().for_each(|answers| answers.sort_by_key(|p| p.depth));
+    let mut depths: Vec<u32> = predictions.iter().map(|p| p.depth).collect();
+    points(&mut depths, |depth| {
+        let answers: Vec<&Prediction> =
+            by_example.values().filter_map(|a| a[..a.partition_point(|p| p.depth <= depth)].last().copied()).collect();
+        // before every example has an answer, the share is of another set
+        share_right(&answers, false).filter(|_| answers.len() == by_example.len())
+    })
+}
+
+/// A curve's points; a plot is not wider than a few hundred of them.
+fn points(depths: &mut Vec<u32>, at: impl Fn(u32) -> Option<Estimate>) -> Vec<(u32, f64, f64, f64)> {
+    depths.sort_unstable();
+    depths.dedup();
+    let every = depths.len().div_ceil(256).max(1);
+    let point = |depth: &u32| {
+        let share = at(*depth)?;
+        let (lower, upper) = share.interval.unwrap_or((share.value, share.value));
+        Some((*depth, share.value, lower, upper))
+    };
+    depths.iter().step_by(every).filter_map(point).collect()
+}
+
 /// Draws the curves; `None` where no model has more than one depth.
-pub fn depth(what: &str, curves: &[Curve], legend: &[Entry], width: f64) -> Result<Option<String>, ReportError> {
+pub fn depth(
+    what: &str,
+    curves: &[Curve],
+    baselines: &[(String, f64)],
+    legend: &[Entry],
+    width: f64,
+) -> Result<Option<String>, ReportError> {
     let most = curves.iter().flat_map(|c| c.points.iter().map(|p| p.0)).max().unwrap_or(0);
-    let Some(y_axis) = Axis::share("accuracy", curves.iter().flat_map(|c| c.points.iter().map(|p| p.2))) else {
+    let shares = curves.iter().flat_map(|c| c.points.iter().map(|p| p.2));
+    let Some(y_axis) = Axis::share("accuracy", shares.chain(baselines.iter().map(|b| b.1))) else {
         return Ok(None);
     };
     if most < 2 {
@@ -74,6 +104,7 @@ pub fn depth(what: &str, curves: &[Curve], legend: &[Entry], width: f64) -> Resu
         frame.draw_x(canvas, &x_axis);
         frame.draw_y(canvas, &y_axis);
         key.draw(canvas, (frame.left, 4.0));
+        baseline::draw(canvas, &frame, &y_axis, baselines);
         let place = |d: f64, a: f64| (frame.x(&x_axis, d), frame.y(&y_axis, a));
         for c in curves {
             let upper = c.points.iter().map(|p| place(p.0.into(), p.3));

@@ -3,6 +3,7 @@
 //! In: a [`Report`]. Out: [`Plot`]s in a fixed order. Must not: draw a case that failed, or a value that is missing.
 
 pub mod axis;
+pub mod baseline;
 pub mod canvas;
 pub mod depth;
 pub mod legend;
@@ -14,8 +15,15 @@ use std::collections::BTreeSet;
 use plotters::style::RGBColor;
 
 use crate::{
-    error::ReportError, labels::Labels, load::CaseRun, record::Record, report::Report, stats::quantile::sorted,
-    steady::Steady, summarise::accuracy_source,
+    error::ReportError,
+    labels::Labels,
+    load::CaseRun,
+    record::Record,
+    report::Report,
+    stats::quantile::sorted,
+    steady::Steady,
+    summarise::accuracy_source,
+    table::{baselines, baselines_text},
 };
 use canvas::{INK, SERIES, SHAPES, SOFT, Shape};
 use legend::{Entry, Sign};
@@ -104,6 +112,22 @@ impl Set<'_> {
         self.families().into_iter().map(|f| Entry { sign: sign(f), name: f.into() }).collect()
     }
 
+    /// What rules without a model score: names and shares, and a sentence for captions.
+    fn baselines(&self) -> (Vec<(String, f64)>, String) {
+        let found = baselines(self.cases.iter().map(|c| &c.case));
+        let sentence = match found.is_empty() {
+            true => String::new(),
+            false => format!(" Dashed: without a model, {}.", baselines_text(&found)),
+        };
+        (found.iter().map(|b| (b.name.clone(), b.share())).collect(), sentence)
+    }
+
+    /// What is right or wrong: examples, or questions that the task decides from several rows.
+    fn measure(&self) -> &'static str {
+        let decided = self.cases.iter().any(|c| c.case.questions > 0);
+        if decided { " (of questions, under the official rule; a question has several rows)" } else { "" }
+    }
+
     fn against(&self, metric: &str, name: &str) -> Drawn {
         let mut points = Vec::new();
         let (mut costs, mut shares) = (Vec::new(), Vec::new());
@@ -135,13 +159,14 @@ impl Set<'_> {
             legend.push(Entry { sign: Sign::Mark(Shape::Circle, SOFT, true), name: "batched".into() });
         }
         legend.push(Entry { sign: Sign::Line, name: "Pareto front".into() });
+        let (lines, without) = self.baselines();
         let unit = costs.first().map_or("", |r| r.unit.as_str());
-        let svg = scatter::scatter("a scatter plot", (name, unit), &points, &legend, WIDTH)?;
+        let svg = scatter::scatter("a scatter plot", (name, unit), &points, &lines, &legend, WIDTH)?;
         let caption = format!(
-            "{}: {} against {name} of {} cases. Bars: 95 % intervals ({} for accuracy, {}; {} for {name}, {}). Line: Pareto \
-             front; no case above and left of it.",
+            "{}: accuracy{} against {name} of {} cases. Bars: 95 % intervals ({} for accuracy, {}; {} for {name}, {}). Line: Pareto \
+             front; no case above and left of it.{without}",
             self.task,
-            "accuracy",
+            self.measure(),
             points.len(),
             methods(&shares),
             n_of(&shares),
@@ -174,11 +199,13 @@ impl Set<'_> {
         let mut legend = self.family_entries();
         legend.push(Entry { sign: Sign::Line, name: "Pareto front".into() });
         let cost = ("model operations per example", "FLOP");
-        let svg = scatter::scatter("a scatter plot", cost, &points, &legend, WIDTH)?;
+        let (lines, without) = self.baselines();
+        let svg = scatter::scatter("a scatter plot", cost, &points, &lines, &legend, WIDTH)?;
         let caption = format!(
-            "{}: accuracy against the operations that the mathematics needs at the mean number of steps used, for {} models; the \
-             backend does not matter here. Bars: 95 % intervals ({} for accuracy, {}). Line: Pareto front.",
+            "{}: accuracy{} against the operations that the mathematics needs at the mean number of steps used, for {} models; the \
+             backend does not matter here. Bars: 95 % intervals ({} for accuracy, {}). Line: Pareto front.{without}",
             self.task,
+            self.measure(),
             points.len(),
             methods(&shares),
             n_of(&shares),
@@ -255,16 +282,18 @@ impl Set<'_> {
         let mut others = [SERIES[0], SERIES[2], SERIES[3], SERIES[4]].into_iter().cycle();
         let mut color = |family: &str| if family == "dense" { dense.next() } else { others.next() }.unwrap_or(SOFT);
         let curves: Vec<depth::Curve> = (sources.iter())
-            .map(|c| depth::Curve::new(labels.short(&c.case.id).into(), color(&c.case.key.family), &c.predictions))
+            .map(|c| depth::Curve::new(labels.short(&c.case.id).into(), color(&c.case.key.family), c))
             .collect();
         let sign = Sign::Mark(Shape::Diamond, SOFT, true);
         let legend = [Entry { sign, name: "where the halting rule stops, on average".into() }];
-        let svg = depth::depth("the depth plot", &curves, &legend, WIDTH)?;
+        let (lines, without) = self.baselines();
+        let svg = depth::depth("the depth plot", &curves, &lines, &legend, WIDTH)?;
         let shares: Vec<&Record> = sources.iter().filter_map(|c| self.report.record(&c.case, "accuracy")).collect();
         let caption = format!(
-            "{}: share of right answers after each supervision step; an example that halted keeps its answer, and thin lines carry the last answers on. Bands: 95 % intervals \
-             ({}, {}).",
+            "{}: share of right answers{} after each supervision step; an example that halted keeps its answer, and thin lines carry the last answers on. Bands: 95 % intervals \
+             ({}, {}).{without}",
             self.task,
+            self.measure(),
             methods(&shares),
             n_of(&shares),
         );

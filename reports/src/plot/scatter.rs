@@ -6,6 +6,7 @@ use plotters::style::RGBColor;
 
 use super::{
     axis::{Axis, Frame},
+    baseline,
     canvas::{Anchor, Canvas, FRONT, INK, SOFT, Shape, TEXT, draw, text_width},
     legend::{Entry, Key},
 };
@@ -49,11 +50,13 @@ pub fn scatter(
     what: &str,
     cost: (&str, &str),
     points: &[Point],
+    baselines: &[(String, f64)],
     legend: &[Entry],
     width: f64,
 ) -> Result<Option<String>, ReportError> {
     let Some(x_axis) = Axis::log(cost.0, cost.1, points.iter().flat_map(|p| p.x)) else { return Ok(None) };
-    let Some(y_axis) = Axis::share("accuracy", points.iter().map(|p| p.y[1])) else { return Ok(None) };
+    let shares = points.iter().map(|p| p.y[1]).chain(baselines.iter().filter(|_| !points.is_empty()).map(|b| b.1));
+    let Some(y_axis) = Axis::share("accuracy", shares) else { return Ok(None) };
     let key = Key::new(legend, width - 56.0);
     let frame = Frame { left: 48.0, top: 10.0 + key.height, right: width - 10.0, bottom: 250.0 + key.height };
     let front = pareto(points);
@@ -61,6 +64,7 @@ pub fn scatter(
         frame.draw_x(canvas, &x_axis);
         frame.draw_y(canvas, &y_axis);
         key.draw(canvas, (frame.left, 4.0));
+        let mut taken = baseline::draw(canvas, &frame, &y_axis, baselines);
         let place = |p: &Point| (frame.x(&x_axis, p.x[0]), frame.y(&y_axis, p.y[0]));
         let line = steps(&frame, front.iter().map(|i| place(&points[*i])));
         canvas.line(&line, FRONT, 1.0, 1.0);
@@ -74,8 +78,7 @@ pub fn scatter(
         }
         // those of the front first; the others where there is room
         let others = (0..points.len()).filter(|i| !front.contains(i));
-        let mut taken: Vec<[f64; 4]> =
-            points.iter().map(place).map(|(x, y)| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]).collect();
+        taken.extend(points.iter().map(place).map(|(x, y)| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]));
         taken.extend(line.windows(2).map(|w| [w[0].0 - 1.0, w[1].1 - 1.0, w[1].0 + 1.0, w[0].1 + 1.0]));
         // a label may cross an error bar where nothing else is left
         let mut bars: Vec<[f64; 4]> = Vec::new();

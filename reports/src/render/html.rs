@@ -17,7 +17,7 @@ use crate::{
     plot::plots,
     record::{Missing, Record},
     report::Report,
-    table::{Table, reason, tables},
+    table::{Table, full_precision, reason, tables},
 };
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -117,7 +117,11 @@ fn case_view<'a>(report: &'a Report, case: &'a Case) -> CaseView<'a> {
     let missing = |r: &&Record| Some((r.metric.clone(), reason(r.missing.as_ref()?)));
     let unavailable = if failed.is_some() { Vec::new() } else { records.iter().filter_map(missing).collect() };
     let tag = case.id.chars().take(8).collect();
-    CaseView { tag, case, failed, verdict: verdict(case), settings: settings(case), facts, unavailable }
+    let mut verdict = verdict(case);
+    if let Some(held) = full_precision(report, case).filter(|_| failed.is_none()) {
+        verdict = if verdict.is_empty() { held } else { format!("{verdict}; {held}") };
+    }
+    CaseView { tag, case, failed, verdict, settings: settings(case), facts, unavailable }
 }
 
 fn settings(case: &Case) -> Vec<Setting> {

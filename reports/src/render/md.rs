@@ -38,6 +38,16 @@ pub fn render(report: &Report) -> Files {
             };
             let _ = writeln!(text, "| {} | {cells} |", escaped(&row.name));
         }
+        if !table.baselines.is_empty() {
+            let _ = writeln!(text, "\nWithout a model: {}.", escaped(&table.baselines));
+        }
+        if !table.attempts.is_empty() {
+            text += "\n| case | right by first attempts | needed a later attempt | the later attempts |\n|:---|---:|---:|:---|\n";
+            for row in &table.attempts {
+                let cells = [&row.name, &row.first, &row.later, &row.sources].map(|t| escaped(t)).join(" | ");
+                let _ = writeln!(text, "| {cells} |");
+            }
+        }
     }
     if !footnotes.is_empty() {
         text += "\n";

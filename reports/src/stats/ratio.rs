@@ -1,4 +1,4 @@
-//! Ratios of totals (joules per example, examples per second) and ratios of two estimates (joules per right answer).
+//! Ratios of totals (joules per row, rows per second) and ratios of two estimates (joules per right answer).
 //!
 //! In: pairs in time order. Out: [`Estimate`]s. Must not: average ratios of unequal pieces.
 
@@ -67,6 +67,19 @@ pub fn quotient(numerator: &Estimate, denominator: &Estimate) -> Option<Estimate
     Some(Estimate { value, interval, n: numerator.n.min(denominator.n), method })
 }
 
+/// What a right answer costs: cost of a row × rows per question / share of right questions. All rows of a question are charged, those that a
+/// vote goes against too, and so are the questions that come out wrong. `rows` is a fact of the task (1 where each row is a question of its
+/// own) and adds no uncertainty; the rest is as in [`quotient`].
+pub fn per_right(row: &Estimate, rows: f64, accuracy: &Estimate) -> Option<Estimate> {
+    let cost = row.clone().scaled(rows);
+    let estimate = quotient(&cost, accuracy)?;
+    let method = match rows {
+        1.0 => estimate.method,
+        _ => format!("all {} rows of a question charged; {}", (100.0 * rows).round() / 100.0, estimate.method),
+    };
+    Some(Estimate { method, ..estimate })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -109,6 +122,21 @@ mod tests {
         assert!((lower - 16.0).abs() < 1e-9 && (upper - 24.0).abs() < 1e-9);
         assert!(quotient(&joules, &estimate(0.0, Ok((0.0, 0.1)))).is_none());
         assert!(quotient(&joules, &estimate(0.1, Err("why".into()))).unwrap().interval.is_err());
+    }
+
+    #[test]
+    fn a_right_answer_is_charged_for_all_rows_of_all_questions() {
+        let estimate = |value, interval| Estimate { value, interval, n: 5, method: "m".into() };
+        let (joules, accuracy) = (estimate(2.0, Ok((1.0, 4.0))), estimate(0.25, Ok((0.25, 0.25))));
+        // 8 rows of 2 J for a question, and four questions for a right one
+        let cost = per_right(&joules, 8.0, &accuracy).unwrap();
+        assert_eq!(cost.value, 64.0);
+        let (lower, upper) = cost.interval.unwrap();
+        assert!((lower - 32.0).abs() < 1e-9 && (upper - 128.0).abs() < 1e-9, "{lower} {upper}");
+        assert!(cost.method.starts_with("all 8 rows of a question charged"), "{}", cost.method);
+        let alone = per_right(&joules, 1.0, &accuracy).unwrap();
+        assert_eq!(alone, quotient(&joules, &accuracy).unwrap());
+        assert!(per_right(&joules, 8.0, &estimate(0.0, Ok((0.0, 0.1)))).is_none());
     }
 
     proptest! {

@@ -23,6 +23,7 @@ fn text(format_name: &str, report: &Report) -> String {
 #[test]
 fn golden_files() {
     let report = Report::new(synthetic::small());
+    let decided = Report::new(synthetic::decided());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let outputs = [
         ("synthetic.html", text("html", &report)),
@@ -30,6 +31,9 @@ fn golden_files() {
         ("synthetic.csv", text("csv", &report)),
         ("synthetic.txt", headline(&report, 160)),
         ("synthetic-narrow.txt", headline(&report, 60)),
+        ("decided.md", text("md", &decided)),
+        ("decided.txt", headline(&decided, 160)),
+        ("decided.csv", text("csv", &decided)),
     ];
     for (name, now) in outputs {
         let path = folder.join(name);
@@ -115,6 +119,32 @@ fn a_run_of_failures_or_of_nothing_still_has_a_report() {
 }
 
 #[test]
+fn baselines_and_attempts_stand_beside_every_score() {
+    let report = Report::new(synthetic::decided());
+    let line = "Without a model: copy the input 3.3\u{202f}% (2 of 60), best single lookup 13.3\u{202f}% (8 of 60).";
+    for format in ["html", "md"] {
+        let text = text(format, &report);
+        assert!(text.contains(line), "{format}");
+        assert!(text.contains("vote 2: 75 attempts, "), "{format}: where second attempts came from");
+    }
+    assert!(headline(&report, 200).contains(&line.replace('\u{202f}', " ")));
+    assert!(text("csv", &report).contains("copy the input=2/60; best single lookup=8/60"));
+    let json: serde_json::Value = serde_json::from_str(&text("json", &report)).unwrap();
+    let rows = json["records"].as_array().unwrap();
+    let accuracies: Vec<_> = rows.iter().filter(|r| r["metric"] == "accuracy").collect();
+    assert!(accuracies.len() == 4 && accuracies.iter().all(|r| r["baselines"][1]["right"] == 8));
+    assert!(rows.iter().all(|r| r["metric"] == "accuracy" || r.get("baselines").is_none()));
+    let drawn = plots(&report).unwrap();
+    for name in ["accuracy-latency", "accuracy-flops", "accuracy-depth"] {
+        let plot = drawn.iter().find(|p| p.name == name).unwrap();
+        assert!(plot.svg.contains("copy the input") && plot.svg.contains("best single lookup"), "{name}");
+        assert!(plot.caption.contains("without a model, copy the input"), "{name}: {}", plot.caption);
+    }
+    // where nothing is named nothing is said
+    assert!(!text("md", &Report::new(synthetic::small())).contains("Without a model"));
+}
+
+#[test]
 fn joules_are_on_the_page() {
     let report = Report::new(synthetic::small());
     let case = &report.run.cases.iter().find(|c| c.case.error.is_none()).unwrap().case;
@@ -173,9 +203,12 @@ proptest! {
 #[test]
 fn look() {
     let Some(dir) = env::var_os("LOOK_AT") else { return };
-    for (name, run) in
-        [("small", synthetic::small()), ("large", synthetic::large()), ("unmetered", synthetic::unmetered())]
-    {
+    for (name, run) in [
+        ("small", synthetic::small()),
+        ("large", synthetic::large()),
+        ("unmetered", synthetic::unmetered()),
+        ("decided", synthetic::decided()),
+    ] {
         let report = Report::new(run);
         let dir = Path::new(&dir).join(name);
         render::write(&report, &FORMATS.iter().collect::<Vec<_>>(), &dir).unwrap();

@@ -4,8 +4,8 @@
 
 use ergometer_reports::{
     Record, Run,
-    case::{Sample, Unavailable},
-    metric::METRICS,
+    case::{Attempt, Sample, Unavailable},
+    metric::{METRICS, OF_QUESTIONS},
     record, summarise,
 };
 
@@ -68,10 +68,12 @@ fn values_by_hand() {
 
 #[test]
 fn every_case_has_every_metric_with_a_value_or_a_reason() {
-    let run = synthetic::large();
-    let records = summarise(&run);
-    assert_eq!(records.len(), run.cases.len() * METRICS.len());
-    for r in &records {
+    let (run, decided) = (synthetic::large(), synthetic::decided());
+    let (records, of_questions) = (summarise(&run), summarise(&decided));
+    // both runs are in full precision, which is held to nothing
+    assert_eq!(records.len(), run.cases.len() * (METRICS.len() - OF_QUESTIONS.len() - 1));
+    assert_eq!(of_questions.len(), decided.cases.len() * (METRICS.len() - 1));
+    for r in records.iter().chain(&of_questions) {
         assert!(r.value.is_some() != r.missing.is_some(), "{r:?}");
         if r.value.is_some() {
             assert!(r.n > 0 && !r.method.is_empty(), "{r:?}");
@@ -242,6 +244,83 @@ fn boards_count_where_the_backend_computes_on_them() {
     assert_eq!(get(&summarise(&run), "", "joules_per_right").value, Some(14.0));
     run.cases[0].samples.retain(|s| s.metric != "energy_gpu" || s.block == 0);
     assert_eq!(get(&summarise(&run), "", "joules_per_right").value, None);
+}
+
+/// By hand, where every question is decided from ten rows and has two outputs: of 4 questions 1 is right by first attempts, 1 by a second
+/// one, and 1 has one output right.
+fn four_questions() -> Run {
+    let mut run = by_hand();
+    let case = &mut run.cases[0];
+    case.case.questions = 4;
+    let kinds: [(u64, u32, u32, bool); 9] = [
+        (0, 0, 1, true),
+        (0, 1, 1, true),
+        (1, 0, 1, true),
+        (1, 1, 1, false),
+        (1, 1, 2, true),
+        (2, 0, 1, true),
+        (2, 1, 1, false),
+        (3, 0, 1, false),
+        (3, 1, 0, false),
+    ];
+    let row = |(question, part, attempt, right), depth, last| Attempt {
+        question,
+        name: format!("q{question}"),
+        cluster: question,
+        depth,
+        last,
+        part,
+        attempt,
+        source: format!("vote {attempt}"),
+        right,
+        rows: 10,
+    };
+    // after one step nothing is right yet
+    case.attempts = kinds.iter().map(|&(q, p, a, _)| row((q, p, a, false), 1, false)).collect();
+    case.attempts.extend(kinds.iter().map(|&k| row(k, 2, true)));
+    run
+}
+
+#[test]
+fn questions_count_by_the_official_rule_and_are_charged_for_all_their_rows() {
+    let run = four_questions();
+    let records = summarise(&run);
+    let record = |metric| get(&records, "", metric);
+    let accuracy = record("accuracy");
+    assert_eq!((accuracy.value, accuracy.n), (Some(0.5), 4));
+    assert!(accuracy.method.contains("two attempts, every output right, per task"), "{accuracy:?}");
+    let outputs = record("accuracy_outputs");
+    assert_eq!((outputs.value, outputs.n), (Some(5.0 / 8.0), 8));
+    let single = record("accuracy_single");
+    assert_eq!((single.value, single.n), (Some(0.5), 40));
+    assert!(single.method.contains("no vote"), "{single:?}");
+    // 6 J a row, ten rows a question, half of the questions right
+    let joules = record("joules_per_right");
+    assert_eq!(joules.value, Some(6.0 * 10.0 / 0.5));
+    assert!(joules.method.contains("all 10 rows of a question charged"), "{joules:?}");
+    assert_eq!(record("energy_cpu").value, Some(6.0));
+
+    // a case that takes its accuracy from another one is charged the same way
+    let mut both = run.clone();
+    let mut other = run.cases[0].clone();
+    other.case.id = "ff".repeat(32);
+    other.predictions.clear();
+    other.attempts.clear();
+    both.cases.push(other);
+    let joules: Vec<_> = summarise(&both).into_iter().filter(|r| r.metric == "joules_per_right").collect();
+    assert!(joules.len() == 2 && joules.iter().all(|r| r.value == Some(120.0)), "{joules:?}");
+
+    // where the task decides row by row there is no such metric
+    let rows = summarise(&by_hand());
+    assert!(rows.iter().all(|r| !OF_QUESTIONS.contains(&r.metric.as_str())));
+}
+
+#[test]
+fn unequal_questions_are_charged_for_what_they_took() {
+    let mut run = four_questions();
+    run.cases[0].attempts.iter_mut().filter(|a| a.question < 2).for_each(|a| a.rows = 2);
+    // 24 rows for 4 questions
+    assert_eq!(get(&summarise(&run), "", "joules_per_right").value, Some(6.0 * 6.0 / 0.5));
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn a_finished_case_is_never_replaced() {
     let case = &run.cases[0];
     let folder = RunFolder::open(dir.path()).unwrap();
     let again = folder.begin_case(&case.case.path, &case.case.id).unwrap();
-    let error = again.finish(&case.case, &[], &[]).unwrap_err().to_string();
+    let error = again.finish(&case.case, &[], &[], &[]).unwrap_err().to_string();
     assert!(error.contains("--resume"), "{error}");
     assert_eq!(load(dir.path()).unwrap(), run);
     assert!(RunFolder::create(dir.path()).unwrap_err().to_string().contains("already holds a run"));
@@ -61,7 +61,7 @@ fn values_that_could_not_be_read_back_are_not_written() {
         samples[0].metric = metric.into();
         samples[0].value = value;
         let writer = folder.begin_case(&case.case.path, &case.case.id).unwrap();
-        let error = writer.finish(&case.case, &samples, &case.predictions).unwrap_err().to_string();
+        let error = writer.finish(&case.case, &samples, &case.predictions, &[]).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
     assert_eq!(fs::read_dir(dir.path().join("cases")).unwrap().count(), 0);
@@ -77,7 +77,7 @@ fn what_could_not_be_read_back_is_refused_before_it_is_written() {
         let mut bad = good.clone();
         change(&mut bad);
         let writer = folder.begin_case(&bad.case.path, &bad.case.id).unwrap();
-        let error = writer.finish(&bad.case, &bad.samples, &bad.predictions).unwrap_err().to_string();
+        let error = writer.finish(&bad.case, &bad.samples, &bad.predictions, &bad.attempts).unwrap_err().to_string();
         assert!(error.contains("failed to store case") && error.contains("hint:"), "{error}");
         error
     };
@@ -89,6 +89,44 @@ fn what_could_not_be_read_back_is_refused_before_it_is_written() {
     assert!(refused(&|c| c.case.unavailable[0].metric = "energy".into()).contains("`energy`"));
     assert!(refused(&|c| c.case.notes = vec!["x".repeat(17 << 20)]).contains("case.json would be larger than 16 MiB"));
     assert_eq!(fs::read_dir(dir.path().join("cases")).unwrap().count(), 0);
+}
+
+#[test]
+fn attempts_are_written_read_back_and_held_to_their_case() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = synthetic::decided();
+    synthetic::write(&run, dir.path());
+    assert_eq!(load(dir.path()).unwrap(), run);
+    let scored = run.cases.iter().find(|c| c.case.error.is_none()).unwrap();
+    let place = |c: &ergometer_reports::CaseRun| dir.path().join("cases").join(slug(&c.case.path, &c.case.id));
+    let failed = run.cases.iter().find(|c| c.case.error.is_some()).unwrap();
+    assert!(!place(failed).join("attempts.csv").exists(), "nothing decided, no file");
+    let file = place(scored).join("attempts.csv");
+    let good = fs::read_to_string(&file).unwrap();
+    let refused = |text: Option<&str>, parts: &[&str]| {
+        fs::remove_file(&file).unwrap();
+        if let Some(text) = text {
+            fs::write(&file, text).unwrap();
+        }
+        let error = load(dir.path()).unwrap_err().to_string();
+        fs::write(&file, &good).unwrap();
+        assert!(parts.iter().all(|p| error.contains(p)), "{parts:?}: {error}");
+    };
+    refused(None, &["attempts.csv", "decide 0 questions, the case has 60", "hint:"]);
+    let cut = good.lines().filter(|l| !l.starts_with("59,")).map(|l| format!("{l}\n")).collect::<String>();
+    refused(Some(&cut), &["attempts.csv", "decide 59 questions, the case has 60"]);
+    refused(Some(&good.replacen(",1,true,0,1,", ",0,true,0,1,", 1)), &["attempts.csv`, line 2", "depth is 0"]);
+    refused(Some(&good.replacen("rows,true,4\n", "rows,true,0\n", 1)), &["attempts.csv`, line", "0 rows"]);
+    refused(Some(&good.replacen("part", "prat", 1)), &["attempts.csv`, line 1", "part"]);
+    assert_eq!(load(dir.path()).unwrap(), run);
+
+    // what is not of the case is refused before it is written
+    let other = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(other.path()).unwrap();
+    let writer = folder.begin_case(&scored.case.path, &scored.case.id).unwrap();
+    let some = &scored.attempts[..scored.attempts.len() / 2];
+    let error = writer.finish(&scored.case, &scored.samples, &scored.predictions, some).unwrap_err().to_string();
+    assert!(error.contains("questions, the case has 60"), "{error}");
 }
 
 #[test]
@@ -186,7 +224,7 @@ fn a_full_disk_names_the_file_and_the_remedy() {
 #[test]
 fn arbitrary_bytes_never_panic() {
     let dir = tempfile::tempdir().unwrap();
-    let mut run = synthetic::small();
+    let mut run = synthetic::decided();
     run.cases.truncate(1);
     synthetic::write(&run, dir.path());
     let folder = dir.path().join("cases").join(slug(&run.cases[0].case.path, &run.cases[0].case.id));
@@ -195,10 +233,11 @@ fn arbitrary_bytes_never_panic() {
         folder.join("case.json"),
         folder.join("samples.csv"),
         folder.join("predictions.csv"),
+        folder.join("attempts.csv"),
     ];
     let good: Vec<Vec<u8>> = files.iter().map(|f| fs::read(f).unwrap()).collect();
     // bytes alone, and bytes in the midst of a good file
-    proptest!(|(bytes in prop::collection::vec(any::<u8>(), 0..200), file in 0usize..4, at in prop::option::of(0usize..2000))| {
+    proptest!(|(bytes in prop::collection::vec(any::<u8>(), 0..200), file in 0usize..5, at in prop::option::of(0usize..2000))| {
         let mut damaged = bytes.clone();
         if let Some(at) = at {
             let at = at.min(good[file].len());

@@ -175,6 +175,8 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
             steps: model.steps,
         }),
         accuracy_from: Some(id.clone()),
+        questions: 0,
+        baselines: Vec::new(),
         tuning: key.backend.contains("candle").then(tuning),
         costs: Some(Costs {
             params_total: model.weight_bytes / 4,
@@ -193,7 +195,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
         id,
         key,
     };
-    CaseRun { case, samples, predictions }
+    CaseRun { case, samples, predictions, attempts: Vec::new() }
 }
 
 pub fn failed(key: CaseKey, seed: u64, kind: ErrorKind, message: &str, hint: Option<&str>) -> CaseRun {
@@ -263,6 +265,64 @@ pub fn small() -> Run {
     sorted(vec![trm, dense, hung])
 }
 
+/// A task that decides questions from four rows each (eight where there are two outputs), with baselines; one case failed.
+pub fn decided() -> Run {
+    let mut cases = Vec::new();
+    for (seed, (model, backend)) in
+        (50..).zip([(&MODELS[0], "native"), (&MODELS[0], "candle"), (&MODELS[3], "native"), (&MODELS[2], "native")])
+    {
+        let key = key("rules-10x10", model, backend, 8);
+        let mut run = if model.name == "hrm" {
+            failed(key, seed, ErrorKind::Timeout, "nothing came for 30 s", None)
+        } else {
+            case_run(key, model, seed, 3, 30, 300)
+        };
+        run.case.questions = 60;
+        let baseline = |name: &str, right| Baseline { name: name.into(), right, of: 60 };
+        run.case.baselines = vec![baseline("copy the input", 2), baseline("best single lookup", 8)];
+        if run.case.error.is_none() {
+            run.attempts = attempts(model, seed);
+        }
+        cases.push(run);
+    }
+    sorted(cases)
+}
+
+/// 60 questions, every fourth with two outputs, decided after every depth.
+fn attempts(model: &Model, seed: u64) -> Vec<Attempt> {
+    let mut attempts = Vec::new();
+    for depth in 1..=2 * model.steps - 1 {
+        let mut dice = Dice(seed);
+        let progress = 1.0 - (-(f64::from(depth) - 1.0) / (0.35 * f64::from(model.steps))).exp();
+        let reach = model.accuracy.0 + (model.accuracy.1 - model.accuracy.0) * progress;
+        for question in 0..60 {
+            let parts = if question % 4 == 3 { 2 } else { 1 };
+            for part in 0..parts {
+                let hardness = dice.roll();
+                for attempt in 1..=2u32 {
+                    let right = match attempt {
+                        1 => hardness < reach,
+                        _ => (reach..reach + 0.05).contains(&hardness),
+                    };
+                    attempts.push(Attempt {
+                        question,
+                        name: format!("rule {}, instance {}", question / 5, question % 5),
+                        cluster: question / 5,
+                        depth,
+                        last: depth == 2 * model.steps - 1,
+                        part,
+                        attempt,
+                        source: format!("vote {attempt} of 2: {} of 4 rows", 4 - attempt),
+                        right,
+                        rows: 4 * parts,
+                    });
+                }
+            }
+        }
+    }
+    attempts
+}
+
 /// What a real suite may look like: four models, three backends, two scenarios, two tasks, some failures.
 pub fn large() -> Run {
     let mut cases = Vec::new();
@@ -313,7 +373,11 @@ pub fn write(run: &Run, dir: &std::path::Path) {
     let folder = ergometer_reports::RunFolder::create(dir).unwrap();
     folder.write_environment(&run.environment).unwrap();
     for c in &run.cases {
-        folder.begin_case(&c.case.path, &c.case.id).unwrap().finish(&c.case, &c.samples, &c.predictions).unwrap();
+        folder
+            .begin_case(&c.case.path, &c.case.id)
+            .unwrap()
+            .finish(&c.case, &c.samples, &c.predictions, &c.attempts)
+            .unwrap();
     }
 }
 

@@ -4,6 +4,7 @@
 //! region's results. Must not: keep state or know an engine. If the parameters are variables, candle records the way for its gradients;
 //! a repeat whose last iteration only is differentiated runs the others on detached tensors, so that they record nothing.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -19,12 +20,25 @@ pub struct Lowering {
     turns: HashMap<(usize, usize, u32), Arc<Turn>>,
     /// `[tokens, tokens]`, 0 where a query sees a key and −inf elsewhere, by tokens, causal, window.
     masks: HashMap<(usize, bool, Option<usize>), Tensor>,
+    /// What mixtures of experts see, while somebody wants it.
+    seen: RefCell<Option<Vec<Mixture>>>,
+}
+
+/// One run of a mixture of experts.
+pub struct Mixture {
+    /// Scores `[tokens of all rows, experts]`, with their way back to the router.
+    pub scores: Tensor,
+    /// The same as numbers.
+    pub values: Vec<f32>,
+    /// Experts of a token.
+    pub top_k: usize,
 }
 
 impl Lowering {
     /// Errors: the name of an operator, or of a property of the graph, that is not lowered.
     pub fn new(graph: &Graph) -> std::result::Result<Self, String> {
-        let mut lowering = Self { graph: graph.clone(), turns: HashMap::new(), masks: HashMap::new() };
+        let mut lowering =
+            Self { graph: graph.clone(), turns: HashMap::new(), masks: HashMap::new(), seen: RefCell::new(None) };
         lowering.prepare(&graph.admit)?;
         lowering.prepare(&graph.step)?;
         Ok(lowering)
@@ -43,7 +57,6 @@ impl Lowering {
         }
         for node in &region.nodes {
             match &node.op {
-                Op::MoeMlp { .. } => return Err(format!("the operator `{}`", node.op.name())),
                 Op::Attend(a) if a.cache.is_some() => return Err("attention with a cache".into()),
                 Op::Attend(a) => self.prepare_attention(a, region.ty(node.inputs[0]).tokens_at(0))?,
                 Op::Repeat { body, .. } => self.prepare(body)?,
@@ -184,8 +197,83 @@ impl Lowering {
                 linear(&inner, &params[down.0], down_bias.map(|b| &params[b.0]))
             }
             Op::Attend(a) => self.attend(a, x),
-            Op::MoeMlp { .. } | Op::Repeat { .. } => candle_core::bail!("`{}` is not lowered here", op.name()),
+            Op::MoeMlp { router, gate_up, down, act, top_k } => {
+                let [router, gate_up, down] = [router, gate_up, down].map(|p| &params[p.0]);
+                self.mixture(x, router, gate_up, down, *act, *top_k)
+            }
+            Op::Repeat { .. } => candle_core::bail!("`{}` is not lowered here", op.name()),
         }
+    }
+
+    /// A mixture of experts: each expert computes the tokens routed to it. The choice itself is not differentiated, the weights of the
+    /// chosen ones are.
+    fn mixture(
+        &self,
+        x: &Tensor,
+        router: &Tensor,
+        gate_up: &Tensor,
+        down: &Tensor,
+        act: Activation,
+        top_k: usize,
+    ) -> Result<Tensor> {
+        let (batch, tokens, features) = x.dims3()?;
+        let (experts, rows) = (router.dim(0)?, batch * tokens);
+        let scores = linear(x, router, None)?.reshape((rows, experts))?;
+        let values = scores.detach().flatten_all()?.to_vec1::<f32>()?;
+        let mut mask = vec![f32::NEG_INFINITY; rows * experts];
+        let mut routed: Vec<Vec<u32>> = vec![Vec::new(); experts];
+        let mut order: Vec<usize> = Vec::with_capacity(experts);
+        for (t, row) in values.chunks_exact(experts).enumerate() {
+            order.clear();
+            order.extend(0..experts);
+            order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+            for &e in &order[..top_k] {
+                mask[t * experts + e] = 0.0;
+                routed[e].push(t as u32);
+            }
+        }
+        if let Some(seen) = self.seen.borrow_mut().as_mut() {
+            seen.push(Mixture { scores: scores.clone(), values, top_k });
+        }
+        let mask = Tensor::from_vec(mask, (rows, experts), &Device::Cpu)?;
+        let masked = (&scores + mask)?;
+        let weights = masked.broadcast_sub(&masked.max_keepdim(1)?.detach())?.exp()?;
+        let gates = weights.broadcast_div(&weights.sum_keepdim(1)?)?;
+        let x = x.reshape((rows, features))?;
+        let mut sum = Tensor::zeros((rows, features), x.dtype(), &Device::Cpu)?;
+        for (e, routed) in routed.into_iter().enumerate().filter(|(_, routed)| !routed.is_empty()) {
+            let n = routed.len();
+            let places = Tensor::from_vec(routed, n, &Device::Cpu)?;
+            let part = x.index_select(&places, 0)?.unsqueeze(0)?;
+            let hidden = gated(&linear(&part, &gate_up.get(e)?, None)?, act, 1)?;
+            let y = linear(&hidden, &down.get(e)?, None)?.squeeze(0)?;
+            let gate = gates.narrow(1, e, 1)?.contiguous()?.index_select(&places, 0)?;
+            sum = sum.index_add(&places, &y.broadcast_mul(&gate)?, 0)?;
+        }
+        sum.reshape((batch, tokens, features))
+    }
+
+    /// Mixtures of experts that one step runs through; those within a repetition count once.
+    pub fn mixtures(&self) -> usize {
+        fn count(region: &Region) -> usize {
+            let of = |op: &Op| match op {
+                Op::MoeMlp { .. } => 1,
+                Op::Repeat { body, .. } => count(body),
+                _ => 0,
+            };
+            region.nodes.iter().map(|n| of(&n.op)).sum()
+        }
+        count(&self.graph.step)
+    }
+
+    /// From now on keeps what every mixture of experts sees, or lets go of it.
+    pub fn watch(&self, on: bool) {
+        *self.seen.borrow_mut() = on.then(Vec::new);
+    }
+
+    /// What the mixtures have seen since they were last asked, in the order in which they ran.
+    pub fn seen(&self) -> Vec<Mixture> {
+        self.seen.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     fn attend(&self, a: &Attention, x: &Tensor) -> Result<Tensor> {

@@ -308,13 +308,44 @@ fn rows_come_and_go_without_touching_each_other() {
 }
 
 #[test]
+fn mixtures_of_experts_agree_with_the_interpreter_and_count_what_native_counts() {
+    for (experts, top_k) in [(5, 2), (3, 3), (7, 1)] {
+        let config = json!({"model_type": "moe-encoder", "seq_len": 9, "vocab_size": 7, "hidden_size": 16, "num_layers": 2,
+            "num_heads": 2, "expansion": 1.0, "pos_encodings": "rope", "num_experts": experts, "experts_per_token": top_k,
+            "expert_inner": 12});
+        let model = Model::random(&config, 3).unwrap();
+        let tokens: Vec<u32> = (0..27).map(|i| (i * 5 + i / 4) % 7).collect();
+        let native = crate::backends::native::Native.load(&model, &options(3)).unwrap();
+        let reference = Options { precision: "f64".into(), ..options(3) };
+        let reference = crate::backends::reference::Reference.load(&model, &reference).unwrap();
+        let mut engines = [reference, Candle.load(&model, &options(3)).unwrap(), native];
+        for engine in &mut engines {
+            engine.watch_routing(true);
+            engine.admit(0, 3, &[&tokens]).unwrap();
+            engine.step(3).unwrap();
+        }
+        let (judge, others) = engines.split_first().unwrap();
+        for engine in others {
+            assert_close(engine.output(0), judge.output(0), 1e-5, "a mixture");
+        }
+        let (candle, native) = (others[0].routing().unwrap(), others[1].routing().unwrap());
+        assert_eq!(candle.len(), 2);
+        for (a, b) in candle.iter().zip(&native) {
+            assert_eq!(a.load, b.load);
+            assert_eq!(a.load.iter().sum::<u64>(), 27 * top_k as u64);
+            assert!(a.probability.iter().zip(&b.probability).all(|(a, b)| (a - b).abs() < 1e-3));
+        }
+    }
+}
+
+#[test]
 fn what_is_not_lowered_is_unavailable_by_name() {
     let mut model = every_operator();
-    model.graph.params[0].shape = vec![2, 8];
-    model.graph.step.nodes[0].op =
-        Op::MoeMlp { router: ParamId(0), gate_up: ParamId(0), down: ParamId(0), act: Activation::Silu, top_k: 1 };
+    for ty in &mut model.graph.step.types {
+        ty.tokens = crate::graph::Tokens::Length;
+    }
     let error = Candle.load(&model, &options(1)).err().expect("not lowered").to_string();
-    assert!(error.contains("moe_mlp"), "{error}");
+    assert!(error.contains("open length"), "{error}");
     let bf16 = Options { precision: "bf16".into(), ..options(1) };
     assert!(matches!(Candle.load(&every_operator(), &bf16), Err(BackendError::Unavailable(_))));
 }

@@ -4,9 +4,10 @@
 //! whole capacity from the start. (Kernels pack into scratch memory of their own, which grows to its size in the first step and stays.)
 
 use ergometer_kernels as kernels;
-use ergometer_kernels::{Activation, Ctx, Heads, Mask};
+use ergometer_kernels::{Activation, Ctx, Heads, Mask, Routes};
 
 use super::weights::Weights;
+use crate::backends::Routing;
 
 /// A value's place: a buffer and how many elements of it a row takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,14 @@ pub(super) enum Step {
     Rope { x: Loc, heads: Heads, table: usize },
     /// Attention of packed rows.
     Attend { x: Loc, heads: Heads, mask: Mask, scale: f32, out: Loc },
+    /// Routes tokens by their scores; what follows refers to the same routes.
+    Route { scores: Loc, routes: usize },
+    /// out = the tokens' rows of x (`n` wide), side by side for each expert
+    Gather { x: Loc, routes: usize, n: usize, out: Loc },
+    /// out = x·Wᵀ for each expert's rows, with the weights `first..first + experts`
+    Experts { x: Loc, routes: usize, first: usize, experts: usize, out: Loc },
+    /// out = the weighted sum of each token's rows of x (`n` wide)
+    Combine { x: Loc, routes: usize, n: usize, out: Loc },
     /// Runs the next `len` steps `times` times.
     Repeat { times: usize, len: usize },
 }
@@ -73,6 +82,10 @@ impl Step {
             Step::LayerNorm { .. } => "layer_norm",
             Step::Rope { .. } => "rope",
             Step::Attend { .. } => "attend",
+            Step::Route { .. } => "route",
+            Step::Gather { .. } => "gather",
+            Step::Experts { .. } => "experts",
+            Step::Combine { .. } => "combine",
             Step::Repeat { .. } => "repeat",
         }
     }
@@ -81,6 +94,18 @@ impl Step {
 /// The buffers, each on a cache line of its own.
 pub(super) struct Memory {
     buffers: Vec<Buffer>,
+    routes: Vec<Routes>,
+    /// Counts of each mixture, while somebody wants them.
+    pub watched: Option<Vec<Routing>>,
+}
+
+/// Sizes of a mixture of experts' routes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mixture {
+    pub experts: usize,
+    pub top_k: usize,
+    /// Tokens of a row.
+    pub tokens: usize,
 }
 
 #[derive(Default)]
@@ -110,7 +135,12 @@ impl Memory {
             let start = data.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
             buffers.push(Buffer { data, start });
         }
-        Ok(Memory { buffers })
+        Ok(Memory { buffers, routes: Vec::new(), watched: None })
+    }
+
+    /// Routes of these mixtures for `rows` rows.
+    pub fn route(&mut self, mixtures: &[Mixture], rows: usize) {
+        self.routes = mixtures.iter().map(|m| Routes::new(m.experts, m.top_k, m.tokens * rows)).collect();
     }
 
     /// Memory held.
@@ -200,6 +230,11 @@ impl Run<'_> {
                 Step::Attend { x, heads, mask, .. } => {
                     rows as f64 * kernels::attention_flops(ctx, x.len / heads.row(), heads, mask)
                 }
+                // every token goes to as many experts, whichever they are
+                Step::Experts { x, first, .. } => {
+                    let weight = &weights.linear[first];
+                    weight.flops(rows * x.len / weight.k().max(1))
+                }
                 Step::Repeat { times, len } => {
                     let (body, rest) = rest.split_at(len);
                     steps = rest;
@@ -271,6 +306,32 @@ impl Run<'_> {
             Step::Attend { x, heads, mask, scale, out } => memory.with(out, rows, |m, out| {
                 kernels::attention(ctx, m.get(x, rows), x.len / heads.row(), heads, mask, scale, out);
             }),
+            Step::Route { scores, routes } => {
+                // taken out, so that both can be changed while the scores are read
+                let (mut all, mut watched) = (std::mem::take(&mut memory.routes), memory.watched.take());
+                let scores = memory.get(scores, rows);
+                all[routes].route(scores);
+                if let Some(watched) = &mut watched {
+                    watched[routes].count(scores, all[routes].top_k());
+                }
+                (memory.routes, memory.watched) = (all, watched);
+            }
+            Step::Gather { x, routes, n, out } => {
+                memory.with(out, rows, |m, out| m.routes[routes].gather(m.get(x, rows), n, out));
+            }
+            Step::Experts { x, routes, first, experts, out } => memory.with(out, rows, |m, out| {
+                let (x, routes) = (m.get(x, rows), &m.routes[routes]);
+                for e in 0..experts {
+                    let (weight, rows) = (&weights.linear[first + e], routes.of(e));
+                    if !rows.is_empty() {
+                        let x = &x[rows.start * weight.k()..rows.end * weight.k()];
+                        kernels::linear(ctx, x, weight, None, &mut out[rows.start * weight.n()..rows.end * weight.n()]);
+                    }
+                }
+            }),
+            Step::Combine { x, routes, n, out } => {
+                memory.with(out, rows, |m, out| m.routes[routes].combine(m.get(x, rows), n, out));
+            }
             Step::Repeat { .. } => unreachable!("handled where steps run"),
         }
     }

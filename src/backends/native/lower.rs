@@ -5,7 +5,7 @@
 
 use ergometer_kernels::{Activation, Heads, Mask};
 
-use super::execute::{Loc, Step};
+use super::execute::{Loc, Mixture, Step};
 use super::plan::{Frame, Place, Planner, float};
 use crate::backends::BackendError;
 use crate::graph::{self, Axis, Node, Op, Region, ValueId};
@@ -138,7 +138,12 @@ impl<'r> Lowering<'_, '_, 'r> {
             Op::Attend(a) => return self.attend(node, k, a),
             Op::Repeat { times, carried, body, .. } => return self.repeat(node, k, *times, *carried, body),
             Op::Mul => return Err(no_kernel(&node.op, "")),
-            Op::MoeMlp { .. } => return Err(no_kernel(&node.op, "")),
+            Op::MoeMlp { router, gate_up, down, act, top_k } => {
+                if *act != graph::Activation::Silu {
+                    return Err(no_kernel(&node.op, &format!("gated by {act:?}")));
+                }
+                return self.mixture(node, k, [*router, *gate_up, *down], *top_k);
+            }
         }
         Ok(())
     }
@@ -161,6 +166,37 @@ impl<'r> Lowering<'_, '_, 'r> {
         let packer = &mut self.planner.packer;
         let (weight, bias) = (packer.linear(weight), bias.map(|b| packer.plain(b)));
         self.push(Step::Linear { x, weight, bias, out });
+    }
+
+    /// A mixture of experts: only what is routed to an expert is computed by it.
+    fn mixture(
+        &mut self,
+        node: &Node,
+        k: usize,
+        [router, gate_up, down]: [graph::ParamId; 3],
+        top_k: usize,
+    ) -> Result<(), BackendError> {
+        let (x, n) = (self.at(node.inputs[0])?, self.frame.region.ty(node.first).features);
+        let (tokens, experts) = (x.len / n, self.planner.packer.matrix(router).0);
+        let inner = self.planner.packer.inner(down);
+        let routes = self.planner.mixtures.len();
+        self.planner.mixtures.push(Mixture { experts, top_k, tokens });
+        let rows = tokens * top_k;
+        let scores = self.planner.take(tokens * experts);
+        self.linear(x, router, None, scores);
+        self.push(Step::Route { scores, routes });
+        self.planner.give(scores.buffer);
+        let (grouped, both, hidden) =
+            (self.planner.take(rows * n), self.planner.take(rows * 2 * inner), self.planner.take(rows * inner));
+        self.push(Step::Gather { x, routes, n, out: grouped });
+        let (first_up, first_down) = (self.planner.packer.experts(gate_up), self.planner.packer.experts(down));
+        self.push(Step::Experts { x: grouped, routes, first: first_up, experts, out: both });
+        self.push(Step::Swiglu { x: both, inner, out: hidden });
+        self.push(Step::Experts { x: hidden, routes, first: first_down, experts, out: grouped });
+        let out = self.apart(node.first, k, &[grouped]);
+        self.push(Step::Combine { x: grouped, routes, n, out });
+        [grouped, both, hidden].into_iter().for_each(|at| self.planner.give(at.buffer));
+        Ok(())
     }
 
     /// The norm of the sum of one or two operands.

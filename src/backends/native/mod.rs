@@ -12,7 +12,7 @@ use ergometer_kernels::{Ctx, Isa};
 use self::execute::{Memory, Run};
 use self::plan::Plan;
 use self::weights::{Packer, Weights};
-use super::{Backend, BackendError, Described, Engine, Facts, Options, Unavailable};
+use super::{Backend, BackendError, Described, Engine, Facts, Options, Routing, Unavailable};
 use crate::graph::{Graph, Init, ParamId};
 use crate::models::Model;
 
@@ -135,7 +135,8 @@ impl NativeEngine {
         let starts = graph.states.iter().map(|s| start(s.init)).collect();
         let (plan, weights) = plan::compile(graph, packer)?;
         plan::check_tables(graph, &plan.admit, &weights)?;
-        let memory = Memory::new(&plan.sizes, options.capacity).map_err(BackendError::unavailable)?;
+        let mut memory = Memory::new(&plan.sizes, options.capacity).map_err(BackendError::unavailable)?;
+        memory.route(&plan.mixtures, options.capacity);
         let (capacity, graph) = (options.capacity, graph.clone());
         let one = Run { ctx: &ctx, weights: &weights, inputs: &[], rows: 1 };
         let flops = [one.flops(&plan.admit), one.flops(&plan.step)];
@@ -248,6 +249,16 @@ impl Engine for NativeEngine {
 
     fn flops_admitted(&self, n: usize) -> Option<f64> {
         Some(self.flops[0] * n as f64)
+    }
+
+    fn watch_routing(&mut self, on: bool) {
+        let mixtures = &self.plan.mixtures;
+        let none = || mixtures.iter().map(|m| Routing::new(m.experts)).collect();
+        self.memory.watched = (on && !mixtures.is_empty()).then(none);
+    }
+
+    fn routing(&self) -> Option<Vec<Routing>> {
+        self.memory.watched.clone()
     }
 }
 

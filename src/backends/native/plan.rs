@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::execute::{Loc, Step};
+use super::execute::{Loc, Mixture, Step};
 use super::lower::Lowering;
 use super::weights::{Packer, Weights};
 use crate::backends::BackendError;
@@ -32,6 +32,8 @@ pub(super) struct Plan {
     pub staged: Vec<Loc>,
     /// Where each output is after a step.
     pub outputs: Vec<Loc>,
+    /// Mixtures of experts, by the number that steps use.
+    pub mixtures: Vec<Mixture>,
 }
 
 /// Where a value is while its region is lowered.
@@ -48,7 +50,7 @@ pub(super) enum Place {
 /// # Errors
 /// Unavailable where no kernel computes an operator.
 pub(super) fn compile(graph: &Graph, packer: Packer) -> Result<(Plan, Weights), BackendError> {
-    let mut planner = Planner { packer, sizes: Vec::new(), free: Vec::new(), steps: Vec::new() };
+    let mut planner = Planner { packer, sizes: Vec::new(), free: Vec::new(), steps: Vec::new(), mixtures: Vec::new() };
     let inputs: Vec<Place> = (0..graph.inputs.len()).map(Place::Input).collect();
     let results = planner.region(&graph.admit, &inputs, &vec![None; graph.admit.results.len()])?;
     let staged = results.into_iter().map(float).collect::<Result<Vec<Loc>, BackendError>>()?;
@@ -62,7 +64,8 @@ pub(super) fn compile(graph: &Graph, packer: Packer) -> Result<(Plan, Weights), 
     let args: Vec<Place> = states.iter().chain(&residents).map(|&at| Place::At(at)).collect();
     let wanted: Vec<Option<usize>> = states.iter().chain(&outputs).map(|at| Some(at.buffer)).collect();
     planner.region(&graph.step, &args, &wanted)?;
-    let plan = Plan { admit, step: planner.steps, sizes: planner.sizes, states, residents, staged, outputs };
+    let (step, sizes, mixtures) = (planner.steps, planner.sizes, planner.mixtures);
+    let plan = Plan { admit, step, sizes, states, residents, staged, outputs, mixtures };
     Ok((plan, planner.packer.finish()))
 }
 
@@ -72,6 +75,7 @@ pub(super) struct Planner<'a> {
     sizes: Vec<usize>,
     free: Vec<usize>,
     pub steps: Vec<Step>,
+    pub mixtures: Vec<Mixture>,
 }
 
 impl Planner<'_> {

@@ -39,6 +39,7 @@ pub(super) struct Packer<'a> {
     ctx: &'a Ctx,
     weights: Weights,
     linear: HashMap<ParamId, usize>,
+    experts: HashMap<ParamId, usize>,
     tokens: HashMap<ParamId, usize>,
     plain: HashMap<ParamId, usize>,
     ropes: HashMap<(u32, usize, usize), usize>,
@@ -47,8 +48,8 @@ pub(super) struct Packer<'a> {
 impl<'a> Packer<'a> {
     /// `params[i]` holds the elements of `graph.params[i]`.
     pub fn new(graph: &'a Graph, params: &'a [Vec<f32>], ctx: &'a Ctx) -> Self {
-        let (linear, tokens, plain, ropes) = Default::default();
-        Self { graph, params, ctx, weights: Weights::default(), linear, tokens, plain, ropes }
+        let (linear, experts, tokens, plain, ropes) = Default::default();
+        Self { graph, params, ctx, weights: Weights::default(), linear, experts, tokens, plain, ropes }
     }
 
     /// All weights that were asked for.
@@ -60,6 +61,21 @@ impl<'a> Packer<'a> {
     pub fn linear(&mut self, p: ParamId) -> usize {
         let (n, k) = self.matrix(p);
         once(&mut self.linear, p, &mut self.weights.linear, || PackedLinear::pack(self.ctx, &self.params[p.0], n, k))
+    }
+
+    /// The matrices of a stack `[count, out, in]`, one after another: the number of the first.
+    pub fn experts(&mut self, p: ParamId) -> usize {
+        let shape = &self.graph.params[p.0].shape;
+        let (count, n, k) = (shape[0], shape[1], shape[2]);
+        if let Some(&first) = self.experts.get(&p) {
+            return first;
+        }
+        let first = self.weights.linear.len();
+        for w in self.params[p.0].chunks_exact(n * k).take(count) {
+            self.weights.linear.push(PackedLinear::pack(self.ctx, w, n, k));
+        }
+        self.experts.insert(p, first);
+        first
     }
 
     /// A matrix for the tokens' side.
@@ -77,6 +93,11 @@ impl<'a> Packer<'a> {
     pub fn rope(&mut self, rope: Rope, tokens: usize, head_dim: usize) -> usize {
         let key = (rope.base.to_bits(), tokens, head_dim);
         once(&mut self.ropes, key, &mut self.weights.ropes, || rope_tables(f64::from(rope.base), tokens, head_dim))
+    }
+
+    /// Inner width of the experts of a stack `[experts, n, inner]`.
+    pub fn inner(&self, down: ParamId) -> usize {
+        self.graph.params[down.0].shape[2]
     }
 
     /// Shape of a matrix, checked by the graph's builder.

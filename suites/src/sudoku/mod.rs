@@ -8,6 +8,7 @@ mod file;
 mod generate;
 mod solver;
 mod symmetry;
+mod training;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -35,7 +36,7 @@ pub const TASK: Task = Task {
     examples,
     score,
     decide: None,
-    training: None,
+    training: Some(training::training),
 };
 
 /// A puzzle with its one solution. Made by [`Generator`], [`read`] or [`Puzzle::new`], which vouch for it; the functions of this module
@@ -154,7 +155,7 @@ fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
     if keys.has("limit") {
         return Err(SuiteError::new("goes with `csv` only").at("`limit`").hint("write `examples = N`"));
     }
-    let size = keys.need("size", size(&keys)?)?;
+    let (size, options) = options(&keys)?;
     let count = keys.integer("examples", 1..=MAX_EXAMPLES)?.unwrap_or(100) as usize;
     let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
     let split = keys.string("split")?.unwrap_or_else(|| "test".to_owned());
@@ -163,20 +164,7 @@ fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
         "train" => Side::Train,
         other => return Err(unknown("split", other, ["test", "train"].into_iter()).at("`split`")),
     };
-    let clues = keys.get("clues", "`[fewest, most]`, two whole numbers", |v| {
-        let [low, high] = v.as_array()?.as_slice() else { return None };
-        let number = |v: &toml::Value| v.as_integer().and_then(|i| usize::try_from(i).ok());
-        Some((number(low)?, number(high)?))
-    })?;
-    if keys.boolean("minimal")?.is_some_and(|minimal| minimal == clues.is_some()) {
-        return Err(SuiteError::new("contradicts `clues`, or leaves open how many clues are wanted")
-            .at("`minimal`")
-            .hint("write either `minimal = true` or `clues = [fewest, most]`"));
-    }
-    let guesses = |key| keys.integer(key, 0..=u64::from(MAX_GUESSES));
-    let min_guesses = guesses("min_guesses")?.unwrap_or(0) as u32;
-    let max_guesses = guesses("max_guesses")?.map(|m| m as u32);
-    let mut generator = Generator::new(size, seed, Options { clues, min_guesses, max_guesses, side: Some(side) })?;
+    let mut generator = Generator::new(size, seed, Options { side: Some(side), ..options })?;
 
     let mut puzzles = Vec::new();
     let mut seen = HashSet::new();
@@ -199,6 +187,25 @@ fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
         }
     }
     Ok(set(size, &puzzles, Vec::new(), side == Side::Test))
+}
+
+/// What generated puzzles are asked for, whatever their number and side.
+fn options(keys: &Keys) -> Result<(Size, Options), SuiteError> {
+    let size = keys.need("size", size(keys)?)?;
+    let clues = keys.get("clues", "`[fewest, most]`, two whole numbers", |v| {
+        let [low, high] = v.as_array()?.as_slice() else { return None };
+        let number = |v: &toml::Value| v.as_integer().and_then(|i| usize::try_from(i).ok());
+        Some((number(low)?, number(high)?))
+    })?;
+    if keys.boolean("minimal")?.is_some_and(|minimal| minimal == clues.is_some()) {
+        return Err(SuiteError::new("contradicts `clues`, or leaves open how many clues are wanted")
+            .at("`minimal`")
+            .hint("write either `minimal = true` or `clues = [fewest, most]`"));
+    }
+    let guesses = |key| keys.integer(key, 0..=u64::from(MAX_GUESSES));
+    let min_guesses = guesses("min_guesses")?.unwrap_or(0) as u32;
+    let max_guesses = guesses("max_guesses")?.map(|m| m as u32);
+    Ok((size, Options { clues, min_guesses, max_guesses, side: None }))
 }
 
 /// `held_out`: the puzzles are generated ones of the test side.

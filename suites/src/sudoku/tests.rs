@@ -257,6 +257,36 @@ fn faults_in_a_file_are_named_by_line() {
     assert!(set("csv = 'p.csv'\nlimit = 2\nsize = 9").is_err());
 }
 
+#[test]
+fn training_examples_come_from_the_train_side_and_are_always_the_same() {
+    let source = |text: &str, seed| (TASK.training.unwrap())(&text.parse().unwrap(), seed);
+    let draw = |text: &str, seed| {
+        let mut source = source(text, seed).unwrap();
+        (0..40).map(|_| source.next_example()).collect::<Vec<_>>()
+    };
+    for text in ["size = 4\nclues = [6, 8]\npuzzles = 9", "size = 6\nminimal = true\npuzzles = 5"] {
+        let examples = draw(text, 3);
+        assert_eq!(examples, draw(text, 3));
+        assert_ne!(examples, draw(text, 4));
+        for e in &examples {
+            let digits = |tokens: &[u32]| tokens.iter().map(|t| (t - 1) as u8).collect::<Vec<_>>();
+            let size = Size::from_cells(e.tokens.len()).unwrap();
+            let puzzle = Puzzle::new(size, digits(&e.tokens), digits(&e.answer)).unwrap();
+            assert_eq!(Side::of(&puzzle), Side::Train);
+        }
+    }
+    for (text, word) in [
+        ("size = 4", "`puzzles`"),
+        ("size = 4\npuzzles = 0", "`puzzles`"),
+        ("puzzles = 3", "`size`"),
+        ("size = 4\npuzzles = 3\nexamples = 3", "`examples`"),
+        ("size = 4\npuzzles = 3\nclues = [2, 1]", "`clues`"),
+    ] {
+        let error = source(text, 0).err().expect(text).to_string();
+        assert!(error.contains(word), "{text}: {error}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -51,7 +51,41 @@ fn small_nets() -> Vec<Value> {
         trm(16, 4, json!({"model_type": "hrm", "H_layers": 2})),
         encoder(json!({"model_type": "encoder", "num_layers": 2})),
         encoder(json!({"model_type": "encoder", "num_layers": 1, "pos_encodings": "learned", "mlp_t": true})),
+        encoder(moe(5, 2, 2)),
+        encoder(moe(3, 3, 1)),
+        encoder(moe(7, 1, 1)),
     ]
+}
+
+fn moe(experts: usize, top_k: usize, layers: usize) -> Value {
+    json!({"model_type": "moe-encoder", "num_layers": layers, "num_experts": experts, "experts_per_token": top_k, "expert_inner": 24})
+}
+
+#[test]
+fn only_routed_experts_are_computed_and_counted() {
+    let model = Model::random(&trm(12, 9, moe(6, 2, 1)), 5).expect("a net");
+    let mut engine = engine(&model, Isa::Scalar, 1, 4);
+    let given = inputs(&model, 4);
+    engine.admit(0, 4, &views(&given)).expect("admits");
+    engine.watch_routing(true);
+    engine.step(4).expect("steps");
+    let routing = engine.routing().expect("it can see");
+    let tokens = 4 * model.graph.step.types[0].tokens_at(0);
+    assert_eq!(routing.len(), 1);
+    assert_eq!(routing[0].load.iter().sum::<u64>(), 2 * tokens as u64, "every token goes to two experts");
+    assert!((routing[0].probability.iter().sum::<f64>() - tokens as f64).abs() < 1e-6);
+    engine.watch_routing(false);
+    engine.step(4).expect("steps");
+    assert!(engine.routing().is_none());
+    // all six experts would be three times the products of the two
+    let executed = engine.flops_executed(1).expect("it knows");
+    let model_flops = model.graph.cost(&crate::graph::cost::Workload::one()).flops_steps;
+    assert!((executed / model_flops - 1.0).abs() < 1e-9, "the scalar twin pads nothing: {executed}, {model_flops}");
+    let all = crate::onnx::export(&model.graph, &model.params, &crate::onnx::Form::default()).expect("a file");
+    let routed = crate::onnx::Form { experts: crate::onnx::Experts::Routed, ..Default::default() };
+    let routed = crate::onnx::export(&model.graph, &model.params, &routed).expect("a file");
+    assert!(all.flops_per_row > 1.3 * routed.flops_per_row, "{} {}", all.flops_per_row, routed.flops_per_row);
+    assert!((routed.flops_per_row / executed - 1.0).abs() < 1e-9);
 }
 
 /// Distinct inputs for `n` rows, in the order of the graph's inputs.

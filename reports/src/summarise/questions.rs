@@ -1,0 +1,73 @@
+//! Accuracy, under the task's official rule and beside it, and what a right answer costs.
+//!
+//! In: scored answers and attempts of the case that an accuracy comes from. Out: outcomes. Must not: mix conventions: each has its metric.
+
+use super::{Metered, Missing, Outcome, Summary, kind_name, share_right};
+use crate::{
+    case::{Attempt, Prediction},
+    load::CaseRun,
+    questions::{most_attempts, of_record, questions, rows_per_question, share_of_outputs, share_of_questions},
+    stats::{Estimate, ratio::per_right},
+};
+
+/// Accuracy of attempts of one depth under the official rule.
+pub fn share_decided<'a>(attempts: impl Iterator<Item = &'a Attempt> + Clone) -> Option<Estimate> {
+    share_of_questions(&questions(attempts.clone()), most_attempts(attempts))
+}
+
+impl Summary<'_> {
+    /// The case whose answers are scored, or why there is none.
+    fn scored(&self, name: &str) -> Result<&CaseRun, Missing> {
+        let Some(source) = self.source else { return Err(self.missing(name)) };
+        match &source.case.error {
+            None => Ok(source),
+            Some(error) => {
+                let message = format!("the case that scores it, `{}`, failed: {}", source.case.path, error.message);
+                Err(Missing { kind: kind_name(error.kind), message, hint: error.hint.clone() })
+            }
+        }
+    }
+
+    /// Share of right answers as this metric counts them.
+    pub(super) fn accuracy(&self, name: &str) -> Metered {
+        let source = self.scored(name)?;
+        let rows = |cells: bool| {
+            let last: Vec<&Prediction> = source.predictions.iter().filter(|p| p.last).collect();
+            share_right(&last, cells)
+        };
+        let attempts = of_record(&source.attempts);
+        let estimate = match name {
+            "accuracy" if source.case.questions > 0 => share_decided(attempts),
+            "accuracy_outputs" => share_of_outputs(&questions(attempts)),
+            "accuracy_single" => rows(false)
+                .map(|e| Estimate { method: format!("rows by their own answers, no vote; {}", e.method), ..e }),
+            _ => rows(name == "cell_accuracy"),
+        };
+        self.or_missing(name, estimate)
+    }
+
+    /// Rows that are answered for one question.
+    fn rows_per_question(&self, name: &str) -> Result<f64, Missing> {
+        let source = self.scored(name)?;
+        match source.case.questions {
+            0 => Ok(1.0),
+            _ => rows_per_question(&questions(of_record(&source.attempts))).ok_or_else(|| self.missing(name)),
+        }
+    }
+
+    pub(super) fn joules_per_right(&self) -> Metered {
+        let name = "joules_per_right";
+        if let Some(reason) = self.reason(name) {
+            return Err(reason);
+        }
+        let energy = self.energy(if self.on_gpu() { &["energy_cpu", "energy_gpu"] } else { &["energy_cpu"] })?;
+        let accuracy = self.accuracy("accuracy")?.estimate;
+        if accuracy.value == 0.0 {
+            let message = format!("no right answer in {}", accuracy.n);
+            return Err(Missing { kind: "no-right-answer".into(), message, hint: None });
+        }
+        let rows = self.rows_per_question(name)?;
+        let outcome = self.or_missing(name, per_right(&energy.estimate, rows, &accuracy))?;
+        Ok(Outcome { notes: energy.notes, ..outcome })
+    }
+}

@@ -1,0 +1,243 @@
+//! The file under construction: nodes, constants and names.
+//!
+//! In: operators with their inputs. Out: an ONNX graph whose names are all different. Must not: know what the operators of our graph mean.
+
+use std::collections::HashMap;
+
+use super::Form;
+use super::proto::{
+    Attribute, Dim, Entry, FLOAT, Graph as OnnxGraph, INT64, Node, Shape, Tensor, TensorType, Type, ValueInfo,
+};
+use crate::graph::{Graph, ParamId};
+
+/// Constants of fewer bytes stay inside a file whose weights are beside it.
+const SMALL: usize = 1024;
+/// Weights in a file of their own begin at multiples of this, so that it can be mapped.
+const ALIGN: usize = 4096;
+
+/// An attribute's value.
+pub enum Value<'a> {
+    /// A whole number.
+    Int(i64),
+    /// A number.
+    Float(f32),
+    /// A text.
+    Text(&'a str),
+    /// Whole numbers.
+    Ints(&'a [i64]),
+    /// A tensor of one float.
+    FloatTensor(f32),
+}
+
+/// See the module.
+pub struct Builder<'a> {
+    /// The graph that is written.
+    pub graph: &'a Graph,
+    /// Its parameters.
+    pub params: &'a [Vec<f32>],
+    /// How to write it.
+    pub form: &'a Form,
+    file: OnnxGraph,
+    weights: Vec<u8>,
+    constants: HashMap<String, String>,
+    taken: HashMap<String, usize>,
+}
+
+impl<'a> Builder<'a> {
+    /// Nothing yet. The names of inputs, states and outputs are taken: nothing inside gets them.
+    pub fn new(graph: &'a Graph, params: &'a [Vec<f32>], form: &'a Form) -> Self {
+        let mut b = Self {
+            graph,
+            params,
+            form,
+            file: OnnxGraph { name: Some(graph.family.name().into()), ..OnnxGraph::default() },
+            weights: Vec::new(),
+            constants: HashMap::new(),
+            taken: HashMap::new(),
+        };
+        let names = graph.inputs.iter().map(|i| i.name.clone()).chain(graph.outputs.iter().map(|o| o.name.clone()));
+        let states = graph.states.iter().flat_map(|s| [s.name.clone(), format!("next.{}", s.name)]);
+        for name in names.chain(states) {
+            b.taken.insert(name, 1);
+        }
+        b
+    }
+
+    /// A name like this one that nothing has.
+    fn fresh(&mut self, like: &str) -> String {
+        let n = self.taken.entry(like.to_string()).or_insert(0);
+        *n += 1;
+        if *n == 1 { like.to_string() } else { format!("{like}.{n}") }
+    }
+
+    /// Declares an input; gives its name.
+    pub fn input(&mut self, name: &str, element: i32, shape: &[usize]) -> String {
+        let info = self.info(name, element, shape);
+        self.file.input.push(info);
+        name.to_string()
+    }
+
+    /// Declares an output that equals a value.
+    pub fn output(&mut self, name: &str, value: &str, shape: &[usize]) {
+        let info = self.info(name, FLOAT, shape);
+        self.file.output.push(info);
+        let node = Node {
+            input: vec![value.to_string()],
+            output: vec![name.to_string()],
+            name: Some(format!("output.{name}")),
+            op_type: Some("Identity".into()),
+            attribute: Vec::new(),
+        };
+        self.file.node.push(node);
+    }
+
+    fn info(&self, name: &str, element: i32, shape: &[usize]) -> ValueInfo {
+        let length = |n: usize| Dim { dim_value: Some(n as i64), dim_param: None };
+        let batch = match self.form.batch {
+            Some(n) => length(n),
+            None => Dim { dim_value: None, dim_param: Some("batch".into()) },
+        };
+        let dim = std::iter::once(batch).chain(shape.iter().map(|&n| length(n))).collect();
+        let tensor_type = TensorType { elem_type: Some(element), shape: Some(Shape { dim }) };
+        ValueInfo { name: Some(name.into()), r#type: Some(Type { tensor_type: Some(tensor_type) }) }
+    }
+
+    /// An operator with one result; gives its name.
+    pub fn op(&mut self, op: &str, inputs: &[&str], attributes: &[(&str, Value)]) -> String {
+        self.ops(op, inputs, attributes, 1).remove(0)
+    }
+
+    /// An operator with several results.
+    pub fn ops(&mut self, op: &str, inputs: &[&str], attributes: &[(&str, Value)], results: usize) -> Vec<String> {
+        let output: Vec<String> = (0..results).map(|_| self.fresh(&op.to_lowercase())).collect();
+        let attribute = attributes.iter().map(|(name, value)| attribute(name, value)).collect();
+        self.file.node.push(Node {
+            input: inputs.iter().map(|i| i.to_string()).collect(),
+            output: output.clone(),
+            name: Some(format!("{op}.{}", self.file.node.len())),
+            op_type: Some(op.into()),
+            attribute,
+        });
+        output
+    }
+
+    /// A parameter in the layout that `arrange` gives it, under a key that says which; made once.
+    pub fn weight(
+        &mut self,
+        param: ParamId,
+        layout: &str,
+        shape: &[usize],
+        arrange: impl FnOnce(&[f32]) -> Vec<f32>,
+    ) -> String {
+        let name = &self.graph.params[param.0].name;
+        let key = if layout.is_empty() { name.clone() } else { format!("{name}.{layout}") };
+        if let Some(known) = self.constants.get(&key) {
+            return known.clone();
+        }
+        let values = arrange(&self.params[param.0]);
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(key, FLOAT, shape, bytes)
+    }
+
+    /// A constant of floats; equal keys must mean equal constants.
+    pub fn floats(&mut self, key: &str, shape: &[usize], values: impl FnOnce() -> Vec<f32>) -> String {
+        match self.constants.get(key) {
+            Some(known) => known.clone(),
+            None => {
+                let bytes = values().iter().flat_map(|v| v.to_le_bytes()).collect();
+                self.constant(key.to_string(), FLOAT, shape, bytes)
+            }
+        }
+    }
+
+    /// One float.
+    pub fn float(&mut self, value: f32) -> String {
+        self.floats(&format!("float.{value:?}"), &[], || vec![value])
+    }
+
+    /// A list of whole numbers.
+    pub fn ints(&mut self, values: &[i64]) -> String {
+        let key = format!("ints.{values:?}");
+        match self.constants.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                self.constant(key, INT64, &[values.len()], bytes)
+            }
+        }
+    }
+
+    fn constant(&mut self, key: String, element: i32, shape: &[usize], bytes: Vec<u8>) -> String {
+        let name = self.fresh(&key);
+        let mut tensor = Tensor {
+            dims: shape.iter().map(|&n| n as i64).collect(),
+            data_type: Some(element),
+            name: Some(name.clone()),
+            ..Tensor::default()
+        };
+        match &self.form.external {
+            Some(file) if bytes.len() >= SMALL => {
+                self.weights.resize(self.weights.len().next_multiple_of(ALIGN), 0);
+                let entry = |key: &str, value: String| Entry { key: Some(key.into()), value: Some(value) };
+                tensor.external_data = vec![
+                    entry("location", file.clone()),
+                    entry("offset", self.weights.len().to_string()),
+                    entry("length", bytes.len().to_string()),
+                ];
+                tensor.data_location = Some(1);
+                self.weights.extend_from_slice(&bytes);
+            }
+            _ => tensor.raw_data = Some(bytes),
+        }
+        self.file.initializer.push(tensor);
+        self.constants.insert(key, name.clone());
+        name
+    }
+
+    /// The graph, the weights beside it, and inputs and outputs for people.
+    pub fn finish(self) -> (OnnxGraph, Option<Vec<u8>>, Vec<String>, Vec<String>) {
+        let shown = |infos: &[ValueInfo]| infos.iter().map(describe).collect();
+        let (inputs, outputs) = (shown(&self.file.input), shown(&self.file.output));
+        (self.file, self.form.external.as_ref().map(|_| self.weights), inputs, outputs)
+    }
+}
+
+fn describe(info: &ValueInfo) -> String {
+    let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+    let dims = tensor.and_then(|t| t.shape.as_ref()).map(|s| s.dim.as_slice()).unwrap_or_default();
+    let dims: Vec<String> = dims
+        .iter()
+        .map(|d| d.dim_value.map_or_else(|| d.dim_param.clone().unwrap_or_default(), |n| n.to_string()))
+        .collect();
+    let element = if tensor.and_then(|t| t.elem_type) == Some(INT64) { "int64" } else { "float" };
+    format!("{} {element}[{}]", info.name.as_deref().unwrap_or_default(), dims.join(", "))
+}
+
+fn attribute(name: &str, value: &Value) -> Attribute {
+    let mut a = Attribute { name: Some(name.into()), ..Attribute::default() };
+    let kind = match value {
+        Value::Float(v) => {
+            a.f = Some(*v);
+            1
+        }
+        Value::Int(v) => {
+            a.i = Some(*v);
+            2
+        }
+        Value::Text(v) => {
+            a.s = Some(v.as_bytes().to_vec());
+            3
+        }
+        Value::FloatTensor(v) => {
+            let raw_data = Some(v.to_le_bytes().to_vec());
+            a.t = Some(Tensor { dims: vec![1], data_type: Some(FLOAT), raw_data, ..Tensor::default() });
+            4
+        }
+        Value::Ints(v) => {
+            a.ints = v.to_vec();
+            7
+        }
+    };
+    a.r#type = Some(kind);
+    a
+}
