@@ -28,6 +28,8 @@ enum Commands {
     Tune(commands::tune::Args),
     /// Outputs of a backend against recorded vectors
     Parity(commands::parity::Args),
+    /// A model as an ONNX file for other runtimes
+    Export(commands::export::Args),
     /// Reports from recorded runs alone
     Report(commands::report::Args),
     /// Obtain runtimes and data sets by name, pinned and checked
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         Some(Commands::Time(args)) => commands::time::run(args),
         Some(Commands::Tune(args)) => commands::tune::run(args),
         Some(Commands::Parity(args)) => commands::parity::run(args),
+        Some(Commands::Export(args)) => commands::export::run(args),
         Some(Commands::Report(args)) => commands::report::run(args),
         Some(Commands::Fetch(args)) => commands::fetch::run(args),
         #[cfg(feature = "candle")]

@@ -4,6 +4,7 @@
 //! harness fault, 3 inconclusive). Must not: hold logic that another part of the program might want.
 
 pub mod doctor;
+pub mod export;
 pub mod fetch;
 pub mod list;
 mod one_case;

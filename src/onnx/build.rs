@@ -65,9 +65,18 @@ impl<'a> Builder<'a> {
 
     /// A name like this one that nothing has.
     fn fresh(&mut self, like: &str) -> String {
-        let n = self.taken.entry(like.to_string()).or_insert(0);
-        *n += 1;
-        if *n == 1 { like.to_string() } else { format!("{like}.{n}") }
+        let mut name = like.to_string();
+        loop {
+            let n = self.taken.entry(name.clone()).or_insert(0);
+            *n += 1;
+            if *n == 1 {
+                return name;
+            }
+            // a parameter may have just this name
+            let n = self.taken.entry(like.to_string()).or_insert(0);
+            *n += usize::from(name != like);
+            name = format!("{like}.{n}");
+        }
     }
 
     /// Declares an input; gives its name.
@@ -157,14 +166,33 @@ impl<'a> Builder<'a> {
 
     /// A list of whole numbers.
     pub fn ints(&mut self, values: &[i64]) -> String {
-        let key = format!("ints.{values:?}");
-        match self.constants.get(&key) {
+        self.int_table(&format!("ints.{values:?}"), &[values.len()], || values.to_vec())
+    }
+
+    /// A constant of whole numbers; equal keys must mean equal constants.
+    pub fn int_table(&mut self, key: &str, shape: &[usize], values: impl FnOnce() -> Vec<i64>) -> String {
+        match self.constants.get(key) {
             Some(known) => known.clone(),
             None => {
-                let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                self.constant(key, INT64, &[values.len()], bytes)
+                let bytes = values().iter().flat_map(|v| v.to_le_bytes()).collect();
+                self.constant(key.to_string(), INT64, shape, bytes)
             }
         }
+    }
+
+    /// A value that is made by the first who asks for it.
+    pub fn once(&mut self, key: &str, make: impl FnOnce(&mut Self) -> String) -> String {
+        if let Some(known) = self.constants.get(key) {
+            return known.clone();
+        }
+        let name = make(self);
+        self.constants.insert(key.to_string(), name.clone());
+        name
+    }
+
+    /// Name of the first input.
+    pub fn first_input(&self) -> Option<String> {
+        self.file.input.first().and_then(|i| i.name.clone())
     }
 
     fn constant(&mut self, key: String, element: i32, shape: &[usize], bytes: Vec<u8>) -> String {

@@ -2,6 +2,9 @@
 //!
 //! In: a region, names of its arguments. Out: nodes on a [`Builder`], names of the results. Must not: reorder sums beyond what the
 //! operators' definitions leave open, or transpose a weight when it runs (constants are written in the layout that a product wants).
+//!
+//! A gated MLP has a product each for gate and up, because halves of one product are copied before they are used; along tokens the weights
+//! stand left of the values. Both were 0 to 9 % faster than the other way in ONNX Runtime 1.31 (one thread, 64 to 512 features).
 
 use super::build::{Builder, Value};
 use super::{Experts, OnnxError, Opset};
@@ -78,15 +81,21 @@ fn one(b: &mut Builder, node: &Node, ty: ValueType, x: &[&str]) -> Result<String
         }
         Op::Activate(act) => activate(b, x[0], *act),
         Op::GatedMlp { gate_up, down, act, over: Axis::Features } => {
-            let (gate_up, down) = (transposed(b, *gate_up), transposed(b, *down));
-            gated(b, x[0], &gate_up, &down, *act)
+            let (n, inner) = (b.graph.params[down.0].shape[0], b.graph.params[down.0].shape[1]);
+            let half = |b: &mut Builder, name: &str, first: usize| {
+                b.weight(*gate_up, name, &[n, inner], |w| transpose(&w[first * n..(first + inner) * n], inner, n))
+            };
+            let (gate, up) = (half(b, "gate.T", 0), half(b, "up.T", inner));
+            let down = transposed(b, *down);
+            gated(b, x[0], [&gate, &up, &down], *act)
         }
         Op::GatedMlp { gate_up, down, act, over: Axis::Tokens } => {
-            // W·x for every row: [2·inner, T]·[batch, T, D]; nothing is transposed
-            let inner = b.graph.params[gate_up.0].shape[0] / 2;
-            let (gate_up, down) = (as_it_is(b, *gate_up), as_it_is(b, *down));
-            let both = b.op("MatMul", &[&gate_up, x[0]], &[]);
-            let (gate, up) = (slice(b, &both, 0, inner, 1), slice(b, &both, inner, 2 * inner, 1));
+            // W·x for every row: [inner, T]·[batch, T, D]; nothing is transposed
+            let (n, inner) = (b.graph.params[down.0].shape[0], b.graph.params[down.0].shape[1]);
+            let gate = b.weight(*gate_up, "gate", &[inner, n], |w| w[..inner * n].to_vec());
+            let up = b.weight(*gate_up, "up", &[inner, n], |w| w[inner * n..].to_vec());
+            let down = as_it_is(b, *down);
+            let (gate, up) = (b.op("MatMul", &[&gate, x[0]], &[]), b.op("MatMul", &[&up, x[0]], &[]));
             let gate = activate(b, &gate, *act);
             let hidden = b.op("Mul", &[&gate, &up], &[]);
             b.op("MatMul", &[&down, &hidden], &[])
@@ -143,15 +152,11 @@ fn linear(b: &mut Builder, x: &str, weight: ParamId, bias: Option<ParamId>) -> S
     }
 }
 
-/// The gated MLP along features, with weights `[n, 2·inner]` and `[inner, n]`.
-fn gated(b: &mut Builder, x: &str, gate_up: &str, down: &str, act: Activation) -> String {
-    let both = b.op("MatMul", &[x, gate_up], &[]);
-    let halves = match b.form.opset {
-        Opset::Seventeen => b.ops("Split", &[&both], &[("axis", Value::Int(-1))], 2),
-        Opset::TwentyThree => b.ops("Split", &[&both], &[("axis", Value::Int(-1)), ("num_outputs", Value::Int(2))], 2),
-    };
-    let gate = activate(b, &halves[0], act);
-    let hidden = b.op("Mul", &[&gate, &halves[1]], &[]);
+/// The gated MLP along features, with weights `[n, inner]`, `[n, inner]` and `[inner, n]`.
+fn gated(b: &mut Builder, x: &str, [gate, up, down]: [&str; 3], act: Activation) -> String {
+    let (gate, up) = (b.op("MatMul", &[x, gate], &[]), b.op("MatMul", &[x, up], &[]));
+    let gate = activate(b, &gate, act);
+    let hidden = b.op("Mul", &[&gate, &up], &[]);
     b.op("MatMul", &[&hidden, down], &[])
 }
 
@@ -254,14 +259,18 @@ impl Moe {
     }
 
     fn expert(&self, b: &mut Builder, x: &str, e: usize) -> String {
-        let shape = b.graph.params[self.gate_up.0].shape.clone();
-        let (double, n) = (shape[1], shape[2]);
-        let g = double * n;
-        let d = g / 2;
-        let part = |w: &[f32], size: usize, rows, columns| transpose(&w[e * size..(e + 1) * size], rows, columns);
-        let gate_up = b.weight(self.gate_up, &format!("T.{e}"), &[n, double], |w| part(w, g, double, n));
-        let down = b.weight(self.down, &format!("T.{e}"), &[double / 2, n], |w| part(w, d, n, double / 2));
-        gated(b, x, &gate_up, &down, self.act)
+        let shape = &b.graph.params[self.down.0].shape;
+        let (n, inner) = (shape[1], shape[2]);
+        let half = |b: &mut Builder, name: &str, first: usize| {
+            let start = (2 * e * inner + first) * n;
+            let key = format!("{name}.T.{e}");
+            b.weight(self.gate_up, &key, &[n, inner], |w| transpose(&w[start..start + inner * n], inner, n))
+        };
+        let (gate, up) = (half(b, "gate", 0), half(b, "up", inner));
+        let size = n * inner;
+        let down =
+            b.weight(self.down, &format!("T.{e}"), &[inner, n], |w| transpose(&w[e * size..(e + 1) * size], n, inner));
+        gated(b, x, [&gate, &up, &down], self.act)
     }
 
     fn all(&self, b: &mut Builder, x: &str, gates: &str, experts: usize) -> String {
@@ -361,19 +370,43 @@ fn repeat_heads(b: &mut Builder, x: &str, a: &Attention, tokens: usize) -> Strin
     reshape(b, &together, &[-1, a.heads as i64, t, dim])
 }
 
-/// Half-split rotation: `x·cos + [−x₂ | x₁]·sin`.
+/// Half-split rotation of `[batch, heads, T, dim]`: `x·cos + [−x₂ | x₁]·sin`.
 fn rotate(b: &mut Builder, x: &str, base: f32, tokens: usize, dim: usize) -> String {
     let half = dim / 2;
+    // the operator has a column for each pair, the primitives for each feature
+    let columns = if b.form.opset == Opset::TwentyThree { half } else { dim };
     let table = |f: fn(f64) -> f64| -> Vec<f32> {
         let angle = |t: usize, i: usize| t as f64 * f64::from(base).powf(-2.0 * (i % half) as f64 / dim as f64);
-        (0..tokens * dim).map(|i| f(angle(i / dim, i % dim)) as f32).collect()
+        (0..tokens * columns).map(|i| f(angle(i / columns, i % columns)) as f32).collect()
     };
     let key = format!("{base}.{tokens}.{dim}");
-    let cos = b.floats(&format!("cos.{key}"), &[tokens, dim], || table(f64::cos));
-    let sin = b.floats(&format!("sin.{key}"), &[tokens, dim], || table(f64::sin));
+    let cos = b.floats(&format!("cos.{key}"), &[tokens, columns], || table(f64::cos));
+    let sin = b.floats(&format!("sin.{key}"), &[tokens, columns], || table(f64::sin));
+    if b.form.opset == Opset::TwentyThree {
+        let places = positions(b, tokens);
+        return b.op("RotaryEmbedding", &[x, &cos, &sin, &places], &[]);
+    }
     let (first, second) = (slice(b, x, 0, half, 3), slice(b, x, half, dim, 3));
     let negative = b.op("Neg", &[&second], &[]);
     let turned = b.op("Concat", &[&negative, &first], &[("axis", Value::Int(3))]);
     let (straight, turned) = (b.op("Mul", &[x, &cos], &[]), b.op("Mul", &[&turned, &sin], &[]));
     b.op("Add", &[&straight, &turned], &[])
+}
+
+/// Positions `0..tokens` of every row, `[batch, tokens]`: `RotaryEmbedding` wants them by row.
+fn positions(b: &mut Builder, tokens: usize) -> String {
+    let numbers: Vec<i64> = (0..tokens as i64).collect();
+    let rows = b.form.batch.unwrap_or(1);
+    let row = b.int_table(&format!("positions.{rows}.{tokens}"), &[rows, tokens], || numbers.repeat(rows));
+    if b.form.batch.is_some() {
+        return row;
+    }
+    // as many rows as the first input has
+    let Some(first) = b.first_input() else { return row };
+    b.once(&format!("positions of {tokens} tokens"), |b| {
+        let batch = b.op("Shape", &[&first], &[("start", Value::Int(0)), ("end", Value::Int(1))]);
+        let tokens = b.ints(&[tokens as i64]);
+        let shape = b.op("Concat", &[&batch, &tokens], &[("axis", Value::Int(0))]);
+        b.op("Expand", &[&row, &shape], &[])
+    })
 }

@@ -24,7 +24,8 @@ use build::Builder;
 pub enum Opset {
     /// 17: norms and attention in primitives, which every runtime of the last years knows.
     Seventeen,
-    /// 23: with the operators `RMSNormalization` and `Attention`.
+    /// 23: with the operators `RMSNormalization`, `RotaryEmbedding` and `Attention`. A norm over tokens stays in primitives, because
+    /// `RMSNormalization` works along the last axes only.
     TwentyThree,
 }
 
@@ -97,6 +98,16 @@ const MAX_BYTES: u64 = (2 << 30) - (16 << 20);
 
 /// Writes the graph. `params[i]` holds the elements of `graph.params[i]`.
 pub fn export(graph: &Graph, params: &[Vec<f32>], form: &Form) -> Result<Exported, OnnxError> {
+    export_with(graph, params, form, &[])
+}
+
+/// Writes the graph with more metadata: names and texts, such as the model's name.
+pub fn export_with(
+    graph: &Graph,
+    params: &[Vec<f32>],
+    form: &Form,
+    notes: &[(&str, String)],
+) -> Result<Exported, OnnxError> {
     let bytes = 4 * params.iter().map(|p| p.len() as u64).sum::<u64>();
     if form.external.is_none() && bytes > MAX_BYTES {
         return Err(OnnxError::TooLarge { bytes });
@@ -138,6 +149,7 @@ pub fn export(graph: &Graph, params: &[Vec<f32>], form: &Form) -> Result<Exporte
         };
         metadata.push(text(&format!("initial.{}", state.name), format!("{start:?}")));
     }
+    metadata.extend(notes.iter().map(|(key, value)| text(key, value.clone())));
     let (version, ir) = match form.opset {
         Opset::Seventeen => (17, 8),
         Opset::TwentyThree => (23, 11),
@@ -161,23 +173,22 @@ fn fixed(tokens: Tokens) -> Result<usize, OnnxError> {
     }
 }
 
-/// The graph's own count, with all experts chosen where all compute.
+/// The graph's own count, with all experts chosen where all compute, and all pairs of attention: a mask is added after the product.
 fn flops(graph: &Graph, experts: Experts) -> f64 {
-    fn choose_all(region: &mut Region, experts: &dyn Fn(usize) -> usize) {
+    fn as_written(region: &mut Region, all: Option<&[usize]>) {
         for node in &mut region.nodes {
             match &mut node.op {
-                Op::MoeMlp { router, top_k, .. } => *top_k = experts(router.0),
-                Op::Repeat { body, .. } => choose_all(body, experts),
+                Op::MoeMlp { router, top_k, .. } => *top_k = all.map_or(*top_k, |rows| rows[router.0]),
+                Op::Attend(a) => (a.causal, a.window) = (false, None),
+                Op::Repeat { body, .. } => as_written(body, all),
                 _ => {}
             }
         }
     }
     let mut graph = graph.clone();
-    if experts == Experts::All {
-        let count: Vec<usize> = graph.params.iter().map(|p| p.shape[0]).collect();
-        for region in [&mut graph.admit, &mut graph.step] {
-            choose_all(region, &|router| count[router]);
-        }
+    let rows: Vec<usize> = graph.params.iter().map(|p| p.shape[0]).collect();
+    for region in [&mut graph.admit, &mut graph.step] {
+        as_written(region, (experts == Experts::All).then_some(&rows));
     }
     let cost = graph.cost(&Workload::one());
     cost.flops_admit + cost.flops_steps

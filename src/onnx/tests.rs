@@ -17,11 +17,19 @@ fn encoder() -> Model {
     Model::random(&config, 3).expect("a model")
 }
 
+fn moe() -> Model {
+    let config = json!({"model_type": "moe-encoder", "seq_len": 9, "vocab_size": 7, "hidden_size": 16, "num_layers": 2, "num_heads": 2,
+                        "expansion": 1.0, "pos_encodings": "learned", "num_experts": 5, "experts_per_token": 2, "expert_inner": 24});
+    Model::random(&config, 5).expect("a model")
+}
+
 fn forms() -> Vec<Form> {
     let mut all = Vec::new();
     for batch in [None, Some(2)] {
         for opset in [Opset::Seventeen, Opset::TwentyThree] {
-            all.push(Form { batch, opset, ..Form::default() });
+            for experts in [Experts::All, Experts::Routed] {
+                all.push(Form { batch, opset, experts, external: None });
+            }
         }
     }
     all
@@ -29,7 +37,7 @@ fn forms() -> Vec<Form> {
 
 #[test]
 fn files_are_whole_and_always_the_same() {
-    for model in [golden("trm-mlp-d64"), golden("trm-att-d64"), golden("hrm-d64"), encoder()] {
+    for model in [golden("trm-mlp-d64"), golden("trm-att-d64"), golden("hrm-d64"), encoder(), moe()] {
         for form in forms() {
             let exported = export(&model.graph, &model.params, &form).expect("it has every operator");
             assert_eq!(exported.model, export(&model.graph, &model.params, &form).expect("again").model);
@@ -103,3 +111,33 @@ fn what_has_no_counterpart_is_named() {
     let error = export(&model.graph, &model.params, &Form::default()).expect_err("a cache has no file");
     assert!(error.to_string().contains("attention with a cache") && error.to_string().contains("hint: "), "{error}");
 }
+
+#[test]
+fn all_that_a_file_computes_is_counted() {
+    use crate::graph::cost::Workload;
+    let mut model = golden("trm-att-d64");
+    let flops = |model: &Model, experts| {
+        export(&model.graph, &model.params, &Form { experts, ..Form::default() }).expect("whole").flops_per_row
+    };
+    let own = model.graph.cost(&Workload::one()).flops_steps;
+    assert_eq!(flops(&model, Experts::All), own);
+    fn mask(region: &mut Region) {
+        for node in &mut region.nodes {
+            match &mut node.op {
+                Op::Attend(a) => a.causal = true,
+                Op::Repeat { body, .. } => mask(body),
+                _ => {}
+            }
+        }
+    }
+    mask(&mut model.graph.step);
+    assert!(model.graph.cost(&Workload::one()).flops_steps < own);
+    assert_eq!(flops(&model, Experts::All), own, "masked pairs are computed");
+    let moe = moe();
+    let routed = flops(&moe, Experts::Routed);
+    assert_eq!(routed, moe.graph.cost(&Workload::one()).flops_steps);
+    assert!(flops(&moe, Experts::All) > 1.5 * routed);
+}
+
+#[cfg(feature = "tract")]
+mod tract;
