@@ -255,7 +255,7 @@ impl Engine for CandleEngine {
 
     fn watch_routing(&mut self, on: bool) {
         self.lowering.watch(on);
-        self.routing = (on && self.lowering.graph().mixtures().len() > 0).then(Vec::new);
+        self.routing = (on && !self.lowering.graph().mixtures().is_empty()).then(Vec::new);
     }
 
     fn routing(&self) -> Option<Vec<Routing>> {

@@ -7,6 +7,7 @@ use safetensors::SafeTensors;
 use serde_json::json;
 
 use super::*;
+use crate::backends::native::Native;
 use crate::backends::reference::Reference;
 use crate::backends::session::{Rule, Session};
 use crate::graph::{Activation, Attention, Axis, Family, Graph, Halting, Input, Op, Output, Param, RegionBuilder};
