@@ -11,6 +11,8 @@ use crate::models::Model;
 #[cfg(feature = "candle")]
 pub mod candle;
 pub mod native;
+#[cfg(feature = "onnxruntime")]
+pub mod onnxruntime;
 pub mod reference;
 pub mod session;
 #[cfg(feature = "tract")]
@@ -19,6 +21,8 @@ pub mod tract;
 /// Every built-in backend.
 pub const BACKENDS: &[&dyn Backend] = &[
     &native::Native,
+    #[cfg(feature = "onnxruntime")]
+    &onnxruntime::OnnxRuntime,
     #[cfg(feature = "tract")]
     &tract::Tract,
     #[cfg(feature = "candle")]
@@ -110,6 +114,15 @@ impl Routing {
     /// Of so many experts, nothing yet.
     pub fn new(experts: usize) -> Self {
         Self { load: vec![0; experts], probability: vec![0.0; experts] }
+    }
+
+    /// Entropy of the load over its maximum, the logarithm of the number of experts: 1 where all get as many tokens, 0 where one gets all.
+    /// `None`: nothing was counted, or there is one expert.
+    pub fn entropy(&self) -> Option<f64> {
+        let sum = self.load.iter().sum::<u64>() as f64;
+        let shares = self.load.iter().filter(|&&n| n > 0).map(|&n| n as f64 / sum);
+        let entropy: f64 = shares.map(|p| -p * p.ln()).sum();
+        (sum > 0.0 && self.load.len() > 1).then(|| entropy / (self.load.len() as f64).ln())
     }
 
     /// Counts tokens by their `scores: [tokens, experts]`: the `top_k` highest, of equal ones the lower number.

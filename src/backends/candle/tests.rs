@@ -315,9 +315,9 @@ fn mixtures_of_experts_agree_with_the_interpreter_and_count_what_native_counts()
             "expert_inner": 12});
         let model = Model::random(&config, 3).unwrap();
         let tokens: Vec<u32> = (0..27).map(|i| (i * 5 + i / 4) % 7).collect();
-        let native = crate::backends::native::Native.load(&model, &options(3)).unwrap();
+        let native = Native.load(&model, &options(3)).unwrap();
         let reference = Options { precision: "f64".into(), ..options(3) };
-        let reference = crate::backends::reference::Reference.load(&model, &reference).unwrap();
+        let reference = Reference.load(&model, &reference).unwrap();
         let mut engines = [reference, Candle.load(&model, &options(3)).unwrap(), native];
         for engine in &mut engines {
             engine.watch_routing(true);

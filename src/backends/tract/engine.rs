@@ -27,7 +27,9 @@ pub struct TractEngine {
     facts: Facts,
     /// What a state starts with, one row of each.
     initial: Vec<Vec<f32>>,
-    /// Of the graph, `[size, tokens]`: live rows first, then some real rows again.
+    /// Live rows; the places behind them hold some real rows again.
+    live: usize,
+    /// Of the graph, `[size, tokens]`.
     inputs: Vec<Tensor>,
     /// `[size, tokens, features]`
     states: Vec<Tensor>,
@@ -106,6 +108,7 @@ impl TractEngine {
             report,
             facts: Facts { weight_bytes, state_bytes: (capacity * (4 * state_elements + 8 * input_elements)) as u64 },
             initial: graph.states.iter().map(start).collect(),
+            live: 0,
             inputs: Vec::new(),
             states: Vec::new(),
             input_shapes: graph.inputs.iter().map(|i| vec![i.ty.tokens_at(0)]).collect(),
@@ -177,13 +180,14 @@ impl TractEngine {
                 row.copy_from_slice(initial);
             });
         }
+        self.live = rows;
         Ok(())
     }
 
     fn try_step(&mut self, rows: usize) -> TractResult<()> {
         let part: Vec<usize> = (0..rows).collect();
         let size = self.size(rows);
-        let whole = self.inputs.first().is_none_or(|t| t.shape()[0] == size);
+        let whole = rows == self.live && self.inputs.first().is_none_or(|t| t.shape()[0] == size);
         let rung = self.rung(rows);
         let mut arguments: TVec<TValue> = tvec!();
         for (tensor, shape) in self.inputs.iter().zip(&self.input_shapes) {
@@ -265,6 +269,7 @@ impl Engine for TractEngine {
         if !(same && all_there) {
             self.lay_out(keep, keep.len()).map_err(failed)?;
         }
+        self.live = keep.len();
         Ok(())
     }
 

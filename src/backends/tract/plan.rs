@@ -3,12 +3,12 @@
 //! In: the bytes of an ONNX file. Out: a [`Plan`] with the kernels it will run, the bytes of its weights and what its products cost. Must
 //! not: run anything, or guess at a product that it does not understand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::Mutex;
 
 use tract_linalg::MmmDispatch;
-use tract_linalg::mmm::{MatMatMul, PackedMatrixStorage};
+use tract_linalg::mmm::{MMMInputValue, MatMatMul, PackedMatrixStorage};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::TypedSimpleState;
 use tract_onnx::tract_core::ops::einsum::EinSum;
@@ -68,27 +68,39 @@ impl Plan {
         (self.products().filter(|op| rounds(op)).count(), self.products().count())
     }
 
-    /// Bytes of the constants that the plan holds, packed ones as packed.
+    /// Bytes of the constants that the plan holds, packed ones as packed; what several operators share is counted once.
     pub fn weight_bytes(&self) -> u64 {
-        let mut seen = BTreeSet::new();
-        let mut bytes = 0;
+        let mut held = BTreeMap::new();
+        let mut packed = |value: &dyn MMMInputValue| {
+            let bytes: i64 = value.exotic_fact().buffer_sizes().iter().filter_map(|size| size.to_i64().ok()).sum();
+            // copies of packed weights point to the same panels
+            if let Ok(place) = value.panel_bytes(0, None) {
+                held.insert(place as usize, bytes.unsigned_abs());
+            }
+        };
+        let mut plain = BTreeMap::new();
         for node in self.model().nodes() {
             for constant in node.outputs.iter().filter_map(|o| o.fact.konst.as_ref()) {
-                if seen.insert(Arc::as_ptr(constant)) {
-                    bytes += held(constant);
-                }
-            }
-            let Some(op) = node.op_as::<OptMatMul>() else { continue };
-            for spec in &op.micro_ops {
-                let ProtoFusedSpec::AddMatMul { a, b, .. } = spec else { continue };
-                for operand in [a, b] {
-                    if let MatMulOperand::Const(value) = operand {
-                        bytes += sizes(value.exotic_fact());
+                match constant.storage_as::<PackedMatrixStorage>() {
+                    Some(storage) => storage.values().iter().for_each(|value| packed(&**value)),
+                    None => {
+                        let bytes = constant.len() * constant.datum_type().size_of();
+                        plain.insert(Arc::as_ptr(constant), bytes as u64);
                     }
                 }
             }
+            let operands =
+                node.op_as::<OptMatMul>().into_iter().flat_map(|op| &op.micro_ops).flat_map(|spec| match spec {
+                    ProtoFusedSpec::AddMatMul { a, b, .. } => vec![a, b],
+                    _ => Vec::new(),
+                });
+            for operand in operands {
+                if let MatMulOperand::Const(value) = operand {
+                    packed(&**value);
+                }
+            }
         }
-        bytes
+        held.values().chain(plain.values()).sum()
     }
 
     /// FLOPs of the products of one run with this many rows: as the mathematics has them, and as the kernels do them, on whole tiles.
@@ -132,15 +144,4 @@ fn packing(op: &OptMatMul, mode: usize) -> Option<usize> {
 
 fn is_bf16(kernel: &dyn MatMatMul, packing: usize) -> bool {
     kernel.packings().get(packing).is_some_and(|(a, _)| a.to_string().contains("Bf16"))
-}
-
-fn held(constant: &Tensor) -> u64 {
-    match constant.storage_as::<PackedMatrixStorage>() {
-        Some(packed) => packed.values().iter().map(|value| sizes(value.exotic_fact())).sum(),
-        None => (constant.len() * constant.datum_type().size_of()) as u64,
-    }
-}
-
-fn sizes(fact: &dyn tract_onnx::tract_core::internal::ExoticFact) -> u64 {
-    fact.buffer_sizes().iter().filter_map(|size| size.to_i64().ok()).sum::<i64>().unsigned_abs()
 }

@@ -10,6 +10,7 @@ use rand::seq::SliceRandom;
 
 use super::Puzzle;
 use super::board::Size;
+use crate::hash::hash;
 
 /// Side of the train/test split. Two puzzles that are symmetric to each other are always on the same side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,14 +194,4 @@ fn all_turns() -> Vec<[usize; 16]> {
         }
     }
     turns
-}
-
-/// A fixed 64-bit hash of numbers in order (the finisher of splitmix64 after each): part of the split, so it must never change.
-fn hash(start: u64, numbers: impl IntoIterator<Item = u64>) -> u64 {
-    numbers.into_iter().fold(start, |state, number| {
-        let mut z = (state ^ number).wrapping_add(0x9E37_79B9_7F4A_7C15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    })
 }

