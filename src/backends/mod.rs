@@ -21,7 +21,7 @@ pub mod tract;
 /// Every built-in backend.
 pub const BACKENDS: &[&dyn Backend] = &[
     &native::Native,
-#[cfg(feature = "onnxruntime")]
+    #[cfg(feature = "onnxruntime")]
     &onnxruntime::OnnxRuntime,
     #[cfg(feature = "tract")]
     &tract::Tract,
