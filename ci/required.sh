@@ -4,17 +4,18 @@ set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-scripts=(.ci/run ci/test.sh ci/lint.sh ci/suites.sh ci/required.sh)
+scripts=(.ci/run ci/test.sh ci/lint.sh ci/suites.sh ci/required.sh ci/features.sh ci/onnx.sh)
 files=(
     README.md ARCHITECTURE.md GLOSSARY.md METHODS.md BIAS.md CONTRIBUTING.md LICENSE-MIT LICENSE-APACHE
     Cargo.lock rust-toolchain.toml rustfmt.toml ci/lib.sh ci/github/workflow.yml
-    suites/quick.toml suites/README.md reports/example/accuracy-latency.svg
+    suites/quick.toml suites/matrix.toml suites/README.md ci/onnx/check.py ci/onnx/requirements.txt tests/it/matrix.rs reports/example/accuracy-latency.svg
     # tests that live in files of their own
     tests/it/main.rs reports/tests/it/main.rs kernels/src/tests.rs src/models/tests.rs src/meters/rapl/tests.rs
     suites/src/sudoku/tests.rs suites/src/suite/tests.rs
 )
 models=(
-    suites/models/trm-4x4 suites/models/dense-4x4 suites/models/trm-6x6 suites/models/dense-6x6
+    suites/models/trm-4x4 suites/models/dense-4x4 suites/models/trm-6x6 suites/models/dense-6x6 suites/models/moe-6x6
+    suites/models/trm-arc suites/models/dense-arc suites/models/moe-arc
     tests/golden/trm-mlp-d64 tests/golden/trm-att-d64 tests/golden/hrm-d64
 )
 programs=(cargo cc python3)

@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 # Suites that must be there; more are run if there are more.
-required=(quick)
+required=(quick matrix)
 
 find_onnxruntime
 scratch=$(mktemp -d)

@@ -16,7 +16,7 @@ struct Cli {
     command: Option<Commands>,
 }
 
-const START: &str = "Start with:\n  ergometer run quick        measure the shipped nets, about two minutes\n  ergometer doctor           what this machine can measure";
+const START: &str = "Start with:\n  ergometer run quick        measure the shipped nets, about three minutes\n  ergometer doctor           what this machine can measure";
 
 #[derive(Subcommand, Debug)]
 enum Commands {

@@ -18,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ergometer_reports::case::Routing;
 use serde::{Deserialize, Serialize};
 
 /// Version of these lines; hello carries it.
@@ -122,6 +123,8 @@ pub enum Message {
     Counted(Counted),
     /// Answers.
     Predictions(Predictions),
+    /// What the routers of a mixture of experts did in an `answer` block; before its `done`, at most once.
+    Routed(Routed),
     /// Raw outputs of one step.
     Outputs(Outputs),
     /// The timed iterations are over; what follows is reporting. Meters stop here (or at `done`, where a program does not send it).
@@ -219,6 +222,15 @@ pub struct Predictions {
     pub block: u32,
     /// One answer each.
     pub rows: Vec<PredictionRow>,
+}
+
+/// See [`Message::Routed`]. Who does not see its routers says `unavailable` of `router_entropy` and `expert_load_max`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Routed {
+    /// Block.
+    pub block: u32,
+    /// The layers that have a router, in the order of the net.
+    pub layers: Vec<Routing>,
 }
 
 /// The answer to one example after some steps.

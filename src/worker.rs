@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use ergometer_reports::case::Routing;
 
 use crate::backends::session::{Rule, Session, argmax};
 use crate::backends::{BackendError, Options, backend};
@@ -218,9 +219,10 @@ impl Work {
         PredictionRow { example: example as u64, depth, last, halt_logit, answer: self.answer_of(slot) }
     }
 
-    /// Every example once; the answer after each step, told as it comes.
+    /// Every example once; the answer after each step, told as it comes, and in the end what the routers did.
     fn answer(&mut self, block: u32, output: &mut impl Write) -> anyhow::Result<()> {
         let n = self.job.inputs.len();
+        self.session.engine().watch_routing(true);
         for first in (0..n).step_by(self.job.batch) {
             let rows = self.job.batch.min(n - first);
             self.admit(first, rows)?;
@@ -235,6 +237,24 @@ impl Work {
                     told.push(self.prediction(slot, first + slot, *stopped || step == self.job.max_steps));
                 }
                 say(output, &Message::Predictions(Predictions { block, rows: told }))?;
+            }
+        }
+        let (mixtures, seen) = (self.graph.mixtures(), self.session.engine().routing());
+        self.session.engine().watch_routing(false);
+        if mixtures.is_empty() {
+            return Ok(());
+        }
+        if let Some(seen) = seen {
+            let layers = mixtures.into_iter().zip(seen).map(|((layer, top_k), r)| {
+                let tokens = (r.load.iter().sum::<u64>() / top_k as u64).max(1) as f64;
+                let probability = r.probability.iter().map(|p| p / tokens).collect();
+                Routing { layer, top_k: top_k as u32, load: r.load, probability }
+            });
+            say(output, &Message::Routed(Routed { block, layers: layers.collect() }))?;
+        } else {
+            for what in ["router_entropy", "expert_load_max"] {
+                let reason = format!("backend `{}` does not see what the routers decide", self.job.backend);
+                say(output, &Message::Unavailable(NotThere { what: what.into(), reason, hint: None }))?;
             }
         }
         Ok(())

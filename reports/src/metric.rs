@@ -68,6 +68,8 @@ metrics! {
     "flop_rate" "FLOP/s" Higher "flops_model of the steady phase over its time";
     "params_total" "1" Neither "parameters of the model, the table of puzzle embeddings left out";
     "params_active" "1" Neither "parameters that take part in one example";
+    "router_entropy" "1" Higher "entropy of the load of the experts over its maximum, ln of their number, in the layer where it is smallest";
+    "expert_load_max" "1" Lower "load of the busiest expert over an even share, in the layer where it is largest";
     "parity_error" "1" Lower "largest difference to the reference interpreter in logits, halting head and states, each over its own largest magnitude";
     "harness_cpu" "1" Lower "processor time of the harness process over the time of the worker's measured blocks";
 }

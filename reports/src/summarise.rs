@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    case::{Case, ErrorKind, Prediction, Verdict},
+    case::{Case, ErrorKind, Prediction, Routing, Verdict},
     load::{CaseRun, Run},
     metric::{METRICS, Metric, OF_QUESTIONS},
     precision::{Finding, findings, reduced},
@@ -154,6 +154,8 @@ impl Summary<'_> {
             }
             "params_total" => self.or_missing(name, costs.map(|c| counted(c.params_total as f64))),
             "params_active" => self.or_missing(name, costs.map(|c| counted(c.params_active as f64))),
+            "router_entropy" => self.routed(name, Routing::entropy, f64::min, "smallest"),
+            "expert_load_max" => self.routed(name, Routing::largest_load, f64::max, "largest"),
             "parity_error" => self.parity(),
             _ => Err(self.missing(name)),
         }
@@ -263,6 +265,26 @@ impl Summary<'_> {
             }),
             None => Err(self.missing("parity_error")),
         }
+    }
+
+    /// Of the layers of the case that scored the answers, the most uneven one.
+    fn routed(&self, name: &str, of: fn(&Routing) -> Option<f64>, worst: fn(f64, f64) -> f64, which: &str) -> Metered {
+        let case = &self.case_run.case;
+        if ["dense", "recursive"].contains(&case.key.family.as_str()) {
+            let message = "the model has no router".into();
+            return Err(Missing { kind: "not-applicable".into(), message, hint: None });
+        }
+        let layers = self.source.map(|s| &s.case.routing[..]).unwrap_or_default();
+        let value = layers.iter().filter_map(of).reduce(worst);
+        let tokens = layers.iter().map(Routing::tokens).min().unwrap_or(0);
+        let Some(value) = value else {
+            let told = self.source.and_then(|s| s.case.unavailable.iter().find(|u| u.metric == name));
+            return Err(told.map_or_else(
+                || self.missing(name),
+                |u| Missing { kind: "unavailable".into(), message: u.reason.clone(), hint: None },
+            ));
+        };
+        exact(value, tokens, &format!("{which} of {} layers, n tokens of the scored examples", layers.len()))
     }
 
     fn or_missing(&self, name: &str, estimate: Option<Estimate>) -> Metered {

@@ -166,7 +166,7 @@ impl CandleEngine {
         let args = args.collect::<candle_core::Result<Vec<_>>>()?;
         let mut results = self.lowering.run(&self.lowering.graph().step, &self.params, args)?;
         if let Some(counts) = &mut self.routing {
-            let mixtures = self.lowering.mixtures();
+            let mixtures = self.lowering.graph().mixtures().len();
             for (i, seen) in self.lowering.seen().into_iter().enumerate() {
                 let experts = seen.scores.dim(1)?;
                 if counts.len() < mixtures {
@@ -255,7 +255,7 @@ impl Engine for CandleEngine {
 
     fn watch_routing(&mut self, on: bool) {
         self.lowering.watch(on);
-        self.routing = (on && self.lowering.mixtures() > 0).then(Vec::new);
+        self.routing = (on && !self.lowering.graph().mixtures().is_empty()).then(Vec::new);
     }
 
     fn routing(&self) -> Option<Vec<Routing>> {

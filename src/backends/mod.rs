@@ -116,6 +116,15 @@ impl Routing {
         Self { load: vec![0; experts], probability: vec![0.0; experts] }
     }
 
+    /// Entropy of the load over its maximum, the logarithm of the number of experts: 1 where all get as many tokens, 0 where one gets all.
+    /// `None`: nothing was counted, or there is one expert.
+    pub fn entropy(&self) -> Option<f64> {
+        let sum = self.load.iter().sum::<u64>() as f64;
+        let shares = self.load.iter().filter(|&&n| n > 0).map(|&n| n as f64 / sum);
+        let entropy: f64 = shares.map(|p| -p * p.ln()).sum();
+        (sum > 0.0 && self.load.len() > 1).then(|| entropy / (self.load.len() as f64).ln())
+    }
+
     /// Counts tokens by their `scores: [tokens, experts]`: the `top_k` highest, of equal ones the lower number.
     pub fn count(&mut self, scores: &[f32], top_k: usize) {
         let mut order: Vec<usize> = Vec::new();

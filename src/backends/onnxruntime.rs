@@ -1,14 +1,14 @@
 //! The `onnxruntime` backend: Microsoft's ONNX Runtime on the CPU, running the file that the exporter writes.
 //!
-//! In: a graph, exported to ONNX in memory. Out: an [`Engine`](super::Engine) whose states are the runtime's own output values, fed back
+//! In: a graph, exported to ONNX in memory. Out: an [`Engine`] whose states are the runtime's own output values, fed back
 //! as they are. Must not: need the library to be planned, or change what the exporter writes.
 //!
-//! The library is loaded at run time; [`library`] says from where. Options (all decide speed; defaults in brackets):
-//! - `optimization` disabled | basic | extended | [all]: the runtime's graph optimisations.
-//! - `spinning` [true] | false: idle threads of its pool wait busily. True is the library's own default; with one thread there is no pool.
-//! - `shapes` [symbolic] | static: with `static` a second session whose batch is fixed serves full batches.
-//! - `opset` [17] | 23: with 23 norms and attention are single operators of the file, with 17 they are written out.
-//! - `experts` [all] | routed: how a mixture of experts is written.
+//! The library is loaded at run time; `library` says from where. Options (all decide speed; the first value is the default):
+//! - `optimization` all | extended | basic | disabled: the runtime's graph optimisations.
+//! - `spinning` true | false: idle threads of its pool wait busily. True is the library's own default; with one thread there is no pool.
+//! - `shapes` symbolic | static: with `static` a second session whose batch is fixed serves full batches.
+//! - `opset` 17 | 23: with 23 norms and attention are single operators of the file, with 17 they are written out.
+//! - `experts` all | routed: how a mixture of experts is written.
 //! - `library` PATH: this library instead of the one that is found; for comparing versions.
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::train::{self, TooInaccurate, TrainOptions};
+use crate::train::{self, Collapsed, TooInaccurate, TrainOptions};
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -37,12 +37,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = TrainOptions { resume: args.resume, device: Some(args.device), out: args.out };
     match train::run(&args.config, &options) {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => match error.downcast_ref::<TooInaccurate>() {
-            Some(too) => {
-                eprintln!("failed: {too}");
-                Ok(ExitCode::from(1))
-            }
-            None => Err(error),
-        },
+        // trained, but not fit for use
+        Err(error) if error.is::<TooInaccurate>() || error.is::<Collapsed>() => {
+            eprintln!("failed: {error}");
+            Ok(ExitCode::from(1))
+        }
+        Err(error) => Err(error),
     }
 }

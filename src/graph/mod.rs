@@ -395,6 +395,27 @@ impl Family {
     }
 }
 
+impl Graph {
+    /// Layer and experts per token of every mixture of experts of a step; those within a repetition stand once.
+    pub fn mixtures(&self) -> Vec<(String, usize)> {
+        fn collect(region: &Region, params: &[Param], found: &mut Vec<(String, usize)>) {
+            for node in &region.nodes {
+                match &node.op {
+                    Op::MoeMlp { router, top_k, .. } => {
+                        let name = &params[router.0].name;
+                        found.push((name.trim_end_matches(".router.weight").into(), *top_k));
+                    }
+                    Op::Repeat { body, .. } => collect(body, params, found),
+                    _ => {}
+                }
+            }
+        }
+        let mut found = Vec::new();
+        collect(&self.step, &self.params, &mut found);
+        found
+    }
+}
+
 /// A model's computation. `step` takes states then residents, and gives new states then outputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ergometer_reports::case::{Attempt, Case, CaseError, ErrorKind, Prediction, SCHEMA, Sample, Unavailable, Verdict};
+use ergometer_reports::case::{
+    Attempt, Case, CaseError, ErrorKind, Prediction, Routing, SCHEMA, Sample, Unavailable, Verdict,
+};
 use ergometer_reports::load::MAX_ROWS;
 
 use super::child::{Launch, Worker, case_error};
@@ -28,6 +30,9 @@ const MUCH_STOLEN: f64 = 0.02;
 
 /// Most things that a worker may say it lacks.
 const MAX_REFUSALS: u32 = 1000;
+
+/// Layers with a router that one net may have.
+const MAX_LAYERS: usize = 4096;
 
 /// What surrounds the cases of one run.
 pub struct Setting<'a> {
@@ -83,6 +88,7 @@ impl Finished {
             baselines: task.baselines(),
             tuning: planned.tuning.clone(),
             costs: Some(planned.costs),
+            routing: Vec::new(),
             versions: BTreeMap::new(),
             unavailable: Vec::new(),
             notes: task.set.notes.clone(),
@@ -114,6 +120,7 @@ pub fn run(
         finished.samples.clear();
         finished.predictions.clear();
         finished.attempts.clear();
+        finished.case.routing.clear();
     }
     finished
 }
@@ -284,16 +291,41 @@ impl Running<'_, '_> {
                         }
                     }
                 }
+                Message::Routed(routed) => self.routed(routed.layers)?,
                 Message::Unavailable(u) => self.refused(u)?,
                 Message::Done(_) => break,
                 other => return Err(unexpected("`predictions` or `done`", &other)),
             }
         }
         self.block += 1;
+        if self.planned.key.family == "moe" && self.out.case.routing.is_empty() {
+            for metric in ["router_entropy", "expert_load_max"] {
+                self.unavailable(metric.into(), "the worker did not say what its routers decided".into());
+            }
+        }
         match last.iter().position(|(_, done)| !done) {
             Some(example) => Err(case_error(ErrorKind::WrongOutput, format!("example {example} was not answered"))),
             None => Ok(()),
         }
+    }
+
+    /// Keeps what the routers did, if it can be.
+    fn routed(&mut self, layers: Vec<Routing>) -> Result<(), CaseError> {
+        let wrong = |m: String| Err(case_error(ErrorKind::WrongOutput, m));
+        if !self.out.case.routing.is_empty() {
+            return Err(case_error(ErrorKind::Protocol, "the worker told twice what its routers did"));
+        }
+        if !["moe", "opaque"].contains(&self.planned.key.family.as_str())
+            || layers.is_empty()
+            || layers.len() > MAX_LAYERS
+        {
+            return wrong(format!("{} routed layers of a {} model", layers.len(), self.planned.key.family));
+        }
+        if let Some(why) = layers.iter().find_map(|l| l.check().err()) {
+            return wrong(format!("impossible routing: {why}"));
+        }
+        self.out.case.routing = layers;
+        Ok(())
     }
 
     pub(super) fn score(&self, row: &PredictionRow) -> Result<Prediction, CaseError> {

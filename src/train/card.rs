@@ -5,8 +5,10 @@
 use ergometer_reports::stats::Estimate;
 use ergometer_suites::task::ExampleSet;
 
+use super::LEAST_ENTROPY;
 use super::config::TrainConfig;
 use super::evaluate::{Accuracy, Evaluation};
+use crate::backends::Routing;
 use crate::graph::cost::Cost;
 
 /// First line of the log.
@@ -78,6 +80,24 @@ pub fn percent(e: &Estimate) -> String {
     }
 }
 
+/// How experts were chosen on what is held out, a line a mixture.
+fn routing(e: &Evaluation) -> String {
+    let line = |(i, r): (usize, &Routing)| {
+        let sum = r.load.iter().sum::<u64>().max(1) as f64;
+        let load: Vec<String> = r.load.iter().map(|&n| format!("{:.1}", 100.0 * n as f64 / sum)).collect();
+        let entropy = r.entropy().map_or("–".into(), |v| format!("{v:.3}"));
+        format!("| {} | {} | {entropy} |\n", i + 1, load.join(", "))
+    };
+    if e.routing.is_empty() {
+        return String::new();
+    }
+    let lines: String = e.routing.iter().enumerate().map(line).collect();
+    format!(
+        "\n## Experts\n\n| mixture | load of each expert, % of the choices | load entropy over its maximum |\n|---|---|---|\n{lines}\n\
+        Under {LEAST_ENTROPY} in any mixture the training counts as failed.\n"
+    )
+}
+
 /// The card: `README.md` of the model folder. `held_out` is what the evaluation is of.
 pub fn card(
     name: &str,
@@ -130,7 +150,7 @@ pub fn card(
         {n} held-out examples{questions} of task `{kind}`{of}, test side of its split, seed {seed}: none of them was trained on.\n\
         Evaluated on candle in f32, with the moving average of the weights, which is what the file holds.\n\n\
         {table}\n\
-        {method}.\n{baselines}\n\
+        {method}.\n{baselines}{routing}\n\
         ## Training\n\n\
         {done} optimiser steps{finished}, batch {batch}, examples of the train side{pool}, AdamW at {lr:e}, weight decay {wd}.\n\
         {flops:.3e} FLOPs (forward, and twice the differentiated part for backward) in {minutes:.1} minutes on a CPU with {threads} \
@@ -146,6 +166,7 @@ pub fn card(
         kind = task.kind,
         seed = task.eval_seed,
         method = e.full.official().method,
+        routing = routing(e),
         done = figures.step,
         batch = config.batch,
         lr = config.optimiser.lr,

@@ -94,6 +94,7 @@ pub struct OptimiserConfig {
 /// `[loss]`
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[serde(default)]
 pub struct LossConfig {
     /// Of the cells.
     pub cells: CellLoss,
@@ -101,11 +102,13 @@ pub struct LossConfig {
     pub halting: f64,
     /// Probability that a row has to go on for a random number of steps whatever its halting head says.
     pub exploration: f64,
+    /// Weight of the load-balancing loss of mixtures of experts; without effect on nets that have none.
+    pub balance: f64,
 }
 
 impl Default for LossConfig {
     fn default() -> Self {
-        Self { cells: CellLoss::Stablemax, halting: 0.5, exploration: 0.1 }
+        Self { cells: CellLoss::Stablemax, halting: 0.5, exploration: 0.1, balance: 0.01 }
     }
 }
 

@@ -9,7 +9,7 @@ use ergometer_reports::stats::{Estimate, proportion::share};
 use ergometer_suites::task::{Answer, ExampleSet, Task};
 
 use crate::backends::session::{Rule, Session, argmax};
-use crate::backends::{Backend, Options, candle::Candle};
+use crate::backends::{Backend, Options, Routing, candle::Candle};
 use crate::graph::Halting;
 use crate::models::Model;
 
@@ -42,6 +42,8 @@ pub struct Evaluation {
     pub full: Accuracy,
     /// At the first step where the halting head says so; equal to `full` for nets without one.
     pub halting: Accuracy,
+    /// How each mixture of experts routed the tokens; empty for nets without one.
+    pub routing: Vec<Routing>,
 }
 
 /// A row's answer under one depth rule.
@@ -60,6 +62,7 @@ pub fn evaluate(model: &Model, task: &Task, set: &ExampleSet, threads: usize) ->
     let mut halting = Vec::with_capacity(set.examples.len());
     let tokens = graph.outputs[0].ty.features;
     let halts = graph.halting != Halting::Never;
+    session.engine().watch_routing(true);
     for part in set.examples.chunks(ROWS) {
         let slots: Vec<usize> = (0..part.len()).collect();
         session.retain(&[])?;
@@ -89,7 +92,8 @@ pub fn evaluate(model: &Model, task: &Task, set: &ExampleSet, threads: usize) ->
         }
         halting.extend(stopped.into_iter().flatten());
     }
-    Ok(Evaluation { full: accuracy(task, set, &full)?, halting: accuracy(task, set, &halting)? })
+    let routing = session.engine().routing().unwrap_or_default();
+    Ok(Evaluation { full: accuracy(task, set, &full)?, halting: accuracy(task, set, &halting)?, routing })
 }
 
 /// Scores one row for every example.

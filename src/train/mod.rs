@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use ergometer_suites::task::{ExampleSet, Task};
 use rand_chacha::ChaCha8Rng;
 
-use crate::backends::{Backend, Options, candle::Candle};
+use crate::backends::{Backend, Options, Routing, candle::Candle};
 use crate::files::write_atomically;
 use crate::graph::cost::Workload;
 use crate::models::Model;
@@ -54,6 +54,35 @@ pub struct TooInaccurate {
     pub folder: PathBuf,
 }
 
+/// Least load entropy of a mixture of experts, over its maximum: below, the router has left experts unused.
+pub const LEAST_ENTROPY: f64 = 0.8;
+
+/// A router has collapsed: exit code 1.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the router of mixture {layer} spreads its tokens at {entropy:.3} of the greatest entropy, {LEAST_ENTROPY} is the least: load {load:?}\nhint: raise `loss.balance`, or train with a lower `optimiser.lr`; the model and its log are in {}", folder.display()
+)]
+pub struct Collapsed {
+    /// From 1, in the order of the graph.
+    pub layer: usize,
+    /// Load entropy over its maximum.
+    pub entropy: f64,
+    /// Tokens by expert.
+    pub load: Vec<u64>,
+    /// Where the model is.
+    pub folder: PathBuf,
+}
+
+/// Refuses a net one of whose routers has collapsed on what is held out.
+fn check_routing(routing: &[Routing], folder: &Path) -> Result<(), Collapsed> {
+    for (i, r) in routing.iter().enumerate() {
+        if let Some(entropy) = r.entropy().filter(|e| *e < LEAST_ENTROPY) {
+            return Err(Collapsed { layer: i + 1, entropy, load: r.load.clone(), folder: folder.into() });
+        }
+    }
+    Ok(())
+}
+
 /// Environment variables that this process lacks for the `threads` of a training file: the pools of candle and rayon read them once, at
 /// the start, so a command starts itself again with them. Empty if all is well.
 pub fn missing_environment(config_path: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
@@ -67,7 +96,7 @@ pub fn missing_environment(config_path: &Path) -> anyhow::Result<Vec<(&'static s
     Ok(wanted.filter(lacks).collect())
 }
 
-/// Trains a model. Errors: [`TooInaccurate`], bad files, a loss that is no number any more.
+/// Trains a model. Errors: [`TooInaccurate`], [`Collapsed`], bad files, a loss that is no number any more.
 pub fn run(config_path: &Path, options: &TrainOptions) -> anyhow::Result<()> {
     if let Some(device) = options.device.as_deref().filter(|d| *d != "cpu") {
         bail!("no training on `{device}` in this build\nhint: leave `--device` out, or give `--device cpu`");
@@ -80,7 +109,8 @@ pub fn run(config_path: &Path, options: &TrainOptions) -> anyhow::Result<()> {
     let _ = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
     crate::backends::candle::keep_memory(2048);
     let mut job = Job::new(config, text, options.resume)?;
-    let reached = job.train()?;
+    let (reached, routing) = job.train()?;
+    check_routing(&routing, &job.config.out)?;
     if let Some(required) = job.config.require_accuracy.filter(|r| reached < *r) {
         return Err(TooInaccurate { reached, required, folder: job.config.out.clone() }.into());
     }
@@ -175,8 +205,8 @@ impl Job {
         }
     }
 
-    /// Trains to the end; gives the accuracy that `require_accuracy` is about: under halting.
-    fn train(&mut self) -> anyhow::Result<f64> {
+    /// Trains to the end; gives the accuracy that `require_accuracy` is about, under halting, and how experts were chosen.
+    fn train(&mut self) -> anyhow::Result<(f64, Vec<Routing>)> {
         let bar = if std::io::stderr().is_terminal() {
             let style = "{bar:30} {pos}/{len} {elapsed}, {eta} left  {msg}";
             indicatif::ProgressBar::new(self.config.steps).with_style(indicatif::ProgressStyle::with_template(style)?)
@@ -227,7 +257,7 @@ impl Job {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context("the checkpoint"),
             _ => {}
         }
-        Ok(evaluation.halting.official().value)
+        Ok((evaluation.halting.official().value, evaluation.routing))
     }
 
     fn evaluate(&self) -> anyhow::Result<Evaluation> {

@@ -13,7 +13,11 @@ use rand_chacha::ChaCha8Rng;
 use super::config::{LossConfig, TrainConfig};
 use super::data::Source;
 use super::loss::losses;
-use crate::backends::candle::{initial_states, lower::Lowering};
+use crate::backends::Routing;
+use crate::backends::candle::{
+    initial_states,
+    lower::{Lowering, Mixture},
+};
 use crate::graph::cost::Workload;
 use crate::graph::{Graph, Halting, Op, Region};
 
@@ -129,6 +133,7 @@ impl Trainer {
             args.push(Tensor::from_slice(values, shape, &Device::Cpu)?);
         }
         args.extend(residents);
+        self.lowering.watch(self.loss.balance > 0.0);
         let mut states = self.lowering.run(&graph.step, &params, args)?;
         let outputs = states.split_off(graph.states.len());
         let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
@@ -145,6 +150,9 @@ impl Trainer {
         let mut scalar = times(&outputs[0], outcome.by_logits)?;
         if let Some(q) = outputs.get(1) {
             scalar = (scalar + times(q, outcome.by_q)?)?;
+        }
+        for mixture in self.lowering.seen() {
+            scalar = (scalar + balance(&mixture)?.affine(self.loss.balance, 0.0)?)?;
         }
         let grads = scalar.backward()?;
         let gradient = |p: &Tensor| grads.get(p).map(flat).transpose().map(Option::unwrap_or_default);
@@ -169,6 +177,21 @@ impl Trainer {
             self.batch.steps[row] = if steps >= most || says_halt { 0 } else { steps };
         }
     }
+}
+
+/// The load-balancing loss of the Switch Transformer (Fedus et al., arXiv 2101.03961, equation 4): experts · Σ f·P over the experts, with f
+/// the share of choices that fell on one (not differentiated) and P the router's mean probability for it. 1 where all are alike.
+fn balance(mixture: &Mixture) -> candle_core::Result<Tensor> {
+    let (tokens, experts) = mixture.scores.dims2()?;
+    let mut routing = Routing::new(experts);
+    routing.count(&mixture.values, mixture.top_k);
+    let choices = (tokens * mixture.top_k) as f32;
+    let shares: Vec<f32> = routing.load.iter().map(|&n| n as f32 / choices).collect();
+    let shares = Tensor::from_vec(shares, (1, experts), &Device::Cpu)?;
+    let scores = &mixture.scores;
+    let weights = scores.broadcast_sub(&scores.max_keepdim(1)?.detach())?.exp()?;
+    let probabilities = weights.broadcast_div(&weights.sum_keepdim(1)?)?;
+    probabilities.broadcast_mul(&shares)?.sum_all()?.affine(experts as f64 / tokens as f64, 0.0)
 }
 
 /// FLOPs of one row of an optimiser step: forward, and twice the part that is differentiated for backward.

@@ -101,6 +101,20 @@ fn the_loss_falls_and_the_folder_holds_a_model_with_its_card() {
 }
 
 #[test]
+fn a_collapsed_router_fails_its_check_and_an_even_one_passes() {
+    let folder = Path::new("models/x");
+    let routing = |load: &[u64]| Routing { load: load.to_vec(), probability: Vec::new() };
+    check_routing(&[routing(&[10, 12, 9, 11])], folder).unwrap();
+    check_routing(&[], folder).unwrap();
+    let error = check_routing(&[routing(&[10, 10, 10, 10]), routing(&[97, 1, 1, 1])], folder).unwrap_err();
+    assert_eq!(error.layer, 2);
+    assert!(error.entropy < 0.2, "{error}");
+    assert!(error.to_string().contains("models/x") && error.to_string().contains("hint: "), "{error}");
+    // a half-used table is under 0.8: two of eight experts come to a third
+    assert!(check_routing(&[routing(&[5, 5, 0, 0, 0, 0, 0, 0])], folder).is_err());
+}
+
+#[test]
 fn a_dense_net_trains_and_too_little_accuracy_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let trm = CONFIG.find("[model]").unwrap()..CONFIG.find("[task]").unwrap();

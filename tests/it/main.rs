@@ -3,11 +3,13 @@
 //! In: the built program, golden models, python3 for the fakes. Out: what a user would see: exit codes, messages, run folders, reports. Must
 //! not: reach into the harness, or wait for a time to pass where something can be waited for.
 
+mod attempts;
 mod bad_input;
 mod check;
 mod cli;
 mod errors;
 mod house;
+mod matrix;
 mod meters;
 mod onnxruntime;
 mod parity;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Files;
 use crate::{
-    case::{Case, Tried, Verdict},
+    case::{Case, Routing, Tried, Verdict},
     environment::Environment,
     error::ReportError,
     format,
@@ -17,6 +17,7 @@ use crate::{
     plot::plots,
     record::{Missing, Record},
     report::Report,
+    summarise::accuracy_source,
     table::{Table, full_precision, reason, tables},
 };
 
@@ -41,6 +42,7 @@ struct CaseView<'a> {
     failed: Option<Missing>,
     verdict: String,
     settings: Vec<Setting>,
+    routing: Vec<Routed>,
     facts: Vec<Fact<'a>>,
     unavailable: Vec<(String, String)>,
 }
@@ -54,6 +56,34 @@ struct Fact<'a> {
     n: u64,
     method: &'a str,
     note: Option<&'a str>,
+}
+
+/// One layer of a mixture of experts.
+#[derive(Serialize)]
+pub(super) struct Routed {
+    pub layer: String,
+    pub tokens: u64,
+    pub top_k: u32,
+    pub load: String,
+    pub probability: String,
+    pub entropy: String,
+}
+
+/// What the routers did while this case's answers were scored, as it is shown.
+pub(super) fn routing(report: &Report, case: &Case) -> Vec<Routed> {
+    let Some(source) = accuracy_source(&report.run, case).filter(|_| case.error.is_none()) else { return Vec::new() };
+    let shares = |values: &mut dyn Iterator<Item = f64>| {
+        values.map(|v| format!("{:.1}", 100.0 * v)).collect::<Vec<_>>().join(" ")
+    };
+    let view = |r: &Routing| Routed {
+        layer: r.layer.clone(),
+        tokens: r.tokens(),
+        top_k: r.top_k,
+        load: shares(&mut r.shares().into_iter().flatten()),
+        probability: shares(&mut r.probability.iter().copied()),
+        entropy: r.entropy().map_or("–".into(), |e| format!("{e:.3}")),
+    };
+    source.case.routing.iter().map(view).collect()
 }
 
 /// One line of the search for the fastest settings.
@@ -121,7 +151,8 @@ fn case_view<'a>(report: &'a Report, case: &'a Case) -> CaseView<'a> {
     if let Some(held) = full_precision(report, case).filter(|_| failed.is_none()) {
         verdict = if verdict.is_empty() { held } else { format!("{verdict}; {held}") };
     }
-    CaseView { tag, case, failed, verdict, settings: settings(case), facts, unavailable }
+    let (settings, routing) = (settings(case), routing(report, case));
+    CaseView { tag, case, failed, verdict, settings, routing, facts, unavailable }
 }
 
 fn settings(case: &Case) -> Vec<Setting> {

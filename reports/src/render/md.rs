@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::Files;
+use super::{Files, html::routing};
 use crate::{
     report::Report,
     table::{TITLES, reason, tables},
@@ -62,8 +62,28 @@ pub fn render(report: &Report) -> Files {
             let _ = writeln!(text, "- {}: {}", escaped(&case.case.path), escaped(&case.case.notes.join("; ")));
         }
     }
+    let _ = write_experts(&mut text, report);
     text += "\nIn parentheses: 95 % intervals. `≤`: an upper bound that holds with 99 % confidence. Energy is gross.\n";
     Ok(vec![("report.md".into(), text.into_bytes())])
+}
+
+/// Loads of the experts, for the cases that scored them.
+fn write_experts(text: &mut String, report: &Report) -> std::fmt::Result {
+    let scored = |c: &&crate::load::CaseRun| c.case.accuracy_from.as_ref() == Some(&c.case.id);
+    let cases = report.run.cases.iter().filter(scored).map(|c| (&c.case, routing(report, &c.case)));
+    let cases: Vec<_> = cases.filter(|(_, layers)| !layers.is_empty()).collect();
+    if cases.is_empty() {
+        return Ok(());
+    }
+    text.push_str("\n## Experts\n\n| case | layer | tokens | load of each expert, % of the choices | entropy over its maximum |\n");
+    text.push_str("|:---|:---|---:|:---|---:|\n");
+    for (case, layers) in cases {
+        for l in layers {
+            let (path, layer) = (escaped(&case.path), escaped(&l.layer));
+            writeln!(text, "| {path} | {layer} | {} | {} | {} |", l.tokens, l.load, l.entropy)?;
+        }
+    }
+    Ok(())
 }
 
 fn write_head(text: &mut String, e: &crate::environment::Environment) -> std::fmt::Result {

@@ -3,10 +3,10 @@
 //! In: synthetic runs. Out: verdicts. Must not: repeat the tests of the statistics themselves.
 
 use ergometer_reports::{
-    Record, Run,
-    case::{Attempt, Sample, Unavailable},
+    Record, Report, Run,
+    case::{Attempt, Routing, Sample, Unavailable},
     metric::{METRICS, OF_QUESTIONS},
-    record, summarise,
+    record, render, summarise,
 };
 
 use crate::synthetic;
@@ -202,7 +202,7 @@ fn edges_of_blocks_widen_the_energy_and_are_told() {
 fn edges_stand_in_a_footnote_of_the_page() {
     let mut run = five_blocks();
     run.cases[0].samples.iter_mut().filter(|s| s.metric == "energy_cpu_edge").for_each(|s| s.value = 6.0);
-    let report = ergometer_reports::Report::new(run);
+    let report = Report::new(run);
     let (tables, footnotes) = ergometer_reports::table::tables(&report);
     let cell = tables[0].rows[0].cells.last().unwrap();
     let footnote = &footnotes[cell.footnote.unwrap() - 1];
@@ -379,4 +379,82 @@ fn files_hold_every_record() {
     let value = reader.headers().unwrap().iter().position(|h| h == "value").unwrap();
     let values: Vec<Option<f64>> = reader.records().map(|r| r.unwrap()[value].parse().ok()).collect();
     assert_eq!(values, records.iter().map(|r| r.value).collect::<Vec<_>>());
+}
+
+/// Two layers of four experts: everything on two of them, and even.
+fn routed() -> Run {
+    let mut run = by_hand();
+    let case = &mut run.cases[0].case;
+    case.key.family = "moe".into();
+    let layer = |name: &str, load: [u64; 4]| Routing {
+        layer: name.into(),
+        top_k: 2,
+        load: load.to_vec(),
+        probability: vec![0.25; 4],
+    };
+    case.routing = vec![layer("layers.0", [80, 80, 0, 0]), layer("layers.<1>", [40, 40, 40, 40])];
+    run
+}
+
+#[test]
+fn loads_of_experts_become_the_numbers_of_the_most_uneven_layer() {
+    let run = routed();
+    let records = summarise(&run);
+    let entropy = get(&records, "", "router_entropy");
+    assert_eq!((entropy.value, entropy.n), (Some(0.5), 80), "ln 2 / ln 4 over 80 tokens");
+    assert_eq!(get(&records, "", "expert_load_max").value, Some(2.0));
+    let even = &run.cases[0].case.routing[1];
+    assert_eq!((even.entropy(), even.largest_load(), even.check()), (Some(1.0), Some(1.0), Ok(())));
+    assert_eq!(Routing { load: vec![0; 4], ..even.clone() }.entropy(), None, "no token, no entropy");
+
+    // a case that another one scores has that one's; who cannot see says why; a net without routers has none
+    let mut run = routed();
+    let mut other = run.cases[0].clone();
+    other.case.id = "33".repeat(32);
+    other.case.routing.clear();
+    run.cases.push(other);
+    let records = summarise(&run);
+    let values: Vec<_> = records.iter().filter(|r| r.metric == "router_entropy").map(|r| r.value).collect();
+    assert_eq!(values, [Some(0.5); 2]);
+    run.cases[0].case.routing.clear();
+    let reason = "backend `x` does not see what the routers decide".to_owned();
+    run.cases[0].case.unavailable.push(Unavailable { metric: "router_entropy".into(), reason: reason.clone() });
+    for record in summarise(&run).iter().filter(|r| r.metric == "router_entropy") {
+        let missing = record.missing.as_ref().expect("nobody saw");
+        assert_eq!((missing.kind.as_str(), &missing.message), ("unavailable", &reason));
+    }
+    let dense = summarise(&by_hand());
+    assert_eq!(get(&dense, "", "router_entropy").missing.as_ref().map(|m| m.kind.as_str()), Some("not-applicable"));
+}
+
+#[test]
+fn impossible_loads_are_told_apart() {
+    let good = || routed().cases[0].case.routing[0].clone();
+    for (bad, word) in [
+        (Routing { top_k: 0, ..good() }, "top 0"),
+        (Routing { top_k: 5, ..good() }, "top 5"),
+        (Routing { probability: vec![0.5; 2], ..good() }, "2 probabilities"),
+        (Routing { probability: vec![f64::NAN; 4], ..good() }, "not within"),
+        (Routing { probability: vec![0.9; 4], ..good() }, "sum to 3.6"),
+        (Routing { load: vec![0; 4], ..good() }, "0 tokens"),
+        (Routing { load: vec![u64::MAX; 4], ..good() }, "an expert met"),
+        (Routing { load: vec![100, 20, 0, 0], ..good() }, "an expert met 100 of 60"),
+    ] {
+        let error = bad.check().expect_err(word);
+        assert!(error.contains(word), "{word}: {error}");
+    }
+}
+
+#[test]
+fn the_page_shows_the_load_of_every_expert() {
+    let report = Report::new(routed());
+    for (format, row) in [
+        ("md", "| layers.0 | 80 | 50.0 50.0 0.0 0.0 | 0.500 |"),
+        ("html", "<td>80</td><td>50.0 50.0 0.0 0.0</td><td>25.0 25.0 25.0 25.0</td><td>0.500</td>"),
+    ] {
+        let files = (render::format(format).expect("a format").render)(&report).expect("it renders");
+        let text = String::from_utf8(files[0].1.clone()).expect("text");
+        assert!(text.contains(row), "{format}: {text}");
+        assert!(!text.contains("layers.<1>"), "{format}: a layer's name stays text");
+    }
 }

@@ -186,6 +186,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
             weight_bytes: model.weight_bytes,
             state_bytes: 20_480,
         }),
+        routing: Vec::new(),
         versions: BTreeMap::from([(key.backend.clone(), "0.0-synthetic".to_owned())]),
         unavailable: vec![Unavailable {
             metric: "energy_dram".into(),

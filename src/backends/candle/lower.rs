@@ -253,19 +253,6 @@ impl Lowering {
         sum.reshape((batch, tokens, features))
     }
 
-    /// Mixtures of experts that one step runs through; those within a repetition count once.
-    pub fn mixtures(&self) -> usize {
-        fn count(region: &Region) -> usize {
-            let of = |op: &Op| match op {
-                Op::MoeMlp { .. } => 1,
-                Op::Repeat { body, .. } => count(body),
-                _ => 0,
-            };
-            region.nodes.iter().map(|n| of(&n.op)).sum()
-        }
-        count(&self.graph.step)
-    }
-
     /// From now on keeps what every mixture of experts sees, or lets go of it.
     pub fn watch(&self, on: bool) {
         *self.seen.borrow_mut() = on.then(Vec::new);

@@ -7,6 +7,7 @@ use safetensors::SafeTensors;
 use serde_json::json;
 
 use super::*;
+use crate::backends::native::Native;
 use crate::backends::reference::Reference;
 use crate::backends::session::{Rule, Session};
 use crate::graph::{Activation, Attention, Axis, Family, Graph, Halting, Input, Op, Output, Param, RegionBuilder};
@@ -315,9 +316,9 @@ fn mixtures_of_experts_agree_with_the_interpreter_and_count_what_native_counts()
             "expert_inner": 12});
         let model = Model::random(&config, 3).unwrap();
         let tokens: Vec<u32> = (0..27).map(|i| (i * 5 + i / 4) % 7).collect();
-        let native = crate::backends::native::Native.load(&model, &options(3)).unwrap();
+        let native = Native.load(&model, &options(3)).unwrap();
         let reference = Options { precision: "f64".into(), ..options(3) };
-        let reference = crate::backends::reference::Reference.load(&model, &reference).unwrap();
+        let reference = Reference.load(&model, &reference).unwrap();
         let mut engines = [reference, Candle.load(&model, &options(3)).unwrap(), native];
         for engine in &mut engines {
             engine.watch_routing(true);

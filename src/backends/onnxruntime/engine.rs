@@ -1,6 +1,6 @@
 //! A model loaded by ONNX Runtime: its sessions, the inputs and states of the live rows, the outputs of the last step.
 //!
-//! In: an exported graph and how to run it. Out: an [`Engine`](crate::backends::Engine). Must not: copy a state between two steps of the same rows.
+//! In: an exported graph and how to run it. Out: an [`Engine`]. Must not: copy a state between two steps of the same rows.
 //!
 //! The file is one supervision step: inputs and states in, outputs and new states out. Admission is part of it, computed anew in each step
 //! and charged there. Inputs and states are owned values in the order of the file's inputs; a step replaces the states by the values that

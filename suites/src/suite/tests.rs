@@ -7,8 +7,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::suite::MAX_FILE_BYTES;
 
-const KNOWN: Known =
-    Known { backends: &["native", "candle", "reference", "external"], precisions: &["f32", "bf16", "f64"] };
+const KNOWN: Known = Known {
+    backends: &["native", "onnxruntime", "tract", "candle", "reference", "external"],
+    precisions: &["f32", "bf16", "f64"],
+};
 
 const GOOD: &str = r#"
 about = "a test"
@@ -91,7 +93,7 @@ fn the_shipped_quick_suite_is_right_and_short() {
     let measuring: f64 = suite.cases.iter().map(|c| c.seconds + c.warmup_seconds).sum();
     assert!(measuring <= 80.0, "{measuring} s");
     for task in suite.tasks.keys() {
-        assert_eq!(suite.examples(task).unwrap().examples.len(), 200);
+        assert!((200..=300).contains(&suite.examples(task).unwrap().examples.len()), "{task}");
     }
 }
 

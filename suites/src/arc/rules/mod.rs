@@ -113,7 +113,7 @@ fn class(input: &Grid) -> u64 {
 }
 
 /// A random pair of a rule on this side of the split, no grid larger than `draw` allows. The input has two colours or more, and the rule
-/// changes it. `None` if [`MAX_TRIES`] inputs were none of that.
+/// changes it. `None` if 20,000 inputs were none of that.
 pub fn pair(rule: &Rule, side: Side, draw: &mut Draw) -> Option<Pair> {
     (0..MAX_TRIES).find_map(|_| {
         let input = (rule.make)(draw)?;
