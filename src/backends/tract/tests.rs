@@ -6,7 +6,9 @@ use serde_json::json;
 
 use super::engine::ladder;
 use super::*;
+use crate::backends::reference::Reference;
 use crate::backends::session::Session;
+use crate::graph::cost::Workload;
 use crate::parity::{Vectors, error};
 
 const GOLDEN: [&str; 3] = ["trm-att-d64", "trm-mlp-d64", "hrm-d64"];
@@ -105,7 +107,7 @@ fn padding_is_charged() {
     assert_eq!((ladder(1, true), ladder(6, true), ladder(8, true)), (vec![1], vec![1, 2, 4, 6], vec![1, 2, 4, 8]));
     assert_eq!(ladder(6, false), [6]);
     let model = tiny();
-    let cost = model.graph.cost(&crate::graph::cost::Workload::one());
+    let cost = model.graph.cost(&Workload::one());
     let needed = cost.flops_admit + cost.flops_steps;
     let engine = Tract.load(&model, &options(6, &[])).unwrap();
     let executed = |rows| engine.flops_executed(rows).expect("all products are seen");
@@ -135,6 +137,25 @@ fn what_a_plan_runs_is_told() {
     let engine = Tract.load(&tiny(), &options(2, &[])).unwrap();
     let products = engine.report().remove("products").unwrap();
     assert!(products.contains("mmm_f32") && !products.contains("bf16"), "{products}");
+}
+
+#[test]
+fn a_mixture_of_experts_computes_all_of_them_and_says_so() {
+    let config = json!({"model_type": "moe-encoder", "seq_len": 9, "vocab_size": 7, "hidden_size": 16, "num_layers": 2, "num_heads": 2,
+        "expansion": 1.0, "pos_encodings": "learned", "num_experts": 5, "experts_per_token": 2, "expert_inner": 24});
+    let model = Model::random(&config, 5).unwrap();
+    let tokens: Vec<u32> = (0..27).map(|i| i * 5 % 7).collect();
+    let judge = Options { precision: "f64".into(), ..options(3, &[]) };
+    let mut want = Reference.load(&model, &judge).unwrap();
+    let mut got = Tract.load(&model, &options(3, &[])).unwrap();
+    for engine in [&mut want, &mut got] {
+        let ids = [0; 3];
+        engine.admit(0, 3, &[&tokens[..], &ids[..]][..model.graph.inputs.len()]).unwrap();
+        engine.step(3).unwrap();
+    }
+    assert!(error(got.output(0), want.output(0)) < 1e-5);
+    let routed = model.graph.cost(&Workload::one());
+    assert!(got.flops_executed(3).unwrap() > 3.0 * 1.5 * (routed.flops_admit + routed.flops_steps));
 }
 
 #[test]
