@@ -307,6 +307,23 @@ impl Vectors {
         }
     }
 
+    /// The rows again and again until there are so many, at most [`MOST_ROWS`]: a batch as large as the timed one may take another way
+    /// through an engine (other shapes, another compiled plan), and what is compared must be what is timed.
+    pub fn tiled(&self, rows: usize) -> Vectors {
+        let mut all = self.clone();
+        while self.batch > 0 && all.batch < rows.min(MOST_ROWS) {
+            let more = self.rows(0, self.batch.min(rows.min(MOST_ROWS) - all.batch));
+            all.batch += more.batch;
+            all.inputs.extend(more.inputs);
+            all.puzzle_ids.extend(more.puzzle_ids);
+            all.steps.iter_mut().zip(more.steps).for_each(|(step, more)| step.extend(more));
+            if let (Some(all), Some(more)) = (&mut all.first_halt, more.first_halt) {
+                all.extend(more);
+            }
+        }
+        all
+    }
+
     /// Logits recorded for one row after step `k`, from 1.
     pub fn row(&self, k: u32, row: usize) -> &[f32] {
         let logits = &self.steps[k as usize - 1].logits;
@@ -314,6 +331,9 @@ impl Vectors {
         &logits[row * n..(row + 1) * n]
     }
 }
+
+/// Most rows that parity within a case looks at, copies included.
+pub const MOST_ROWS: usize = 256;
 
 /// The largest difference over the largest wanted magnitude; infinite where lengths differ or a value on either side is not finite.
 pub fn error(got: &[f32], want: &[f32]) -> f64 {

@@ -265,7 +265,8 @@ impl Work {
     }
 
     fn compare(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()> {
-        let vectors = self.vectors(go)?;
+        // full batches, as they will be timed
+        let vectors = self.vectors(go)?.tiled(self.job.batch);
         self.session.retain(&[])?;
         // rows ride in batches of this case's size, as they will when timed
         let mut steps: Vec<Step> = vec![Step::default(); vectors.steps.len()];

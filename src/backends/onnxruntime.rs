@@ -41,7 +41,7 @@ const CHOICES: [(&str, &[&str]); 5] = [
 const LIBRARY: &str = "library";
 
 /// Options that `tune` searches.
-const SEARCHED: [&str; 3] = ["spinning", "shapes", "opset"];
+const SEARCHED: [&str; 4] = ["spinning", "shapes", "opset", "experts"];
 
 /// The given options with the defaults written out.
 fn settle(options: &Options) -> Result<BTreeMap<String, String>, BackendError> {

