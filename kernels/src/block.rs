@@ -17,6 +17,11 @@ impl<'a> Rows<'a> {
         Rows { data, stride }
     }
 
+    /// Values from one row to the next.
+    pub(crate) fn stride(self) -> usize {
+        self.stride
+    }
+
     /// From row `i` to the end of the data.
     #[inline(always)]
     pub(crate) fn row(self, i: usize) -> &'a [f32] {
@@ -44,12 +49,6 @@ pub(crate) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// The whole of `out`, rows of `cols` values that start `stride` apart.
-    pub(crate) fn new(out: &'a mut [f32], rows: usize, cols: usize, stride: usize) -> Block<'a> {
-        assert!(cols <= stride && (rows == 0 || (rows - 1) * stride + cols <= out.len()), "block exceeds its slice");
-        Block { start: out.as_mut_ptr(), stride, rows, cols, life: PhantomData }
-    }
-
     /// # Safety
     /// `start` points to `rows` rows of `cols` writable values, `stride` apart, which nothing else touches during `'a`.
     pub(crate) unsafe fn from_raw(start: *mut f32, rows: usize, cols: usize, stride: usize) -> Block<'a> {
@@ -72,6 +71,21 @@ impl<'a> Block<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(i * self.stride), self.cols) }
     }
 
+    /// Row `i`, to be read.
+    #[inline(always)]
+    pub(crate) fn row_ref(&self, i: usize) -> &[f32] {
+        assert!(i < self.rows, "row {i} of {}", self.rows);
+        // SAFETY: as in `row`, and `&self` keeps writers of this rectangle away.
+        unsafe { std::slice::from_raw_parts(self.start.add(i * self.stride), self.cols) }
+    }
+
+    /// All rows, one after another, where nothing lies between them.
+    pub(crate) fn whole(&self) -> &[f32] {
+        assert!(self.cols == self.stride || self.rows <= 1, "the rows of a block are apart");
+        // SAFETY: `rows` rows of `cols` values without gaps, all ours, and `&self` keeps writers away.
+        unsafe { std::slice::from_raw_parts(self.start, self.rows * self.cols) }
+    }
+
     /// The rows `first..end`.
     pub(crate) fn part(&mut self, first: usize, end: usize) -> Block<'_> {
         assert!(first <= end && end <= self.rows, "rows {first}..{end} of {}", self.rows);
@@ -83,10 +97,10 @@ impl<'a> Block<'a> {
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 #[allow(dead_code, reason = "read through the slice of all lines")]
-struct Line([f32; LINE]);
+struct Line([u32; LINE]);
 const LINE: usize = 16;
 
-/// A slice of f32 that starts on a cache line.
+/// A slice of 32-bit words that starts on a cache line: f32, pairs of bf16 or quads of int8.
 #[derive(Default)]
 pub(crate) struct Aligned {
     lines: Vec<Line>,
@@ -96,37 +110,69 @@ pub(crate) struct Aligned {
 impl Aligned {
     /// `len` zeros.
     pub(crate) fn zeros(len: usize) -> Aligned {
-        Aligned { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
+        Aligned { lines: vec![Line([0; LINE]); len.div_ceil(LINE)], len }
     }
 
-    /// At least `len` values, of which grown ones are zero.
+    /// At least `len` words, of which grown ones are zero.
     fn grow(&mut self, len: usize) {
         if self.len < len {
-            self.lines.resize(len.div_ceil(LINE), Line([0.0; LINE]));
+            self.lines.resize(len.div_ceil(LINE), Line([0; LINE]));
             self.len = len;
         }
     }
 }
 
 impl Deref for Aligned {
-    type Target = [f32];
+    type Target = [u32];
 
-    fn deref(&self) -> &[f32] {
-        // SAFETY: a Line is 16 f32 and nothing else (64 bytes, aligned 64), and `lines` hold at least `len` of them.
+    fn deref(&self) -> &[u32] {
+        // SAFETY: a Line is 16 words and nothing else (64 bytes, aligned 64), and `lines` hold at least `len` of them.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
 
 impl DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [f32] {
+    fn deref_mut(&mut self) -> &mut [u32] {
         // SAFETY: as in `deref`, and borrowed once.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }
 
-/// Lends `len` values of this thread's scratch memory, which hold whatever was left there. It grows to the largest size asked for and stays,
+/// Words as the f32 whose bits they are.
+pub(crate) fn floats(words: &[u32]) -> &[f32] {
+    // SAFETY: f32 has the size and alignment of u32, and every bit pattern is an f32.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
+}
+
+/// Words as f32 to be written.
+pub(crate) fn floats_mut(words: &mut [u32]) -> &mut [f32] {
+    // SAFETY: as in `floats`, and every f32 is a word.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
+}
+
+/// The bits of f32.
+pub(crate) fn words(floats: &[f32]) -> &[u32] {
+    // SAFETY: u32 has the size and alignment of f32, and every bit pattern is a u32.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), floats.len()) }
+}
+
+/// Words as the halves that they hold, lower half first.
+#[cfg(target_endian = "little")]
+pub(crate) fn halves_mut(words: &mut [u32]) -> &mut [u16] {
+    // SAFETY: twice as many u16 in the same memory, with a weaker alignment.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 2) }
+}
+
+/// Words as the bytes that they hold, lowest first.
+#[cfg(target_endian = "little")]
+pub(crate) fn bytes_mut(words: &mut [u32]) -> &mut [u8] {
+    // SAFETY: four times as many u8 in the same memory, with a weaker alignment.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 4) }
+}
+
+/// Lends `len` words of this thread's scratch memory, which hold whatever was left there. It grows to the largest size asked for and stays,
 /// so steady work allocates nothing. Not to be nested, and not for use inside a vector body.
-pub(crate) fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+pub(crate) fn scratch<R>(len: usize, f: impl FnOnce(&mut [u32]) -> R) -> R {
     thread_local! {
         static SCRATCH: RefCell<Aligned> = RefCell::default();
     }

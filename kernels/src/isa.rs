@@ -5,7 +5,10 @@ use std::fmt;
 use std::str::FromStr;
 
 #[cfg(target_arch = "x86_64")]
-use crate::vector::{avx2::Avx2, avx512::Avx512};
+use crate::vector::{
+    avx2::Avx2,
+    avx512::{Avx512, BASE, DOT, TILES},
+};
 
 /// An instruction set with its own kernels, from portable to widest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,11 +19,15 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, VL and DQ, 16 lanes of f32.
     Avx512,
+    /// The same with AVX512-BF16 and AVX512-VNNI: dot products of bf16 and int8.
+    Avx512Bf16,
+    /// The same with the tile products of AMX for bf16 and int8; f32 is as in [`Isa::Avx512`].
+    Amx,
 }
 
 impl Isa {
     /// Every instruction set that has kernels, present here or not, narrowest first.
-    pub const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::Amx];
 
     /// The widest instruction set that this CPU and its operating system offer.
     pub fn detect() -> Isa {
@@ -62,6 +69,8 @@ impl fmt::Display for Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512bf16",
+            Isa::Amx => "amx",
         })
     }
 }
@@ -87,7 +96,11 @@ pub(crate) enum Proof {
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    Avx512(Avx512<BASE>),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(Avx512<DOT>),
+    #[cfg(target_arch = "x86_64")]
+    Amx(Avx512<TILES>),
 }
 
 impl Proof {
@@ -99,6 +112,10 @@ impl Proof {
             Isa::Avx2 => Avx2::new().map(Proof::Avx2),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Avx512::new().map(Proof::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => Avx512::new().map(Proof::Avx512Bf16),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Avx512::new().map(Proof::Amx),
             #[cfg(not(target_arch = "x86_64"))]
             _ => None,
         }
@@ -111,19 +128,10 @@ impl Proof {
             Proof::Avx2(_) => Isa::Avx2,
             #[cfg(target_arch = "x86_64")]
             Proof::Avx512(_) => Isa::Avx512,
-        }
-    }
-
-    /// Rows and columns of the matrix product's register tile, the natural units to split work by.
-    pub(crate) fn tile(self) -> (usize, usize) {
-        #[cfg(target_arch = "x86_64")]
-        use crate::vector::{Simd, product::width};
-        match self {
-            Proof::Scalar => (1, 1),
             #[cfg(target_arch = "x86_64")]
-            Proof::Avx2(_) => (Avx2::TILE_ROWS, width::<Avx2>()),
+            Proof::Avx512Bf16(_) => Isa::Avx512Bf16,
             #[cfg(target_arch = "x86_64")]
-            Proof::Avx512(_) => (Avx512::TILE_ROWS, width::<Avx512>()),
+            Proof::Amx(_) => Isa::Amx,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Own compute kernels (scalar, AVX2, AVX-512), the thread pool and the few system calls that need unsafe code.
+//! Own compute kernels (scalar, AVX2, AVX-512, AMX), the thread pool and the few system calls that need unsafe code.
 //!
 //! In: slices of f32, row-major, with their dimensions. Out: slices, written in place or into an output. Every operator is a safe function that takes
 //! a [`Ctx`] (a [`Pool`] and an instruction set proven present), checks lengths by assertion, and runs in parallel. It must not know of models,
@@ -21,8 +21,10 @@ mod attention;
 mod block;
 mod ctx;
 mod elementwise;
+mod format;
 mod isa;
 mod linear;
+mod mlp;
 mod moe;
 mod norm;
 mod pool;
@@ -31,11 +33,14 @@ mod tests;
 mod vector;
 
 pub use activation::{Activation, activation, swiglu};
-pub use attention::{Heads, Mask, attention, attention_flops, rope, softmax_rows};
+pub use attention::{Heads, Mask, attention, attention_operations, rope, softmax_rows};
 pub use ctx::Ctx;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};
+pub use format::Format;
 pub use isa::Isa;
-pub use linear::{PackedLinear, PackedTokens, linear, linear_tokens};
+pub use linear::pack::{PackedLinear, PackedTokens};
+pub use linear::{linear, linear_norm, linear_norm_operations, linear_operations};
+pub use mlp::{gated_mlp, gated_mlp_operations, token_mlp, token_mlp_operations};
 pub use moe::Routes;
 pub use norm::{layer_norm, rms_norm, rms_norm_in_place, rms_norm_tokens};
 pub use pool::Pool;

@@ -6,6 +6,13 @@
 //! The rule is Mixtral's (arXiv 2401.04088, section 2.1): the `top_k` experts with the highest scores (of equal scores the lower number),
 //! weighted by the softmax over the chosen scores.
 
+use crate::block::Block;
+use crate::ctx::{Ctx, streamed};
+use crate::linear::pack::PackedLinear;
+use crate::mlp;
+use crate::pool::SendPtr;
+use crate::vector::{Simd, dispatch};
+
 /// The routes of the tokens of one batch. Its memory is there from the start and does not move.
 pub struct Routes {
     experts: usize,
@@ -18,7 +25,12 @@ pub struct Routes {
     place: Vec<u32>,
     /// First grouped row of each expert, and the end of the last.
     starts: Vec<usize>,
+    /// Expert and rows of each piece of work.
+    pieces: Vec<(usize, usize, usize)>,
 }
+
+/// Rows of a piece of work at least: fewer are not worth reading an expert's weights for.
+const PIECE: usize = 32;
 
 impl Routes {
     /// Room for `tokens` tokens.
@@ -29,7 +41,8 @@ impl Routes {
         assert!((1..=experts).contains(&top_k), "Routes: {top_k} of {experts} experts");
         let n = tokens * top_k;
         let (chosen, gates) = (Vec::with_capacity(n), Vec::with_capacity(n));
-        Self { experts, top_k, chosen, gates, place: Vec::with_capacity(n), starts: vec![0; experts + 1] }
+        let pieces = Vec::with_capacity(experts + n / PIECE + 1);
+        Self { experts, top_k, chosen, gates, place: Vec::with_capacity(n), starts: vec![0; experts + 1], pieces }
     }
 
     /// Experts of a token.
@@ -47,11 +60,11 @@ impl Routes {
         self.starts[expert]..self.starts[expert + 1]
     }
 
-    /// Routes tokens by their `scores: [tokens, experts]`.
+    /// Routes tokens by their `scores: [tokens, experts]`, for the threads of `ctx`.
     ///
     /// # Panics
     /// If the scores are not whole rows.
-    pub fn route(&mut self, scores: &[f32]) {
+    pub fn route(&mut self, ctx: &Ctx, scores: &[f32]) {
         assert!(scores.len().is_multiple_of(self.experts), "route: scores are not [tokens, {}]", self.experts);
         self.chosen.clear();
         self.gates.clear();
@@ -87,37 +100,93 @@ impl Routes {
         }
         self.starts.copy_within(..self.experts, 1);
         self.starts[0] = 0;
+        self.pieces.clear();
+        // a few for each thread, none so large that a thread waits long for another
+        let most = self.rows().div_ceil(2 * ctx.pool().threads()).max(PIECE);
+        for e in 0..self.experts {
+            let rows = self.of(e);
+            let count = rows.len().div_ceil(most);
+            let cut = |i: usize| rows.start + rows.len() * i / count.max(1);
+            self.pieces.extend((0..count).map(|i| (e, cut(i), cut(i + 1))));
+        }
     }
 
     /// Copies each token's row to its experts' rows: `x: [tokens, n]` to `out: [tokens * top_k, n]`.
     ///
     /// # Panics
     /// If a length does not fit the tokens that were routed.
-    pub fn gather(&self, x: &[f32], n: usize, out: &mut [f32]) {
+    pub fn gather(&self, ctx: &Ctx, x: &[f32], n: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.rows() * n, "gather: output is not [{}, {n}]", self.rows());
         assert_eq!(x.len() * self.top_k, out.len(), "gather: input is not the routed tokens");
-        for (choice, &to) in self.place.iter().enumerate() {
-            let from = choice / self.top_k * n;
-            out[to as usize * n..][..n].copy_from_slice(&x[from..from + n]);
-        }
+        let tokens = self.rows() / self.top_k;
+        let chunk = ctx.chunk(tokens, out.len());
+        let start = SendPtr(out.as_mut_ptr());
+        ctx.pool().run(tokens.div_ceil(chunk), &|i| {
+            for t in i * chunk..tokens.min((i + 1) * chunk) {
+                for choice in t * self.top_k..(t + 1) * self.top_k {
+                    let to = self.place[choice] as usize * n;
+                    // SAFETY: places are below `rows`, of which `out` has `n` values each, and no two choices have one place.
+                    let row = unsafe { std::slice::from_raw_parts_mut(start.get().add(to), n) };
+                    row.copy_from_slice(&x[t * n..(t + 1) * n]);
+                }
+            }
+        });
     }
 
     /// Sums each token's rows by weight, best expert first: `y: [tokens * top_k, n]` to `out: [tokens, n]`.
     ///
     /// # Panics
     /// If a length does not fit the tokens that were routed.
-    pub fn combine(&self, y: &[f32], n: usize, out: &mut [f32]) {
+    pub fn combine(&self, ctx: &Ctx, y: &[f32], n: usize, out: &mut [f32]) {
         assert_eq!(y.len(), self.rows() * n, "combine: input is not [{}, {n}]", self.rows());
         assert_eq!(out.len() * self.top_k, y.len(), "combine: output is not the routed tokens");
-        for (t, out) in out.chunks_exact_mut(n).enumerate() {
-            let choices = t * self.top_k..(t + 1) * self.top_k;
-            out.fill(0.0);
-            for choice in choices {
-                let row = &y[self.place[choice] as usize * n..][..n];
-                let gate = self.gates[choice];
-                out.iter_mut().zip(row).for_each(|(o, v)| *o = gate.mul_add(*v, *o));
+        let chunk = n * ctx.chunk(out.len().checked_div(n).unwrap_or(0), y.len());
+        ctx.pool().chunks(out, chunk, |index, rows| {
+            for (i, out) in rows.chunks_exact_mut(n).enumerate() {
+                let t = index * (chunk / n) + i;
+                out.fill(0.0);
+                for choice in t * self.top_k..(t + 1) * self.top_k {
+                    let row = &y[self.place[choice] as usize * n..][..n];
+                    add_weighted(ctx.proof(), self.gates[choice], row, out);
+                }
             }
-        }
+        });
+    }
+
+    /// Takes each expert's rows of `rows: [tokens * top_k, d]`, as [`Routes::gather`] left them, through its gated MLP, in place. `up[e]` is packed as gated,
+    /// `down[e]` plain; an expert to whom nothing was routed costs nothing.
+    ///
+    /// # Panics
+    /// As [`gated_mlp`](crate::gated_mlp), or if there are not as many weights as experts.
+    pub fn experts(&self, ctx: &Ctx, up: &[PackedLinear], down: &[PackedLinear], rows: &mut [f32]) {
+        assert!(up.len() == self.experts && down.len() == self.experts, "experts: weights of {} experts", up.len());
+        let d = up[0].k();
+        assert_eq!(rows.len(), self.rows() * d, "experts: rows are not [{}, {d}]", self.rows());
+        up.iter().zip(down).for_each(|(up, down)| mlp::check(ctx, up, down, d));
+        let pieces = &self.pieces;
+        let start = SendPtr(rows.as_mut_ptr());
+        let threads = ctx.parts(streamed(3 * rows.len() * up[0].n() / 2));
+        ctx.pool().run_on(threads, pieces.len(), &|i| {
+            let (e, first, end) = pieces[i];
+            // SAFETY: pieces are disjoint ranges of rows below `rows`, and `rows` is borrowed until `run_on` returns.
+            let block = unsafe { Block::from_raw(start.get().add(first * d), end - first, d, d) };
+            mlp::in_place(ctx, &up[e], &down[e], block);
+        });
+    }
+}
+
+dispatch! {
+    fn add_weighted(gate: f32, row: &[f32], out: &mut [f32]) { scalar_add_weighted | vector_add_weighted }
+}
+
+fn scalar_add_weighted(gate: f32, row: &[f32], out: &mut [f32]) {
+    out.iter_mut().zip(row).for_each(|(o, v)| *o = gate.mul_add(*v, *o));
+}
+
+#[inline(always)]
+fn vector_add_weighted<S: Simd>(s: S, gate: f32, row: &[f32], out: &mut [f32]) {
+    for (row, out) in row.chunks(S::LANES).zip(out.chunks_mut(S::LANES)) {
+        s.store(out, s.fma(s.splat(gate), s.load(row), s.load(out)));
     }
 }
 
@@ -148,12 +217,13 @@ mod tests {
             };
             let scores: Vec<f32> = (0..tokens * experts).map(value).collect();
             let x: Vec<f32> = (0..tokens * n).map(|i| value(i + 77)).collect();
+            let ctx = Ctx::new(2, crate::Isa::detect()).expect("two threads").with_grain(1);
             let mut routes = Routes::new(experts, top_k, tokens);
-            routes.route(&scores);
+            routes.route(&ctx, &scores);
             prop_assert_eq!(routes.rows(), tokens * top_k);
             prop_assert_eq!(routes.of(experts - 1).end, routes.rows());
             let mut grouped = vec![0.0; routes.rows() * n];
-            routes.gather(&x, n, &mut grouped);
+            routes.gather(&ctx, &x, n, &mut grouped);
             // every expert e adds e + 1 to what it gets
             for e in 0..experts {
                 for row in routes.of(e) {
@@ -161,7 +231,7 @@ mod tests {
                 }
             }
             let mut out = vec![0.0; tokens * n];
-            routes.combine(&grouped, n, &mut out);
+            routes.combine(&ctx, &grouped, n, &mut out);
             for t in 0..tokens {
                 let routed = by_sorting(&scores[t * experts..(t + 1) * experts], top_k);
                 for c in 0..n {

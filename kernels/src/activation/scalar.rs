@@ -14,7 +14,7 @@ pub(super) fn activation(kind: Activation, x: &mut [f32]) {
 }
 
 /// `out = silu(gate) · up`.
-pub(super) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+pub(crate) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((gate, up), out) in gate.iter().zip(up).zip(out) {
         *out = silu(*gate) * up;
     }

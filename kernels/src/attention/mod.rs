@@ -7,9 +7,11 @@ use std::ops::Range;
 
 use crate::block::{Block, Rows, scratch};
 use crate::ctx::{Ctx, streamed};
+use crate::format::Format;
 use crate::isa::Isa;
+use crate::linear::tile_rows;
 use crate::vector::dispatch;
-use crate::vector::product::packed_len;
+use crate::vector::tile::WIDE;
 
 /// The heads in a packed row: all query heads, all key heads, all value heads, each `head_dim` long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,18 +38,33 @@ pub struct Mask {
     pub causal: bool,
     /// Only keys less than this far from the query, itself included.
     pub window: Option<usize>,
+    /// With a window: the first so many tokens see all keys and are seen by all queries, as the global tokens of Longformer (arXiv 2004.05150) and BigBird
+    /// (arXiv 2007.14062); where causal, at or before the query.
+    pub globals: usize,
 }
 
 impl Mask {
-    /// The keys of `0..t` that query `i` sees.
-    fn keys(&self, i: usize, t: usize) -> Range<usize> {
-        let reach = self.window.unwrap_or(t);
+    /// The keys of `0..t` that query `i` sees: globals, then the rest; either may be empty, and they do not overlap.
+    fn keys(self, i: usize, t: usize) -> [Range<usize>; 2] {
+        let reach = if i < self.globals { t } else { self.window.unwrap_or(t) };
         let end = if self.causal { i + 1 } else { t }.min(i.saturating_add(reach));
-        let start = (i + 1).saturating_sub(reach);
-        start.min(end)..end
+        let start = (i + 1).saturating_sub(reach).min(end);
+        let globals = if self.window.is_some() { self.globals.min(start) } else { 0 };
+        [0..globals, start..end]
     }
 
-    fn hides_nothing(&self, t: usize) -> bool {
+    /// Number of keys that query `i` sees.
+    fn count(self, i: usize, t: usize) -> usize {
+        self.keys(i, t).iter().map(Range::len).sum()
+    }
+
+    /// From the first to the last key that queries `first..end` see.
+    fn hull(self, first: usize, end: usize, t: usize) -> Range<usize> {
+        let seen = (first..end).flat_map(|i| self.keys(i, t)).filter(|keys| !keys.is_empty());
+        seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
+    }
+
+    fn hides_nothing(self, t: usize) -> bool {
         !self.causal && self.window.is_none_or(|window| window >= t)
     }
 }
@@ -59,7 +76,9 @@ dispatch! {
     fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) { scalar::rotate | vector::rotate }
 }
 dispatch! {
-    fn head(q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, mask: Mask, scale: f32, out: Block<'_>, memory: &mut [f32]) { scalar::head | vector::head }
+    fn head(format: Format, q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, mask: Mask, scale: f32, out: Block<'_>, memory: &mut [u32]) {
+        scalar::head | vector::head
+    }
 }
 
 /// `x = softmax(scale · x)` over each row of `d` values, in place.
@@ -98,26 +117,49 @@ pub fn rope(ctx: &Ctx, qkv: &mut [f32], t: usize, heads: Heads, cos: &[f32], sin
     });
 }
 
-/// FLOPs that [`attention`] executes in its two products on one example of `t` tokens: two for every multiply-add. Vectors score all keys,
-/// hidden ones too, in whole panels, and sum values in whole panels; the twin does neither.
-pub fn attention_flops(ctx: &Ctx, t: usize, heads: Heads, mask: Mask) -> f64 {
-    let (dim, panel) = (heads.head_dim, ctx.proof().tile().1);
-    let seen: usize = (0..t).map(|i| mask.keys(i, t).len()).sum();
-    let scores = match ctx.isa() {
-        Isa::Scalar => seen as f64 * dim as f64,
-        _ => t as f64 * packed_len(dim, t, panel) as f64,
-    };
-    let sums = seen as f64 * dim.next_multiple_of(panel) as f64;
-    2.0 * heads.heads as f64 * (scores + sums)
+/// Operations that [`attention`] executes in its two products on one example of `t` tokens: two for every multiply-add, tiles and panels whole.
+/// Vectors score whatever lies between the first and the last key that a block of queries sees.
+pub fn attention_operations(ctx: &Ctx, format: Format, t: usize, heads: Heads, mask: Mask) -> f64 {
+    let (dim, format) = (heads.head_dim, product_format(format));
+    if ctx.isa() == Isa::Scalar {
+        return 4.0 * heads.heads as f64 * (0..t).map(|i| mask.count(i, t) * dim).sum::<usize>() as f64;
+    }
+    let plan = vector::Plan::new(ctx.isa(), tile_rows(ctx, format), format, t, dim);
+    let padded = ctx.isa() == Isa::Amx && format != Format::F32;
+    let mut sum = 0;
+    for first in (0..t).step_by(2 * plan.high) {
+        let end = t.min(first + 2 * plan.high);
+        let rows = if padded { (end - first).div_ceil(plan.high) * plan.high } else { end - first };
+        let hull = mask.hull(first, end, t);
+        let (panels, words) = (plan.panels(&hull), plan.words(&hull));
+        sum += rows * format.per_word() * WIDE * (panels.len() * plan.key_groups + words.len() * dim.div_ceil(WIDE));
+    }
+    2.0 * (heads.heads * sum) as f64
+}
+
+/// Attention multiplies bf16 where linear layers multiply int8: its operands are both activations, and a product's rows are short.
+fn product_format(format: Format) -> Format {
+    if format == Format::Int8 { Format::Bf16 } else { format }
 }
 
 /// `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` for each example and head, over the keys that `mask` lets query i see (none: zeros).
-/// `qkv: [batch, t, heads.row()]`, `out: [batch, t, heads·head_dim]`. Packs into scratch memory that each thread keeps.
+/// `qkv: [batch, t, heads.row()]`, `out: [batch, t, heads·head_dim]`. Both products multiply in `format` (int8: bf16). Packs into scratch memory that each
+/// thread keeps.
 ///
 /// # Panics
 /// If a length does not fit, or `heads` is not a multiple of `kv_heads`.
-pub fn attention(ctx: &Ctx, qkv: &[f32], t: usize, heads: Heads, mask: Mask, scale: f32, out: &mut [f32]) {
-    let (row, dim) = (heads.row(), heads.head_dim);
+#[allow(clippy::too_many_arguments)]
+pub fn attention(
+    ctx: &Ctx,
+    format: Format,
+    qkv: &[f32],
+    t: usize,
+    heads: Heads,
+    mask: Mask,
+    scale: f32,
+    out: &mut [f32],
+) {
+    let (row, dim, format) = (heads.row(), heads.head_dim, product_format(format));
     assert!(t * row > 0 && qkv.len().is_multiple_of(t * row), "attention: qkv is not [batch, {t}, {row}]");
     assert!(
         heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads),
@@ -128,14 +170,16 @@ pub fn attention(ctx: &Ctx, qkv: &[f32], t: usize, heads: Heads, mask: Mask, sca
     let width = heads.heads * dim;
     assert_eq!(out.len(), qkv.len() / row * width, "attention: output is not [batch, {t}, {width}]");
     let group = heads.heads / heads.kv_heads;
-    let (high, panel) = ctx.proof().tile();
-    let memory = packed_len(dim, t, panel) + packed_len(t, dim, panel) + high * t;
+    let memory = match ctx.isa() {
+        Isa::Scalar => t,
+        isa => vector::Plan::new(isa, tile_rows(ctx, format), format, t, dim).memory(),
+    };
     let threads = ctx.parts(streamed(2 * t * out.len()));
     ctx.cells(out, width, (t, dim), threads, |(first, col), block| {
         let rows = Rows::new(qkv, row).from(first);
         let shared = col / dim / group.max(1) * dim;
         let (q, k) = (rows.columns(col), rows.columns(width + shared));
         let v = rows.columns(width + heads.kv_heads * dim + shared);
-        scratch(memory, |memory| head(ctx.proof(), q, k, v, mask, scale, block, memory));
+        scratch(memory, |memory| head(ctx.proof(), format, q, k, v, mask, scale, block, memory));
     });
 }

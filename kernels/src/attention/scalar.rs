@@ -1,7 +1,8 @@
 //! The plain twin of softmax, rotary embedding and attention: loops as the formula reads.
 
 use super::Mask;
-use crate::block::{Block, Rows};
+use crate::block::{Block, Rows, floats_mut};
+use crate::format::{Format, round_bf16};
 
 /// `x = softmax(scale · x)` over one row.
 pub(super) fn softmax_row(x: &mut [f32], scale: f32) {
@@ -22,28 +23,32 @@ pub(super) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     }
 }
 
-/// One head: `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` over the keys that query i sees; `memory` has room for a weight per key.
+/// One head: `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` over the keys that query i sees; `memory` has room for a weight per key. In bf16 queries,
+/// keys and values are rounded, and the exponentials before they are summed up with values; their own sum is not.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn head(
+    format: Format,
     q: Rows<'_>,
     k: Rows<'_>,
     v: Rows<'_>,
     mask: Mask,
     scale: f32,
     mut out: Block<'_>,
-    memory: &mut [f32],
+    memory: &mut [u32],
 ) {
-    let (t, dim) = (out.rows(), out.cols());
+    let (t, dim, weights) = (out.rows(), out.cols(), floats_mut(memory));
+    let round = |x: f32| if format == Format::F32 { x } else { round_bf16(x) };
     for i in 0..t {
-        let keys = mask.keys(i, t);
-        let weights = &mut memory[keys.clone()];
-        for (j, weight) in keys.clone().zip(weights.iter_mut()) {
-            *weight = q.row(i)[..dim].iter().zip(k.row(j)).map(|(q, k)| q * k).sum();
+        let keys: Vec<usize> = mask.keys(i, t).into_iter().flatten().collect();
+        let weights = &mut weights[..keys.len()];
+        for (&j, weight) in keys.iter().zip(weights.iter_mut()) {
+            *weight = q.row(i)[..dim].iter().zip(k.row(j)).map(|(q, k)| round(*q) * round(*k)).sum();
         }
         softmax_row(weights, scale);
         let out = out.row(i);
         out.fill(0.0);
-        for (j, weight) in keys.zip(weights) {
-            out.iter_mut().zip(v.row(j)).for_each(|(out, v)| *out += *weight * v);
+        for (&j, weight) in keys.iter().zip(weights) {
+            out.iter_mut().zip(v.row(j)).for_each(|(out, v)| *out += round(*weight) * round(*v));
         }
     }
 }

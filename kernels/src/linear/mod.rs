@@ -1,149 +1,124 @@
-//! Linear layers along the features and along the tokens. In: activations and weights packed once. Out: activations. Weights never change here.
+//! Linear layers along the features. In: activations and weights packed once. Out: activations. Weights never change here.
 
-mod scalar;
-mod vector;
+pub(crate) mod pack;
+pub(crate) mod scalar;
+pub(crate) mod vector;
 
-use crate::block::{Aligned, Block, Rows, scratch};
+use self::pack::{PackedLinear, Panels};
+use crate::block::{Block, Rows, scratch};
 use crate::ctx::{Ctx, streamed};
+use crate::format::Format;
 use crate::isa::Isa;
 use crate::vector::dispatch;
-use crate::vector::product::{pack_columns, packed_len};
-
-/// A linear layer's weight, `[n, k]`, laid out for one instruction set.
-pub struct PackedLinear {
-    isa: Isa,
-    n: usize,
-    k: usize,
-    data: Aligned,
-}
-
-impl PackedLinear {
-    /// Packs the row-major weight `w: [n, k]` for the context's instruction set.
-    ///
-    /// # Panics
-    /// If `w` is not `n * k` long.
-    pub fn pack(ctx: &Ctx, w: &[f32], n: usize, k: usize) -> PackedLinear {
-        assert_eq!(w.len(), n * k, "PackedLinear::pack: weight is not [{n}, {k}]");
-        let width = ctx.proof().tile().1;
-        let mut data = Aligned::zeros(packed_len(k, n, width));
-        pack_columns(Rows::new(w, k), k, n, width, &mut data);
-        PackedLinear { isa: ctx.isa(), n, k, data }
-    }
-
-    /// Output features.
-    pub fn n(&self) -> usize {
-        self.n
-    }
-
-    /// Input features.
-    pub fn k(&self) -> usize {
-        self.k
-    }
-
-    /// FLOPs that [`linear`] executes on `m` rows: two for every multiply-add of its tiles, which compute whole panels of columns.
-    pub fn flops(&self, m: usize) -> f64 {
-        2.0 * m as f64 * self.data.len() as f64
-    }
-
-    /// Memory held, padding included.
-    pub fn bytes(&self) -> usize {
-        size_of_val(&*self.data)
-    }
-}
-
-/// A token-mixing weight, `[n, t]`.
-pub struct PackedTokens {
-    n: usize,
-    t: usize,
-    data: Aligned,
-}
-
-impl PackedTokens {
-    /// Packs the row-major weight `w: [n, t]`; the layout is the same for every instruction set.
-    ///
-    /// # Panics
-    /// If `w` is not `n * t` long.
-    pub fn pack(w: &[f32], n: usize, t: usize) -> PackedTokens {
-        assert_eq!(w.len(), n * t, "PackedTokens::pack: weight is not [{n}, {t}]");
-        let mut data = Aligned::zeros(n * t);
-        data.copy_from_slice(w);
-        PackedTokens { n, t, data }
-    }
-
-    /// Output tokens.
-    pub fn n(&self) -> usize {
-        self.n
-    }
-
-    /// Input tokens.
-    pub fn t(&self) -> usize {
-        self.t
-    }
-
-    /// FLOPs that [`linear_tokens`] executes on `batch` examples of `d` features: two for every multiply-add, whole panels of features.
-    pub fn flops(&self, ctx: &Ctx, batch: usize, d: usize) -> f64 {
-        // cells begin at whole panels, so cutting adds none
-        2.0 * (batch * self.n) as f64 * packed_len(self.t, d, ctx.proof().tile().1) as f64
-    }
-
-    /// Memory held.
-    pub fn bytes(&self) -> usize {
-        size_of_val(&*self.data)
-    }
-}
+use crate::vector::tile::{SUMS, WIDE, even};
 
 dispatch! {
-    fn linear_block(x: Rows<'_>, w: &[f32], k: usize, bias: Option<&[f32]>, out: Block<'_>) { scalar::linear | vector::linear }
+    fn linear_block(format: Format, x: Rows<'_>, w: Panels<'_>, bias: Option<&[f32]>, norm: Option<f32>, out: Block<'_>, memory: &mut [u32]) {
+        scalar::linear | vector::linear
+    }
 }
-dispatch! {
-    fn tokens_block(w: Rows<'_>, x: Rows<'_>, t: usize, out: Block<'_>, memory: &mut [f32]) { scalar::tokens | vector::tokens }
+
+/// Words of scratch memory for rows of A of `groups` words: the sums, and a chunk of rows with their scales.
+fn memory(format: Format, rows: usize, groups: usize) -> usize {
+    if format == Format::F32 { SUMS } else { SUMS + vector::chunk(rows, groups).next_multiple_of(16) * (groups + 1) }
+}
+
+/// Most rows of a tile of a context.
+pub(crate) fn tile_rows(ctx: &Ctx, format: Format) -> usize {
+    match (ctx.isa(), format) {
+        (Isa::Scalar, _) => 1,
+        (Isa::Avx2, Format::F32) => 6,
+        (Isa::Avx2, _) => 4,
+        (Isa::Amx, Format::Bf16 | Format::Int8) => 16,
+        _ => 12,
+    }
+}
+
+/// Rows that products of `rows` rows in a thread's hand execute, a tile's padding included.
+pub(crate) fn padded_rows(ctx: &Ctx, format: Format, rows: usize, unit: usize) -> usize {
+    if ctx.isa() != Isa::Amx || format == Format::F32 {
+        return rows;
+    }
+    let high = even(rows, tile_rows(ctx, format), unit);
+    rows.div_ceil(high) * high
+}
+
+/// How [`linear`] splits its output: rows and columns of a cell.
+fn cell(ctx: &Ctx, m: usize, w: &PackedLinear) -> (usize, usize) {
+    let (high, wide) = (tile_rows(ctx, w.format), if ctx.isa() == Isa::Scalar { 1 } else { WIDE });
+    let (tiles, panels) = (m.div_ceil(high), w.n.div_ceil(wide));
+    let parts = ctx.parts(streamed(m * w.n * w.k));
+    // split where the threads' shares come out most even, by columns when in doubt: then each thread reads its own weights
+    let largest = |units: usize| units.div_ceil(parts) as f64 / units.max(1) as f64;
+    if largest(panels) <= largest(tiles) { (m, panels.div_ceil(parts) * wide) } else { (m.div_ceil(parts), w.n) }
+}
+
+/// Operations that [`linear`] executes on `m` rows: two for every multiply-add of its tiles.
+pub fn linear_operations(ctx: &Ctx, m: usize, w: &PackedLinear) -> f64 {
+    let (high, wide) = cell(ctx, m, w);
+    if wide < w.n || m == 0 {
+        return chunks(m, w).map(|rows| w.operations(padded_rows(ctx, w.format, rows, 1))).sum();
+    }
+    let cells = (0..m).step_by(high.max(1)).map(|first| high.min(m - first));
+    cells.flat_map(|rows| chunks(rows, w)).map(|rows| w.operations(padded_rows(ctx, w.format, rows, 1))).sum()
+}
+
+/// The chunks of rows that a thread works on at a time.
+fn chunks(rows: usize, w: &PackedLinear) -> impl Iterator<Item = usize> {
+    let most = vector::chunk(rows, w.groups);
+    (0..rows).step_by(most.max(1)).map(move |first| most.min(rows - first))
 }
 
 /// `out[m, n] = x[m, k] · W[n, k]ᵀ (+ bias[n])`; m is what `out` and `x` have room for.
 ///
 /// # Panics
-/// If a length does not fit, or `w` was packed for another instruction set.
+/// If a length does not fit, or `w` was packed for another instruction set or as gated.
 pub fn linear(ctx: &Ctx, x: &[f32], w: &PackedLinear, bias: Option<&[f32]>, out: &mut [f32]) {
     let (n, k) = (w.n, w.k);
-    assert_eq!(w.isa, ctx.isa(), "linear: weight was packed for another instruction set");
-    let m = out.len().checked_div(n).unwrap_or(0);
-    assert_eq!(out.len(), m * n, "linear: output is not [m, {n}]");
-    assert!(n == 0 || x.len() == m * k, "linear: input is not [{m}, {k}]");
+    check(ctx, x, w, out);
     assert!(bias.is_none_or(|bias| bias.len() == n), "linear: bias is not [{n}]");
-    let (high, wide) = ctx.proof().tile();
-    let (tiles, panels) = (m.div_ceil(high), n.div_ceil(wide));
-    let parts = ctx.parts(streamed(m * n * k));
-    // split where the threads' shares come out most even, by columns when in doubt: then each thread reads its own weights
-    let largest = |units: usize| units.div_ceil(parts) as f64 / units.max(1) as f64;
-    let cell = if largest(panels) <= largest(tiles) {
-        (m, panels.div_ceil(parts) * wide)
-    } else {
-        (tiles.div_ceil(parts) * high, n)
-    };
-    ctx.cells(out, n, cell, parts, |(row, col), block| {
-        let bias = bias.map(|bias| &bias[col..]);
-        linear_block(ctx.proof(), Rows::new(x, k).from(row), &w.data[col * k..], k, bias, block);
+    let m = out.len().checked_div(n).unwrap_or(0);
+    let cell = cell(ctx, m, w);
+    let threads = ctx.parts(streamed(m * n * k));
+    let twin = ctx.isa() == Isa::Scalar;
+    ctx.cells(out, n, cell, threads, |(row, col), block| {
+        let (bias, w) = (bias.map(|bias| &bias[col..]), (w.format, w.view().from(col, twin)));
+        scratch(memory(w.0, block.rows(), w.1.groups), |memory| {
+            linear_block(ctx.proof(), w.0, Rows::new(x, k).from(row), w.1, bias, None, block, memory);
+        });
     });
 }
 
-/// `out[b][n, d] = W[n, t] · x[b][t, d]` for each of `batch` examples: mixes the tokens of `x: [batch, t, d]` into `out: [batch, n, d]`.
+/// `out = rms(out + x[m, k] · W[n, k]ᵀ)` over the features: a sublayer's last product, its residual and its norm. `out: [m, n]`.
 ///
 /// # Panics
-/// If a length does not fit.
-pub fn linear_tokens(ctx: &Ctx, x: &[f32], w: &PackedTokens, d: usize, out: &mut [f32]) {
-    let (n, t) = (w.n, w.t);
-    let batch = out.len().checked_div(n * d).unwrap_or(0);
-    assert_eq!(out.len(), batch * n * d, "linear_tokens: output is not [batch, {n}, {d}]");
-    assert!(n * d == 0 || x.len() == batch * t * d, "linear_tokens: input is not [{batch}, {t}, {d}]");
-    // each cell packs its own columns; two panels' worth keeps them in the first-level cache and the threads even
-    let width = ctx.proof().tile().1;
-    let wide = if width == 1 { d } else { 2 * width };
-    let threads = ctx.parts(streamed(batch * n * t * d));
-    ctx.cells(out, d, (n, wide), threads, |(row, col), block| {
-        let x = &x[row / n.max(1) * t * d..];
-        let x = Rows::new(x, d).columns(col);
-        scratch(packed_len(t, block.cols(), width), |memory| {
-            tokens_block(ctx.proof(), Rows::new(&w.data, t), x, t, block, memory);
+/// As [`linear`].
+pub fn linear_norm(ctx: &Ctx, x: &[f32], w: &PackedLinear, eps: f32, out: &mut [f32]) {
+    check(ctx, x, w, out);
+    let (n, k) = (w.n, w.k);
+    let m = out.len().checked_div(n).unwrap_or(0);
+    let threads = ctx.parts(streamed(m * n * k));
+    // a norm needs whole rows
+    ctx.cells(out, n, (m.div_ceil(threads), n), threads, |(row, _), block| {
+        scratch(memory(w.format, block.rows(), w.groups), |memory| {
+            linear_block(ctx.proof(), w.format, Rows::new(x, k).from(row), w.view(), None, Some(eps), block, memory);
         });
     });
+}
+
+/// Operations that [`linear_norm`] executes on `m` rows.
+pub fn linear_norm_operations(ctx: &Ctx, m: usize, w: &PackedLinear) -> f64 {
+    let threads = ctx.parts(streamed(m * w.n * w.k));
+    let high = m.div_ceil(threads).max(1);
+    let cells = (0..m).step_by(high).map(|first| high.min(m - first));
+    cells.flat_map(|rows| chunks(rows, w)).map(|rows| w.operations(padded_rows(ctx, w.format, rows, 1))).sum()
+}
+
+fn check(ctx: &Ctx, x: &[f32], w: &PackedLinear, out: &[f32]) {
+    let (n, k) = (w.n, w.k);
+    assert_eq!(w.isa, ctx.isa(), "linear: weight was packed for another instruction set");
+    assert!(!w.gated, "linear: weight was packed as gated");
+    let m = out.len().checked_div(n).unwrap_or(0);
+    assert_eq!(out.len(), m * n, "linear: output is not [m, {n}]");
+    assert!(n == 0 || x.len() == m * k, "linear: input is not [{m}, {k}]");
 }

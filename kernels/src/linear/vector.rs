@@ -1,18 +1,120 @@
-//! The vector bodies of the linear operators, over the shared matrix product.
+//! The vector body of the linear layer, over the shared product.
 
-use crate::block::{Block, Rows};
+use super::pack::Panels;
+use crate::block::{Block, Rows, floats_mut, words};
+use crate::format::Format;
+use crate::norm;
 use crate::vector::Simd;
-use crate::vector::product::{Panels, multiply, pack_rows, width};
+use crate::vector::operand::{encode_row, value};
+use crate::vector::tile::{Bf16, F32, HIGH, Int8, Number, PANEL, SUMS, Tiles, WIDE};
 
-/// As the twin, with `w` in panels.
-#[inline(always)]
-pub(super) fn linear<S: Simd>(s: S, x: Rows<'_>, w: &[f32], k: usize, bias: Option<&[f32]>, out: Block<'_>) {
-    multiply(s, x, Panels { data: w, height: k }, 0..k, bias, out);
+/// Words of A that a chunk of rows may hold while every panel passes by: 384 KiB, a part of the second-level cache.
+const CHUNK: usize = 96 << 10;
+
+/// Rows of a chunk.
+pub(crate) fn chunk(rows: usize, groups: usize) -> usize {
+    rows.min((CHUNK / groups.max(1)).max(2 * HIGH))
 }
 
-/// As the twin: the activations' columns are packed into `memory`, then every row of the weights passes over them.
+/// As the twin.
 #[inline(always)]
-pub(super) fn tokens<S: Simd>(s: S, w: Rows<'_>, x: Rows<'_>, t: usize, out: Block<'_>, memory: &mut [f32]) {
-    pack_rows(x, t, out.cols(), width::<S>(), memory);
-    multiply(s, w, Panels { data: memory, height: t }, 0..t, None, out);
+pub(super) fn linear<S: Simd>(
+    s: S,
+    format: Format,
+    x: Rows<'_>,
+    w: Panels<'_>,
+    bias: Option<&[f32]>,
+    norm: Option<f32>,
+    out: Block<'_>,
+    memory: &mut [u32],
+) {
+    match format {
+        Format::F32 => typed::<S, F32>(s, x, w, bias, norm, out, memory),
+        Format::Bf16 => typed::<S, Bf16>(s, x, w, bias, norm, out, memory),
+        Format::Int8 => typed::<S, Int8>(s, x, w, bias, norm, out, memory),
+    }
 }
+
+#[inline(always)]
+fn typed<S: Simd, F: Number>(
+    s: S,
+    x: Rows<'_>,
+    w: Panels<'_>,
+    bias: Option<&[f32]>,
+    norm: Option<f32>,
+    mut out: Block<'_>,
+    memory: &mut [u32],
+) {
+    let m = out.rows();
+    let (sums, memory) = memory.split_at_mut(SUMS);
+    let most = chunk(m, w.groups);
+    for first in (0..m).step_by(most.max(1)) {
+        let rows = most.min(m - first);
+        let mut out = out.part(first, first + rows);
+        let x = x.from(first);
+        if F::FORMAT == Format::F32 {
+            product::<S, F>(s, words(x.row(0)), x.stride(), &[], w, bias, norm.is_some(), &mut out, sums);
+        } else {
+            let (a, scales) = memory.split_at_mut(rows.next_multiple_of(HIGH) * w.groups);
+            let scales = floats_mut(scales);
+            for i in 0..rows {
+                scales[i] = encode_row::<S, F>(s, &x.row(i)[..w.k], &mut a[i * w.groups..(i + 1) * w.groups]);
+            }
+            product::<S, F>(s, a, w.groups, scales, w, bias, norm.is_some(), &mut out, sums);
+        }
+        if let Some(eps) = norm {
+            for i in 0..rows {
+                norm::vector::rms_row(s, out.row(i), None, None, eps);
+            }
+        }
+    }
+}
+
+/// `out (+)= A · B (+ bias)` for a chunk of rows, a pair of panels at a time, so that the panels stay near while the rows pass by.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn product<S: Simd, F: Number>(
+    s: S,
+    a: &[u32],
+    stride: usize,
+    scales: &[f32],
+    w: Panels<'_>,
+    bias: Option<&[f32]>,
+    add: bool,
+    out: &mut Block<'_>,
+    sums: &mut [u32],
+) {
+    let (m, n) = (out.rows(), out.cols());
+    let tiles = Tiles::<S, F>::new(s, m, 1);
+    let high = tiles.rows();
+    for (p, column) in (0..n).step_by(WIDE).enumerate() {
+        let b = w.pair(p);
+        for first in (0..m).step_by(2 * high) {
+            let rows = [high.min(m - first), high.min(m.saturating_sub(first + high))];
+            let second = if rows[1] > 0 { &a[(first + high) * stride..] } else { &[] };
+            tiles.pair([&a[first * stride..], second], stride, rows, b, w.groups, floats_mut(sums));
+            for (t, rows) in rows.into_iter().enumerate() {
+                for r in 0..rows {
+                    let i = first + t * high + r;
+                    let scale = if F::FORMAT == Format::Int8 { scales[i] } else { 1.0 };
+                    let to = &mut out.row(i)[column..];
+                    for v in (0..WIDE.min(to.len())).step_by(S::LANES) {
+                        let at = (t * HIGH + r) * WIDE + v;
+                        let (c, sums) = (column + v, &floats_mut(sums)[at..at + S::LANES]);
+                        let mut y = value::<S, F>(s, sums, scale, &w.scales[c..], &w.offsets[c..]);
+                        if let Some(bias) = bias {
+                            y = s.add(y, s.load(&bias[c..]));
+                        }
+                        if add {
+                            y = s.add(s.load(&to[v..]), y);
+                        }
+                        s.store(&mut to[v..], y);
+                    }
+                }
+            }
+        }
+    }
+}
+
+// a panel is whole vectors on every instruction set
+const _: () = assert!(PANEL.is_multiple_of(16));

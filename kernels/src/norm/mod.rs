@@ -1,7 +1,7 @@
 //! Normalisations over the features or over the tokens. In: activations, optional residual, gain and bias. Out: normalised activations.
 
-mod scalar;
-mod vector;
+pub(crate) mod scalar;
+pub(crate) mod vector;
 
 use crate::block::{Block, Rows};
 use crate::ctx::Ctx;

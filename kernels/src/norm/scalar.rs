@@ -3,7 +3,7 @@
 use crate::block::{Block, Rows};
 
 /// `x = rms(x + residual) · gain` with `rms(v) = v / sqrt(mean(v²) + eps)`, over one row.
-pub(super) fn rms_row(x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f32]>, eps: f32) {
+pub(crate) fn rms_row(x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f32]>, eps: f32) {
     if let Some(residual) = residual {
         x.iter_mut().zip(residual).for_each(|(x, r)| *x += r);
     }
@@ -16,7 +16,7 @@ pub(super) fn rms_row(x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f3
 }
 
 /// The same down each column, without gain.
-pub(super) fn rms_columns(residual: Option<Rows<'_>>, eps: f32, mut x: Block<'_>) {
+pub(crate) fn rms_columns(residual: Option<Rows<'_>>, eps: f32, mut x: Block<'_>) {
     for j in 0..x.cols() {
         let mut sum = 0.0;
         for i in 0..x.rows() {

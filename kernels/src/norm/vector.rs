@@ -8,7 +8,7 @@ const CHAINS: usize = 4;
 
 /// As the twin.
 #[inline(always)]
-pub(super) fn rms_row<S: Simd>(s: S, x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f32]>, eps: f32) {
+pub(crate) fn rms_row<S: Simd>(s: S, x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f32]>, eps: f32) {
     if let Some(residual) = residual {
         for (x, r) in x.chunks_mut(S::LANES).zip(residual.chunks(S::LANES)) {
             s.store(x, s.add(s.load(x), s.load(r)));
@@ -32,7 +32,7 @@ pub(super) fn rms_row<S: Simd>(s: S, x: &mut [f32], residual: Option<&[f32]>, ga
 
 /// As the twin, `CHAINS` vectors of columns at a time.
 #[inline(always)]
-pub(super) fn rms_columns<S: Simd>(s: S, residual: Option<Rows<'_>>, eps: f32, mut x: Block<'_>) {
+pub(crate) fn rms_columns<S: Simd>(s: S, residual: Option<Rows<'_>>, eps: f32, mut x: Block<'_>) {
     let (rows, cols) = (x.rows(), x.cols());
     for first in (0..cols).step_by(CHAINS * S::LANES) {
         let end = cols.min(first + CHAINS * S::LANES);

@@ -3,6 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
+use super::tile::{Bf16, Dot, F32, HIGH, Int8, Number, PANEL, Raw, WIDE, vectors};
+use crate::format::Format;
 
 /// Proof that this CPU and its operating system have AVX2 and FMA.
 #[derive(Clone, Copy)]
@@ -18,7 +20,6 @@ impl Avx2 {
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
-    const TILE_ROWS: usize = 6;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -113,11 +114,139 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn exp2_integral(self, n: __m256) -> __m256 {
+    fn scale2(self, p: __m256, n: __m256) -> __m256 {
+        // by halves: 2^n alone may be no f32 where the product is one; the first product is exact
+        let n = self.min(self.splat(252.0), self.max(self.splat(-252.0), n));
+        let half = self.round(self.mul(n, self.splat(0.5)));
+        self.mul(self.mul(p, power2(self, half)), power2(self, self.sub(n, half)))
+    }
+
+    #[inline(always)]
+    fn recip_rough(self, a: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_rcp_ps(a) }
+    }
+
+    #[inline(always)]
+    fn from_i32(self, a: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_cvtepi32_ps(_mm256_castps_si256(a)) }
+    }
+
+    #[inline(always)]
+    fn sub_i32(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))) }
+    }
+
+    #[inline(always)]
+    fn store_bf16(self, out: &mut [u16], v: __m256) {
+        // SAFETY: see the impl; a whole vector of halves is written where there is room, else lane by lane.
+        unsafe {
+            let words = _mm256_srli_epi32::<16>(upper_bf16(self, v));
+            // packs within 128-bit lanes, so the two middle quarters change places
+            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(words, words));
+            let halves = _mm256_castsi256_si128(packed);
+            if out.len() >= Self::LANES {
+                _mm_storeu_si128(out.as_mut_ptr().cast(), halves);
+            } else {
+                let mut all = [0u16; 8];
+                _mm_storeu_si128(all.as_mut_ptr().cast(), halves);
+                let n = out.len();
+                out.copy_from_slice(&all[..n]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pair_bf16(self, low: __m256, high: __m256) -> __m256 {
         // SAFETY: see the impl.
         unsafe {
-            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+            let (low, high) = (upper_bf16(self, low), upper_bf16(self, high));
+            _mm256_castsi256_ps(_mm256_or_si256(_mm256_srli_epi32::<16>(low), high))
+        }
+    }
+
+    #[inline(always)]
+    fn store_u8(self, out: &mut [u8], v: __m256) {
+        // SAFETY: see the impl; only as many bytes as fit are copied.
+        unsafe {
+            let shifted = _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(128));
+            let mut all = [0u32; 8];
+            _mm256_storeu_si256(all.as_mut_ptr().cast(), shifted);
+            for (out, word) in out.iter_mut().zip(all) {
+                *out = word as u8;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn quad_i8(self, v: [__m256; 4]) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe {
+            let byte = _mm256_set1_epi32(255);
+            let low = _mm256_or_si256(
+                _mm256_and_si256(_mm256_cvtps_epi32(v[0]), byte),
+                _mm256_slli_epi32::<8>(_mm256_and_si256(_mm256_cvtps_epi32(v[1]), byte)),
+            );
+            let high = _mm256_or_si256(
+                _mm256_slli_epi32::<16>(_mm256_and_si256(_mm256_cvtps_epi32(v[2]), byte)),
+                _mm256_slli_epi32::<24>(_mm256_cvtps_epi32(v[3])),
+            );
+            _mm256_castsi256_ps(_mm256_or_si256(low, high))
+        }
+    }
+
+    #[inline(always)]
+    fn max_magnitude(self, most: __m256, x: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe {
+            let magnitude = _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(i32::MAX));
+            _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(most), magnitude))
+        }
+    }
+
+    #[inline(always)]
+    fn reduce_magnitude(self, most: __m256) -> f32 {
+        let mut all = [0.0f32; 8];
+        // SAFETY: see the impl; there is room for eight values.
+        unsafe { _mm256_storeu_ps(all.as_mut_ptr(), most) }
+        // magnitudes order like their bits
+        f32::from_bits(all.iter().fold(0, |most, x| most.max(x.to_bits())))
+    }
+
+    #[inline(always)]
+    unsafe fn store_ptr(self, out: *mut f32, v: __m256) {
+        // SAFETY: see the impl; the caller promises room for eight values.
+        unsafe { _mm256_storeu_ps(out, v) }
+    }
+
+    #[inline(always)]
+    fn tile_rows<F: Number>(self) -> usize {
+        // two vectors of sums a row, two of columns and one of A fill the sixteen registers; split formats need more
+        if F::FORMAT == Format::F32 { 6 } else { 4 }
+    }
+
+    #[inline(always)]
+    fn group_multiple<F: Number>(self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn configure<F: Number>(self, _rows: usize) {}
+
+    #[inline(always)]
+    fn release<F: Number>(self) {}
+
+    #[inline(always)]
+    unsafe fn pair<F: Number>(self, pair: Raw, c: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match F::FORMAT {
+                Format::F32 => by_vectors::<F32>(self, pair, c),
+                Format::Bf16 => by_vectors::<Bf16>(self, pair, c),
+                Format::Int8 => by_vectors::<Int8>(self, pair, c),
+            }
         }
     }
 
@@ -139,6 +268,107 @@ impl Simd for Avx2 {
             let quarter = _mm_max_ps(half, _mm_movehl_ps(half, half));
             _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)))
         }
+    }
+}
+
+/// Both tiles, a panel at a time, in registers; a function of its own, so that its many register tiles exist once.
+///
+/// # Safety
+/// As [`Simd::pair`].
+#[target_feature(enable = "avx2,fma")]
+unsafe fn by_vectors<D: Dot<Avx2>>(s: Avx2, p: Raw, c: *mut f32) {
+    const HALF: usize = PANEL / 2;
+    for t in 0..2 {
+        for (panel, b) in p.b.into_iter().enumerate() {
+            if p.rows[t] > 0 {
+                // SAFETY: the caller's promise; a panel is two vectors wide.
+                unsafe {
+                    let c = c.add(t * HIGH * WIDE + panel * PANEL);
+                    vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], [b, b.add(HALF)], p.groups, [c, c.add(HALF)]);
+                }
+            }
+        }
+    }
+}
+
+impl Dot<Avx2> for Bf16 {
+    /// even k, odd k
+    type B = [__m256; 2];
+    type A = [__m256; 2];
+
+    #[inline(always)]
+    fn prepare(_: Avx2, b: __m256) -> [__m256; 2] {
+        // SAFETY: see the impl of Simd.
+        unsafe {
+            let words = _mm256_castps_si256(b);
+            let high = _mm256_and_si256(words, _mm256_set1_epi32(0xffff_0000u32 as i32));
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)), _mm256_castsi256_ps(high)]
+        }
+    }
+
+    #[inline(always)]
+    fn spread(s: Avx2, a: u32) -> [__m256; 2] {
+        [s.splat(f32::from_bits(a << 16)), s.splat(f32::from_bits(a & 0xffff_0000))]
+    }
+
+    #[inline(always)]
+    fn dot(s: Avx2, sum: __m256, a: [__m256; 2], b: [__m256; 2]) -> __m256 {
+        s.fma(a[1], b[1], s.fma(a[0], b[0], sum))
+    }
+}
+
+impl Dot<Avx2> for Int8 {
+    /// even bytes, odd bytes, as 16-bit: their products with bytes above 127 would saturate in 8-bit
+    type B = [__m256; 2];
+    type A = [__m256; 2];
+
+    #[inline(always)]
+    fn prepare(_: Avx2, b: __m256) -> [__m256; 2] {
+        // SAFETY: see the impl of Simd.
+        unsafe {
+            let words = _mm256_castps_si256(b);
+            let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(words));
+            [_mm256_castsi256_ps(even), _mm256_castsi256_ps(_mm256_srai_epi16::<8>(words))]
+        }
+    }
+
+    #[inline(always)]
+    fn spread(s: Avx2, a: u32) -> [__m256; 2] {
+        [s.splat(f32::from_bits(a & 0x00ff_00ff)), s.splat(f32::from_bits(a >> 8 & 0x00ff_00ff))]
+    }
+
+    #[inline(always)]
+    fn dot(_: Avx2, sum: __m256, a: [__m256; 2], b: [__m256; 2]) -> __m256 {
+        // SAFETY: see the impl of Simd.
+        unsafe {
+            let even = _mm256_madd_epi16(_mm256_castps_si256(a[0]), _mm256_castps_si256(b[0]));
+            let odd = _mm256_madd_epi16(_mm256_castps_si256(a[1]), _mm256_castps_si256(b[1]));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), _mm256_add_epi32(even, odd)))
+        }
+    }
+}
+
+/// `2^n` for integral `n` in -126..=127.
+#[inline(always)]
+fn power2(_proof: Avx2, n: __m256) -> __m256 {
+    // SAFETY: `_proof` says that AVX2 is there.
+    unsafe {
+        let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+    }
+}
+
+/// Rounded to bf16, in the upper halves of the words; the lower ones are zero.
+#[inline(always)]
+fn upper_bf16(_proof: Avx2, v: __m256) -> __m256i {
+    // SAFETY: `_proof` says that AVX2 is there.
+    unsafe {
+        let bits = _mm256_castps_si256(v);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+        let rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0_0000), nan);
+        _mm256_and_si256(rounded, _mm256_set1_epi32(0xffff_0000u32 as i32))
     }
 }
 

@@ -17,8 +17,21 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
         p = s.fma(p, r, s.splat(c));
     }
     let p = s.add(s.fma(s.mul(r, r), p, r), s.splat(1.0));
-    let half = s.round(s.mul(n, s.splat(0.5)));
-    s.mul(s.mul(p, s.exp2_integral(half)), s.exp2_integral(s.sub(n, half)))
+    s.scale2(p, n)
+}
+
+/// `e^-x` within 2^-13 relative, for values that are rounded to bf16 or int8 next: 2^t by a polynomial of degree 4 in the part of t beyond an integer.
+#[inline(always)]
+pub(crate) fn exp_minus_rough<S: Simd>(s: S, x: S::V) -> S::V {
+    // below, 2^t is 0 in any sum with 1; infinity less itself would be NaN
+    let t = s.max(s.splat(-150.0), s.mul(x, s.splat(-std::f32::consts::LOG2_E)));
+    let n = s.round(t);
+    let r = s.sub(t, n);
+    let mut p = s.splat(9.618_129e-3);
+    for c in [5.550_411e-2, 2.402_265e-1, std::f32::consts::LN_2, 1.0] {
+        p = s.fma(p, r, s.splat(c));
+    }
+    s.scale2(p, n)
 }
 
 /// `erf(x)` within 3e-7 absolute, exactly ±1 where the nearest f32 is: the rational minimax approximation of Eigen and XLA.
@@ -43,6 +56,12 @@ pub(crate) fn erf<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 pub(crate) fn silu<S: Simd>(s: S, x: S::V) -> S::V {
     s.div(x, s.add(s.splat(1.0), exp(s, s.sub(s.splat(0.0), x))))
+}
+
+/// The same within 2^-10 relative, for values that are rounded to bf16 or int8 next.
+#[inline(always)]
+pub(crate) fn silu_rough<S: Simd>(s: S, x: S::V) -> S::V {
+    s.mul(x, s.recip_rough(s.add(s.splat(1.0), exp_minus_rough(s, x))))
 }
 
 /// `x/2 (1 + erf(x / sqrt 2))`.

@@ -3,11 +3,16 @@
 //! inherit them and then runs ten times slower, so bodies have none.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod math;
-pub(crate) mod product;
+pub(crate) mod operand;
+pub(crate) mod tile;
+
+use self::tile::Number;
 
 /// Lane-wise f32 arithmetic of one instruction set. A value of the implementing type proves that the CPU has it, which is why the methods are safe.
 pub(crate) trait Simd: Copy + Send + Sync {
@@ -15,8 +20,6 @@ pub(crate) trait Simd: Copy + Send + Sync {
     type V: Copy;
     /// Values in a vector.
     const LANES: usize;
-    /// Rows of the register tile of the matrix product.
-    const TILE_ROWS: usize;
 
     fn splat(self, x: f32) -> Self::V;
     /// The first `LANES` values of `x`; lanes beyond its end hold `fill`.
@@ -42,12 +45,51 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// To the nearest integer, ties to even.
     fn round(self, a: Self::V) -> Self::V;
-    /// `2^n` for integral `n` in -126..=127.
-    fn exp2_integral(self, n: Self::V) -> Self::V;
+    /// `p · 2^n` for integral `n`, however large, rounded once.
+    fn scale2(self, p: Self::V, n: Self::V) -> Self::V;
+    /// `1 / a` with a relative error below 2^-11; 0 for infinity, infinity for 0.
+    fn recip_rough(self, a: Self::V) -> Self::V;
     /// Sum of the lanes, in one fixed order.
     fn reduce_sum(self, a: Self::V) -> f32;
     /// Largest lane.
     fn reduce_max(self, a: Self::V) -> f32;
+
+    /// The lanes hold the bits of i32; those integers as f32.
+    fn from_i32(self, a: Self::V) -> Self::V;
+    /// The lanes hold the bits of i32: `a - b`.
+    fn sub_i32(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Rounds to bf16, ties to even, and writes as many lanes as fit.
+    fn store_bf16(self, out: &mut [u16], v: Self::V);
+    /// Rounds both to bf16: words with `low` in their lower halves.
+    fn pair_bf16(self, low: Self::V, high: Self::V) -> Self::V;
+    /// Rounds to integers, ties to even, adds 128, and writes as many lanes as fit; the values are in -128..=127.
+    fn store_u8(self, out: &mut [u8], v: Self::V);
+    /// Rounds four vectors to int8: words with the first in their lowest bytes.
+    fn quad_i8(self, v: [Self::V; 4]) -> Self::V;
+    /// The lanes of `most` hold the bits of magnitudes: the larger of it and `|x|`, where NaN is larger than infinity.
+    fn max_magnitude(self, most: Self::V, x: Self::V) -> Self::V;
+    /// The largest lane of such a vector.
+    fn reduce_magnitude(self, most: Self::V) -> f32;
+    /// Writes `LANES` values.
+    ///
+    /// # Safety
+    /// `out` has room for them.
+    unsafe fn store_ptr(self, out: *mut f32, v: Self::V);
+
+    /// Rows of a tile of this format at most.
+    fn tile_rows<F: Number>(self) -> usize;
+    /// Words to which the rows of a packed operand of this format are padded.
+    fn group_multiple<F: Number>(self) -> usize;
+    /// Makes the tile products of this thread ready for tiles of `rows` rows, until `release`.
+    fn configure<F: Number>(self, rows: usize);
+    /// Ends what `configure` began.
+    fn release<F: Number>(self);
+    /// See [`tile::Tiles::pair`], which checks what is needed.
+    ///
+    /// # Safety
+    /// Each tile's A points to `rows` rows (the configured number, where tiles are configured) of `groups` words, `stride` apart; each B to
+    /// `groups` times 16 words; `c` to room for two tiles of 16 rows of 32 values. `rows` is at most `tile_rows`, `groups` a multiple of `group_multiple`.
+    unsafe fn pair<F: Number>(self, pair: tile::Raw, c: *mut f32);
 
     /// The first `LANES` values of `x`; lanes beyond its end hold zero.
     #[inline(always)]
@@ -72,7 +114,19 @@ macro_rules! dispatch {
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments)]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-            fn avx512(simd: $crate::vector::avx512::Avx512, $($arg: $type),*) {
+            fn avx512(simd: $crate::vector::avx512::Avx512<{ $crate::vector::avx512::BASE }>, $($arg: $type),*) {
+                $body(simd, $($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[allow(clippy::too_many_arguments)]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni")]
+            fn avx512bf16(simd: $crate::vector::avx512::Avx512<{ $crate::vector::avx512::DOT }>, $($arg: $type),*) {
+                $body(simd, $($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[allow(clippy::too_many_arguments)]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni")]
+            fn amx(simd: $crate::vector::avx512::Avx512<{ $crate::vector::avx512::TILES }>, $($arg: $type),*) {
                 $body(simd, $($arg),*)
             }
             match proof {
@@ -80,9 +134,15 @@ macro_rules! dispatch {
                 // SAFETY: a value of `Avx2` exists only where detection found AVX2 and FMA.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Proof::Avx2(simd) => unsafe { avx2(simd, $($arg),*) },
-                // SAFETY: a value of `Avx512` exists only where detection found these four parts of AVX-512.
+                // SAFETY: a value of `Avx512` exists only where detection found the parts of AVX-512 of its level.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Proof::Avx512(simd) => unsafe { avx512(simd, $($arg),*) },
+                // SAFETY: likewise.
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Proof::Avx512Bf16(simd) => unsafe { avx512bf16(simd, $($arg),*) },
+                // SAFETY: likewise.
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Proof::Amx(simd) => unsafe { amx(simd, $($arg),*) },
             }
         }
     };

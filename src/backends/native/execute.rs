@@ -4,7 +4,7 @@
 //! whole capacity from the start. (Kernels pack into scratch memory of their own, which grows to its size in the first step and stays.)
 
 use ergometer_kernels as kernels;
-use ergometer_kernels::{Activation, Ctx, Heads, Mask, Routes};
+use ergometer_kernels::{Activation, Ctx, Format, Heads, Mask, Routes};
 
 use super::weights::Weights;
 use crate::backends::Routing;
@@ -39,10 +39,12 @@ pub(super) enum Step {
     Activate { x: Loc, kind: Activation },
     /// out = x·Wᵀ + b
     Linear { x: Loc, weight: usize, bias: Option<usize>, out: Loc },
-    /// out = W·x per row, features `d` wide
-    LinearTokens { x: Loc, weight: usize, d: usize, out: Loc },
-    /// out = silu(gate)·up in runs of `inner`
-    Swiglu { x: Loc, inner: usize, out: Loc },
+    /// out = rms(out + x·Wᵀ)
+    LinearNorm { x: Loc, weight: usize, eps: f32, out: Loc },
+    /// Gated MLP along the features with residual and norm, or neither; `out` may be x
+    GatedMlp { x: Loc, up: usize, down: usize, norm: Option<f32>, out: Loc },
+    /// The same along the tokens, features `d` wide; `out` may be x
+    TokenMlp { x: Loc, up: usize, down: usize, norm: Option<f32>, d: usize, out: Loc },
     /// out = rms(x + residual) over features; `out` may be x
     RmsNorm { x: Loc, residual: Option<Loc>, gain: Option<usize>, eps: f32, d: usize, out: Loc },
     /// x = rms(x + residual) over tokens
@@ -52,13 +54,13 @@ pub(super) enum Step {
     /// Turns queries and keys of x.
     Rope { x: Loc, heads: Heads, table: usize },
     /// Attention of packed rows.
-    Attend { x: Loc, heads: Heads, mask: Mask, scale: f32, out: Loc },
+    Attend { x: Loc, format: Format, heads: Heads, mask: Mask, scale: f32, out: Loc },
     /// Routes tokens by their scores; what follows refers to the same routes.
     Route { scores: Loc, routes: usize },
     /// out = the tokens' rows of x (`n` wide), side by side for each expert
     Gather { x: Loc, routes: usize, n: usize, out: Loc },
-    /// out = x·Wᵀ for each expert's rows, with the weights `first..first + experts`
-    Experts { x: Loc, routes: usize, first: usize, experts: usize, out: Loc },
+    /// x = the gated MLP of each expert for its rows, with the weights from `up` and `down` on
+    Experts { x: Loc, routes: usize, up: usize, down: usize, experts: usize },
     /// out = the weighted sum of each token's rows of x (`n` wide)
     Combine { x: Loc, routes: usize, n: usize, out: Loc },
     /// Runs the next `len` steps `times` times.
@@ -75,8 +77,9 @@ impl Step {
             Step::Scale { .. } => "scale",
             Step::Activate { .. } => "activate",
             Step::Linear { .. } => "linear",
-            Step::LinearTokens { .. } => "linear_tokens",
-            Step::Swiglu { .. } => "swiglu",
+            Step::LinearNorm { .. } => "linear_norm",
+            Step::GatedMlp { .. } => "gated_mlp",
+            Step::TokenMlp { .. } => "token_mlp",
             Step::RmsNorm { .. } => "rms_norm",
             Step::RmsNormTokens { .. } => "rms_norm_tokens",
             Step::LayerNorm { .. } => "layer_norm",
@@ -215,25 +218,35 @@ impl Run<'_> {
         }
     }
 
-    /// FLOPs of these steps in linear layers, token mixing and attention, as the kernels pad them.
+    /// Operations of these steps in products, as the kernels pad them. (Of experts the rows are counted as they are, since how tiles pad them hangs on the routes.)
     pub fn flops(self, mut steps: &[Step]) -> f64 {
-        let Run { ctx, weights, rows, .. } = self;
+        let Run { ctx, weights: Weights { linear, tokens, .. }, rows, .. } = self;
         let mut sum = 0.0;
         while let Some((step, rest)) = steps.split_first() {
             steps = rest;
             sum += match *step {
-                Step::Linear { x, weight, .. } => {
-                    let weight = &weights.linear[weight];
-                    weight.flops(rows * x.len / weight.k().max(1))
+                Step::Linear { out, weight, .. } => {
+                    let w = &linear[weight];
+                    kernels::linear_operations(ctx, rows * out.len / w.n().max(1), w)
                 }
-                Step::LinearTokens { weight, d, .. } => weights.tokens[weight].flops(ctx, rows, d),
-                Step::Attend { x, heads, mask, .. } => {
-                    rows as f64 * kernels::attention_flops(ctx, x.len / heads.row(), heads, mask)
+                Step::LinearNorm { out, weight, .. } => {
+                    let w = &linear[weight];
+                    kernels::linear_norm_operations(ctx, rows * out.len / w.n().max(1), w)
+                }
+                Step::GatedMlp { x, up, down, .. } => {
+                    let m = rows * x.len / linear[up].k().max(1);
+                    kernels::gated_mlp_operations(ctx, m, &linear[up], &linear[down])
+                }
+                Step::TokenMlp { up, down, d, .. } => {
+                    kernels::token_mlp_operations(ctx, rows, &tokens[up], &tokens[down], d)
+                }
+                Step::Attend { x, format, heads, mask, .. } => {
+                    rows as f64 * kernels::attention_operations(ctx, format, x.len / heads.row(), heads, mask)
                 }
                 // every token goes to as many experts, whichever they are
-                Step::Experts { x, first, .. } => {
-                    let weight = &weights.linear[first];
-                    weight.flops(rows * x.len / weight.k().max(1))
+                Step::Experts { x, up, down, .. } => {
+                    let m = rows * x.len / linear[up].k().max(1);
+                    linear[up].operations(m) + linear[down].operations(m)
                 }
                 Step::Repeat { times, len } => {
                     let (body, rest) = rest.split_at(len);
@@ -279,12 +292,17 @@ impl Run<'_> {
             Step::Linear { x, weight, bias, out } => memory.with(out, rows, |m, out| {
                 kernels::linear(ctx, m.get(x, rows), &weights.linear[weight], plain(bias), out);
             }),
-            Step::LinearTokens { x, weight, d, out } => memory.with(out, rows, |m, out| {
-                kernels::linear_tokens(ctx, m.get(x, rows), &weights.tokens[weight], d, out);
+            Step::LinearNorm { x, weight, eps, out } => memory.with(out, rows, |m, out| {
+                kernels::linear_norm(ctx, m.get(x, rows), &weights.linear[weight], eps, out);
             }),
-            Step::Swiglu { x, inner, out } => {
-                memory.with(out, rows, |m, out| kernels::swiglu(ctx, m.get(x, rows), inner, out));
-            }
+            Step::GatedMlp { x, up, down, norm, out } => memory.with(out, rows, |m, values| {
+                let x = (x.buffer != out.buffer).then(|| m.get(x, rows));
+                kernels::gated_mlp(ctx, x, &weights.linear[up], &weights.linear[down], norm, values);
+            }),
+            Step::TokenMlp { x, up, down, norm, d, out } => memory.with(out, rows, |m, values| {
+                let x = (x.buffer != out.buffer).then(|| m.get(x, rows));
+                kernels::token_mlp(ctx, x, &weights.tokens[up], &weights.tokens[down], norm, d, values);
+            }),
             Step::RmsNorm { x, residual, gain, eps, d, out } => memory.with(out, rows, |m, values| {
                 let residual = residual.map(|r| m.get(r, rows));
                 if x.buffer == out.buffer {
@@ -303,34 +321,28 @@ impl Run<'_> {
                 let [cos, sin] = &weights.ropes[table];
                 kernels::rope(ctx, memory.get_mut(x, rows), x.len / heads.row(), heads, cos, sin);
             }
-            Step::Attend { x, heads, mask, scale, out } => memory.with(out, rows, |m, out| {
-                kernels::attention(ctx, m.get(x, rows), x.len / heads.row(), heads, mask, scale, out);
+            Step::Attend { x, format, heads, mask, scale, out } => memory.with(out, rows, |m, out| {
+                kernels::attention(ctx, format, m.get(x, rows), x.len / heads.row(), heads, mask, scale, out);
             }),
             Step::Route { scores, routes } => {
                 // taken out, so that both can be changed while the scores are read
                 let (mut all, mut watched) = (std::mem::take(&mut memory.routes), memory.watched.take());
                 let scores = memory.get(scores, rows);
-                all[routes].route(scores);
+                all[routes].route(ctx, scores);
                 if let Some(watched) = &mut watched {
                     watched[routes].count(scores, all[routes].top_k());
                 }
                 (memory.routes, memory.watched) = (all, watched);
             }
             Step::Gather { x, routes, n, out } => {
-                memory.with(out, rows, |m, out| m.routes[routes].gather(m.get(x, rows), n, out));
+                memory.with(out, rows, |m, out| m.routes[routes].gather(ctx, m.get(x, rows), n, out));
             }
-            Step::Experts { x, routes, first, experts, out } => memory.with(out, rows, |m, out| {
-                let (x, routes) = (m.get(x, rows), &m.routes[routes]);
-                for e in 0..experts {
-                    let (weight, rows) = (&weights.linear[first + e], routes.of(e));
-                    if !rows.is_empty() {
-                        let x = &x[rows.start * weight.k()..rows.end * weight.k()];
-                        kernels::linear(ctx, x, weight, None, &mut out[rows.start * weight.n()..rows.end * weight.n()]);
-                    }
-                }
+            Step::Experts { x, routes, up, down, experts } => memory.with(x, rows, |m, values| {
+                let (up, down) = (&weights.linear[up..up + experts], &weights.linear[down..down + experts]);
+                m.routes[routes].experts(ctx, up, down, values);
             }),
             Step::Combine { x, routes, n, out } => {
-                memory.with(out, rows, |m, out| m.routes[routes].combine(m.get(x, rows), n, out));
+                memory.with(out, rows, |m, out| m.routes[routes].combine(ctx, m.get(x, rows), n, out));
             }
             Step::Repeat { .. } => unreachable!("handled where steps run"),
         }

@@ -21,21 +21,63 @@ impl<'r> Lowering<'_, '_, 'r> {
         let nodes: &'r [Node] = &self.frame.region.nodes;
         let mut k = 0;
         while k < nodes.len() {
-            let fused = self.fuses(k);
-            let end = if fused { k + 1 } else { k };
-            if fused {
-                self.pair(&nodes[k], &nodes[end], end)?
+            let end = if self.sublayer(k)? {
+                k + 2
+            } else if self.fuses(k) {
+                self.pair(&nodes[k], &nodes[k + 1], k + 1)?;
+                k + 1
             } else {
-                self.node(&nodes[k], k)?
-            }
+                self.node(&nodes[k], k)?;
+                k
+            };
             let next = nodes.get(end + 1).map_or(self.frame.places.len(), |n| n.first.0);
-            let touched = nodes[k].inputs.iter().copied().chain((nodes[end].first.0..next).map(ValueId));
+            let inputs = nodes[k..=end].iter().flat_map(|node| node.inputs.iter().copied());
+            // values between the nodes of one step have no place
+            let touched = inputs.filter(|v| v.0 < nodes[k].first.0).chain((nodes[end].first.0..next).map(ValueId));
             for buffer in self.frame.release(touched, end) {
                 self.planner.give(buffer);
             }
             k = end + 1;
         }
         self.settle()
+    }
+
+    /// Lowers nodes `k` to `k + 2` as one step, if they are a sublayer, its residual and its norm: `rms(h + f(...))` where f is a gated MLP of h, or a product
+    /// that is added to h. Says whether they were.
+    fn sublayer(&mut self, k: usize) -> Result<bool, BackendError> {
+        let nodes: &'r [Node] = &self.frame.region.nodes;
+        let Some([f, sum, norm]) = nodes.get(k..k + 3) else { return Ok(false) };
+        let (Op::Add, Op::RmsNorm { gain: None, eps, over }) = (&sum.op, &norm.op) else { return Ok(false) };
+        if !(self.frame.feeds_only_the_next(k) && self.frame.feeds_only_the_next(k + 1)) {
+            return Ok(false);
+        }
+        let [a, b] = [sum.inputs[0], sum.inputs[1]];
+        let residual = if a == f.first { b } else { a };
+        if residual == f.first {
+            return Ok(false);
+        }
+        match f.op {
+            Op::GatedMlp { gate_up, down, act: graph::Activation::Silu, over: axis }
+                if axis == *over && residual == f.inputs[0] =>
+            {
+                self.gated_mlp(f.inputs[0], norm.first, k + 2, gate_up, down, axis, Some(*eps))?;
+            }
+            Op::Linear { weight, bias: None } if *over == Axis::Features => {
+                let (x, h) = (self.at(f.inputs[0])?, self.at(residual)?);
+                // the sum is made where the residual is, or where it is copied to
+                let mut out = self.onto(norm.first, k + 2, &[h]);
+                if out.buffer == x.buffer {
+                    out = self.apart(norm.first, k + 2, &[x]);
+                }
+                if out != h {
+                    self.push(Step::Copy { x: h, out });
+                }
+                let weight = self.planner.packer.linear(weight);
+                self.push(Step::LinearNorm { x, weight, eps: *eps, out });
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// Nodes `k` and `k + 1` are one step: an addition and the norm of the sum, or an embedding and its scale.
@@ -123,7 +165,7 @@ impl<'r> Lowering<'_, '_, 'r> {
                 if *act != graph::Activation::Silu {
                     return Err(no_kernel(&node.op, &format!("gated by {act:?}")));
                 }
-                return self.gated_mlp(node, k, *gate_up, *down, *over);
+                return self.gated_mlp(node.inputs[0], v, k, *gate_up, *down, *over, None);
             }
             Op::Mlp { up, up_bias, down, down_bias, act } => {
                 let x = self.at(node.inputs[0])?;
@@ -178,24 +220,19 @@ impl<'r> Lowering<'_, '_, 'r> {
     ) -> Result<(), BackendError> {
         let (x, n) = (self.at(node.inputs[0])?, self.frame.region.ty(node.first).features);
         let (tokens, experts) = (x.len / n, self.planner.packer.matrix(router).0);
-        let inner = self.planner.packer.inner(down);
         let routes = self.planner.mixtures.len();
         self.planner.mixtures.push(Mixture { experts, top_k, tokens });
-        let rows = tokens * top_k;
         let scores = self.planner.take(tokens * experts);
         self.linear(x, router, None, scores);
         self.push(Step::Route { scores, routes });
         self.planner.give(scores.buffer);
-        let (grouped, both, hidden) =
-            (self.planner.take(rows * n), self.planner.take(rows * 2 * inner), self.planner.take(rows * inner));
+        let grouped = self.planner.take(tokens * top_k * n);
         self.push(Step::Gather { x, routes, n, out: grouped });
-        let (first_up, first_down) = (self.planner.packer.experts(gate_up), self.planner.packer.experts(down));
-        self.push(Step::Experts { x: grouped, routes, first: first_up, experts, out: both });
-        self.push(Step::Swiglu { x: both, inner, out: hidden });
-        self.push(Step::Experts { x: hidden, routes, first: first_down, experts, out: grouped });
+        let [up, down] = self.planner.packer.experts(gate_up, down);
+        self.push(Step::Experts { x: grouped, routes, up, down, experts });
         let out = self.apart(node.first, k, &[grouped]);
         self.push(Step::Combine { x: grouped, routes, n, out });
-        [grouped, both, hidden].into_iter().for_each(|at| self.planner.give(at.buffer));
+        self.planner.give(grouped.buffer);
         Ok(())
     }
 
@@ -235,42 +272,30 @@ impl<'r> Lowering<'_, '_, 'r> {
         Ok(())
     }
 
+    /// `v = rms(x + mlp(x))`, or `mlp(x)` without a norm; `k` is the last node of the step.
+    #[allow(clippy::too_many_arguments)]
     fn gated_mlp(
         &mut self,
-        node: &Node,
+        x: ValueId,
+        v: ValueId,
         k: usize,
         gate_up: graph::ParamId,
         down: graph::ParamId,
         over: Axis,
+        norm: Option<f32>,
     ) -> Result<(), BackendError> {
-        let x = self.at(node.inputs[0])?;
-        let inner = self.planner.packer.matrix(down).1;
-        let d = self.frame.region.ty(node.first).features;
-        // vectors along the axis, of which each grows to `inner`
-        let vectors = if over == Axis::Tokens { d } else { x.len / d };
-        let both = self.planner.take(2 * inner * vectors);
-        let h = self.planner.take(inner * vectors);
+        let (x, d) = (self.at(x)?, self.frame.region.ty(v).features);
+        let out = self.onto(v, k, &[x]);
         match over {
-            Axis::Features => self.linear(x, gate_up, None, both),
+            Axis::Features => {
+                let [up, down] = self.planner.packer.gated(gate_up, down);
+                self.push(Step::GatedMlp { x, up, down, norm, out });
+            }
             Axis::Tokens => {
-                let weight = self.planner.packer.tokens(gate_up);
-                self.push(Step::LinearTokens { x, weight, d, out: both });
+                let (up, down) = (self.planner.packer.tokens(gate_up), self.planner.packer.tokens(down));
+                self.push(Step::TokenMlp { x, up, down, norm, d, out });
             }
         }
-        // along tokens the gate is the first half of a whole example
-        let inner = if over == Axis::Tokens { h.len } else { inner };
-        self.push(Step::Swiglu { x: both, inner, out: h });
-        self.planner.give(both.buffer);
-        // x has been read by now
-        let out = self.apart(node.first, k, &[]);
-        match over {
-            Axis::Features => self.linear(h, down, None, out),
-            Axis::Tokens => {
-                let weight = self.planner.packer.tokens(down);
-                self.push(Step::LinearTokens { x: h, weight, d, out });
-            }
-        }
-        self.planner.give(h.buffer);
         Ok(())
     }
 
@@ -279,7 +304,8 @@ impl<'r> Lowering<'_, '_, 'r> {
             return Err(no_kernel(&node.op, "with a cache"));
         }
         let heads = Heads { heads: a.heads, kv_heads: a.kv_heads, head_dim: a.head_dim };
-        let mask = Mask { causal: a.causal, window: a.window };
+        let mask = Mask { causal: a.causal, window: a.window, globals: 0 };
+        let format = self.planner.packer.format();
         let given = self.at(node.inputs[0])?;
         let mut x = given;
         if let Some(rope) = a.rope {
@@ -291,7 +317,7 @@ impl<'r> Lowering<'_, '_, 'r> {
             self.push(Step::Rope { x, heads, table });
         }
         let out = self.apart(node.first, k, &[given, x]);
-        self.push(Step::Attend { x, heads, mask, scale: a.scale, out });
+        self.push(Step::Attend { x, format, heads, mask, scale: a.scale, out });
         if x != given {
             self.planner.give(x.buffer);
         }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use ergometer_kernels::{Ctx, Isa};
+use ergometer_kernels::{Ctx, Format, Isa};
 
 use self::execute::{Memory, Run};
 use self::plan::Plan;
@@ -33,11 +33,11 @@ impl Backend for Native {
     }
 
     fn about(&self) -> &'static str {
-        "our own SIMD kernels (scalar, AVX2, AVX-512), a plan compiled once; option isa=scalar|avx2|avx512"
+        "our own SIMD kernels (scalar, AVX2, AVX-512, AMX), a plan compiled once; option isa=scalar|avx2|avx512|avx512bf16|amx"
     }
 
     fn precisions(&self) -> &'static [&'static str] {
-        &["f32"]
+        &["f32", "bf16", "int8"]
     }
 
     fn probe(&self) -> Result<BTreeMap<String, String>, Unavailable> {
@@ -74,6 +74,19 @@ fn isa_of(options: &Options) -> Result<Isa, BackendError> {
     chosen.map_err(|text| BackendError::Unavailable(unavailable(text)))
 }
 
+/// Format of a precision's products.
+fn format_of(precision: &str) -> Result<Format, BackendError> {
+    match precision {
+        "f32" => Ok(Format::F32),
+        "bf16" => Ok(Format::Bf16),
+        "int8" => Ok(Format::Int8),
+        other => {
+            let known = Native.precisions().join(", ");
+            Err(BackendError::unavailable(format!("backend `native` computes in {known}, not in {other}")))
+        }
+    }
+}
+
 /// The kernels' errors end with a hint.
 fn unavailable(text: String) -> Unavailable {
     match text.split_once("\nhint: ") {
@@ -106,18 +119,13 @@ struct NativeEngine {
     /// Number in `weights.plain` of each state's start; `None`: zeros.
     starts: Vec<Option<usize>>,
     capacity: usize,
-    /// Of an admission and of a step of one row; kernels pad columns, never rows, so that a batch executes its multiple.
-    flops: [f64; 2],
     /// Rows of the last step.
     stepped: usize,
 }
 
 impl NativeEngine {
     fn load(model: &Model, options: &Options) -> Result<Self, BackendError> {
-        if !Native.precisions().contains(&options.precision.as_str()) {
-            let reason = format!("backend `native` computes in f32, not in {}", options.precision);
-            return Err(BackendError::unavailable(reason));
-        }
+        let format = format_of(&options.precision)?;
         if !(1..=MAX_THREADS).contains(&options.threads) {
             return Err(BackendError::Failed(format!(
                 "{} threads; between 1 and {MAX_THREADS} are possible",
@@ -127,7 +135,7 @@ impl NativeEngine {
         let isa = isa_of(options)?;
         let ctx = Ctx::new(options.threads, isa).map_err(|text| BackendError::Unavailable(unavailable(text)))?;
         let graph = &model.graph;
-        let mut packer = Packer::new(graph, &model.params, &ctx);
+        let mut packer = Packer::new(graph, &model.params, &ctx, format);
         let mut start = |init: Init| match init {
             Init::Vector(ParamId(p)) => Some(packer.plain(ParamId(p))),
             Init::Zero => None,
@@ -138,9 +146,7 @@ impl NativeEngine {
         let mut memory = Memory::new(&plan.sizes, options.capacity).map_err(BackendError::unavailable)?;
         memory.route(&plan.mixtures, options.capacity);
         let (capacity, graph) = (options.capacity, graph.clone());
-        let one = Run { ctx: &ctx, weights: &weights, inputs: &[], rows: 1 };
-        let flops = [one.flops(&plan.admit), one.flops(&plan.step)];
-        Ok(Self { ctx, graph, weights, plan, memory, starts, capacity, flops, stepped: 0 })
+        Ok(Self { ctx, graph, weights, plan, memory, starts, capacity, stepped: 0 })
     }
 
     fn check_rows(&self, rows: usize) -> Result<(), BackendError> {
@@ -244,11 +250,11 @@ impl Engine for NativeEngine {
     }
 
     fn flops_executed(&self, rows: usize) -> Option<f64> {
-        Some(self.flops[1] * rows as f64)
+        Some(Run { ctx: &self.ctx, weights: &self.weights, inputs: &[], rows }.flops(&self.plan.step))
     }
 
     fn flops_admitted(&self, n: usize) -> Option<f64> {
-        Some(self.flops[0] * n as f64)
+        Some(Run { ctx: &self.ctx, weights: &self.weights, inputs: &[], rows: n }.flops(&self.plan.admit))
     }
 
     fn watch_routing(&mut self, on: bool) {

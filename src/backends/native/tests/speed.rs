@@ -37,52 +37,48 @@ impl Best {
     }
 }
 
-/// A full-size TRM-MLP on every vector instruction set, in turns with every other engine here. Random weights: only the time means
-/// anything. An engine whose threads are set by the environment needs them set there: `RAYON_NUM_THREADS=2 cargo test --release -p
-/// ergometer --lib full_size -- --ignored --nocapture`.
+/// Full-size recursive nets in every precision, in turns, with the time of each kind of step. Random weights: only the time means anything.
+/// `cargo test --release -p ergometer --lib full_size -- --ignored --nocapture`; `NETS` and `BATCHES` choose (`512,256,128`, `1,8,32`), `ERGOMETER_ISA` the instruction set.
 #[test]
 #[ignore = "a measurement of a minute, not a test"]
 fn full_size_times() {
-    let config = json!({"model_type": "trm", "seq_len": 81, "vocab_size": 11, "hidden_size": 512, "num_heads": 8, "expansion": 4.0,
-        "H_cycles": 3, "L_cycles": 6, "L_layers": 2, "mlp_t": true, "pos_encodings": "none",
-        "puzzle_emb_ndim": 512, "puzzle_emb_len": 16, "num_puzzle_identifiers": 1});
-    let model = Model::random(&config, 1).expect("a net");
-    let flops = model.graph.cost(&crate::graph::cost::Workload::one()).flops_steps;
-    for (batch, threads) in [(1, 1), (1, 2), (8, 1), (8, 2)] {
-        let given = inputs(&model, batch);
-        let mut ours: Vec<(Isa, NativeEngine, Best)> = Isa::available()
-            .into_iter()
-            .skip(1)
-            .map(|isa| (isa, engine(&model, isa, threads, batch), Best::default()))
-            .collect();
-        let plain = Options { precision: "f32".into(), threads, capacity: batch, extra: BTreeMap::new() };
-        let others = super::super::super::BACKENDS.iter().filter(|b| !["native", "reference"].contains(&b.name()));
-        let mut others: Vec<_> =
-            others.map(|b| (b.name(), b.load(&model, &plain).expect("loads"), Best::default())).collect();
-        ours.iter_mut().for_each(|(_, e, _)| e.admit(0, batch, &views(&given)).expect("admits"));
-        others.iter_mut().for_each(|(_, e, _)| e.admit(0, batch, &views(&given)).expect("admits"));
-        for _ in 0..(16 / batch).max(3) {
-            for (_, engine, best) in &mut ours {
-                best.turn(|mut seen| engine.step_watched(batch, &mut seen).expect("steps"));
+    let list = |name: &str, all: &str| -> Vec<usize> {
+        let text = std::env::var(name).unwrap_or(all.into());
+        text.split(',').map(|n| n.parse().expect("numbers")).collect()
+    };
+    let isa = Isa::from_env().expect("an instruction set that is here");
+    for width in list("NETS", "512,256,128") {
+        let mixing = width > 128;
+        let config = json!({"model_type": "trm", "seq_len": 81, "vocab_size": 11, "hidden_size": width, "num_heads": 4, "expansion": 4.0,
+            "H_cycles": 3, "L_cycles": 6, "L_layers": 2, "mlp_t": mixing, "pos_encodings": if mixing { "none" } else { "rope" },
+            "puzzle_emb_ndim": width, "puzzle_emb_len": 16, "num_puzzle_identifiers": 1});
+        let model = Model::random(&config, 1).expect("a net");
+        let flops = model.graph.cost(&crate::graph::cost::Workload::one()).flops_steps;
+        for (batch, threads) in
+            list("BATCHES", "1,8").into_iter().flat_map(|b| list("THREADS", "2").into_iter().map(move |t| (b, t)))
+        {
+            let given = inputs(&model, batch);
+            let mut all: Vec<(&str, NativeEngine, Best)> = ["f32", "bf16", "int8"]
+                .map(|precision| (precision, engine_in(precision, &model, isa, threads, batch), Best::default()))
+                .into();
+            all.iter_mut().for_each(|(_, e, _)| e.admit(0, batch, &views(&given)).expect("admits"));
+            for _ in 0..(40 / batch).max(5) {
+                for (_, engine, best) in &mut all {
+                    best.turn(|mut seen| engine.step_watched(batch, &mut seen).expect("steps"));
+                }
             }
-            for (_, engine, best) in &mut others {
-                best.turn(|_| engine.step(batch).expect("steps"));
+            for (precision, _, best) in all {
+                let rate = flops * batch as f64 / best.wall / 1e9;
+                println!(
+                    "width {width}, batch {batch}, {threads} threads, {isa} {precision}: {:.2} ms, {rate:.0} GFLOP/s; {:.2} ms of processor time",
+                    best.wall * 1e3,
+                    best.cpu * 1e3,
+                );
+                let mut parts: Vec<_> = best.parts.into_iter().collect();
+                parts.sort_by(|a, b| b.1.total_cmp(&a.1));
+                let parts = parts.iter().map(|(n, s)| format!("{n} {:.2} ms", s * 1e3));
+                println!("    {}", parts.collect::<Vec<_>>().join(", "));
             }
-        }
-        let ours = ours.into_iter().map(|(isa, _, best)| (format!("native {isa}"), best));
-        for (name, best) in ours.chain(others.into_iter().map(|(name, _, best)| (name.to_string(), best))) {
-            let rate = |seconds: f64| flops * batch as f64 / seconds / 1e9;
-            let (wall, cpu) = (best.wall, best.cpu);
-            println!(
-                "batch {batch}, {threads} threads, {name}: {:.1} ms, {:.0} GFLOP/s; {:.1} ms and {:.0} by processor time",
-                wall * 1e3,
-                rate(wall),
-                cpu * 1e3,
-                rate(cpu)
-            );
-            let mut parts: Vec<_> = best.parts.into_iter().collect();
-            parts.sort_by(|a, b| b.1.total_cmp(&a.1));
-            parts.iter().for_each(|(n, s)| println!("{n:>20} {:8.2} ms {:5.1} %", s * 1e3, s / wall * 100.0));
         }
     }
 }

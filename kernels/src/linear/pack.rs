@@ -1,0 +1,242 @@
+//! Weights in the layouts that the products read, made once. In: row-major f32 weights, a number format, an instruction set. Out: panels of 16
+//! columns (weights on the right of a product) or padded rows (on the left), with int8's scales. The twin keeps plain values.
+
+use crate::block::{Aligned, floats_mut};
+use crate::ctx::Ctx;
+use crate::format::{Format, quantise, round_bf16};
+use crate::isa::Isa;
+use crate::vector::tile::{HIGH, PANEL, WIDE};
+
+/// Words of k to which an operand of `k` numbers is padded on an instruction set.
+pub(crate) fn groups(isa: Isa, format: Format, k: usize) -> usize {
+    let words = k.div_ceil(format.per_word());
+    // a tile of AMX is 16 words deep
+    if isa == Isa::Amx && format != Format::F32 { words.next_multiple_of(16) } else { words }
+}
+
+/// A linear layer's weight, `[n, k]`, laid out for one instruction set and number format.
+pub struct PackedLinear {
+    pub(crate) isa: Isa,
+    pub(crate) format: Format,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    /// The first and the second half of the rows take turns, panel by panel.
+    pub(crate) gated: bool,
+    pub(crate) groups: usize,
+    /// Panel, word of k, column; of the twin `[n, k]` as f32.
+    pub(crate) data: Aligned,
+    /// Int8: of each column of the panels.
+    pub(crate) scales: Vec<f32>,
+    /// Int8: what A's offset adds to each column's sums, the bits of i32.
+    pub(crate) offsets: Vec<f32>,
+}
+
+impl PackedLinear {
+    /// Packs the row-major weight `w: [n, k]` for the context's instruction set.
+    ///
+    /// # Panics
+    /// If `w` is not `n * k` long.
+    pub fn pack(ctx: &Ctx, format: Format, w: &[f32], n: usize, k: usize) -> PackedLinear {
+        assert_eq!(w.len(), n * k, "PackedLinear::pack: weight is not [{n}, {k}]");
+        PackedLinear::arrange(ctx, format, w, n, k, false)
+    }
+
+    /// Packs `w: [2·inner, k]`, gates in the first half of the rows, for [`gated_mlp`](crate::gated_mlp).
+    ///
+    /// # Panics
+    /// If `w` is not `2 * inner * k` long.
+    pub fn pack_gated(ctx: &Ctx, format: Format, w: &[f32], inner: usize, k: usize) -> PackedLinear {
+        assert_eq!(w.len(), 2 * inner * k, "PackedLinear::pack_gated: weight is not [2·{inner}, {k}]");
+        PackedLinear::arrange(ctx, format, w, 2 * inner, k, true)
+    }
+
+    fn arrange(ctx: &Ctx, format: Format, w: &[f32], n: usize, k: usize, gated: bool) -> PackedLinear {
+        let isa = ctx.isa();
+        if isa == Isa::Scalar {
+            let (data, scales) = plain(format, w, n, k);
+            return PackedLinear { isa, format, n, k, gated, groups: k, data, scales, offsets: Vec::new() };
+        }
+        let (per, groups, half) = (format.per_word(), groups(isa, format, k), n / 2);
+        let panels = if gated { 2 * half.div_ceil(PANEL) } else { n.div_ceil(WIDE) * 2 };
+        let mut data = Aligned::zeros(panels * groups * PANEL);
+        let (mut scales, mut offsets) = (vec![0.0; panels * PANEL], vec![0.0; panels * PANEL]);
+        for j in 0..n {
+            let (panel, lane) = match (gated, j < half) {
+                (false, _) => (j / PANEL, j % PANEL),
+                (true, true) => (j / PANEL * 2, j % PANEL),
+                (true, false) => ((j - half) / PANEL * 2 + 1, (j - half) % PANEL),
+            };
+            let (row, scale, sum) = encode(format, &w[j * k..(j + 1) * k]);
+            scales[panel * PANEL + lane] = scale;
+            offsets[panel * PANEL + lane] = f32::from_bits((128 * sum) as u32);
+            for (i, bits) in row.into_iter().enumerate() {
+                data[(panel * groups + i / per) * PANEL + lane] |= bits << (32 / per * (i % per));
+            }
+        }
+        PackedLinear { isa, format, n, k, gated, groups, data, scales, offsets }
+    }
+
+    /// Output features.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Input features.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Format of its products.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Operations that a product with `rows` rows (as tiles pad them) executes: two for every multiply-add, whole panels of columns and words of k.
+    pub fn operations(&self, rows: usize) -> f64 {
+        2.0 * rows as f64
+            * self.data.len() as f64
+            * if self.isa == Isa::Scalar { 1.0 } else { self.format.per_word() as f64 }
+    }
+
+    /// Memory held, padding included.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.data) + size_of_val(&*self.scales) + size_of_val(&*self.offsets)
+    }
+
+    pub(crate) fn view(&self) -> Panels<'_> {
+        Panels { data: &self.data, k: self.k, groups: self.groups, scales: &self.scales, offsets: &self.offsets }
+    }
+}
+
+/// A packed weight on the right of a product, or some of its panels.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a> {
+    pub(crate) data: &'a [u32],
+    pub(crate) k: usize,
+    pub(crate) groups: usize,
+    pub(crate) scales: &'a [f32],
+    pub(crate) offsets: &'a [f32],
+}
+
+impl<'a> Panels<'a> {
+    /// The panels from column `first` on, a multiple of `WIDE`; the twin's rows from `first` on.
+    pub(crate) fn from(self, first: usize, twin: bool) -> Panels<'a> {
+        if twin {
+            return Panels {
+                data: &self.data[first * self.k..],
+                scales: &self.scales[first.min(self.scales.len())..],
+                ..self
+            };
+        }
+        let (data, scales, offsets) =
+            (&self.data[first * self.groups..], &self.scales[first..], &self.offsets[first..]);
+        Panels { data, scales, offsets, ..self }
+    }
+
+    /// Panels `2 · i` and `2 · i + 1`.
+    #[inline(always)]
+    pub(crate) fn pair(self, i: usize) -> [&'a [u32]; 2] {
+        let panel = self.groups * PANEL;
+        [&self.data[2 * i * panel..(2 * i + 1) * panel], &self.data[(2 * i + 1) * panel..(2 * i + 2) * panel]]
+    }
+}
+
+/// A token-mixing weight, `[n, t]`, on the left of its products.
+pub struct PackedTokens {
+    pub(crate) isa: Isa,
+    pub(crate) format: Format,
+    pub(crate) n: usize,
+    pub(crate) t: usize,
+    pub(crate) groups: usize,
+    /// Rows of `groups` words, and as many more rows as a tile may read beyond the last; of the twin `[n, t]` as f32.
+    pub(crate) data: Aligned,
+    /// Int8: of each row.
+    pub(crate) scales: Vec<f32>,
+}
+
+impl PackedTokens {
+    /// Packs the row-major weight `w: [n, t]` for the context's instruction set.
+    ///
+    /// # Panics
+    /// If `w` is not `n * t` long.
+    pub fn pack(ctx: &Ctx, format: Format, w: &[f32], n: usize, t: usize) -> PackedTokens {
+        assert_eq!(w.len(), n * t, "PackedTokens::pack: weight is not [{n}, {t}]");
+        let isa = ctx.isa();
+        if isa == Isa::Scalar {
+            let (data, scales) = plain(format, w, n, t);
+            return PackedTokens { isa, format, n, t, groups: t, data, scales };
+        }
+        let (per, groups) = (format.per_word(), groups(isa, format, t));
+        let mut data = Aligned::zeros((n + HIGH) * groups);
+        let mut scales = vec![0.0; n];
+        for i in 0..n {
+            let (row, scale, _) = encode(format, &w[i * t..(i + 1) * t]);
+            scales[i] = scale;
+            for (e, bits) in row.into_iter().enumerate() {
+                // on the left int8 is unsigned
+                let bits = if format == Format::Int8 { bits ^ 0x80 } else { bits };
+                data[i * groups + e / per] |= bits << (32 / per * (e % per));
+            }
+        }
+        PackedTokens { isa, format, n, t, groups, data, scales }
+    }
+
+    /// Output tokens.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Input tokens.
+    pub fn t(&self) -> usize {
+        self.t
+    }
+
+    /// Memory held.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.data) + size_of_val(&*self.scales)
+    }
+
+    /// Scale of row `i`.
+    #[inline(always)]
+    pub(crate) fn scale(&self, i: usize) -> f32 {
+        if self.format == Format::Int8 { self.scales[i] } else { 1.0 }
+    }
+
+    /// Row `i` and those after it.
+    #[inline(always)]
+    pub(crate) fn row(&self, i: usize) -> &[u32] {
+        &self.data[i * self.groups..]
+    }
+}
+
+/// A row's numbers as bits, its scale, and the sum of its integers.
+fn encode(format: Format, row: &[f32]) -> (Vec<u32>, f32, i32) {
+    match format {
+        Format::F32 => (row.iter().map(|x| x.to_bits()).collect(), 1.0, 0),
+        Format::Bf16 => (row.iter().map(|x| round_bf16(*x).to_bits() >> 16).collect(), 1.0, 0),
+        Format::Int8 => {
+            let (q, scale) = quantise(row);
+            (q.iter().map(|q| *q as u32 & 0xff).collect(), scale, q.iter().sum())
+        }
+    }
+}
+
+/// What the twin multiplies with: rounded values, or int8's integers as f32 with a scale for each row.
+fn plain(format: Format, w: &[f32], n: usize, k: usize) -> (Aligned, Vec<f32>) {
+    let mut data = Aligned::zeros(n * k);
+    let mut scales = vec![1.0; n];
+    let values = floats_mut(&mut data);
+    values.copy_from_slice(w);
+    match format {
+        Format::F32 => {}
+        Format::Bf16 => values.iter_mut().for_each(|x| *x = round_bf16(*x)),
+        Format::Int8 => {
+            for (row, scale) in values.chunks_exact_mut(k.max(1)).zip(&mut scales) {
+                let (q, s) = quantise(row);
+                *scale = s;
+                row.iter_mut().zip(q).for_each(|(x, q)| *x = q as f32);
+            }
+        }
+    }
+    (data, scales)
+}

@@ -1,0 +1,154 @@
+//! Operands of products and what comes out of them. In: f32 rows and columns. Out: rows of A and panels of B in a number format, with the scales of int8; and
+//! sums turned back into f32. Must not: know an operator.
+
+use super::Simd;
+use super::tile::{Number, PANEL, WIDE};
+use crate::block::{Block, Rows, bytes_mut, floats_mut, halves_mut};
+use crate::format::{Format, scale_of};
+
+/// Where an operator reads rows: an input, or its own output.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a, 'b> {
+    Rows(Rows<'a>),
+    /// Only so many of the columns.
+    Cut(Rows<'a>, usize),
+    Own(&'a Block<'b>),
+}
+
+impl<'a> Source<'a, '_> {
+    /// Row `i`, at least as long as whoever reads it needs.
+    #[inline(always)]
+    pub(crate) fn row(self, i: usize) -> &'a [f32] {
+        match self {
+            Source::Rows(rows) => rows.row(i),
+            Source::Cut(rows, columns) => &rows.row(i)[..columns],
+            Source::Own(block) => block.row_ref(i),
+        }
+    }
+}
+
+/// Writes a row of A into the words `to`, zeros after its end, and gives its scale (1 where the format has none).
+#[inline(always)]
+pub(crate) fn encode_row<S: Simd, F: Number>(s: S, x: &[f32], to: &mut [u32]) -> f32 {
+    match F::FORMAT {
+        Format::F32 => {
+            floats_mut(to)[..x.len()].copy_from_slice(x);
+            to[x.len()..].fill(0);
+            1.0
+        }
+        Format::Bf16 => {
+            let halves = halves_mut(to);
+            for (i, x) in x.chunks(S::LANES).enumerate() {
+                s.store_bf16(&mut halves[i * S::LANES..], s.load(x));
+            }
+            let done = (x.len().div_ceil(S::LANES) * S::LANES).min(halves.len());
+            halves[done..].fill(0);
+            1.0
+        }
+        Format::Int8 => {
+            let mut most = s.splat(0.0);
+            for x in x.chunks(S::LANES) {
+                most = s.max_magnitude(most, s.load(x));
+            }
+            let (scale, inverse) = scale_of(s.reduce_magnitude(most));
+            let bytes = bytes_mut(to);
+            for (i, x) in x.chunks(S::LANES).enumerate() {
+                s.store_u8(&mut bytes[i * S::LANES..], s.mul(s.load(x), s.splat(inverse)));
+            }
+            // whatever stands after the end meets zeros of B
+            scale
+        }
+    }
+}
+
+/// Scales and offsets of `WIDE` columns of int8 sums; unused by other formats.
+pub(crate) struct Columns {
+    pub(crate) scales: [f32; WIDE],
+    /// bits of i32
+    pub(crate) offsets: [f32; WIDE],
+}
+
+impl Columns {
+    pub(crate) fn new() -> Columns {
+        Columns { scales: [0.0; WIDE], offsets: [0.0; WIDE] }
+    }
+}
+
+/// Packs `k` rows of up to `WIDE` columns, from `column` on, as two panels of `groups` words; what is beyond a row's end or beyond `k` is zero.
+#[inline(always)]
+pub(crate) fn pack_panels<S: Simd, F: Number>(
+    s: S,
+    x: Source<'_, '_>,
+    column: usize,
+    k: usize,
+    groups: usize,
+    panels: &mut [u32],
+    columns: &mut Columns,
+) {
+    let per = F::FORMAT.per_word();
+    let panels = floats_mut(panels);
+    let mut inverses = [0.0f32; WIDE];
+    if F::FORMAT == Format::Int8 {
+        for v in (0..WIDE).step_by(S::LANES) {
+            let mut most = s.splat(0.0);
+            for i in 0..k {
+                most = s.max_magnitude(most, s.load(from(x.row(i), column + v)));
+            }
+            s.store(&mut inverses[v..], most);
+        }
+        for c in 0..WIDE {
+            (columns.scales[c], inverses[c]) = scale_of(inverses[c]);
+        }
+    }
+    for v in (0..WIDE).step_by(S::LANES) {
+        let inverse = s.load(&inverses[v..]);
+        let mut sum = s.splat(0.0);
+        // panel, word, column
+        let place = v / PANEL * groups * PANEL + v % PANEL;
+        for g in 0..groups {
+            let mut values = [s.splat(0.0); 4];
+            for (e, value) in values.iter_mut().enumerate().take(per) {
+                if g * per + e < k {
+                    *value = s.load(from(x.row(g * per + e), column + v));
+                }
+            }
+            let word = match F::FORMAT {
+                Format::F32 => values[0],
+                Format::Bf16 => s.pair_bf16(values[0], values[1]),
+                Format::Int8 => {
+                    for value in &mut values {
+                        *value = s.round(s.mul(*value, inverse));
+                        sum = s.add(sum, *value);
+                    }
+                    s.quad_i8(values)
+                }
+            };
+            s.store(&mut panels[place + g * PANEL..][..S::LANES], word);
+        }
+        if F::FORMAT == Format::Int8 {
+            s.store(&mut columns.offsets[v..], sum);
+            for offset in &mut columns.offsets[v..v + S::LANES] {
+                // sums of whole numbers far below 2^24; NaN counts as 0, its column has a NaN scale
+                *offset = f32::from_bits((*offset as i32 * 128) as u32);
+            }
+        }
+    }
+}
+
+/// A row from a column on; nothing beyond its end.
+#[inline(always)]
+fn from(row: &[f32], column: usize) -> &[f32] {
+    &row[column.min(row.len())..]
+}
+
+/// A vector of sums as f32: `scales` and `offsets` of its columns, `scale` of its row, which only int8 has.
+#[inline(always)]
+pub(crate) fn value<S: Simd, F: Number>(s: S, sums: &[f32], scale: f32, scales: &[f32], offsets: &[f32]) -> S::V {
+    let sum = s.load(sums);
+    if F::FORMAT == Format::Int8 {
+        let scale = s.mul(s.splat(scale), s.load(scales));
+        s.mul(s.from_i32(s.sub_i32(sum, s.load(offsets))), scale)
+    } else {
+        sum
+    }
+}
