@@ -7,7 +7,7 @@
 //! odd ones (A B B A), so that a machine that slows down slows all of them. So the k-th timed block of each belongs to round k.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ergometer_reports::case::{CaseError, Sitting};
 use sha2::{Digest, Sha256};
@@ -31,6 +31,12 @@ const MUCH_STOLEN: f64 = 0.02;
 
 /// Share of one processor that waiting workers may use before a case says so.
 const MUCH_WAITING: f64 = 0.01;
+
+/// How long waiting workers are watched for a sign of rest: longer than the slowest tick by which the kernel counts what runs.
+const LOOK: Duration = Duration::from_millis(12);
+
+/// How often at most before a turn.
+const LOOKS: u32 = 20;
 
 /// One case of a sitting.
 pub struct Seat<'a> {
@@ -80,6 +86,7 @@ pub fn run(seats: &[Seat], shared: &Shared, setting: &mut Setting) -> Vec<Finish
     for round in 0..rounds {
         for i in turns(round as usize, contenders.len()) {
             if contenders.len() > 1 && !setting.check {
+                wait_for_quiet(&contenders, i);
                 contenders[i].act(shared.task, setting, |running, worker, _| running.rewarm(worker));
             }
             let waiting = waiting(&contenders, i);
@@ -93,6 +100,21 @@ pub fn run(seats: &[Seat], shared: &Shared, setting: &mut Setting) -> Vec<Finish
         }
     }
     contenders.into_iter().map(|c| c.leave(shared.task, setting)).collect()
+}
+
+/// Waits until the workers that wait use no processor: the threads of some engines go on spinning for milliseconds after their last
+/// operator. One that never rests is not waited for longer than this; the case says then what was used beside it.
+fn wait_for_quiet(contenders: &[Contender], next: usize) {
+    let used = || waiting(contenders, next).iter().map(|w| w.1).sum::<f64>();
+    let mut before = used();
+    for _ in 0..LOOKS {
+        std::thread::sleep(LOOK);
+        let now = used();
+        if now - before < MUCH_WAITING * LOOK.as_secs_f64() {
+            return;
+        }
+        before = now;
+    }
 }
 
 /// Process and processor time of every worker but this one.
