@@ -63,7 +63,8 @@ fn order(cases: &BTreeMap<String, CaseRun>) -> Vec<&str> {
 }
 
 fn rounds(names: &[&'static str]) -> Vec<&'static str> {
-    let there_and_back = |r| if r % 2 == 0 { names.to_vec() } else { names.iter().rev().copied().collect() };
+    let there_and_back =
+        |r: usize| if r.is_multiple_of(2) { names.to_vec() } else { names.iter().rev().copied().collect() };
     (0..ROUNDS).flat_map(there_and_back).collect()
 }
 

@@ -70,9 +70,10 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
             };
             plots.push(Plot { name, title, caption, svg });
         }
-        for sitting in sittings(&set.cases) {
-            let Some((title, svg, caption)) = set.speedups(&sitting)? else { continue };
-            let name = if tasks.len() == 1 { "speedup".into() } else { format!("speedup-{}", file_part(task)) };
+        for (k, sitting) in sittings(&set.cases).iter().enumerate() {
+            let Some((title, svg, caption)) = set.speedups(sitting)? else { continue };
+            let task = if tasks.len() == 1 { String::new() } else { format!("-{}", file_part(task)) };
+            let name = if k == 0 { format!("speedup{task}") } else { format!("speedup{task}-{}", k + 1) };
             plots.push(Plot { name, title, caption, svg });
         }
     }
