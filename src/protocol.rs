@@ -72,7 +72,7 @@ pub struct Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// First iteration and warm-up; answered by `ready`.
+    /// First iteration and warm-up; answered by `ready`. Comes again, for one iteration, before each timed block of cases that take turns.
     Warm,
     /// Every example once, with the answer after each step; `predictions`, then `done`.
     Answer,

@@ -171,6 +171,18 @@ pub struct Tried {
     pub error: Option<CaseError>,
 }
 
+/// The sitting in which a case took turns with others: each of its timed blocks belongs to a round of the sitting, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sitting {
+    /// The same for the cases of one sitting, and for no others.
+    pub id: String,
+    /// Id of the case that its speed is compared with; none where the backend that the suite names as base has no case to take turns with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Rounds, and so timed blocks of each case.
+    pub rounds: u32,
+}
+
 /// What the router of one layer of a mixture of experts did with the tokens of the scored examples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Routing {
@@ -303,6 +315,9 @@ pub struct Case {
     /// The settings that were tried for it, where the suite asks for a search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
+    /// When it took turns with others, where the suite asks for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sitting: Option<Sitting>,
     /// The graph's costs, or `None` for a model whose inside cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<Costs>,

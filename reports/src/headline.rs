@@ -5,7 +5,7 @@
 
 use crate::{
     report::Report,
-    table::{Row, TITLES, Table, reason, tables},
+    table::{Row, Speedups, TITLES, Table, reason, tables},
 };
 
 /// The headline table of every task, then the footnotes.
@@ -64,6 +64,22 @@ fn one(table: &Table, width: usize) -> String {
         if let Some(error) = &row.error {
             text += &wrapped(&plain(&format!("{}: {}", row.name, reason(error))), width, "    ");
         }
+    }
+    for sitting in &table.speedups {
+        text += &speedups(sitting, width);
+    }
+    text
+}
+
+/// Speed-ups of one sitting, a line a case.
+fn speedups(sitting: &Speedups, width: usize) -> String {
+    let title = format!("Speed-up over {}, cases in turns ({}):", sitting.base, sitting.common);
+    let mut text = String::from("\n") + &wrapped(&plain(&title.replace(" ()", "")), width, "  ");
+    let room = sitting.rows.iter().map(|r| r.name.chars().count()).max().unwrap_or(0);
+    for row in &sitting.rows {
+        let shown = row.error.as_ref().map_or_else(|| cells(row).collect(), |e| plain(&e.kind));
+        let name = plain(&row.name);
+        text += &format!("  {name:<room$}  {shown}\n");
     }
     text
 }

@@ -18,6 +18,7 @@ pub mod record;
 pub mod render;
 pub mod report;
 pub mod run_folder;
+pub mod speedup;
 pub mod stats;
 pub mod steady;
 pub mod summarise;

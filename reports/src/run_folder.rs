@@ -120,7 +120,11 @@ impl RunFolder {
     /// [`MAX_CASES`] gets no further one, because it could not be read back.
     pub fn begin_case(&self, path: &str, id: &str) -> Result<CaseWriter, ReportError> {
         let slug = slug(path, id);
-        if load::case_folders(&self.dir)?.len() >= MAX_CASES {
+        // those that are begun will be finished too
+        let cases = self.dir.join("cases");
+        let entries = fs::read_dir(&cases).map_err(ReportError::io("list the folder", &cases))?;
+        let begun = entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(TEMPORARY)).count();
+        if load::case_folders(&self.dir)?.len() + begun >= MAX_CASES {
             let hint = "split the suite, or run it in shards, each in a folder of its own";
             return Err(ReportError::bad(&self.dir.join("cases"), None, format!("it has {MAX_CASES} cases"), hint));
         }

@@ -11,6 +11,7 @@ use crate::{
     metric::{METRICS, Metric, OF_QUESTIONS},
     precision::{Finding, findings, reduced},
     record::{Missing, Record},
+    speedup::{Speedup, speedups},
     stats::{
         CONFIDENCE, Estimate,
         proportion::share,
@@ -30,16 +31,19 @@ pub use questions::share_decided;
 pub fn summarise(run: &Run) -> Vec<Record> {
     let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
     let findings = findings(run);
+    let speedups = speedups(run, &findings);
     let mut records = Vec::with_capacity(run.cases.len() * METRICS.len());
     for case_run in &run.cases {
         let case = &case_run.case;
         let source = case.accuracy_from.as_deref().and_then(|id| by_id.get(id)).copied();
         let finding = findings.get(&case.id);
         let inferior = finding.and_then(|f| f.as_ref().ok()?.error());
-        let summary = Summary { case_run, source, finding, steady: Steady::of(&case_run.samples) };
+        let speedup = speedups.get(&case.id);
+        let summary = Summary { case_run, source, finding, speedup, steady: Steady::of(&case_run.samples) };
         // a task that decides row by row has no other way of counting, and full precision is what others are held to
         let counted = |m: &&Metric| match m.name {
             "accuracy_vs_f32" => reduced(&case.key.precision),
+            "speedup" => case.sitting.is_some(),
             name => case.questions > 0 || !OF_QUESTIONS.contains(&name),
         };
         for metric in METRICS.iter().filter(counted) {
@@ -115,6 +119,7 @@ struct Summary<'a> {
     case_run: &'a CaseRun,
     source: Option<&'a CaseRun>,
     finding: Option<&'a Result<Finding, Missing>>,
+    speedup: Option<&'a Result<Speedup, Missing>>,
     steady: Steady<'a>,
 }
 
@@ -157,6 +162,7 @@ impl Summary<'_> {
             "router_entropy" => self.routed(name, Routing::entropy, f64::min, "smallest"),
             "expert_load_max" => self.routed(name, Routing::largest_load, f64::max, "largest"),
             "parity_error" => self.parity(),
+            "speedup" => self.speedup(),
             _ => Err(self.missing(name)),
         }
     }
@@ -169,6 +175,16 @@ impl Summary<'_> {
             }
             Some(Err(missing)) => Err(missing.clone()),
             None => Err(self.missing("accuracy_vs_f32")),
+        }
+    }
+
+    fn speedup(&self) -> Metered {
+        match self.speedup {
+            Some(Ok(Speedup { estimate, notes })) => {
+                Ok(Outcome { estimate: estimate.clone(), confidence: CONFIDENCE, notes: notes.clone() })
+            }
+            Some(Err(missing)) => Err(missing.clone()),
+            None => Err(self.missing("speedup")),
         }
     }
 

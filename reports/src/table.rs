@@ -13,6 +13,7 @@ use crate::{
     questions::{Sources, sources},
     record::{HEADLINE, Missing, Record},
     report::Report,
+    speedup::sittings,
     summarise::kind_name,
 };
 
@@ -76,6 +77,19 @@ pub struct Table {
     pub baselines: String,
     /// One for each case that is scored by itself; empty where the task decides row by row.
     pub attempts: Vec<AttemptRow>,
+    /// One for each sitting in which cases took turns.
+    pub speedups: Vec<Speedups>,
+}
+
+/// How much faster the cases of one sitting are than their base.
+#[derive(Clone, Debug, Serialize)]
+pub struct Speedups {
+    /// Name of the base.
+    pub base: String,
+    /// What all cases share.
+    pub common: String,
+    /// Rows in the order of the run, each with one cell.
+    pub rows: Vec<Row>,
 }
 
 /// All tables of a report and the footnotes that their cells refer to (the first one is 1).
@@ -86,11 +100,7 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
         let labels = Labels::of(cases.iter().map(|c| &c.case));
         let mut rows = Vec::new();
         for case in cases.iter().map(|c| &c.case) {
-            let error = case.error.as_ref().map(|e| Missing {
-                kind: kind_name(e.kind),
-                message: e.message.clone(),
-                hint: e.hint.clone(),
-            });
+            let error = failure(case);
             let cells = match error {
                 Some(_) => Vec::new(),
                 None => HEADLINE
@@ -105,17 +115,55 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
                     })
                     .collect(),
             };
-            let tag = case.id.chars().take(8).collect();
-            rows.push(Row { name: labels.short(&case.id).into(), tag, path: case.path.clone(), cells, error });
+            rows.push(row(&labels, case, cells, error));
         }
+        let speedups = sittings(&cases).iter().filter_map(|s| speedup_table(report, s, &mut footnotes)).collect();
         let attempts = (cases.iter())
             .filter(|c| !c.attempts.is_empty())
             .map(|c| attempt_row(labels.short(&c.case.id), c))
             .collect();
         let baselines = baselines_text(&baselines(cases.iter().map(|c| &c.case)));
-        tables.push(Table { task: task.into(), common: labels.common, rows, baselines, attempts });
+        tables.push(Table { task: task.into(), common: labels.common, rows, baselines, attempts, speedups });
     }
     (tables, footnotes)
+}
+
+/// How a case failed.
+fn failure(case: &Case) -> Option<Missing> {
+    let error = case.error.as_ref()?;
+    Some(Missing { kind: kind_name(error.kind), message: error.message.clone(), hint: error.hint.clone() })
+}
+
+fn row(labels: &Labels, case: &Case, cells: Vec<Cell>, error: Option<Missing>) -> Row {
+    let tag = case.id.chars().take(8).collect();
+    Row { name: labels.short(&case.id).into(), tag, path: case.path.clone(), cells, error }
+}
+
+/// The cases of one sitting beside their base; `None` where the base sat alone.
+fn speedup_table(report: &Report, sitting: &[&CaseRun], footnotes: &mut Vec<String>) -> Option<Speedups> {
+    let base = sitting.first()?.case.sitting.as_ref()?.base.as_deref();
+    if sitting.len() == 1 && base == Some(sitting[0].case.id.as_str()) {
+        return None;
+    }
+    let labels = Labels::of(sitting.iter().map(|c| &c.case));
+    let rows = sitting.iter().map(|c| &c.case).map(|case| {
+        let error = failure(case);
+        let record = report.record(case, "speedup").filter(|_| error.is_none());
+        let cells = record.map(|r| cell("speed-up", r, None, footnotes)).into_iter().collect();
+        row(&labels, case, cells, error)
+    });
+    let rows = rows.collect();
+    Some(Speedups { base: base_name(report, base, &labels), common: labels.common, rows })
+}
+
+/// Short name of a base, or its path where it sat elsewhere.
+pub fn base_name(report: &Report, base: Option<&str>, labels: &Labels) -> String {
+    let found = report.run.cases.iter().map(|c| &c.case).find(|c| Some(c.id.as_str()) == base);
+    match found {
+        None => "a base that was not measured".into(),
+        Some(case) if labels.short(&case.id).is_empty() => case.path.clone(),
+        Some(case) => labels.short(&case.id).into(),
+    }
 }
 
 /// How a reduced precision compares with full precision, in one line; `None` for cases in full precision.

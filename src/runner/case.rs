@@ -1,11 +1,11 @@
-//! One case from its worker's start to its end: the phases, what is metered around them, and the scoring of what comes back.
+//! One case up to where it can be timed: its worker loads, warms up, is compared with the reference and scored.
 //!
-//! In: a planned case, its task, the vectors it is judged by. Out: a [`Case`] with samples and predictions, or with the error that ended
-//! it. Must not: run a model, or believe a worker about memory, energy or right answers.
+//! In: a planned case, its task, the vectors it is judged by. Out: a warm worker, and a [`Case`] with samples and predictions so far, or
+//! the error that ends it. Must not: run a model, or believe a worker about memory, energy or right answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ergometer_reports::case::{
     Attempt, Case, CaseError, ErrorKind, Prediction, Routing, SCHEMA, Sample, Unavailable, Verdict,
@@ -16,7 +16,6 @@ use super::child::{Launch, Worker, case_error};
 use super::decide;
 use super::plan::{PlannedCase, PlannedTask};
 use crate::backends::backend;
-use crate::environment::steal_seconds;
 use crate::meters::{Meters, memory};
 use crate::parity::Vectors;
 use crate::protocol::{Command, Go, Job, Message, Mode, NotThere, PROTOCOL, PredictionRow};
@@ -24,9 +23,6 @@ use crate::worker::monotonic_ns;
 
 /// Share of timed answers that may differ from the scored ones (a backend may round a row differently in another batch).
 pub(super) const MAX_STRAYS: f64 = 0.01;
-
-/// Share of one processor that a virtual machine may lose to others before a case says so.
-const MUCH_STOLEN: f64 = 0.02;
 
 /// Most things that a worker may say it lacks.
 const MAX_REFUSALS: u32 = 1000;
@@ -87,6 +83,7 @@ impl Finished {
             questions: task.questions(),
             baselines: task.baselines(),
             tuning: planned.tuning.clone(),
+            sitting: None,
             costs: Some(planned.costs),
             routing: Vec::new(),
             versions: BTreeMap::new(),
@@ -95,35 +92,22 @@ impl Finished {
         };
         Self { case, samples: Vec::new(), predictions: Vec::new(), attempts: Vec::new() }
     }
+
+    /// The case ends in this error.
+    pub(super) fn fail(&mut self, error: CaseError) {
+        self.case.error = Some(error);
+        self.case.verdict = self.case.verdict.take().filter(|v| matches!(v, Verdict::Reference { .. }));
+        self.case.accuracy_from = None;
+        // no speed without a right answer: what was timed before the end is not kept
+        self.samples.clear();
+        self.predictions.clear();
+        self.attempts.clear();
+        self.case.routing.clear();
+    }
 }
 
 /// Vectors to judge by, or how the attempt to make them ended.
 pub type Judge<'a> = Result<&'a (PathBuf, Vectors), &'a CaseError>;
-
-/// Runs one case. Whatever happens to the worker, this returns.
-pub fn run(
-    planned: &PlannedCase,
-    model_path: &Path,
-    task: &PlannedTask,
-    judge: Judge,
-    scored: Option<&Scored>,
-    setting: &mut Setting,
-    log: &Path,
-) -> Finished {
-    let mut finished = Finished::new(planned, task, scored);
-    let mut run = Running { planned, task, setting, out: &mut finished, block: 0, refusals: 0 };
-    if let Err(error) = run.drive(model_path, judge, scored, log) {
-        finished.case.error = Some(error);
-        finished.case.verdict = finished.case.verdict.filter(|v| matches!(v, Verdict::Reference { .. }));
-        finished.case.accuracy_from = None;
-        // no speed without a right answer: what was timed before the end is not kept
-        finished.samples.clear();
-        finished.predictions.clear();
-        finished.attempts.clear();
-        finished.case.routing.clear();
-    }
-    finished
-}
 
 pub(super) struct Running<'a, 'm> {
     pub planned: &'a PlannedCase,
@@ -156,39 +140,24 @@ impl Running<'_, '_> {
         Ok(worker)
     }
 
-    fn drive(&mut self, model: &Path, judge: Judge, scored: Option<&Scored>, log: &Path) -> Result<(), CaseError> {
-        let spec = &self.planned.spec;
+    /// A worker that is ready to be timed, and the answers that its timed ones must equal: those scored before, else its own.
+    pub(super) fn prepare(
+        &mut self,
+        model: &Path,
+        judge: Judge,
+        scored: Option<&Scored>,
+        log: &Path,
+    ) -> Result<(Worker, Scored), CaseError> {
         let mut worker = self.begin(model, judge, log)?;
-        let own;
-        let scored = match scored {
-            Some(scored) => scored,
-            None => {
-                self.answer(&mut worker)?;
-                if let Some(decide) = self.task.task.decide {
-                    self.out.attempts = decide::attempts(decide, &self.task.set, &self.out.predictions)?;
-                }
-                self.out.case.accuracy_from = Some(self.planned.id.clone());
-                own = Scored::of(&self.planned.id, &self.out.predictions);
-                &own
-            }
-        };
-        // several blocks, so that quantities that are read once a block (energy) get an interval
-        let blocks = if self.setting.check || spec.seconds < 1.0 { 1 } else { 5 };
-        let (stolen, begun) = (steal_seconds(), Instant::now());
-        for _ in 0..blocks {
-            self.time(&mut worker, blocks, scored)?;
+        if let Some(scored) = scored {
+            return Ok((worker, scored.clone()));
         }
-        self.note_coverage();
-        if let (Some(before), Some(after)) = (stolen, steal_seconds()) {
-            let share = (after - before) / begun.elapsed().as_secs_f64();
-            if share > MUCH_STOLEN {
-                self.note(format!(
-                    "other guests of this host took {:.0} % of a processor while this case was measured",
-                    100.0 * share
-                ));
-            }
+        self.answer(&mut worker)?;
+        if let Some(decide) = self.task.task.decide {
+            self.out.attempts = decide::attempts(decide, &self.task.set, &self.out.predictions)?;
         }
-        worker.finish()
+        self.out.case.accuracy_from = Some(self.planned.id.clone());
+        Ok((worker, Scored::of(&self.planned.id, &self.out.predictions)))
     }
 
     fn load(&mut self, worker: &mut Worker, model: &Path) -> Result<(), CaseError> {
@@ -259,6 +228,15 @@ impl Running<'_, '_> {
         self.sample("first", None, Some(u64::from(self.planned.key.batch)), "first_latency", first);
         self.memory("memory_warmup", "warmup", memory::peak(worker.pid()));
         Ok(())
+    }
+
+    /// One iteration that nobody times: others have worked since, and the caches are theirs.
+    pub(super) fn rewarm(&mut self, worker: &mut Worker) -> Result<(), CaseError> {
+        worker.send(&self.go(Mode::Warm, 0, 0.0, None))?;
+        match worker.next(None, &mut || {})? {
+            Message::Ready(_) => Ok(()),
+            other => Err(unexpected("`ready`", &other)),
+        }
     }
 
     pub(super) fn go(&mut self, mode: Mode, n: u64, seconds: f64, vectors: Option<PathBuf>) -> Command {
@@ -364,7 +342,7 @@ impl Running<'_, '_> {
     }
 
     /// Latency and energy are of the examples that were met: fewer than all is something to know.
-    fn note_coverage(&mut self) {
+    pub(super) fn note_coverage(&mut self) {
         let n = self.task.set.examples.len() as u64;
         let latencies = self.out.samples.iter().filter(|s| s.phase == "steady" && s.metric == "latency");
         let met: BTreeSet<u64> = latencies

@@ -10,9 +10,10 @@ mod decide;
 mod judge;
 pub mod plan;
 mod reference;
+mod sitting;
 pub mod tune;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use sha2::{Digest, Sha256};
 
 use self::case::{Judge, Scored, Setting};
 use self::plan::{Plan, PlannedCase};
+use self::sitting::{Seat, Shared};
 use crate::backends::{BACKENDS, backend};
 use crate::meters::{MeterOptions, Meters};
 use crate::models::hex;
@@ -84,11 +86,10 @@ pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
     let suite = Suite::load(&options.suite, &Known { backends: &backends, precisions: &precisions() })?;
     let mut plan = Plan::new(&suite, |path| options.filter.as_ref().is_none_or(|f| plan::glob(f, path)))?;
     if let Some((i, n)) = options.shard {
-        let mut index = 0;
-        plan.cases.retain(|_| {
-            index += 1;
-            (index - 1) % n == i - 1
-        });
+        // a sitting is not torn apart
+        let shares = plan::sittings(&plan.cases).into_iter().enumerate().filter(|(index, _)| index % n == i - 1);
+        let ids: BTreeSet<String> = shares.flat_map(|(_, sitting)| sitting).map(|c| c.id.clone()).collect();
+        plan.cases.retain(|c| ids.contains(&c.id));
     }
     if plan.cases.is_empty() {
         bail!(
@@ -124,22 +125,39 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let finished = folder.finished()?;
     let found = plan.cases.iter().filter(|c| finished.contains(&c.id)).count();
     let mut scored = if found > 0 { scored_before(&folder, &plan)? } else { BTreeMap::new() };
-    let todo: Vec<&PlannedCase> = plan.cases.iter().filter(|c| !finished.contains(&c.id)).collect();
+    let is_due = |c: &&PlannedCase| !finished.contains(&c.id);
 
-    let bar = progress(&todo, options.check);
-    for planned in todo {
-        bar.set_message(planned.path.clone());
-        let task = &plan.tasks[&planned.spec.task];
-        let path = &suite.models[&planned.spec.model].path;
-        let judge = judges.of(planned, &suite, &plan, &cache);
-        let writer = folder.begin_case(&planned.path, &planned.id)?;
-        let log = writer.stderr_path();
-        let ended = case::run(planned, path, task, judge, scored.get(&planned.group), &mut setting, &log);
-        writer.finish(&ended.case, &ended.samples, &ended.predictions, &ended.attempts)?;
-        if ended.case.accuracy_from.as_ref() == Some(&planned.id) {
-            scored.insert(planned.group.clone(), Scored::of(&planned.id, &ended.predictions));
+    let bar = progress(plan.cases.iter().filter(is_due), options.check);
+    for sitting in plan::sittings(&plan.cases) {
+        let due: Vec<&PlannedCase> = sitting.iter().copied().filter(is_due).collect();
+        let Some(first) = due.first() else { continue };
+        bar.set_message(match due.len() {
+            1 => first.path.clone(),
+            n => format!("{} and {} more in turns", first.path, n - 1),
+        });
+        let judge = judges.of(first, &suite, &plan, &cache);
+        let model = &suite.models[&first.spec.model].path;
+        let shared = Shared { model, task: &plan.tasks[&first.spec.task], judge };
+        let writers = due.iter().map(|c| folder.begin_case(&c.path, &c.id)).collect::<Result<Vec<_>, _>>()?;
+        let seats = due.iter().zip(&writers).map(|(planned, writer)| Seat {
+            planned,
+            scored: scored.get(&planned.group),
+            // of the whole sitting, also of what an earlier process finished: a resumed run takes no other base for want of it
+            base: plan::base(&sitting, planned).map(|b| b.id.clone()),
+            log: writer.stderr_path(),
+        });
+        let all = sitting::run(&seats.collect::<Vec<_>>(), &shared, &mut setting);
+        let mut written = Ok(());
+        for ((planned, writer), ended) in due.iter().zip(writers).zip(all) {
+            // one that cannot be kept costs no other one its place
+            let kept = writer.finish(&ended.case, &ended.samples, &ended.predictions, &ended.attempts);
+            written = written.and(kept.map(|_| ()));
+            if ended.case.accuracy_from.as_ref() == Some(&planned.id) {
+                scored.insert(planned.group.clone(), Scored::of(&planned.id, &ended.predictions));
+            }
+            bar.inc(estimated_ms(planned, options.check));
         }
-        bar.inc(estimated_ms(planned, options.check));
+        written?;
     }
     bar.finish_and_clear();
     let (cases, failed) = conclude(&folder, &plan)?;
@@ -298,8 +316,8 @@ pub fn estimated_ms(case: &PlannedCase, check: bool) -> u64 {
     (1000.0 * (0.3 + measured)) as u64
 }
 
-fn progress(todo: &[&PlannedCase], check: bool) -> ProgressBar {
-    let total = todo.iter().map(|c| estimated_ms(c, check)).sum();
+fn progress<'a>(due: impl Iterator<Item = &'a PlannedCase>, check: bool) -> ProgressBar {
+    let total = due.map(|c| estimated_ms(c, check)).sum();
     // drawn only between cases: no steady tick, nothing moves while a worker measures
     let bar = ProgressBar::new(total);
     let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  ETA {eta}  {msg}")

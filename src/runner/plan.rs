@@ -71,6 +71,8 @@ pub struct PlannedCase {
     pub halt: bool,
     /// Cases with the same group have the same answers: accuracy is scored once per group.
     pub group: String,
+    /// Cases with the same value take turns in one sitting; none: it is measured by itself.
+    pub turns: Option<String>,
 }
 
 impl PlannedCase {
@@ -192,9 +194,19 @@ impl Plan {
         };
         let sha = |text: &str| hex(&Sha256::digest(text.as_bytes()));
         let same_answers = CaseKey { threads: 0, batch: 0, scenario: String::new(), ..key.clone() };
+        // what may differ between cases that take turns
+        let same_work = CaseKey {
+            backend: String::new(),
+            backend_options: BTreeMap::new(),
+            precision: String::new(),
+            isa: String::new(),
+            shapes: String::new(),
+            ..key.clone()
+        };
         Ok(PlannedCase {
             id: sha(&format!("{}{}", key.canonical(), command.join("\0"))),
             group: sha(&format!("{}{}", same_answers.canonical(), command.join("\0"))),
+            turns: spec.interleave.then(|| sha(&same_work.canonical())),
             path: key.path(),
             spec: spec.clone(),
             key,
@@ -213,6 +225,27 @@ impl Plan {
             halt,
         })
     }
+}
+
+/// The plan's cases as they sit: those that take turns together, in the order of the first of each sitting; any other case alone.
+pub fn sittings(cases: &[PlannedCase]) -> Vec<Vec<&PlannedCase>> {
+    let mut sittings: Vec<Vec<&PlannedCase>> = Vec::new();
+    for case in cases {
+        let known = sittings.iter_mut().filter(|_| case.turns.is_some()).find(|s| s[0].turns == case.turns);
+        match known {
+            Some(sitting) => sitting.push(case),
+            None => sittings.push(vec![case]),
+        }
+    }
+    sittings
+}
+
+/// The case that `case` is compared with among those that it takes turns with: the first one of the backend that the suite names, or of
+/// all, `f32` before others. `None`: the backend that the suite names is not among them.
+pub fn base<'a>(sitting: &[&'a PlannedCase], case: &PlannedCase) -> Option<&'a PlannedCase> {
+    let asked = case.spec.base.as_ref();
+    let fits = sitting.iter().copied().filter(|c| asked.is_none_or(|name| c.key.backend == *name));
+    fits.min_by_key(|c| c.key.precision != "f32")
 }
 
 fn plan_task(suite: &Suite, name: &str) -> anyhow::Result<PlannedTask> {
@@ -266,7 +299,70 @@ pub fn glob(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::glob;
+    use ergometer_suites::suite::Known;
+    use serde_json::json;
+
+    use super::*;
+
+    /// The plan of these `[[cases]]` blocks over a small net and two small tasks.
+    fn planned(cases: &str) -> Plan {
+        let house = tempfile::tempdir().unwrap();
+        let config = json!({"model_type": "encoder", "seq_len": 16, "vocab_size": 6, "hidden_size": 16, "num_layers": 1, "num_heads": 2,
+                            "expansion": 1.0, "pos_encodings": "learned"});
+        let model = Model::random(&config, 7).unwrap();
+        Model::save(&house.path().join("net"), &config, &model.graph, &model.params).unwrap();
+        let mut text = String::from("[[model]]\nname = \"net\"\npath = \"net\"\n");
+        for task in ["a", "b"] {
+            text += &format!("[[task]]\nname = {task:?}\nkind = \"sudoku\"\nsize = 4\nclues = [6, 8]\nexamples = 3\n");
+        }
+        for own in ["x", "y"] {
+            text += &format!("[[backend]]\nname = {own:?}\nkind = \"external\"\ncommand = [\"none\"]\n");
+        }
+        let known = Known { backends: &["native"], precisions: &["f32", "bf16"] };
+        let text = format!("{text}[defaults]\nmodels = [\"net\"]\ntasks = [\"a\"]\n{cases}");
+        let suite = Suite::parse(&text, &house.path().join("suite.toml"), &known).unwrap();
+        Plan::new(&suite, |_| true).unwrap()
+    }
+
+    fn names(sitting: &[&PlannedCase]) -> Vec<String> {
+        sitting.iter().map(|c| format!("{}-{}", c.key.backend, c.key.precision)).collect()
+    }
+
+    #[test]
+    fn cases_that_differ_in_backend_or_precision_alone_sit_together() {
+        let plan = planned(
+            "[[cases]]\nbackends = [\"x\"]\nprecisions = [\"bf16\"]\ninterleave = true\n\
+             [[cases]]\nbackends = [\"native\"]\n\
+             [[cases]]\nbackends = [\"y\", \"x\"]\nthreads = [1, 2]\ninterleave = true\n\
+             [[cases]]\nbackends = [\"y\"]\nscenarios = [\"offline-b1\", \"offline-b2\"]\ninterleave = true\n\
+             [[cases]]\nbackends = [\"y\"]\ntasks = [\"b\"]\ninterleave = true\n",
+        );
+        let sittings = sittings(&plan.cases);
+        let found: Vec<Vec<String>> = sittings.iter().map(|s| names(s)).collect();
+        let want: [&[&str]; 6] =
+            [&["x-bf16", "y-f32", "x-f32"], &["native-f32"], &["y-f32", "x-f32"], &["y-f32"], &["y-f32"], &["y-f32"]];
+        assert_eq!(found, want, "two threads, other batches and another task sit apart");
+        // a base that nobody named is the first in full precision, whoever comes first
+        assert_eq!(names(&[base(&sittings[0], sittings[0][0]).unwrap()]), ["y-f32"]);
+    }
+
+    #[test]
+    fn the_base_is_of_the_backend_that_the_suite_names() {
+        let block = |name: &str| {
+            format!(
+                "[[cases]]\nbackends = [\"y\", \"x\"]\nprecisions = [\"bf16\", \"f32\"]\ninterleave = true\nbase = {name:?}\n"
+            )
+        };
+        let plan = planned(&block("x"));
+        let sittings = sittings(&plan.cases);
+        assert_eq!(sittings.len(), 1);
+        assert!(sittings[0].iter().all(|c| names(&[base(&sittings[0], c).unwrap()]) == ["x-f32"]));
+        let plan = planned(&block("native"));
+        assert!(
+            base(&super::sittings(&plan.cases)[0], &plan.cases[0]).is_none(),
+            "nothing stands in for what was asked"
+        );
+    }
 
     #[test]
     fn globs_match_paths() {

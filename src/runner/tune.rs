@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::case::{Finished, Judge, Running, Setting, unexpected};
 use super::child::{Worker, case_error};
 use super::plan::{Plan, PlannedCase, PlannedTask};
+use super::sitting::turns;
 use super::{Judges, RunOptions};
 use crate::backends::backend;
 use crate::files::write_atomically;
@@ -83,11 +84,7 @@ impl Search<'_> {
             contenders.push(Contender { planned, finished, worker, medians: Vec::new() });
         }
         for round in 0..ROUNDS {
-            let mut order: Vec<usize> = (0..contenders.len()).collect();
-            if round % 2 == 1 {
-                order.reverse();
-            }
-            for i in order {
+            for i in turns(round, contenders.len()) {
                 contenders[i].block(task, around);
             }
             bar.inc(1);

@@ -172,6 +172,10 @@ pub struct CaseSpec {
     pub may_be_unavailable: bool,
     /// The backend's settings are searched for the fastest before the case is measured.
     pub tune: bool,
+    /// It takes turns with the other such cases of the same model, task, scenario, threads and depth.
+    pub interleave: bool,
+    /// Backend that the cases it takes turns with are compared with; the first of them if not given.
+    pub base: Option<String>,
 }
 
 impl Suite {

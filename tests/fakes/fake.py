@@ -173,6 +173,18 @@ class ExitLate(Fake):
         sys.exit(3)
 
 
+class ExitThird(Fake):
+    """exit-third: leaves in its third timed block"""
+
+    blocks = 0
+
+    def time(self, go):
+        self.blocks += 1
+        if self.blocks == 3:
+            sys.exit(4)
+        super().time(go)
+
+
 class ExitLast(Fake):
     """exit-last: does everything right, then leaves with 5"""
 

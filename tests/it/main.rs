@@ -15,3 +15,4 @@ mod onnxruntime;
 mod parity;
 mod resume;
 mod tidy;
+mod turns;

@@ -1,4 +1,4 @@
-//! All plots of a report: per task, accuracy against costs, latency, memory, and accuracy against depth.
+//! All plots of a report: per task, accuracy against costs, latency, memory, and accuracy against depth; per sitting, speed-ups.
 //!
 //! In: a [`Report`]. Out: [`Plot`]s in a fixed order. Must not: draw a case that failed, or a value that is missing.
 
@@ -20,10 +20,11 @@ use crate::{
     load::CaseRun,
     record::Record,
     report::Report,
+    speedup::sittings,
     stats::quantile::sorted,
     steady::Steady,
     summarise::accuracy_source,
-    table::{baselines, baselines_text},
+    table::{base_name, baselines, baselines_text},
 };
 use canvas::{INK, SERIES, SHAPES, SOFT, Shape};
 use legend::{Entry, Sign};
@@ -67,6 +68,12 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
             } else {
                 (format!("{kind}-{}", file_part(task)), format!("{title}: {task}"))
             };
+            plots.push(Plot { name, title, caption, svg });
+        }
+        for (k, sitting) in sittings(&set.cases).iter().enumerate() {
+            let Some((title, svg, caption)) = set.speedups(sitting)? else { continue };
+            let task = if tasks.len() == 1 { String::new() } else { format!("-{}", file_part(task)) };
+            let name = if k == 0 { format!("speedup{task}") } else { format!("speedup{task}-{}", k + 1) };
             plots.push(Plot { name, title, caption, svg });
         }
     }
@@ -267,6 +274,36 @@ impl Set<'_> {
             self.shared(),
         );
         Ok(svg.map(|svg| (svg, caption)))
+    }
+
+    /// Title, picture and caption of the speed-ups of one sitting, where there is one beside the base's own.
+    fn speedups(&self, sitting: &[&CaseRun]) -> Result<Option<(String, String, String)>, ReportError> {
+        let labels = Labels::of(sitting.iter().map(|c| &c.case));
+        let mut rows = Vec::new();
+        let mut rounds = Vec::new();
+        let mut base = None;
+        for case in sitting.iter().map(|c| &c.case) {
+            let Some((record, own)) = self.report.record(case, "speedup").zip(case.sitting.as_ref()) else { continue };
+            let Some(bar) = bar(record) else { continue };
+            base = own.base.as_deref();
+            let is_base = base == Some(case.id.as_str());
+            let color = if is_base { SOFT } else { family_color(&case.key.family) };
+            rows.push(rows::Ratio { label: labels.short(&case.id).into(), color, bar, base: is_base });
+            rounds.push(record.n);
+        }
+        if rows.iter().all(|r| r.base) {
+            return Ok(None);
+        }
+        let base = base_name(self.report, base, &labels);
+        let svg = rows::ratios("the speed-up plot", &format!("speed-up over {base}"), &rows, WIDTH)?;
+        let common = if labels.common.is_empty() { String::new() } else { format!(": {}", labels.common) };
+        let caption = format!(
+            "{}: median latency of {base} over that of each case, median over the rounds in which they took turns. Bars: 95 % intervals \
+             (order statistics over rounds, n = {}). Line: {base} itself.",
+            self.task,
+            n_range(rounds.into_iter()),
+        );
+        Ok(svg.map(|svg| (format!("Speed-up in turns{common}"), svg, caption)))
     }
 
     fn depth(&self) -> Drawn {

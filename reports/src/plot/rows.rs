@@ -1,4 +1,4 @@
-//! Plots with one row per case on a common logarithmic axis: latency distributions and memory.
+//! Plots with one row per case on a common logarithmic axis: latency distributions, memory and speed-ups.
 //!
 //! In: rows with values. Out: SVG that grows with the rows. Must not: draw a bar from zero on a logarithmic axis; marks stand for values.
 
@@ -83,6 +83,40 @@ pub fn bytes(what: &str, rows: &[Bytes], legend: &[Entry], width: f64) -> Result
         for (color, shape, value) in values.iter().filter(|v| v.2 > 0.0) {
             canvas.mark((frame.x(&axis, *value), y), *shape, 3.8, *color, false);
         }
+    })?;
+    Ok(Some(svg))
+}
+
+/// A ratio of one case to the base.
+#[derive(Clone, Debug)]
+pub struct Ratio {
+    /// Name of the case.
+    pub label: String,
+    /// Colour of its mark.
+    pub color: RGBColor,
+    /// Value, lower and upper end of its interval; the same three times without one.
+    pub bar: [f64; 3],
+    /// It is the base itself.
+    pub base: bool,
+}
+
+/// Draws each ratio as a mark with its interval, beside a line at 1.
+pub fn ratios(what: &str, name: &str, rows: &[Ratio], width: f64) -> Result<Option<String>, ReportError> {
+    let all = rows.iter().flat_map(|r| r.bar).chain([1.0]);
+    let Some(axis) = Axis::log(name, "1", all) else { return Ok(None) };
+    let labels: Vec<&str> = rows.iter().map(|r| r.label.as_str()).collect();
+    let svg = frame_of_rows(what, &labels, &axis, &[], width, |canvas, frame, i, y| {
+        let row = &rows[i];
+        if i == 0 {
+            let one = frame.x(&axis, 1.0);
+            canvas.line(&[(one, frame.top), (one, frame.bottom)], FRONT, 1.0, 1.0);
+        }
+        let [value, lower, upper] = row.bar.map(|v| frame.x(&axis, v));
+        canvas.line(&[(lower, y), (upper, y)], row.color, 1.0, 1.5);
+        for end in [lower, upper].iter().filter(|_| lower < upper) {
+            canvas.line(&[(*end, y - 3.0), (*end, y + 3.0)], row.color, 1.0, 1.0);
+        }
+        canvas.mark((value, y), Shape::Circle, 3.8, row.color, row.base);
     })?;
     Ok(Some(svg))
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use super::{Files, html::routing};
 use crate::{
     report::Report,
-    table::{TITLES, reason, tables},
+    table::{Cell, Speedups, TITLES, reason, tables},
 };
 
 /// Makes `report.md`.
@@ -27,14 +27,7 @@ pub fn render(report: &Report) -> Files {
         for row in &table.rows {
             let cells = match &row.error {
                 Some(error) => format!("{}{}", escaped(&reason(error)), " |".repeat(TITLES.len() - 1)),
-                None => {
-                    let cell = |c: &crate::table::Cell| {
-                        let interval = c.interval.as_ref().map(|i| format!(" ({i})")).unwrap_or_default();
-                        let footnote = c.footnote.map(|f| format!(" [{f}]")).unwrap_or_default();
-                        format!("{}{interval}{footnote}", c.value)
-                    };
-                    row.cells.iter().map(cell).collect::<Vec<_>>().join(" | ")
-                }
+                None => row.cells.iter().map(shown).collect::<Vec<_>>().join(" | "),
             };
             let _ = writeln!(text, "| {} | {cells} |", escaped(&row.name));
         }
@@ -47,6 +40,9 @@ pub fn render(report: &Report) -> Files {
                 let cells = [&row.name, &row.first, &row.later, &row.sources].map(|t| escaped(t)).join(" | ");
                 let _ = writeln!(text, "| {cells} |");
             }
+        }
+        for sitting in &table.speedups {
+            let _ = write_speedups(&mut text, sitting);
         }
     }
     if !footnotes.is_empty() {
@@ -65,6 +61,31 @@ pub fn render(report: &Report) -> Files {
     let _ = write_experts(&mut text, report);
     text += "\nIn parentheses: 95 % intervals. `≤`: an upper bound that holds with 99 % confidence. Energy is gross.\n";
     Ok(vec![("report.md".into(), text.into_bytes())])
+}
+
+/// Speed-ups of the cases of one sitting.
+fn write_speedups(text: &mut String, sitting: &Speedups) -> std::fmt::Result {
+    let common = if sitting.common.is_empty() { String::new() } else { format!(" ({})", escaped(&sitting.common)) };
+    writeln!(
+        text,
+        "\nSpeed-up over {}, cases in turns{common}:\n\n| case | speed-up |\n|:---|---:|",
+        escaped(&sitting.base)
+    )?;
+    for row in &sitting.rows {
+        let shown = match &row.error {
+            Some(error) => escaped(&error.kind),
+            None => row.cells.iter().map(shown).collect(),
+        };
+        writeln!(text, "| {} | {shown} |", escaped(&row.name))?;
+    }
+    Ok(())
+}
+
+/// Value, interval and footnote.
+fn shown(cell: &Cell) -> String {
+    let interval = cell.interval.as_ref().map(|i| format!(" ({i})")).unwrap_or_default();
+    let footnote = cell.footnote.map(|f| format!(" [{f}]")).unwrap_or_default();
+    format!("{}{interval}{footnote}", cell.value)
 }
 
 /// Loads of the experts, for the cases that scored them.

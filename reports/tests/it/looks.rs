@@ -24,6 +24,7 @@ fn text(format_name: &str, report: &Report) -> String {
 fn golden_files() {
     let report = Report::new(synthetic::small());
     let decided = Report::new(synthetic::decided());
+    let turns = Report::new(synthetic::turns());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let outputs = [
         ("synthetic.html", text("html", &report)),
@@ -34,6 +35,8 @@ fn golden_files() {
         ("decided.md", text("md", &decided)),
         ("decided.txt", headline(&decided, 160)),
         ("decided.csv", text("csv", &decided)),
+        ("turns.md", text("md", &turns)),
+        ("turns.txt", headline(&turns, 160)),
     ];
     for (name, now) in outputs {
         let path = folder.join(name);
@@ -80,7 +83,9 @@ fn text_of_a_case_stays_text() {
 
 #[test]
 fn the_page_needs_no_network_and_knows_every_colour() {
-    let report = Report::new(synthetic::large());
+    let mut run = synthetic::large();
+    run.cases.extend(synthetic::turns().cases);
+    let report = Report::new(run);
     let page = text("html", &report);
     assert!(page.replace("http://www.w3.org/2000/svg", "").find("http").is_none(), "a link to somewhere");
     for plot in plots(&report).unwrap() {
@@ -179,6 +184,7 @@ proptest! {
         row in prop::sample::select(vec![0, 1, u64::MAX]),
     ) {
         let mut run = synthetic::small();
+        run.cases.extend(synthetic::turns().cases);
         for case in &mut run.cases {
             let targets = case.samples.iter_mut().filter(|s| s.metric == metric);
             for (sample, value) in targets.zip(values.iter().cycle()) {
@@ -208,6 +214,7 @@ fn look() {
         ("large", synthetic::large()),
         ("unmetered", synthetic::unmetered()),
         ("decided", synthetic::decided()),
+        ("turns", synthetic::turns()),
     ] {
         let report = Report::new(run);
         let dir = Path::new(&dir).join(name);

@@ -6,4 +6,5 @@ mod looks;
 mod precision;
 mod records;
 mod run_folder;
+mod speedup;
 mod synthetic;

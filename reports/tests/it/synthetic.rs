@@ -178,6 +178,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
         questions: 0,
         baselines: Vec::new(),
         tuning: key.backend.contains("candle").then(tuning),
+        sitting: None,
         costs: Some(Costs {
             params_total: model.weight_bytes / 4,
             params_active: model.weight_bytes / 4,
@@ -352,6 +353,28 @@ pub fn large() -> Run {
         }
     }
     sorted(cases)
+}
+
+/// Four cases that took turns in ten rounds, one of which failed, and one that sat alone.
+pub fn turns() -> Run {
+    let task = |backend: &str, batch| key("sudoku-9x9", &MODELS[0], backend, batch);
+    let base = case_run(task("native", 1), &MODELS[0], 200, 10, 30, 40);
+    let candle = case_run(task("candle", 1), &MODELS[0], 201, 10, 30, 40);
+    let own = case_run(task("peer", 1), &MODELS[0], 202, 10, 30, 40);
+    let hung = failed(task("tract", 1), 203, ErrorKind::Timeout, "nothing came for 30 s", None);
+    let alone = case_run(task("native", 8), &MODELS[0], 204, 10, 30, 40);
+    let mut run = sorted(vec![base, candle, own, hung, alone]);
+    let id = |run: &Run, backend: &str, batch| {
+        let found = run.cases.iter().find(|c| c.case.key.backend == backend && c.case.key.batch == batch);
+        found.unwrap().case.id.clone()
+    };
+    for (batch, name) in [(1, "aa"), (8, "bb")] {
+        let base = id(&run, "native", batch);
+        for case in run.cases.iter_mut().map(|c| &mut c.case).filter(|c| c.key.batch == batch) {
+            case.sitting = Some(Sitting { id: name.repeat(8), base: Some(base.clone()), rounds: 10 });
+        }
+    }
+    run
 }
 
 /// One task on a machine without energy meters, as most virtual machines are.

@@ -16,7 +16,7 @@ use crate::error::SuiteError;
 use crate::keys::{Keys, unknown};
 
 const TOP: [&str; 6] = ["about", "model", "task", "backend", "defaults", "cases"];
-const CASES: [&str; 13] = [
+const CASES: [&str; 15] = [
     "models",
     "backends",
     "precisions",
@@ -30,6 +30,8 @@ const CASES: [&str; 13] = [
     "timeout_seconds",
     "may_be_unavailable",
     "tune",
+    "interleave",
+    "base",
 ];
 
 /// A table whose values know their place in the text.
@@ -215,7 +217,10 @@ fn expand(
     let backends = need("backends")?;
     // `external` itself is not runnable: its command is in a block of the suite.
     let names = known.backends.iter().copied().filter(|b| *b != "external");
-    check(keys, "backends", "backend", &backends, names.chain(suite.backends.keys().map(String::as_str)))?;
+    let names = names.chain(suite.backends.keys().map(String::as_str));
+    check(keys, "backends", "backend", &backends, names.clone())?;
+    let base = keys.string("base")?;
+    check(keys, "base", "backend", base.as_slice(), names)?;
     let tasks = need("tasks")?;
     check(keys, "tasks", "task", &tasks, suite.tasks.keys().map(String::as_str))?;
     let precisions = or("precisions", "f32")?;
@@ -229,6 +234,7 @@ fn expand(
     let timeout_seconds = keys.seconds("timeout_seconds", false)?.unwrap_or(60.0);
     let may_be_unavailable = keys.boolean("may_be_unavailable")?.unwrap_or(false);
     let tune = keys.boolean("tune")?.unwrap_or(false);
+    let interleave = keys.boolean("interleave")?.unwrap_or(false);
 
     let lengths = [&models, &backends, &tasks, &precisions].map(Vec::len);
     let product = lengths.into_iter().chain([scenarios.len(), threads.len(), depths.len()]);
@@ -259,6 +265,8 @@ fn expand(
                                     timeout_seconds,
                                     may_be_unavailable,
                                     tune,
+                                    interleave,
+                                    base: base.clone(),
                                 };
                                 if let Some(before) = seen.insert(case.to_string(), line) {
                                     return Err(twice(&case, before).at(format!("line {line}")));

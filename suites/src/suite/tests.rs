@@ -72,6 +72,18 @@ fn a_suite_is_read_as_written() {
 }
 
 #[test]
+fn turns_and_their_base_are_read_and_off_by_default() {
+    assert!(parsed(GOOD).unwrap().cases.iter().all(|c| !c.interleave && c.base.is_none()));
+    let text = GOOD.replace("seconds = 1\n", "seconds = 1\ninterleave = true\nbase = \"mine\"\n");
+    let all = |text: &str, interleave, base: Option<&str>| {
+        let cases = parsed(text).unwrap().cases;
+        assert!(cases.iter().all(|c| c.interleave == interleave && c.base.as_deref() == base));
+    };
+    all(&text, true, Some("mine"));
+    all(&(text + "interleave = false\nbase = \"native\"\n"), false, Some("native"));
+}
+
+#[test]
 fn programs_of_external_backends_start_at_the_suite() {
     for (written, program) in [
         ("python3", "python3"),
@@ -130,6 +142,9 @@ fn faults_are_named_with_line_and_remedy() {
         ("{ speed = \"fast\", n = 3, on = true }", "{ speed = [] }", &["line 15", "`options`"]),
         ("[[cases]]", "[[cases", &["line 19"]),
         ("seed = 7", "seed = -7", &["line 10", "`seed`"]),
+        ("timeout_seconds = 9.5", "interleave = \"yes\"", &["line 25", "`interleave`", "string"]),
+        ("timeout_seconds = 9.5", "interleaved = true", &["line 25", "unknown key `interleaved`", "`interleave`"]),
+        ("timeout_seconds = 9.5", "base = \"min\"", &["line 25", "`base`", "unknown backend `min`", "`mine`"]),
     ];
     for (from, to, words) in faults {
         assert!(GOOD.contains(from), "{from}");

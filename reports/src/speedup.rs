@@ -1,0 +1,153 @@
+//! How much faster a case is than the base of its sitting: ratios of the rounds in which both took turns.
+//!
+//! In: a [`Run`]. Out: a [`Speedup`] per case that took turns, or why there is none, as a pure function of the recorded samples; the sittings of a
+//! list of cases. Must not: compare cases of two sittings, or let another case stand in for a base that has no numbers.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    case::{Case, CaseError},
+    format,
+    load::{CaseRun, Run},
+    precision::Finding,
+    record::Missing,
+    stats::{
+        Estimate,
+        quantile::{median, quantile, sorted},
+    },
+    steady::Steady,
+    summarise::kind_name,
+};
+
+/// Difference of steps an example, as a share, from which on a ratio of latencies is said to be in part one of work.
+const OTHER_WORK: f64 = 0.02;
+
+/// A speed-up and what to know about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Speedup {
+    /// Latency of the base over that of the case; n is the number of rounds.
+    pub estimate: Estimate,
+    /// For the record's note.
+    pub notes: Vec<String>,
+}
+
+/// Speed-ups by id of the case, or why there is none. Cases that took no turns or ended in an error have no entry. `findings` are those of
+/// [`precision`](crate::precision): a base that answers too badly has no speed either.
+pub fn speedups(
+    run: &Run,
+    findings: &BTreeMap<String, Result<Finding, Missing>>,
+) -> BTreeMap<String, Result<Speedup, Missing>> {
+    let mut all = BTreeMap::new();
+    for own in run.cases.iter().filter(|c| c.case.sitting.is_some() && c.case.error.is_none()) {
+        let found = base(run, own).and_then(|base| {
+            let inferior = || findings.get(&base.case.id).and_then(|f| f.as_ref().ok()?.error());
+            match base.case.error.clone().or_else(inferior) {
+                Some(error) => Err(failed(&base.case, error)),
+                None => against(own, base),
+            }
+        });
+        all.insert(own.case.id.clone(), found);
+    }
+    all
+}
+
+/// The case that this one is compared with, if it was measured in the same sitting.
+fn base<'a>(run: &'a Run, own: &CaseRun) -> Result<&'a CaseRun, Missing> {
+    let sitting = own.case.sitting.as_ref();
+    let Some(id) = sitting.and_then(|s| s.base.as_ref()) else {
+        return Err(missing(
+            "the backend that the suite names as base has no case that takes turns with this one".into(),
+        ));
+    };
+    let Some(base) = run.cases.iter().find(|c| c.case.id == *id) else {
+        return Err(missing("its base is not in this run".into()));
+    };
+    let same = base.case.sitting.as_ref().map(|s| &s.id) == sitting.map(|s| &s.id);
+    same.then_some(base).ok_or_else(|| Missing {
+        kind: "not-measured".into(),
+        message: format!("its base `{}` was measured in another sitting, which ratios do not cross", base.case.path),
+        hint: Some("start a new run, so that both take turns".into()),
+    })
+}
+
+fn failed(base: &Case, error: CaseError) -> Missing {
+    let message = format!("its base `{}` failed: {}", base.path, error.message);
+    Missing { kind: kind_name(error.kind), message, hint: error.hint }
+}
+
+fn missing(message: String) -> Missing {
+    Missing { kind: "not-measured".into(), message, hint: None }
+}
+
+/// The median over the rounds of the ratio of the two medians of a round.
+fn against(own: &CaseRun, base: &CaseRun) -> Result<Speedup, Missing> {
+    let (mine, theirs) = (Steady::of(&own.samples), Steady::of(&base.samples));
+    let rounds = own.case.sitting.as_ref().map_or(0, |s| s.rounds as usize);
+    for (case, steady) in [(own, &mine), (base, &theirs)] {
+        let blocks = steady.block_latencies.len();
+        if blocks != rounds || blocks == 0 {
+            return Err(missing(format!("`{}` has {blocks} timed blocks in {rounds} rounds", case.case.path)));
+        }
+    }
+    if own.case.id == base.case.id {
+        let interval = Err("a reading, not an estimate".into());
+        let (n, method) = (rounds as u64, "the base of its sitting, by definition".into());
+        return Ok(Speedup { estimate: Estimate { value: 1.0, interval, n, method }, notes: Vec::new() });
+    }
+    // the k-th timed block of each belongs to round k
+    let ratios = paired(&theirs.block_latencies, &mine.block_latencies);
+    let Some(mut estimate) = median(&ratios) else { return Err(missing("there is no round".into())) };
+    estimate.method = format!(
+        "median over rounds of the base's median latency over this one's; order-statistic interval over rounds; base `{}`",
+        base.case.path
+    );
+    Ok(Speedup { estimate, notes: other_work(&mine, &theirs).into_iter().collect() })
+}
+
+/// Ratio of the medians of the same round, base over own.
+fn paired(base: &[Vec<f64>], own: &[Vec<f64>]) -> Vec<f64> {
+    let middle = |block: &Vec<f64>| quantile(&sorted(block), 0.5).unwrap_or(f64::NAN);
+    base.iter().zip(own).map(|(base, own)| middle(base) / middle(own)).collect()
+}
+
+/// What to say where the two took unlike numbers of steps: the halting head stopped them elsewhere, or they met other examples.
+fn other_work(own: &Steady, base: &Steady) -> Option<String> {
+    let mean = |steady: &Steady| {
+        let (steps, examples) = steady.steps.iter().fold((0.0, 0.0), |(a, b), (s, e)| (a + s, b + e));
+        (examples > 0.0).then_some(steps / examples)
+    };
+    let (own, base) = (mean(own)?, mean(base)?);
+    ((own / base - 1.0).abs() > OTHER_WORK).then(|| {
+        let [own, base] = [own, base].map(format::number);
+        format!("it took {own} steps an example and the base {base}: in part the ratio is one of work, not of speed")
+    })
+}
+
+/// Cases that took turns and have the same base, as they are shown together; in the order of their first case.
+pub fn sittings<'a>(cases: &[&'a CaseRun]) -> Vec<Vec<&'a CaseRun>> {
+    let mut sittings: Vec<Vec<&CaseRun>> = Vec::new();
+    for case in cases.iter().copied() {
+        let Some(sitting) = &case.case.sitting else { continue };
+        let of = |c: &CaseRun| c.case.sitting.as_ref().map(|s| (s.id.clone(), s.base.clone()));
+        let own = Some((sitting.id.clone(), sitting.base.clone()));
+        match sittings.iter_mut().find(|s| of(s[0]) == own) {
+            Some(known) => known.push(case),
+            None => sittings.push(vec![case]),
+        }
+    }
+    sittings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_of_medians_of_the_same_round() {
+        // the machine halves its speed after the second round; the ratio does not see it
+        let base = [vec![3.0, 3.0, 9.0], vec![3.0], vec![6.0, 6.0], vec![6.0, 5.0, 7.0]];
+        let own = [vec![2.0], vec![1.0, 9.0, 2.0], vec![4.0, 4.0], vec![4.0]];
+        assert_eq!(paired(&base, &own), [1.5, 1.5, 1.5, 1.5]);
+        assert!(paired(&[vec![]], &[vec![1.0]])[0].is_nan());
+    }
+}

@@ -1,0 +1,236 @@
+//! One sitting: cases that take turns, or one case by itself, from the start of the first worker to the end of the last.
+//!
+//! In: planned cases of one model, task, batch, number of threads and depth, and what judges them. Out: how each of them ended. Must not: let two
+//! workers work at the same time, or let one that fails take the others with it.
+//!
+//! All are made ready first, one after the other. Then every round has one timed block of each case, forwards in even rounds and backwards in
+//! odd ones (A B B A), so that a machine that slows down slows all of them. So the k-th timed block of each belongs to round k.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ergometer_reports::case::{CaseError, Sitting};
+use sha2::{Digest, Sha256};
+
+use super::case::{Finished, Judge, Running, Scored, Setting};
+use super::child::Worker;
+use super::plan::{PlannedCase, PlannedTask};
+use crate::environment::steal_seconds;
+use crate::meters::cpu;
+use crate::models::hex;
+use crate::worker::monotonic_ns;
+
+/// Rounds of cases that take turns: even, so that nobody comes first more often, and enough for an interval of a median (6).
+pub const ROUNDS: u32 = 10;
+
+/// Blocks of a case by itself: several, so that quantities that are read once a block (energy) get an interval.
+const BLOCKS: u32 = 5;
+
+/// Share of one processor that a virtual machine may lose to others before a case says so.
+const MUCH_STOLEN: f64 = 0.02;
+
+/// Share of one processor that waiting workers may use before a case says so.
+const MUCH_WAITING: f64 = 0.01;
+
+/// How long waiting workers are watched for a sign of rest: longer than the slowest tick by which the kernel counts what runs.
+const LOOK: Duration = Duration::from_millis(12);
+
+/// How often at most before a turn.
+const LOOKS: u32 = 20;
+
+/// One case of a sitting.
+pub struct Seat<'a> {
+    /// The case.
+    pub planned: &'a PlannedCase,
+    /// The answers that were scored before for its group.
+    pub scored: Option<&'a Scored>,
+    /// Id of the case that it is compared with, where it takes turns.
+    pub base: Option<String>,
+    /// File for its worker's log.
+    pub log: PathBuf,
+}
+
+/// What all cases of a sitting share.
+pub struct Shared<'a> {
+    /// Path of the model.
+    pub model: &'a Path,
+    /// The task.
+    pub task: &'a PlannedTask,
+    /// Vectors that judge them.
+    pub judge: Judge<'a>,
+}
+
+/// The order of turns in a round: there and back.
+pub fn turns(round: usize, of: usize) -> Vec<usize> {
+    let forwards = 0..of;
+    if round.is_multiple_of(2) { forwards.collect() } else { forwards.rev().collect() }
+}
+
+/// Runs a sitting. Whatever happens to the workers, this returns, with one end for each seat.
+pub fn run(seats: &[Seat], shared: &Shared, setting: &mut Setting) -> Vec<Finished> {
+    let Some(first) = seats.first().map(|s| s.planned) else { return Vec::new() };
+    let rounds = match &first.turns {
+        _ if setting.check => 1,
+        Some(_) => ROUNDS,
+        None if first.spec.seconds < 1.0 => 1,
+        None => BLOCKS,
+    };
+    // tells this sitting from any other: of another boot, another process, another time
+    let mark = format!("{} {} {}", super::boot("sitting"), std::process::id(), monotonic_ns());
+    let mark = &hex(&Sha256::digest(mark.as_bytes()))[..16];
+    let mut contenders: Vec<Contender> = Vec::new();
+    for seat in seats {
+        let sitting = first.turns.is_some().then(|| Sitting { id: mark.into(), base: seat.base.clone(), rounds });
+        contenders.push(Contender::ready(seat, sitting, shared, setting));
+    }
+    for round in 0..rounds {
+        for i in turns(round as usize, contenders.len()) {
+            if contenders[i].worker.is_none() {
+                continue;
+            }
+            if contenders.len() > 1 && !setting.check {
+                wait_for_quiet(&contenders, i);
+                contenders[i].act(shared.task, setting, |running, worker, _| running.rewarm(worker));
+            }
+            let waiting = waiting(&contenders, i);
+            let (stolen, begun) = (steal_seconds(), Instant::now());
+            contenders[i].act(shared.task, setting, |running, worker, scored| running.time(worker, rounds, scored));
+            let around = &mut contenders[i].around;
+            around.seconds += begun.elapsed().as_secs_f64();
+            around.stolen += stolen.zip(steal_seconds()).map_or(0.0, |(before, after)| after - before);
+            around.waiting +=
+                waiting.iter().filter_map(|(pid, s)| Some(cpu::process_seconds(*pid).ok()? - s)).sum::<f64>();
+        }
+    }
+    contenders.into_iter().map(|c| c.leave(shared.task, setting)).collect()
+}
+
+/// Waits until the workers that wait use no processor: the threads of some engines go on spinning for milliseconds after their last
+/// operator. One that never rests is not waited for longer than this; the case says then what was used beside it.
+fn wait_for_quiet(contenders: &[Contender], next: usize) {
+    let used = || waiting(contenders, next).iter().map(|w| w.1).sum::<f64>();
+    let mut before = used();
+    for _ in 0..LOOKS {
+        std::thread::sleep(LOOK);
+        let now = used();
+        if now - before < MUCH_WAITING * LOOK.as_secs_f64() {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// Process and processor time of every worker but this one.
+fn waiting(contenders: &[Contender], working: usize) -> Vec<(u32, f64)> {
+    let others = contenders.iter().enumerate().filter(|(i, _)| *i != working);
+    let pids = others.filter_map(|(_, c)| c.worker.as_ref().map(Worker::pid));
+    pids.filter_map(|pid| Some((pid, cpu::process_seconds(pid).ok()?))).collect()
+}
+
+/// What went on around the timed blocks of a case, in seconds.
+#[derive(Default)]
+struct Around {
+    /// They took so long.
+    seconds: f64,
+    /// Processor time that the host gave to other guests.
+    stolen: f64,
+    /// Processor time of the workers that waited.
+    waiting: f64,
+}
+
+/// A case at work.
+struct Contender<'a> {
+    planned: &'a PlannedCase,
+    finished: Finished,
+    /// `None` once it has dropped out, and its error is in `finished`.
+    worker: Option<Worker>,
+    scored: Scored,
+    block: u32,
+    refusals: u32,
+    around: Around,
+}
+
+impl<'a> Contender<'a> {
+    /// Starts its worker and makes it ready to be timed.
+    fn ready(seat: &Seat<'a>, sitting: Option<Sitting>, shared: &Shared, setting: &mut Setting) -> Self {
+        let mut finished = Finished::new(seat.planned, shared.task, seat.scored);
+        finished.case.sitting = sitting;
+        let mut running =
+            Running { planned: seat.planned, task: shared.task, setting, out: &mut finished, block: 0, refusals: 0 };
+        let ready = running.prepare(shared.model, shared.judge, seat.scored, &seat.log);
+        let (block, refusals) = (running.block, running.refusals);
+        let (worker, scored) = match ready {
+            Ok((worker, scored)) => (Some(worker), scored),
+            Err(error) => {
+                finished.fail(error);
+                (None, Scored::default())
+            }
+        };
+        Self { planned: seat.planned, finished, worker, scored, block, refusals, around: Around::default() }
+    }
+
+    /// Lets its worker do something, unless it has dropped out; it drops out if that fails.
+    fn act(
+        &mut self,
+        task: &PlannedTask,
+        setting: &mut Setting,
+        work: impl FnOnce(&mut Running, &mut Worker, &Scored) -> Result<(), CaseError>,
+    ) {
+        let Some(mut worker) = self.worker.take() else { return };
+        let (block, refusals) = (self.block, self.refusals);
+        let mut running = Running { planned: self.planned, task, setting, out: &mut self.finished, block, refusals };
+        let done = work(&mut running, &mut worker, &self.scored);
+        (self.block, self.refusals) = (running.block, running.refusals);
+        match done {
+            Ok(()) => self.worker = Some(worker),
+            Err(error) => {
+                // nothing of it may go on working beside the others
+                drop(worker);
+                self.finished.fail(error);
+            }
+        }
+    }
+
+    /// Ends its worker in order.
+    fn leave(mut self, task: &PlannedTask, setting: &mut Setting) -> Finished {
+        let Around { seconds, stolen, waiting } = self.around;
+        self.act(task, setting, |running, _, _| {
+            running.note_coverage();
+            for (what, spent, much) in [
+                ("other guests of this host took", stolen, MUCH_STOLEN),
+                ("workers that waited for their turn used", waiting, MUCH_WAITING),
+            ] {
+                let share = spent / seconds;
+                if share > much {
+                    let text = format!("{what} {:.0} % of a processor while this case was measured", 100.0 * share);
+                    running.note(text);
+                }
+            }
+            Ok(())
+        });
+        if let Some(Err(error)) = self.worker.take().map(Worker::finish) {
+            self.finished.fail(error);
+        }
+        self.finished
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_go_there_and_back() {
+        let order: Vec<usize> = (0..4).flat_map(|round| turns(round, 3)).collect();
+        assert_eq!(order, [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 1, 0]);
+        // over an even number of rounds each place is everybody's as often
+        let first = (0..ROUNDS as usize).filter(|round| turns(*round, 2)[0] == 0).count();
+        assert_eq!((first, ROUNDS % 2), (ROUNDS as usize / 2, 0));
+        let ratios = vec![1.0; ROUNDS as usize];
+        assert!(
+            ergometer_reports::stats::quantile::median(&ratios).unwrap().interval.is_ok(),
+            "fewer have no interval"
+        );
+        assert!(turns(1, 0).is_empty());
+    }
+}

@@ -1,0 +1,206 @@
+//! Cases that take turns: who works when, what of it stands in the run folder, and that neither a crash nor a kill costs another case anything.
+//!
+//! In: fake workers that log every phase. Out: their order, run folders, records. Must not: expect one fake to be faster than another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use ergometer_reports::{CaseRun, load};
+
+use crate::house::{House, wait_until};
+
+const ROUNDS: usize = 10;
+
+/// A suite of these fakes, name and mode, that take turns; what `rest` says is for all of them.
+fn suite(house: &House, fakes: &[(&str, &str)], hold: &[&str], rest: &str) -> PathBuf {
+    let log = house.path("log");
+    let names: Vec<&str> = fakes.iter().map(|f| f.0).collect();
+    let mut text = String::new();
+    for (name, mode) in fakes {
+        let mut more = vec!["--log", log.to_str().unwrap()];
+        more.extend(if *name == "b" { hold } else { &[] });
+        text += &house.fake_as(name, mode, &more);
+    }
+    text += &format!(
+        "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = {names:?}\nseconds = 0.05\nwarmup_seconds = 0\ninterleave = true\n{rest}"
+    );
+    house.suite("turns.toml", &text)
+}
+
+/// What the workers have logged.
+fn log(house: &House) -> Vec<String> {
+    fs::read_to_string(house.path("log")).unwrap_or_default().lines().map(str::to_string).collect()
+}
+
+fn starts(house: &House, name: &str) -> usize {
+    log(house).iter().filter(|l| **l == format!("{name} load")).count()
+}
+
+/// The cases of a run by backend.
+fn cases(house: &House, run: &str) -> BTreeMap<String, CaseRun> {
+    let run = load(&house.path(run)).unwrap();
+    run.cases.into_iter().map(|c| (c.case.key.backend.clone(), c)).collect()
+}
+
+/// Ids of the sittings of these cases.
+fn sat(cases: &BTreeMap<String, CaseRun>, names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|n| cases[*n].case.sitting.as_ref().unwrap().id.clone()).collect()
+}
+
+/// Backends by when each timed block began, from the files alone.
+fn order(cases: &BTreeMap<String, CaseRun>) -> Vec<&str> {
+    let mut blocks: BTreeMap<(u32, &str), u64> = BTreeMap::new();
+    for (name, case) in cases {
+        for s in case.samples.iter().filter(|s| s.phase == "steady" && s.metric == "latency") {
+            let began = blocks.entry((s.block, name)).or_insert(u64::MAX);
+            *began = s.t_ns.min(*began);
+        }
+    }
+    let mut order: Vec<(u64, &str)> = blocks.into_iter().map(|((_, name), t_ns)| (t_ns, name)).collect();
+    order.sort();
+    order.into_iter().map(|o| o.1).collect()
+}
+
+fn rounds(names: &[&'static str]) -> Vec<&'static str> {
+    let there_and_back =
+        |r: usize| if r.is_multiple_of(2) { names.to_vec() } else { names.iter().rev().copied().collect() };
+    (0..ROUNDS).flat_map(there_and_back).collect()
+}
+
+#[test]
+fn all_are_ready_before_the_first_is_timed_and_turns_go_there_and_back() {
+    let house = House::new();
+    let suite = suite(&house, &[("a", "plain"), ("b", "nap"), ("c", "plain")], &[], "base = \"b\"\n");
+    let ended = house.run(&suite, "run", &[]);
+    ended.exits(0);
+    let mut want: Vec<String> = Vec::new();
+    for name in ["a", "b", "c"] {
+        want.extend(["load", "warm", "answer"].map(|phase| format!("{name} {phase}")));
+    }
+    // an iteration that nobody times comes first: another one has worked since
+    want.extend(rounds(&["a", "b", "c"]).iter().flat_map(|name| [format!("{name} warm"), format!("{name} time")]));
+    assert_eq!(log(&house), want);
+
+    let cases = cases(&house, "run");
+    assert_eq!(order(&cases), rounds(&["a", "b", "c"]), "the files tell the same order");
+    assert_eq!(sat(&cases, &["a", "b", "c"]).len(), 1);
+    for case in cases.values() {
+        let blocks = |metric: &str| {
+            let of = case.samples.iter().filter(|s| s.phase == "steady" && s.metric == metric);
+            of.map(|s| s.block).collect::<BTreeSet<_>>().len()
+        };
+        assert_eq!([blocks("latency"), blocks("cpu_time"), blocks("memory_peak")], [ROUNDS; 3], "{}", case.case.path);
+        assert_eq!(case.samples.iter().filter(|s| s.metric == "first_latency").count(), 1);
+    }
+
+    let records = house.records("run");
+    let base = records.get("b", "speedup");
+    assert_eq!((base.value, base.upper, base.n), (Some(1.0), None, ROUNDS as u64));
+    for name in ["a", "c"] {
+        let record = records.get(name, "speedup");
+        let (value, lower, upper) = (record.value.unwrap(), record.lower.unwrap(), record.upper.unwrap());
+        assert!(0.0 < lower && lower <= value && value <= upper, "{record:?}");
+        assert_eq!(record.n, ROUNDS as u64);
+        assert!(record.method.ends_with(&format!("base `{}`", cases["b"].case.path)), "{}", record.method);
+    }
+    assert!(ended.stdout.contains("Speed-up over b, cases in turns"), "{}", ended.stdout);
+    let page = fs::read_to_string(house.path("run/report/index.html")).unwrap();
+    assert!(page.contains("Speed-up over b, cases in turns") && page.contains("id=\"plot-speedup\""));
+}
+
+#[test]
+fn who_fails_drops_out_and_the_others_are_whole() {
+    let fakes = [("a", "plain"), ("b", "exit-third"), ("c", "exit"), ("d", "plain"), ("e", "exit-last")];
+    let house = House::new();
+    let ended = house.run(&suite(&house, &fakes, &[], ""), "run", &[]);
+    ended.exits(1);
+    assert!(ended.stderr.contains("3 of 5 cases failed"), "{}", ended.stderr);
+    house.assert_nobody_left();
+    let cases = cases(&house, "run");
+    for (name, message) in [("b", "exit code 4"), ("c", "the dog ate the weights"), ("e", "exit code 5")] {
+        let case = &cases[name];
+        assert!(case.case.error.as_ref().unwrap().message.contains(message), "{name}: {:?}", case.case.error);
+        assert!(case.samples.is_empty() && case.predictions.is_empty(), "{name}");
+    }
+    let begun = |name: &str| log(&house).iter().filter(|l| **l == format!("{name} time")).count();
+    assert_eq!(["a", "b", "c", "d", "e"].map(begun), [ROUNDS, 2, 0, ROUNDS, ROUNDS]);
+    let records = house.records("run");
+    for name in ["a", "d"] {
+        assert_eq!(records.value(name, "accuracy"), 1.0);
+        assert_eq!(records.get(name, "speedup").n, ROUNDS as u64);
+    }
+    assert_eq!(records.get("b", "speedup").missing.as_ref().unwrap().kind, "exit");
+
+    // without its base nobody has a ratio, and everything else is there
+    let house = House::new();
+    house.run(&suite(&house, &fakes[..4], &[], "base = \"b\"\n"), "run", &[]).exits(1);
+    let records = house.records("run");
+    let missing = records.get("d", "speedup").missing.clone().unwrap();
+    assert!(missing.kind == "exit" && missing.message.contains("its base"), "{missing:?}");
+    assert!(records.value("d", "latency") > 0.0);
+}
+
+#[test]
+fn what_is_left_of_a_sitting_sits_by_itself() {
+    let house = House::new();
+    let suite = suite(&house, &[("a", "plain"), ("b", "plain"), ("c", "plain"), ("d", "plain")], &[], "");
+    house.run(&suite, "run", &["--filter", "*/[a]/*"]).refused(&["no case of"]);
+    house.run(&suite, "run", &["--filter", "*/f32/a/*"]).exits(0);
+    let before = cases(&house, "run");
+    assert_eq!((before.len(), house.records("run").value("a", "speedup")), (1, 1.0));
+
+    house.run(&suite, "run", &["--resume"]).exits(0);
+    assert_eq!(["a", "b", "c", "d"].map(|name| starts(&house, name)), [1; 4]);
+    let after = cases(&house, "run");
+    assert_eq!(after["a"], before["a"], "a finished case was touched");
+    assert_eq!(order(&after)[ROUNDS..], rounds(&["b", "c", "d"]));
+    assert_eq!((sat(&after, &["b", "c", "d"]).len(), sat(&after, &["a", "b"]).len()), (1, 2));
+    let records = house.records("run");
+    for name in ["b", "c", "d"] {
+        let missing = records.get(name, "speedup").missing.clone().unwrap();
+        assert!(missing.message.contains("another sitting") && missing.hint.is_some(), "{name}: {missing:?}");
+        assert!(records.value(name, "latency") > 0.0);
+    }
+}
+
+#[test]
+fn a_killed_sitting_is_made_again_as_a_whole() {
+    let house = House::new();
+    let gate = house.path("gate");
+    let hold = ["--hold", "time", "--gate", gate.to_str().unwrap()];
+    let suite = suite(&house, &[("a", "plain"), ("b", "plain"), ("c", "plain")], &hold, "base = \"c\"\n");
+    let mut harness = house.start(&["run", suite.to_str().unwrap(), "--out", "run"]);
+    wait_until("a turn of b", || log(&house).contains(&"b time".to_string()));
+    harness.kill();
+    house.assert_nobody_left();
+    assert!(house.cases("run").is_empty(), "nobody had finished");
+
+    house.file("gate", "");
+    house.run(&suite, "run", &["--resume"]).exits(0);
+    assert_eq!(["a", "b", "c"].map(|name| starts(&house, name)), [2; 3]);
+    let cases = cases(&house, "run");
+    assert_eq!(sat(&cases, &["a", "b", "c"]).len(), 1);
+    assert_eq!(order(&cases), rounds(&["a", "b", "c"]));
+    assert_eq!(house.records("run").get("a", "speedup").n, ROUNDS as u64);
+}
+
+#[test]
+fn a_check_has_one_round_and_a_shard_whole_sittings() {
+    let house = House::new();
+    let suite = suite(&house, &[("a", "plain"), ("b", "plain")], &[], "threads = [1, 2]\n");
+    house.run(&suite, "run", &["--check"]).exits(0);
+    let all = load(&house.path("run")).unwrap();
+    let sittings: BTreeSet<_> = all.cases.iter().map(|c| c.case.sitting.as_ref().unwrap().id.clone()).collect();
+    assert_eq!((all.cases.len(), sittings.len()), (4, 2));
+    let records = house.records("run");
+    let record = records.get("b", "speedup");
+    assert_eq!((record.n, record.upper), (1, None));
+    assert!(record.note.as_ref().unwrap().contains("n = 1; an interval of the median needs 6"), "{record:?}");
+    for (shard, threads) in [("1/2", "t1"), ("2/2", "t2")] {
+        let ended = house.ergometer(&["run", suite.to_str().unwrap(), "--dry-run", "--shard", shard]);
+        ended.exits(0);
+        let paths: Vec<&str> = ended.stdout.lines().filter(|l| l.contains("small/dense")).collect();
+        assert!(paths.len() == 2 && paths.iter().all(|p| p.contains(threads)), "{}", ended.stdout);
+    }
+}
