@@ -8,7 +8,7 @@ use crate::format::Format;
 use crate::isa::Isa;
 use crate::linear::pack::groups;
 use crate::vector::operand::{Columns, Source, encode_row, pack_panels};
-use crate::vector::tile::{Bf16, F32, HIGH, Number, PANEL, SUMS, Tiles, WIDE, even};
+use crate::vector::tile::{APART, Bf16, F32, HIGH, Number, PANEL, SUMS, Tiles, WIDE, even};
 use crate::vector::{Simd, math};
 
 /// As the twin.
@@ -186,7 +186,7 @@ fn typed<S: Simd, F: Number>(
         for p in plan.panels(&hull) {
             let panel = PANEL * plan.key_groups;
             let b = [&keys[2 * p * panel..(2 * p + 1) * panel], &keys[(2 * p + 1) * panel..(2 * p + 2) * panel]];
-            tiles.pair([a, second], stride, rows, b, plan.key_groups, floats_mut(sums));
+            tiles.pair([a, second], stride, rows, b, plan.key_groups, floats_mut(sums), APART);
             for i in 0..all {
                 let at = (i / high * HIGH + i % high) * WIDE;
                 scores[i * wide + p * WIDE..][..WIDE].copy_from_slice(&floats(sums)[at..at + WIDE]);
@@ -222,7 +222,7 @@ fn typed<S: Simd, F: Number>(
             let b0 = &values[2 * p * panel..(2 * p + 1) * panel][seen.start * PANEL..seen.end * PANEL];
             let b1 = &values[(2 * p + 1) * panel..(2 * p + 2) * panel][seen.start * PANEL..seen.end * PANEL];
             let second = if rows[1] > 0 { &a[high * stride + seen.start..] } else { &[] };
-            tiles.pair([&a[seen.start..], second], stride, rows, [b0, b1], seen.len(), floats_mut(sums));
+            tiles.pair([&a[seen.start..], second], stride, rows, [b0, b1], seen.len(), floats_mut(sums), APART);
             for i in 0..all {
                 let to = &mut out.row(first + i)[p * WIDE..];
                 let n = WIDE.min(to.len());

@@ -133,6 +133,13 @@ impl<'a> Panels<'a> {
         Panels { data, scales, offsets, ..self }
     }
 
+    /// The words of the two panels after the pair `i`, if there are any.
+    #[inline(always)]
+    pub(crate) fn after(self, i: usize) -> &'a [u32] {
+        let pair = 2 * self.groups * PANEL;
+        self.data.get((i + 1) * pair..(i + 2) * pair).unwrap_or_default()
+    }
+
     /// Panels `2 · i` and `2 · i + 1`.
     #[inline(always)]
     pub(crate) fn pair(self, i: usize) -> [&'a [u32]; 2] {

@@ -5,8 +5,9 @@ use crate::block::{Block, Rows, floats_mut, words};
 use crate::format::Format;
 use crate::norm;
 use crate::vector::Simd;
-use crate::vector::operand::{encode_row, value};
-use crate::vector::tile::{Bf16, F32, HIGH, Int8, Number, PANEL, SUMS, Tiles, WIDE};
+use crate::vector::ahead::Ahead;
+use crate::vector::operand::{encode_row, row, value};
+use crate::vector::tile::{APART, Bf16, F32, HIGH, Int8, Number, PAIR, SUMS, Tiles, WIDE};
 
 /// Words of A that a chunk of rows may hold while every panel passes by: 384 KiB, a part of the second-level cache.
 const CHUNK: usize = 96 << 10;
@@ -70,7 +71,8 @@ fn typed<S: Simd, F: Number>(
     }
 }
 
-/// `out (+)= A · B (+ bias)` for a chunk of rows, a pair of panels at a time, so that the panels stay near while the rows pass by.
+/// `out (+)= A · B (+ bias)` for a chunk of rows, a pair of panels at a time, so that the panels stay near while the rows pass by. The sums of one pair of tiles are
+/// read while those of the next are made.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn product<S: Simd, F: Number>(
@@ -87,34 +89,78 @@ pub(crate) fn product<S: Simd, F: Number>(
     let (m, n) = (out.rows(), out.cols());
     let tiles = Tiles::<S, F>::new(s, m, 1);
     let high = tiles.rows();
+    let (mut now, mut before) = floats_mut(sums).split_at_mut(PAIR);
+    let mut waiting = None;
     for (p, column) in (0..n).step_by(WIDE).enumerate() {
         let b = w.pair(p);
+        let mut ahead = Ahead::new(w.after(p), m);
         for first in (0..m).step_by(2 * high) {
             let rows = [high.min(m - first), high.min(m.saturating_sub(first + high))];
             let second = if rows[1] > 0 { &a[(first + high) * stride..] } else { &[] };
-            tiles.pair([&a[first * stride..], second], stride, rows, b, w.groups, floats_mut(sums));
-            for (t, rows) in rows.into_iter().enumerate() {
-                for r in 0..rows {
-                    let i = first + t * high + r;
-                    let scale = if F::FORMAT == Format::Int8 { scales[i] } else { 1.0 };
-                    let to = &mut out.row(i)[column..];
-                    for v in (0..WIDE.min(to.len())).step_by(S::LANES) {
-                        let at = (t * HIGH + r) * WIDE + v;
-                        let (c, sums) = (column + v, &floats_mut(sums)[at..at + S::LANES]);
-                        let mut y = value::<S, F>(s, sums, scale, &w.scales[c..], &w.offsets[c..]);
-                        if let Some(bias) = bias {
-                            y = s.add(y, s.load(&bias[c..]));
-                        }
-                        if add {
-                            y = s.add(s.load(&to[v..]), y);
-                        }
-                        s.store(&mut to[v..], y);
+            tiles.pair([&a[first * stride..], second], stride, rows, b, w.groups, now, APART);
+            if let Some((column, first, rows)) = waiting.replace((column, first, rows)) {
+                finish::<S, F>(s, before, column, [first, first + high], rows, scales, w, bias, add, out, &mut ahead);
+            }
+            std::mem::swap(&mut now, &mut before);
+        }
+    }
+    if let Some((column, first, rows)) = waiting {
+        let ahead = &mut Ahead::new(&[], 1);
+        finish::<S, F>(s, before, column, [first, first + high], rows, scales, w, bias, add, out, ahead);
+    }
+}
+
+/// The outputs of a pair's sums.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn finish<S: Simd, F: Number>(
+    s: S,
+    sums: &[f32],
+    column: usize,
+    first: [usize; 2],
+    rows: [usize; 2],
+    scales: &[f32],
+    w: Panels<'_>,
+    bias: Option<&[f32]>,
+    add: bool,
+    out: &mut Block<'_>,
+    ahead: &mut Ahead<'_>,
+) {
+    for t in 0..2 {
+        for r in 0..rows[t] {
+            let i = first[t] + r;
+            let scale = if F::FORMAT == Format::Int8 { scales[i] } else { 1.0 };
+            let sums = row(sums, t, r);
+            let to = &mut out.row(i)[column..];
+            ahead.turn(s);
+            if let (Some(to), None) = (to.first_chunk_mut::<WIDE>(), bias) {
+                for v in (0..WIDE).step_by(S::LANES) {
+                    let mut y = of_weights::<S, F>(s, sums, v, scale, w, column);
+                    if add {
+                        y = s.add(s.load(&to[v..]), y);
                     }
+                    s.store(&mut to[v..], y);
                 }
+                continue;
+            }
+            for v in (0..WIDE.min(to.len())).step_by(S::LANES) {
+                let mut y = of_weights::<S, F>(s, sums, v, scale, w, column);
+                if let Some(bias) = bias {
+                    y = s.add(y, s.load(&bias[column + v..]));
+                }
+                if add {
+                    y = s.add(s.load(&to[v..]), y);
+                }
+                s.store(&mut to[v..], y);
             }
         }
     }
 }
 
-// a panel is whole vectors on every instruction set
-const _: () = assert!(PANEL.is_multiple_of(16));
+#[inline(always)]
+fn of_weights<S: Simd, F: Number>(s: S, sums: &[f32; WIDE], v: usize, scale: f32, w: Panels<'_>, column: usize) -> S::V {
+    match F::FORMAT {
+        Format::Int8 => value::<S, F>(s, &sums[v..], scale, &w.scales[column + v..], &w.offsets[column + v..]),
+        _ => s.load(&sums[v..]),
+    }
+}

@@ -4,8 +4,9 @@ use crate::block::{Block, Rows, floats, floats_mut, halves_mut, words};
 use crate::format::Format;
 use crate::linear::pack::{PackedLinear, PackedTokens, Panels};
 use crate::norm;
-use crate::vector::operand::{Columns, Source, encode_row, pack_panels, value};
-use crate::vector::tile::{Bf16, F32, HIGH, Int8, Number, PANEL, SUMS, Tiles, WIDE};
+use crate::vector::ahead::Ahead;
+use crate::vector::operand::{Columns, Source, encode_row, pack_panels, row, value};
+use crate::vector::tile::{APART, Bf16, F32, HIGH, Int8, Number, PAIR, PANEL, SUMS, Tiles, WIDE};
 use crate::vector::{Simd, math};
 
 /// Words that a chunk of rows and their hidden values may hold: 768 KiB, a part of the second-level cache.
@@ -134,38 +135,73 @@ fn gate<S: Simd, F: Number>(
             row[wide / 2..].fill(0);
         }
     }
+    let (mut now, mut before) = floats_mut(sums).split_at_mut(PAIR);
+    let mut waiting = None;
     for p in 0..pairs {
         let b = up.pair(p);
-        let (gates, rest) = (p * WIDE, p * WIDE + PANEL);
+        let mut ahead = Ahead::new(up.after(p), rows);
         for first in (0..rows).step_by(2 * high) {
             let of = [high.min(rows - first), high.min(rows.saturating_sub(first + high))];
             let second = if of[1] > 0 { &a[(first + high) * a_stride..] } else { &[] };
-            tiles.pair([&a[first * a_stride..], second], a_stride, of, b, up.groups, floats_mut(sums));
-            let sums = floats(sums);
-            for (t, of) in of.into_iter().enumerate() {
-                for r in 0..of {
-                    let i = first + t * high + r;
-                    let scale = if F::FORMAT == Format::Int8 { scales[i] } else { 1.0 };
-                    let at = (t * HIGH + r) * WIDE;
+            tiles.pair([&a[first * a_stride..], second], a_stride, of, b, up.groups, now, APART);
+            if let Some((p, first, of)) = waiting.replace((p, first, of)) {
+                let first = [first, first + high];
+                silu::<S, F>(s, before, p, first, of, scales, up, stride, hidden, wide, unrounded, &mut ahead);
+            }
+            std::mem::swap(&mut now, &mut before);
+        }
+    }
+    if let Some((p, first, of)) = waiting {
+        let (first, ahead) = ([first, first + high], &mut Ahead::new(&[], 1));
+        silu::<S, F>(s, before, p, first, of, scales, up, stride, hidden, wide, unrounded, ahead);
+    }
+}
+
+/// Hidden values of a pair's sums: gates in the first panel.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn silu<S: Simd, F: Number>(
+    s: S,
+    sums: &[f32],
+    p: usize,
+    first: [usize; 2],
+    rows: [usize; 2],
+    scales: &[f32],
+    up: Panels<'_>,
+    stride: usize,
+    hidden: &mut [u32],
+    wide: usize,
+    unrounded: &mut [f32],
+    ahead: &mut Ahead<'_>,
+) {
+    let of: &[f32; WIDE] = up.scales[p * WIDE..].first_chunk().expect("a scale for each column");
+    let offsets: &[f32; WIDE] = up.offsets[p * WIDE..].first_chunk().expect("an offset for each column");
+    for t in 0..2 {
+        for r in 0..rows[t] {
+            let (i, sums) = (first[t] + r, row(sums, t, r));
+            ahead.turn(s);
+            match F::FORMAT {
+                Format::F32 => {
+                    let to = &mut floats_mut(hidden)[i * stride + p * PANEL..][..PANEL];
                     for v in (0..PANEL).step_by(S::LANES) {
-                        let (g, u) = (&sums[at + v..][..S::LANES], &sums[at + PANEL + v..][..S::LANES]);
-                        let g = value::<S, F>(s, g, scale, &up.scales[gates + v..], &up.offsets[gates + v..]);
-                        let u = value::<S, F>(s, u, scale, &up.scales[rest + v..], &up.offsets[rest + v..]);
-                        let column = p * PANEL + v;
-                        match F::FORMAT {
-                            Format::F32 => {
-                                let h = s.mul(math::silu(s, g), u);
-                                s.store(&mut floats_mut(hidden)[i * stride + column..][..S::LANES], h);
-                            }
-                            Format::Bf16 => {
-                                let h = s.mul(math::silu_rough(s, g), u);
-                                s.store_bf16(&mut halves_mut(hidden)[i * stride * 2 + column..][..S::LANES], h);
-                            }
-                            Format::Int8 => {
-                                let h = s.mul(math::silu_rough(s, g), u);
-                                s.store(&mut unrounded[i * wide + column..][..S::LANES], h);
-                            }
-                        }
+                        let (g, u) = (s.load(&sums[v..]), s.load(&sums[PANEL + v..]));
+                        s.store(&mut to[v..], s.mul(math::silu(s, g), u));
+                    }
+                }
+                Format::Bf16 => {
+                    let to = &mut halves_mut(hidden)[i * stride * 2 + p * PANEL..][..PANEL];
+                    for v in (0..PANEL).step_by(S::LANES) {
+                        let (g, u) = (s.load(&sums[v..]), s.load(&sums[PANEL + v..]));
+                        s.store_bf16(&mut to[v..], s.mul(math::silu_rough(s, g), u));
+                    }
+                }
+                Format::Int8 => {
+                    let to = &mut unrounded[i * wide + p * PANEL..][..PANEL];
+                    for v in (0..PANEL).step_by(S::LANES) {
+                        let u = PANEL + v;
+                        let g = value::<S, F>(s, &sums[v..], scales[i], &of[v..], &offsets[v..]);
+                        let u = value::<S, F>(s, &sums[u..], scales[i], &of[u..], &offsets[u..]);
+                        s.store(&mut to[v..], s.mul(math::silu_rough(s, g), u));
                     }
                 }
             }
@@ -220,44 +256,19 @@ fn columns_of<S: Simd, F: Number>(
         let (b0, b1) = panels.split_at(PANEL * up.groups);
         let tiles = Tiles::<S, F>::new(s, inner, per);
         let high = tiles.rows();
+        let (mut now, mut before) = floats_mut(sums).split_at_mut(PAIR);
+        let mut waiting = None;
         for first in (0..inner).step_by(high) {
             let rows = high.min(inner - first);
-            tiles.pair(
-                [up.row(first), up.row(inner + first)],
-                up.groups,
-                [rows; 2],
-                [b0, b1],
-                up.groups,
-                floats_mut(sums),
-            );
-            for v in (0..WIDE).step_by(S::LANES) {
-                let (scales, offsets) = (&columns.scales[v..], &columns.offsets[v..]);
-                // panel, word, column
-                let place = v / PANEL * PANEL * down.groups + v % PANEL;
-                for r in (0..rows).step_by(if F::FORMAT == Format::Bf16 { 2 } else { 1 }) {
-                    let mut h = [s.splat(0.0); 2];
-                    for (e, h) in h.iter_mut().enumerate().take(if F::FORMAT == Format::Bf16 { 2 } else { 1 }) {
-                        if r + e < rows {
-                            let (i, at) = (first + r + e, (r + e) * WIDE + v);
-                            let g = &floats(sums)[at..at + S::LANES];
-                            let u = &floats(sums)[HIGH * WIDE + at..][..S::LANES];
-                            let g = value::<S, F>(s, g, up.scale(i), scales, offsets);
-                            let u = value::<S, F>(s, u, up.scale(inner + i), scales, offsets);
-                            let gate = if F::FORMAT == Format::F32 { math::silu(s, g) } else { math::silu_rough(s, g) };
-                            *h = s.mul(gate, u);
-                        }
-                    }
-                    let i = first + r;
-                    match F::FORMAT {
-                        Format::F32 => s.store(&mut floats_mut(hidden)[place + i * PANEL..][..S::LANES], h[0]),
-                        Format::Bf16 => {
-                            let pair = s.pair_bf16(h[0], h[1]);
-                            s.store(&mut floats_mut(hidden)[place + i / 2 * PANEL..][..S::LANES], pair);
-                        }
-                        Format::Int8 => s.store(&mut floats_mut(unrounded)[i * WIDE + v..][..S::LANES], h[0]),
-                    }
-                }
+            let a = [up.row(first), up.row(inner + first)];
+            tiles.pair(a, up.groups, [rows; 2], [b0, b1], up.groups, now, APART);
+            if let Some((first, rows)) = waiting.replace((first, rows)) {
+                silu_tokens::<S, F>(s, before, first, rows, inner, up, &columns, down.groups, hidden, unrounded);
             }
+            std::mem::swap(&mut now, &mut before);
+        }
+        if let Some((first, rows)) = waiting {
+            silu_tokens::<S, F>(s, before, first, rows, inner, up, &columns, down.groups, hidden, unrounded);
         }
         drop(tiles);
         if F::FORMAT == Format::Int8 {
@@ -272,33 +283,119 @@ fn columns_of<S: Simd, F: Number>(
         let (b0, b1) = hidden.split_at(PANEL * down.groups);
         let tiles = Tiles::<S, F>::new(s, t, 1);
         let high = tiles.rows();
+        let (mut now, mut before) = floats_mut(sums).split_at_mut(PAIR);
+        let mut waiting = None;
         for first in (0..t).step_by(2 * high) {
             let rows = [high.min(t - first), high.min(t.saturating_sub(first + high))];
             let second = if rows[1] > 0 { down.row(first + high) } else { &[] };
-            tiles.pair([down.row(first), second], down.groups, rows, [b0, b1], down.groups, floats_mut(sums));
-            for (half, rows) in rows.into_iter().enumerate() {
-                for r in 0..rows {
-                    let i = first + half * high + r;
-                    let scale = down.scale(i);
-                    let to = &mut out.row(i)[column..];
-                    for v in (0..WIDE.min(to.len())).step_by(S::LANES) {
-                        let at = (half * HIGH + r) * WIDE + v;
-                        let sums = &floats(sums)[at..at + S::LANES];
-                        let mut y = value::<S, F>(s, sums, scale, &columns.scales[v..], &columns.offsets[v..]);
-                        if norm.is_some() {
-                            let before = match x {
-                                Some(x) => s.load(&x.row(i)[column + v..]),
-                                None => s.load(&to[v..]),
-                            };
-                            y = s.add(before, y);
-                        }
-                        s.store(&mut to[v..], y);
-                    }
-                }
+            tiles.pair([down.row(first), second], down.groups, rows, [b0, b1], down.groups, now, APART);
+            if let Some((first, rows)) = waiting.replace((first, rows)) {
+                let first = [first, first + high];
+                finish_tokens::<S, F>(s, before, first, rows, down, &columns, norm.is_some(), x, column, &mut out);
             }
+            std::mem::swap(&mut now, &mut before);
+        }
+        if let Some((first, rows)) = waiting {
+            let first = [first, first + high];
+            finish_tokens::<S, F>(s, before, first, rows, down, &columns, norm.is_some(), x, column, &mut out);
         }
     }
     if let Some(eps) = norm {
         norm::vector::rms_columns(s, None, eps, out);
+    }
+}
+
+/// Hidden values of a pair's sums, gates in the first tile: rows are hidden tokens, and become words of B.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn silu_tokens<S: Simd, F: Number>(
+    s: S,
+    sums: &[f32],
+    first: usize,
+    rows: usize,
+    inner: usize,
+    up: &PackedTokens,
+    columns: &Columns,
+    groups: usize,
+    hidden: &mut [u32],
+    unrounded: &mut [u32],
+) {
+    let (hidden, unrounded) = (floats_mut(hidden), floats_mut(unrounded));
+    let (left, right) = hidden.split_at_mut(groups * PANEL);
+    match F::FORMAT {
+        Format::F32 => {
+            for r in 0..rows {
+                let (gates, rest, word) = (row(sums, 0, r), row(sums, 1, r), (first + r) * PANEL);
+                let (left, right) = (&mut left[word..][..PANEL], &mut right[word..][..PANEL]);
+                for v in (0..WIDE).step_by(S::LANES) {
+                    let h = s.mul(math::silu(s, s.load(&gates[v..])), s.load(&rest[v..]));
+                    let to = if v < PANEL { &mut left[v..] } else { &mut right[v - PANEL..] };
+                    s.store(to, h);
+                }
+            }
+        }
+        Format::Bf16 => {
+            for r in (0..rows).step_by(2) {
+                // the last of an odd number of rows has no partner: its sums are read, and zero takes their place
+                let last = r + 1 == rows;
+                let (g0, u0, g1, u1) = (row(sums, 0, r), row(sums, 1, r), row(sums, 0, r + 1), row(sums, 1, r + 1));
+                let word = (first + r) / 2 * PANEL;
+                let (left, right) = (&mut left[word..][..PANEL], &mut right[word..][..PANEL]);
+                for v in (0..WIDE).step_by(S::LANES) {
+                    let low = s.mul(math::silu_rough(s, s.load(&g0[v..])), s.load(&u0[v..]));
+                    let high = s.mul(math::silu_rough(s, s.load(&g1[v..])), s.load(&u1[v..]));
+                    let high = if last { s.splat(0.0) } else { high };
+                    let to = if v < PANEL { &mut left[v..] } else { &mut right[v - PANEL..] };
+                    s.store(to, s.pair_bf16(low, high));
+                }
+            }
+        }
+        Format::Int8 => {
+            for r in 0..rows {
+                let (gates, rest, i) = (row(sums, 0, r), row(sums, 1, r), first + r);
+                let to = &mut unrounded[i * WIDE..][..WIDE];
+                for v in (0..WIDE).step_by(S::LANES) {
+                    let (scales, offsets) = (&columns.scales[v..], &columns.offsets[v..]);
+                    let g = value::<S, F>(s, &gates[v..], up.scale(i), scales, offsets);
+                    let u = value::<S, F>(s, &rest[v..], up.scale(inner + i), scales, offsets);
+                    s.store(&mut to[v..], s.mul(math::silu_rough(s, g), u));
+                }
+            }
+        }
+    }
+}
+
+/// The outputs of a pair's sums: with a norm to come, on top of x.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn finish_tokens<S: Simd, F: Number>(
+    s: S,
+    sums: &[f32],
+    first: [usize; 2],
+    rows: [usize; 2],
+    down: &PackedTokens,
+    columns: &Columns,
+    add: bool,
+    x: Option<Rows<'_>>,
+    column: usize,
+    out: &mut Block<'_>,
+) {
+    for t in 0..2 {
+        for r in 0..rows[t] {
+            let (i, sums) = (first[t] + r, row(sums, t, r));
+            let to = &mut out.row(i)[column..];
+            for v in (0..WIDE.min(to.len())).step_by(S::LANES) {
+                let (scales, offsets) = (&columns.scales[v..], &columns.offsets[v..]);
+                let mut y = value::<S, F>(s, &sums[v..], down.scale(i), scales, offsets);
+                if add {
+                    let before = match x {
+                        Some(x) => s.load(&x.row(i)[column + v..]),
+                        None => s.load(&to[v..]),
+                    };
+                    y = s.add(before, y);
+                }
+                s.store(&mut to[v..], y);
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid_count, _xgetbv};
 use std::sync::OnceLock;
 
-use super::tile::{HIGH, PANEL, Raw, WIDE};
+use super::tile::{HIGH, PANEL, Raw};
 
 /// Words of k in a tile.
 pub(super) const GROUPS: usize = 16;
@@ -96,22 +96,20 @@ pub(super) unsafe fn release() {
 /// Sums of one or two tiles by two panels, bf16 or int8 (A unsigned).
 ///
 /// # Safety
-/// [`present`], [`configure`]d on this thread, and as [`Simd::pair`](super::Simd::pair).
+/// [`present`], [`configure`]d on this thread, and as [`Simd::pair`](super::Simd::pair) with at least one word of k.
 #[inline(always)]
-pub(super) unsafe fn pair<const INT8: bool>(p: Raw, c: *mut f32) {
+pub(super) unsafe fn pair<const INT8: bool>(p: Raw) {
     // SAFETY: the caller's promise.
     unsafe {
         match (p.rows[1] > 0, INT8) {
-            (true, false) => two_bf16(p, c),
-            (false, false) => one_bf16(p, c),
-            (true, true) => two_int8(p, c),
-            (false, true) => one_int8(p, c),
+            (true, false) => two_bf16(p),
+            (false, false) => one_bf16(p),
+            (true, true) => two_int8(p),
+            (false, true) => one_int8(p),
         }
     }
 }
 
-/// Bytes between rows of sums.
-const ROW: usize = WIDE * 4;
 /// Bytes of a panel's tile.
 const TILE: usize = GROUPS * PANEL * 4;
 
@@ -122,7 +120,7 @@ macro_rules! products {
         /// # Safety
         /// As [`pair`].
         #[inline(never)]
-        unsafe fn $two(p: Raw, c: *mut f32) {
+        unsafe fn $two(p: Raw) {
             // SAFETY: the caller's promise: every tile that is loaded or stored lies within its operand.
             unsafe {
                 asm!(
@@ -145,10 +143,10 @@ macro_rules! products {
                     "add {b1}, {tile}",
                     "dec {n}",
                     "jnz 2b",
-                    "tilestored [{c} + {row}], tmm0",
-                    "tilestored [{c} + {row} + 64], tmm1",
-                    "tilestored [{c} + {row} + {second}], tmm2",
-                    "tilestored [{c} + {row} + {second} + 64], tmm3",
+                    "tilestored [{c0} + {row}], tmm0",
+                    "tilestored [{c0} + {row} + 64], tmm1",
+                    "tilestored [{c1} + {row}], tmm2",
+                    "tilestored [{c1} + {row} + 64], tmm3",
                     a0 = inout(reg) p.a[0] => _,
                     a1 = inout(reg) p.a[1] => _,
                     b0 = inout(reg) p.b[0] => _,
@@ -156,10 +154,10 @@ macro_rules! products {
                     n = inout(reg) p.groups / GROUPS => _,
                     stride = in(reg) p.stride * 4,
                     line = in(reg) PANEL * 4,
-                    row = in(reg) ROW,
-                    c = in(reg) c,
+                    row = in(reg) p.c_stride * 4,
+                    c0 = in(reg) p.c[0],
+                    c1 = in(reg) p.c[1],
                     tile = const TILE,
-                    second = const HIGH * ROW,
                     options(nostack),
                 );
             }
@@ -170,7 +168,7 @@ macro_rules! products {
         /// # Safety
         /// As [`pair`].
         #[inline(never)]
-        unsafe fn $one(p: Raw, c: *mut f32) {
+        unsafe fn $one(p: Raw) {
             // SAFETY: as above.
             unsafe {
                 asm!(
@@ -187,16 +185,16 @@ macro_rules! products {
                     "add {b1}, {tile}",
                     "dec {n}",
                     "jnz 2b",
-                    "tilestored [{c} + {row}], tmm0",
-                    "tilestored [{c} + {row} + 64], tmm1",
+                    "tilestored [{c0} + {row}], tmm0",
+                    "tilestored [{c0} + {row} + 64], tmm1",
                     a0 = inout(reg) p.a[0] => _,
                     b0 = inout(reg) p.b[0] => _,
                     b1 = inout(reg) p.b[1] => _,
                     n = inout(reg) p.groups / GROUPS => _,
                     stride = in(reg) p.stride * 4,
                     line = in(reg) PANEL * 4,
-                    row = in(reg) ROW,
-                    c = in(reg) c,
+                    row = in(reg) p.c_stride * 4,
+                    c0 = in(reg) p.c[0],
                     tile = const TILE,
                     options(nostack),
                 );

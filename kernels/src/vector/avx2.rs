@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
-use super::tile::{Bf16, Dot, F32, HIGH, Int8, Number, PANEL, Raw, WIDE, vectors};
+use super::tile::{Bf16, Dot, F32, Int8, Number, PANEL, Raw, vectors};
 use crate::format::Format;
 
 /// Proof that this CPU and its operating system have AVX2 and FMA.
@@ -222,6 +222,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, line: *const u32) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
+
+    #[inline(always)]
     fn tile_rows<F: Number>(self) -> usize {
         // two vectors of sums a row, two of columns and one of A fill the sixteen registers; split formats need more
         if F::FORMAT == Format::F32 { 6 } else { 4 }
@@ -239,13 +245,13 @@ impl Simd for Avx2 {
     fn release<F: Number>(self) {}
 
     #[inline(always)]
-    unsafe fn pair<F: Number>(self, pair: Raw, c: *mut f32) {
+    unsafe fn pair<F: Number>(self, pair: Raw) {
         // SAFETY: the caller's promise.
         unsafe {
             match F::FORMAT {
-                Format::F32 => by_vectors::<F32>(self, pair, c),
-                Format::Bf16 => by_vectors::<Bf16>(self, pair, c),
-                Format::Int8 => by_vectors::<Int8>(self, pair, c),
+                Format::F32 => by_vectors::<F32>(self, pair),
+                Format::Bf16 => by_vectors::<Bf16>(self, pair),
+                Format::Int8 => by_vectors::<Int8>(self, pair),
             }
         }
     }
@@ -276,15 +282,15 @@ impl Simd for Avx2 {
 /// # Safety
 /// As [`Simd::pair`].
 #[target_feature(enable = "avx2,fma")]
-unsafe fn by_vectors<D: Dot<Avx2>>(s: Avx2, p: Raw, c: *mut f32) {
+unsafe fn by_vectors<D: Dot<Avx2>>(s: Avx2, p: Raw) {
     const HALF: usize = PANEL / 2;
     for t in 0..2 {
         for (panel, b) in p.b.into_iter().enumerate() {
             if p.rows[t] > 0 {
                 // SAFETY: the caller's promise; a panel is two vectors wide.
                 unsafe {
-                    let c = c.add(t * HIGH * WIDE + panel * PANEL);
-                    vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], [b, b.add(HALF)], p.groups, [c, c.add(HALF)]);
+                    let (b, c) = ([b, b.add(HALF)], p.c[t].add(panel * PANEL));
+                    vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], b, p.groups, [c, c.add(HALF)], p.c_stride);
                 }
             }
         }

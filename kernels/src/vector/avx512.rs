@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::tile::{Bf16, Dot, F32, HIGH, Int8, Number, PANEL, Raw, WIDE, vectors};
+use super::tile::{Bf16, Dot, F32, Int8, Number, PANEL, Raw, vectors};
 use super::{Simd, amx};
 use crate::format::Format;
 
@@ -164,6 +164,15 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     fn pair_bf16(self, low: __m512, high: __m512) -> __m512 {
         // SAFETY: see the impl.
         unsafe {
+            if LEVEL >= DOT {
+                // both in one instruction, one after the other; then they take turns
+                let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                let turns = _mm512_set_epi16(
+                    31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17,
+                    1, 16, 0,
+                );
+                return _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, both));
+            }
             let (low, high) = (_mm512_cvtepu16_epi32(halves(self, low)), _mm512_cvtepu16_epi32(halves(self, high)));
             _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
         }
@@ -223,6 +232,12 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     }
 
     #[inline(always)]
+    fn prefetch(self, line: *const u32) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
+
+    #[inline(always)]
     fn tile_rows<F: Number>(self) -> usize {
         if LEVEL == TILES && F::FORMAT != Format::F32 { 16 } else { 12 }
     }
@@ -249,15 +264,15 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     }
 
     #[inline(always)]
-    unsafe fn pair<F: Number>(self, pair: Raw, c: *mut f32) {
+    unsafe fn pair<F: Number>(self, pair: Raw) {
         // SAFETY: the caller's promise; the level proves AMX where it is used.
         unsafe {
             match F::FORMAT {
-                Format::Bf16 if LEVEL == TILES => amx::pair::<false>(pair, c),
-                Format::Int8 if LEVEL == TILES => amx::pair::<true>(pair, c),
-                Format::Bf16 => by_vectors::<LEVEL, Bf16>(self, pair, c),
-                Format::Int8 => by_vectors::<LEVEL, Int8>(self, pair, c),
-                Format::F32 => by_vectors::<LEVEL, F32>(self, pair, c),
+                Format::Bf16 if LEVEL == TILES => amx::pair::<false>(pair),
+                Format::Int8 if LEVEL == TILES => amx::pair::<true>(pair),
+                Format::Bf16 => by_vectors::<LEVEL, Bf16>(self, pair),
+                Format::Int8 => by_vectors::<LEVEL, Int8>(self, pair),
+                Format::F32 => by_vectors::<LEVEL, F32>(self, pair),
             }
         }
     }
@@ -280,9 +295,9 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
 /// # Safety
 /// As [`Simd::pair`].
 #[inline(always)]
-unsafe fn by_vectors<const LEVEL: u8, D: Dot<Avx512<LEVEL>>>(s: Avx512<LEVEL>, p: Raw, c: *mut f32) {
+unsafe fn by_vectors<const LEVEL: u8, D: Dot<Avx512<LEVEL>>>(s: Avx512<LEVEL>, p: Raw) {
     // SAFETY: the caller's promise, and the level proves the features.
-    unsafe { if LEVEL >= DOT { with_dot::<LEVEL, D>(s, p, c) } else { with_base::<LEVEL, D>(s, p, c) } }
+    unsafe { if LEVEL >= DOT { with_dot::<LEVEL, D>(s, p) } else { with_base::<LEVEL, D>(s, p) } }
 }
 
 macro_rules! entry {
@@ -292,13 +307,13 @@ macro_rules! entry {
         /// # Safety
         /// As [`Simd::pair`].
         #[target_feature(enable = $features)]
-        unsafe fn $name<const LEVEL: u8, D: Dot<Avx512<LEVEL>>>(s: Avx512<LEVEL>, p: Raw, c: *mut f32) {
+        unsafe fn $name<const LEVEL: u8, D: Dot<Avx512<LEVEL>>>(s: Avx512<LEVEL>, p: Raw) {
             for t in 0..2 {
                 if p.rows[t] > 0 {
                     // SAFETY: the caller's promise; a panel is one vector wide.
                     unsafe {
-                        let c = c.add(t * HIGH * WIDE);
-                        vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], p.b, p.groups, [c, c.add(PANEL)]);
+                        let c = [p.c[t], p.c[t].add(PANEL)];
+                        vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], p.b, p.groups, c, p.c_stride);
                     }
                 }
             }

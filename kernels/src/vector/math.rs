@@ -20,15 +20,15 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     s.scale2(p, n)
 }
 
-/// `e^-x` within 2^-13 relative, for values that are rounded to bf16 or int8 next: 2^t by a polynomial of degree 4 in the part of t beyond an integer.
+/// `e^-x` within 2^-13 relative, for values that are rounded to bf16 or int8 next: 2^t, by a minimax polynomial of degree 3 in the part of t beyond an integer.
 #[inline(always)]
 pub(crate) fn exp_minus_rough<S: Simd>(s: S, x: S::V) -> S::V {
     // below, 2^t is 0 in any sum with 1; infinity less itself would be NaN
     let t = s.max(s.splat(-150.0), s.mul(x, s.splat(-std::f32::consts::LOG2_E)));
     let n = s.round(t);
     let r = s.sub(t, n);
-    let mut p = s.splat(9.618_129e-3);
-    for c in [5.550_411e-2, 2.402_265e-1, std::f32::consts::LN_2, 1.0] {
+    let mut p = s.splat(5.517_165_7e-2);
+    for c in [2.426_111_2e-1, 6.932_61e-1, 9.999_281e-1] {
         p = s.fma(p, r, s.splat(c));
     }
     s.scale2(p, n)

@@ -8,6 +8,7 @@ mod amx;
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+pub(crate) mod ahead;
 pub(crate) mod math;
 pub(crate) mod operand;
 pub(crate) mod tile;
@@ -88,8 +89,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     ///
     /// # Safety
     /// Each tile's A points to `rows` rows (the configured number, where tiles are configured) of `groups` words, `stride` apart; each B to
-    /// `groups` times 16 words; `c` to room for two tiles of 16 rows of 32 values. `rows` is at most `tile_rows`, `groups` a multiple of `group_multiple`.
-    unsafe fn pair<F: Number>(self, pair: tile::Raw, c: *mut f32);
+    /// `groups` times 16 words; each C to room for as many rows of 32 values, `c_stride` apart. `rows` is at most `tile_rows`, `groups` a multiple of `group_multiple`.
+    unsafe fn pair<F: Number>(self, pair: tile::Raw);
+    /// Asks for a line of memory to be brought into the second-level cache; nothing happens where there is none.
+    fn prefetch(self, line: *const u32);
 
     /// The first `LANES` values of `x`; lanes beyond its end hold zero.
     #[inline(always)]

@@ -2,7 +2,7 @@
 //! sums turned back into f32. Must not: know an operator.
 
 use super::Simd;
-use super::tile::{Number, PANEL, WIDE};
+use super::tile::{HIGH, Number, PANEL, WIDE};
 use crate::block::{Block, Rows, bytes_mut, floats_mut, halves_mut};
 use crate::format::{Format, scale_of};
 
@@ -100,37 +100,40 @@ pub(crate) fn pack_panels<S: Simd, F: Number>(
             (columns.scales[c], inverses[c]) = scale_of(inverses[c]);
         }
     }
-    for v in (0..WIDE).step_by(S::LANES) {
-        let inverse = s.load(&inverses[v..]);
-        let mut sum = s.splat(0.0);
-        // panel, word, column
-        let place = v / PANEL * groups * PANEL + v % PANEL;
-        for g in 0..groups {
-            let mut values = [s.splat(0.0); 4];
-            for (e, value) in values.iter_mut().enumerate().take(per) {
-                if g * per + e < k {
-                    *value = s.load(from(x.row(g * per + e), column + v));
-                }
+    let half = groups * PANEL;
+    let (first, second) = panels.split_at_mut(half);
+    let mut totals = [0.0f32; WIDE];
+    for (g, (first, second)) in first.chunks_exact_mut(PANEL).zip(second.chunks_exact_mut(PANEL)).enumerate().take(groups) {
+        let mut rows: [&[f32]; 4] = [&[]; 4];
+        for (e, row) in rows.iter_mut().enumerate().take(per) {
+            if g * per + e < k {
+                *row = from(x.row(g * per + e), column);
             }
+        }
+        for v in (0..WIDE).step_by(S::LANES) {
+            let to = if v < PANEL { &mut first[v..] } else { &mut second[v - PANEL..] };
             let word = match F::FORMAT {
-                Format::F32 => values[0],
-                Format::Bf16 => s.pair_bf16(values[0], values[1]),
+                Format::F32 => s.load(from(rows[0], v)),
+                Format::Bf16 => s.pair_bf16(s.load(from(rows[0], v)), s.load(from(rows[1], v))),
                 Format::Int8 => {
-                    for value in &mut values {
-                        *value = s.round(s.mul(*value, inverse));
+                    let inverse = s.load(&inverses[v..]);
+                    let mut values = [s.splat(0.0); 4];
+                    let mut sum = s.load(&totals[v..]);
+                    for (value, row) in values.iter_mut().zip(rows) {
+                        *value = s.round(s.mul(s.load(from(row, v)), inverse));
                         sum = s.add(sum, *value);
                     }
+                    s.store(&mut totals[v..], sum);
                     s.quad_i8(values)
                 }
             };
-            s.store(&mut panels[place + g * PANEL..][..S::LANES], word);
+            s.store(&mut to[..S::LANES], word);
         }
-        if F::FORMAT == Format::Int8 {
-            s.store(&mut columns.offsets[v..], sum);
-            for offset in &mut columns.offsets[v..v + S::LANES] {
-                // sums of whole numbers far below 2^24; NaN counts as 0, its column has a NaN scale
-                *offset = f32::from_bits((*offset as i32 * 128) as u32);
-            }
+    }
+    if F::FORMAT == Format::Int8 {
+        for (offset, total) in columns.offsets.iter_mut().zip(totals) {
+            // sums of whole numbers far below 2^24; NaN counts as 0, its column has a NaN scale
+            *offset = f32::from_bits((total as i32 * 128) as u32);
         }
     }
 }
@@ -139,6 +142,12 @@ pub(crate) fn pack_panels<S: Simd, F: Number>(
 #[inline(always)]
 fn from(row: &[f32], column: usize) -> &[f32] {
     &row[column.min(row.len())..]
+}
+
+/// A row of a tile's sums that lie apart.
+#[inline(always)]
+pub(crate) fn row(sums: &[f32], tile: usize, row: usize) -> &[f32; WIDE] {
+    sums[(tile * HIGH + row) * WIDE..].first_chunk().expect("sums of two whole tiles")
 }
 
 /// A vector of sums as f32: `scales` and `offsets` of its columns, `scale` of its row, which only int8 has.

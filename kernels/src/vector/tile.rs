@@ -16,8 +16,19 @@ pub(crate) const PANEL: usize = 16;
 pub(crate) const WIDE: usize = 2 * PANEL;
 /// Most rows of a tile.
 pub(crate) const HIGH: usize = 16;
-/// Values in the buffer for the sums: tile, row, column.
-pub(crate) const SUMS: usize = 2 * HIGH * WIDE;
+/// Values of a pair's sums: tile, row, column.
+pub(crate) const PAIR: usize = 2 * HIGH * WIDE;
+/// Words of scratch memory for sums: of a pair that is being made, and of the one before it, which an epilogue reads meanwhile.
+pub(crate) const SUMS: usize = 2 * PAIR;
+/// Where the sums of a pair lie in a buffer of their own.
+pub(crate) const APART: Place = Place { stride: WIDE, second: HIGH * WIDE };
+
+/// Where a pair's sums go: values from one row to the next, and from the first tile's to the second's first row.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) stride: usize,
+    pub(crate) second: usize,
+}
 
 /// A number format known to the compiler.
 pub(crate) trait Number: Copy {
@@ -58,6 +69,10 @@ pub(crate) struct Raw {
     pub(crate) b: [*const u32; 2],
     /// Words of k.
     pub(crate) groups: usize,
+    /// First sum of each tile.
+    pub(crate) c: [*mut f32; 2],
+    /// Values between the rows of sums.
+    pub(crate) c_stride: usize,
 }
 
 /// Tile products of one thread, ready for tiles of so many rows as long as this lives.
@@ -83,10 +98,10 @@ impl<S: Simd, F: Number> Tiles<S, F> {
         self.rows
     }
 
-    /// Sums of the rows of up to two tiles with two panels: `c[tile][row][column]`, of `HIGH` rows and `WIDE` columns. `a` begins at each tile's first
-    /// row; `rows` says how many of each tile are wanted (others in `c` hold anything), at most [`Tiles::rows`].
-    /// All [`Tiles::rows`] rows of a tile must be there to be read if `groups` is padded for tiles.
+    /// Sums of the rows of up to two tiles with two panels, into `c` at `place`. `a` begins at each tile's first row; `rows` says how many of each tile are wanted, at
+    /// most [`Tiles::rows`]. Where operands are padded for tiles, all [`Tiles::rows`] rows of a tile are read and written.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn pair(
         &self,
         a: [&[u32]; 2],
@@ -95,31 +110,34 @@ impl<S: Simd, F: Number> Tiles<S, F> {
         b: [&[u32]; 2],
         groups: usize,
         c: &mut [f32],
+        place: Place,
     ) {
         let whole = self.s.group_multiple::<F>() > 1;
-        assert!(c.len() >= SUMS && rows[0] <= self.rows && rows[1] <= self.rows, "the tiles are too high");
+        assert!(rows[0] <= self.rows && rows[1] <= self.rows, "the tiles are too high");
         assert!(groups.is_multiple_of(self.s.group_multiple::<F>()), "k is not padded");
-        let mut raw = Raw { a: [std::ptr::null(); 2], stride, rows, b: [b[0].as_ptr(), b[1].as_ptr()], groups };
+        assert!(b[0].len() >= groups * PANEL && b[1].len() >= groups * PANEL, "a panel is too short");
+        let (null, none) = (std::ptr::null(), std::ptr::null_mut());
+        let b = [b[0].as_ptr(), b[1].as_ptr()];
+        let mut raw = Raw { a: [null; 2], stride, rows, b, groups, c: [none; 2], c_stride: place.stride };
         for t in 0..2 {
-            assert!(b[t].len() >= groups * PANEL, "a panel is too short");
             let read = if whole && rows[t] > 0 { self.rows } else { rows[t] };
             if read > 0 {
                 assert!(a[t].len() >= (read - 1) * stride + groups, "rows of A are missing");
                 raw.a[t] = a[t].as_ptr();
+                let c = &mut c[t * place.second..];
+                assert!(c.len() >= (read - 1) * place.stride + WIDE, "no room for the sums");
+                raw.c[t] = c.as_mut_ptr();
             }
+            #[cfg(test)]
+            counted::add(read * WIDE * groups * F::FORMAT.per_word());
         }
-        #[cfg(test)]
-        counted::add(
-            (0..2).map(|t| if whole && rows[t] > 0 { self.rows } else { rows[t] }).sum::<usize>()
-                * WIDE
-                * groups
-                * F::FORMAT.per_word(),
-        );
-        if rows[0] > 0 && groups > 0 {
+        if groups == 0 {
+            for (t, rows) in rows.into_iter().enumerate() {
+                (0..rows).for_each(|r| c[t * place.second + r * place.stride..][..WIDE].fill(0.0));
+            }
+        } else if rows[0] > 0 {
             // SAFETY: lengths are checked above; tiles were configured by `new` on this very thread.
-            unsafe { self.s.pair::<F>(raw, c.as_mut_ptr()) }
-        } else {
-            c[..SUMS].fill(0.0);
+            unsafe { self.s.pair::<F>(raw) }
         }
     }
 }
@@ -170,6 +188,7 @@ impl<S: Simd> Dot<S> for F32 {
 /// # Safety
 /// As [`Simd::pair`], for one tile of `rows` rows in 1..=12; `b` and `c` point to the vectors' own first word and sum.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn vectors<S: Simd, D: Dot<S>>(
     s: S,
     a: *const u32,
@@ -178,12 +197,13 @@ pub(crate) unsafe fn vectors<S: Simd, D: Dot<S>>(
     b: [*const u32; 2],
     groups: usize,
     c: [*mut f32; 2],
+    c_stride: usize,
 ) {
     macro_rules! of {
         ($($rows:literal)*) => {
             match rows {
                 // SAFETY: the caller's promise.
-                $($rows => unsafe { registers::<S, D, $rows>(s, a, stride, b, groups, c) },)*
+                $($rows => unsafe { registers::<S, D, $rows>(s, a, stride, b, groups, c, c_stride) },)*
                 _ => {}
             }
         };
@@ -203,6 +223,7 @@ unsafe fn registers<S: Simd, D: Dot<S>, const ROWS: usize>(
     b: [*const u32; 2],
     groups: usize,
     c: [*mut f32; 2],
+    c_stride: usize,
 ) {
     let mut from = [a; ROWS];
     for (r, from) in from.iter_mut().enumerate() {
@@ -226,10 +247,10 @@ unsafe fn registers<S: Simd, D: Dot<S>, const ROWS: usize>(
         }
     }
     for (r, sums) in sums.iter().enumerate() {
-        // SAFETY: rows of sums are `WIDE` apart, and these are their own columns.
+        // SAFETY: rows of sums are `c_stride` apart, and these are their own columns.
         unsafe {
-            s.store_ptr(c[0].add(r * WIDE), sums[0]);
-            s.store_ptr(c[1].add(r * WIDE), sums[1]);
+            s.store_ptr(c[0].add(r * c_stride), sums[0]);
+            s.store_ptr(c[1].add(r * c_stride), sums[1]);
         }
     }
 }
