@@ -33,7 +33,7 @@ mod tests;
 mod vector;
 
 pub use activation::{Activation, activation, swiglu};
-pub use attention::{Heads, Mask, attention, attention_operations, rope, softmax_rows};
+pub use attention::{Heads, Mask, Turn, attention, attention_operations, softmax_rows};
 pub use ctx::Ctx;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};
 pub use format::Format;

@@ -73,10 +73,7 @@ dispatch! {
     fn softmax(x: &mut [f32], scale: f32) { scalar::softmax_row | vector::softmax_row }
 }
 dispatch! {
-    fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) { scalar::rotate | vector::rotate }
-}
-dispatch! {
-    fn head(format: Format, q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, mask: Mask, scale: f32, out: Block<'_>, memory: &mut [u32]) {
+    fn head(format: Format, q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, turn: Option<Turn<'_>>, mask: Mask, scale: f32, out: Block<'_>, memory: &mut [u32]) {
         scalar::head | vector::head
     }
 }
@@ -95,26 +92,13 @@ pub fn softmax_rows(ctx: &Ctx, x: &mut [f32], scale: Option<f32>, d: usize) {
     });
 }
 
-/// Rotates every query and key head in place: `x · cos + rotate_half(x) · sin`, with `rotate_half([a, b]) = [-b, a]`. `qkv: [batch, t, heads.row()]`;
-/// `cos`, `sin`: `[t, head_dim]`, both halves of a row alike.
-///
-/// # Panics
-/// If a length does not fit or `head_dim` is odd.
-pub fn rope(ctx: &Ctx, qkv: &mut [f32], t: usize, heads: Heads, cos: &[f32], sin: &[f32]) {
-    let (row, dim) = (heads.row(), heads.head_dim);
-    assert!(t * row > 0 && qkv.len().is_multiple_of(t * row), "rope: qkv is not [batch, {t}, {row}]");
-    assert!(dim.is_multiple_of(2), "rope: head_dim {dim} is odd");
-    assert!(cos.len() == t * dim && sin.len() == t * dim, "rope: tables are not [{t}, {dim}]");
-    let turned = (heads.heads + heads.kv_heads) * dim;
-    let chunk = row * ctx.chunk(qkv.len() / row, qkv.len());
-    ctx.pool().chunks(qkv, chunk, |index, rows| {
-        for (i, row_values) in rows.chunks_exact_mut(row).enumerate() {
-            let at = (index * (chunk / row) + i) % t * dim;
-            for head in row_values[..turned].chunks_exact_mut(dim) {
-                rotate(ctx.proof(), head, &cos[at..at + dim], &sin[at..at + dim]);
-            }
-        }
-    });
+/// Rotary embedding of queries and keys: `x · cos + rotate_half(x) · sin`, with `rotate_half([a, b]) = [-b, a]` (Su et al., arXiv 2104.09864).
+#[derive(Clone, Copy)]
+pub struct Turn<'a> {
+    /// `[t, head_dim]`, both halves of a row alike.
+    pub cos: &'a [f32],
+    /// The same.
+    pub sin: &'a [f32],
 }
 
 /// Operations that [`attention`] executes in its two products on one example of `t` tokens: two for every multiply-add, tiles and panels whole.
@@ -142,8 +126,8 @@ fn product_format(format: Format) -> Format {
     if format == Format::Int8 { Format::Bf16 } else { format }
 }
 
-/// `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` for each example and head, over the keys that `mask` lets query i see (none: zeros).
-/// `qkv: [batch, t, heads.row()]`, `out: [batch, t, heads·head_dim]`. Both products multiply in `format` (int8: bf16). Packs into scratch memory that each
+/// `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` for each example and head, over the keys that `mask` lets query i see (none: zeros), queries and keys turned
+/// by their positions where there is a `turn`. `qkv: [batch, t, heads.row()]`, `out: [batch, t, heads·head_dim]`. Both products multiply in `format` (int8: bf16). Packs into scratch memory that each
 /// thread keeps.
 ///
 /// # Panics
@@ -155,6 +139,7 @@ pub fn attention(
     qkv: &[f32],
     t: usize,
     heads: Heads,
+    turn: Option<Turn<'_>>,
     mask: Mask,
     scale: f32,
     out: &mut [f32],
@@ -167,6 +152,10 @@ pub fn attention(
         heads.heads,
         heads.kv_heads
     );
+    if let Some(turn) = turn {
+        assert!(dim.is_multiple_of(2), "attention: head_dim {dim} is odd and cannot be turned");
+        assert!(turn.cos.len() == t * dim && turn.sin.len() == t * dim, "attention: tables are not [{t}, {dim}]");
+    }
     let width = heads.heads * dim;
     assert_eq!(out.len(), qkv.len() / row * width, "attention: output is not [batch, {t}, {width}]");
     let group = heads.heads / heads.kv_heads;
@@ -180,6 +169,6 @@ pub fn attention(
         let shared = col / dim / group.max(1) * dim;
         let (q, k) = (rows.columns(col), rows.columns(width + shared));
         let v = rows.columns(width + heads.kv_heads * dim + shared);
-        scratch(memory, |memory| head(ctx.proof(), format, q, k, v, mask, scale, block, memory));
+        scratch(memory, |memory| head(ctx.proof(), format, q, k, v, turn, mask, scale, block, memory));
     });
 }

@@ -1,6 +1,6 @@
 //! The plain twin of softmax, rotary embedding and attention: loops as the formula reads.
 
-use super::Mask;
+use super::{Mask, Turn};
 use crate::block::{Block, Rows, floats_mut};
 use crate::format::{Format, round_bf16};
 
@@ -14,7 +14,7 @@ pub(super) fn softmax_row(x: &mut [f32], scale: f32) {
 }
 
 /// `x = x · cos + rotate_half(x) · sin` for one head, with `rotate_half([a, b]) = [-b, a]`.
-pub(super) fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
+fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let half = x.len() / 2;
     for i in 0..half {
         let (a, b) = (x[i], x[half + i]);
@@ -31,6 +31,7 @@ pub(super) fn head(
     q: Rows<'_>,
     k: Rows<'_>,
     v: Rows<'_>,
+    turn: Option<Turn<'_>>,
     mask: Mask,
     scale: f32,
     mut out: Block<'_>,
@@ -38,11 +39,21 @@ pub(super) fn head(
 ) {
     let (t, dim, weights) = (out.rows(), out.cols(), floats_mut(memory));
     let round = |x: f32| if format == Format::F32 { x } else { round_bf16(x) };
+    let turned = |x: Rows<'_>, i: usize| {
+        let mut x = x.row(i)[..dim].to_vec();
+        if let Some(Turn { cos, sin }) = turn {
+            rotate(&mut x, &cos[i * dim..(i + 1) * dim], &sin[i * dim..(i + 1) * dim]);
+        }
+        x.iter_mut().for_each(|x| *x = round(*x));
+        x
+    };
+    let keys_turned: Vec<Vec<f32>> = (0..t).map(|j| turned(k, j)).collect();
     for i in 0..t {
+        let query = turned(q, i);
         let keys: Vec<usize> = mask.keys(i, t).into_iter().flatten().collect();
         let weights = &mut weights[..keys.len()];
         for (&j, weight) in keys.iter().zip(weights.iter_mut()) {
-            *weight = q.row(i)[..dim].iter().zip(k.row(j)).map(|(q, k)| round(*q) * round(*k)).sum();
+            *weight = query.iter().zip(&keys_turned[j]).map(|(q, k)| q * k).sum();
         }
         softmax_row(weights, scale);
         let out = out.row(i);

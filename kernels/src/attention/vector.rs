@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::Mask;
-use crate::block::{Block, Rows, floats, floats_mut, words};
+use super::{Mask, Turn};
+use crate::block::{Block, Rows, floats_mut, halves_mut};
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::linear::pack::groups;
-use crate::vector::operand::{Columns, Source, encode_row, pack_panels};
-use crate::vector::tile::{APART, Bf16, F32, HIGH, Number, PANEL, SUMS, Tiles, WIDE, even};
+use crate::vector::operand::{Columns, Source, encode_row, pack_panels, row};
+use crate::vector::tile::{APART, Bf16, F32, HIGH, Number, PAIR, PANEL, Place, Tiles, WIDE, even};
 use crate::vector::{Simd, math};
 
 /// As the twin.
@@ -96,12 +96,15 @@ impl Plan {
         start..hull.end.div_ceil(per).next_multiple_of(multiple).min(self.value_groups)
     }
 
-    /// Words of scratch memory: sums, keys, values, queries, scores, weights.
+    /// Words of scratch memory: a turned row, sums, keys, values, queries, scores, weights and what divides them.
     pub(super) fn memory(&self) -> usize {
         let rows = 2 * HIGH;
-        SUMS + self.keys() * self.key_groups
+        self.dim.next_multiple_of(HIGH)
+            + rows
+            + PAIR
+            + self.keys() * self.key_groups
             + self.dim.next_multiple_of(WIDE) * self.value_groups
-            + rows * self.key_groups
+            + rows * self.key_groups.max(self.dim)
             + rows * self.keys()
             + rows * self.value_groups
     }
@@ -117,14 +120,15 @@ pub(super) fn head<S: Simd>(
     q: Rows<'_>,
     k: Rows<'_>,
     v: Rows<'_>,
+    turn: Option<Turn<'_>>,
     mask: Mask,
     scale: f32,
     out: Block<'_>,
     memory: &mut [u32],
 ) {
     match format {
-        Format::F32 => typed::<S, F32>(s, q, k, v, mask, scale, out, memory),
-        Format::Bf16 | Format::Int8 => typed::<S, Bf16>(s, q, k, v, mask, scale, out, memory),
+        Format::F32 => typed::<S, F32>(s, q, k, v, turn, mask, scale, out, memory),
+        Format::Bf16 | Format::Int8 => typed::<S, Bf16>(s, q, k, v, turn, mask, scale, out, memory),
     }
 }
 
@@ -135,6 +139,7 @@ fn typed<S: Simd, F: Number>(
     q: Rows<'_>,
     k: Rows<'_>,
     v: Rows<'_>,
+    turn: Option<Turn<'_>>,
     mask: Mask,
     scale: f32,
     mut out: Block<'_>,
@@ -143,111 +148,151 @@ fn typed<S: Simd, F: Number>(
     let (t, dim) = (out.rows(), out.cols());
     let isa = if s.group_multiple::<F>() > 1 { Isa::Amx } else { Isa::Avx512 };
     let plan = Plan::new(isa, s.tile_rows::<F>(), F::FORMAT, t, dim);
-    let (sums, memory) = memory.split_at_mut(SUMS);
+    let (turned, memory) = memory.split_at_mut(dim.next_multiple_of(HIGH));
+    let (inverses, memory) = memory.split_at_mut(2 * HIGH);
+    let (turned, inverses) = (floats_mut(turned), floats_mut(inverses));
+    let (sums, memory) = memory.split_at_mut(PAIR);
     let (keys, memory) = memory.split_at_mut(plan.keys() * plan.key_groups);
     let (values, memory) = memory.split_at_mut(dim.next_multiple_of(WIDE) * plan.value_groups);
     let (queries, memory) = memory.split_at_mut(2 * HIGH * plan.key_groups);
     let (scores, weights) = memory.split_at_mut(2 * HIGH * plan.keys());
-    pack_keys::<S, F>(s, k, t, dim, plan.key_groups, keys, queries);
+    pack_keys::<S, F>(s, k, turn, t, dim, plan.key_groups, keys, queries, turned);
     let mut columns = Columns::new();
-    let mut finite = s.splat(0.0);
-    for (p, values) in values.chunks_exact_mut(WIDE * plan.value_groups).enumerate() {
-        let v = Source::Cut(v, dim);
-        pack_panels::<S, F>(s, v, p * WIDE, t, plan.value_groups, values, &mut columns);
+    for (p, values) in values.chunks_exact_mut((WIDE * plan.value_groups).max(1)).enumerate() {
+        pack_panels::<S, F>(s, Source::Cut(v, dim), p * WIDE, t, plan.value_groups, values, &mut columns);
     }
     let hides = !mask.hides_nothing(t);
-    if hides {
-        for j in 0..t {
-            for x in v.row(j)[..dim].chunks(S::LANES) {
-                finite = s.max_magnitude(finite, s.load(x));
-            }
-        }
-    }
-    let finite = s.reduce_magnitude(finite).is_finite();
+    let finite = !hides || all_finite(s, v, t, dim);
     let wide = plan.keys();
     let tiles = Tiles::<S, F>::new(s, t, 1);
     let high = tiles.rows();
+    // exponentials as they are, divided by their sum in the end, where weights are rounded anyway
+    let rough = F::FORMAT != Format::F32 && scale > 0.0 && finite;
     for first in (0..t).step_by(2 * high) {
         let rows = [high.min(t - first), high.min(t.saturating_sub(first + high))];
         let all = rows[0] + rows[1];
         let hull = if hides { mask.hull(first, first + all, t) } else { 0..t };
-        // A: queries as they are, or rounded
-        let (a, stride): (&[u32], usize) = if F::FORMAT == Format::F32 {
-            (words(q.row(first)), q.stride())
-        } else {
-            for i in 0..all {
-                let to = &mut queries[i * plan.key_groups..(i + 1) * plan.key_groups];
-                encode_row::<S, F>(s, &q.row(first + i)[..dim], to);
-            }
-            (queries, plan.key_groups)
-        };
-        let second: &[u32] = if rows[1] > 0 { &a[high * stride..] } else { &[] };
+        for i in 0..all {
+            let row = turned_row(s, q, turn, first + i, dim, turned);
+            encode_row::<S, F>(s, row, &mut queries[i * plan.key_groups..(i + 1) * plan.key_groups]);
+        }
         let scores = floats_mut(scores);
+        let second: &[u32] = if rows[1] > 0 { &queries[high * plan.key_groups..] } else { &[] };
+        let place = Place { stride: wide, second: high * wide };
         for p in plan.panels(&hull) {
             let panel = PANEL * plan.key_groups;
             let b = [&keys[2 * p * panel..(2 * p + 1) * panel], &keys[(2 * p + 1) * panel..(2 * p + 2) * panel]];
-            tiles.pair([a, second], stride, rows, b, plan.key_groups, floats_mut(sums), APART);
-            for i in 0..all {
-                let at = (i / high * HIGH + i % high) * WIDE;
-                scores[i * wide + p * WIDE..][..WIDE].copy_from_slice(&floats(sums)[at..at + WIDE]);
-            }
+            tiles.pair([queries, second], plan.key_groups, rows, b, plan.key_groups, &mut scores[p * WIDE..], place);
         }
         for i in 0..all {
             let row = &mut scores[i * wide..(i + 1) * wide];
-            let seen = if hides { mask.keys(first + i, t) } else { [0..0, 0..t] };
-            softmax_seen(s, row, &hull, &seen, scale);
-            // what pads a row for tiles, and what lies before and after the hull, weighs nothing
-            row[..hull.start].fill(0.0);
-            row[hull.end..].fill(0.0);
+            // what lies before and after the hull weighs nothing
+            if hides {
+                hide(row, &hull, &mask.keys(first + i, t));
+                row[..hull.start].fill(f32::NEG_INFINITY);
+            }
+            row[hull.end..].fill(f32::NEG_INFINITY);
+            let weights = &mut weights[i * plan.value_groups..(i + 1) * plan.value_groups];
+            if hides && mask.count(first + i, t) == 0 {
+                row.fill(0.0);
+                weights.fill(0);
+                inverses[i] = 0.0;
+            } else if rough {
+                inverses[i] = rough_weights(s, row, scale, weights);
+            } else {
+                softmax_scaled(s, row, scale);
+                inverses[i] = 1.0;
+                encode_row::<S, F>(s, &row[..t], weights);
+            }
         }
-        if hides && !finite {
+        if !finite {
             for i in 0..all {
                 let weights = &scores[i * wide..(i + 1) * wide];
                 sum_seen(s, weights, v, &mask.keys(first + i, t), out.row(first + i));
             }
             continue;
         }
-        let (a, stride): (&[u32], usize) = if F::FORMAT == Format::F32 {
-            (words(scores), wide)
-        } else {
-            for i in 0..all {
-                let to = &mut weights[i * plan.value_groups..(i + 1) * plan.value_groups];
-                encode_row::<S, F>(s, &scores[i * wide..][..t], to);
-            }
-            (weights, plan.value_groups)
-        };
         let seen = plan.words(&hull);
+        let sums = floats_mut(sums);
         for p in 0..dim.div_ceil(WIDE) {
             let panel = PANEL * plan.value_groups;
             let b0 = &values[2 * p * panel..(2 * p + 1) * panel][seen.start * PANEL..seen.end * PANEL];
             let b1 = &values[(2 * p + 1) * panel..(2 * p + 2) * panel][seen.start * PANEL..seen.end * PANEL];
-            let second = if rows[1] > 0 { &a[high * stride + seen.start..] } else { &[] };
-            tiles.pair([&a[seen.start..], second], stride, rows, [b0, b1], seen.len(), floats_mut(sums), APART);
+            let a = &weights[seen.start..];
+            let second = if rows[1] > 0 { &a[high * plan.value_groups..] } else { &[] };
+            tiles.pair([a, second], plan.value_groups, rows, [b0, b1], seen.len(), sums, APART);
             for i in 0..all {
-                let to = &mut out.row(first + i)[p * WIDE..];
-                let n = WIDE.min(to.len());
-                let at = (i / high * HIGH + i % high) * WIDE;
-                to[..n].copy_from_slice(&floats(sums)[at..at + n]);
+                let (to, sums) = (&mut out.row(first + i)[p * WIDE..], row(sums, i / high, i % high));
+                for v in (0..WIDE.min(to.len())).step_by(S::LANES) {
+                    s.store(&mut to[v..], s.mul(s.load(&sums[v..]), s.splat(inverses[i])));
+                }
             }
         }
     }
 }
 
-/// Softmax over the seen keys of a row's hull; the others become 0. Where none is seen all are 0.
+/// No value is infinite or NaN.
 #[inline(always)]
-fn softmax_seen<S: Simd>(s: S, row: &mut [f32], hull: &Range<usize>, seen: &[Range<usize>; 2], scale: f32) {
-    if seen.iter().all(Range::is_empty) {
-        row[hull.start..hull.end].fill(0.0);
-        return;
+fn all_finite<S: Simd>(s: S, v: Rows<'_>, t: usize, dim: usize) -> bool {
+    let mut most = s.splat(0.0);
+    for j in 0..t {
+        for x in v.row(j)[..dim].chunks(S::LANES) {
+            most = s.max_magnitude(most, s.load(x));
+        }
     }
+    s.reduce_magnitude(most).is_finite()
+}
+
+/// Row `i`, turned by its position where rows are.
+#[inline(always)]
+fn turned_row<'a, S: Simd>(
+    s: S,
+    x: Rows<'a>,
+    turn: Option<Turn<'_>>,
+    i: usize,
+    dim: usize,
+    memory: &'a mut [f32],
+) -> &'a [f32] {
+    let row = &x.row(i)[..dim];
+    let Some(turn) = turn else { return row };
+    let to = &mut memory[..dim];
+    to.copy_from_slice(row);
+    rotate(s, to, &turn.cos[i * dim..(i + 1) * dim], &turn.sin[i * dim..(i + 1) * dim]);
+    to
+}
+
+/// Writes `e^(scale · (x - largest))` of a row's scores as bf16; gives what their sum's inverse is.
+#[inline(always)]
+fn rough_weights<S: Simd>(s: S, scores: &[f32], scale: f32, weights: &mut [u32]) -> f32 {
+    let mut max = s.splat(f32::NEG_INFINITY);
+    for x in scores.chunks_exact(S::LANES) {
+        max = s.max(max, s.load(x));
+    }
+    let max = s.splat(s.reduce_max(max));
+    let mut sum = s.splat(0.0);
+    let halves = halves_mut(weights);
+    for (i, x) in scores.chunks_exact(S::LANES).enumerate() {
+        let e = math::exp_minus_rough(s, s.mul(s.sub(max, s.load(x)), s.splat(scale)));
+        sum = s.add(sum, e);
+        // scores are whole pairs of panels, words may end before
+        if let Some(to) = halves.get_mut(i * S::LANES..) {
+            s.store_bf16(to, e);
+        }
+    }
+    // and may go on after
+    let done = scores.len().min(halves.len());
+    halves[done..].fill(0);
+    1.0 / s.reduce_sum(sum)
+}
+
+/// Gives the keys of a row's hull that are not seen minus infinity.
+#[inline(always)]
+fn hide(row: &mut [f32], hull: &Range<usize>, seen: &[Range<usize>; 2]) {
     let [globals, rest] = seen;
     let globals = globals.end.clamp(hull.start, hull.end);
     let (start, end) = if rest.is_empty() { (hull.end, hull.end) } else { (rest.start, rest.end) };
     row[globals..start].fill(f32::NEG_INFINITY);
     row[end..hull.end].fill(f32::NEG_INFINITY);
-    // a scale below 0 would turn hidden keys into infinity
-    let row = &mut row[hull.start..hull.end];
-    softmax_scaled(s, row, scale);
 }
 
 /// As [`softmax_row`], where minus infinity stays what it is whatever the scale.
@@ -278,21 +323,25 @@ fn sum_seen<S: Simd>(s: S, weights: &[f32], v: Rows<'_>, seen: &[Range<usize>; 2
     }
 }
 
-/// Keys as panels: a key is a column. `row` has room for one key's words.
+/// Keys as panels: a key is a column. `row` has room for one key's words, `turned` for a key.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 fn pack_keys<S: Simd, F: Number>(
     s: S,
     k: Rows<'_>,
+    turn: Option<Turn<'_>>,
     t: usize,
     dim: usize,
     groups: usize,
     panels: &mut [u32],
     row: &mut [u32],
+    turned: &mut [f32],
 ) {
     let row = &mut row[..groups];
     for (j, lane) in (0..t.next_multiple_of(WIDE)).map(|j| (j, j % PANEL)) {
         if j < t {
-            encode_row::<S, F>(s, &k.row(j)[..dim], row);
+            let key = turned_row(s, k, turn, j, dim, turned);
+            encode_row::<S, F>(s, key, row);
         } else {
             row.fill(0);
         }

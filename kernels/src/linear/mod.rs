@@ -48,7 +48,11 @@ fn cell(ctx: &Ctx, m: usize, w: &PackedLinear) -> (usize, usize) {
     let (high, wide) = (tile_rows(ctx, w.format), if ctx.isa() == Isa::Scalar { 1 } else { WIDE });
     let (tiles, panels) = (m.div_ceil(high), w.n.div_ceil(wide));
     let parts = ctx.parts(streamed(m * w.n * w.k));
-    // split where the threads' shares come out most even, by columns when in doubt: then each thread reads its own weights
+    if m / parts >= high {
+        // whoever comes before and after splits by rows too: each core keeps its own
+        return (m.div_ceil(parts), w.n);
+    }
+    // else where the threads' shares come out most even, by columns when in doubt: then each thread reads its own weights
     let largest = |units: usize| units.div_ceil(parts) as f64 / units.max(1) as f64;
     if largest(panels) <= largest(tiles) { (m, panels.div_ceil(parts) * wide) } else { (m.div_ceil(parts), w.n) }
 }

@@ -158,7 +158,14 @@ fn finish<S: Simd, F: Number>(
 }
 
 #[inline(always)]
-fn of_weights<S: Simd, F: Number>(s: S, sums: &[f32; WIDE], v: usize, scale: f32, w: Panels<'_>, column: usize) -> S::V {
+fn of_weights<S: Simd, F: Number>(
+    s: S,
+    sums: &[f32; WIDE],
+    v: usize,
+    scale: f32,
+    w: Panels<'_>,
+    column: usize,
+) -> S::V {
     match F::FORMAT {
         Format::Int8 => value::<S, F>(s, &sums[v..], scale, &w.scales[column + v..], &w.offsets[column + v..]),
         _ => s.load(&sums[v..]),

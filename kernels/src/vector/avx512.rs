@@ -168,8 +168,8 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
                 // both in one instruction, one after the other; then they take turns
                 let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
                 let turns = _mm512_set_epi16(
-                    31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17,
-                    1, 16, 0,
+                    31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
+                    18, 2, 17, 1, 16, 0,
                 );
                 return _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, both));
             }

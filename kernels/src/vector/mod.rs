@@ -2,13 +2,13 @@
 //! Out: lane-wise arithmetic. Bodies are `#[inline(always)]` and take form only inside an entry made by [`dispatch!`], which turns the features on; a closure in a body need not
 //! inherit them and then runs ten times slower, so bodies have none.
 
+pub(crate) mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
-pub(crate) mod ahead;
 pub(crate) mod math;
 pub(crate) mod operand;
 pub(crate) mod tile;

@@ -103,7 +103,9 @@ pub(crate) fn pack_panels<S: Simd, F: Number>(
     let half = groups * PANEL;
     let (first, second) = panels.split_at_mut(half);
     let mut totals = [0.0f32; WIDE];
-    for (g, (first, second)) in first.chunks_exact_mut(PANEL).zip(second.chunks_exact_mut(PANEL)).enumerate().take(groups) {
+    for (g, (first, second)) in
+        first.chunks_exact_mut(PANEL).zip(second.chunks_exact_mut(PANEL)).enumerate().take(groups)
+    {
         let mut rows: [&[f32]; 4] = [&[]; 4];
         for (e, row) in rows.iter_mut().enumerate().take(per) {
             if g * per + e < k {

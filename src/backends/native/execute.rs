@@ -4,7 +4,7 @@
 //! whole capacity from the start. (Kernels pack into scratch memory of their own, which grows to its size in the first step and stays.)
 
 use ergometer_kernels as kernels;
-use ergometer_kernels::{Activation, Ctx, Format, Heads, Mask, Routes};
+use ergometer_kernels::{Activation, Ctx, Format, Heads, Mask, Routes, Turn};
 
 use super::weights::Weights;
 use crate::backends::Routing;
@@ -51,10 +51,8 @@ pub(super) enum Step {
     RmsNormTokens { x: Loc, residual: Option<Loc>, eps: f32, d: usize },
     /// x = layer norm of x
     LayerNorm { x: Loc, gain: usize, bias: Option<usize>, eps: f32, d: usize },
-    /// Turns queries and keys of x.
-    Rope { x: Loc, heads: Heads, table: usize },
-    /// Attention of packed rows.
-    Attend { x: Loc, format: Format, heads: Heads, mask: Mask, scale: f32, out: Loc },
+    /// Attention of packed rows, turned by a table of positions where there is one.
+    Attend { x: Loc, format: Format, heads: Heads, rope: Option<usize>, mask: Mask, scale: f32, out: Loc },
     /// Routes tokens by their scores; what follows refers to the same routes.
     Route { scores: Loc, routes: usize },
     /// out = the tokens' rows of x (`n` wide), side by side for each expert
@@ -83,7 +81,6 @@ impl Step {
             Step::RmsNorm { .. } => "rms_norm",
             Step::RmsNormTokens { .. } => "rms_norm_tokens",
             Step::LayerNorm { .. } => "layer_norm",
-            Step::Rope { .. } => "rope",
             Step::Attend { .. } => "attend",
             Step::Route { .. } => "route",
             Step::Gather { .. } => "gather",
@@ -317,12 +314,9 @@ impl Run<'_> {
             Step::LayerNorm { x, gain, bias, eps, d } => {
                 kernels::layer_norm(ctx, memory.get_mut(x, rows), plain(Some(gain)), plain(bias), eps, d);
             }
-            Step::Rope { x, heads, table } => {
-                let [cos, sin] = &weights.ropes[table];
-                kernels::rope(ctx, memory.get_mut(x, rows), x.len / heads.row(), heads, cos, sin);
-            }
-            Step::Attend { x, format, heads, mask, scale, out } => memory.with(out, rows, |m, out| {
-                kernels::attention(ctx, format, m.get(x, rows), x.len / heads.row(), heads, mask, scale, out);
+            Step::Attend { x, format, heads, rope, mask, scale, out } => memory.with(out, rows, |m, out| {
+                let turn = rope.map(|table| Turn { cos: &weights.ropes[table][0], sin: &weights.ropes[table][1] });
+                kernels::attention(ctx, format, m.get(x, rows), x.len / heads.row(), heads, turn, mask, scale, out);
             }),
             Step::Route { scores, routes } => {
                 // taken out, so that both can be changed while the scores are read

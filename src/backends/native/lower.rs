@@ -306,21 +306,11 @@ impl<'r> Lowering<'_, '_, 'r> {
         let heads = Heads { heads: a.heads, kv_heads: a.kv_heads, head_dim: a.head_dim };
         let mask = Mask { causal: a.causal, window: a.window, globals: 0 };
         let format = self.planner.packer.format();
-        let given = self.at(node.inputs[0])?;
-        let mut x = given;
-        if let Some(rope) = a.rope {
-            if !self.frame.writable(x.buffer, k) {
-                x = self.planner.take(x.len);
-                self.push(Step::Copy { x: given, out: x });
-            }
-            let table = self.planner.packer.rope(rope, x.len / heads.row(), a.head_dim);
-            self.push(Step::Rope { x, heads, table });
-        }
-        let out = self.apart(node.first, k, &[given, x]);
-        self.push(Step::Attend { x, format, heads, mask, scale: a.scale, out });
-        if x != given {
-            self.planner.give(x.buffer);
-        }
+        let x = self.at(node.inputs[0])?;
+        let tokens = x.len / heads.row();
+        let rope = a.rope.map(|rope| self.planner.packer.rope(rope, tokens, a.head_dim));
+        let out = self.apart(node.first, k, &[x]);
+        self.push(Step::Attend { x, format, heads, rope, mask, scale: a.scale, out });
         Ok(())
     }
 

@@ -329,7 +329,7 @@ fn additions_join_norms_and_states_are_updated_where_they_are() {
     let model = Model::random(&small_nets()[0], 1).expect("a net");
     let engine = engine(&model, Isa::detect(), 1, 1);
     let names: Vec<&str> = engine.plan.step.iter().map(Step::name).collect();
-    let block = ["linear", "rope", "attend", "linear_norm", "gated_mlp"];
+    let block = ["linear", "attend", "linear_norm", "gated_mlp"];
     // the z_H + x of a cycle, the repeated z_L + (z_H + x) and its net, then z_H + z_L and its net, then the heads: nothing else
     let cycle =
         [&["repeat", "add", "repeat", "add"][..], &block, &["add"], &block, &["copy", "linear", "copy", "linear"]];
