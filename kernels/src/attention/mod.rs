@@ -11,6 +11,7 @@ use crate::format::Format;
 use crate::isa::Isa;
 use crate::linear::tile_rows;
 use crate::vector::dispatch;
+use crate::vector::product::tiled;
 use crate::vector::tile::WIDE;
 
 /// The heads in a packed row: all query heads, all key heads, all value heads, each `head_dim` long.
@@ -108,15 +109,15 @@ pub fn attention_operations(ctx: &Ctx, format: Format, t: usize, heads: Heads, m
     if ctx.isa() == Isa::Scalar {
         return 4.0 * heads.heads as f64 * (0..t).map(|i| mask.count(i, t) * dim).sum::<usize>() as f64;
     }
-    let plan = vector::Plan::new(ctx.isa(), tile_rows(ctx, format), format, t, dim);
-    let padded = ctx.isa() == Isa::Amx && format != Format::F32;
+    let plan = vector::Plan::new(ctx.isa(), tile_rows(ctx.isa(), format), format, t, dim);
+    let padded = tiled(ctx.isa(), format);
     let mut sum = 0;
-    for first in (0..t).step_by(2 * plan.high) {
-        let end = t.min(first + 2 * plan.high);
-        let rows = if padded { (end - first).div_ceil(plan.high) * plan.high } else { end - first };
+    for first in (0..t).step_by(2 * plan.high()) {
+        let end = t.min(first + 2 * plan.high());
+        let rows = if padded { (end - first).div_ceil(plan.high()) * plan.high() } else { end - first };
         let hull = mask.hull(first, end, t);
         let (panels, words) = (plan.panels(&hull), plan.words(&hull));
-        sum += rows * format.per_word() * WIDE * (panels.len() * plan.key_groups + words.len() * dim.div_ceil(WIDE));
+        sum += rows * format.per_word() * WIDE * (panels.len() * plan.keys.groups + words.len() * dim.div_ceil(WIDE));
     }
     2.0 * (heads.heads * sum) as f64
 }
@@ -161,7 +162,7 @@ pub fn attention(
     let group = heads.heads / heads.kv_heads;
     let memory = match ctx.isa() {
         Isa::Scalar => t,
-        isa => vector::Plan::new(isa, tile_rows(ctx, format), format, t, dim).memory(),
+        isa => vector::Plan::new(isa, tile_rows(ctx.isa(), format), format, t, dim).memory(),
     };
     let threads = ctx.parts(streamed(2 * t * out.len()));
     ctx.cells(out, width, (t, dim), threads, |(first, col), block| {

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use super::{Mask, Turn};
-use crate::block::{Block, Rows, floats_mut, halves_mut};
+use crate::block::{Block, Rows, floats_mut};
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::linear::pack::groups;
 use crate::vector::operand::{Columns, Source, encode_row, pack_panels, row};
-use crate::vector::tile::{APART, Bf16, F32, HIGH, Number, PAIR, PANEL, Place, Tiles, WIDE, even};
+use crate::vector::product::{After, Pairs, product, tiled};
+use crate::vector::tile::{Bf16, F32, HIGH, LINE, Layout, Number, PAIR, PANEL, WIDE, even};
 use crate::vector::{Simd, math};
 
 /// As the twin.
@@ -24,7 +25,7 @@ pub(super) fn softmax_row<S: Simd>(s: S, x: &mut [f32], scale: f32) {
     let mut sum = s.splat(0.0);
     for x in x.chunks_mut(S::LANES) {
         // lanes beyond the end hold e^-inf = 0
-        let e = math::exp(s, s.sub(s.load_or(x, lowest), max));
+        let e = math::exp_or_zero(s, s.sub(s.load_or(x, lowest), max));
         s.store(x, e);
         sum = s.add(sum, e);
     }
@@ -55,33 +56,26 @@ pub(super) struct Plan {
     format: Format,
     t: usize,
     dim: usize,
-    /// Rows of a tile of queries.
-    pub(super) high: usize,
-    /// Words of a key.
-    pub(super) key_groups: usize,
-    /// Words of a column of values.
-    value_groups: usize,
-    /// Words to which a run of keys is padded.
-    multiple: usize,
+    /// Queries, and their keys.
+    pub(super) keys: Layout,
+    /// Weights, and their values.
+    values: Layout,
 }
 
 impl Plan {
     pub(super) fn new(isa: Isa, tile_rows: usize, format: Format, t: usize, dim: usize) -> Plan {
-        let multiple = if isa == Isa::Amx && format != Format::F32 { 16 } else { 1 };
-        Plan {
-            format,
-            t,
-            dim,
-            high: even(t, tile_rows, 1),
-            key_groups: groups(isa, format, dim),
-            value_groups: groups(isa, format, t),
-            multiple,
-        }
+        let of = |k| Layout { lines: tiled(isa, format), groups: groups(isa, format, k), high: even(t, tile_rows, 1) };
+        Plan { format, t, dim, keys: of(dim), values: of(t) }
     }
 
-    /// Keys with their padding to whole pairs of panels.
-    fn keys(&self) -> usize {
-        self.t.next_multiple_of(WIDE)
+    /// Rows of a tile of queries.
+    pub(super) fn high(&self) -> usize {
+        self.keys.high
+    }
+
+    /// Pairs of panels that hold all keys.
+    fn pairs(&self) -> usize {
+        self.t.div_ceil(WIDE)
     }
 
     /// Pairs of panels that hold the keys of a hull.
@@ -91,22 +85,23 @@ impl Plan {
 
     /// Words of values of the keys of a hull, padded.
     pub(super) fn words(&self, hull: &Range<usize>) -> Range<usize> {
-        let (per, multiple) = (self.format.per_word(), self.multiple);
+        let (per, multiple) = (self.format.per_word(), if self.values.lines { LINE } else { 1 });
         let start = hull.start / per / multiple * multiple;
-        start..hull.end.div_ceil(per).next_multiple_of(multiple).min(self.value_groups)
+        start..hull.end.div_ceil(per).next_multiple_of(multiple).min(self.values.groups)
     }
 
-    /// Words of scratch memory: a turned row, sums, keys, values, queries, scores, weights and what divides them.
+    /// Words of scratch memory, in the order in which `typed` takes it.
     pub(super) fn memory(&self) -> usize {
-        let rows = 2 * HIGH;
+        let rows = 2 * self.high();
+        let sums = if self.keys.lines { 2 * PAIR + PAIR } else { 2 * PAIR };
         self.dim.next_multiple_of(HIGH)
-            + rows
-            + PAIR
-            + self.keys() * self.key_groups
-            + self.dim.next_multiple_of(WIDE) * self.value_groups
-            + rows * self.key_groups.max(self.dim)
-            + rows * self.keys()
-            + rows * self.value_groups
+            + 2 * HIGH
+            + sums
+            + self.keys.b_words(self.pairs())
+            + self.values.b_words(self.dim.div_ceil(WIDE))
+            + self.keys.a_words(rows).max(self.keys.groups * HIGH)
+            + rows * self.pairs() * WIDE
+            + self.values.a_words(rows)
     }
 }
 
@@ -146,44 +141,38 @@ fn typed<S: Simd, F: Number>(
     memory: &mut [u32],
 ) {
     let (t, dim) = (out.rows(), out.cols());
-    let isa = if s.group_multiple::<F>() > 1 { Isa::Amx } else { Isa::Avx512 };
+    let isa = if s.line_words::<F>() > 1 { Isa::Amx } else { Isa::Avx512 };
     let plan = Plan::new(isa, s.tile_rows::<F>(), F::FORMAT, t, dim);
     let (turned, memory) = memory.split_at_mut(dim.next_multiple_of(HIGH));
     let (inverses, memory) = memory.split_at_mut(2 * HIGH);
-    let (turned, inverses) = (floats_mut(turned), floats_mut(inverses));
-    let (sums, memory) = memory.split_at_mut(PAIR);
-    let (keys, memory) = memory.split_at_mut(plan.keys() * plan.key_groups);
-    let (values, memory) = memory.split_at_mut(dim.next_multiple_of(WIDE) * plan.value_groups);
-    let (queries, memory) = memory.split_at_mut(2 * HIGH * plan.key_groups);
-    let (scores, weights) = memory.split_at_mut(2 * HIGH * plan.keys());
-    pack_keys::<S, F>(s, k, turn, t, dim, plan.key_groups, keys, queries, turned);
+    let (sums, memory) = memory.split_at_mut(if plan.keys.lines { 3 * PAIR } else { 2 * PAIR });
+    let (turned, inverses, sums) = (floats_mut(turned), floats_mut(inverses), floats_mut(sums));
+    let (keys, memory) = memory.split_at_mut(plan.keys.b_words(plan.pairs()));
+    let (values, memory) = memory.split_at_mut(plan.values.b_words(dim.div_ceil(WIDE)));
+    let high = plan.high();
+    let (queries, memory) = memory.split_at_mut(plan.keys.a_words(2 * high).max(plan.keys.groups * HIGH));
+    let wide = plan.pairs() * WIDE;
+    let (scores, weights) = memory.split_at_mut(2 * high * wide);
+    let scores = floats_mut(scores);
+    pack_keys::<S, F>(s, k, turn, t, dim, plan.keys, keys, queries, turned);
     let mut columns = Columns::new();
-    for (p, values) in values.chunks_exact_mut((WIDE * plan.value_groups).max(1)).enumerate() {
-        pack_panels::<S, F>(s, Source::Cut(v, dim), p * WIDE, t, plan.value_groups, values, &mut columns);
+    for p in 0..dim.div_ceil(WIDE) {
+        pack_panels::<S, F>(s, Source::Cut(v, dim), p * WIDE, t, plan.values, p, values, &mut columns);
     }
     let hides = !mask.hides_nothing(t);
     let finite = !hides || all_finite(s, v, t, dim);
-    let wide = plan.keys();
-    let tiles = Tiles::<S, F>::new(s, t, 1);
-    let high = tiles.rows();
     // exponentials as they are, divided by their sum in the end, where weights are rounded anyway
     let rough = F::FORMAT != Format::F32 && scale > 0.0 && finite;
     for first in (0..t).step_by(2 * high) {
-        let rows = [high.min(t - first), high.min(t.saturating_sub(first + high))];
-        let all = rows[0] + rows[1];
+        let all = (2 * high).min(t - first);
         let hull = if hides { mask.hull(first, first + all, t) } else { 0..t };
         for i in 0..all {
             let row = turned_row(s, q, turn, first + i, dim, turned);
-            encode_row::<S, F>(s, row, &mut queries[i * plan.key_groups..(i + 1) * plan.key_groups]);
+            encode_row::<S, F>(s, row, plan.keys, i, queries);
         }
-        let scores = floats_mut(scores);
-        let second: &[u32] = if rows[1] > 0 { &queries[high * plan.key_groups..] } else { &[] };
-        let place = Place { stride: wide, second: high * wide };
-        for p in plan.panels(&hull) {
-            let panel = PANEL * plan.key_groups;
-            let b = [&keys[2 * p * panel..(2 * p + 1) * panel], &keys[(2 * p + 1) * panel..(2 * p + 2) * panel]];
-            tiles.pair([queries, second], plan.key_groups, rows, b, plan.key_groups, &mut scores[p * WIDE..], place);
-        }
+        let (panels, k) = (plan.panels(&hull), 0..plan.keys.groups);
+        let mut after = Scores { scores, wide, high };
+        product::<S, F, _>(s, plan.keys, queries, Pairs::Rows(all), keys, panels, k, sums, &mut after);
         for i in 0..all {
             let row = &mut scores[i * wide..(i + 1) * wide];
             // what lies before and after the hull weighs nothing
@@ -192,18 +181,15 @@ fn typed<S: Simd, F: Number>(
                 row[..hull.start].fill(f32::NEG_INFINITY);
             }
             row[hull.end..].fill(f32::NEG_INFINITY);
-            let weights = &mut weights[i * plan.value_groups..(i + 1) * plan.value_groups];
+            inverses[i] = 1.0;
             if hides && mask.count(first + i, t) == 0 {
                 row.fill(0.0);
-                weights.fill(0);
-                inverses[i] = 0.0;
             } else if rough {
-                inverses[i] = rough_weights(s, row, scale, weights);
+                inverses[i] = rough_weights(s, row, scale);
             } else {
                 softmax_scaled(s, row, scale);
-                inverses[i] = 1.0;
-                encode_row::<S, F>(s, &row[..t], weights);
             }
+            encode_row::<S, F>(s, &row[..t], plan.values, i, weights);
         }
         if !finite {
             for i in 0..all {
@@ -212,19 +198,54 @@ fn typed<S: Simd, F: Number>(
             }
             continue;
         }
-        let seen = plan.words(&hull);
-        let sums = floats_mut(sums);
-        for p in 0..dim.div_ceil(WIDE) {
-            let panel = PANEL * plan.value_groups;
-            let b0 = &values[2 * p * panel..(2 * p + 1) * panel][seen.start * PANEL..seen.end * PANEL];
-            let b1 = &values[(2 * p + 1) * panel..(2 * p + 2) * panel][seen.start * PANEL..seen.end * PANEL];
-            let a = &weights[seen.start..];
-            let second = if rows[1] > 0 { &a[high * plan.value_groups..] } else { &[] };
-            tiles.pair([a, second], plan.value_groups, rows, [b0, b1], seen.len(), sums, APART);
-            for i in 0..all {
-                let (to, sums) = (&mut out.row(first + i)[p * WIDE..], row(sums, i / high, i % high));
-                for v in (0..WIDE.min(to.len())).step_by(S::LANES) {
-                    s.store(&mut to[v..], s.mul(s.load(&sums[v..]), s.splat(inverses[i])));
+        let (panels, k) = (0..dim.div_ceil(WIDE), plan.words(&hull));
+        let mut after = Attended { out: &mut out, first, high, inverses };
+        product::<S, F, _>(s, plan.values, weights, Pairs::Rows(all), values, panels, k, sums, &mut after);
+    }
+}
+
+/// Keeps sums as scores, a row for each query.
+struct Scores<'a> {
+    scores: &'a mut [f32],
+    wide: usize,
+    high: usize,
+}
+
+impl<S: Simd> After<S> for Scores<'_> {
+    #[inline(always)]
+    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+        for (t, rows) in rows.into_iter().enumerate() {
+            for r in 0..rows {
+                let i = (2 * j + t) * self.high + r;
+                let (from, to) = (row(sums, t, r), &mut self.scores[i * self.wide + p * WIDE..][..WIDE]);
+                for v in (0..WIDE).step_by(S::LANES) {
+                    s.store(&mut to[v..], s.load(&from[v..]));
+                }
+            }
+        }
+    }
+}
+
+/// Writes sums as outputs, divided by what the weights add up to.
+struct Attended<'a, 'b> {
+    out: &'a mut Block<'b>,
+    first: usize,
+    high: usize,
+    inverses: &'a [f32],
+}
+
+impl<S: Simd> After<S> for Attended<'_, '_> {
+    #[inline(always)]
+    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+        for (t, rows) in rows.into_iter().enumerate() {
+            for r in 0..rows {
+                let i = (2 * j + t) * self.high + r;
+                let (from, to) = (row(sums, t, r), &mut self.out.row(self.first + i)[p * WIDE..]);
+                for v in (0..WIDE).step_by(S::LANES) {
+                    if v >= to.len() {
+                        break;
+                    }
+                    s.store(&mut to[v..], s.mul(s.load(&from[v..]), s.splat(self.inverses[i])));
                 }
             }
         }
@@ -261,27 +282,22 @@ fn turned_row<'a, S: Simd>(
     to
 }
 
-/// Writes `e^(scale · (x - largest))` of a row's scores as bf16; gives what their sum's inverse is.
+/// `x = e^(scale · (x - largest))`, 0 for minus infinity; gives the inverse of the sum.
 #[inline(always)]
-fn rough_weights<S: Simd>(s: S, scores: &[f32], scale: f32, weights: &mut [u32]) -> f32 {
+fn rough_weights<S: Simd>(s: S, scores: &mut [f32], scale: f32) -> f32 {
     let mut max = s.splat(f32::NEG_INFINITY);
     for x in scores.chunks_exact(S::LANES) {
         max = s.max(max, s.load(x));
     }
     let max = s.splat(s.reduce_max(max));
     let mut sum = s.splat(0.0);
-    let halves = halves_mut(weights);
-    for (i, x) in scores.chunks_exact(S::LANES).enumerate() {
-        let e = math::exp_minus_rough(s, s.mul(s.sub(max, s.load(x)), s.splat(scale)));
+    for x in scores.chunks_exact_mut(S::LANES) {
+        let below = s.mul(s.sub(s.load(x), max), s.splat(scale));
+        let e = math::exp_minus_rough(s, s.sub(s.splat(0.0), below));
+        let e = s.zero_below(e, below, -86.0);
         sum = s.add(sum, e);
-        // scores are whole pairs of panels, words may end before
-        if let Some(to) = halves.get_mut(i * S::LANES..) {
-            s.store_bf16(to, e);
-        }
+        s.store(x, e);
     }
-    // and may go on after
-    let done = scores.len().min(halves.len());
-    halves[done..].fill(0);
     1.0 / s.reduce_sum(sum)
 }
 
@@ -332,22 +348,22 @@ fn pack_keys<S: Simd, F: Number>(
     turn: Option<Turn<'_>>,
     t: usize,
     dim: usize,
-    groups: usize,
+    layout: Layout,
     panels: &mut [u32],
     row: &mut [u32],
     turned: &mut [f32],
 ) {
-    let row = &mut row[..groups];
+    // a key's words side by side
+    let (side_by_side, row) = (Layout { lines: false, high: 1, ..layout }, &mut row[..layout.groups]);
     for (j, lane) in (0..t.next_multiple_of(WIDE)).map(|j| (j, j % PANEL)) {
         if j < t {
             let key = turned_row(s, k, turn, j, dim, turned);
-            encode_row::<S, F>(s, key, row);
+            encode_row::<S, F>(s, key, side_by_side, 0, row);
         } else {
             row.fill(0);
         }
-        let panel = &mut panels[j / PANEL * PANEL * groups..][..PANEL * groups];
-        for (word, to) in row.iter().zip(panel.chunks_exact_mut(PANEL)) {
-            to[lane] = *word;
+        for (g, word) in row.iter().enumerate() {
+            panels[layout.b(j / PANEL, g) + lane] = *word;
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::ctx::{Ctx, streamed};
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::vector::dispatch;
-use crate::vector::tile::{SUMS, WIDE, even};
+use crate::vector::product::{sums_len, tiled};
+use crate::vector::tile::{WIDE, even};
 
 dispatch! {
     fn linear_block(format: Format, x: Rows<'_>, w: Panels<'_>, bias: Option<&[f32]>, norm: Option<f32>, out: Block<'_>, memory: &mut [u32]) {
@@ -18,15 +19,21 @@ dispatch! {
     }
 }
 
-/// Words of scratch memory for rows of A of `groups` words: the sums, and a chunk of rows with their scales.
-fn memory(format: Format, rows: usize, groups: usize) -> usize {
-    if format == Format::F32 { SUMS } else { SUMS + vector::chunk(rows, groups).next_multiple_of(16) * (groups + 1) }
+/// Words of scratch memory for `rows` rows: the sums, and a chunk of rows of A with their scales.
+fn memory(ctx: &Ctx, w: &PackedLinear, rows: usize) -> usize {
+    if ctx.isa() == Isa::Scalar {
+        return 0;
+    }
+    let rows = vector::chunk(rows, w.groups);
+    let high = even(rows, tile_rows(ctx.isa(), w.format), 1);
+    let sums = sums_len(ctx.isa(), w.format, rows.div_ceil(2 * high), w.groups);
+    sums + rows.next_multiple_of(high) * (w.groups + 1)
 }
 
-/// Most rows of a tile of a context.
-pub(crate) fn tile_rows(ctx: &Ctx, format: Format) -> usize {
-    match (ctx.isa(), format) {
-        (Isa::Scalar, _) => 1,
+/// Most rows of a tile.
+pub(crate) fn tile_rows(isa: Isa, format: Format) -> usize {
+    match (isa, format) {
+        (Isa::Scalar, _) => 4,
         (Isa::Avx2, Format::F32) => 6,
         (Isa::Avx2, _) => 4,
         (Isa::Amx, Format::Bf16 | Format::Int8) => 16,
@@ -35,17 +42,16 @@ pub(crate) fn tile_rows(ctx: &Ctx, format: Format) -> usize {
 }
 
 /// Rows that products of `rows` rows in a thread's hand execute, a tile's padding included.
-pub(crate) fn padded_rows(ctx: &Ctx, format: Format, rows: usize, unit: usize) -> usize {
-    if ctx.isa() != Isa::Amx || format == Format::F32 {
+pub(crate) fn padded_rows(ctx: &Ctx, format: Format, rows: usize) -> usize {
+    if !tiled(ctx.isa(), format) {
         return rows;
     }
-    let high = even(rows, tile_rows(ctx, format), unit);
-    rows.div_ceil(high) * high
+    rows.next_multiple_of(even(rows, tile_rows(ctx.isa(), format), 1))
 }
 
 /// How [`linear`] splits its output: rows and columns of a cell.
 fn cell(ctx: &Ctx, m: usize, w: &PackedLinear) -> (usize, usize) {
-    let (high, wide) = (tile_rows(ctx, w.format), if ctx.isa() == Isa::Scalar { 1 } else { WIDE });
+    let (high, wide) = (tile_rows(ctx.isa(), w.format), if ctx.isa() == Isa::Scalar { 1 } else { WIDE });
     let (tiles, panels) = (m.div_ceil(high), w.n.div_ceil(wide));
     let parts = ctx.parts(streamed(m * w.n * w.k));
     if m / parts >= high {
@@ -61,16 +67,16 @@ fn cell(ctx: &Ctx, m: usize, w: &PackedLinear) -> (usize, usize) {
 pub fn linear_operations(ctx: &Ctx, m: usize, w: &PackedLinear) -> f64 {
     let (high, wide) = cell(ctx, m, w);
     if wide < w.n || m == 0 {
-        return chunks(m, w).map(|rows| w.operations(padded_rows(ctx, w.format, rows, 1))).sum();
+        return chunks(m, w).map(|rows| w.operations(padded_rows(ctx, w.format, rows))).sum();
     }
     let cells = (0..m).step_by(high.max(1)).map(|first| high.min(m - first));
-    cells.flat_map(|rows| chunks(rows, w)).map(|rows| w.operations(padded_rows(ctx, w.format, rows, 1))).sum()
+    cells.flat_map(|rows| chunks(rows, w)).map(|rows| w.operations(padded_rows(ctx, w.format, rows))).sum()
 }
 
 /// The chunks of rows that a thread works on at a time.
 fn chunks(rows: usize, w: &PackedLinear) -> impl Iterator<Item = usize> {
-    let most = vector::chunk(rows, w.groups);
-    (0..rows).step_by(most.max(1)).map(move |first| most.min(rows - first))
+    let most = vector::chunk(rows, w.groups).max(1);
+    (0..rows).step_by(most).map(move |first| most.min(rows - first))
 }
 
 /// `out[m, n] = x[m, k] · W[n, k]ᵀ (+ bias[n])`; m is what `out` and `x` have room for.
@@ -86,9 +92,9 @@ pub fn linear(ctx: &Ctx, x: &[f32], w: &PackedLinear, bias: Option<&[f32]>, out:
     let threads = ctx.parts(streamed(m * n * k));
     let twin = ctx.isa() == Isa::Scalar;
     ctx.cells(out, n, cell, threads, |(row, col), block| {
-        let (bias, w) = (bias.map(|bias| &bias[col..]), (w.format, w.view().from(col, twin)));
-        scratch(memory(w.0, block.rows(), w.1.groups), |memory| {
-            linear_block(ctx.proof(), w.0, Rows::new(x, k).from(row), w.1, bias, None, block, memory);
+        let (bias, panels) = (bias.map(|bias| &bias[col..]), w.view().from(col, twin));
+        scratch(memory(ctx, w, block.rows()), |memory| {
+            linear_block(ctx.proof(), w.format, Rows::new(x, k).from(row), panels, bias, None, block, memory);
         });
     });
 }
@@ -104,7 +110,7 @@ pub fn linear_norm(ctx: &Ctx, x: &[f32], w: &PackedLinear, eps: f32, out: &mut [
     let threads = ctx.parts(streamed(m * n * k));
     // a norm needs whole rows
     ctx.cells(out, n, (m.div_ceil(threads), n), threads, |(row, _), block| {
-        scratch(memory(w.format, block.rows(), w.groups), |memory| {
+        scratch(memory(ctx, w, block.rows()), |memory| {
             linear_block(ctx.proof(), w.format, Rows::new(x, k).from(row), w.view(), None, Some(eps), block, memory);
         });
     });
@@ -115,7 +121,7 @@ pub fn linear_norm_operations(ctx: &Ctx, m: usize, w: &PackedLinear) -> f64 {
     let threads = ctx.parts(streamed(m * w.n * w.k));
     let high = m.div_ceil(threads).max(1);
     let cells = (0..m).step_by(high).map(|first| high.min(m - first));
-    cells.flat_map(|rows| chunks(rows, w)).map(|rows| w.operations(padded_rows(ctx, w.format, rows, 1))).sum()
+    cells.flat_map(|rows| chunks(rows, w)).map(|rows| w.operations(padded_rows(ctx, w.format, rows))).sum()
 }
 
 fn check(ctx: &Ctx, x: &[f32], w: &PackedLinear, out: &[f32]) {

@@ -5,13 +5,14 @@ use crate::block::{Aligned, floats_mut};
 use crate::ctx::Ctx;
 use crate::format::{Format, quantise, round_bf16};
 use crate::isa::Isa;
-use crate::vector::tile::{HIGH, PANEL, WIDE};
+use crate::linear::tile_rows;
+use crate::vector::product::tiled;
+use crate::vector::tile::{LINE, Layout, PANEL, WIDE, even};
 
-/// Words of k to which an operand of `k` numbers is padded on an instruction set.
+/// Words of `k` numbers, whole lines where an instruction set's tiles want them.
 pub(crate) fn groups(isa: Isa, format: Format, k: usize) -> usize {
     let words = k.div_ceil(format.per_word());
-    // a tile of AMX is 16 words deep
-    if isa == Isa::Amx && format != Format::F32 { words.next_multiple_of(16) } else { words }
+    if tiled(isa, format) { words.next_multiple_of(LINE) } else { words }
 }
 
 /// A linear layer's weight, `[n, k]`, laid out for one instruction set and number format.
@@ -56,7 +57,9 @@ impl PackedLinear {
             let (data, scales) = plain(format, w, n, k);
             return PackedLinear { isa, format, n, k, gated, groups: k, data, scales, offsets: Vec::new() };
         }
-        let (per, groups, half) = (format.per_word(), groups(isa, format, k), n / 2);
+        // whole panels of columns, so that one product's panels can be another's words of k
+        let (per, groups, half) = (format.per_word(), groups(isa, format, k.next_multiple_of(PANEL)), n / 2);
+        let layout = Layout { lines: tiled(isa, format), groups, high: 1 };
         let panels = if gated { 2 * half.div_ceil(PANEL) } else { n.div_ceil(WIDE) * 2 };
         let mut data = Aligned::zeros(panels * groups * PANEL);
         let (mut scales, mut offsets) = (vec![0.0; panels * PANEL], vec![0.0; panels * PANEL]);
@@ -70,7 +73,7 @@ impl PackedLinear {
             scales[panel * PANEL + lane] = scale;
             offsets[panel * PANEL + lane] = f32::from_bits((128 * sum) as u32);
             for (i, bits) in row.into_iter().enumerate() {
-                data[(panel * groups + i / per) * PANEL + lane] |= bits << (32 / per * (i % per));
+                data[layout.b(panel, i / per) + lane] |= bits << (32 / per * (i % per));
             }
         }
         PackedLinear { isa, format, n, k, gated, groups, data, scales, offsets }
@@ -104,7 +107,8 @@ impl PackedLinear {
     }
 
     pub(crate) fn view(&self) -> Panels<'_> {
-        Panels { data: &self.data, k: self.k, groups: self.groups, scales: &self.scales, offsets: &self.offsets }
+        let pairs = self.scales.len() / WIDE;
+        Panels { data: &self.data, k: self.k, groups: self.groups, pairs, scales: &self.scales, offsets: &self.offsets }
     }
 }
 
@@ -114,6 +118,8 @@ pub(crate) struct Panels<'a> {
     pub(crate) data: &'a [u32],
     pub(crate) k: usize,
     pub(crate) groups: usize,
+    /// Pairs of panels.
+    pub(crate) pairs: usize,
     pub(crate) scales: &'a [f32],
     pub(crate) offsets: &'a [f32],
 }
@@ -130,21 +136,7 @@ impl<'a> Panels<'a> {
         }
         let (data, scales, offsets) =
             (&self.data[first * self.groups..], &self.scales[first..], &self.offsets[first..]);
-        Panels { data, scales, offsets, ..self }
-    }
-
-    /// The words of the two panels after the pair `i`, if there are any.
-    #[inline(always)]
-    pub(crate) fn after(self, i: usize) -> &'a [u32] {
-        let pair = 2 * self.groups * PANEL;
-        self.data.get((i + 1) * pair..(i + 2) * pair).unwrap_or_default()
-    }
-
-    /// Panels `2 · i` and `2 · i + 1`.
-    #[inline(always)]
-    pub(crate) fn pair(self, i: usize) -> [&'a [u32]; 2] {
-        let panel = self.groups * PANEL;
-        [&self.data[2 * i * panel..(2 * i + 1) * panel], &self.data[(2 * i + 1) * panel..(2 * i + 2) * panel]]
+        Panels { data, scales, offsets, pairs: self.pairs - first / WIDE, ..self }
     }
 }
 
@@ -154,8 +146,10 @@ pub struct PackedTokens {
     pub(crate) format: Format,
     pub(crate) n: usize,
     pub(crate) t: usize,
-    pub(crate) groups: usize,
-    /// Rows of `groups` words, and as many more rows as a tile may read beyond the last; of the twin `[n, t]` as f32.
+    /// The first and the second half of the rows take turns, tile by tile.
+    pub(crate) gated: bool,
+    pub(crate) layout: Layout,
+    /// Rows in tiles; of the twin `[n, t]` as f32.
     pub(crate) data: Aligned,
     /// Int8: of each row.
     pub(crate) scales: Vec<f32>,
@@ -168,24 +162,45 @@ impl PackedTokens {
     /// If `w` is not `n * t` long.
     pub fn pack(ctx: &Ctx, format: Format, w: &[f32], n: usize, t: usize) -> PackedTokens {
         assert_eq!(w.len(), n * t, "PackedTokens::pack: weight is not [{n}, {t}]");
-        let isa = ctx.isa();
+        PackedTokens::arrange(ctx, format, w, n, t, false)
+    }
+
+    /// Packs `w: [2·inner, t]`, gates in the first half of the rows, for [`token_mlp`](crate::token_mlp).
+    ///
+    /// # Panics
+    /// If `w` is not `2 * inner * t` long.
+    pub fn pack_gated(ctx: &Ctx, format: Format, w: &[f32], inner: usize, t: usize) -> PackedTokens {
+        assert_eq!(w.len(), 2 * inner * t, "PackedTokens::pack_gated: weight is not [2·{inner}, {t}]");
+        PackedTokens::arrange(ctx, format, w, 2 * inner, t, true)
+    }
+
+    fn arrange(ctx: &Ctx, format: Format, w: &[f32], n: usize, t: usize, gated: bool) -> PackedTokens {
+        let (isa, half, per) = (ctx.isa(), n / 2, format.per_word());
+        let most = tile_rows(isa, format);
+        // hidden rows become words of the next product's k, so tiles hold whole words
+        let high = if gated { even(half, most, per) } else { even(n, most, 1) };
+        let layout = Layout { lines: tiled(isa, format), groups: groups(isa, format, t), high };
         if isa == Isa::Scalar {
             let (data, scales) = plain(format, w, n, t);
-            return PackedTokens { isa, format, n, t, groups: t, data, scales };
+            return PackedTokens { isa, format, n, t, gated, layout, data, scales };
         }
-        let (per, groups) = (format.per_word(), groups(isa, format, t));
-        let mut data = Aligned::zeros((n + HIGH) * groups);
+        let rows = if gated { 2 * half.next_multiple_of(high) } else { n };
+        let mut data = Aligned::zeros(layout.a_words(rows));
         let mut scales = vec![0.0; n];
         for i in 0..n {
             let (row, scale, _) = encode(format, &w[i * t..(i + 1) * t]);
             scales[i] = scale;
+            let place = match gated {
+                true => (i % half / high * 2 + i / half) * high + i % half % high,
+                false => i,
+            };
             for (e, bits) in row.into_iter().enumerate() {
                 // on the left int8 is unsigned
                 let bits = if format == Format::Int8 { bits ^ 0x80 } else { bits };
-                data[i * groups + e / per] |= bits << (32 / per * (e % per));
+                data[layout.a(place, e / per)] |= bits << (32 / per * (e % per));
             }
         }
-        PackedTokens { isa, format, n, t, groups, data, scales }
+        PackedTokens { isa, format, n, t, gated, layout, data, scales }
     }
 
     /// Output tokens.
@@ -207,12 +222,6 @@ impl PackedTokens {
     #[inline(always)]
     pub(crate) fn scale(&self, i: usize) -> f32 {
         if self.format == Format::Int8 { self.scales[i] } else { 1.0 }
-    }
-
-    /// Row `i` and those after it.
-    #[inline(always)]
-    pub(crate) fn row(&self, i: usize) -> &[u32] {
-        &self.data[i * self.groups..]
     }
 }
 

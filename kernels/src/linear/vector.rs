@@ -5,20 +5,24 @@ use crate::block::{Block, Rows, floats_mut, words};
 use crate::format::Format;
 use crate::norm;
 use crate::vector::Simd;
-use crate::vector::ahead::Ahead;
 use crate::vector::operand::{encode_row, row, value};
-use crate::vector::tile::{APART, Bf16, F32, HIGH, Int8, Number, PAIR, SUMS, Tiles, WIDE};
+use crate::vector::product::{After, Pairs, product, sums_len, tiled};
+use crate::vector::tile::{Bf16, F32, Int8, Layout, Number, WIDE, even};
 
-/// Words of A that a chunk of rows may hold while every panel passes by: 384 KiB, a part of the second-level cache.
-const CHUNK: usize = 96 << 10;
+/// Words of A that a chunk of rows may hold while every panel passes by: 512 KiB, a part of the second-level cache.
+const CHUNK: usize = 128 << 10;
+/// Rows of a chunk at most: the sums of all its tiles are in use at once.
+pub(crate) const MOST: usize = 192;
 
-/// Rows of a chunk.
+/// Rows of a chunk: as even as can be.
 pub(crate) fn chunk(rows: usize, groups: usize) -> usize {
-    rows.min((CHUNK / groups.max(1)).max(2 * HIGH))
+    let most = (CHUNK / groups.max(1)).clamp(32, MOST);
+    rows.div_ceil(rows.div_ceil(most).max(1))
 }
 
 /// As the twin.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub(super) fn linear<S: Simd>(
     s: S,
     format: Format,
@@ -46,23 +50,27 @@ fn typed<S: Simd, F: Number>(
     mut out: Block<'_>,
     memory: &mut [u32],
 ) {
-    let m = out.rows();
-    let (sums, memory) = memory.split_at_mut(SUMS);
+    let (m, n) = (out.rows(), out.cols());
     let most = chunk(m, w.groups);
+    // f32 rows may be A as they are
+    let direct = F::FORMAT == Format::F32 && x.stride() == w.groups;
     for first in (0..m).step_by(most.max(1)) {
         let rows = most.min(m - first);
-        let mut out = out.part(first, first + rows);
+        let layout = layout::<S, F>(s, rows, w.groups);
+        let (sums, memory) = memory.split_at_mut(sums_words::<S, F>(s, rows, layout));
+        let (a, scales) = memory.split_at_mut(if direct { 0 } else { layout.a_words(rows) });
+        let scales = floats_mut(scales);
         let x = x.from(first);
-        if F::FORMAT == Format::F32 {
-            product::<S, F>(s, words(x.row(0)), x.stride(), &[], w, bias, norm.is_some(), &mut out, sums);
-        } else {
-            let (a, scales) = memory.split_at_mut(rows.next_multiple_of(HIGH) * w.groups);
-            let scales = floats_mut(scales);
+        if !direct {
             for i in 0..rows {
-                scales[i] = encode_row::<S, F>(s, &x.row(i)[..w.k], &mut a[i * w.groups..(i + 1) * w.groups]);
+                scales[i] = encode_row::<S, F>(s, &x.row(i)[..w.k], layout, i, a);
             }
-            product::<S, F>(s, a, w.groups, scales, w, bias, norm.is_some(), &mut out, sums);
         }
+        let a: &[u32] = if direct { words(x.row(0)) } else { a };
+        let mut out = out.part(first, first + rows);
+        let mut after = Outputs::<F>::new(w, scales, bias, norm.is_some(), layout.high, &mut out);
+        let panels = 0..n.div_ceil(WIDE);
+        product::<S, F, _>(s, layout, a, Pairs::Rows(rows), w.data, panels, 0..w.groups, floats_mut(sums), &mut after);
         if let Some(eps) = norm {
             for i in 0..rows {
                 norm::vector::rms_row(s, out.row(i), None, None, eps);
@@ -71,103 +79,70 @@ fn typed<S: Simd, F: Number>(
     }
 }
 
-/// `out (+)= A · B (+ bias)` for a chunk of rows, a pair of panels at a time, so that the panels stay near while the rows pass by. The sums of one pair of tiles are
-/// read while those of the next are made.
+/// How `rows` rows of A lie.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn product<S: Simd, F: Number>(
-    s: S,
-    a: &[u32],
-    stride: usize,
-    scales: &[f32],
-    w: Panels<'_>,
-    bias: Option<&[f32]>,
+pub(crate) fn layout<S: Simd, F: Number>(s: S, rows: usize, groups: usize) -> Layout {
+    Layout { lines: s.line_words::<F>() > 1, groups, high: even(rows, s.tile_rows::<F>(), 1) }
+}
+
+/// Words for the sums of `rows` rows.
+#[inline(always)]
+pub(crate) fn sums_words<S: Simd, F: Number>(s: S, rows: usize, layout: Layout) -> usize {
+    let isa = if s.line_words::<F>() > 1 { crate::Isa::Amx } else { crate::Isa::Avx512 };
+    debug_assert!(tiled(isa, F::FORMAT) == layout.lines);
+    sums_len(isa, F::FORMAT, Pairs::Rows(rows).count(layout.high), layout.groups)
+}
+
+/// Turns sums into rows of an output: `out (+)= A · B (+ bias)`.
+pub(crate) struct Outputs<'a, 'b, F: Number> {
+    w: Panels<'a>,
+    scales: &'a [f32],
+    bias: Option<&'a [f32]>,
     add: bool,
-    out: &mut Block<'_>,
-    sums: &mut [u32],
-) {
-    let (m, n) = (out.rows(), out.cols());
-    let tiles = Tiles::<S, F>::new(s, m, 1);
-    let high = tiles.rows();
-    let (mut now, mut before) = floats_mut(sums).split_at_mut(PAIR);
-    let mut waiting = None;
-    for (p, column) in (0..n).step_by(WIDE).enumerate() {
-        let b = w.pair(p);
-        let mut ahead = Ahead::new(w.after(p), m);
-        for first in (0..m).step_by(2 * high) {
-            let rows = [high.min(m - first), high.min(m.saturating_sub(first + high))];
-            let second = if rows[1] > 0 { &a[(first + high) * stride..] } else { &[] };
-            tiles.pair([&a[first * stride..], second], stride, rows, b, w.groups, now, APART);
-            if let Some((column, first, rows)) = waiting.replace((column, first, rows)) {
-                finish::<S, F>(s, before, column, [first, first + high], rows, scales, w, bias, add, out, &mut ahead);
-            }
-            std::mem::swap(&mut now, &mut before);
-        }
-    }
-    if let Some((column, first, rows)) = waiting {
-        let ahead = &mut Ahead::new(&[], 1);
-        finish::<S, F>(s, before, column, [first, first + high], rows, scales, w, bias, add, out, ahead);
+    high: usize,
+    out: &'a mut Block<'b>,
+    format: std::marker::PhantomData<F>,
+}
+
+impl<'a, 'b, F: Number> Outputs<'a, 'b, F> {
+    #[inline(always)]
+    pub(crate) fn new(
+        w: Panels<'a>,
+        scales: &'a [f32],
+        bias: Option<&'a [f32]>,
+        add: bool,
+        high: usize,
+        out: &'a mut Block<'b>,
+    ) -> Self {
+        Outputs { w, scales, bias, add, high, out, format: std::marker::PhantomData }
     }
 }
 
-/// The outputs of a pair's sums.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn finish<S: Simd, F: Number>(
-    s: S,
-    sums: &[f32],
-    column: usize,
-    first: [usize; 2],
-    rows: [usize; 2],
-    scales: &[f32],
-    w: Panels<'_>,
-    bias: Option<&[f32]>,
-    add: bool,
-    out: &mut Block<'_>,
-    ahead: &mut Ahead<'_>,
-) {
-    for t in 0..2 {
-        for r in 0..rows[t] {
-            let i = first[t] + r;
-            let scale = if F::FORMAT == Format::Int8 { scales[i] } else { 1.0 };
-            let sums = row(sums, t, r);
-            let to = &mut out.row(i)[column..];
-            ahead.turn(s);
-            if let (Some(to), None) = (to.first_chunk_mut::<WIDE>(), bias) {
+impl<S: Simd, F: Number> After<S> for Outputs<'_, '_, F> {
+    #[inline(always)]
+    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+        let column = p * WIDE;
+        let of: &[f32; WIDE] = self.w.scales[column..].first_chunk().expect("a scale for each column");
+        let offsets: &[f32; WIDE] = self.w.offsets[column..].first_chunk().expect("an offset for each column");
+        for (t, rows) in rows.into_iter().enumerate() {
+            for r in 0..rows {
+                let i = (2 * j + t) * self.high + r;
+                let scale = if F::FORMAT == Format::Int8 { self.scales[i] } else { 1.0 };
+                let (sums, to) = (row(sums, t, r), &mut self.out.row(i)[column..]);
                 for v in (0..WIDE).step_by(S::LANES) {
-                    let mut y = of_weights::<S, F>(s, sums, v, scale, w, column);
-                    if add {
+                    if v >= to.len() {
+                        break;
+                    }
+                    let mut y = value::<S, F>(s, &sums[v..], scale, &of[v..], &offsets[v..]);
+                    if let Some(bias) = self.bias {
+                        y = s.add(y, s.load(&bias[column + v..]));
+                    }
+                    if self.add {
                         y = s.add(s.load(&to[v..]), y);
                     }
                     s.store(&mut to[v..], y);
                 }
-                continue;
-            }
-            for v in (0..WIDE.min(to.len())).step_by(S::LANES) {
-                let mut y = of_weights::<S, F>(s, sums, v, scale, w, column);
-                if let Some(bias) = bias {
-                    y = s.add(y, s.load(&bias[column + v..]));
-                }
-                if add {
-                    y = s.add(s.load(&to[v..]), y);
-                }
-                s.store(&mut to[v..], y);
             }
         }
-    }
-}
-
-#[inline(always)]
-fn of_weights<S: Simd, F: Number>(
-    s: S,
-    sums: &[f32; WIDE],
-    v: usize,
-    scale: f32,
-    w: Panels<'_>,
-    column: usize,
-) -> S::V {
-    match F::FORMAT {
-        Format::Int8 => value::<S, F>(s, &sums[v..], scale, &w.scales[column + v..], &w.offsets[column + v..]),
-        _ => s.load(&sums[v..]),
     }
 }

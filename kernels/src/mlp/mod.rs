@@ -11,9 +11,10 @@ use crate::ctx::{Ctx, streamed};
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::linear::pack::{PackedLinear, PackedTokens, Panels};
-use crate::linear::{padded_rows, tile_rows};
+use crate::linear::padded_rows;
 use crate::vector::dispatch;
-use crate::vector::tile::{WIDE, even};
+use crate::vector::product::tiled;
+use crate::vector::tile::WIDE;
 
 dispatch! {
     fn features(format: Format, x: Option<Rows<'_>>, up: Panels<'_>, down: Panels<'_>, norm: Option<f32>, out: Block<'_>, memory: &mut [u32]) {
@@ -81,10 +82,7 @@ pub fn gated_mlp_operations(ctx: &Ctx, m: usize, up: &PackedLinear, down: &Packe
         let most = vector::chunk(up.groups, down.groups, rows).max(1);
         (0..rows).step_by(most).map(move |first| most.min(rows - first))
     });
-    chunks
-        .map(|rows| padded_rows(ctx, up.format, rows, 1))
-        .map(|rows| up.operations(rows) + down.operations(rows))
-        .sum()
+    chunks.map(|rows| padded_rows(ctx, up.format, rows)).map(|rows| up.operations(rows) + down.operations(rows)).sum()
 }
 
 /// [`gated_mlp`] along the tokens: each feature of an example is a vector of `t` tokens. `x`, `out`: `[batch, t, d]`; `up: [2·inner, t]`, gates first;
@@ -104,6 +102,7 @@ pub fn token_mlp(
     let (t, inner) = (up.t, up.n / 2);
     assert!(up.isa == ctx.isa() && down.isa == ctx.isa(), "token_mlp: weights were packed for another instruction set");
     assert!(up.format == down.format, "token_mlp: weights of two formats");
+    assert!(up.gated && !down.gated, "token_mlp: the first weight is packed as gated, the second is not");
     assert!(up.n == 2 * inner && (down.n, down.t) == (t, inner), "token_mlp: the second weight is not [{t}, {inner}]");
     assert!(t * d > 0 && out.len().is_multiple_of(t * d), "token_mlp: output is not [batch, {t}, {d}]");
     assert!(x.is_none_or(|x| x.len() == out.len()), "token_mlp: input differs in length");
@@ -132,13 +131,8 @@ pub fn token_mlp_operations(ctx: &Ctx, batch: usize, up: &PackedTokens, down: &P
     }
     // cells begin at whole pairs of panels, so cutting adds none; gates and the rest are tiles of their own
     let columns = (batch * d.next_multiple_of(WIDE)) as f64;
-    let rows = |n: usize, unit: usize| {
-        if ctx.isa() != Isa::Amx || format == Format::F32 {
-            return n;
-        }
-        let high = even(n, tile_rows(ctx, format), unit);
-        n.div_ceil(high) * high
-    };
-    let up_words = 2 * rows(up.n / 2, per) * up.groups;
-    2.0 * columns * ((up_words + rows(down.n, 1) * down.groups) * per) as f64
+    let padded = |n: usize, high: usize| if tiled(ctx.isa(), format) { n.next_multiple_of(high) } else { n };
+    let up_words = 2 * padded(up.n / 2, up.layout.high) * up.layout.groups;
+    let down_words = padded(down.n, down.layout.high) * down.layout.groups;
+    2.0 * columns * ((up_words + down_words) * per) as f64
 }

@@ -1,37 +1,38 @@
 //! The vector bodies of the gated MLPs, over the shared product.
 
-use crate::block::{Block, Rows, floats, floats_mut, halves_mut, words};
+use crate::block::{Block, Rows, floats_mut, halves_mut, words};
 use crate::format::Format;
 use crate::linear::pack::{PackedLinear, PackedTokens, Panels};
+use crate::linear::tile_rows;
+use crate::linear::vector::{MOST, Outputs, layout, sums_words};
 use crate::norm;
-use crate::vector::ahead::Ahead;
 use crate::vector::operand::{Columns, Source, encode_row, pack_panels, row, value};
-use crate::vector::tile::{APART, Bf16, F32, HIGH, Int8, Number, PAIR, PANEL, SUMS, Tiles, WIDE};
+use crate::vector::product::{After, Pairs, product, sums_len};
+use crate::vector::tile::{Bf16, F32, Int8, Layout, Number, PANEL, WIDE, even};
 use crate::vector::{Simd, math};
 
 /// Words that a chunk of rows and their hidden values may hold: 768 KiB, a part of the second-level cache.
 const CHUNK: usize = 192 << 10;
 
-/// Rows that pass through a whole MLP together.
+/// Rows that pass through a whole MLP together: as even as can be.
 pub(super) fn chunk(groups: usize, hidden: usize, rows: usize) -> usize {
-    rows.min((CHUNK / (groups + hidden).max(1)).max(2 * HIGH))
-}
-
-/// Words of a hidden row: the columns of its panels, and what pads it for tiles.
-#[inline(always)]
-fn hidden_words(down: Panels<'_>, format: Format) -> usize {
-    down.groups.max(down.k.next_multiple_of(PANEL) / format.per_word())
+    let most = (CHUNK / (groups + hidden).max(1)).clamp(32, MOST);
+    rows.div_ceil(rows.div_ceil(most).max(1))
 }
 
 /// Words of scratch memory: sums, rows of A, hidden rows, a scale for each, and of int8 hidden values before they are rounded.
 pub(super) fn features_memory(up: &PackedLinear, down: &PackedLinear, rows: usize) -> usize {
-    let rows = chunk(up.groups, down.groups, rows).next_multiple_of(HIGH);
+    let rows = chunk(up.groups, down.groups, rows);
+    let high = even(rows, tile_rows(up.isa, up.format), 1);
+    let count = rows.div_ceil(2 * high);
+    let sums = sums_len(up.isa, up.format, count, up.groups).max(sums_len(up.isa, up.format, count, down.groups));
     let unrounded = if up.format == Format::Int8 { down.k.next_multiple_of(PANEL) } else { 0 };
-    SUMS + rows * (up.groups + hidden_words(down.view(), up.format) + 1 + unrounded)
+    sums + rows.next_multiple_of(high) * (up.groups + down.groups + 1 + unrounded)
 }
 
 /// As the twin.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub(super) fn features<S: Simd>(
     s: S,
     format: Format,
@@ -59,49 +60,53 @@ fn rows_of<S: Simd, F: Number>(
     mut out: Block<'_>,
     memory: &mut [u32],
 ) {
-    let m = out.rows();
+    let (m, d) = (out.rows(), up.k);
     let most = chunk(up.groups, down.groups, m);
-    let (sums, memory) = memory.split_at_mut(SUMS);
-    let padded = most.next_multiple_of(HIGH);
-    let (a, memory) = memory.split_at_mut(padded * up.groups);
-    let (wide, stride) = (down.k.next_multiple_of(PANEL), hidden_words(down, F::FORMAT));
-    let (hidden, memory) = memory.split_at_mut(padded * stride);
-    let (scales, unrounded) = memory.split_at_mut(padded);
-    let (scales, unrounded) = (floats_mut(scales), floats_mut(unrounded));
     for first in (0..m).step_by(most.max(1)) {
         let rows = most.min(m - first);
+        let (above, below) = (layout::<S, F>(s, rows, up.groups), layout::<S, F>(s, rows, down.groups));
+        let sums = sums_words::<S, F>(s, rows, above).max(sums_words::<S, F>(s, rows, below));
+        let (sums, memory) = memory.split_at_mut(sums);
+        let (a, memory) = memory.split_at_mut(above.a_words(rows));
+        let (hidden, memory) = memory.split_at_mut(below.a_words(rows));
+        let (scales, unrounded) = memory.split_at_mut(rows.next_multiple_of(above.high));
+        let (sums, scales, unrounded) = (floats_mut(sums), floats_mut(scales), floats_mut(unrounded));
         let mut out = out.part(first, first + rows);
         let x = x.map(|x| x.from(first));
         // A: the rows as they are, or rounded
         {
-            let from = x.map_or(Source::Own(&out), Source::Rows);
-            let own = F::FORMAT == Format::F32;
-            if !own {
+            let direct = F::FORMAT == Format::F32 && d == up.groups && x.is_none_or(|x| x.stride() == d);
+            if !direct {
+                let from = x.map_or(Source::Own(&out), Source::Rows);
                 for i in 0..rows {
-                    scales[i] = encode_row::<S, F>(s, &from.row(i)[..up.k], &mut a[i * up.groups..(i + 1) * up.groups]);
+                    scales[i] = encode_row::<S, F>(s, &from.row(i)[..d], above, i, a);
                 }
             }
-            let (a, a_stride): (&[u32], usize) = match x {
-                _ if !own => (a, up.groups),
-                Some(x) => (words(x.row(0)), x.stride()),
-                None => (words(out.whole()), up.k),
+            let a: &[u32] = match x {
+                _ if !direct => a,
+                Some(x) => words(x.row(0)),
+                None => words(out.whole()),
             };
-            gate::<S, F>(s, a, a_stride, scales, up, rows, stride, hidden, unrounded, sums);
+            let (wide, scales) = (down.k.next_multiple_of(PANEL), &*scales);
+            let mut after = Gated::<F> { up, scales, below, hidden, wide, unrounded, format: std::marker::PhantomData };
+            let (panels, k) = (0..up.pairs, 0..up.groups);
+            product::<S, F, _>(s, above, a, Pairs::Rows(rows), up.data, panels, k, sums, &mut after);
         }
+        pad_hidden::<F>(hidden, below, rows, down.k);
         if F::FORMAT == Format::Int8 {
+            let wide = down.k.next_multiple_of(PANEL);
             for i in 0..rows {
-                let row = &unrounded[i * wide..][..down.k];
-                scales[i] = encode_row::<S, F>(s, row, &mut hidden[i * stride..(i + 1) * stride]);
+                scales[i] = encode_row::<S, F>(s, &unrounded[i * wide..][..down.k], below, i, hidden);
             }
         }
-        let keep = norm.is_some();
-        if let (true, Some(x)) = (keep, x) {
+        if let (true, Some(x)) = (norm.is_some(), x) {
             for i in 0..rows {
-                let d = up.k;
                 out.row(i).copy_from_slice(&x.row(i)[..d]);
             }
         }
-        crate::linear::vector::product::<S, F>(s, hidden, stride, scales, down, None, keep, &mut out, sums);
+        let mut after = Outputs::<F>::new(down, scales, None, norm.is_some(), below.high, &mut out);
+        let (panels, k) = (0..d.div_ceil(WIDE), 0..down.groups);
+        product::<S, F, _>(s, below, hidden, Pairs::Rows(rows), down.data, panels, k, sums, &mut after);
         if let Some(eps) = norm {
             for i in 0..rows {
                 norm::vector::rms_row(s, out.row(i), None, None, eps);
@@ -110,98 +115,66 @@ fn rows_of<S: Simd, F: Number>(
     }
 }
 
-/// Hidden rows of a chunk: `silu(gate) · up`, a panel of gates and its panel of the rest at a time.
+/// Zeros after each row's end: what stands there meets zeros of B, but must not be NaN.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn gate<S: Simd, F: Number>(
-    s: S,
-    a: &[u32],
-    a_stride: usize,
-    scales: &[f32],
-    up: Panels<'_>,
-    rows: usize,
-    stride: usize,
-    hidden: &mut [u32],
-    unrounded: &mut [f32],
-    sums: &mut [u32],
-) {
-    let tiles = Tiles::<S, F>::new(s, rows, 1);
-    let high = tiles.rows();
-    let pairs = up.scales.len() / WIDE;
-    let wide = pairs * PANEL;
-    if F::FORMAT == Format::Bf16 {
-        // what pads a row for tiles must not be NaN
-        for row in hidden.chunks_exact_mut(stride.max(1)).take(rows) {
-            row[wide / 2..].fill(0);
-        }
+fn pad_hidden<F: Number>(hidden: &mut [u32], below: Layout, rows: usize, inner: usize) {
+    let per = F::FORMAT.per_word();
+    if F::FORMAT == Format::Int8 || inner == below.groups * per {
+        return;
     }
-    let (mut now, mut before) = floats_mut(sums).split_at_mut(PAIR);
-    let mut waiting = None;
-    for p in 0..pairs {
-        let b = up.pair(p);
-        let mut ahead = Ahead::new(up.after(p), rows);
-        for first in (0..rows).step_by(2 * high) {
-            let of = [high.min(rows - first), high.min(rows.saturating_sub(first + high))];
-            let second = if of[1] > 0 { &a[(first + high) * a_stride..] } else { &[] };
-            tiles.pair([&a[first * a_stride..], second], a_stride, of, b, up.groups, now, APART);
-            if let Some((p, first, of)) = waiting.replace((p, first, of)) {
-                let first = [first, first + high];
-                silu::<S, F>(s, before, p, first, of, scales, up, stride, hidden, wide, unrounded, &mut ahead);
-            }
-            std::mem::swap(&mut now, &mut before);
+    for i in 0..rows {
+        if F::FORMAT == Format::Bf16 && inner % 2 == 1 {
+            hidden[below.a(i, inner / 2)] &= 0xffff;
         }
-    }
-    if let Some((p, first, of)) = waiting {
-        let (first, ahead) = ([first, first + high], &mut Ahead::new(&[], 1));
-        silu::<S, F>(s, before, p, first, of, scales, up, stride, hidden, wide, unrounded, ahead);
+        (inner.div_ceil(per)..below.groups).for_each(|g| hidden[below.a(i, g)] = 0);
     }
 }
 
-/// Hidden values of a pair's sums: gates in the first panel.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn silu<S: Simd, F: Number>(
-    s: S,
-    sums: &[f32],
-    p: usize,
-    first: [usize; 2],
-    rows: [usize; 2],
-    scales: &[f32],
-    up: Panels<'_>,
-    stride: usize,
-    hidden: &mut [u32],
+/// Hidden rows of sums: `silu(gate) · up`, gates in the first panel of a pair.
+struct Gated<'a, F: Number> {
+    up: Panels<'a>,
+    scales: &'a [f32],
+    below: Layout,
+    hidden: &'a mut [u32],
     wide: usize,
-    unrounded: &mut [f32],
-    ahead: &mut Ahead<'_>,
-) {
-    let of: &[f32; WIDE] = up.scales[p * WIDE..].first_chunk().expect("a scale for each column");
-    let offsets: &[f32; WIDE] = up.offsets[p * WIDE..].first_chunk().expect("an offset for each column");
-    for t in 0..2 {
-        for r in 0..rows[t] {
-            let (i, sums) = (first[t] + r, row(sums, t, r));
-            ahead.turn(s);
-            match F::FORMAT {
-                Format::F32 => {
-                    let to = &mut floats_mut(hidden)[i * stride + p * PANEL..][..PANEL];
-                    for v in (0..PANEL).step_by(S::LANES) {
-                        let (g, u) = (s.load(&sums[v..]), s.load(&sums[PANEL + v..]));
-                        s.store(&mut to[v..], s.mul(math::silu(s, g), u));
+    unrounded: &'a mut [f32],
+    format: std::marker::PhantomData<F>,
+}
+
+impl<S: Simd, F: Number> After<S> for Gated<'_, F> {
+    #[inline(always)]
+    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+        let of: &[f32; WIDE] = self.up.scales[p * WIDE..].first_chunk().expect("a scale for each column");
+        let offsets: &[f32; WIDE] = self.up.offsets[p * WIDE..].first_chunk().expect("an offset for each column");
+        for (t, rows) in rows.into_iter().enumerate() {
+            for r in 0..rows {
+                let (i, sums) = ((2 * j + t) * self.below.high + r, row(sums, t, r));
+                match F::FORMAT {
+                    Format::F32 => {
+                        let at = self.below.a(i, p * PANEL);
+                        let to = &mut floats_mut(self.hidden)[at..at + PANEL];
+                        for v in (0..PANEL).step_by(S::LANES) {
+                            let (g, u) = (s.load(&sums[v..]), s.load(&sums[PANEL + v..]));
+                            s.store(&mut to[v..], s.mul(math::silu(s, g), u));
+                        }
                     }
-                }
-                Format::Bf16 => {
-                    let to = &mut halves_mut(hidden)[i * stride * 2 + p * PANEL..][..PANEL];
-                    for v in (0..PANEL).step_by(S::LANES) {
-                        let (g, u) = (s.load(&sums[v..]), s.load(&sums[PANEL + v..]));
-                        s.store_bf16(&mut to[v..], s.mul(math::silu_rough(s, g), u));
+                    Format::Bf16 => {
+                        let at = self.below.a(i, p * PANEL / 2) * 2;
+                        let to = &mut halves_mut(self.hidden)[at..at + PANEL];
+                        for v in (0..PANEL).step_by(S::LANES) {
+                            let (g, u) = (s.load(&sums[v..]), s.load(&sums[PANEL + v..]));
+                            s.store_bf16(&mut to[v..], s.mul(math::silu_rough(s, g), u));
+                        }
                     }
-                }
-                Format::Int8 => {
-                    let to = &mut unrounded[i * wide + p * PANEL..][..PANEL];
-                    for v in (0..PANEL).step_by(S::LANES) {
-                        let u = PANEL + v;
-                        let g = value::<S, F>(s, &sums[v..], scales[i], &of[v..], &offsets[v..]);
-                        let u = value::<S, F>(s, &sums[u..], scales[i], &of[u..], &offsets[u..]);
-                        s.store(&mut to[v..], s.mul(math::silu_rough(s, g), u));
+                    Format::Int8 => {
+                        let to = &mut self.unrounded[i * self.wide + p * PANEL..][..PANEL];
+                        let scale = self.scales[i];
+                        for v in (0..PANEL).step_by(S::LANES) {
+                            let u = PANEL + v;
+                            let g = value::<S, F>(s, &sums[v..], scale, &of[v..], &offsets[v..]);
+                            let u = value::<S, F>(s, &sums[u..], scale, &of[u..], &offsets[u..]);
+                            s.store(&mut to[v..], s.mul(math::silu_rough(s, g), u));
+                        }
                     }
                 }
             }
@@ -209,10 +182,17 @@ fn silu<S: Simd, F: Number>(
     }
 }
 
-/// Words of scratch memory: sums, a pair of panels of tokens, one of hidden values, and of int8 hidden values before they are rounded.
+/// Pairs of panels of tokens that pass by together: rows of weights are then read half as often.
+const TOGETHER: usize = 2;
+
+/// Words of scratch memory: sums, panels of tokens, panels of hidden values, and of int8 hidden values before they are rounded.
 pub(super) fn tokens_memory(up: &PackedTokens, down: &PackedTokens) -> usize {
-    let unrounded = if up.format == Format::Int8 { (down.t + 4) * WIDE } else { 0 };
-    SUMS + WIDE * (up.groups + down.groups) + unrounded
+    let (isa, format) = (up.isa, up.format);
+    let counts = (up.n / 2).div_ceil(up.layout.high).max(1);
+    let above = sums_len(isa, format, counts, up.layout.groups);
+    let below = sums_len(isa, format, down.n.div_ceil(2 * down.layout.high), down.layout.groups);
+    let unrounded = if format == Format::Int8 { down.t * WIDE } else { 0 };
+    above.max(below) + TOGETHER * (WIDE * (up.layout.groups + down.layout.groups) + unrounded)
 }
 
 /// As the twin.
@@ -244,157 +224,149 @@ fn columns_of<S: Simd, F: Number>(
     memory: &mut [u32],
 ) {
     let (t, inner, per) = (up.t, down.t, F::FORMAT.per_word());
-    let (sums, memory) = memory.split_at_mut(SUMS);
-    let (panels, memory) = memory.split_at_mut(WIDE * up.groups);
-    let (hidden, unrounded) = memory.split_at_mut(WIDE * down.groups);
-    let mut columns = Columns::new();
-    for column in (0..out.cols()).step_by(WIDE) {
-        {
+    let (above, below) = (up.layout, down.layout);
+    let (panels, memory) = memory.split_at_mut(above.b_words(TOGETHER));
+    let (hidden, memory) = memory.split_at_mut(below.b_words(TOGETHER));
+    let unrounded = if F::FORMAT == Format::Int8 { TOGETHER * inner * WIDE } else { 0 };
+    let (unrounded, sums) = memory.split_at_mut(unrounded);
+    let (unrounded, sums) = (floats_mut(unrounded), floats_mut(sums));
+    let mut columns = [Columns::new(); TOGETHER];
+    for column in (0..out.cols()).step_by(TOGETHER * WIDE) {
+        let pairs = (out.cols() - column).div_ceil(WIDE).min(TOGETHER);
+        for (p, columns) in columns.iter_mut().enumerate().take(pairs) {
             let from = x.map_or(Source::Own(&out), Source::Rows);
-            pack_panels::<S, F>(s, from, column, t, up.groups, panels, &mut columns);
+            pack_panels::<S, F>(s, from, column + p * WIDE, t, above, p, panels, columns);
         }
-        let (b0, b1) = panels.split_at(PANEL * up.groups);
-        let tiles = Tiles::<S, F>::new(s, inner, per);
-        let high = tiles.rows();
-        let (mut now, mut before) = floats_mut(sums).split_at_mut(PAIR);
-        let mut waiting = None;
-        for first in (0..inner).step_by(high) {
-            let rows = high.min(inner - first);
-            let a = [up.row(first), up.row(inner + first)];
-            tiles.pair(a, up.groups, [rows; 2], [b0, b1], up.groups, now, APART);
-            if let Some((first, rows)) = waiting.replace((first, rows)) {
-                silu_tokens::<S, F>(s, before, first, rows, inner, up, &columns, down.groups, hidden, unrounded);
+        if F::FORMAT == Format::Bf16 {
+            // what pads the hidden tokens for tiles must not be NaN
+            for (p, g) in (0..2 * pairs).flat_map(|p| (inner.div_ceil(per)..below.groups).map(move |g| (p, g))) {
+                hidden[below.b(p, g)..][..PANEL].fill(0);
             }
-            std::mem::swap(&mut now, &mut before);
         }
-        if let Some((first, rows)) = waiting {
-            silu_tokens::<S, F>(s, before, first, rows, inner, up, &columns, down.groups, hidden, unrounded);
-        }
-        drop(tiles);
+        let mut after = GatedTokens::<F> {
+            up,
+            columns: &columns,
+            below,
+            hidden,
+            unrounded,
+            inner,
+            format: std::marker::PhantomData,
+        };
+        let (halves, k) = (Pairs::Halves(inner), 0..above.groups);
+        product::<S, F, _>(s, above, &up.data, halves, panels, 0..pairs, k, sums, &mut after);
         if F::FORMAT == Format::Int8 {
-            let from = Source::Rows(Rows::new(floats(unrounded), WIDE));
-            pack_panels::<S, F>(s, from, 0, inner, down.groups, hidden, &mut columns);
-        } else if F::FORMAT == Format::Bf16 {
-            // what pads the tokens for tiles must not be NaN
-            for panel in hidden.chunks_exact_mut((PANEL * down.groups).max(1)) {
-                panel[inner.div_ceil(per) * PANEL..].fill(0);
+            for (p, columns) in columns.iter_mut().enumerate().take(pairs) {
+                let from = Source::Rows(Rows::new(&unrounded[p * inner * WIDE..], WIDE));
+                pack_panels::<S, F>(s, from, 0, inner, below, p, hidden, columns);
             }
         }
-        let (b0, b1) = hidden.split_at(PANEL * down.groups);
-        let tiles = Tiles::<S, F>::new(s, t, 1);
-        let high = tiles.rows();
-        let (mut now, mut before) = floats_mut(sums).split_at_mut(PAIR);
-        let mut waiting = None;
-        for first in (0..t).step_by(2 * high) {
-            let rows = [high.min(t - first), high.min(t.saturating_sub(first + high))];
-            let second = if rows[1] > 0 { down.row(first + high) } else { &[] };
-            tiles.pair([down.row(first), second], down.groups, rows, [b0, b1], down.groups, now, APART);
-            if let Some((first, rows)) = waiting.replace((first, rows)) {
-                let first = [first, first + high];
-                finish_tokens::<S, F>(s, before, first, rows, down, &columns, norm.is_some(), x, column, &mut out);
-            }
-            std::mem::swap(&mut now, &mut before);
-        }
-        if let Some((first, rows)) = waiting {
-            let first = [first, first + high];
-            finish_tokens::<S, F>(s, before, first, rows, down, &columns, norm.is_some(), x, column, &mut out);
-        }
+        let mut after = TokenOutputs::<F> {
+            down,
+            columns: &columns,
+            add: norm.is_some(),
+            x,
+            column,
+            out: &mut out,
+            format: std::marker::PhantomData,
+        };
+        let (rows, k) = (Pairs::Rows(t), 0..below.groups);
+        product::<S, F, _>(s, below, &down.data, rows, hidden, 0..pairs, k, sums, &mut after);
     }
     if let Some(eps) = norm {
         norm::vector::rms_columns(s, None, eps, out);
     }
 }
 
-/// Hidden values of a pair's sums, gates in the first tile: rows are hidden tokens, and become words of B.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn silu_tokens<S: Simd, F: Number>(
-    s: S,
-    sums: &[f32],
-    first: usize,
-    rows: usize,
+/// Hidden values of sums, gates in the first tile of a pair: rows are hidden tokens, and become words of B.
+struct GatedTokens<'a, F: Number> {
+    up: &'a PackedTokens,
+    columns: &'a [Columns; TOGETHER],
+    below: Layout,
+    hidden: &'a mut [u32],
+    unrounded: &'a mut [f32],
     inner: usize,
-    up: &PackedTokens,
-    columns: &Columns,
-    groups: usize,
-    hidden: &mut [u32],
-    unrounded: &mut [u32],
-) {
-    let (hidden, unrounded) = (floats_mut(hidden), floats_mut(unrounded));
-    let (left, right) = hidden.split_at_mut(groups * PANEL);
-    match F::FORMAT {
-        Format::F32 => {
-            for r in 0..rows {
-                let (gates, rest, word) = (row(sums, 0, r), row(sums, 1, r), (first + r) * PANEL);
-                let (left, right) = (&mut left[word..][..PANEL], &mut right[word..][..PANEL]);
-                for v in (0..WIDE).step_by(S::LANES) {
-                    let h = s.mul(math::silu(s, s.load(&gates[v..])), s.load(&rest[v..]));
-                    let to = if v < PANEL { &mut left[v..] } else { &mut right[v - PANEL..] };
-                    s.store(to, h);
+    format: std::marker::PhantomData<F>,
+}
+
+impl<S: Simd, F: Number> After<S> for GatedTokens<'_, F> {
+    #[inline(always)]
+    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+        let (first, rows) = (j * self.up.layout.high, rows[0]);
+        let step = if F::FORMAT == Format::Bf16 { 2 } else { 1 };
+        for r in (0..rows).step_by(step) {
+            let (i, gates, rest) = (first + r, row(sums, 0, r), row(sums, 1, r));
+            match F::FORMAT {
+                Format::F32 | Format::Bf16 => {
+                    let word = i / step;
+                    let at = [self.below.b(2 * p, word), self.below.b(2 * p + 1, word)];
+                    // the last of an odd number of rows has no partner
+                    let (g1, u1) = if r + 1 < rows { (row(sums, 0, r + 1), row(sums, 1, r + 1)) } else { (NONE, NONE) };
+                    let hidden = floats_mut(self.hidden);
+                    for v in (0..WIDE).step_by(S::LANES) {
+                        let to = &mut hidden[at[v / PANEL] + v % PANEL..][..S::LANES];
+                        let (g, u) = (s.load(&gates[v..]), s.load(&rest[v..]));
+                        if F::FORMAT == Format::F32 {
+                            s.store(to, s.mul(math::silu(s, g), u));
+                        } else {
+                            let low = s.mul(math::silu_rough(s, g), u);
+                            let high = s.mul(math::silu_rough(s, s.load(&g1[v..])), s.load(&u1[v..]));
+                            s.store(to, s.pair_bf16(low, high));
+                        }
+                    }
                 }
-            }
-        }
-        Format::Bf16 => {
-            for r in (0..rows).step_by(2) {
-                // the last of an odd number of rows has no partner: its sums are read, and zero takes their place
-                let last = r + 1 == rows;
-                let (g0, u0, g1, u1) = (row(sums, 0, r), row(sums, 1, r), row(sums, 0, r + 1), row(sums, 1, r + 1));
-                let word = (first + r) / 2 * PANEL;
-                let (left, right) = (&mut left[word..][..PANEL], &mut right[word..][..PANEL]);
-                for v in (0..WIDE).step_by(S::LANES) {
-                    let low = s.mul(math::silu_rough(s, s.load(&g0[v..])), s.load(&u0[v..]));
-                    let high = s.mul(math::silu_rough(s, s.load(&g1[v..])), s.load(&u1[v..]));
-                    let high = if last { s.splat(0.0) } else { high };
-                    let to = if v < PANEL { &mut left[v..] } else { &mut right[v - PANEL..] };
-                    s.store(to, s.pair_bf16(low, high));
-                }
-            }
-        }
-        Format::Int8 => {
-            for r in 0..rows {
-                let (gates, rest, i) = (row(sums, 0, r), row(sums, 1, r), first + r);
-                let to = &mut unrounded[i * WIDE..][..WIDE];
-                for v in (0..WIDE).step_by(S::LANES) {
-                    let (scales, offsets) = (&columns.scales[v..], &columns.offsets[v..]);
-                    let g = value::<S, F>(s, &gates[v..], up.scale(i), scales, offsets);
-                    let u = value::<S, F>(s, &rest[v..], up.scale(inner + i), scales, offsets);
-                    s.store(&mut to[v..], s.mul(math::silu_rough(s, g), u));
+                Format::Int8 => {
+                    let to = &mut self.unrounded[(p * self.inner + i) * WIDE..][..WIDE];
+                    let (gate, up) = (self.up.scale(i), self.up.scale(self.inner + i));
+                    let columns = &self.columns[p];
+                    for v in (0..WIDE).step_by(S::LANES) {
+                        let (scales, offsets) = (&columns.scales[v..], &columns.offsets[v..]);
+                        let g = value::<S, F>(s, &gates[v..], gate, scales, offsets);
+                        let u = value::<S, F>(s, &rest[v..], up, scales, offsets);
+                        s.store(&mut to[v..], s.mul(math::silu_rough(s, g), u));
+                    }
                 }
             }
         }
     }
 }
 
-/// The outputs of a pair's sums: with a norm to come, on top of x.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn finish_tokens<S: Simd, F: Number>(
-    s: S,
-    sums: &[f32],
-    first: [usize; 2],
-    rows: [usize; 2],
-    down: &PackedTokens,
-    columns: &Columns,
+/// A row of zeros.
+const NONE: &[f32; WIDE] = &[0.0; WIDE];
+
+/// The outputs of sums: with a norm to come, on top of x.
+struct TokenOutputs<'a, 'b, F: Number> {
+    down: &'a PackedTokens,
+    columns: &'a [Columns; TOGETHER],
     add: bool,
-    x: Option<Rows<'_>>,
+    x: Option<Rows<'a>>,
     column: usize,
-    out: &mut Block<'_>,
-) {
-    for t in 0..2 {
-        for r in 0..rows[t] {
-            let (i, sums) = (first[t] + r, row(sums, t, r));
-            let to = &mut out.row(i)[column..];
-            for v in (0..WIDE.min(to.len())).step_by(S::LANES) {
-                let (scales, offsets) = (&columns.scales[v..], &columns.offsets[v..]);
-                let mut y = value::<S, F>(s, &sums[v..], down.scale(i), scales, offsets);
-                if add {
-                    let before = match x {
-                        Some(x) => s.load(&x.row(i)[column + v..]),
-                        None => s.load(&to[v..]),
-                    };
-                    y = s.add(before, y);
+    out: &'a mut Block<'b>,
+    format: std::marker::PhantomData<F>,
+}
+
+impl<S: Simd, F: Number> After<S> for TokenOutputs<'_, '_, F> {
+    #[inline(always)]
+    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+        let (column, columns) = (self.column + p * WIDE, &self.columns[p]);
+        for (t, rows) in rows.into_iter().enumerate() {
+            for r in 0..rows {
+                let (i, sums) = ((2 * j + t) * self.down.layout.high + r, row(sums, t, r));
+                let scale = self.down.scale(i);
+                let to = &mut self.out.row(i)[column..];
+                for v in (0..WIDE).step_by(S::LANES) {
+                    if v >= to.len() {
+                        break;
+                    }
+                    let mut y = value::<S, F>(s, &sums[v..], scale, &columns.scales[v..], &columns.offsets[v..]);
+                    if self.add {
+                        let before = match self.x {
+                            Some(x) => s.load(&x.row(i)[column + v..]),
+                            None => s.load(&to[v..]),
+                        };
+                        y = s.add(before, y);
+                    }
+                    s.store(&mut to[v..], y);
                 }
-                s.store(&mut to[v..], y);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The tile products of AMX, for bf16 and int8. In: pointers checked by [`Tiles`](super::tile::Tiles). Out: sums of two tiles of rows by two panels.
+//! The tile products of AMX, for bf16 and int8. In: pointers checked by [`product`](super::product::product). Out: sums of two tiles of rows by two panels.
 //!
 //! Inline assembly, since the intrinsics are not stable. Tile registers: 0 to 3 sums, 4 and 5 rows of A, 6 and 7 panels of B; a panel's 16 words of
 //! k are one tile. The configuration belongs to the thread: whoever multiplies configures first and releases after, and nothing between the two is asynchronous.
@@ -8,10 +8,7 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid_count, _xgetbv};
 use std::sync::OnceLock;
 
-use super::tile::{HIGH, PANEL, Raw};
-
-/// Words of k in a tile.
-pub(super) const GROUPS: usize = 16;
+use super::tile::{HIGH, LINE, Raw, WIDE};
 
 /// AMX with bf16 and int8 is in the CPU, saved by the operating system, and this process may use it (Linux wants to be asked).
 pub(super) fn present() -> bool {
@@ -78,7 +75,7 @@ pub(super) unsafe fn configure(rows: usize) {
     let mut c = Configuration { palette: 1, start: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
     c.row_bytes[..8].fill(64);
     c.rows[..6].fill(rows as u8);
-    c.rows[6..8].fill(GROUPS as u8);
+    c.rows[6..8].fill(LINE as u8);
     // SAFETY: AMX is there, and the operand is 64 valid bytes.
     unsafe { asm!("ldtilecfg [{0}]", in(reg) &c, options(nostack, preserves_flags)) }
 }
@@ -96,68 +93,87 @@ pub(super) unsafe fn release() {
 /// Sums of one or two tiles by two panels, bf16 or int8 (A unsigned).
 ///
 /// # Safety
-/// [`present`], [`configure`]d on this thread, and as [`Simd::pair`](super::Simd::pair) with at least one word of k.
+/// [`present`], [`configure`]d on this thread, and as [`Simd::pair`](super::Simd::pair).
 #[inline(always)]
 pub(super) unsafe fn pair<const INT8: bool>(p: Raw) {
     // SAFETY: the caller's promise.
     unsafe {
-        match (p.rows[1] > 0, INT8) {
-            (true, false) => two_bf16(p),
-            (false, false) => one_bf16(p),
-            (true, true) => two_int8(p),
-            (false, true) => one_int8(p),
+        match (p.rows[1] > 0, p.more, INT8) {
+            (true, false, false) => two_bf16(p),
+            (true, true, false) => two_more_bf16(p),
+            (false, false, false) => one_bf16(p),
+            (false, true, false) => one_more_bf16(p),
+            (true, false, true) => two_int8(p),
+            (true, true, true) => two_more_int8(p),
+            (false, false, true) => one_int8(p),
+            (false, true, true) => one_more_int8(p),
         }
     }
 }
 
-/// Bytes of a panel's tile.
-const TILE: usize = GROUPS * PANEL * 4;
+/// Bytes of a line of words.
+const BYTES: usize = LINE * 4;
+/// Bytes between rows of sums, and from a tile's to the next's.
+const ROW: usize = WIDE * 4;
+const SECOND: usize = HIGH * ROW;
 
 macro_rules! products {
-    ($two:ident, $one:ident, $multiply:literal) => {
+    ($two:ident, $one:ident, $multiply:literal, [$($two_start:literal)*], [$($one_start:literal)*]) => {
         /// Four products for two loads of A and two of B.
         ///
         /// # Safety
         /// As [`pair`].
         #[inline(never)]
         unsafe fn $two(p: Raw) {
-            // SAFETY: the caller's promise: every tile that is loaded or stored lies within its operand.
+            // SAFETY: the caller's promise: every tile that is loaded or stored lies within its operand. What is asked for ahead need not exist.
             unsafe {
                 asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
+                    $($two_start,)*
                     "2:",
-                    "tileloadd tmm6, [{b0} + {line}]",
-                    "tileloadd tmm4, [{a0} + {stride}]",
-                    "tileloadd tmm7, [{b1} + {line}]",
+                    "tileloadd tmm6, [{b} + {line}]",
+                    "tileloadd tmm4, [{a0} + {line}]",
+                    "tileloadd tmm7, [{b} + {line} + 1024]",
                     concat!($multiply, " tmm0, tmm4, tmm6"),
-                    "tileloadd tmm5, [{a1} + {stride}]",
+                    "prefetcht1 [{soon}]",
+                    "prefetcht1 [{soon} + 64]",
+                    "prefetcht1 [{soon} + 128]",
+                    "prefetcht1 [{soon} + 192]",
+                    "tileloadd tmm5, [{a1} + {line}]",
                     concat!($multiply, " tmm1, tmm4, tmm7"),
+                    "prefetcht1 [{soon} + 256]",
+                    "prefetcht1 [{soon} + 320]",
+                    "prefetcht1 [{soon} + 384]",
+                    "prefetcht1 [{soon} + 448]",
                     concat!($multiply, " tmm2, tmm5, tmm6"),
+                    "prefetcht1 [{soon} + 512]",
+                    "prefetcht1 [{soon} + 576]",
+                    "prefetcht1 [{soon} + 640]",
+                    "prefetcht1 [{soon} + 704]",
                     concat!($multiply, " tmm3, tmm5, tmm7"),
-                    "add {a0}, 64",
-                    "add {a1}, 64",
-                    "add {b0}, {tile}",
-                    "add {b1}, {tile}",
+                    "prefetcht1 [{soon} + 768]",
+                    "prefetcht1 [{soon} + 832]",
+                    "prefetcht1 [{soon} + 896]",
+                    "prefetcht1 [{soon} + 960]",
+                    "add {a0}, {tile}",
+                    "add {a1}, {tile}",
+                    "add {b}, 2048",
+                    "add {soon}, 1024",
                     "dec {n}",
                     "jnz 2b",
-                    "tilestored [{c0} + {row}], tmm0",
-                    "tilestored [{c0} + {row} + 64], tmm1",
-                    "tilestored [{c1} + {row}], tmm2",
-                    "tilestored [{c1} + {row} + 64], tmm3",
+                    "tilestored [{c} + {row}], tmm0",
+                    "tilestored [{c} + {row} + 64], tmm1",
+                    "tilestored [{c} + {row} + {second}], tmm2",
+                    "tilestored [{c} + {row} + {second} + 64], tmm3",
                     a0 = inout(reg) p.a[0] => _,
                     a1 = inout(reg) p.a[1] => _,
-                    b0 = inout(reg) p.b[0] => _,
-                    b1 = inout(reg) p.b[1] => _,
-                    n = inout(reg) p.groups / GROUPS => _,
-                    stride = in(reg) p.stride * 4,
-                    line = in(reg) PANEL * 4,
-                    row = in(reg) p.c_stride * 4,
-                    c0 = in(reg) p.c[0],
-                    c1 = in(reg) p.c[1],
-                    tile = const TILE,
+                    b = inout(reg) p.b[0] => _,
+                    n = inout(reg) p.groups / LINE => _,
+                    soon = inout(reg) p.soon => _,
+                    tile = in(reg) p.high * BYTES,
+                    line = in(reg) BYTES,
+                    row = in(reg) ROW,
+                    c = in(reg) p.c,
+                    second = const SECOND,
                     options(nostack),
                 );
             }
@@ -172,36 +188,45 @@ macro_rules! products {
             // SAFETY: as above.
             unsafe {
                 asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
+                    $($one_start,)*
                     "2:",
-                    "tileloadd tmm4, [{a0} + {stride}]",
-                    "tileloadd tmm6, [{b0} + {line}]",
-                    "tileloadd tmm7, [{b1} + {line}]",
+                    "tileloadd tmm4, [{a0} + {line}]",
+                    "tileloadd tmm6, [{b} + {line}]",
+                    "tileloadd tmm7, [{b} + {line} + 1024]",
                     concat!($multiply, " tmm0, tmm4, tmm6"),
                     concat!($multiply, " tmm1, tmm4, tmm7"),
-                    "add {a0}, 64",
-                    "add {b0}, {tile}",
-                    "add {b1}, {tile}",
+                    "add {a0}, {tile}",
+                    "add {b}, 2048",
                     "dec {n}",
                     "jnz 2b",
-                    "tilestored [{c0} + {row}], tmm0",
-                    "tilestored [{c0} + {row} + 64], tmm1",
+                    "tilestored [{c} + {row}], tmm0",
+                    "tilestored [{c} + {row} + 64], tmm1",
                     a0 = inout(reg) p.a[0] => _,
-                    b0 = inout(reg) p.b[0] => _,
-                    b1 = inout(reg) p.b[1] => _,
-                    n = inout(reg) p.groups / GROUPS => _,
-                    stride = in(reg) p.stride * 4,
-                    line = in(reg) PANEL * 4,
-                    row = in(reg) p.c_stride * 4,
-                    c0 = in(reg) p.c[0],
-                    tile = const TILE,
+                    b = inout(reg) p.b[0] => _,
+                    n = inout(reg) p.groups / LINE => _,
+                    tile = in(reg) p.high * BYTES,
+                    line = in(reg) BYTES,
+                    row = in(reg) ROW,
+                    c = in(reg) p.c,
                     options(nostack),
                 );
             }
         }
     };
+    ($two:ident, $two_more:ident, $one:ident, $one_more:ident, $multiply:literal) => {
+        products!(
+            $two, $one, $multiply,
+            ["tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3"],
+            ["tilezero tmm0" "tilezero tmm1"]
+        );
+        products!(
+            $two_more, $one_more, $multiply,
+            ["tileloadd tmm0, [{c} + {row}]" "tileloadd tmm1, [{c} + {row} + 64]"
+             "tileloadd tmm2, [{c} + {row} + {second}]" "tileloadd tmm3, [{c} + {row} + {second} + 64]"],
+            ["tileloadd tmm0, [{c} + {row}]" "tileloadd tmm1, [{c} + {row} + 64]"]
+        );
+    };
 }
 
-products!(two_bf16, one_bf16, "tdpbf16ps");
-products!(two_int8, one_int8, "tdpbusd");
+products!(two_bf16, two_more_bf16, one_bf16, one_more_bf16, "tdpbf16ps");
+products!(two_int8, two_more_int8, one_int8, one_more_int8, "tdpbusd");

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
-use super::tile::{Bf16, Dot, F32, Int8, Number, PANEL, Raw, vectors};
+use super::tile::{Bf16, Dot, F32, HIGH, Int8, Number, PANEL, Raw, WIDE, vectors};
 use crate::format::Format;
 
 /// Proof that this CPU and its operating system have AVX2 and FMA.
@@ -222,20 +222,25 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, line: *const u32) {
-        // SAFETY: a prefetch of any address is harmless.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
-    }
-
-    #[inline(always)]
     fn tile_rows<F: Number>(self) -> usize {
         // two vectors of sums a row, two of columns and one of A fill the sixteen registers; split formats need more
         if F::FORMAT == Format::F32 { 6 } else { 4 }
     }
 
     #[inline(always)]
-    fn group_multiple<F: Number>(self) -> usize {
+    fn line_words<F: Number>(self) -> usize {
         1
+    }
+
+    #[inline(always)]
+    fn slab<F: Number>(self) -> usize {
+        usize::MAX
+    }
+
+    #[inline(always)]
+    fn zero_below(self, v: __m256, test: __m256, limit: f32) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_and_ps(v, _mm256_cmp_ps::<_CMP_NLT_UQ>(test, _mm256_set1_ps(limit))) }
     }
 
     #[inline(always)]
@@ -289,8 +294,8 @@ unsafe fn by_vectors<D: Dot<Avx2>>(s: Avx2, p: Raw) {
             if p.rows[t] > 0 {
                 // SAFETY: the caller's promise; a panel is two vectors wide.
                 unsafe {
-                    let (b, c) = ([b, b.add(HALF)], p.c[t].add(panel * PANEL));
-                    vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], b, p.groups, [c, c.add(HALF)], p.c_stride);
+                    let (b, c) = ([b, b.add(HALF)], p.c.add(t * HIGH * WIDE + panel * PANEL));
+                    vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], b, p.groups, [c, c.add(HALF)]);
                 }
             }
         }

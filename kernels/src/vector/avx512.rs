@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::tile::{Bf16, Dot, F32, Int8, Number, PANEL, Raw, vectors};
+use super::tile::{Bf16, Dot, F32, HIGH, Int8, LINE, Number, PANEL, Raw, SLAB, WIDE, vectors};
 use super::{Simd, amx};
 use crate::format::Format;
 
@@ -232,19 +232,24 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     }
 
     #[inline(always)]
-    fn prefetch(self, line: *const u32) {
-        // SAFETY: a prefetch of any address is harmless.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
-    }
-
-    #[inline(always)]
     fn tile_rows<F: Number>(self) -> usize {
         if LEVEL == TILES && F::FORMAT != Format::F32 { 16 } else { 12 }
     }
 
     #[inline(always)]
-    fn group_multiple<F: Number>(self) -> usize {
-        if LEVEL == TILES && F::FORMAT != Format::F32 { amx::GROUPS } else { 1 }
+    fn line_words<F: Number>(self) -> usize {
+        if LEVEL == TILES && F::FORMAT != Format::F32 { LINE } else { 1 }
+    }
+
+    #[inline(always)]
+    fn slab<F: Number>(self) -> usize {
+        if LEVEL == TILES && F::FORMAT != Format::F32 { SLAB } else { usize::MAX }
+    }
+
+    #[inline(always)]
+    fn zero_below(self, v: __m512, test: __m512, limit: f32) -> __m512 {
+        // SAFETY: see the impl.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(test, _mm512_set1_ps(limit)), v) }
     }
 
     #[inline(always)]
@@ -312,8 +317,8 @@ macro_rules! entry {
                 if p.rows[t] > 0 {
                     // SAFETY: the caller's promise; a panel is one vector wide.
                     unsafe {
-                        let c = [p.c[t], p.c[t].add(PANEL)];
-                        vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], p.b, p.groups, c, p.c_stride);
+                        let c = p.c.add(t * HIGH * WIDE);
+                        vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], p.b, p.groups, [c, c.add(PANEL)]);
                     }
                 }
             }

@@ -2,7 +2,6 @@
 //! Out: lane-wise arithmetic. Bodies are `#[inline(always)]` and take form only inside an entry made by [`dispatch!`], which turns the features on; a closure in a body need not
 //! inherit them and then runs ten times slower, so bodies have none.
 
-pub(crate) mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
@@ -11,6 +10,7 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod math;
 pub(crate) mod operand;
+pub(crate) mod product;
 pub(crate) mod tile;
 
 use self::tile::Number;
@@ -48,6 +48,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn round(self, a: Self::V) -> Self::V;
     /// `p · 2^n` for integral `n`, however large, rounded once.
     fn scale2(self, p: Self::V, n: Self::V) -> Self::V;
+    /// `v` where `test >= limit`, else 0; NaN in `test` gives `v`.
+    fn zero_below(self, v: Self::V, test: Self::V, limit: f32) -> Self::V;
     /// `1 / a` with a relative error below 2^-11; 0 for infinity, infinity for 0.
     fn recip_rough(self, a: Self::V) -> Self::V;
     /// Sum of the lanes, in one fixed order.
@@ -79,20 +81,20 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
     /// Rows of a tile of this format at most.
     fn tile_rows<F: Number>(self) -> usize;
-    /// Words to which the rows of a packed operand of this format are padded.
-    fn group_multiple<F: Number>(self) -> usize;
+    /// Words that lie together in operands of this format, to which k is padded: 1, or a line.
+    fn line_words<F: Number>(self) -> usize;
+    /// Words of k that a product takes at a time.
+    fn slab<F: Number>(self) -> usize;
     /// Makes the tile products of this thread ready for tiles of `rows` rows, until `release`.
     fn configure<F: Number>(self, rows: usize);
     /// Ends what `configure` began.
     fn release<F: Number>(self);
-    /// See [`tile::Tiles::pair`], which checks what is needed.
+    /// See [`product`](product::product), which checks what is needed.
     ///
     /// # Safety
-    /// Each tile's A points to `rows` rows (the configured number, where tiles are configured) of `groups` words, `stride` apart; each B to
-    /// `groups` times 16 words; each C to room for as many rows of 32 values, `c_stride` apart. `rows` is at most `tile_rows`, `groups` a multiple of `group_multiple`.
+    /// Each tile's A points to its rows (all of a whole tile, where lines are the unit) of `groups` words, each B to as many times 16 words, laid out as
+    /// [`tile::Layout`] says; `c` to room for the sums of two whole tiles. `rows` is at most `tile_rows`; `groups` is above 0 and a multiple of `line_words`.
     unsafe fn pair<F: Number>(self, pair: tile::Raw);
-    /// Asks for a line of memory to be brought into the second-level cache; nothing happens where there is none.
-    fn prefetch(self, line: *const u32);
 
     /// The first `LANES` values of `x`; lanes beyond its end hold zero.
     #[inline(always)]

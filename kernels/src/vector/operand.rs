@@ -2,7 +2,7 @@
 //! sums turned back into f32. Must not: know an operator.
 
 use super::Simd;
-use super::tile::{HIGH, Number, PANEL, WIDE};
+use super::tile::{HIGH, LINE, Layout, Number, PANEL, WIDE};
 use crate::block::{Block, Rows, bytes_mut, floats_mut, halves_mut};
 use crate::format::{Format, scale_of};
 
@@ -27,41 +27,50 @@ impl<'a> Source<'a, '_> {
     }
 }
 
-/// Writes a row of A into the words `to`, zeros after its end, and gives its scale (1 where the format has none).
+/// Writes row `i` of A, zeros after its end, and gives its scale (1 where the format has none).
 #[inline(always)]
-pub(crate) fn encode_row<S: Simd, F: Number>(s: S, x: &[f32], to: &mut [u32]) -> f32 {
-    match F::FORMAT {
-        Format::F32 => {
-            floats_mut(to)[..x.len()].copy_from_slice(x);
-            to[x.len()..].fill(0);
-            1.0
+pub(crate) fn encode_row<S: Simd, F: Number>(s: S, x: &[f32], layout: Layout, i: usize, a: &mut [u32]) -> f32 {
+    let (mut scale, mut inverse) = (1.0, s.splat(0.0));
+    if F::FORMAT == Format::Int8 {
+        let mut most = s.splat(0.0);
+        for x in x.chunks(S::LANES) {
+            most = s.max_magnitude(most, s.load(x));
         }
-        Format::Bf16 => {
-            let halves = halves_mut(to);
-            for (i, x) in x.chunks(S::LANES).enumerate() {
-                s.store_bf16(&mut halves[i * S::LANES..], s.load(x));
+        let (of_row, by) = scale_of(s.reduce_magnitude(most));
+        (scale, inverse) = (of_row, s.splat(by));
+    }
+    let numbers = LINE * F::FORMAT.per_word();
+    for (line, first) in (0..layout.groups).step_by(LINE).enumerate() {
+        let words = LINE.min(layout.groups - first);
+        let to = &mut a[layout.a(i, first)..][..words];
+        let x = &x[(line * numbers).min(x.len())..((line + 1) * numbers).min(x.len())];
+        match F::FORMAT {
+            Format::F32 => {
+                floats_mut(to)[..x.len()].copy_from_slice(x);
+                to[x.len()..].fill(0);
             }
-            let done = (x.len().div_ceil(S::LANES) * S::LANES).min(halves.len());
-            halves[done..].fill(0);
-            1.0
-        }
-        Format::Int8 => {
-            let mut most = s.splat(0.0);
-            for x in x.chunks(S::LANES) {
-                most = s.max_magnitude(most, s.load(x));
-            }
-            let (scale, inverse) = scale_of(s.reduce_magnitude(most));
-            let bytes = bytes_mut(to);
-            for (i, x) in x.chunks(S::LANES).enumerate() {
-                s.store_u8(&mut bytes[i * S::LANES..], s.mul(s.load(x), s.splat(inverse)));
+            Format::Bf16 => {
+                let halves = halves_mut(to);
+                for (v, x) in x.chunks(S::LANES).enumerate() {
+                    s.store_bf16(&mut halves[v * S::LANES..], s.load(x));
+                }
+                let done = x.len().next_multiple_of(S::LANES).min(halves.len());
+                halves[done..].fill(0);
             }
             // whatever stands after the end meets zeros of B
-            scale
+            Format::Int8 => {
+                let bytes = bytes_mut(to);
+                for (v, x) in x.chunks(S::LANES).enumerate() {
+                    s.store_u8(&mut bytes[v * S::LANES..], s.mul(s.load(x), inverse));
+                }
+            }
         }
     }
+    scale
 }
 
 /// Scales and offsets of `WIDE` columns of int8 sums; unused by other formats.
+#[derive(Clone, Copy)]
 pub(crate) struct Columns {
     pub(crate) scales: [f32; WIDE],
     /// bits of i32
@@ -74,14 +83,16 @@ impl Columns {
     }
 }
 
-/// Packs `k` rows of up to `WIDE` columns, from `column` on, as two panels of `groups` words; what is beyond a row's end or beyond `k` is zero.
+/// Packs `k` rows of up to `WIDE` columns, from `column` on, as pair `p` of the panels; what is beyond a row's end or beyond `k` is zero.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn pack_panels<S: Simd, F: Number>(
     s: S,
     x: Source<'_, '_>,
     column: usize,
     k: usize,
-    groups: usize,
+    layout: Layout,
+    p: usize,
     panels: &mut [u32],
     columns: &mut Columns,
 ) {
@@ -100,12 +111,8 @@ pub(crate) fn pack_panels<S: Simd, F: Number>(
             (columns.scales[c], inverses[c]) = scale_of(inverses[c]);
         }
     }
-    let half = groups * PANEL;
-    let (first, second) = panels.split_at_mut(half);
     let mut totals = [0.0f32; WIDE];
-    for (g, (first, second)) in
-        first.chunks_exact_mut(PANEL).zip(second.chunks_exact_mut(PANEL)).enumerate().take(groups)
-    {
+    for g in 0..layout.groups {
         let mut rows: [&[f32]; 4] = [&[]; 4];
         for (e, row) in rows.iter_mut().enumerate().take(per) {
             if g * per + e < k {
@@ -113,7 +120,6 @@ pub(crate) fn pack_panels<S: Simd, F: Number>(
             }
         }
         for v in (0..WIDE).step_by(S::LANES) {
-            let to = if v < PANEL { &mut first[v..] } else { &mut second[v - PANEL..] };
             let word = match F::FORMAT {
                 Format::F32 => s.load(from(rows[0], v)),
                 Format::Bf16 => s.pair_bf16(s.load(from(rows[0], v)), s.load(from(rows[1], v))),
@@ -129,7 +135,8 @@ pub(crate) fn pack_panels<S: Simd, F: Number>(
                     s.quad_i8(values)
                 }
             };
-            s.store(&mut to[..S::LANES], word);
+            let at = layout.b(2 * p + v / PANEL, g) + v % PANEL;
+            s.store(&mut panels[at..at + S::LANES], word);
         }
     }
     if F::FORMAT == Format::Int8 {
@@ -146,7 +153,7 @@ fn from(row: &[f32], column: usize) -> &[f32] {
     &row[column.min(row.len())..]
 }
 
-/// A row of a tile's sums that lie apart.
+/// A row of a tile's sums.
 #[inline(always)]
 pub(crate) fn row(sums: &[f32], tile: usize, row: usize) -> &[f32; WIDE] {
     sums[(tile * HIGH + row) * WIDE..].first_chunk().expect("sums of two whole tiles")

@@ -1,11 +1,9 @@
-//! The product that linear layers, token mixing and attention stand on: two tiles of rows times two panels of 16 columns, in a number format.
-//! In: rows of A and panels of B, both in 32-bit words (one f32, two bf16 or four int8 of neighbouring k each). Out: the sums, f32 or i32, in a small buffer.
+//! What products are made of: number formats, how operands lie, and sums of a pair of tiles of rows with a pair of panels of 16 columns in registers.
+//! In: operands in 32-bit words (one f32, two bf16 or four int8 of neighbouring k each). Out: sums, f32 or i32, in a small buffer.
 //!
 //! Every sum is one chain over k in ascending order of words (f32: fused multiply-adds; bf16: as the instruction adds a pair or a tile row; int8:
 //! exact), whatever the tile, so the same bits in any batch. Int8 multiplies an unsigned A (the value plus 128) with a signed B, as VNNI and
 //! AMX do; whoever reads the sums takes 128 · ΣB off each column.
-
-use std::marker::PhantomData;
 
 use super::Simd;
 use crate::format::Format;
@@ -18,17 +16,6 @@ pub(crate) const WIDE: usize = 2 * PANEL;
 pub(crate) const HIGH: usize = 16;
 /// Values of a pair's sums: tile, row, column.
 pub(crate) const PAIR: usize = 2 * HIGH * WIDE;
-/// Words of scratch memory for sums: of a pair that is being made, and of the one before it, which an epilogue reads meanwhile.
-pub(crate) const SUMS: usize = 2 * PAIR;
-/// Where the sums of a pair lie in a buffer of their own.
-pub(crate) const APART: Place = Place { stride: WIDE, second: HIGH * WIDE };
-
-/// Where a pair's sums go: values from one row to the next, and from the first tile's to the second's first row.
-#[derive(Clone, Copy)]
-pub(crate) struct Place {
-    pub(crate) stride: usize,
-    pub(crate) second: usize,
-}
 
 /// A number format known to the compiler.
 pub(crate) trait Number: Copy {
@@ -56,96 +43,73 @@ impl Number for Int8 {
     const FORMAT: Format = Format::Int8;
 }
 
-/// Operands of a product, unchecked.
+/// Operands of a product of a pair of tiles with a pair of panels, over some words of k; unchecked.
 #[derive(Clone, Copy)]
 pub(crate) struct Raw {
-    /// First word of each tile's rows; the second is null where there is one tile.
+    /// First word of each tile.
     pub(crate) a: [*const u32; 2],
-    /// Words between the rows of A.
-    pub(crate) stride: usize,
-    /// Rows of each tile.
+    /// Rows of each tile; the second may have none.
     pub(crate) rows: [usize; 2],
     /// First word of each panel.
     pub(crate) b: [*const u32; 2],
-    /// Words of k.
+    /// Words of a whole row of A.
+    pub(crate) stride: usize,
+    /// Rows of a whole tile.
+    pub(crate) high: usize,
+    /// Words of k to multiply.
     pub(crate) groups: usize,
-    /// First sum of each tile.
-    pub(crate) c: [*mut f32; 2],
-    /// Values between the rows of sums.
-    pub(crate) c_stride: usize,
+    /// The sums: tile, row, column.
+    pub(crate) c: *mut f32,
+    /// Sums go on from what `c` holds.
+    pub(crate) more: bool,
+    /// Words that will be needed soon, a line of 64 bytes after the other.
+    pub(crate) soon: *const u32,
 }
 
-/// Tile products of one thread, ready for tiles of so many rows as long as this lives.
-pub(crate) struct Tiles<S: Simd, F: Number> {
-    s: S,
-    rows: usize,
-    /// tied to its thread
-    life: PhantomData<(*const (), F)>,
+/// How operands lie, which an instruction set's tiles decide. A is a row of tiles of so many rows each; within a tile a row's words are side by side, or, for
+/// tiles of AMX, the rows' lines of 16 words are. Of B's pairs of panels each panel's words are side by side, or 16 words of the one and of the other take turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Lines of 16 words are the unit.
+    pub(crate) lines: bool,
+    /// Words of a row of A and of a column of B.
+    pub(crate) groups: usize,
+    /// Rows of a tile of A.
+    pub(crate) high: usize,
 }
 
-impl<S: Simd, F: Number> Tiles<S, F> {
-    /// For `rows` rows of A in tiles as even as can be, each of a multiple of `unit` rows where that is possible.
+/// Words in a line.
+pub(crate) const LINE: usize = 16;
+/// Words of k that AMX multiplies at a time: 16 KiB of two panels.
+pub(crate) const SLAB: usize = 8 * LINE;
+
+impl Layout {
+    /// Word `g` of row `i` of A.
     #[inline(always)]
-    pub(crate) fn new(s: S, rows: usize, unit: usize) -> Self {
-        let rows = even(rows, s.tile_rows::<F>(), unit);
-        s.configure::<F>(rows);
-        Tiles { s, rows, life: PhantomData }
+    pub(crate) fn a(self, i: usize, g: usize) -> usize {
+        let (tile, row) = (i / self.high * self.high * self.groups, i % self.high);
+        if self.lines { tile + (g / LINE * self.high + row) * LINE + g % LINE } else { tile + row * self.groups + g }
     }
 
-    /// Rows of a tile.
+    /// The 16 words of all columns of panel `p` at word `g` of k.
     #[inline(always)]
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Sums of the rows of up to two tiles with two panels, into `c` at `place`. `a` begins at each tile's first row; `rows` says how many of each tile are wanted, at
-    /// most [`Tiles::rows`]. Where operands are padded for tiles, all [`Tiles::rows`] rows of a tile are read and written.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    pub(crate) fn pair(
-        &self,
-        a: [&[u32]; 2],
-        stride: usize,
-        rows: [usize; 2],
-        b: [&[u32]; 2],
-        groups: usize,
-        c: &mut [f32],
-        place: Place,
-    ) {
-        let whole = self.s.group_multiple::<F>() > 1;
-        assert!(rows[0] <= self.rows && rows[1] <= self.rows, "the tiles are too high");
-        assert!(groups.is_multiple_of(self.s.group_multiple::<F>()), "k is not padded");
-        assert!(b[0].len() >= groups * PANEL && b[1].len() >= groups * PANEL, "a panel is too short");
-        let (null, none) = (std::ptr::null(), std::ptr::null_mut());
-        let b = [b[0].as_ptr(), b[1].as_ptr()];
-        let mut raw = Raw { a: [null; 2], stride, rows, b, groups, c: [none; 2], c_stride: place.stride };
-        for t in 0..2 {
-            let read = if whole && rows[t] > 0 { self.rows } else { rows[t] };
-            if read > 0 {
-                assert!(a[t].len() >= (read - 1) * stride + groups, "rows of A are missing");
-                raw.a[t] = a[t].as_ptr();
-                let c = &mut c[t * place.second..];
-                assert!(c.len() >= (read - 1) * place.stride + WIDE, "no room for the sums");
-                raw.c[t] = c.as_mut_ptr();
-            }
-            #[cfg(test)]
-            counted::add(read * WIDE * groups * F::FORMAT.per_word());
-        }
-        if groups == 0 {
-            for (t, rows) in rows.into_iter().enumerate() {
-                (0..rows).for_each(|r| c[t * place.second + r * place.stride..][..WIDE].fill(0.0));
-            }
-        } else if rows[0] > 0 {
-            // SAFETY: lengths are checked above; tiles were configured by `new` on this very thread.
-            unsafe { self.s.pair::<F>(raw) }
+    pub(crate) fn b(self, p: usize, g: usize) -> usize {
+        let pair = p / 2 * 2 * self.groups * PANEL;
+        if self.lines {
+            pair + ((g / LINE * 2 + p % 2) * LINE + g % LINE) * PANEL
+        } else {
+            pair + (p % 2 * self.groups + g) * PANEL
         }
     }
-}
 
-impl<S: Simd, F: Number> Drop for Tiles<S, F> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        self.s.release::<F>();
+    /// Words of A for `rows` rows, whole tiles.
+    pub(crate) fn a_words(self, rows: usize) -> usize {
+        rows.next_multiple_of(self.high) * self.groups
+    }
+
+    /// Words of B for `pairs` pairs of panels.
+    pub(crate) fn b_words(self, pairs: usize) -> usize {
+        pairs * 2 * PANEL * self.groups
     }
 }
 
@@ -188,7 +152,6 @@ impl<S: Simd> Dot<S> for F32 {
 /// # Safety
 /// As [`Simd::pair`], for one tile of `rows` rows in 1..=12; `b` and `c` point to the vectors' own first word and sum.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn vectors<S: Simd, D: Dot<S>>(
     s: S,
     a: *const u32,
@@ -197,13 +160,12 @@ pub(crate) unsafe fn vectors<S: Simd, D: Dot<S>>(
     b: [*const u32; 2],
     groups: usize,
     c: [*mut f32; 2],
-    c_stride: usize,
 ) {
     macro_rules! of {
         ($($rows:literal)*) => {
             match rows {
                 // SAFETY: the caller's promise.
-                $($rows => unsafe { registers::<S, D, $rows>(s, a, stride, b, groups, c, c_stride) },)*
+                $($rows => unsafe { registers::<S, D, $rows>(s, a, stride, b, groups, c) },)*
                 _ => {}
             }
         };
@@ -223,7 +185,6 @@ unsafe fn registers<S: Simd, D: Dot<S>, const ROWS: usize>(
     b: [*const u32; 2],
     groups: usize,
     c: [*mut f32; 2],
-    c_stride: usize,
 ) {
     let mut from = [a; ROWS];
     for (r, from) in from.iter_mut().enumerate() {
@@ -247,10 +208,10 @@ unsafe fn registers<S: Simd, D: Dot<S>, const ROWS: usize>(
         }
     }
     for (r, sums) in sums.iter().enumerate() {
-        // SAFETY: rows of sums are `c_stride` apart, and these are their own columns.
+        // SAFETY: rows of sums are `WIDE` apart, and these are their own columns.
         unsafe {
-            s.store_ptr(c[0].add(r * c_stride), sums[0]);
-            s.store_ptr(c[1].add(r * c_stride), sums[1]);
+            s.store_ptr(c[0].add(r * WIDE), sums[0]);
+            s.store_ptr(c[1].add(r * WIDE), sums[1]);
         }
     }
 }
@@ -264,7 +225,7 @@ pub(crate) mod counted {
         static MADE: Cell<usize> = const { Cell::new(0) };
     }
 
-    pub(super) fn add(n: usize) {
+    pub(crate) fn add(n: usize) {
         MADE.set(MADE.get() + n);
     }
 
