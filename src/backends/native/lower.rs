@@ -292,7 +292,7 @@ impl<'r> Lowering<'_, '_, 'r> {
                 self.push(Step::GatedMlp { x, up, down, norm, out });
             }
             Axis::Tokens => {
-                let (up, down) = (self.planner.packer.tokens(gate_up), self.planner.packer.tokens(down));
+                let [up, down] = self.planner.packer.tokens(gate_up, down);
                 self.push(Step::TokenMlp { x, up, down, norm, d, out });
             }
         }

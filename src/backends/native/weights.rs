@@ -112,10 +112,13 @@ impl<'a> Packer<'a> {
         [self.experts[&gate_up], self.experts[&down]]
     }
 
-    /// A matrix for the tokens' side.
-    pub fn tokens(&mut self, p: ParamId) -> usize {
-        let ((n, t), ctx, format) = (self.matrix(p), self.ctx, self.format);
-        once(&mut self.tokens, p, &mut self.weights.tokens, || PackedTokens::pack(ctx, format, &self.params[p.0], n, t))
+    /// The two matrices of a gated MLP along the tokens.
+    pub fn tokens(&mut self, gate_up: ParamId, down: ParamId) -> [usize; 2] {
+        let ((_, t), (n, inner), ctx, format) = (self.matrix(gate_up), self.matrix(down), self.ctx, self.format);
+        let (all, params) = (&mut self.weights.tokens, self.params);
+        let pack = || PackedTokens::pack_gated(ctx, format, &params[gate_up.0], inner, t);
+        let up = once(&mut self.tokens, gate_up, all, pack);
+        [up, once(&mut self.tokens, down, all, || PackedTokens::pack(ctx, format, &params[down.0], n, inner))]
     }
 
     /// A gain, bias or table.
