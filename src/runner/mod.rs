@@ -115,6 +115,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let engines: Vec<&str> = plan.cases.iter().filter_map(|c| c.engine).collect();
     let began_ns = begin(options, &suite, &engines, &folder, &mut meters)?;
     let cache = reference::cache_folder(folder.dir());
+    plan.materialise(&cache)?;
     let mut judges = Judges::new();
     let mut setting = Setting { meters: &mut meters, began_ns, check: options.check };
     if !options.check {
@@ -130,8 +131,8 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     for planned in todo {
         bar.set_message(planned.path.clone());
         let task = &plan.tasks[&planned.spec.task];
-        let path = &suite.models[&planned.spec.model].path;
-        let judge = judges.of(planned, &suite, &plan, &cache);
+        let path = &plan.models[&planned.spec.model].folder;
+        let judge = judges.of(planned, &plan, &cache);
         let writer = folder.begin_case(&planned.path, &planned.id)?;
         let log = writer.stderr_path();
         let ended = case::run(planned, path, task, judge, scored.get(&planned.group), &mut setting, &log);
@@ -160,11 +161,10 @@ impl Judges {
     }
 
     /// The vectors that judge this case.
-    pub fn of(&mut self, case: &PlannedCase, suite: &Suite, plan: &Plan, cache: &Path) -> Judge<'_> {
+    pub fn of(&mut self, case: &PlannedCase, plan: &Plan, cache: &Path) -> Judge<'_> {
         let (task, model) = (&plan.tasks[&case.spec.task], &plan.models[&case.spec.model]);
-        let path = &suite.models[&case.spec.model].path;
         let key = (model.hash.clone(), task.hash.clone(), case.max_steps);
-        self.0.entry(key).or_insert_with(|| reference::vectors(case, model, path, task, cache)).as_ref()
+        self.0.entry(key).or_insert_with(|| reference::vectors(case, model, task, cache)).as_ref()
     }
 }
 

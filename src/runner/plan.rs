@@ -1,8 +1,9 @@
 //! From a suite to planned cases: examples made, models looked at, keys complete, nothing run yet.
 //!
-//! In: a checked suite. Out: [`Plan`]. Must not: start a worker or write a file.
+//! In: a checked suite. Out: [`Plan`]. Must not: start a worker, or write a file before it is told to (`materialise`).
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use ergometer_reports::case::{Baseline, CaseKey, Costs, Tuning};
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::backends::{BackendError, Options, backend};
 use crate::graph::Graph;
 use crate::graph::cost::Workload;
-use crate::models::{Model, hex};
+use crate::models::{self, Model, hex};
 
 /// A task of the suite with its examples.
 pub struct PlannedTask {
@@ -44,6 +45,10 @@ pub struct PlannedModel {
     pub graph: Graph,
     /// sha256 over configuration and weights.
     pub hash: String,
+    /// The folder that workers are given; see [`Plan::materialise`].
+    pub folder: PathBuf,
+    /// Its weights are random: its answers mean nothing.
+    pub random: bool,
 }
 
 /// One case, ready to run.
@@ -71,6 +76,8 @@ pub struct PlannedCase {
     pub halt: bool,
     /// Cases with the same group have the same answers: accuracy is scored once per group.
     pub group: String,
+    /// The model's weights are random.
+    pub random: bool,
 }
 
 impl PlannedCase {
@@ -117,7 +124,8 @@ impl Plan {
                 let path = &suite.models[&spec.model].path;
                 let model = Model::load(path)
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
-                plan.models.insert(spec.model.clone(), PlannedModel { graph: model.graph, hash: model.hash });
+                let (graph, hash, random) = (model.graph, model.hash, models::random::is_random(path)?);
+                plan.models.insert(spec.model.clone(), PlannedModel { graph, hash, folder: path.clone(), random });
             }
             let case = plan.case(suite, spec, None)?;
             if keep(&case.path) && plan.cases.iter().all(|c| c.id != case.id) {
@@ -125,6 +133,14 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// Gives each model whose weights are drawn a folder in the cache with both files, which any worker can read.
+    pub fn materialise(&mut self, cache: &Path) -> anyhow::Result<()> {
+        for model in self.models.values_mut() {
+            model.folder = models::random::materialise(&model.folder, &model.hash, cache)?;
+        }
+        Ok(())
     }
 
     /// Plans one case, with the suite's options for its backend or with others.
@@ -191,7 +207,12 @@ impl Plan {
                 .into(),
         };
         let sha = |text: &str| hex(&Sha256::digest(text.as_bytes()));
-        let same_answers = CaseKey { threads: 0, batch: 0, scenario: String::new(), ..key.clone() };
+        // with random weights some logits are nearly equal, so that another batch's rounding turns an answer: each case is scored by itself
+        let same_answers = if model.random {
+            key.clone()
+        } else {
+            CaseKey { threads: 0, batch: 0, scenario: String::new(), ..key.clone() }
+        };
         Ok(PlannedCase {
             id: sha(&format!("{}{}", key.canonical(), command.join("\0"))),
             group: sha(&format!("{}{}", same_answers.canonical(), command.join("\0"))),
@@ -211,6 +232,7 @@ impl Plan {
             },
             max_steps,
             halt,
+            random: model.random,
         })
     }
 }
