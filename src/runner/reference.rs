@@ -46,7 +46,10 @@ pub fn vectors(
         include_str!("../parity.rs"),
     ];
     let mut hash = Sha256::new().chain_update(interpreter.concat()).chain_update(format!("{:?}", model.graph));
-    hash.update(format!("{} {} {rows} {steps}", model.hash, task.hash));
+    hash.update(format!("{} {rows} {steps}", model.hash));
+    for example in &task.set.examples[..rows] {
+        example.tokens.iter().chain([&example.puzzle_id]).for_each(|v| hash.update(v.to_le_bytes()));
+    }
     let stem = cache.join("reference").join(hex(&hash.finalize()));
     let (path, questions) = (stem.with_extension("safetensors"), stem.with_extension("questions.safetensors"));
     // what the cache holds is believed only as far as it can be read as vectors of this model
