@@ -62,10 +62,8 @@ class PyTorch:
         kind = model.config["model_type"]
         if kind not in ("trm", "encoder", "moe-encoder"):
             raise peer.Refusal(f"this worker has no net of the kind {kind}; it has trm, encoder and moe-encoder")
-        if kind != "trm" and (model.prefix or model.config["pos_encodings"] == "learned"):
-            raise peer.Refusal("this worker has no puzzle embeddings or learned positions for encoders")
-        if model.config["pos_encodings"] == "learned":
-            raise peer.Refusal("this worker has no learned positions")
+        if kind != "trm" and model.prefix:
+            raise peer.Refusal("this worker has no puzzle embeddings for encoders")
         dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[job["precision"]]
         with torch.inference_mode():
             return engine_class()(model, dtype, job["batch"], setting)
@@ -209,7 +207,10 @@ def engine_class():
             if setting["compile"] != "no":
                 options = {"freezing": True} if setting["compile"] == "freezing" else {}
                 self.net = torch.compile(self.net, dynamic=False, options=options)
-            scaled = lambda name: (torch.tensor(w[name]) * d**0.5).to(dtype)
+            learned = c["pos_encodings"] == "learned"
+            scale = d**0.5 * (0.5**0.5 if learned else 1)
+            scaled = lambda name: (torch.tensor(w[name]) * scale).to(dtype)
+            self.positions = scaled("embed_pos.embedding_weight") if learned else None
             self.embedding = scaled("embed_tokens.embedding_weight")
             self.puzzles = None
             if self.prefix:
@@ -229,6 +230,8 @@ def engine_class():
         def begin(self, tokens, ids):
             x = F.embedding(torch.from_numpy(tokens), self.embedding)
             self.x = x if self.puzzles is None else torch.cat((self.puzzles[torch.from_numpy(ids)], x), 1)
+            if self.positions is not None:
+                self.x = self.x + self.positions
             self.state = list(self.initial)
 
         @torch.inference_mode()

@@ -13,5 +13,6 @@ mod matrix;
 mod meters;
 mod onnxruntime;
 mod parity;
+mod random;
 mod resume;
 mod tidy;
