@@ -353,7 +353,8 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
 
 /// Replaces `path` by `bytes` in one step, making its parent folder where missing.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    // a bare name has the empty path as its parent, which cannot be opened
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(ReportError::io("create the folder", parent))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = parent.join(format!("{TEMPORARY}{name}-{}", process::id()));

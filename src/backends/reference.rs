@@ -31,12 +31,6 @@ impl Backend for Reference {
     }
 
     fn describe(&self, options: &Options) -> Result<Described, BackendError> {
-        if options.threads != 1 {
-            return Err(BackendError::Unavailable(Unavailable {
-                reason: format!("the interpreter is single-threaded, {} threads are asked for", options.threads),
-                hint: Some("run it with 1 thread".into()),
-            }));
-        }
         Ok(Described { isa: "scalar-f64".into(), shapes: "static", options: no_options(self.name(), options)? })
     }
 
@@ -59,6 +53,7 @@ impl Backend for Reference {
         Ok(Box::new(ReferenceEngine {
             flops: exact.then_some([cost.flops_admit, cost.flops_steps]),
             model: model.clone(),
+            threads: options.threads,
             capacity: options.capacity,
             rows: Vec::new(),
             outputs: Vec::new(),
@@ -92,6 +87,7 @@ type Row = (Vec<Tensor>, Vec<Tensor>);
 
 struct ReferenceEngine {
     model: Model,
+    threads: usize,
     capacity: usize,
     /// Of an admission and of a step of one row, if the graph's cost is what runs.
     flops: Option<[f64; 2]>,
@@ -109,7 +105,7 @@ impl Engine for ReferenceEngine {
 
     fn admit(&mut self, at: usize, n: usize, inputs: &[&[u32]]) -> Result<(), BackendError> {
         let graph = &self.model.graph;
-        let interpreter = Interpreter::new(graph, &self.model.params);
+        let interpreter = Interpreter::new(graph, &self.model.params).on_threads(self.threads);
         self.rows.truncate(at);
         for row in 0..n {
             let args = inputs.iter().zip(&graph.inputs).map(|(input, declared)| {
@@ -135,7 +131,7 @@ impl Engine for ReferenceEngine {
 
     fn step(&mut self, rows: usize) -> Result<(), BackendError> {
         let graph = &self.model.graph;
-        let interpreter = Interpreter::new(graph, &self.model.params);
+        let interpreter = Interpreter::new(graph, &self.model.params).on_threads(self.threads);
         self.outputs = vec![Vec::new(); graph.outputs.len()];
         for (states, residents) in &mut self.rows[..rows] {
             let args = states.iter().chain(residents.iter()).cloned().collect();
@@ -187,19 +183,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_has_one_thread_and_says_so() {
-        let config = serde_json::json!({"model_type": "trm", "seq_len": 4, "vocab_size": 5, "hidden_size": 8, "num_heads": 2,
+    fn threads_change_nothing() {
+        let config = serde_json::json!({"model_type": "trm", "seq_len": 9, "vocab_size": 5, "hidden_size": 8, "num_heads": 2,
             "expansion": 1.0, "H_cycles": 1, "L_cycles": 1, "L_layers": 1});
         let model = Model::random(&config, 1).expect("a small TRM");
-        let options = |threads| Options { precision: "f64".into(), threads, capacity: 1, extra: BTreeMap::new() };
-        assert!(Reference.describe(&options(1)).is_ok() && Reference.load(&model, &options(1)).is_ok());
-        for threads in [0, 2] {
-            let refused =
-                [Reference.describe(&options(threads)).err(), Reference.load(&model, &options(threads)).err()];
-            for error in refused {
-                let Some(BackendError::Unavailable(u)) = error else { panic!("{error:?}") };
-                assert!(u.reason.contains("the interpreter is single-threaded"), "{}", u.reason);
-            }
-        }
+        let logits = |threads| {
+            let options = Options { precision: "f64".into(), threads, capacity: 1, extra: BTreeMap::new() };
+            let mut engine = Reference.load(&model, &options).expect("it loads");
+            engine.admit(0, 1, &[&[0, 1, 2, 3, 4, 3, 2, 1, 0]]).and_then(|()| engine.step(1)).expect("it runs");
+            engine.output(0).to_vec()
+        };
+        assert_eq!(logits(1), logits(2));
+        assert_eq!(logits(1), logits(7));
     }
 }

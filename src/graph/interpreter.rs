@@ -1,7 +1,9 @@
 //! The reference interpreter: plain loops in f64, slow and obviously right. It is the judge in every parity check.
 //!
-//! In: a [`Graph`], its parameters as f32, values as f64. Out: values as f64. Must not: be optimised beyond what makes it bearable
-//! (several partial sums in a dot product), share code with a backend, or be used where speed counts.
+//! In: a [`Graph`], its parameters as f32, values as f64. Out: values as f64. Must not: be optimised beyond what makes it bearable (a few
+//! rows and outputs of a matrix product together, rows on several threads), share code with a backend, or be used where speed counts.
+//!
+//! Every output is one sum in the order of the inputs, whatever is computed beside it and on however many threads.
 
 use super::{Activation, Attention, Axis, Graph, Kind, Op, ParamId, Region, ValueType};
 
@@ -27,13 +29,19 @@ impl Tensor {
 pub struct Interpreter<'a> {
     graph: &'a Graph,
     params: &'a [Vec<f32>],
+    threads: usize,
 }
 
 impl<'a> Interpreter<'a> {
-    /// `params[i]` holds the elements of `graph.params[i]`.
+    /// `params[i]` holds the elements of `graph.params[i]`. One thread.
     pub fn new(graph: &'a Graph, params: &'a [Vec<f32>]) -> Self {
         assert_eq!(graph.params.len(), params.len(), "one tensor per parameter");
-        Self { graph, params }
+        Self { graph, params, threads: 1 }
+    }
+
+    /// The same, its matrix products on so many threads.
+    pub fn on_threads(self, threads: usize) -> Self {
+        Self { threads: threads.max(1), ..self }
     }
 
     /// Runs a region on `batch` rows. `args` fit the region's argument types.
@@ -64,6 +72,12 @@ impl<'a> Interpreter<'a> {
 
     fn vector(&self, p: Option<ParamId>) -> Option<Vec<f64>> {
         p.map(|p| self.weight(p))
+    }
+
+    /// x·Wᵀ + b for rows as wide as the weight's last axis.
+    fn linear(&self, x: &[f64], weight: ParamId, bias: Option<ParamId>) -> Vec<f64> {
+        let width = self.graph.params[weight.0].shape[1];
+        product(x, &self.params[weight.0], width, self.vector(bias).as_deref(), self.threads)
     }
 
     fn apply(&self, op: &Op, inputs: &[&Tensor], batch: usize, ty: ValueType) -> Tensor {
@@ -111,9 +125,7 @@ impl<'a> Interpreter<'a> {
             Op::Mul => out(x.data.iter().zip(&inputs[1].data).map(|(a, b)| a * b).collect()),
             Op::Scale(factor) => map(&|v| v * f64::from(*factor)),
             Op::Activate(act) => map(&|v| activate(*act, v)),
-            Op::Linear { weight, bias } => {
-                out(linear(&x.data, &self.weight(*weight), self.vector(*bias).as_deref(), x.features))
-            }
+            Op::Linear { weight, bias } => out(self.linear(&x.data, *weight, *bias)),
             Op::RmsNorm { gain, eps, over } => {
                 let gain = self.vector(*gain);
                 let norm = |v: &[f64]| {
@@ -123,7 +135,7 @@ impl<'a> Interpreter<'a> {
                         .map(|(i, a)| a * scale * gain.as_ref().map_or(1.0, |g| g[i]))
                         .collect::<Vec<f64>>()
                 };
-                out(along(x, *over, &norm))
+                out(along(x, *over, &|rows, n| rows.chunks_exact(n).flat_map(norm).collect()))
             }
             Op::LayerNorm { gain, bias, eps } => {
                 let (gain, bias) = (self.weight(*gain), self.vector(*bias));
@@ -134,35 +146,37 @@ impl<'a> Interpreter<'a> {
                     let bias = |i: usize| bias.as_ref().map_or(0.0, |b| b[i]);
                     v.iter().enumerate().map(|(i, a)| (a - mean) * scale * gain[i] + bias(i)).collect::<Vec<f64>>()
                 };
-                out(along(x, Axis::Features, &norm))
+                out(x.data.chunks_exact(x.features).flat_map(norm).collect())
             }
             Op::GatedMlp { gate_up, down, act, over } => {
-                let (gate_up, down) = (self.weight(*gate_up), self.weight(*down));
-                out(along(x, *over, &|v| gated_mlp(v, &gate_up, &down, *act)))
+                let (gate_up, down) = (&self.params[gate_up.0], &self.params[down.0]);
+                out(along(x, *over, &|rows, n| gated_mlp(rows, n, gate_up, down, *act, self.threads)))
             }
             Op::Mlp { up, up_bias, down, down_bias, act } => {
-                let mut inner = linear(&x.data, &self.weight(*up), self.vector(*up_bias).as_deref(), x.features);
+                let mut inner = self.linear(&x.data, *up, *up_bias);
                 inner.iter_mut().for_each(|v| *v = activate(*act, *v));
-                let width = self.graph.params[up.0].shape[0];
-                out(linear(&inner, &self.weight(*down), self.vector(*down_bias).as_deref(), width))
+                out(self.linear(&inner, *down, *down_bias))
             }
             Op::MoeMlp { router, gate_up, down, act, top_k } => {
-                let (router, gate_up, down) = (self.weight(*router), self.weight(*gate_up), self.weight(*down));
-                let experts = router.len() / x.features;
-                out(along(x, Axis::Features, &|v| {
-                    let scores = linear(v, &router, None, v.len());
-                    let mut order: Vec<usize> = (0..experts).collect();
-                    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-                    order.truncate(*top_k);
-                    let weights = softmax(&order.iter().map(|&e| scores[e]).collect::<Vec<f64>>());
-                    let mut sum = vec![0.0; v.len()];
-                    for (&e, w) in order.iter().zip(weights) {
-                        let (g, d) = (gate_up.len() / experts, down.len() / experts);
-                        let y = gated_mlp(v, &gate_up[e * g..(e + 1) * g], &down[e * d..(e + 1) * d], *act);
-                        sum.iter_mut().zip(y).for_each(|(s, y)| *s += w * y);
+                let scores = self.linear(&x.data, *router, None);
+                let (gate_up, down) = (&self.params[gate_up.0], &self.params[down.0]);
+                let experts = self.graph.params[router.0].shape[0];
+                let (g, d) = (gate_up.len() / experts, down.len() / experts);
+                // by token the weight of each expert, 0 for those that it does not go to
+                let weights: Vec<Vec<f64>> = scores.chunks_exact(experts).map(|s| routed(s, *top_k)).collect();
+                let mut sum = vec![0.0; x.data.len()];
+                for e in 0..experts {
+                    let sent: Vec<usize> = (0..weights.len()).filter(|&t| weights[t][e] != 0.0).collect();
+                    let rows: Vec<f64> =
+                        sent.iter().flat_map(|&t| &x.data[t * x.features..][..x.features]).copied().collect();
+                    let (gate_up, down) = (&gate_up[e * g..][..g], &down[e * d..][..d]);
+                    let y = gated_mlp(&rows, x.features, gate_up, down, *act, self.threads);
+                    for (&t, y) in sent.iter().zip(y.chunks_exact(x.features)) {
+                        let sum = &mut sum[t * x.features..][..x.features];
+                        sum.iter_mut().zip(y).for_each(|(s, y)| *s += weights[t][e] * y);
                     }
-                    sum
-                }))
+                }
+                out(sum)
             }
             Op::Attend(a) => out(attend(a, x)),
             Op::Repeat { .. } => unreachable!("handled where regions run"),
@@ -170,52 +184,109 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-/// Applies `f` to every vector along an axis.
-fn along(x: &Tensor, axis: Axis, f: &dyn Fn(&[f64]) -> Vec<f64>) -> Vec<f64> {
-    match axis {
-        Axis::Features => x.data.chunks_exact(x.features).flat_map(f).collect(),
-        Axis::Tokens => {
-            let mut data = vec![0.0; x.data.len()];
-            for (rows_in, rows_out) in x.data.chunks_exact(x.row_len()).zip(data.chunks_exact_mut(x.row_len())) {
-                for c in 0..x.features {
-                    let column: Vec<f64> = rows_in.iter().skip(c).step_by(x.features).copied().collect();
-                    for (t, v) in f(&column).into_iter().enumerate() {
-                        rows_out[t * x.features + c] = v;
-                    }
-                }
-            }
-            data
-        }
+/// Applies `f` to the vectors along an axis. It is given all of them, one after the other, and their length.
+fn along(x: &Tensor, axis: Axis, f: &dyn Fn(&[f64], usize) -> Vec<f64>) -> Vec<f64> {
+    if axis == Axis::Features {
+        return f(&x.data, x.features);
     }
+    let turned = |data: &[f64], rows: usize, columns: usize| {
+        let mut turned = Vec::with_capacity(data.len());
+        for matrix in data.chunks_exact(rows * columns) {
+            (0..columns).for_each(|c| turned.extend(matrix[c..].iter().step_by(columns)));
+        }
+        turned
+    };
+    let columns = turned(&x.data, x.tokens, x.features);
+    turned(&f(&columns, x.tokens), x.features, x.tokens)
 }
 
-/// Sum of products in eight partial sums: one sum would leave the processor waiting on itself.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut partial = [0.0; 8];
-    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 = a8.remainder().iter().zip(b8.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a8.zip(b8) {
-        for i in 0..8 {
-            partial[i] += x[i] * y[i];
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+/// Rows, and outputs, of a product that are computed together: what is loaded serves several sums, and several sums go on at a time.
+const TILE: usize = 4;
+
+/// x·Wᵀ + b for rows of `width` features. `W: [outputs, width]`; the rows are split between threads.
+fn product(x: &[f64], w: &[f32], width: usize, bias: Option<&[f64]>, threads: usize) -> Vec<f64> {
+    let (rows, outputs) = (x.len() / width, w.len() / width);
+    // W in f64, `TILE` outputs side by side: [outputs / TILE, width, TILE]; then the outputs that are left over
+    let whole = outputs / TILE * TILE;
+    let mut sides = Vec::with_capacity(w.len());
+    for four in w[..whole * width].chunks_exact(TILE * width) {
+        (0..width).for_each(|k| sides.extend((0..TILE).map(|j| f64::from(four[j * width + k]))));
+    }
+    sides.extend(w[whole * width..].iter().map(|&v| f64::from(v)));
+    let some_rows = |x: &[f64], y: &mut [f64]| {
+        let (x4, y4) = (x.chunks_exact(TILE * width), y.chunks_exact_mut(TILE * outputs));
+        x4.zip(y4).for_each(|(x, y)| tiles::<TILE>(x, &sides, width, outputs, y));
+        let done = x.len() / width / TILE * TILE;
+        let (x1, y1) = (x[done * width..].chunks_exact(width), y[done * outputs..].chunks_exact_mut(outputs));
+        x1.zip(y1).for_each(|(x, y)| tiles::<1>(x, &sides, width, outputs, y));
+    };
+    let mut y = vec![0.0; rows * outputs];
+    let share = rows.div_ceil(threads).next_multiple_of(TILE);
+    if share >= rows {
+        some_rows(x, &mut y);
+    } else {
+        std::thread::scope(|scope| {
+            let shares = x.chunks(share * width).zip(y.chunks_mut(share * outputs));
+            shares.for_each(|(x, y)| drop(scope.spawn(|| some_rows(x, y))));
+        });
+    }
+    if let Some(bias) = bias {
+        y.chunks_exact_mut(outputs).for_each(|y| y.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
+    }
+    y
+}
+
+/// All outputs of `R` rows, `TILE` outputs at a time.
+fn tiles<const R: usize>(x: &[f64], sides: &[f64], width: usize, outputs: usize, y: &mut [f64]) {
+    let whole = outputs / TILE * TILE;
+    for j in (0..whole).step_by(TILE) {
+        tile::<R, TILE>(x, &sides[j * width..(j + TILE) * width], width, &mut y[j..], outputs);
+    }
+    for j in whole..outputs {
+        tile::<R, 1>(x, &sides[j * width..(j + 1) * width], width, &mut y[j..], outputs);
+    }
+}
+
+/// `R` rows times `C` outputs that lie side by side.
+fn tile<const R: usize, const C: usize>(x: &[f64], w: &[f64], width: usize, y: &mut [f64], outputs: usize) {
+    let mut sums = [[0.0; C]; R];
+    for (k, w) in w.chunks_exact(C).enumerate() {
+        for r in 0..R {
+            for c in 0..C {
+                sums[r][c] += x[r * width + k] * w[c];
+            }
         }
     }
-    partial.iter().sum::<f64>() + rest
+    for (r, sums) in sums.iter().enumerate() {
+        y[r * outputs..r * outputs + C].copy_from_slice(sums);
+    }
 }
 
-/// x·Wᵀ + b for rows of `width` features.
-fn linear(x: &[f64], weight: &[f64], bias: Option<&[f64]>, width: usize) -> Vec<f64> {
-    x.chunks_exact(width)
-        .flat_map(|row| {
-            weight.chunks_exact(width).enumerate().map(move |(j, w)| dot(row, w) + bias.map_or(0.0, |b| b[j]))
-        })
-        .collect()
+/// The gated MLP of rows of `width` features: `gate_up [2 · inner, width]`, `down [width, inner]`.
+fn gated_mlp(rows: &[f64], width: usize, gate_up: &[f32], down: &[f32], act: Activation, threads: usize) -> Vec<f64> {
+    let inner = down.len() / width;
+    let both = product(rows, gate_up, width, None, threads);
+    let gated = |both: &[f64]| -> Vec<f64> {
+        let (gate, up) = both.split_at(inner);
+        gate.iter().zip(up).map(|(g, u)| activate(act, *g) * u).collect()
+    };
+    let inner_rows: Vec<f64> = both.chunks_exact(2 * inner).flat_map(gated).collect();
+    product(&inner_rows, down, inner, None, threads)
 }
 
-fn gated_mlp(v: &[f64], gate_up: &[f64], down: &[f64], act: Activation) -> Vec<f64> {
-    let both = linear(v, gate_up, None, v.len());
-    let (gate, up) = both.split_at(both.len() / 2);
-    let inner: Vec<f64> = gate.iter().zip(up).map(|(g, u)| activate(act, *g) * u).collect();
-    linear(&inner, down, None, inner.len())
+/// The weight of every expert for one token: softmax over the `top_k` best scores, of equal ones the first; 0 for the others.
+fn routed(scores: &[f64], top_k: usize) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+    order.truncate(top_k);
+    let chosen = softmax(&order.iter().map(|&e| scores[e]).collect::<Vec<f64>>());
+    let mut weights = vec![0.0; scores.len()];
+    order.iter().zip(chosen).for_each(|(&e, w)| weights[e] = w);
+    weights
 }
 
 fn activate(act: Activation, v: f64) -> f64 {
@@ -336,8 +407,36 @@ mod tests {
     fn norms_along_tokens_and_along_features_differ_only_by_a_transpose() {
         let x = Tensor { data: (0..12).map(f64::from).collect(), tokens: 3, features: 4 };
         let doubled_sum = |v: &[f64]| v.iter().map(|a| a + v.iter().sum::<f64>()).collect::<Vec<f64>>();
-        let tokens = along(&x, Axis::Tokens, &doubled_sum);
-        assert_eq!(tokens[0], 0.0 + (0.0 + 4.0 + 8.0));
-        assert_eq!(along(&x, Axis::Features, &doubled_sum)[0], 0.0 + 6.0);
+        let all = |rows: &[f64], n: usize| rows.chunks_exact(n).flat_map(doubled_sum).collect::<Vec<f64>>();
+        let tokens = along(&x, Axis::Tokens, &all);
+        assert_eq!(tokens[..2], [0.0 + (0.0 + 4.0 + 8.0), 1.0 + (1.0 + 5.0 + 9.0)]);
+        assert_eq!(tokens[4], 4.0 + (0.0 + 4.0 + 8.0));
+        assert_eq!(along(&x, Axis::Features, &all)[0], 0.0 + 6.0);
+    }
+
+    #[test]
+    fn a_product_is_the_plain_sum_at_every_size_and_on_any_threads() {
+        for (rows, width, outputs) in [(1, 1, 1), (3, 5, 2), (4, 8, 4), (5, 7, 9), (13, 33, 11), (97, 3, 6), (0, 4, 4)]
+        {
+            let number = |i: usize| ((i * 7919 + 104_729) % 2003) as f64 / 977.0 - 1.0;
+            let x: Vec<f64> = (0..rows * width).map(number).collect();
+            let w: Vec<f32> = (0..outputs * width).map(|i| number(i + 5) as f32).collect();
+            let bias: Vec<f64> = (0..outputs).map(|i| number(i + 11)).collect();
+            let mut plain = Vec::new();
+            for x in x.chunks_exact(width) {
+                for (w, b) in w.chunks_exact(width).zip(&bias) {
+                    let mut sum = 0.0;
+                    (0..width).for_each(|k| sum += x[k] * f64::from(w[k]));
+                    plain.push(sum + b);
+                }
+            }
+            for threads in [1, 2, 3, 50] {
+                assert_eq!(
+                    product(&x, &w, width, Some(&bias), threads),
+                    plain,
+                    "{rows} x {width} x {outputs}, {threads}"
+                );
+            }
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Models: a folder with `config.json` and `model.safetensors`, read into a graph and its parameters.
+//! Models: a folder with `config.json` and `model.safetensors`, read into a graph and its parameters. A config may ask for random weights
+//! instead ([`random`]).
 //!
 //! In: a path. Out: a [`Model`], or a [`ModelError`] that names file, place and remedy. Must not: run anything, or allocate what a lying
 //! header asks for: every size is checked against the config's graph and the file's length first.
@@ -12,12 +13,14 @@ use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use self::random::{RandomWeights, start_values};
 use crate::graph::{Graph, GraphError, Param, ParamId, Role, Start};
 
 mod blocks;
 pub mod dense;
 pub mod hrm;
 pub mod moe;
+pub mod random;
 pub mod trm;
 
 /// Every family of models that we can build a graph for.
@@ -95,9 +98,24 @@ impl Model {
     /// Reads a model folder.
     pub fn load(path: &Path) -> Result<Model, ModelError> {
         let config_path = path.join("config.json");
-        let config_bytes = read_capped(&config_path, MAX_CONFIG_BYTES)?;
-        let graph = graph_of_config(&config_path, &config_bytes)?;
+        let (config_bytes, config) = read_json(&config_path)?;
+        let named = |mut e: ModelError| {
+            e.file = config_path.display().to_string();
+            e
+        };
+        let graph = build_graph(&config).map_err(named)?;
         let weights_path = path.join("model.safetensors");
+        if let Some(asked) = RandomWeights::read(&config).map_err(named)? {
+            if weights_path.exists() {
+                return Err(ModelError::new(&weights_path, "is there, and config.json asks for `random_weights`")
+                    .hint("remove one of them: a model has one set of weights"));
+            }
+            let params = asked.draw(&graph).map_err(named)?;
+            let (config, weights) =
+                random::files(&config, &graph, &params).map_err(|e| named(config_error(format!("{e:#}"))))?;
+            let hash = hash_of(&config, &weights);
+            return Ok(Model { path: path.to_path_buf(), hash, graph, params: params.into() });
+        }
         let elements: u64 = graph.params.iter().map(|p| p.elements() as u64).sum();
         // f32 or smaller per element, and a header: a file much beyond that is not this model's
         let bytes = read_capped(&weights_path, 8 * elements + (64 << 20))?;
@@ -106,11 +124,11 @@ impl Model {
                 .hint("fetch or copy it again; the file is cut off or damaged")
         })?;
         let params = read_params(&weights_path, &graph, &tensors)?;
-        let hash = hex(&Sha256::new().chain_update(&config_bytes).chain_update(&bytes).finalize());
+        let hash = hash_of(&config_bytes, &bytes);
         Ok(Model { path: path.to_path_buf(), hash, graph, params: params.into() })
     }
 
-    /// A model with random weights, for tests, timing nets and the start of training.
+    /// A model with the weights that training starts from, for tests too.
     pub fn random(config: &serde_json::Value, seed: u64) -> Result<Model, ModelError> {
         let graph = build_graph(config)?;
         let params: Vec<Vec<f32>> = graph.params.iter().enumerate().map(|(i, p)| start_values(p, seed, i)).collect();
@@ -121,53 +139,58 @@ impl Model {
 
     /// Writes a model folder; each file appears whole or not at all.
     pub fn save(path: &Path, config: &serde_json::Value, graph: &Graph, params: &[Vec<f32>]) -> anyhow::Result<()> {
-        use anyhow::Context;
-        fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
-        let bytes: Vec<Vec<u8>> = params.iter().map(|v| v.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
-        let views = graph
-            .params
-            .iter()
-            .zip(&bytes)
-            .map(|(p, b)| Ok((p.name.clone(), safetensors::tensor::TensorView::new(Dtype::F32, p.shape.clone(), b)?)))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        crate::files::write_atomically(&path.join("model.safetensors"), &safetensors::serialize(views, None)?)?;
-        let mut text = serde_json::to_string_pretty(config)?;
-        text.push('\n');
-        crate::files::write_atomically(&path.join("config.json"), text.as_bytes())
+        let (config, weights) = files(config, graph, params)?;
+        write(path, &config, &weights)
     }
 }
 
-fn start_values(p: &Param, seed: u64, index: usize) -> Vec<f32> {
-    use rand::{RngExt, SeedableRng};
-    let mut rng =
-        rand_chacha::ChaCha8Rng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index as u64));
-    match p.start {
-        Start::Constant(c) => vec![c; p.elements()],
-        Start::Normal(std) => (0..p.elements())
-            .map(|_| {
-                // Box-Muller, drawn again beyond two standard deviations
-                loop {
-                    let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-                    let z = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
-                    if z.abs() <= 2.0 {
-                        break (z * f64::from(std)) as f32;
-                    }
-                }
-            })
-            .collect(),
-    }
+/// Bytes of a model's `config.json` and `model.safetensors`.
+fn files(config: &serde_json::Value, graph: &Graph, params: &[Vec<f32>]) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let bytes: Vec<Vec<u8>> = params.iter().map(|v| v.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+    let views = graph
+        .params
+        .iter()
+        .zip(&bytes)
+        .map(|(p, b)| Ok((p.name.clone(), safetensors::tensor::TensorView::new(Dtype::F32, p.shape.clone(), b)?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut text = serde_json::to_string_pretty(config)?;
+    text.push('\n');
+    Ok((text.into_bytes(), safetensors::serialize(views, None)?))
+}
+
+/// Writes them into a folder, the weights first: where a config is, its weights are.
+fn write(folder: &Path, config: &[u8], weights: &[u8]) -> anyhow::Result<()> {
+    use anyhow::Context;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    crate::files::write_atomically(&folder.join("model.safetensors"), weights)?;
+    crate::files::write_atomically(&folder.join("config.json"), config)
+}
+
+/// sha256 over both files, hex.
+fn hash_of(config: &[u8], weights: &[u8]) -> String {
+    hex(&Sha256::new().chain_update(config).chain_update(weights).finalize())
+}
+
+/// A config's text, and what it says.
+fn read_json(file: &Path) -> Result<(Vec<u8>, serde_json::Value), ModelError> {
+    let text = read_capped(file, MAX_CONFIG_BYTES)?;
+    let config = parse(file, &text)?;
+    Ok((text, config))
+}
+
+fn parse(file: &Path, text: &[u8]) -> Result<serde_json::Value, ModelError> {
+    serde_json::from_slice(text).map_err(|e| {
+        ModelError::new(file, format!("line {}, column {}: {e}", e.line(), e.column()))
+            .hint("it must be one JSON object")
+    })
 }
 
 /// Parses a config's text and builds its graph.
 pub fn graph_of_config(file: &Path, text: &[u8]) -> Result<Graph, ModelError> {
-    let named = |mut e: ModelError| {
+    build_graph(&parse(file, text)?).map_err(|mut e| {
         e.file = file.display().to_string();
         e
-    };
-    let config: serde_json::Value = serde_json::from_slice(text).map_err(|e| {
-        named(config_error(format!("line {}, column {}: {e}", e.line(), e.column())).hint("it must be one JSON object"))
-    })?;
-    build_graph(&config).map_err(named)
+    })
 }
 
 /// Builds the graph of a config.

@@ -72,6 +72,10 @@ pub struct Finished {
 impl Finished {
     /// Nothing observed yet.
     pub(super) fn new(planned: &PlannedCase, task: &PlannedTask, scored: Option<&Scored>) -> Self {
+        let mut notes = task.set.notes.clone();
+        if planned.random {
+            notes.push("random weights: what it answers means nothing; time, memory and energy do".into());
+        }
         let case = Case {
             schema: SCHEMA,
             id: planned.id.clone(),
@@ -88,7 +92,7 @@ impl Finished {
             routing: Vec::new(),
             versions: BTreeMap::new(),
             unavailable: Vec::new(),
-            notes: task.set.notes.clone(),
+            notes,
         };
         Self { case, samples: Vec::new(), predictions: Vec::new(), attempts: Vec::new() }
     }

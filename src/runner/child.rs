@@ -115,6 +115,8 @@ impl Worker {
         let mut program = this();
         if !launch.command.is_empty() {
             program.arg("--exec").args(&launch.command);
+            // so that it can ask for what we can make, such as an ONNX file
+            program.env("ERGOMETER_EXE", &own);
         }
         program.envs(launch.environment.iter().cloned());
         program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(group.id);

@@ -60,6 +60,12 @@ impl Running<'_, '_> {
                 self.note(format!("parity did not see {what} of each step"));
             }
         }
+        if super::reference::extent(self.planned, self.task).2 {
+            let (steps, most) = (vectors.steps.len(), self.planned.max_steps);
+            self.note(format!(
+                "parity looked at {examples} examples and {steps} of {most} steps: more would take the reference interpreter too long"
+            ));
+        }
         if !compared.largest.is_finite() {
             let message = "a value differs where the reference has nothing but zeros".to_string();
             return Err(case_error(ErrorKind::Parity, message));

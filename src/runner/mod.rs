@@ -116,6 +116,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let engines: Vec<&str> = plan.cases.iter().filter_map(|c| c.engine).collect();
     let began_ns = begin(options, &suite, &engines, &folder, &mut meters)?;
     let cache = reference::cache_folder(folder.dir());
+    plan.materialise(&cache)?;
     let mut judges = Judges::new();
     let mut setting = Setting { meters: &mut meters, began_ns, check: options.check };
     if !options.check {
@@ -135,8 +136,8 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
             1 => first.path.clone(),
             n => format!("{} and {} more in turns", first.path, n - 1),
         });
-        let judge = judges.of(first, &suite, &plan, &cache);
-        let model = &suite.models[&first.spec.model].path;
+        let judge = judges.of(first, &plan, &cache);
+        let model = &plan.models[&first.spec.model].folder;
         let shared = Shared { model, task: &plan.tasks[&first.spec.task], judge };
         let writers = due.iter().map(|c| folder.begin_case(&c.path, &c.id)).collect::<Result<Vec<_>, _>>()?;
         let seats = due.iter().zip(&writers).map(|(planned, writer)| Seat {
@@ -178,11 +179,10 @@ impl Judges {
     }
 
     /// The vectors that judge this case.
-    pub fn of(&mut self, case: &PlannedCase, suite: &Suite, plan: &Plan, cache: &Path) -> Judge<'_> {
+    pub fn of(&mut self, case: &PlannedCase, plan: &Plan, cache: &Path) -> Judge<'_> {
         let (task, model) = (&plan.tasks[&case.spec.task], &plan.models[&case.spec.model]);
-        let path = &suite.models[&case.spec.model].path;
         let key = (model.hash.clone(), task.hash.clone(), case.max_steps);
-        self.0.entry(key).or_insert_with(|| reference::vectors(case, model, path, task, cache)).as_ref()
+        self.0.entry(key).or_insert_with(|| reference::vectors(case, model, task, cache)).as_ref()
     }
 }
 

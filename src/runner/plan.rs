@@ -1,8 +1,9 @@
 //! From a suite to planned cases: examples made, models looked at, keys complete, nothing run yet.
 //!
-//! In: a checked suite. Out: [`Plan`]. Must not: start a worker or write a file.
+//! In: a checked suite. Out: [`Plan`]. Must not: start a worker, or write a file before it is told to (`materialise`).
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use ergometer_reports::case::{Baseline, CaseKey, Costs, Tuning};
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::backends::{BackendError, Options, backend};
 use crate::graph::Graph;
 use crate::graph::cost::Workload;
-use crate::models::{Model, hex};
+use crate::models::{self, Model, hex};
 
 /// A task of the suite with its examples.
 pub struct PlannedTask {
@@ -44,6 +45,10 @@ pub struct PlannedModel {
     pub graph: Graph,
     /// sha256 over configuration and weights.
     pub hash: String,
+    /// The folder that workers are given; see [`Plan::materialise`].
+    pub folder: PathBuf,
+    /// Its weights are random: its answers mean nothing.
+    pub random: bool,
 }
 
 /// One case, ready to run.
@@ -73,6 +78,8 @@ pub struct PlannedCase {
     pub group: String,
     /// Cases with the same value take turns in one sitting; none: it is measured by itself.
     pub turns: Option<String>,
+    /// The model's weights are random.
+    pub random: bool,
 }
 
 impl PlannedCase {
@@ -119,7 +126,8 @@ impl Plan {
                 let path = &suite.models[&spec.model].path;
                 let model = Model::load(path)
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
-                plan.models.insert(spec.model.clone(), PlannedModel { graph: model.graph, hash: model.hash });
+                let (graph, hash, random) = (model.graph, model.hash, models::random::is_random(path)?);
+                plan.models.insert(spec.model.clone(), PlannedModel { graph, hash, folder: path.clone(), random });
             }
             let case = plan.case(suite, spec, None)?;
             if keep(&case.path) && plan.cases.iter().all(|c| c.id != case.id) {
@@ -127,6 +135,14 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// Gives each model whose weights are drawn a folder in the cache with both files, which any worker can read.
+    pub fn materialise(&mut self, cache: &Path) -> anyhow::Result<()> {
+        for model in self.models.values_mut() {
+            model.folder = models::random::materialise(&model.folder, &model.hash, cache)?;
+        }
+        Ok(())
     }
 
     /// Plans one case, with the suite's options for its backend or with others.
@@ -193,7 +209,12 @@ impl Plan {
                 .into(),
         };
         let sha = |text: &str| hex(&Sha256::digest(text.as_bytes()));
-        let same_answers = CaseKey { threads: 0, batch: 0, scenario: String::new(), ..key.clone() };
+        // with random weights some logits are nearly equal, so that another batch's rounding turns an answer: each case is scored by itself
+        let same_answers = if model.random {
+            key.clone()
+        } else {
+            CaseKey { threads: 0, batch: 0, scenario: String::new(), ..key.clone() }
+        };
         // what may differ between cases that take turns
         let same_work = CaseKey {
             backend: String::new(),
@@ -223,6 +244,7 @@ impl Plan {
             },
             max_steps,
             halt,
+            random: model.random,
         })
     }
 }

@@ -17,21 +17,28 @@ use crate::protocol::{Command, Go, Job, Message, Mode, PROTOCOL};
 
 /// Examples that parity looks at, at most.
 const EXAMPLES: usize = 4;
-/// FLOPs that the interpreter may spend on them, at most: about half a minute.
-const BUDGET: f64 = 2e10;
+/// FLOPs that the interpreter may spend on them, at most: about ten seconds on two cores. One step of one example it always takes.
+const BUDGET: f64 = 1e11;
+
+/// Examples and steps that parity looks at, and whether the budget keeps it from more.
+pub fn extent(case: &PlannedCase, task: &PlannedTask) -> (usize, u32, bool) {
+    let examples = EXAMPLES.min(task.set.examples.len());
+    // several examples before several steps: rows of a batch can go wrong one by one
+    let affordable = |flops: f64| (BUDGET / flops.max(1.0)) as usize;
+    let rows = affordable(case.costs.flops_step).clamp(1, examples.max(1));
+    let most = usize::try_from(case.max_steps).unwrap_or(usize::MAX);
+    let steps = affordable(case.costs.flops_step * rows as f64).clamp(1, most.max(1)) as u32;
+    (rows, steps, rows < examples || steps < case.max_steps)
+}
 
 /// The vectors for a case's model and task, up to its depth.
 pub fn vectors(
     case: &PlannedCase,
     model: &PlannedModel,
-    model_path: &Path,
     task: &PlannedTask,
     cache: &Path,
 ) -> Result<(PathBuf, Vectors), CaseError> {
-    let examples = EXAMPLES.min(task.set.examples.len());
-    let affordable = (BUDGET / (case.costs.flops_step.max(1.0) * examples as f64)) as u32;
-    let steps = case.max_steps.min(affordable.max(1));
-    let rows = if affordable == 0 { 1 } else { examples };
+    let (rows, steps, _) = extent(case, task);
     // what the interpreter would compute: its own text, the graph, the weights, the inputs
     let interpreter = [
         include_str!("../graph/interpreter.rs"),
@@ -39,14 +46,17 @@ pub fn vectors(
         include_str!("../parity.rs"),
     ];
     let mut hash = Sha256::new().chain_update(interpreter.concat()).chain_update(format!("{:?}", model.graph));
-    hash.update(format!("{} {} {rows} {steps}", model.hash, task.hash));
+    hash.update(format!("{} {rows} {steps}", model.hash));
+    for example in &task.set.examples[..rows] {
+        example.tokens.iter().chain([&example.puzzle_id]).for_each(|v| hash.update(v.to_le_bytes()));
+    }
     let stem = cache.join("reference").join(hex(&hash.finalize()));
     let (path, questions) = (stem.with_extension("safetensors"), stem.with_extension("questions.safetensors"));
     // what the cache holds is believed only as far as it can be read as vectors of this model
     let vectors = match Vectors::read(&path, &model.graph) {
         Ok(vectors) => vectors,
         Err(_) => {
-            record(case, model_path, task, rows, steps, &path)?;
+            record(case, &model.folder, task, rows, steps, &path)?;
             Vectors::read(&path, &model.graph)
                 .map_err(|e| case_error(ErrorKind::WrongOutput, format!("the reference's vectors: {e:#}")))?
         }
@@ -82,7 +92,8 @@ fn record(
         backend: "reference".into(),
         options: Default::default(),
         precision: "f64".into(),
-        threads: 1,
+        // nothing else runs while it does, and threads change no bit
+        threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
         batch: rows,
         max_steps: steps,
         halt: false,

@@ -72,7 +72,7 @@ impl Search<'_> {
     /// Searches. `bar` moves by one for every setting that is ready and for every round.
     pub fn run(&self, settings: &[PlannedCase], judge: Judge, around: &mut Setting, bar: &ProgressBar) -> Tuning {
         let task = &self.plan.tasks[&self.case.spec.task];
-        let model = &self.suite.models[&self.case.spec.model].path;
+        let model = &self.plan.models[&self.case.spec.model].folder;
         let mut contenders: Vec<Contender> = Vec::new();
         for (i, planned) in settings.iter().enumerate() {
             let mut planned = planned.clone();
@@ -123,7 +123,7 @@ pub fn settle(
             Some(tuning) => tuning,
             None => {
                 let bar = progress(settings.len(), &case.path);
-                let judge = judges.of(&case, suite, plan, cache);
+                let judge = judges.of(&case, plan, cache);
                 let tuning = search.run(&settings, judge, around, &bar);
                 bar.finish_and_clear();
                 memory.keep(&key, &tuning)?;
@@ -140,6 +140,7 @@ pub fn settle(
 pub fn alone(options: &RunOptions, folder: &Path, again: bool) -> anyhow::Result<(String, Option<Tuning>)> {
     let (suite, mut plan) = super::plan(options)?;
     let cache = super::reference::cache_folder(folder);
+    plan.materialise(&cache)?;
     let mut meters = Meters::none();
     let mut around = Setting { meters: &mut meters, began_ns: monotonic_ns(), check: false };
     let memory = Memory { run: None, machine: Some(cache.join("tuning.json")), again };

@@ -42,13 +42,20 @@ fn suites_in(folder: &Path) -> Vec<(String, PathBuf)> {
     })
 }
 
-/// Names and folders of the shipped models (those with `config.json` and `model.safetensors`), sorted by name.
+/// Names and folders of the shipped models, sorted by name: trained ones in `models/` (`config.json` and `model.safetensors`), then those
+/// with random weights in `timing/` (`config.json` alone).
 pub fn shipped_models() -> Vec<(String, PathBuf)> {
-    home().map(|h| models_in(&h.join("models"))).unwrap_or_default()
+    home().map(|h| models_in(&h)).unwrap_or_default()
 }
 
-fn models_in(folder: &Path) -> Vec<(String, PathBuf)> {
-    entries(folder, |p| p.join("config.json").is_file() && p.join("model.safetensors").is_file())
+fn models_in(home: &Path) -> Vec<(String, PathBuf)> {
+    let mut found = entries(&home.join("models"), |p| p.join("model.safetensors").is_file() && is_model(p));
+    found.extend(entries(&home.join("timing"), is_model));
+    found
+}
+
+fn is_model(folder: &Path) -> bool {
+    folder.join("config.json").is_file()
 }
 
 fn entries(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<(String, PathBuf)> {
@@ -98,9 +105,15 @@ mod tests {
         std::fs::create_dir_all(&deep).unwrap();
         std::fs::create_dir_all(house.join("suites/models/whole")).unwrap();
         std::fs::create_dir_all(house.join("suites/models/half")).unwrap();
-        for file in
-            ["quick.toml", "Cargo.toml", "notes.md", "models/whole/config.json", "models/whole/model.safetensors"]
-        {
+        std::fs::create_dir_all(house.join("suites/timing/drawn")).unwrap();
+        for file in [
+            "quick.toml",
+            "Cargo.toml",
+            "notes.md",
+            "models/whole/config.json",
+            "models/whole/model.safetensors",
+            "timing/drawn/config.json",
+        ] {
             std::fs::write(house.join("suites").join(file), "").unwrap();
         }
         std::fs::write(house.join("suites/models/half/config.json"), "").unwrap();
@@ -117,6 +130,6 @@ mod tests {
 
         let names = |found: Vec<(String, PathBuf)>| found.into_iter().map(|(n, _)| n).collect::<Vec<_>>();
         assert_eq!(names(suites_in(&suites)), ["quick"]);
-        assert_eq!(names(models_in(&suites.join("models"))), ["whole"]);
+        assert_eq!(names(models_in(&suites)), ["whole", "drawn"]);
     }
 }

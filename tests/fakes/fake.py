@@ -58,6 +58,15 @@ class Nap(Fake):
         return super().iterate(first)
 
 
+class Equipped(Fake):
+    """equipped: looks whether it has been given what an external program may count on"""
+
+    def load(self, job):
+        assert os.access(os.environ["ERGOMETER_EXE"], os.X_OK), "a program to ask"
+        assert {"config.json", "model.safetensors"} <= set(os.listdir(job["model"])), "a whole model"
+        super().load(job)
+
+
 class Hungry(Fake):
     """hungry: touches 256 MiB in each timed block"""
 

@@ -13,6 +13,7 @@ mod matrix;
 mod meters;
 mod onnxruntime;
 mod parity;
+mod random;
 mod resume;
 mod tidy;
 mod turns;

@@ -1,0 +1,338 @@
+"""What the peers' workers share: the protocol of src/protocol.rs, the reading of models and of questions, and the search of settings.
+
+A peer is a class with `name`, `describe`, `settings` and `load`; see openvino_worker.py. What `load` gives is an engine for full batches:
+
+    begin(tokens, ids)      rows in (numpy, [batch, S] and [batch]), states at their start
+    step()                  one supervision step; (logits [batch, S, V], q [batch, 2] or None) as numpy arrays of float32
+    states()                the states as they are, a list of [batch, T, D]
+    set_states(values)      other ones
+
+Settings are searched in a process of its own, so that what lost leaves nothing behind in the memory that is metered, nor in the time of
+loading. Every setting runs in turns with the others, on the batch, threads and examples of the case; the list goes into the case's record.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+import traceback
+
+# The most samples of one block.
+MAX_ITERATIONS = 10_000
+# Rounds of a search: at least, at most, and the seconds after which none is begun any more.
+ROUNDS, MOST_ROUNDS, ENOUGH = 3, 5, 20.0
+# Least seconds of a block of a search, and what a setting must save to be chosen over the default: less is noise.
+BLOCK, WORTH = 0.1, 0.02
+# How far the outputs of two settings may lie apart, over the largest; what is right is for ergometer to say.
+APART = {"f32": 1e-3, "bf16": 0.1}
+
+INSTALL = "run ci/peers/install.sh"
+
+
+class Refusal(Exception):
+    """This cannot be had here: why, and the remedy."""
+
+    def __init__(self, reason, hint=None):
+        super().__init__(reason)
+        self.reason, self.hint = reason, hint
+
+
+class Failure(Exception):
+    """It was tried and failed; `kind` as in src/protocol.rs."""
+
+    def __init__(self, kind, message):
+        super().__init__(message)
+        self.kind = kind
+
+
+def read_safetensors(path):
+    """Tensors by name. A file is a length, a JSON header and the bytes."""
+    import numpy as np
+
+    with open(path, "rb") as file:
+        data = file.read()
+    (n,) = struct.unpack_from("<Q", data)
+    tensors = {}
+    for name, entry in json.loads(data[8 : 8 + n]).items():
+        if name == "__metadata__":
+            continue
+        dtype = {"F32": np.float32, "I32": np.int32}.get(entry["dtype"])
+        if dtype is None:
+            raise Failure("model", f"{path}: tensor {name} is {entry['dtype']}; this worker reads F32 and I32")
+        first, last = entry["data_offsets"]
+        tensors[name] = np.frombuffer(data[8 + n + first : 8 + n + last], dtype).reshape(entry["shape"])
+    return tensors
+
+
+class Model:
+    """A model folder: its config, and its weights by name."""
+
+    def __init__(self, job):
+        self.folder = job["model"]
+        files = [os.path.join(self.folder, name) for name in ("config.json", "model.safetensors")]
+        digest = hashlib.sha256()
+        for path in files:
+            try:
+                with open(path, "rb") as file:
+                    digest.update(file.read())
+            except OSError as error:
+                raise Failure("model", f"{path}: {error}") from error
+        if job.get("model_hash") not in ("", None, digest.hexdigest()):
+            raise Failure("model", f"{self.folder} is not the model that the harness saw")
+        with open(files[0]) as file:
+            self.config = json.load(file)
+        self.weights = read_safetensors(files[1])
+        # names of the states, and the vector that each token of them starts from
+        recursive = self.config["model_type"] in ("trm", "hrm")
+        self.states = {"z_H": self.weights["H_init"], "z_L": self.weights["L_init"]} if recursive else {}
+        prefix, features, width = (self.config.get(k, 0) for k in ("puzzle_emb_len", "puzzle_emb_ndim", "hidden_size"))
+        self.prefix = (prefix or -(-features // width)) if features else 0
+        self.tokens = self.config["seq_len"] + self.prefix
+
+
+def listed(values):
+    """Numbers as JSON has them: null for one that is none."""
+    import numpy as np
+
+    flat = np.asarray(values, np.float32).ravel()
+    return flat.tolist() if np.isfinite(flat).all() else [float(v) if np.isfinite(v) else None for v in flat]
+
+
+class Worker:
+    def __init__(self, peer):
+        self.peer = peer
+        # what a library prints must not come between the lines
+        self.out = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+
+    def say(self, kind, /, **body):
+        self.out.write(json.dumps({kind: body}) + "\n")
+        self.out.flush()
+
+    def run(self):
+        searching = sys.argv[1:] == ["--search"]
+        try:
+            if not searching:
+                self.say("hello", protocol=1, name=self.peer.name, version=self.peer.version())
+            for line in sys.stdin:
+                ((command, body),) = json.loads(line).items()
+                if searching:
+                    self.say("searched", **search(self.peer, body))
+                    return 0
+                getattr(self, "load" if command == "job" else body["mode"])(body)
+            return 0
+        except Refusal as refusal:
+            hint = {"hint": refusal.hint} if refusal.hint else {}
+            self.say("unavailable", what="case", reason=refusal.reason, **hint)
+        except MemoryError:
+            self.say("failed", kind="out-of-memory", message="no memory left")
+        except Failure as failure:
+            self.say("failed", kind=failure.kind, message=str(failure))
+        except Exception as error:
+            traceback.print_exc()
+            self.say("failed", kind="backend", message=f"{type(error).__name__}: {error}")
+        return 1
+
+    def load(self, job):
+        self.job = job
+        if job["halt"]:
+            hint = "ask for `fixed-N` with this backend"
+            raise Refusal("this worker runs a fixed number of steps, not until the halting head stops a row", hint)
+        versions = self.peer.describe(job)
+        import numpy as np
+
+        self.np = np
+        settings = chosen_by_hand(self.peer, job)
+        if settings is None:
+            found = self.searched(job)
+            setting = found["setting"]
+            versions.update(found["versions"])
+        else:
+            setting = settings
+            versions["search"] = "none: the suite gives options"
+        # the time of loading is that of what is timed; the search before it stands beside it
+        began = time.perf_counter()
+        model = Model(job)
+        self.engine = self.peer.load(job, model, setting)
+        seconds = time.perf_counter() - began
+        self.batch, self.steps, self.next = job["batch"], job["max_steps"], 0
+        self.inputs = np.asarray(job["inputs"], np.int64)
+        self.ids = np.asarray(job["puzzle_ids"], np.int64)
+        versions.update(getattr(self.engine, "report", dict)())
+        options = {key: str(value) for key, value in setting.items()}
+        isa = self.peer.isa()
+        self.say("loaded", seconds=seconds, versions=versions, options=options, **({"isa": isa} if isa else {}))
+
+    def searched(self, job):
+        """The search, in another process."""
+        began = time.perf_counter()
+        command = [sys.executable, sys.argv[0], "--search"]
+        line = json.dumps({"job": job}) + "\n"
+        child = subprocess.run(command, input=line, stdout=subprocess.PIPE, text=True)
+        lines = child.stdout.splitlines()
+        ((kind, body),) = json.loads(lines[-1]).items() if lines else [("failed", {"message": "it said nothing"})]
+        if kind == "unavailable":
+            raise Refusal(body["reason"], body.get("hint"))
+        if kind != "searched":
+            raise Failure(body.get("kind", "backend"), f"the search of settings: {body['message']}")
+        body["versions"]["search.seconds"] = f"{time.perf_counter() - began:.1f}, not part of the time of loading"
+        return body
+
+    def rows(self, first, n):
+        """Examples `first..` as a full batch, wrapping round."""
+        at = self.np.arange(first, first + n) % len(self.inputs)
+        return self.inputs[at], self.ids[at]
+
+    def iterate(self, first):
+        """What is timed: rows in, steps, logits in memory."""
+        self.engine.begin(*self.rows(first, self.batch))
+        for _ in range(self.steps):
+            outputs = self.engine.step()
+        return outputs
+
+    def warm(self, go):
+        began = time.perf_counter()
+        self.iterate(0)
+        first = time.perf_counter() - began
+        i = 1
+        while time.perf_counter() - began < go["seconds"]:
+            self.iterate(i * self.batch % len(self.inputs))
+            i += 1
+        self.say("ready", first_seconds=first)
+
+    def compare(self, go):
+        """Outputs for the questions, each step from the recorded states; full batches, as they are timed."""
+        np = self.np
+        asked = read_safetensors(go["vectors"])
+        names = list(getattr(self.engine, "state_names", []))
+        rows = len(asked["inputs"])
+        ids = asked.get("puzzle_identifiers", np.zeros(rows)).astype(np.int64)
+        step, steps = 1, 1
+        while names and f"{names[0]}.{steps}" in asked:
+            steps += 1
+        for step in range(1, steps + 1):
+            logits, qs, states = [], [], [[] for _ in names]
+            for first in range(0, rows, self.batch):
+                live = min(self.batch, rows - first)
+                at = first + np.arange(self.batch) % live
+                self.engine.begin(asked["inputs"][at].astype(np.int64), ids[at])
+                if step > 1:
+                    self.engine.set_states([asked[f"{name}.{step - 1}"][at] for name in names])
+                l, q = self.engine.step()
+                logits += listed(l[:live])
+                qs += listed(q[:live]) if q is not None else []
+                for all_rows, state in zip(states, self.engine.states()):
+                    all_rows += listed(state[:live])
+            self.say("outputs", step=step, logits=logits, q=qs, states=states)
+        self.say("done", block=go["block"])
+
+    def predictions(self, outputs, depth, last):
+        """Row by row, without the example's number."""
+        logits, q = outputs
+        answers = logits.argmax(axis=-1).tolist()
+        halts = [{"halt_logit": float(v)} for v in q[:, 0]] if q is not None else [{}] * len(answers)
+        return [{"depth": depth, "last": last, "answer": a, **h} for a, h in zip(answers, halts)]
+
+    def answer(self, go):
+        for first in range(0, len(self.inputs), self.batch):
+            self.engine.begin(*self.rows(first, self.batch))
+            live = min(self.batch, len(self.inputs) - first)
+            for depth in range(1, self.steps + 1):
+                told = self.predictions(self.engine.step(), depth, depth == self.steps)
+                told = [{"example": first + i, **row} for i, row in enumerate(told[:live])]
+                self.say("predictions", block=go["block"], rows=told)
+        self.say("done", block=go["block"])
+
+    def time(self, go):
+        """Nothing is said while the clock runs."""
+        samples, answers, n = [], {}, len(self.inputs)
+        end = time.perf_counter() + go["seconds"]
+        while len(samples) < MAX_ITERATIONS and (len(samples) < go["n"] or time.perf_counter() < end):
+            first = self.next
+            self.next = (first + self.batch) % n
+            t_ns, began = time.monotonic_ns(), time.perf_counter()
+            outputs = self.iterate(first)
+            latency = time.perf_counter() - began
+            steps = self.steps * self.batch
+            sample = {"iteration": len(samples), "t_ns": t_ns, "example": first, "rows": self.batch, "latency": latency, "steps": steps}
+            samples.append(sample)
+            met = [(first + i) % n for i in range(min(self.batch, n))]
+            if any(example not in answers for example in met):
+                for example, row in zip(met, self.predictions(outputs, self.steps, True)):
+                    answers.setdefault(example, {"example": example, **row})
+        self.say("measured", block=go["block"])
+        for sample in samples:
+            self.say("sample", block=go["block"], **sample)
+        self.say("unavailable", what="flops_executed", reason=f"{self.peer.name} does not say what it executes")
+        self.say("predictions", block=go["block"], rows=list(answers.values()))
+        self.say("done", block=go["block"])
+
+
+def chosen_by_hand(peer, job):
+    """The setting that a suite's options ask for, if they ask."""
+    if not job.get("options"):
+        return None
+    default = peer.settings(job)[0]
+    unknown = sorted(set(job["options"]) - set(default))
+    if unknown:
+        raise Failure("backend", f"{peer.name} has no option {', '.join(unknown)}; it has {', '.join(default)}")
+    return {key: job["options"].get(key, value) for key, value in default.items()}
+
+
+def search(peer, job):
+    """Every setting in turns; the fastest whose outputs are those of the default."""
+    import numpy as np
+
+    peer.describe(job)
+    model = Model(job)
+    settings = peer.settings(job)
+    tokens = np.asarray(job["inputs"], np.int64)[np.arange(job["batch"]) % len(job["inputs"])]
+    ids = np.asarray(job["puzzle_ids"], np.int64)[np.arange(job["batch"]) % len(job["inputs"])]
+
+    def iterate(engine):
+        began = time.perf_counter()
+        engine.begin(tokens, ids)
+        logits, _ = engine.step()
+        return time.perf_counter() - began, logits
+
+    engines, errors, wanted = {}, {}, None
+    for i, setting in enumerate(settings):
+        try:
+            engine = peer.load(job, model, setting)
+            logits = np.array(iterate(engine)[1])
+            wanted = logits if wanted is None else wanted
+            apart = np.abs(logits - wanted).max() / np.abs(wanted).max()
+            if not apart <= APART.get(job["precision"], 0.1):
+                raise ValueError(f"its outputs lie {apart:.1e} from those of the first setting")
+            engines[i] = engine
+        except Exception as error:
+            traceback.print_exc()
+            errors[i] = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+    if not engines:
+        raise Failure("backend", f"none of {len(settings)} settings runs; the first: {errors[0]}")
+    medians, began, rounds = {i: [] for i in engines}, time.perf_counter(), 0
+    while rounds < ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - began < ENOUGH):
+        for i in sorted(engines, reverse=rounds % 2 == 1):
+            block, end = [], time.perf_counter() + BLOCK
+            while not block or time.perf_counter() < end:
+                block.append(iterate(engines[i])[0])
+            medians[i].append(float(np.median(block)))
+        rounds += 1
+    base = medians[min(engines)]
+    ratios = {i: float(np.median(np.divide(m, base))) for i, m in medians.items()}
+    best = min(ratios, key=ratios.get)
+    if ratios[best] > 1 - WORTH:
+        best = min(engines)
+    method = (
+        f"{len(settings)} settings in {rounds} interleaved rounds of at least {BLOCK} s; the lowest median ratio to the first, "
+        f"if it saves more than {100 * WORTH:.0f} %"
+    )
+    versions = {"search": method}
+    for i, setting in enumerate(settings):
+        name = " ".join(f"{k}={v}" for k, v in setting.items())
+        told = errors.get(i) or f"{1e3 * np.median(medians[i]):.3f} ms, ratio {ratios[i]:.3f}"
+        versions[f"search.{i + 1}"] = f"{name}: {told}{' (chosen)' if i == best else ''}"
+    return {"setting": settings[best], "versions": versions}
