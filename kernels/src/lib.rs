@@ -19,6 +19,7 @@
 mod activation;
 mod attention;
 mod block;
+mod ceiling;
 mod ctx;
 mod elementwise;
 mod isa;
@@ -32,6 +33,7 @@ mod vector;
 
 pub use activation::{Activation, activation, swiglu};
 pub use attention::{Heads, Mask, attention, attention_flops, rope, softmax_rows};
+pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings};
 pub use ctx::Ctx;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};
 pub use isa::Isa;
