@@ -69,6 +69,9 @@ pub const EVERY: &str = "every ceiling";
 pub struct Ceilings {
     /// When they were measured, RFC 3339 UTC: before the run, or long before it, if they were remembered.
     pub measured: String,
+    /// One-minute load average just before, if the system tells: what else runs lowers ceilings.
+    #[serde(default)]
+    pub load: Option<f64>,
     /// What could be measured, each for every number of threads.
     pub list: Vec<Ceiling>,
     /// What could not, and why.
@@ -79,11 +82,11 @@ pub struct Ceilings {
 /// What a ceiling limits, for people.
 pub fn matters_for(name: &str) -> &'static str {
     match name.split_once('.').unwrap_or((name, "")) {
-        ("f32", _) => "f32, and bf16 and int8 where nothing faster is there",
+        ("f32", _) => "f32; bf16 and int8 where nothing is faster",
         ("bf16", _) => "bf16",
         ("int8", _) => "int8",
-        ("read", _) => "every precision: few operations per byte (small batches)",
-        ("barrier", _) => "latency of small steps: one or more for each operator",
+        ("read", _) => "small batches: few operations per byte",
+        ("barrier", _) => "latency of small steps",
         ("pool", _) => "energy between steps",
         _ => "",
     }
@@ -171,7 +174,7 @@ mod tests {
             median: best,
             n: 7,
         };
-        Ceilings { measured: String::new(), list: list.iter().map(one).collect(), missing: Vec::new() }
+        Ceilings { measured: String::new(), load: None, list: list.iter().map(one).collect(), missing: Vec::new() }
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn costs(all: &mut Ceilings, counts: &[usize]) {
     for &n in &counts {
         match Pool::new(n) {
             Ok(pool) => {
-                let what = "an empty fork-join of the kernels' pool in which every thread takes part, one clock reading included";
+                let what = "an empty fork-join of all threads of a pool";
                 all.add(("barrier", what, "s"), n, joins(&pool), false);
             }
             Err(e) => all.lacks("barrier", format!("cannot start {n} threads: {e}")),
@@ -50,7 +50,7 @@ pub(super) fn costs(all: &mut Ceilings, counts: &[usize]) {
     }
     match Pool::new(most).map_err(|e| format!("cannot start {most} threads: {e}")).and_then(|pool| idle(&pool)) {
         Ok(seen) => {
-            let what = "processor time of a pool's workers for one fork-join out of sleep and the 200 ms after it";
+            let what = "processor time of a pool's workers: one fork-join out of sleep, and 200 ms without work";
             all.add(("pool.idle", what, "s"), most, seen, false);
         }
         Err(reason) => all.lacks("pool.idle", reason),

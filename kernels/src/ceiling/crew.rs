@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Repetitions of one measurement.
-pub(super) const REPETITIONS: usize = 7;
-/// Length of one repetition: some scheduler ticks, so that the best one had the processor to itself.
-const WINDOW: Duration = Duration::from_millis(8);
+pub(super) const REPETITIONS: usize = 20;
+/// Length of one repetition: many pieces of work, yet short, so that the best one meets nobody else on the processors.
+const WINDOW: Duration = Duration::from_millis(3);
 /// Work before the first repetition: clocks rise, and pages and caches are filled.
 const WARM_UP: Duration = Duration::from_millis(8);
 /// From the word to begin until all begin, for whoever sleeps.
@@ -68,10 +68,9 @@ pub(super) fn rates<'a>(
             for member in &crew {
                 member.send(begin).map_err(|_| "a thread ended early".to_string())?;
             }
-            let reports = wait()?;
-            let amount: f64 = reports.iter().map(|r| r.0).sum();
-            let end = reports.iter().map(|r| r.1).max().unwrap_or(begin);
-            rates.push(amount / (end - begin).as_secs_f64());
+            // from the common beginning to each one's own end: they differ by one piece of work
+            let rate = |(amount, end): (f64, Instant)| amount / (end - begin).as_secs_f64();
+            rates.push(wait()?.into_iter().map(rate).sum());
         }
         Ok(rates)
     })

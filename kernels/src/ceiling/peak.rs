@@ -48,17 +48,17 @@ pub(super) fn peaks() -> Vec<Peak> {
     let peak = |name, what, unit, work| Peak { name, what, unit, work };
     let tiles = amx::tiles();
     vec![
-        peak("f32.portable", "f32 multiply-adds, plain Rust as compiled for this build", "FLOP/s", Ok(portable_loop())),
-        peak("f32.avx2", "f32 multiply-adds, 8 lanes (vfmadd231ps ymm)", "FLOP/s", vector(Vector::FmaAvx2)),
-        peak("f32.avx512", "f32 multiply-adds, 16 lanes (vfmadd231ps zmm)", "FLOP/s", vector(Vector::FmaAvx512)),
-        peak("bf16.avx512", "bf16 dot products into f32, 32 pairs (vdpbf16ps zmm)", "FLOP/s", vector(Vector::Bf16)),
+        peak("f32.portable", "f32 multiply-adds as this build compiles them", "FLOP/s", Ok(portable_loop())),
+        peak("f32.avx2", "f32 multiply-adds, 8 lanes (vfmadd231ps)", "FLOP/s", vector(Vector::FmaAvx2)),
+        peak("f32.avx512", "f32 multiply-adds, 16 lanes (vfmadd231ps)", "FLOP/s", vector(Vector::FmaAvx512)),
+        peak("bf16.avx512", "bf16 products into f32, 32 lanes (vdpbf16ps)", "FLOP/s", vector(Vector::Bf16)),
         peak(
             "bf16.amx",
             "bf16 tiles into f32, 16x16x32 (tdpbf16ps)",
             "FLOP/s",
             tiles.clone().and_then(amx::Tiles::bf16),
         ),
-        peak("int8.avx512", "int8 dot products into int32, 64 pairs (vpdpbusd zmm)", "OP/s", vector(Vector::Int8)),
+        peak("int8.avx512", "int8 products into int32, 64 lanes (vpdpbusd)", "OP/s", vector(Vector::Int8)),
         peak("int8.amx", "int8 tiles into int32, 16x16x64 (tdpbusd)", "OP/s", tiles.and_then(amx::Tiles::int8)),
     ]
 }

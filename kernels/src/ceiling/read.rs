@@ -12,7 +12,7 @@ use super::crew::{Work, rates};
 /// Bytes that one round of a loop reads; buffers are whole multiples.
 const BLOCK: usize = 1024;
 /// Bytes of a piece of work.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 256 << 10;
 /// Least size of the buffer that stands for memory.
 const LEAST_DRAM: usize = 256 << 20;
 /// A page: buffers begin on one.
@@ -26,7 +26,7 @@ pub(super) fn levels(all: &mut Ceilings, counts: &[usize], most_bytes: usize) {
     }
     for (i, cache) in levels.iter().enumerate() {
         let name = format!("read.l{}", cache.level);
-        let what = format!("reading half of a level {} cache of {}", cache.level, size(cache.bytes));
+        let what = format!("reading half of a level {} cache ({})", cache.level, size(cache.bytes));
         let inner = i.checked_sub(1).map_or(0, |i| levels[i].bytes);
         for &n in counts {
             let each = if cache.sharers > 1 { cache.bytes * cache.count.min(n) / 2 / n } else { cache.bytes / 2 };
@@ -45,7 +45,7 @@ pub(super) fn levels(all: &mut Ceilings, counts: &[usize], most_bytes: usize) {
     for &n in counts {
         let of_caches = levels.last().map_or(0, |last: &Cache| last.bytes.saturating_mul(last.count.min(n)));
         let bytes = of_caches.saturating_mul(4).max(LEAST_DRAM);
-        let what = format!("reading {} of memory, more than all caches hold", size(bytes));
+        let what = format!("reading {}, more than the caches hold", size(bytes));
         measure(all, ("read.dram", &what), n, bytes / n, most_bytes);
     }
 }
