@@ -121,7 +121,7 @@ fn allowed(threads: u32) -> u32 {
     threads.clamp(1, MAX_THREADS)
 }
 
-/// The measurement in this process: what the hidden command does for [`apart`].
+/// The measurement in this process: what `ergometer worker --ceilings` does for [`Memory::measure`].
 pub fn here(threads: &[u32], most_bytes: u64) -> Ceilings {
     let threads: Vec<usize> = threads.iter().map(|n| *n as usize).collect();
     let load = crate::environment::load();

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Ceilings;
+use super::Sheet;
 use crate::pool::Pool;
 
 /// Fork-joins that are timed, in as many stretches: another process may hold a processor for all of one.
 const JOINS: usize = 400;
-const STRETCHES: usize = 5;
+const STRETCHES: usize = 3;
 /// Fork-joins before each stretch: workers are awake.
 const WARM_UP: usize = 50;
 /// Pause between stretches.
@@ -31,23 +31,26 @@ const IDLE: Duration = Duration::from_millis(200);
 /// How often.
 const IDLE_REPETITIONS: usize = 3;
 
-/// Measures both for every number of threads above one; the idle pool for the largest.
-pub(super) fn costs(all: &mut Ceilings, counts: &[usize]) {
-    let counts: Vec<usize> = counts.iter().copied().filter(|n| *n > 1).collect();
-    let Some(&most) = counts.last() else {
+/// Measures the barrier for every number of threads above one.
+pub(super) fn barriers(all: &mut Sheet, counts: &[usize]) {
+    if counts.iter().all(|n| *n < 2) {
         all.lacks("barrier", "one thread has nobody to wait for");
-        all.lacks("pool.idle", "a pool of one thread has no workers");
-        return;
-    };
-    for &n in &counts {
+    }
+    for &n in counts.iter().filter(|n| **n > 1) {
         match Pool::new(n) {
             Ok(pool) => {
-                let what = "an empty fork-join of all threads of a pool";
-                all.add(("barrier", what, "s"), n, joins(&pool), false);
+                all.add(("barrier", "an empty fork-join of all threads of a pool", "s"), n, joins(&pool), false)
             }
             Err(e) => all.lacks("barrier", format!("cannot start {n} threads: {e}")),
         }
     }
+}
+
+/// Measures an idle pool of the largest number of threads.
+pub(super) fn idle_pool(all: &mut Sheet, counts: &[usize]) {
+    let Some(most) = counts.iter().copied().filter(|n| *n > 1).max() else {
+        return all.lacks("pool.idle", "a pool of one thread has no workers");
+    };
     match Pool::new(most).map_err(|e| format!("cannot start {most} threads: {e}")).and_then(|pool| idle(&pool)) {
         Ok(seen) => {
             let what = "processor time of a pool's workers: one fork-join out of sleep, and 200 ms without work";
@@ -163,8 +166,10 @@ mod tests {
 
     #[test]
     fn one_thread_has_no_barrier() {
-        let mut all = Ceilings::default();
-        costs(&mut all, &[1]);
+        let mut sheet = Sheet::default();
+        barriers(&mut sheet, &[1]);
+        idle_pool(&mut sheet, &[1]);
+        let all = sheet.finish();
         assert!(all.list.is_empty());
         let names: Vec<&str> = all.missing.iter().map(|m| m.name.as_str()).collect();
         assert_eq!(names, ["barrier", "pool.idle"]);

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Repetitions of one measurement.
-pub(super) const REPETITIONS: usize = 20;
+/// Repetitions of one measurement in one pass.
+pub(super) const REPETITIONS: usize = 10;
 /// Length of one repetition: many pieces of work, yet short, so that the best one meets nobody else on the processors.
 const WINDOW: Duration = Duration::from_millis(3);
 /// Work before the first repetition: clocks rise, and pages and caches are filled.

@@ -55,29 +55,53 @@ pub struct Ceilings {
     pub missing: Vec<NoCeiling>,
 }
 
-impl Ceilings {
+/// Passes over all rates and barriers: who disturbs one is often gone in the next.
+const PASSES: usize = 2;
+
+/// What has been seen so far.
+#[derive(Default)]
+struct Sheet {
+    /// Ceilings without numbers yet, with their observations; `true`: more is better.
+    rows: Vec<(Ceiling, bool, Vec<f64>)>,
+    missing: Vec<NoCeiling>,
+}
+
+impl Sheet {
+    /// Notes once why there is no number.
     fn lacks(&mut self, name: &str, reason: impl Into<String>) {
-        self.missing.push(NoCeiling { name: name.into(), reason: reason.into() });
+        let lacking = NoCeiling { name: name.into(), reason: reason.into() };
+        if !self.missing.contains(&lacking) {
+            self.missing.push(lacking);
+        }
     }
 
-    /// Adds the observations of one rate (`higher`) or cost; those that are no positive number are none.
-    fn add(
-        &mut self,
-        (name, what, unit): (&str, &str, &'static str),
-        threads: usize,
-        mut seen: Vec<f64>,
-        higher: bool,
-    ) {
-        seen.retain(|v| v.is_finite() && *v > 0.0);
-        seen.sort_unstable_by(f64::total_cmp);
-        let best = if higher { seen.last() } else { seen.first() };
-        let Some(&best) = best else {
-            self.lacks(name, format!("no repetition at {threads} threads gave a positive number"));
-            return;
-        };
-        let n = seen.len();
-        let median = (seen[(n - 1) / 2] + seen[n / 2]) / 2.0;
-        self.list.push(Ceiling { name: name.into(), what: what.into(), unit, threads, best, median, n });
+    /// Adds observations of one rate (`higher`) or cost.
+    fn add(&mut self, (name, what, unit): (&str, &str, &'static str), threads: usize, seen: Vec<f64>, higher: bool) {
+        match self.rows.iter_mut().find(|(c, ..)| c.name == name && c.threads == threads) {
+            Some((_, _, all)) => all.extend(seen),
+            None => {
+                let (name, what) = (name.into(), what.into());
+                self.rows.push((Ceiling { name, what, unit, threads, best: 0.0, median: 0.0, n: 0 }, higher, seen));
+            }
+        }
+    }
+
+    /// Best and median of all observations; those that are no positive number are none.
+    fn finish(mut self) -> Ceilings {
+        let mut list = Vec::with_capacity(self.rows.len());
+        for (ceiling, higher, mut seen) in std::mem::take(&mut self.rows) {
+            seen.retain(|v| v.is_finite() && *v > 0.0);
+            seen.sort_unstable_by(f64::total_cmp);
+            let n = seen.len();
+            if n == 0 {
+                let reason = format!("no repetition at {} threads gave a positive number", ceiling.threads);
+                self.lacks(&ceiling.name, reason);
+                continue;
+            }
+            let best = if higher { seen[n - 1] } else { seen[0] };
+            list.push(Ceiling { best, median: (seen[(n - 1) / 2] + seen[n / 2]) / 2.0, n, ..ceiling });
+        }
+        Ceilings { list, missing: self.missing }
     }
 }
 
@@ -86,25 +110,29 @@ pub fn ceilings(threads: &[usize], most_bytes: usize) -> Ceilings {
     let mut counts: Vec<usize> = threads.iter().map(|n| (*n).clamp(1, MOST_THREADS)).chain([1]).collect();
     counts.sort_unstable();
     counts.dedup();
-    let mut all = Ceilings::default();
-    for peak in peak::peaks() {
-        let work = match peak.work {
-            Ok(work) => work,
-            Err(reason) => {
-                all.lacks(peak.name, reason);
-                continue;
-            }
-        };
-        for &n in &counts {
-            match rates(n, &|_| Ok(Box::new(move || work.chunk()))) {
-                Ok(seen) => all.add((peak.name, peak.what, peak.unit), n, seen, true),
-                Err(reason) => all.lacks(peak.name, format!("{n} threads: {reason}")),
+    let mut sheet = Sheet::default();
+    let peaks = peak::peaks();
+    for _ in 0..PASSES {
+        for peak in &peaks {
+            let work = match &peak.work {
+                Ok(work) => work,
+                Err(reason) => {
+                    sheet.lacks(peak.name, reason);
+                    continue;
+                }
+            };
+            for &n in &counts {
+                match rates(n, &|_| Ok(Box::new(move || work.chunk()))) {
+                    Ok(seen) => sheet.add((peak.name, peak.what, peak.unit), n, seen, true),
+                    Err(reason) => sheet.lacks(peak.name, format!("{n} threads: {reason}")),
+                }
             }
         }
+        read::levels(&mut sheet, &counts, most_bytes);
+        barrier::barriers(&mut sheet, &counts);
     }
-    read::levels(&mut all, &counts, most_bytes);
-    barrier::costs(&mut all, &counts);
-    all
+    barrier::idle_pool(&mut sheet, &counts);
+    sheet.finish()
 }
 
 #[cfg(test)]
@@ -112,14 +140,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn best_and_median_are_of_what_was_seen() {
-        let mut all = Ceilings::default();
-        all.add(("a", "rate", "FLOP/s"), 1, vec![3.0, f64::NAN, 1.0, 2.0, f64::INFINITY, 0.0], true);
-        all.add(("b", "cost", "s"), 2, vec![4.0, 3.0], false);
-        all.add(("c", "nothing", "s"), 2, vec![-1.0], false);
-        let seen: Vec<_> = all.list.iter().map(|c| (c.name.as_str(), c.best, c.median, c.n)).collect();
-        assert_eq!(seen, [("a", 3.0, 2.0, 3), ("b", 3.0, 3.5, 2)]);
-        assert!(all.missing.len() == 1 && all.missing[0].name == "c", "{:?}", all.missing);
+    fn best_and_median_are_of_what_was_seen_in_all_passes() {
+        let mut sheet = Sheet::default();
+        sheet.add(("a", "rate", "FLOP/s"), 1, vec![3.0, f64::NAN, 1.0], true);
+        sheet.add(("b", "cost", "s"), 2, vec![4.0, 3.0], false);
+        sheet.add(("a", "rate", "FLOP/s"), 1, vec![2.0, f64::INFINITY, 0.0], true);
+        sheet.add(("a", "rate", "FLOP/s"), 2, vec![-1.0], true);
+        sheet.lacks("c", "none");
+        sheet.lacks("c", "none");
+        let all = sheet.finish();
+        let seen: Vec<_> = all.list.iter().map(|c| (c.name.as_str(), c.threads, c.best, c.median, c.n)).collect();
+        assert_eq!(seen, [("a", 1, 3.0, 2.0, 3), ("b", 2, 3.0, 3.5, 2)]);
+        let missing: Vec<_> = all.missing.iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(missing, ["c", "a"]);
     }
 
     #[test]
@@ -154,8 +187,9 @@ mod tests {
 
     #[test]
     fn memory_that_may_not_be_taken_is_a_reason() {
-        let mut all = Ceilings::default();
-        read::levels(&mut all, &[1], 1 << 20);
+        let mut sheet = Sheet::default();
+        read::levels(&mut sheet, &[1], 1 << 20);
+        let all = sheet.finish();
         let dram = all.missing.iter().find(|m| m.name == "read.dram").expect("a reason");
         assert!(dram.reason.contains("MiB"), "{dram:?}");
         assert!(all.list.iter().all(|c| c.name != "read.dram"));

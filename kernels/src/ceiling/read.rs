@@ -5,7 +5,7 @@
 //!
 //! Caches of one core are read by each thread in a buffer of its own; what threads share is divided among them.
 
-use super::Ceilings;
+use super::Sheet;
 use super::caches::{Cache, caches};
 use super::crew::{Work, rates};
 
@@ -19,7 +19,7 @@ const LEAST_DRAM: usize = 256 << 20;
 const PAGE: usize = 4096;
 
 /// Measures every level of cache and the memory beyond.
-pub(super) fn levels(all: &mut Ceilings, counts: &[usize], most_bytes: usize) {
+pub(super) fn levels(all: &mut Sheet, counts: &[usize], most_bytes: usize) {
     let levels = caches();
     if levels.is_empty() {
         all.lacks("read.l1", "the system lists no caches (/sys/devices/system/cpu/cpu0/cache)");
@@ -50,7 +50,7 @@ pub(super) fn levels(all: &mut Ceilings, counts: &[usize], most_bytes: usize) {
     }
 }
 
-fn measure(all: &mut Ceilings, (name, what): (&str, &str), threads: usize, each: usize, most_bytes: usize) {
+fn measure(all: &mut Sheet, (name, what): (&str, &str), threads: usize, each: usize, most_bytes: usize) {
     let each = (each / BLOCK).max(1) * BLOCK;
     if each.saturating_mul(threads) > most_bytes {
         let (needed, may) = (size(each.saturating_mul(threads)), size(most_bytes));

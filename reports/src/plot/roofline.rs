@@ -51,8 +51,8 @@ pub fn roofline(
     width: f64,
 ) -> Result<Option<String>, ReportError> {
     let highest = roofs.iter().map(|r| r.peak).fold(0.0, f64::max);
-    // some room right of the last slope, for the names of roofs
-    let ridges = slopes.iter().map(|s| 4.0 * highest / s.bandwidth);
+    // every slope is seen, with room for the names of roofs right of the last
+    let ridges = slopes.iter().map(|s| highest / s.bandwidth).flat_map(|ridge| [ridge / 2.0, 4.0 * ridge]);
     // no axis around roofs alone
     let xs = points.iter().flat_map(|p| p.x).chain(ridges.filter(|_| !points.is_empty()));
     let x_label = "operations per byte of a step, each byte counted once";
