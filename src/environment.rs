@@ -15,7 +15,7 @@ use crate::meters::Meters;
 
 pub mod machine;
 
-/// Observes everything that is not about one case; `idle_watts` is left to the caller ([`Meters::idle_watts`]). Of the backends only
+/// Observes everything that is not about one case; `idle_watts` and `ceilings` are left to the caller ([`Meters::idle_watts`], [`of_run`](crate::ceilings::of_run)). Of the backends only
 /// `engines` are probed: some have to load a library for that.
 pub fn observe(suite: &str, suite_hash: &str, command: &str, engines: &[&str], meters: &Meters) -> Environment {
     let machine = machine::observe();
@@ -46,6 +46,7 @@ pub fn observe(suite: &str, suite_hash: &str, command: &str, engines: &[&str], m
         meters: meters.states(),
         load_before: load(),
         idle_watts: BTreeMap::new(),
+        ceilings: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! or summarise (crate `reports`).
 
 pub mod backends;
+pub mod ceilings;
 pub mod cli;
 pub mod columns;
 pub mod commands;

@@ -19,6 +19,7 @@
 mod activation;
 mod attention;
 mod block;
+mod ceiling;
 mod ctx;
 mod elementwise;
 mod format;
@@ -34,6 +35,7 @@ mod vector;
 
 pub use activation::{Activation, activation, swiglu};
 pub use attention::{Heads, Mask, Turn, attention, attention_operations, softmax_rows};
+pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings};
 pub use ctx::Ctx;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};
 pub use format::Format;

@@ -264,6 +264,22 @@ pub struct Costs {
     pub weight_bytes: u64,
     /// Bytes of resident states per example at the case's precision.
     pub state_bytes: u64,
+    /// Bytes of the weights that a supervision step uses, each counted once, at the case's precision; 0 in runs that did not count them.
+    #[serde(default)]
+    pub step_weight_bytes: f64,
+    /// Bytes per example and supervision step if every operator reads its inputs and writes its results once, at the case's precision; 0 in
+    /// runs that did not count them.
+    #[serde(default)]
+    pub step_value_bytes: f64,
+}
+
+impl Costs {
+    /// Arithmetic intensity of a step: FLOP per byte, with all rows of the batch at work. `None` where the bytes were not counted.
+    pub fn intensity(&self, batch: u32) -> Option<f64> {
+        let batch = f64::from(batch);
+        let bytes = self.step_weight_bytes + batch * self.step_value_bytes;
+        Some(batch * self.flops_step / bytes).filter(|i| i.is_finite() && *i > 0.0 && bytes > 0.0)
+    }
 }
 
 /// What a rule that needs no model gets right on the case's task: a score means little without it.

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ceiling::Ceilings;
+
 /// Everything about a run that is not about one case.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
@@ -43,6 +45,9 @@ pub struct Environment {
     pub load_before: Option<f64>,
     /// Idle power before the run in watts by energy metric, where a meter gives it.
     pub idle_watts: BTreeMap<String, f64>,
+    /// What the machine can do at best; `None`: not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceilings: Option<Ceilings>,
 }
 
 /// What a meter said of itself when probed.

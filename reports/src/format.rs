@@ -44,6 +44,12 @@ pub fn scaled_unit(unit: &str, magnitude: f64) -> (f64, String) {
     }
 }
 
+/// A value with its unit, scaled: `1.24 ms`.
+pub fn scaled(value: f64, unit: &str) -> String {
+    let (factor, unit) = scaled_unit(unit, value);
+    join(&number(value / factor), &unit)
+}
+
 /// Three significant digits without an exponent for ordinary sizes.
 pub fn number(value: f64) -> String {
     let magnitude = value.abs();
@@ -63,7 +69,9 @@ pub fn number(value: f64) -> String {
 /// The unit a metric is shown in: shares as %.
 pub fn shown_unit(record: &Record) -> &str {
     match record.metric.as_str() {
-        "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" | "harness_cpu" => "%",
+        "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" | "harness_cpu" | "share_of_ceiling" => {
+            "%"
+        }
         _ => &record.unit,
     }
 }

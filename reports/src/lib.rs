@@ -4,6 +4,7 @@
 //! run a model, read a clock, know a backend.
 
 pub mod case;
+pub mod ceiling;
 pub mod environment;
 pub mod error;
 pub mod format;

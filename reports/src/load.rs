@@ -131,7 +131,9 @@ pub(crate) fn case_fault(case: &Case) -> Option<Fault> {
         }
         _ => true,
     };
-    let costs_ok = case.costs.is_none_or(|c| c.flops_admit.is_finite() && c.flops_step.is_finite());
+    let costs_ok = case.costs.is_none_or(|c| {
+        [c.flops_admit, c.flops_step, c.step_weight_bytes, c.step_value_bytes].iter().all(|v| v.is_finite())
+    });
     let hint = "a value that cannot be had is `unavailable`, with its reason";
     (!verdict_ok || !costs_ok).then(|| ("a number is not finite".into(), hint.into()))
 }

@@ -66,6 +66,7 @@ metrics! {
     "flops_model" "FLOP" Lower "floating-point operations that the mathematics needs per example at the steps used";
     "flops_executed" "FLOP" Lower "floating-point operations of matrix products and attention that the backend carried out per example, padding included";
     "flop_rate" "FLOP/s" Higher "flops_model of the steady phase over its time";
+    "share_of_ceiling" "1" Higher "flop_rate over what the processor can do at best in the case's precision, with its threads and, in f32, its instruction set";
     "params_total" "1" Neither "parameters of the model, the table of puzzle embeddings left out";
     "params_active" "1" Neither "parameters that take part in one example";
     "router_entropy" "1" Higher "entropy of the load of the experts over its maximum, ln of their number, in the layer where it is smallest";

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     case::{Case, ErrorKind, Prediction, Routing, Verdict},
+    ceiling::Ceilings,
     load::{CaseRun, Run},
     metric::{METRICS, Metric, OF_QUESTIONS},
     precision::{Finding, findings, reduced},
@@ -22,6 +23,7 @@ use crate::{
 };
 
 mod blocks;
+mod ceiling;
 mod questions;
 
 use blocks::Per;
@@ -39,7 +41,9 @@ pub fn summarise(run: &Run) -> Vec<Record> {
         let finding = findings.get(&case.id);
         let inferior = finding.and_then(|f| f.as_ref().ok()?.error());
         let speedup = speedups.get(&case.id);
-        let summary = Summary { case_run, source, finding, speedup, steady: Steady::of(&case_run.samples) };
+        let ceilings = run.environment.ceilings.as_ref();
+        let steady = Steady::of(&case_run.samples);
+        let summary = Summary { case_run, source, finding, speedup, ceilings, steady };
         // a task that decides row by row has no other way of counting, and full precision is what others are held to
         let counted = |m: &&Metric| match m.name {
             "accuracy_vs_f32" => reduced(&case.key.precision),
@@ -120,6 +124,7 @@ struct Summary<'a> {
     source: Option<&'a CaseRun>,
     finding: Option<&'a Result<Finding, Missing>>,
     speedup: Option<&'a Result<Speedup, Missing>>,
+    ceilings: Option<&'a Ceilings>,
     steady: Steady<'a>,
 }
 
@@ -150,13 +155,8 @@ impl Summary<'_> {
             "joules_per_right" => self.joules_per_right(),
             "steps_used" => self.or_missing(name, self.steps()),
             "flops_model" => self.or_missing(name, self.flops_model()),
-            "flop_rate" => {
-                let rate = self.flops_model().zip(self.throughput()).map(|(flops, throughput)| {
-                    let method = format!("flops_model × throughput, steps held at their mean; {}", throughput.method);
-                    Estimate { method, ..throughput.scaled(flops.value.max(f64::MIN_POSITIVE)) }
-                });
-                self.or_missing(name, rate)
-            }
+            "flop_rate" => self.or_missing(name, self.flop_rate()),
+            "share_of_ceiling" => self.share_of_ceiling(),
             "params_total" => self.or_missing(name, costs.map(|c| counted(c.params_total as f64))),
             "params_active" => self.or_missing(name, costs.map(|c| counted(c.params_active as f64))),
             "router_entropy" => self.routed(name, Routing::entropy, f64::min, "smallest"),

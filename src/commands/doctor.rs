@@ -1,24 +1,31 @@
 //! `ergometer doctor`: what this machine can measure, what it cannot, and what to do about it.
 //!
 //! In: the machine, probes of backends and meters, the shipped suites and models. Out: aligned text or JSON, the same facts in both. Must
-//! not: change anything, or call a probe good that did not try.
+//! not: change anything but the remembered ceilings, or call a probe good that did not try.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
+use anyhow::Context;
+use ergometer_reports::ceiling::{Ceiling, Ceilings, matters_for};
 use ergometer_reports::environment::{Environment, MeterState};
 use serde::Serialize;
 
 use crate::backends::BACKENDS;
+use crate::ceilings::Memory;
 use crate::columns::columns;
 use crate::environment::{machine, observe};
+use crate::files::user_cache;
 use crate::meters::{MeterOptions, Meters};
 
 /// Flags.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  ergometer doctor --json")]
+#[command(after_help = "Examples:\n  ergometer doctor --json\n  ergometer doctor --ceilings")]
 pub struct Args {
+    /// Measure what this machine can do at best (arithmetic, memory, waiting), some seconds; `run` and `time` remember it
+    #[arg(long)]
+    ceilings: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -59,13 +66,39 @@ struct Findings {
     meters: Vec<MeterState>,
     suites: Vec<String>,
     models: Vec<String>,
+    /// What the machine can do at best, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ceilings: Option<Roofs>,
     /// What to type next.
     next: String,
 }
 
+/// Ceilings as measured now, and what each limits.
+#[derive(Debug, Serialize)]
+struct Roofs {
+    #[serde(flatten)]
+    ceilings: Ceilings,
+    matters_for: BTreeMap<String, &'static str>,
+}
+
+impl Roofs {
+    /// Measures anew, with one thread and with all processors; `run` and `time` then find it in the cache.
+    fn measure() -> anyhow::Result<Self> {
+        // where the system names no cache folder nothing is remembered
+        let gone = tempfile::tempdir().context("cannot create a temporary folder")?;
+        let cache = user_cache().unwrap_or_else(|| gone.path().into());
+        let ceilings = Memory::new(&cache)?.measure(&[machine::observe().cpus]);
+        let matters_for = ceilings.list.iter().map(|c| (c.name.clone(), matters_for(&c.name))).collect();
+        Ok(Self { ceilings, matters_for })
+    }
+}
+
 /// Runs it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let findings = find(&MeterOptions::from_env());
+    let mut findings = find(&MeterOptions::from_env());
+    if args.ceilings {
+        findings.ceilings = Some(Roofs::measure()?);
+    }
     let text = if args.json { serde_json::to_string_pretty(&findings)? + "\n" } else { text(&findings) };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -110,6 +143,7 @@ fn find(options: &MeterOptions) -> Findings {
         meters: meters.states(),
         suites,
         models,
+        ceilings: None,
         next,
     }
 }
@@ -164,8 +198,9 @@ fn text(f: &Findings) -> String {
         .collect();
     let shipped = [row("suites", &none(&f.suites)), row("models", &none(&f.models))];
     let ready = f.backends.iter().filter(|b| b.unavailable.is_none()).count();
+    let ceilings = f.ceilings.as_ref().map(roofs).unwrap_or_default();
     format!(
-        "ergometer {}\n\nMachine\n{}\nBackends: {ready} of {} ready\n{}\nMeters\n{}\nShipped\n{}\nNext: {}\n",
+        "ergometer {}\n\nMachine\n{}\nBackends: {ready} of {} ready\n{}\nMeters\n{}\n{ceilings}Shipped\n{}\nNext: {}\n",
         f.ergometer,
         columns(2, &machine),
         f.backends.len(),
@@ -176,8 +211,32 @@ fn text(f: &Findings) -> String {
     )
 }
 
+/// The ceilings as a table, name by name; what each is and limits stands beside its first line.
+fn roofs(roofs: &Roofs) -> String {
+    let mut rows = vec![["", "threads", "best", "median", "n", ""].map(String::from).to_vec()];
+    let mut last = String::new();
+    for shown in roofs.ceilings.list.iter().map(Ceiling::shown) {
+        let (name, what) = match shown.name == last {
+            true => (String::new(), String::new()),
+            false => (shown.name.clone(), format!("{}\nfor {}", shown.what, matters_for(&shown.name))),
+        };
+        last.clone_from(&shown.name);
+        rows.push(vec![name, shown.threads.to_string(), shown.best, shown.median, shown.n.to_string(), what]);
+    }
+    let missing: Vec<Vec<String>> =
+        (roofs.ceilings.missing.iter()).map(|m| vec![m.name.clone(), "unavailable".into(), m.reason.clone()]).collect();
+    let busy = match roofs.ceilings.load {
+        Some(load) if load > 0.5 => format!("\n  measured at a load of {load:.2}: what else runs lowers them"),
+        _ => String::new(),
+    };
+    let about = format!("Ceilings: the best of n repetitions; a rate is that of all threads together{busy}");
+    format!("{about}\n{}{}\n", columns(2, &rows), columns(2, &missing))
+}
+
 #[cfg(test)]
 mod tests {
+    use ergometer_reports::ceiling::NoCeiling;
+
     use super::*;
     use crate::meters::fake_powercap::FakePowercap;
 
@@ -200,6 +259,39 @@ mod tests {
         let last = text.trim_end().lines().next_back().unwrap();
         assert_eq!(last, format!("Next: {}", json["next"].as_str().unwrap()));
         assert!(text.lines().all(|l| l.is_ascii() || !l.contains('\u{1b}')));
+    }
+
+    #[test]
+    fn every_ceiling_has_a_line_with_its_unit_and_what_it_limits() {
+        let one = |name: &str, threads, unit: &str, best| Ceiling {
+            name: name.into(),
+            what: format!("what {name} is"),
+            unit: unit.into(),
+            threads,
+            best,
+            median: best,
+            n: 7,
+        };
+        let list = vec![
+            one("f32.avx2", 1, "FLOP/s", 1.2e11),
+            one("f32.avx2", 2, "FLOP/s", 2.4e11),
+            one("barrier", 2, "s", 9e-7),
+        ];
+        let missing = vec![NoCeiling { name: "bf16.amx".into(), reason: "this CPU lacks AMX".into() }];
+        let ceilings = Ceilings { measured: String::new(), load: Some(2.5), list, missing };
+        let text = roofs(&Roofs { ceilings, matters_for: BTreeMap::new() });
+        for part in [
+            "threads",
+            "120\u{202f}GFLOP/s",
+            "240\u{202f}GFLOP/s",
+            "900\u{202f}ns",
+            "for latency",
+            "lacks AMX",
+            "load of 2.50",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(text.matches("what f32.avx2 is").count(), 1, "said once: {text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! `ergometer worker`: this program as a worker (hidden; the runner starts it), becoming an external one, or as the guard of either.
+//! `ergometer worker`: this program as a worker (hidden; the runner starts it), becoming an external one, as the guard of either, or
+//! measuring the machine's ceilings.
 //!
-//! In: the harness's process number. Out: the protocol on stdout. Must not: be of use to people.
+//! In: the harness's process number. Out: the protocol on stdout, or the ceilings. Must not: be of use to people.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -22,6 +23,12 @@ pub struct Args {
     /// Kill the process group that this process leads as soon as stdin ends
     #[arg(long, conflicts_with = "exec")]
     guard: bool,
+    /// Measure the machine's ceilings at these numbers of threads instead, and print them as JSON
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["exec", "guard"])]
+    ceilings: Vec<u32>,
+    /// Bytes that its buffers may take
+    #[arg(long, default_value_t = 0)]
+    most_bytes: u64,
 }
 
 /// Runs it.
@@ -30,6 +37,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return guard();
     }
     crate::worker::die_with_parent(args.parent)?;
+    if !args.ceilings.is_empty() {
+        let ceilings = crate::ceilings::here(&args.ceilings, args.most_bytes);
+        io::stdout().write_all(&serde_json::to_vec(&ceilings)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some((program, arguments)) = args.exec.split_first() {
         // the wish to die with the parent survives this; on success it does not return
         let error = std::process::Command::new(program).args(arguments).exec();

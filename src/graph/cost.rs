@@ -7,6 +7,8 @@
 //! activations and additions are left out, as in published counts (they are under 1 % at the sizes of interest, and how many
 //! operations an exponential is has no answer).
 
+use std::collections::BTreeSet;
+
 use super::{Graph, Kind, Op, Region, Role, ValueType};
 
 /// How much is asked of the graph.
@@ -46,6 +48,10 @@ pub struct Cost {
     pub flops_steps: f64,
     /// Bytes that the steps move if every operator reads its inputs and weights and writes its results once (no fusion, no cache).
     pub bytes_steps: f64,
+    /// Bytes of the weights that a step uses, each counted once however often the step comes back to it; all experts of a mixture.
+    pub step_weight_bytes: f64,
+    /// Bytes that the operators of one step read as inputs and write as results, all rows, weights left out.
+    pub step_value_bytes: f64,
     /// Bytes of all weights.
     pub weight_bytes: f64,
     /// Bytes of resident states and residents, all rows.
@@ -67,7 +73,12 @@ impl Graph {
         let steps = f64::from(w.steps);
         cost.flops_admit = batch * region_flops(self, &self.admit, w);
         cost.flops_steps = batch * steps * region_flops(self, &self.step, w);
-        cost.bytes_steps = steps * region_bytes(self, &self.step, w);
+        cost.bytes_steps = steps * region_bytes(self, &self.step, w, w.weight_bytes);
+        let mut used = BTreeSet::new();
+        weights_of(&self.step, &mut used);
+        let elements: usize = used.iter().map(|p| self.params[*p].elements()).sum();
+        cost.step_weight_bytes = elements as f64 * w.weight_bytes;
+        cost.step_value_bytes = region_bytes(self, &self.step, w, 0.0);
         let residents = self.admit.results.iter().map(|&r| self.admit.ty(r)).filter(|t| t.kind == Kind::Float);
         let elements: usize = self.states.iter().map(|s| s.ty).chain(residents).map(|t| t.elements_at(w.length)).sum();
         cost.state_bytes = batch * elements as f64 * w.value_bytes;
@@ -139,22 +150,37 @@ fn attended_pairs(tokens: f64, past: f64, causal: bool, window: Option<usize>) -
     pairs
 }
 
-/// Bytes of one pass over all rows, weights read once per use.
-fn region_bytes(graph: &Graph, region: &Region, w: &Workload) -> f64 {
+/// Parameters that a region computes with.
+fn weights_of(region: &Region, used: &mut BTreeSet<usize>) {
+    for node in &region.nodes {
+        match &node.op {
+            Op::Repeat { body, .. } => weights_of(body, used),
+            op => used.extend(op_weights(op)),
+        }
+    }
+}
+
+/// Parameters that an operator reads as a whole.
+fn op_weights(op: &Op) -> Vec<usize> {
+    match op {
+        // a look-up touches the rows that it takes, not the table
+        Op::Embed { .. } | Op::EmbedPrefix { .. } => Vec::new(),
+        op => op.params().iter().map(|p| p.0).collect(),
+    }
+}
+
+/// Bytes of one pass over all rows, weights read once per use at so many bytes an element.
+fn region_bytes(graph: &Graph, region: &Region, w: &Workload, weight_bytes: f64) -> f64 {
     let value = |t: ValueType| w.batch as f64 * t.elements_at(w.length) as f64 * w.value_bytes;
     region
         .nodes
         .iter()
         .map(|node| match &node.op {
-            Op::Repeat { times, body, .. } => *times as f64 * region_bytes(graph, body, w),
+            Op::Repeat { times, body, .. } => *times as f64 * region_bytes(graph, body, w, weight_bytes),
             op => {
-                let weights: usize = match op {
-                    // a look-up touches the rows that it takes, not the table
-                    Op::Embed { .. } | Op::EmbedPrefix { .. } => 0,
-                    op => op.params().iter().map(|p| graph.params[p.0].elements()).sum(),
-                };
+                let weights: usize = op_weights(op).iter().map(|p| graph.params[*p].elements()).sum();
                 let read: f64 = node.inputs.iter().map(|&v| value(region.ty(v))).sum();
-                weights as f64 * w.weight_bytes + read + value(region.ty(node.first))
+                weights as f64 * weight_bytes + read + value(region.ty(node.first))
             }
         })
         .sum()

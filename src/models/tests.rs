@@ -41,6 +41,9 @@ fn costs_scale_with_batch_and_depth() {
     assert_eq!(many.state_bytes, 8.0 * one.state_bytes);
     // z_H, z_L and x of 97 tokens, 512 features, f32
     assert_eq!(one.state_bytes, 3.0 * 97.0 * 512.0 * 4.0);
+    assert_eq!((many.step_weight_bytes, many.step_value_bytes), (one.step_weight_bytes, 8.0 * one.step_value_bytes));
+    assert!(one.step_weight_bytes <= one.weight_bytes && one.step_weight_bytes > 0.9 * one.weight_bytes);
+    assert!(one.bytes_steps > one.step_value_bytes + one.step_weight_bytes, "a recursion comes back to its weights");
     assert!(many.bytes_steps < 128.0 * one.bytes_steps, "weights are read once for the whole batch");
 }
 
@@ -71,6 +74,8 @@ fn experts_count_in_full_but_only_the_routed_ones_are_active() {
     assert_eq!(cost.params_total, 8 * 16 + 8 * 64 * 16 + 8 * 16 * 32);
     assert_eq!(cost.params_active, 8 * 16 + 2 * 64 * 16 + 2 * 16 * 32);
     assert_eq!(cost.flops_steps, 2.0 * 5.0 * cost.params_active as f64);
+    // all experts, and 5 tokens of 16 features in and out, in f32
+    assert_eq!((cost.step_weight_bytes, cost.step_value_bytes), (4.0 * cost.params_total as f64, 4.0 * 160.0));
 }
 
 #[test]

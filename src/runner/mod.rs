@@ -31,6 +31,7 @@ use self::case::{Judge, Scored, Setting};
 use self::plan::{Plan, PlannedCase};
 use self::sitting::{Seat, Shared};
 use crate::backends::{BACKENDS, backend};
+use crate::ceilings::executable_hash;
 use crate::meters::{MeterOptions, Meters};
 use crate::models::hex;
 use crate::parity::Vectors;
@@ -263,6 +264,10 @@ fn begin(
         if !options.check {
             now.idle_watts = meters.idle_watts(IDLE);
         }
+        // before the first case, and for all of the suite's cases: a resumed or filtered run may come to others later
+        let threads: BTreeSet<u32> = suite.cases.iter().filter(|c| c.precision != "f64").map(|c| c.threads).collect();
+        let threads: Vec<u32> = threads.into_iter().collect();
+        now.ceilings = crate::ceilings::of_run(&threads, &reference::cache_folder(folder.dir()), options.check)?;
         let began_ns = monotonic_ns();
         now.versions.insert(CLOCK.into(), format!("{} {began_ns}", boot(&hash)));
         folder.write_file("suite.toml", suite.text.as_bytes())?;
@@ -303,11 +308,6 @@ const CLOCK: &str = "clock.origin";
 fn boot(suite_hash: &str) -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_else(|_| monotonic_ns().to_string());
     hex(&Sha256::digest(format!("{suite_hash} {}", id.trim())))[..16].to_string()
-}
-
-fn executable_hash() -> anyhow::Result<String> {
-    let path = std::env::current_exe().context("cannot find this program's own file")?;
-    Ok(hex(&Sha256::digest(std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?)))
 }
 
 /// A guess of what a case takes, for the progress bar alone.

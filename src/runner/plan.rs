@@ -241,6 +241,8 @@ impl Plan {
                 flops_step: cost.flops_steps,
                 weight_bytes: cost.weight_bytes as u64,
                 state_bytes: cost.state_bytes as u64,
+                step_weight_bytes: cost.step_weight_bytes,
+                step_value_bytes: cost.step_value_bytes,
             },
             max_steps,
             halt,

@@ -103,7 +103,7 @@ pub fn settle(
     around: &mut Setting,
 ) -> anyhow::Result<()> {
     let seen = crate::environment::machine::observe();
-    let machine = format!("{} x {} {}", seen.cpu, seen.cpus, super::executable_hash()?);
+    let machine = format!("{} x {} {}", seen.cpu, seen.cpus, crate::ceilings::executable_hash()?);
     let own_options = |c: &PlannedCase| suite.backends.get(&c.spec.backend).is_some_and(|b| !b.options.is_empty());
     for i in 0..plan.cases.len() {
         let case = plan.cases[i].clone();

@@ -105,6 +105,11 @@ impl Axis {
         part.clamp(0.0, 1.0)
     }
 
+    /// Least and largest value.
+    pub fn ends(&self) -> (f64, f64) {
+        (self.low, self.high)
+    }
+
     fn tick_label(&self, tick: f64) -> String {
         let value = tick / self.factor;
         if (1e-4..1e6).contains(&value) { trim(&format!("{value:.4}")) } else { number(value) }

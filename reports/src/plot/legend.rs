@@ -14,6 +14,10 @@ pub enum Sign {
     Mark(Shape, RGBColor, bool),
     /// A grey line.
     Line,
+    /// A darker one.
+    Stroke,
+    /// The same in dashes.
+    Dashes,
 }
 
 /// One entry.
@@ -58,6 +62,12 @@ impl Key {
             let centre = (left + x + 5.0, top + y + ROW / 2.0);
             match entry.sign {
                 Sign::Mark(shape, color, hollow) => canvas.mark(centre, shape, 3.8, color, hollow),
+                Sign::Stroke => canvas.line(&[(centre.0 - 6.0, centre.1), (centre.0 + 5.0, centre.1)], SOFT, 0.9, 1.2),
+                Sign::Dashes => {
+                    for x in [-6.0, 1.0] {
+                        canvas.line(&[(centre.0 + x, centre.1), (centre.0 + x + 4.0, centre.1)], SOFT, 0.9, 1.2);
+                    }
+                }
                 Sign::Line => canvas.line(&[(centre.0 - 6.0, centre.1), (centre.0 + 5.0, centre.1)], FRONT, 1.0, 1.0),
             }
             canvas.text(&entry.name, (centre.0 + 9.0, centre.1), TEXT, SOFT, Anchor::Start);

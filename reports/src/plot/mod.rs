@@ -1,4 +1,4 @@
-//! All plots of a report: per task, accuracy against costs, latency, memory, and accuracy against depth; per sitting, speed-ups.
+//! All plots of a report: per task, accuracy against costs, latency, memory, accuracy against depth, and the roofline; per sitting, speed-ups.
 //!
 //! In: a [`Report`]. Out: [`Plot`]s in a fixed order. Must not: draw a case that failed, or a value that is missing.
 
@@ -7,6 +7,7 @@ pub mod baseline;
 pub mod canvas;
 pub mod depth;
 pub mod legend;
+pub mod roofline;
 pub mod rows;
 pub mod scatter;
 
@@ -61,6 +62,7 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
             ("accuracy-depth", "Accuracy against recursion depth", set.depth()?),
             ("latency", "Latency", set.latency()?),
             ("memory", "Memory", set.memory()?),
+            ("roofline", "Roofline", set.roofline()?),
         ] {
             let Some((svg, caption)) = drawn else { continue };
             let (name, title) = if tasks.len() == 1 {

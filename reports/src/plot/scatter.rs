@@ -116,7 +116,7 @@ fn steps(frame: &Frame, front: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f6
 }
 
 /// Puts a label where nothing is yet, trying eight places, first those that keep clear of `bars` too.
-fn label(
+pub(super) fn label(
     canvas: &mut Canvas,
     frame: &Frame,
     at: (f64, f64),

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Files;
 use crate::{
     case::{Case, Routing, Tried, Verdict},
+    ceiling,
     environment::Environment,
     error::ReportError,
     format,
@@ -27,6 +28,7 @@ const TEMPLATE: &str = include_str!("page.html");
 struct Page<'a> {
     environment: &'a Environment,
     memory: String,
+    ceilings: Vec<ceiling::Shown>,
     tables: Vec<Table>,
     footnotes: Vec<String>,
     plots: Vec<PlotView>,
@@ -116,8 +118,9 @@ pub fn render(report: &Report) -> Files {
     let environment = &report.run.environment;
     let gibibytes = environment.memory_bytes as f64 / f64::from(1 << 30);
     let memory = format!("{gibibytes:.1} GiB");
+    let ceilings = environment.ceilings.iter().flat_map(|c| &c.list).map(ceiling::Ceiling::shown).collect();
     let done = cases.iter().filter(|c| c.failed.is_none()).count();
-    let page = Page { environment, memory, tables, footnotes, plots, cases, methods, done };
+    let page = Page { environment, memory, ceilings, tables, footnotes, plots, cases, methods, done };
     let mut templates = Templates::new();
     // escaping follows from the name's ending
     let name = "page.html";

@@ -6,6 +6,8 @@ use std::fmt::Write;
 
 use super::{Files, html::routing};
 use crate::{
+    case::Case,
+    format,
     report::Report,
     table::{Cell, Speedups, TITLES, reason, tables},
 };
@@ -59,6 +61,7 @@ pub fn render(report: &Report) -> Files {
         }
     }
     let _ = write_experts(&mut text, report);
+    let _ = write_ceilings(&mut text, report);
     text += "\nIn parentheses: 95 % intervals. `≤`: an upper bound that holds with 99 % confidence. Energy is gross.\n";
     Ok(vec![("report.md".into(), text.into_bytes())])
 }
@@ -103,6 +106,33 @@ fn write_experts(text: &mut String, report: &Report) -> std::fmt::Result {
             let (path, layer) = (escaped(&case.path), escaped(&l.layer));
             writeln!(text, "| {path} | {layer} | {} | {} | {} |", l.tokens, l.load, l.entropy)?;
         }
+    }
+    Ok(())
+}
+
+/// Share of the machine's ceiling, for the cases that have one.
+fn write_ceilings(text: &mut String, report: &Report) -> std::fmt::Result {
+    let record = |c: &Case, metric| report.record(c, metric).filter(|r| r.value.is_some());
+    let rows = report.run.cases.iter().map(|c| &c.case);
+    let rows: Vec<_> =
+        rows.filter_map(|c| Some((c, record(c, "flop_rate")?, record(c, "share_of_ceiling")?))).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    text.push_str("\n## Share of the ceiling\n\n| case | model operations per second | share of what the machine can do at best | of which ceiling |\n");
+    text.push_str("|:---|---:|---:|:---|\n");
+    for (case, rate, share) in rows {
+        let ceilings = report.run.environment.ceilings.as_ref();
+        let Some(ceiling) = ceilings.and_then(|c| c.of_case(&case.key).ok()) else { continue };
+        let held = format!("{}, {}", ceiling.name, format::scaled(ceiling.best, &ceiling.unit));
+        writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            escaped(&case.path),
+            format::full(rate),
+            format::full(share),
+            escaped(&held)
+        )?;
     }
     Ok(())
 }

@@ -150,6 +150,30 @@ fn baselines_and_attempts_stand_beside_every_score() {
 }
 
 #[test]
+fn a_roofline_has_a_roof_for_each_precision_and_a_mark_for_each_case() {
+    let report = Report::new(synthetic::precisions());
+    let drawn = plots(&report).unwrap();
+    let plot = drawn.iter().find(|p| p.name == "roofline").expect("every case has a ceiling");
+    for roof in ["f32, 2 threads: 200", "bf16, 2 threads: 400", "int8, 2 threads: 480"] {
+        assert!(plot.caption.contains(roof), "{roof} in {}", plot.caption);
+    }
+    // two of the three names have room, whatever their order
+    assert!(plot.svg.matches("2 threads: ").count() >= 2 && plot.svg.contains("read.dram"));
+    let held = report.records.iter().filter(|r| r.metric == "share_of_ceiling" && r.value.is_some()).count();
+    assert!(held > 3 && plot.caption.contains(&format!("what {held} cases reach")), "{held}: {}", plot.caption);
+    let mut run = synthetic::precisions();
+    run.environment.ceilings = None;
+    assert!(plots(&Report::new(run)).unwrap().iter().all(|p| p.name != "roofline"), "nothing was measured");
+    // a run that did not count bytes has shares, but no place on the axis
+    let mut run = synthetic::precisions();
+    run.cases.iter_mut().for_each(|c| c.case.costs.as_mut().unwrap().step_weight_bytes = 0.0);
+    run.cases.iter_mut().for_each(|c| c.case.costs.as_mut().unwrap().step_value_bytes = 0.0);
+    let report = Report::new(run);
+    assert!(plots(&report).unwrap().iter().all(|p| p.name != "roofline"));
+    assert!(text("md", &report).contains("## Share of the ceiling"));
+}
+
+#[test]
 fn joules_are_on_the_page() {
     let report = Report::new(synthetic::small());
     let case = &report.run.cases.iter().find(|c| c.case.error.is_none()).unwrap().case;
@@ -215,6 +239,7 @@ fn look() {
         ("unmetered", synthetic::unmetered()),
         ("decided", synthetic::decided()),
         ("turns", synthetic::turns()),
+        ("precisions", synthetic::precisions()),
     ] {
         let report = Report::new(run);
         let dir = Path::new(&dir).join(name);

@@ -57,6 +57,7 @@ fn values_by_hand() {
     assert_eq!(value("steps_used"), 2.0);
     assert_eq!(value("flops_model"), 2.0e5 + 2.0 * 9.8e6);
     assert_eq!(value("flop_rate"), 8.0 * (2.0e5 + 2.0 * 9.8e6));
+    assert_eq!(value("share_of_ceiling"), 8.0 * (2.0e5 + 2.0 * 9.8e6) / 200e9);
     assert_eq!(value("memory_peak"), 7e6 + 1.0);
     assert!((value("harness_cpu") - 0.002).abs() < 1e-15);
     let joules = get(&records, "", "joules_per_right");
@@ -64,6 +65,42 @@ fn values_by_hand() {
         joules.lower.is_none() && joules.note.as_deref() == Some("no interval: an interval reaches 0"),
         "{joules:?}"
     );
+}
+
+#[test]
+fn a_share_of_a_ceiling_names_it_or_says_why_there_is_none() {
+    let run = synthetic::small();
+    let share = |run: &Run| get(&summarise(run), "dense-6/f32/native", "share_of_ceiling").clone();
+    let (held, records) = (share(&run), summarise(&run));
+    let rate = get(&records, "dense-6/f32/native", "flop_rate");
+    assert!(held.method.contains("f32.avx512 at 2 threads, 200\u{202f}GFLOP/s, the best of 7"), "{}", held.method);
+    // the ceiling is held fixed: the interval is that of the rate
+    let scaled = [rate.lower, rate.upper, rate.value].map(|v| v.unwrap() / 200e9);
+    let shares = [held.lower, held.upper, held.value].map(Option::unwrap);
+    assert!(scaled.iter().zip(shares).all(|(a, b)| (a / b - 1.0).abs() < 1e-12), "{held:?}");
+    assert_eq!((held.n, held.note), (rate.n, None));
+
+    let changed = |change: &dyn Fn(&mut Run)| {
+        let mut run = run.clone();
+        change(&mut run);
+        share(&run)
+    };
+    let missing = |change: &dyn Fn(&mut Run)| changed(change).missing.expect("no number");
+    assert_eq!(missing(&|r| r.environment.ceilings = None).kind, "not-measured");
+    let others = missing(&|r| r.environment.ceilings.as_mut().unwrap().list.iter_mut().for_each(|c| c.threads = 4));
+    assert!(others.kind == "not-measured" && others.message.contains("at 2 threads"), "{others:?}");
+    let board = missing(&|r| {
+        for c in &mut r.cases {
+            c.case.key.backend_options.insert("device".into(), "cuda:0".into());
+        }
+    });
+    assert!(board.kind == "unavailable" && board.message.contains("GPU"), "{board:?}");
+    assert_eq!(missing(&|r| r.cases.iter_mut().for_each(|c| c.case.costs = None)).kind, "not-measured");
+    // a number above 1 is shown with what it means
+    let above = changed(&|r| r.environment.ceilings.as_mut().unwrap().list.iter_mut().for_each(|c| c.best = 1.0));
+    assert!(above.value.unwrap() > 1.0 && above.note.unwrap().starts_with("above the ceiling"));
+    let absurd = changed(&|r| r.environment.ceilings.as_mut().unwrap().list.iter_mut().for_each(|c| c.best = 5e-324));
+    assert_eq!(absurd.value, None, "a quotient beyond what a number can hold is none");
 }
 
 #[test]

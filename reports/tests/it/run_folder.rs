@@ -20,6 +20,26 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
+fn a_run_from_before_ceilings_is_still_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = synthetic::small();
+    run.environment.ceilings = None;
+    synthetic::write(&run, dir.path());
+    assert!(!fs::read_to_string(dir.path().join("environment.json")).unwrap().contains("ceilings"));
+    for case in &mut run.cases {
+        let path = dir.path().join("cases").join(slug(&case.case.path, &case.case.id)).join("case.json");
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let costs = json["costs"].as_object_mut().unwrap();
+        assert!(costs.remove("step_weight_bytes").is_some() && costs.remove("step_value_bytes").is_some());
+        fs::write(&path, json.to_string()).unwrap();
+        let costs = case.case.costs.as_mut().unwrap();
+        (costs.step_weight_bytes, costs.step_value_bytes) = (0.0, 0.0);
+        assert_eq!(costs.intensity(1), None, "bytes that were not counted are not none");
+    }
+    assert_eq!(load(dir.path()).unwrap(), run);
+}
+
+#[test]
 fn an_unfinished_case_is_not_there() {
     let dir = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(dir.path()).unwrap();

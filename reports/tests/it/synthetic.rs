@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use ergometer_reports::{
     CaseRun, Run,
     case::*,
+    ceiling::{Ceiling, Ceilings, NoCeiling},
     environment::{Environment, MeterState},
 };
 
@@ -186,6 +187,8 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
             flops_step: model.flops_step,
             weight_bytes: model.weight_bytes,
             state_bytes: 20_480,
+            step_weight_bytes: model.weight_bytes as f64,
+            step_value_bytes: 2.5e5,
         }),
         routing: Vec::new(),
         versions: BTreeMap::from([(key.backend.clone(), "0.0-synthetic".to_owned())]),
@@ -244,7 +247,32 @@ pub fn environment() -> Environment {
         ],
         load_before: Some(0.12),
         idle_watts: BTreeMap::from([("energy_cpu".into(), 9.5)]),
+        ceilings: Some(ceilings()),
     }
+}
+
+/// What the synthetic machine can do at best, with two threads.
+fn ceilings() -> Ceilings {
+    let one = |(name, what, unit, best, n): (&str, &str, &str, f64, u32)| Ceiling {
+        name: name.into(),
+        what: what.into(),
+        unit: unit.into(),
+        threads: 2,
+        best,
+        median: if unit == "s" { 1.2 * best } else { 0.97 * best },
+        n,
+    };
+    let list = [
+        ("f32.avx2", "8 lanes", "FLOP/s", 120e9, 7),
+        ("f32.avx512", "16 lanes", "FLOP/s", 200e9, 7),
+        ("bf16.avx512", "32 pairs", "FLOP/s", 400e9, 7),
+        ("int8.avx512", "64 pairs", "OP/s", 480e9, 7),
+        ("read.l3", "half of a level 3 cache", "B/s", 60e9, 7),
+        ("read.dram", "memory", "B/s", 14e9, 7),
+        ("barrier", "an empty fork-join", "s", 1e-6, 2000),
+    ];
+    let missing = vec![NoCeiling { name: "bf16.amx".into(), reason: "this CPU lacks AMX".into() }];
+    Ceilings { measured: "2000-01-01T00:00:00Z".into(), load: Some(0.12), list: list.map(one).into(), missing }
 }
 
 fn sorted(mut cases: Vec<CaseRun>) -> Run {
@@ -388,6 +416,17 @@ pub fn unmetered() -> Run {
         for metric in ["energy_cpu", "joules_per_right"] {
             c.case.unavailable.push(Unavailable { metric: metric.into(), reason: reason.into() });
         }
+    }
+    run
+}
+
+/// Cases of one task in three precisions, on a machine with a ceiling for each.
+pub fn precisions() -> Run {
+    let mut run = large();
+    run.cases.retain(|c| c.case.key.task == "sudoku-6x6" && c.case.key.backend == "native");
+    for (case, precision) in run.cases.iter_mut().zip(["f32", "bf16", "int8"].into_iter().cycle()) {
+        case.case.key.precision = precision.into();
+        case.case.path = case.case.key.path();
     }
     run
 }

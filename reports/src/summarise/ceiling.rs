@@ -1,0 +1,48 @@
+//! How much of what the machine can do at best a case reaches.
+//!
+//! In: the steady phase of a case, the environment's ceilings. Out: its rate of operations and that rate's share. Must not: hold a case to a
+//! ceiling that was not measured, or one that computes on a board to the processor's.
+
+use super::{Metered, Outcome, Summary};
+use crate::{
+    ceiling::not_measured,
+    format,
+    record::Missing,
+    stats::{CONFIDENCE, Estimate},
+};
+
+impl Summary<'_> {
+    /// The model's operations per second of steady time.
+    pub(super) fn flop_rate(&self) -> Option<Estimate> {
+        let (flops, throughput) = self.flops_model().zip(self.throughput())?;
+        let method = format!("flops_model × throughput, steps held at their mean; {}", throughput.method);
+        Some(Estimate { method, ..throughput.scaled(flops.value.max(f64::MIN_POSITIVE)) })
+    }
+
+    /// [`Summary::flop_rate`] over the ceiling of the case's precision, instruction set and threads.
+    pub(super) fn share_of_ceiling(&self) -> Metered {
+        let key = &self.case_run.case.key;
+        if self.on_gpu() {
+            let message = "it computes on a GPU board, whose ceiling is not measured".into();
+            return Err(Missing { kind: "unavailable".into(), message, hint: None });
+        }
+        let ceilings = self.ceilings.ok_or_else(|| not_measured(""))?;
+        let ceiling = ceilings.of_case(key)?;
+        let rate = self.flop_rate().ok_or_else(|| self.missing("share_of_ceiling"))?;
+        let method = format!(
+            "flop_rate over {} at {} threads, {}, the best of {} repetitions, taken as exact; {}",
+            ceiling.name,
+            ceiling.threads,
+            format::scaled(ceiling.best, &ceiling.unit),
+            ceiling.n,
+            rate.method
+        );
+        let mut notes = Vec::new();
+        if rate.value > ceiling.best {
+            let again = "`ergometer doctor --ceilings` measures it again";
+            notes.push(format!("above the ceiling, which was measured on a busier or slower machine; {again}"));
+        }
+        let estimate = Estimate { method, ..rate.scaled(1.0 / ceiling.best) };
+        Ok(Outcome { estimate, confidence: CONFIDENCE, notes })
+    }
+}
