@@ -1,5 +1,7 @@
 //! The plain twin of the linear layer: loops as the formula reads. Unpacked weights, one sum per output.
 
+use std::ops::AddAssign;
+
 use super::pack::Panels;
 use crate::block::{Block, Rows, floats};
 use crate::format::{Format, quantise, round_bf16};
@@ -28,20 +30,41 @@ pub(super) fn linear(
     }
 }
 
-/// The first `n` outputs of one row.
+/// The first `n` outputs of one row, of weights in rows of k values.
 pub(crate) fn row(format: Format, x: &[f32], w: Panels<'_>, n: usize) -> Vec<f32> {
-    let weights = floats(w.data);
-    let of = |j: usize| &weights[j * w.k..(j + 1) * w.k];
+    product(format, x, floats(w.data), w.scales, n)
+}
+
+/// `y[j] = Σ_k x[k] w[j][k]` for `n` rows of weights; int8 sums whole numbers and scales them by `scales[j]` and what `x` was rounded with.
+pub(crate) fn product(format: Format, x: &[f32], weights: &[f32], scales: &[f32], n: usize) -> Vec<f32> {
+    let weights = &weights[..n * x.len()];
     match format {
-        Format::F32 => (0..n).map(|j| x.iter().zip(of(j)).map(|(x, w)| x * w).sum()).collect(),
-        Format::Bf16 => {
-            let x: Vec<f32> = x.iter().map(|x| round_bf16(*x)).collect();
-            (0..n).map(|j| x.iter().zip(of(j)).map(|(x, w)| x * w).sum()).collect()
-        }
+        Format::F32 => sums(x, weights, n, |x, w| x * w),
+        Format::Bf16 => sums(&x.iter().map(|x| round_bf16(*x)).collect::<Vec<f32>>(), weights, n, |x, w| x * w),
         Format::Int8 => {
             let (q, scale) = quantise(x);
-            let sum = |j: usize| q.iter().zip(of(j)).map(|(q, w)| q * *w as i32).sum::<i32>() as f32;
-            (0..n).map(|j| sum(j) * (scale * w.scales[j])).collect()
+            let sums = sums(&q, weights, n, |q, w| q * w as i32);
+            sums.iter().zip(scales).map(|(sum, of_row)| *sum as f32 * (scale * of_row)).collect()
         }
     }
+}
+
+/// For each of `n` rows of weights the sum of its products with `x`, in ascending order. Eight rows go side by side: a sum waits for itself at every step, and eight
+/// need no longer than one.
+fn sums<T: Copy + Default + AddAssign>(x: &[T], weights: &[f32], n: usize, times: impl Fn(T, f32) -> T) -> Vec<T> {
+    const ROWS: usize = 8;
+    let mut sums = vec![T::default(); n];
+    let k = x.len().max(1);
+    for (sums, weights) in sums.chunks_mut(ROWS).zip(weights.chunks(ROWS * k)) {
+        let mut side = [T::default(); ROWS];
+        let last = sums.len() - 1;
+        let rows: [&[f32]; ROWS] = std::array::from_fn(|j| &weights[j.min(last) * k..][..k]);
+        for (i, x) in x.iter().enumerate() {
+            for (sum, row) in side.iter_mut().zip(rows) {
+                *sum += times(*x, row[i]);
+            }
+        }
+        sums.copy_from_slice(&side[..sums.len()]);
+    }
+    sums
 }

@@ -2,9 +2,9 @@
 
 use crate::activation::scalar::swiglu;
 use crate::block::{Block, Rows, floats};
-use crate::format::{Format, quantise, round_bf16};
+use crate::format::Format;
 use crate::linear::pack::{PackedTokens, Panels};
-use crate::linear::scalar::row;
+use crate::linear::scalar::{product, row};
 use crate::norm;
 
 /// See [`gated_mlp`](super::gated_mlp).
@@ -50,20 +50,7 @@ pub(super) fn tokens(
 
 /// `W · x`.
 fn column(w: &PackedTokens, x: &[f32]) -> Vec<f32> {
-    let weights = floats(&w.data);
-    let of = |i: usize| &weights[i * w.t..(i + 1) * w.t];
-    match w.format {
-        Format::F32 => (0..w.n).map(|i| of(i).iter().zip(x).map(|(w, x)| w * x).sum()).collect(),
-        Format::Bf16 => {
-            let x: Vec<f32> = x.iter().map(|x| round_bf16(*x)).collect();
-            (0..w.n).map(|i| of(i).iter().zip(&x).map(|(w, x)| w * x).sum()).collect()
-        }
-        Format::Int8 => {
-            let (q, scale) = quantise(x);
-            let sum = |i: usize| of(i).iter().zip(&q).map(|(w, q)| *w as i32 * q).sum::<i32>() as f32;
-            (0..w.n).map(|i| sum(i) * (w.scales[i] * scale)).collect()
-        }
-    }
+    product(w.format, x, floats(&w.data), &w.scales, w.n)
 }
 
 fn finish(x: &[f32], y: &[f32], eps: Option<f32>, out: &mut [f32]) {

@@ -128,7 +128,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn from_i32(self, a: __m256) -> __m256 {
+    fn i32_to_f32(self, a: __m256) -> __m256 {
         // SAFETY: see the impl.
         unsafe { _mm256_cvtepi32_ps(_mm256_castps_si256(a)) }
     }

@@ -136,7 +136,7 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     }
 
     #[inline(always)]
-    fn from_i32(self, a: __m512) -> __m512 {
+    fn i32_to_f32(self, a: __m512) -> __m512 {
         // SAFETY: see the impl.
         unsafe { _mm512_cvtepi32_ps(_mm512_castps_si512(a)) }
     }

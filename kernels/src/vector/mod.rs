@@ -58,7 +58,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn reduce_max(self, a: Self::V) -> f32;
 
     /// The lanes hold the bits of i32; those integers as f32.
-    fn from_i32(self, a: Self::V) -> Self::V;
+    fn i32_to_f32(self, a: Self::V) -> Self::V;
     /// The lanes hold the bits of i32: `a - b`.
     fn sub_i32(self, a: Self::V, b: Self::V) -> Self::V;
     /// Rounds to bf16, ties to even, and writes as many lanes as fit.

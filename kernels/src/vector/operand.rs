@@ -165,7 +165,7 @@ pub(crate) fn value<S: Simd, F: Number>(s: S, sums: &[f32], scale: f32, scales: 
     let sum = s.load(sums);
     if F::FORMAT == Format::Int8 {
         let scale = s.mul(s.splat(scale), s.load(scales));
-        s.mul(s.from_i32(s.sub_i32(sum, s.load(offsets))), scale)
+        s.mul(s.i32_to_f32(s.sub_i32(sum, s.load(offsets))), scale)
     } else {
         sum
     }

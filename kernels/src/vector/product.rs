@@ -91,7 +91,7 @@ pub(crate) fn product<S: Simd, F: Number, E: After<S>>(
         "operands of another instruction set"
     );
     assert!(k.start <= k.end && k.end <= layout.groups, "words beyond k");
-    assert!(!layout.lines || k.start % LINE == 0 && k.end % LINE == 0 && layout.groups % LINE == 0, "not whole lines");
+    assert!(!layout.lines || [k.start, k.end, layout.groups].iter().all(|g| g.is_multiple_of(LINE)), "not whole lines");
     let tile = high * layout.groups;
     let rows = match pairs {
         Pairs::Rows(m) if !layout.lines => m,

@@ -143,8 +143,7 @@ impl Memory {
         self.routes = mixtures.iter().map(|m| Routes::new(m.experts, m.top_k, m.tokens * rows)).collect();
     }
 
-    /// Memory held.
-    #[cfg(test)]
+    /// Memory of the buffers.
     pub fn bytes(&self) -> usize {
         self.buffers.iter().map(|b| size_of_val(&b.data[..])).sum()
     }

@@ -176,6 +176,13 @@ impl Engine for NativeEngine {
         }
     }
 
+    /// Bytes of the buffers for the whole capacity, and the least that its values need (see [`Plan::least`]). Scratch memory of the kernels is in neither.
+    fn report(&self) -> BTreeMap<String, String> {
+        let least = size_of::<f32>() * self.capacity * self.plan.least;
+        let bytes = [("buffer_bytes", self.memory.bytes()), ("buffer_bytes_least", least)];
+        bytes.map(|(name, bytes)| (name.to_string(), bytes.to_string())).into()
+    }
+
     fn admit(&mut self, at: usize, n: usize, inputs: &[&[u32]]) -> Result<(), BackendError> {
         self.check_rows(at.saturating_add(n))?;
         let declared = &self.graph.inputs;

@@ -34,6 +34,8 @@ pub(super) struct Plan {
     pub outputs: Vec<Loc>,
     /// Mixtures of experts, by the number that steps use.
     pub mixtures: Vec<Mixture>,
+    /// Elements per row of the values alive at once, where they are most: no sharing of buffers takes fewer. States, residents and outputs always are alive.
+    pub least: usize,
 }
 
 /// Where a value is while its region is lowered.
@@ -50,22 +52,27 @@ pub(super) enum Place {
 /// # Errors
 /// Unavailable where no kernel computes an operator.
 pub(super) fn compile(graph: &Graph, packer: Packer) -> Result<(Plan, Weights), BackendError> {
-    let mut planner = Planner { packer, sizes: Vec::new(), free: Vec::new(), steps: Vec::new(), mixtures: Vec::new() };
+    let mut planner = Planner::new(packer);
     let inputs: Vec<Place> = (0..graph.inputs.len()).map(Place::Input).collect();
     let results = planner.region(&graph.admit, &inputs, &vec![None; graph.admit.results.len()])?;
     let staged = results.into_iter().map(float).collect::<Result<Vec<Loc>, BackendError>>()?;
     let admit = std::mem::take(&mut planner.steps);
     // what admission used is free for the step; what lives longer than either gets buffers of its own
     planner.free = (0..planner.sizes.len()).collect();
+    planner.held.fill(0);
+    planner.alive = 0;
+    let admission = planner.most;
     let mut own = |len: usize| planner.own(len);
     let states: Vec<Loc> = graph.states.iter().map(|s| own(s.ty.elements())).collect();
     let residents: Vec<Loc> = staged.iter().map(|s| own(s.len)).collect();
     let outputs: Vec<Loc> = graph.outputs.iter().map(|o| own(o.ty.elements())).collect();
     let args: Vec<Place> = states.iter().chain(&residents).map(|&at| Place::At(at)).collect();
     let wanted: Vec<Option<usize>> = states.iter().chain(&outputs).map(|at| Some(at.buffer)).collect();
+    // while rows are admitted, those that are there stay
+    planner.most = admission + planner.alive;
     planner.region(&graph.step, &args, &wanted)?;
-    let (step, sizes, mixtures) = (planner.steps, planner.sizes, planner.mixtures);
-    let plan = Plan { admit, step, sizes, states, residents, staged, outputs, mixtures };
+    let (step, sizes, mixtures, least) = (planner.steps, planner.sizes, planner.mixtures, planner.most);
+    let plan = Plan { admit, step, sizes, states, residents, staged, outputs, mixtures, least };
     Ok((plan, planner.packer.finish()))
 }
 
@@ -76,9 +83,18 @@ pub(super) struct Planner<'a> {
     free: Vec<usize>,
     pub steps: Vec<Step>,
     pub mixtures: Vec<Mixture>,
+    /// Elements of the value in each buffer, 0 where there is none; their sum, and the largest that it has been.
+    held: Vec<usize>,
+    alive: usize,
+    most: usize,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn new(packer: Packer<'a>) -> Self {
+        let (sizes, free, steps, mixtures, held) = Default::default();
+        Planner { packer, sizes, free, steps, mixtures, held, alive: 0, most: 0 }
+    }
+
     /// Lowers a region whose arguments are at `args`. Result i ends in buffer `wanted[i]` (each named once), where one is named.
     pub fn region(
         &mut self,
@@ -95,7 +111,16 @@ impl Planner<'_> {
     /// A new buffer that never goes into the pool.
     fn own(&mut self, len: usize) -> Loc {
         self.sizes.push(len);
-        Loc { buffer: self.sizes.len() - 1, len }
+        self.held.push(0);
+        self.hold(self.sizes.len() - 1, len)
+    }
+
+    /// A value comes to life in a buffer.
+    fn hold(&mut self, buffer: usize, len: usize) -> Loc {
+        self.held[buffer] = len;
+        self.alive += len;
+        self.most = self.most.max(self.alive);
+        Loc { buffer, len }
     }
 
     /// The smallest free buffer that is large enough, or else the largest one, grown; a new one where none is free.
@@ -105,12 +130,13 @@ impl Planner<'_> {
         let Some(buffer) = fitting.or_else(|| self.free.iter().copied().max_by_key(size)) else { return self.own(len) };
         self.free.retain(|&i| i != buffer);
         self.sizes[buffer] = self.sizes[buffer].max(len);
-        Loc { buffer, len }
+        self.hold(buffer, len)
     }
 
     /// Gives a buffer back to the pool.
     pub fn give(&mut self, buffer: usize) {
         self.free.push(buffer);
+        self.alive -= std::mem::take(&mut self.held[buffer]);
     }
 }
 
