@@ -61,8 +61,11 @@ fn models(house: &House) -> BTreeMap<&'static str, PathBuf> {
         config
     };
     house.model("encoder", &with(json!({"model_type": "encoder"})));
-    let experts = json!({"model_type": "moe-encoder", "num_experts": 5, "experts_per_token": 2, "expert_inner": 48});
-    house.model("moe-encoder", &with(experts));
+    // damped: rounding before a router may send a token to another expert, which must not be the whole of its sum
+    let experts = json!({"model_type": "moe-encoder", "num_experts": 5, "experts_per_token": 2, "expert_inner": 48,
+                         "random_weights": {"seed": 7, "damping": 0.03}});
+    std::fs::create_dir(house.path("moe-encoder")).unwrap();
+    house.file("moe-encoder/config.json", with(experts).to_string());
     BTreeMap::from([
         ("trm, MLP mixing", golden("trm-mlp-d64")),
         ("trm, attention", golden("trm-att-d64")),
