@@ -12,7 +12,8 @@ export PROPTEST_RNG_SEED=20261122
 # native's own tests; other engines are not ours to check
 native=(--package ergometer --lib)
 
-# Reads and writes out of bounds, and uses after the end of a life, on every instruction set of this machine.
+# Reads and writes out of bounds, and uses after the end of a life, on every instruction set of this machine. What AMX itself loads and stores is not
+# seen (inline assembly), nor what goes astray within a thread's scratch memory: both rest on the assertions of kernels/src/vector/product.rs.
 address() {
     if ! cargo +nightly --version >/dev/null 2>&1; then
         not_run+=("AddressSanitizer, for want of a nightly toolchain

@@ -8,7 +8,8 @@
 //! - Every operator has a scalar twin, plain code written to be read, and agrees with it on every instruction set present.
 //! - On a given instruction set a row's result is the same to the bit, whatever batch it rides in, whatever its index, whatever the number of
 //!   threads: each output has one order of accumulation, which no split and no tile changes.
-//! - NaN and infinity go through as in the twin; nothing flushes denormals but the bf16 instructions of `avx512bf16` and `amx`, which take them for zeros.
+//! - NaN and infinity go through as in the twin; denormals are kept but in two places: the bf16 instructions of
+//!   `avx512bf16` and `amx` take them for zeros, and weights of attention below 1e-37 are 0 (times an infinite value: NaN, where the twin has infinity).
 //!
 //! Layout: `<operator>/mod.rs` checks and splits, `scalar.rs` is the twin, `vector.rs` the body for all vector widths, written over
 //! `vector::Simd`. A kernel that needs more than that trait gives gets a file for its instruction set beside them.

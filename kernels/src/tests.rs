@@ -250,7 +250,7 @@ fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }).collect()
 }
 
-/// The same class of value, and finite values within `tolerance`, relative above 1. In a format that rounds, a hundredth of the largest value is allowed, since
+/// The same class of value, and finite values within `tolerance`, relative above 1. In a format that rounds, two hundredths of the largest value are allowed, since
 /// a sum that ends on the other side of a tie moves everything after it.
 fn close(format: Format, got: &[f32], wanted: &[f32], tolerance: f32) -> Result<(), String> {
     let largest = wanted.iter().filter(|w| w.is_finite()).fold(1.0f32, |most, w| most.max(w.abs()));
@@ -389,6 +389,49 @@ fn large_products_agree_and_keep_their_bits() {
                 outs.push(bits(&out));
             }
             assert!(outs.iter().all(|out| *out == outs[0]), "{isa}: thread counts give other bits");
+        }
+    }
+}
+
+/// Gated MLPs whose k is longer than a slab and whose rows are more than a chunk: the bits of a row alone, and of any number of threads.
+#[test]
+fn large_mlps_agree_and_keep_their_bits() {
+    let twin = context(Isa::Scalar, 1).expect("scalar is always there");
+    let (m, d, inner, t, width) = (401, 300, 600, 300, 70);
+    for format in [Format::F32, Format::Bf16, Format::Int8] {
+        let mut draw = Draw { batch: 1, a: 0, b: 0, c: 0, seed: 11, special: false, flush: false };
+        let mut small =
+            |len: usize, k: usize| -> Vec<f32> { draw.values(len).iter().map(|w| w / (k as f32).sqrt()).collect() };
+        let (up, down, tokens_up, tokens_down) =
+            (small(2 * inner * d, d), small(d * inner, inner), small(2 * inner * t, t), small(t * inner, inner));
+        let (x, tokens) = (small(m * d, 4), small(2 * t * width, 4));
+        let of = |ctx: &Ctx, rows: Range<usize>, examples: Range<usize>| {
+            let pack = PackedLinear::pack(ctx, format, &down, d, inner);
+            let mut out = pick(&x, &rows, d);
+            gated_mlp(ctx, None, &PackedLinear::pack_gated(ctx, format, &up, inner, d), &pack, Some(1.0), &mut out);
+            let pack = PackedTokens::pack(ctx, format, &tokens_down, t, inner);
+            let mut mixed = pick(&tokens, &examples, t * width);
+            let gated = PackedTokens::pack_gated(ctx, format, &tokens_up, inner, t);
+            token_mlp(ctx, None, &gated, &pack, Some(1.0), width, &mut mixed);
+            (out.to_vec(), mixed.to_vec())
+        };
+        let wanted = of(&twin, 0..m, 0..2);
+        for isa in Isa::available() {
+            let Some(one) = context(isa, 1) else { return };
+            let got = of(&one, 0..m, 0..2);
+            close(format, &got.0, &wanted.0, 1e-4).expect("features agree with the twin");
+            close(format, &got.1, &wanted.1, 1e-4).expect("tokens agree with the twin");
+            for threads in 2..=4 {
+                let Some(ctx) = context(isa, threads) else { return };
+                let more = of(&ctx, 0..m, 0..2);
+                let same = bits(&more.0) == bits(&got.0) && bits(&more.1) == bits(&got.1);
+                assert!(same, "{isa} {format:?}: {threads} threads give other bits");
+            }
+            for row in [0, 200, 400] {
+                let alone = of(&one, row..row + 1, 1..2);
+                assert!(bits(&alone.0) == bits(&got.0[row * d..(row + 1) * d]), "{isa} {format:?}: row {row} alone");
+                assert!(bits(&alone.1) == bits(&got.1[t * width..]), "{isa} {format:?}: an example alone");
+            }
         }
     }
 }

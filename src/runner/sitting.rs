@@ -80,6 +80,10 @@ pub fn run(seats: &[Seat], shared: &Shared, setting: &mut Setting) -> Vec<Finish
     let mark = &hex(&Sha256::digest(mark.as_bytes()))[..16];
     let mut contenders: Vec<Contender> = Vec::new();
     for seat in seats {
+        // whoever is ready already may still spin
+        if !setting.check && !contenders.is_empty() {
+            wait_for_quiet(&contenders, contenders.len());
+        }
         let sitting = first.turns.is_some().then(|| Sitting { id: mark.into(), base: seat.base.clone(), rounds });
         contenders.push(Contender::ready(seat, sitting, shared, setting));
     }

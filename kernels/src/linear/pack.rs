@@ -15,6 +15,11 @@ pub(crate) fn groups(isa: Isa, format: Format, k: usize) -> usize {
     if tiled(isa, format) { words.next_multiple_of(LINE) } else { words }
 }
 
+/// Sums of int8 products stay within 32 bits.
+fn check_sums(format: Format, k: usize) {
+    assert!(format != Format::Int8 || k <= 1 << 16, "int8 products over {k} numbers: their sums may leave 32 bits");
+}
+
 /// A linear layer's weight, `[n, k]`, laid out for one instruction set and number format.
 pub struct PackedLinear {
     pub(crate) isa: Isa,
@@ -52,6 +57,7 @@ impl PackedLinear {
     }
 
     fn arrange(ctx: &Ctx, format: Format, w: &[f32], n: usize, k: usize, gated: bool) -> PackedLinear {
+        check_sums(format, k);
         let isa = ctx.isa();
         if isa == Isa::Scalar {
             let (data, scales) = plain(format, w, n, k);
@@ -175,6 +181,7 @@ impl PackedTokens {
     }
 
     fn arrange(ctx: &Ctx, format: Format, w: &[f32], n: usize, t: usize, gated: bool) -> PackedTokens {
+        check_sums(format, t);
         let (isa, half, per) = (ctx.isa(), n / 2, format.per_word());
         let most = tile_rows(isa, format);
         // hidden rows become words of the next product's k, so tiles hold whole words

@@ -1,5 +1,5 @@
 //! Exponential, error function and the activations made of them, on vectors. In and Out: vectors; NaN goes through. One polynomial serves every
-//! instruction set, with the same operations in the same order, so AVX2 and AVX-512 give the same bits.
+//! instruction set, with the same operations in the same order, so AVX2 and AVX-512 give the same bits; but for the rough functions, whose reciprocals are each maker's own.
 
 use super::Simd;
 

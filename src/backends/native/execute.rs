@@ -1,7 +1,8 @@
 //! Runs the steps of a plan: one kernel call each, over numbered buffers.
 //!
 //! In: steps, weights, indices, a number of rows. Out: buffers, changed in place. Must not: allocate; every buffer has room for the
-//! whole capacity from the start. (Kernels pack into scratch memory of their own, which grows to its size in the first step and stays.)
+//! whole capacity from the start. (Kernels pack into scratch memory of each thread, which grows to the largest
+//! size that it has met and stays: in the first steps, and with experts when one gets more rows than any before.)
 
 use ergometer_kernels as kernels;
 use ergometer_kernels::{Activation, Ctx, Format, Heads, Mask, Routes, Turn};

@@ -1,4 +1,4 @@
-//! The `native` backend: our own kernels (crate `ergometer-kernels`), a plan compiled at load, nothing allocated after it.
+//! The `native` backend: our own kernels (crate `ergometer-kernels`), a plan compiled at load, whose buffers never move after it.
 //!
 //! In: a graph and its parameters. Out: an [`Engine`] whose row results are the same to the bit whatever the batch, the row's place and
 //! the number of threads. Must not: hold arithmetic (that is the kernels'), or change what the graph computes.
