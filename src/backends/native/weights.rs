@@ -4,6 +4,7 @@
 //! that whoever loads can let go of it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
 use ergometer_kernels::{Ctx, Format, PackedLinear, PackedTokens};
@@ -99,8 +100,8 @@ impl<'a> Packer<'a> {
         let shape = &self.graph.params[down.0].shape;
         let (n, inner, all) = (shape[1], shape[2], &mut self.weights.linear);
         for (p, gated) in [(gate_up, true), (down, false)] {
-            if !self.experts.contains_key(&p) {
-                self.experts.insert(p, all.len());
+            if let Entry::Vacant(first) = self.experts.entry(p) {
+                first.insert(all.len());
                 for w in self.params[p.0].chunks_exact(if gated { 2 * inner * n } else { n * inner }) {
                     all.push(match gated {
                         true => PackedLinear::pack_gated(self.ctx, self.format, w, inner, n),
