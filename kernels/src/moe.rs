@@ -170,7 +170,7 @@ impl Routes {
             let (e, first, end) = pieces[i];
             // SAFETY: pieces are disjoint ranges of rows below `rows`, and `rows` is borrowed until `run_on` returns.
             let block = unsafe { Block::from_raw(start.get().add(first * d), end - first, d, d) };
-            mlp::in_place(ctx, &up[e], &down[e], block);
+            mlp::rows_of(ctx, None, &up[e], &down[e], None, block);
         });
     }
 }

@@ -8,16 +8,16 @@ use super::peak::Loop;
 /// Tiles that may be used, and for what.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code))]
-pub(super) struct Tiles {
-    bf16: bool,
-    int8: bool,
+pub(crate) struct Tiles {
+    pub(crate) bf16: bool,
+    pub(crate) int8: bool,
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 mod here {
     use super::{Loop, Tiles};
 
-    pub(in super::super) fn tiles() -> Result<Tiles, String> {
+    pub(crate) fn tiles() -> Result<Tiles, String> {
         Err("AMX is used on x86-64 under Linux alone".into())
     }
 
@@ -32,7 +32,7 @@ mod here {
     }
 }
 
-pub(super) use here::tiles;
+pub(crate) use here::tiles;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod here {
@@ -51,7 +51,7 @@ mod here {
     const XTILEDATA: u64 = 18;
 
     /// Asks CPU, operating system and, by its permission, this process.
-    pub(in super::super) fn tiles() -> Result<Tiles, String> {
+    pub(crate) fn tiles() -> Result<Tiles, String> {
         let lacks = || "this CPU lacks AMX".to_string();
         if __cpuid(0).eax < 0x1d {
             return Err(lacks());

@@ -13,6 +13,8 @@ mod crew;
 mod peak;
 mod read;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use amx::tiles;
 use crew::rates;
 
 /// More threads than any machine of today has cores.

@@ -65,10 +65,11 @@ fn cell(ctx: &Ctx, m: usize, w: &PackedLinear) -> (usize, usize) {
 
 /// Operations that [`linear`] executes on `m` rows: two for every multiply-add of its tiles.
 pub fn linear_operations(ctx: &Ctx, m: usize, w: &PackedLinear) -> f64 {
-    let (high, wide) = cell(ctx, m, w);
-    if wide < w.n || m == 0 {
-        return chunks(m, w).map(|rows| w.operations(padded_rows(ctx, w.format, rows))).sum();
-    }
+    operations(ctx, m, cell(ctx, m, w).0, w)
+}
+
+/// Operations on `m` rows that are cut into cells of `high` rows; cutting columns adds none.
+fn operations(ctx: &Ctx, m: usize, high: usize, w: &PackedLinear) -> f64 {
     let cells = (0..m).step_by(high.max(1)).map(|first| high.min(m - first));
     cells.flat_map(|rows| chunks(rows, w)).map(|rows| w.operations(padded_rows(ctx, w.format, rows))).sum()
 }
@@ -119,9 +120,7 @@ pub fn linear_norm(ctx: &Ctx, x: &[f32], w: &PackedLinear, eps: f32, out: &mut [
 /// Operations that [`linear_norm`] executes on `m` rows.
 pub fn linear_norm_operations(ctx: &Ctx, m: usize, w: &PackedLinear) -> f64 {
     let threads = ctx.parts(streamed(m * w.n * w.k));
-    let high = m.div_ceil(threads).max(1);
-    let cells = (0..m).step_by(high).map(|first| high.min(m - first));
-    cells.flat_map(|rows| chunks(rows, w)).map(|rows| w.operations(padded_rows(ctx, w.format, rows))).sum()
+    operations(ctx, m, m.div_ceil(threads), w)
 }
 
 fn check(ctx: &Ctx, x: &[f32], w: &PackedLinear, out: &[f32]) {

@@ -12,12 +12,16 @@ use crate::vector::tile::{Bf16, F32, Int8, Layout, Number, WIDE, even};
 /// Words of A that a chunk of rows may hold while every panel passes by: 512 KiB, a part of the second-level cache.
 const CHUNK: usize = 128 << 10;
 /// Rows of a chunk at most: the sums of all its tiles are in use at once.
-pub(crate) const MOST: usize = 192;
+const MOST: usize = 192;
 
-/// Rows of a chunk: as even as can be.
+/// Rows of a chunk.
 pub(crate) fn chunk(rows: usize, groups: usize) -> usize {
-    let most = (CHUNK / groups.max(1)).clamp(32, MOST);
-    rows.div_ceil(rows.div_ceil(most).max(1))
+    even_chunk(rows, CHUNK / groups.max(1))
+}
+
+/// Rows of a chunk when near memory holds `fit` of them: as even as can be.
+pub(crate) fn even_chunk(rows: usize, fit: usize) -> usize {
+    even(rows, fit.clamp(32, MOST), 1)
 }
 
 /// As the twin.

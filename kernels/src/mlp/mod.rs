@@ -47,11 +47,7 @@ pub fn gated_mlp(
     let threads = ctx.parts(streamed(out.len() * 3 * inner));
     let high = (out.len() / d).div_ceil(threads);
     ctx.cells(out, d, (high, d), threads, |(row, _), block| {
-        let x = x.map(|x| Rows::new(x, d).from(row));
-        let words = vector::features_memory(up, down, block.rows());
-        scratch(if ctx.isa() == Isa::Scalar { 0 } else { words }, |memory| {
-            features(ctx.proof(), up.format, x, up.view(), down.view(), norm, block, memory);
-        });
+        rows_of(ctx, x.map(|x| Rows::new(x, d).from(row)), up, down, norm, block);
     });
 }
 
@@ -67,10 +63,17 @@ pub(crate) fn check(ctx: &Ctx, up: &PackedLinear, down: &PackedLinear, d: usize)
     );
 }
 
-/// The MLP of a block of whole rows, in their place, without residual, on this thread.
-pub(crate) fn in_place(ctx: &Ctx, up: &PackedLinear, down: &PackedLinear, block: Block<'_>) {
+/// [`gated_mlp`] of a block of whole rows, on this thread.
+pub(crate) fn rows_of(
+    ctx: &Ctx,
+    x: Option<Rows<'_>>,
+    up: &PackedLinear,
+    down: &PackedLinear,
+    norm: Option<f32>,
+    block: Block<'_>,
+) {
     let words = if ctx.isa() == Isa::Scalar { 0 } else { vector::features_memory(up, down, block.rows()) };
-    scratch(words, |memory| features(ctx.proof(), up.format, None, up.view(), down.view(), None, block, memory));
+    scratch(words, |memory| features(ctx.proof(), up.format, x, up.view(), down.view(), norm, block, memory));
 }
 
 /// Operations that [`gated_mlp`] executes on `m` rows, in its products.

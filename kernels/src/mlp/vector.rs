@@ -4,7 +4,7 @@ use crate::block::{Block, Rows, floats_mut, halves_mut, words};
 use crate::format::Format;
 use crate::linear::pack::{PackedLinear, PackedTokens, Panels};
 use crate::linear::tile_rows;
-use crate::linear::vector::{MOST, Outputs, layout, sums_words};
+use crate::linear::vector::{Outputs, even_chunk, layout, sums_words};
 use crate::norm;
 use crate::vector::operand::{Columns, Source, encode_row, pack_panels, row, value};
 use crate::vector::product::{After, Pairs, product, sums_len};
@@ -16,8 +16,7 @@ const CHUNK: usize = 192 << 10;
 
 /// Rows that pass through a whole MLP together: as even as can be.
 pub(super) fn chunk(groups: usize, hidden: usize, rows: usize) -> usize {
-    let most = (CHUNK / (groups + hidden).max(1)).clamp(32, MOST);
-    rows.div_ceil(rows.div_ceil(most).max(1))
+    even_chunk(rows, CHUNK / (groups + hidden).max(1))
 }
 
 /// Words of scratch memory: sums, rows of A, hidden rows, a scale for each, and of int8 hidden values before they are rounded.

@@ -5,54 +5,15 @@
 //! No asm block here is `nomem`, `readonly` or `pure`: a compiler that believed so could drop the stores of the configuration.
 
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid_count, _xgetbv};
 use std::sync::OnceLock;
 
 use super::tile::{HIGH, LINE, Raw, WIDE};
+use crate::ceiling;
 
-/// AMX with bf16 and int8 is in the CPU, saved by the operating system, and this process may use it (Linux wants to be asked).
+/// AMX with bf16 and int8 is in the CPU, saved by the operating system, and this process may use it: what the ceilings' loops ask too.
 pub(super) fn present() -> bool {
     static PRESENT: OnceLock<bool> = OnceLock::new();
-    *PRESENT.get_or_init(|| {
-        if __cpuid_count(0, 0).eax < 7 || __cpuid_count(1, 0).ecx & (1 << 27) == 0 {
-            return false;
-        }
-        // amx-bf16, amx-tile, amx-int8
-        let wanted = 1 << 22 | 1 << 24 | 1 << 25;
-        // SAFETY: CPUID says that the operating system has switched XGETBV on.
-        let saved = unsafe { saved_states() };
-        __cpuid_count(7, 0).edx & wanted == wanted && saved & (3 << 17) == 3 << 17 && permitted()
-    })
-}
-
-/// The states that the operating system saves.
-///
-/// # Safety
-/// OSXSAVE is on.
-#[target_feature(enable = "xsave")]
-unsafe fn saved_states() -> u64 {
-    // SAFETY: the caller's promise.
-    unsafe { _xgetbv(0) }
-}
-
-/// Asks Linux for the use of tile data, for this process and whatever threads it starts.
-#[cfg(target_os = "linux")]
-fn permitted() -> bool {
-    const ARCH_PRCTL: u64 = 158;
-    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
-    const XFEATURE_XTILEDATA: u64 = 18;
-    let outcome: i64;
-    // SAFETY: a system call that touches none of our memory; the kernel clobbers rcx and r11.
-    unsafe {
-        asm!("syscall", inlateout("rax") ARCH_PRCTL => outcome, in("rdi") ARCH_REQ_XCOMP_PERM, in("rsi") XFEATURE_XTILEDATA,
-            out("rcx") _, out("r11") _, options(nostack));
-    }
-    outcome == 0
-}
-
-#[cfg(not(target_os = "linux"))]
-fn permitted() -> bool {
-    false
+    *PRESENT.get_or_init(|| ceiling::tiles().is_ok_and(|tiles| tiles.bf16 && tiles.int8))
 }
 
 /// What LDTILECFG reads.
