@@ -110,7 +110,10 @@ pub(crate) struct Aligned {
 impl Aligned {
     /// `len` zeros.
     pub(crate) fn zeros(len: usize) -> Aligned {
-        Aligned { lines: vec![Line([0; LINE]); len.div_ceil(LINE)], len }
+        let mut lines = Vec::with_capacity(len.div_ceil(LINE));
+        ask_for_large_pages(&mut lines);
+        lines.resize(len.div_ceil(LINE), Line([0; LINE]));
+        Aligned { lines, len }
     }
 
     /// At least `len` words, of which grown ones are zero.
@@ -120,6 +123,27 @@ impl Aligned {
             self.len = len;
         }
     }
+}
+
+/// Asks the operating system, which may refuse, for large pages for memory that nobody has touched yet. Weights of tens of MiB hold more pages of 4 KiB than a core
+/// remembers the places of: on a Zen 4 the f32 products of a 512 wide net take 3 % longer with these.
+fn ask_for_large_pages(lines: &mut Vec<Line>) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::mm::{Advice, madvise};
+
+        const PAGE: usize = 4 << 10;
+        const LARGE: usize = 2 << 20;
+        let start = lines.as_mut_ptr().cast::<u8>();
+        let skip = start.align_offset(PAGE);
+        let bytes = (lines.capacity() * size_of::<Line>()).saturating_sub(skip) / PAGE * PAGE;
+        if bytes >= LARGE {
+            // SAFETY: whole pages of memory that `lines` owns; this advice changes nothing that a program sees.
+            let _ = unsafe { madvise(start.wrapping_add(skip).cast(), bytes, Advice::LinuxHugepage) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = lines;
 }
 
 impl Deref for Aligned {

@@ -53,7 +53,7 @@ impl Ctx {
 
     /// Parts worth making of `work` streamed values; see [`streamed`] for multiply-adds.
     pub(crate) fn parts(&self, work: usize) -> usize {
-        self.pool.threads().min(work / self.grain).max(1)
+        self.pool.threads().min((work + self.grain / 2) / self.grain).max(1)
     }
 
     /// Units (of `all`) that one thread's chunk holds when `work` values are split among the threads; at least 1.

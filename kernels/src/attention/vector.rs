@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Mask, Turn};
-use crate::block::{Block, Rows, floats_mut};
+use crate::block::{Block, Rows, floats_mut, halves_mut};
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::linear::pack::groups;
@@ -35,18 +35,16 @@ pub(super) fn softmax_row<S: Simd>(s: S, x: &mut [f32], scale: f32) {
     }
 }
 
-/// As the twin.
+/// `to = x · cos + rotate_half(x) · sin`.
 #[inline(always)]
-pub(super) fn rotate<S: Simd>(s: S, x: &mut [f32], cos: &[f32], sin: &[f32]) {
+fn rotate<S: Simd>(s: S, x: &[f32], cos: &[f32], sin: &[f32], to: &mut [f32]) {
     let half = x.len() / 2;
-    let (first, second) = x.split_at_mut(half);
-    for (i, (x1, x2)) in first.chunks_mut(S::LANES).zip(second.chunks_mut(S::LANES)).enumerate() {
-        let at = i * S::LANES;
-        let (a, b) = (s.load(x1), s.load(x2));
-        let (cos1, sin1) = (s.load(&cos[at..half]), s.load(&sin[at..half]));
-        let (cos2, sin2) = (s.load(&cos[half + at..]), s.load(&sin[half + at..]));
-        s.store(x1, s.sub(s.mul(a, cos1), s.mul(b, sin1)));
-        s.store(x2, s.add(s.mul(b, cos2), s.mul(a, sin2)));
+    let ((x1, x2), (to1, to2)) = (x.split_at(half), to.split_at_mut(half));
+    let ((cos1, cos2), (sin1, sin2)) = (cos.split_at(half), sin.split_at(half));
+    for i in (0..half).step_by(S::LANES) {
+        let (a, b) = (s.load(&x1[i..]), s.load(&x2[i..]));
+        s.store(&mut to1[i..], s.sub(s.mul(a, s.load(&cos1[i..])), s.mul(b, s.load(&sin1[i..]))));
+        s.store(&mut to2[i..], s.add(s.mul(b, s.load(&cos2[i..])), s.mul(a, s.load(&sin2[i..]))));
     }
 }
 
@@ -161,8 +159,8 @@ fn typed<S: Simd, F: Number>(
     }
     let hides = !mask.hides_nothing(t);
     let finite = !hides || all_finite(s, v, t, dim);
-    // exponentials as they are, divided by their sum in the end, where weights are rounded anyway
-    let rough = F::FORMAT != Format::F32 && scale > 0.0 && finite;
+    // exponentials as they are, and outputs divided by their sum
+    let deferred = scale > 0.0 && finite;
     for first in (0..t).step_by(2 * high) {
         let all = (2 * high).min(t - first);
         let hull = if hides { mask.hull(first, first + all, t) } else { 0..t };
@@ -174,22 +172,24 @@ fn typed<S: Simd, F: Number>(
         let mut after = Scores { scores, wide, high };
         product::<S, F, _>(s, plan.keys, queries, Pairs::Rows(all), keys, panels, k, sums, &mut after);
         for i in 0..all {
-            let row = &mut scores[i * wide..(i + 1) * wide];
+            let row = &mut scores[i * wide..][..t];
             // what lies before and after the hull weighs nothing
             if hides {
                 hide(row, &hull, &mask.keys(first + i, t));
                 row[..hull.start].fill(f32::NEG_INFINITY);
+                row[hull.end..].fill(f32::NEG_INFINITY);
             }
-            row[hull.end..].fill(f32::NEG_INFINITY);
             inverses[i] = 1.0;
+            if deferred && (!hides || mask.count(first + i, t) > 0) {
+                inverses[i] = encode_weights::<S, F>(s, row, scale, plan.values, i, weights);
+                continue;
+            }
             if hides && mask.count(first + i, t) == 0 {
                 row.fill(0.0);
-            } else if rough {
-                inverses[i] = rough_weights(s, row, scale);
             } else {
                 softmax_scaled(s, row, scale);
             }
-            encode_row::<S, F>(s, &row[..t], plan.values, i, weights);
+            encode_row::<S, F>(s, row, plan.values, i, weights);
         }
         if !finite {
             for i in 0..all {
@@ -278,26 +278,47 @@ fn turned_row<'a, S: Simd>(
     let row = &x.row(i)[..dim];
     let Some(turn) = turn else { return row };
     let to = &mut memory[..dim];
-    to.copy_from_slice(row);
-    rotate(s, to, &turn.cos[i * dim..(i + 1) * dim], &turn.sin[i * dim..(i + 1) * dim]);
+    rotate(s, row, &turn.cos[i * dim..(i + 1) * dim], &turn.sin[i * dim..(i + 1) * dim], to);
     to
 }
 
-/// `x = e^(scale · (x - largest))`, 0 for minus infinity; gives the inverse of the sum.
+/// Writes `e^(scale · (x - largest))`, 0 for minus infinity, of a row of scores as row `i` of A, and gives the inverse of their sum. Within 2^-13 where the format
+/// rounds them next.
 #[inline(always)]
-fn rough_weights<S: Simd>(s: S, scores: &mut [f32], scale: f32) -> f32 {
+fn encode_weights<S: Simd, F: Number>(
+    s: S,
+    scores: &[f32],
+    scale: f32,
+    layout: Layout,
+    i: usize,
+    a: &mut [u32],
+) -> f32 {
     let mut max = s.splat(f32::NEG_INFINITY);
-    for x in scores.chunks_exact(S::LANES) {
-        max = s.max(max, s.load(x));
+    for x in scores.chunks(S::LANES) {
+        max = s.max(max, s.load_or(x, f32::NEG_INFINITY));
     }
     let max = s.splat(s.reduce_max(max));
-    let mut sum = s.splat(0.0);
-    for x in scores.chunks_exact_mut(S::LANES) {
-        let below = s.mul(s.sub(s.load(x), max), s.splat(scale));
-        let e = math::exp_minus_rough(s, s.sub(s.splat(0.0), below));
-        let e = s.zero_below(e, below, -86.0);
+    // the rough exponential is one of two
+    let by = if F::FORMAT == Format::F32 { scale } else { scale * std::f32::consts::LOG2_E };
+    let (mut sum, by) = (s.splat(0.0), s.splat(by));
+    let per = F::FORMAT.per_word();
+    for (v, x) in scores.chunks(S::LANES).enumerate() {
+        let below = s.mul(s.sub(s.load_or(x, f32::NEG_INFINITY), max), by);
+        let g = v * S::LANES / per;
+        let to = &mut a[layout.a(i, g)..][..(S::LANES / per).min(layout.groups - g)];
+        let e = if F::FORMAT == Format::F32 {
+            let e = s.zero_below(math::exp_quick(s, below), below, -87.0);
+            s.store(floats_mut(to), e);
+            e
+        } else {
+            let e = s.zero_below(math::exp2_rough(s, below), below, -124.0);
+            s.store_bf16(halves_mut(to), e);
+            e
+        };
         sum = s.add(sum, e);
-        s.store(x, e);
+    }
+    for g in (scores.len().next_multiple_of(S::LANES) / per..layout.groups).step_by(S::LANES / per) {
+        a[layout.a(i, g)..][..(S::LANES / per).min(layout.groups - g)].fill(0);
     }
     1.0 / s.reduce_sum(sum)
 }
@@ -356,15 +377,16 @@ fn pack_keys<S: Simd, F: Number>(
 ) {
     // a key's words side by side
     let (side_by_side, row) = (Layout { lines: false, high: 1, ..layout }, &mut row[..layout.groups]);
-    for (j, lane) in (0..t.next_multiple_of(WIDE)).map(|j| (j, j % PANEL)) {
-        if j < t {
-            let key = turned_row(s, k, turn, j, dim, turned);
-            encode_row::<S, F>(s, key, side_by_side, 0, row);
-        } else {
-            row.fill(0);
-        }
-        for (g, word) in row.iter().enumerate() {
-            panels[layout.b(j / PANEL, g) + lane] = *word;
+    // beyond the last key nothing is NaN
+    panels[layout.b(t / PANEL, 0)..].fill(0);
+    for (j, lane) in (0..t).map(|j| (j, j % PANEL)) {
+        let key = turned_row(s, k, turn, j, dim, turned);
+        encode_row::<S, F>(s, key, side_by_side, 0, row);
+        for (line, words) in row.chunks(LINE).enumerate() {
+            let to = &mut panels[layout.b(j / PANEL, line * LINE) + lane..];
+            for (to, word) in to.iter_mut().step_by(PANEL).zip(words) {
+                *to = *word;
+            }
         }
     }
 }

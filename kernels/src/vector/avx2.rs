@@ -122,6 +122,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn recip(self, a: __m256) -> __m256 {
+        self.div(self.splat(1.0), a)
+    }
+
+    #[inline(always)]
     fn recip_rough(self, a: __m256) -> __m256 {
         // SAFETY: see the impl.
         unsafe { _mm256_rcp_ps(a) }
@@ -222,6 +227,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, x: *const u32) {
+        // SAFETY: see the impl; a prefetch touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
+    }
+
+    #[inline(always)]
     fn tile_rows<F: Number>(self) -> usize {
         // two vectors of sums a row, two of columns and one of A fill the sixteen registers; split formats need more
         if F::FORMAT == Format::F32 { 6 } else { 4 }
@@ -295,7 +306,7 @@ unsafe fn by_vectors<D: Dot<Avx2>>(s: Avx2, p: Raw) {
                 // SAFETY: the caller's promise; a panel is two vectors wide.
                 unsafe {
                     let (b, c) = ([b, b.add(HALF)], p.c.add(t * HIGH * WIDE + panel * PANEL));
-                    vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], b, p.groups, [c, c.add(HALF)]);
+                    vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], b, p.groups, [c, c.add(HALF)], [p.soon, p.a[1]][t]);
                 }
             }
         }

@@ -130,6 +130,15 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     }
 
     #[inline(always)]
+    fn recip(self, a: __m512) -> __m512 {
+        // SAFETY: see the impl. Newton's step doubles the 14 bits.
+        unsafe {
+            let rough = _mm512_rcp14_ps(a);
+            _mm512_fmadd_ps(_mm512_fnmadd_ps(a, rough, _mm512_set1_ps(1.0)), rough, rough)
+        }
+    }
+
+    #[inline(always)]
     fn recip_rough(self, a: __m512) -> __m512 {
         // SAFETY: see the impl.
         unsafe { _mm512_rcp14_ps(a) }
@@ -232,6 +241,12 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     }
 
     #[inline(always)]
+    fn prefetch(self, x: *const u32) {
+        // SAFETY: see the impl; a prefetch touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(x.cast()) }
+    }
+
+    #[inline(always)]
     fn tile_rows<F: Number>(self) -> usize {
         if LEVEL == TILES && F::FORMAT != Format::F32 { 16 } else { 12 }
     }
@@ -318,7 +333,16 @@ macro_rules! entry {
                     // SAFETY: the caller's promise; a panel is one vector wide.
                     unsafe {
                         let c = p.c.add(t * HIGH * WIDE);
-                        vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], p.b, p.groups, [c, c.add(PANEL)]);
+                        vectors::<_, D>(
+                            s,
+                            p.a[t],
+                            p.stride,
+                            p.rows[t],
+                            p.b,
+                            p.groups,
+                            [c, c.add(PANEL)],
+                            [p.soon, p.a[1]][t],
+                        );
                     }
                 }
             }

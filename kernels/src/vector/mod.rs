@@ -50,6 +50,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn scale2(self, p: Self::V, n: Self::V) -> Self::V;
     /// `v` where `test >= limit`, else 0; NaN in `test` gives `v`.
     fn zero_below(self, v: Self::V, test: Self::V, limit: f32) -> Self::V;
+    /// `1 / a` within 2^-22 relative, for finite normal values whose inverse is normal too.
+    fn recip(self, a: Self::V) -> Self::V;
     /// `1 / a` with a relative error below 2^-11; 0 for infinity, infinity for 0.
     fn recip_rough(self, a: Self::V) -> Self::V;
     /// Sum of the lanes, in one fixed order.
@@ -78,6 +80,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `out` has room for them.
     unsafe fn store_ptr(self, out: *mut f32, v: Self::V);
+
+    /// Asks for the line of `x`, which need not exist, into the second-level cache.
+    fn prefetch(self, x: *const u32);
 
     /// Rows of a tile of this format at most.
     fn tile_rows<F: Number>(self) -> usize;

@@ -46,8 +46,12 @@ pub(crate) fn encode_row<S: Simd, F: Number>(s: S, x: &[f32], layout: Layout, i:
         let x = &x[(line * numbers).min(x.len())..((line + 1) * numbers).min(x.len())];
         match F::FORMAT {
             Format::F32 => {
-                floats_mut(to)[..x.len()].copy_from_slice(x);
-                to[x.len()..].fill(0);
+                let to = floats_mut(to);
+                for (v, x) in x.chunks(S::LANES).enumerate() {
+                    s.store(&mut to[v * S::LANES..], s.load(x));
+                }
+                let done = x.len().next_multiple_of(S::LANES).min(to.len());
+                to[done..].fill(0.0);
             }
             Format::Bf16 => {
                 let halves = halves_mut(to);

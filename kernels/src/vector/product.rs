@@ -102,6 +102,7 @@ pub(crate) fn product<S: Simd, F: Number, E: After<S>>(
     assert!(panels.is_empty() || b.len() >= layout.b_words(panels.end), "panels are missing");
     let slab = s.slab::<F>();
     let slabs = k.len().div_ceil(slab).max(1);
+    let near = slabs == 1 && layout.b_words(panels.len()) * 4 <= NEAR;
     // one more buffer than are being added to, so that the last one can be read meanwhile
     let ring = if slabs > 1 { count + 1 } else { 2 };
     assert!(sums.len() >= ring * PAIR, "no room for the sums");
@@ -119,8 +120,15 @@ pub(crate) fn product<S: Simd, F: Number, E: After<S>>(
                     * super::tile::WIDE * groups * F::FORMAT.per_word(),
             );
             let at = 2 * j * tile + layout.a(0, first);
-            // the next slab of B, of which each pair of tiles asks for a part
-            let soon = layout.b(2 * p, first) + 2 * slab.min(k.len()) * PANEL + j * SOON * groups;
+            // what comes next, of which each turn asks for a part; else its own rows, which harms nobody
+            let ask = SOON * groups;
+            let soon = if near && (p - panels.start) * SOON < 2 * high {
+                a.as_ptr().wrapping_add(at + 2 * tile + (p - panels.start) * ask)
+            } else if !near && j < 2 {
+                b.as_ptr().wrapping_add(layout.b(2 * p, first) + 2 * slab.min(k.len()) * PANEL + j * ask)
+            } else {
+                a[at..].as_ptr()
+            };
             let raw = Raw {
                 a: [a[at..].as_ptr(), if rows[1] > 0 { a[at + tile..].as_ptr() } else { std::ptr::null() }],
                 rows,
@@ -130,8 +138,7 @@ pub(crate) fn product<S: Simd, F: Number, E: After<S>>(
                 groups,
                 c: sums[$buffer * PAIR..($buffer + 1) * PAIR].as_mut_ptr(),
                 more: $slab > 0,
-                // two pairs ask for all of it; the others for their own rows, which harms nobody
-                soon: if j < 2 { b.as_ptr().wrapping_add(soon) } else { a[at..].as_ptr() },
+                soon,
             };
             // SAFETY: tiles, panels, words and sums are within their slices, as checked above; tiles are configured on this thread.
             unsafe { s.pair::<F>(raw) }
@@ -154,7 +161,7 @@ pub(crate) fn product<S: Simd, F: Number, E: After<S>>(
         }
         return;
     }
-    if slabs == 1 && layout.b_words(panels.len()) * 4 <= NEAR {
+    if near {
         for j in 0..count {
             for p in panels.start..panels.end {
                 let rows = pair!(p, j, 0, turn % 2);
@@ -181,5 +188,5 @@ pub(crate) fn product<S: Simd, F: Number, E: After<S>>(
     }
 }
 
-/// Lines that a pair of tiles asks for ahead, for each line of k.
-pub(crate) const SOON: usize = 16;
+/// Words that a pair of tiles asks for ahead for each word of k: a line.
+const SOON: usize = LINE;

@@ -87,8 +87,11 @@ impl Layout {
     /// Word `g` of row `i` of A.
     #[inline(always)]
     pub(crate) fn a(self, i: usize, g: usize) -> usize {
+        if !self.lines {
+            return i * self.groups + g;
+        }
         let (tile, row) = (i / self.high * self.high * self.groups, i % self.high);
-        if self.lines { tile + (g / LINE * self.high + row) * LINE + g % LINE } else { tile + row * self.groups + g }
+        tile + (g / LINE * self.high + row) * LINE + g % LINE
     }
 
     /// The 16 words of all columns of panel `p` at word `g` of k.
@@ -150,8 +153,9 @@ impl<S: Simd> Dot<S> for F32 {
 /// Two vectors of columns by up to twelve rows, in registers.
 ///
 /// # Safety
-/// As [`Simd::pair`], for one tile of `rows` rows in 1..=12; `b` and `c` point to the vectors' own first word and sum.
+/// As [`Simd::pair`], for one tile of `rows` rows in 1..=12; `b` and `c` point to the vectors' own first word and sum. A line from `soon` on is asked for with each word.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn vectors<S: Simd, D: Dot<S>>(
     s: S,
     a: *const u32,
@@ -160,12 +164,13 @@ pub(crate) unsafe fn vectors<S: Simd, D: Dot<S>>(
     b: [*const u32; 2],
     groups: usize,
     c: [*mut f32; 2],
+    soon: *const u32,
 ) {
     macro_rules! of {
         ($($rows:literal)*) => {
             match rows {
                 // SAFETY: the caller's promise.
-                $($rows => unsafe { registers::<S, D, $rows>(s, a, stride, b, groups, c) },)*
+                $($rows => unsafe { registers::<S, D, $rows>(s, a, stride, b, groups, c, soon) },)*
                 _ => {}
             }
         };
@@ -178,6 +183,7 @@ pub(crate) unsafe fn vectors<S: Simd, D: Dot<S>>(
 /// # Safety
 /// As [`vectors`].
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn registers<S: Simd, D: Dot<S>, const ROWS: usize>(
     s: S,
     a: *const u32,
@@ -185,6 +191,7 @@ unsafe fn registers<S: Simd, D: Dot<S>, const ROWS: usize>(
     b: [*const u32; 2],
     groups: usize,
     c: [*mut f32; 2],
+    soon: *const u32,
 ) {
     let mut from = [a; ROWS];
     for (r, from) in from.iter_mut().enumerate() {
@@ -192,7 +199,10 @@ unsafe fn registers<S: Simd, D: Dot<S>, const ROWS: usize>(
         *from = unsafe { a.add(r * stride) };
     }
     let mut sums = [[s.splat(0.0); 2]; ROWS];
+    let mut ahead = soon;
     for g in 0..groups {
+        s.prefetch(ahead);
+        ahead = ahead.wrapping_add(LINE);
         // SAFETY: a panel has 16 words for each of `groups`, of which these vectors take a part.
         let columns = unsafe {
             [
