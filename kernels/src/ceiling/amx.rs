@@ -2,6 +2,8 @@
 //!
 //! In: CPUID, XCR0, the system's permission. Out: loops for bf16 and int8, or why there are none. It must not touch a tile before all three
 //! have said yes, or leave a tile configured.
+//!
+//! With the feature `emulated-amx`, made for tests, the emulator of `ci/amx/` may stand in for the three. What it runs is never timed here.
 
 use super::peak::Loop;
 
@@ -11,6 +13,8 @@ use super::peak::Loop;
 pub(crate) struct Tiles {
     pub(crate) bf16: bool,
     pub(crate) int8: bool,
+    /// By software: right, and of no speed that says anything.
+    emulated: bool,
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
@@ -50,8 +54,32 @@ mod here {
     const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
     const XTILEDATA: u64 = 18;
 
-    /// Asks CPU, operating system and, by its permission, this process.
+    /// Tiles of this CPU or, where a test put it there, of the emulator.
     pub(crate) fn tiles() -> Result<Tiles, String> {
+        let found = detect();
+        #[cfg(feature = "emulated-amx")]
+        if found.is_err() && emulator_is_loaded() {
+            return Ok(Tiles { bf16: true, int8: true, emulated: true });
+        }
+        found
+    }
+
+    /// The emulator's word that it handles every AMX instruction of this process. A symbol rather than a variable of the environment, which a child
+    /// process inherits even if the library is not loaded into it.
+    #[cfg(feature = "emulated-amx")]
+    fn emulator_is_loaded() -> bool {
+        use std::ffi::{c_char, c_int, c_void};
+        unsafe extern "C" {
+            fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
+        }
+        // SAFETY: the C library's dlsym, which a null handle (RTLD_DEFAULT) has look through all that is loaded; the name ends with a zero.
+        let said = unsafe { dlsym(std::ptr::null_mut(), c"ergometer_amx_emulated".as_ptr()) }.cast::<c_int>();
+        // SAFETY: nobody else has a symbol of this name; ci/amx/emulator.c declares it an int, written before `main`, and is never unloaded.
+        !said.is_null() && unsafe { said.read_volatile() } == 1
+    }
+
+    /// Asks CPU, operating system and, by its permission, this process.
+    fn detect() -> Result<Tiles, String> {
         let lacks = || "this CPU lacks AMX".to_string();
         if __cpuid(0).eax < 0x1d {
             return Err(lacks());
@@ -70,24 +98,29 @@ mod here {
             return Err("the operating system does not save AMX state (XCR0)".into());
         }
         match request() {
-            0 => Ok(Tiles { bf16, int8 }),
+            0 => Ok(Tiles { bf16, int8, emulated: false }),
             errno => Err(format!("the system refuses AMX tiles to this process (arch_prctl: error {})", -errno)),
         }
     }
 
     impl Tiles {
+        /// These tiles, if they may be timed.
+        fn real(self) -> Result<Tiles, String> {
+            if self.emulated { Err("AMX is emulated here".into()) } else { Ok(self) }
+        }
+
         /// The loop of `tdpbf16ps`.
         pub(in super::super) fn bf16(self) -> Result<Loop, String> {
             // SAFETY: `tiles` found AMX usable, and AMX-BF16 is there. Per round 4 products of 16 x 16 x 32 multiply-adds.
             let work = || unsafe { Loop::new(bf16_amx, ROUNDS, PRODUCTS * 16 * 16 * 32 * 2) };
-            self.bf16.then(work).ok_or_else(|| "this CPU's AMX lacks bf16".into())
+            self.real()?.bf16.then(work).ok_or_else(|| "this CPU's AMX lacks bf16".into())
         }
 
         /// The loop of `tdpbusd`.
         pub(in super::super) fn int8(self) -> Result<Loop, String> {
             // SAFETY: `tiles` found AMX usable, and AMX-INT8 is there. Per round 4 products of 16 x 16 x 64 multiply-adds.
             let work = || unsafe { Loop::new(int8_amx, ROUNDS, PRODUCTS * 16 * 16 * 64 * 2) };
-            self.int8.then(work).ok_or_else(|| "this CPU's AMX lacks int8".into())
+            self.real()?.int8.then(work).ok_or_else(|| "this CPU's AMX lacks int8".into())
         }
     }
 
@@ -182,6 +215,14 @@ mod here {
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        #[test]
+        fn emulated_tiles_have_no_peak() {
+            let tiles = Tiles { bf16: true, int8: true, emulated: true };
+            for work in [tiles.clone().bf16(), tiles.int8()] {
+                assert!(work.is_err_and(|reason| reason.contains("emulated")));
+            }
+        }
 
         #[test]
         fn the_configuration_names_eight_full_tiles() {
