@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::thread::LocalKey;
 
 /// Rows of a matrix whose rows start `stride` values apart.
 #[derive(Clone, Copy)]
@@ -91,6 +92,36 @@ impl<'a> Block<'a> {
         assert!(first <= end && end <= self.rows, "rows {first}..{end} of {}", self.rows);
         // SAFETY: a part of our own rectangle, lent through `&mut self`; an empty part is never read at its start.
         unsafe { Block::from_raw(self.start.wrapping_add(first * self.stride), end - first, self.cols, self.stride) }
+    }
+}
+
+/// Words of one buffer that several threads write, each its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<'a> {
+    start: *mut u32,
+    len: usize,
+    life: PhantomData<&'a mut [u32]>,
+}
+
+// SAFETY: only a pointer; who uses it promises in `words` that no two threads touch the same words.
+unsafe impl Send for Shared<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    pub(crate) fn new(words: &'a mut [u32]) -> Shared<'a> {
+        Shared { start: words.as_mut_ptr(), len: words.len(), life: PhantomData }
+    }
+
+    /// `len` words from `at` on.
+    ///
+    /// # Safety
+    /// Nothing else touches them meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn words(self, at: usize, len: usize) -> &'a mut [u32] {
+        assert!(at <= self.len && len <= self.len - at, "{len} words from {at} of {}", self.len);
+        // SAFETY: within the buffer, as checked, and nobody else's, as promised.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
 }
 
@@ -200,7 +231,19 @@ pub(crate) fn scratch<R>(len: usize, f: impl FnOnce(&mut [u32]) -> R) -> R {
     thread_local! {
         static SCRATCH: RefCell<Aligned> = RefCell::default();
     }
-    SCRATCH.with_borrow_mut(|memory| {
+    lend(&SCRATCH, len, f)
+}
+
+/// The same of another memory, for what all threads work on while each has its scratch memory. Not to be nested either.
+pub(crate) fn shared_scratch<R>(len: usize, f: impl FnOnce(&mut [u32]) -> R) -> R {
+    thread_local! {
+        static SHARED: RefCell<Aligned> = RefCell::default();
+    }
+    lend(&SHARED, len, f)
+}
+
+fn lend<R>(memory: &'static LocalKey<RefCell<Aligned>>, len: usize, f: impl FnOnce(&mut [u32]) -> R) -> R {
+    memory.with_borrow_mut(|memory| {
         memory.grow(len);
         f(&mut memory[..len])
     })

@@ -15,6 +15,9 @@ pub struct Ctx {
     pool: Pool,
     proof: Proof,
     grain: usize,
+    /// Threads take columns wherever they can.
+    #[cfg(test)]
+    columns: bool,
 }
 
 impl Ctx {
@@ -27,7 +30,13 @@ impl Ctx {
         let proof = Proof::of(isa).ok_or_else(|| format!("instruction set `{isa}` vanished"))?;
         let pool = Pool::new(threads)
             .map_err(|e| format!("cannot start {threads} compute threads: {e}\nhint: ask for fewer threads"))?;
-        Ok(Ctx { pool, proof, grain: GRAIN })
+        Ok(Ctx {
+            pool,
+            proof,
+            grain: GRAIN,
+            #[cfg(test)]
+            columns: false,
+        })
     }
 
     /// The thread pool.
@@ -49,6 +58,17 @@ impl Ctx {
     pub(crate) fn with_grain(mut self, grain: usize) -> Ctx {
         self.grain = grain;
         self
+    }
+
+    /// Whether threads take columns of a product whatever it costs, so that tests meet that way with small shapes.
+    #[cfg(test)]
+    pub(crate) fn columns(&self) -> bool {
+        self.columns
+    }
+
+    #[cfg(test)]
+    pub(crate) fn by_columns(self, columns: bool) -> Ctx {
+        Ctx { columns, ..self }
     }
 
     /// Parts worth making of `work` streamed values; see [`streamed`] for multiply-adds.

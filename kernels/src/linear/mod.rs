@@ -54,6 +54,9 @@ fn cell(ctx: &Ctx, m: usize, w: &PackedLinear) -> (usize, usize) {
     let (high, wide) = (tile_rows(ctx.isa(), w.format), if ctx.isa() == Isa::Scalar { 1 } else { WIDE });
     let (tiles, panels) = (m.div_ceil(high), w.n.div_ceil(wide));
     let parts = ctx.parts(streamed(m * w.n * w.k));
+    if columns_are_cheaper(ctx, w.format, parts, m, w.data.len(), panels, |rows| vector::chunk(rows, w.groups)) {
+        return (m, panels.div_ceil(parts) * wide);
+    }
     if m / parts >= high {
         // whoever comes before and after splits by rows too: each core keeps its own
         return (m.div_ceil(parts), w.n);
@@ -61,6 +64,35 @@ fn cell(ctx: &Ctx, m: usize, w: &PackedLinear) -> (usize, usize) {
     // else where the threads' shares come out most even, by columns when in doubt: then each thread reads its own weights
     let largest = |units: usize| units.div_ceil(parts) as f64 / units.max(1) as f64;
     if largest(panels) <= largest(tiles) { (m, panels.div_ceil(parts) * wide) } else { (m.div_ceil(parts), w.n) }
+}
+
+/// Whether `m` rows pass weights of so many words and pairs of panels sooner where each thread takes some columns than where it takes some rows. Cutting rows, each
+/// thread reads all weights, once for every `chunk` of its rows. Rough: what is cheaper by less than a tenth is left alone.
+pub(crate) fn columns_are_cheaper(
+    ctx: &Ctx,
+    format: Format,
+    threads: usize,
+    m: usize,
+    words: usize,
+    panels: usize,
+    chunk: impl Fn(usize) -> usize,
+) -> bool {
+    /// Words of weights that stay in a second-level cache from one layer to its next turn: 512 KiB.
+    const NEAR: usize = 128 << 10;
+    if ctx.isa() == Isa::Scalar || threads == 1 {
+        return false;
+    }
+    #[cfg(test)]
+    if ctx.columns() {
+        return true;
+    }
+    // what a fetched word costs, and two more hand-overs of a microsecond, in products of a row and a word: a core with tiles makes some 200 in a cycle, and
+    // fetches a word from the third-level cache in 0.6; one with vectors makes 16, and fetches one in 0.25
+    let (fetch, hand_overs) = if tiled(ctx.isa(), format) { (128.0, 1.2e6) } else { (4.0, 1e5) };
+    let fetch = if words > NEAR { fetch } else { 0.0 };
+    let cost = |rows: usize| padded_rows(ctx, format, rows) as f64 + fetch * rows.div_ceil(chunk(rows).max(1)) as f64;
+    let share = panels.div_ceil(threads) as f64 / panels.max(1) as f64;
+    1.1 * (share * cost(m) + hand_overs / words.max(1) as f64) < cost(m.div_ceil(threads))
 }
 
 /// Operations that [`linear`] executes on `m` rows: two for every multiply-add of its tiles.

@@ -12,7 +12,7 @@ use crate::vector::tile::{Bf16, F32, Int8, Layout, Number, WIDE, even};
 /// Words of A that a chunk of rows may hold while every panel passes by: 512 KiB, a part of the second-level cache.
 const CHUNK: usize = 128 << 10;
 /// Rows of a chunk at most: the sums of all its tiles are in use at once.
-const MOST: usize = 192;
+const MOST: usize = 208;
 
 /// Rows of a chunk.
 pub(crate) fn chunk(rows: usize, groups: usize) -> usize {

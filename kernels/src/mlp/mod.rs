@@ -1,29 +1,40 @@
 //! Gated MLPs as one operator each: both products, the gate between them, residual and norm. In: activations and packed weights. Out: activations, written once;
 //! what lies between stays in scratch memory of a thread, near its core.
 //!
-//! Along the features a thread takes some rows through the whole MLP; along the tokens it takes some features of an example.
+//! Along the features a thread takes some rows through the whole MLP or, where its time would go into fetching weights, some columns of each product; along the
+//! tokens it takes some features of an example.
 
+mod features;
 mod scalar;
-mod vector;
+mod tokens;
 
-use crate::block::{Block, Rows, scratch};
+use std::ops::Range;
+
+use crate::block::{Block, Rows, Shared, scratch, shared_scratch};
 use crate::ctx::{Ctx, streamed};
 use crate::format::Format;
 use crate::isa::Isa;
 use crate::linear::pack::{PackedLinear, PackedTokens, Panels};
-use crate::linear::padded_rows;
+use crate::linear::{columns_are_cheaper, padded_rows};
+use crate::norm;
 use crate::vector::dispatch;
+use crate::vector::operand::Source;
 use crate::vector::product::tiled;
 use crate::vector::tile::WIDE;
 
 dispatch! {
-    fn features(format: Format, x: Option<Rows<'_>>, up: Panels<'_>, down: Panels<'_>, norm: Option<f32>, out: Block<'_>, memory: &mut [u32]) {
-        scalar::features | vector::features
+    fn hidden(format: Format, x: Source<'_, '_>, rows: usize, up: Panels<'_>, part: Range<usize>, down: (usize, usize), hidden: Shared<'_>, memory: &mut [u32]) {
+        scalar::hidden | features::hidden
+    }
+}
+dispatch! {
+    fn outputs(format: Format, hidden: &[u32], down: Panels<'_>, x: Option<Rows<'_>>, add: bool, norm: Option<f32>, out: Block<'_>, memory: &mut [u32]) {
+        scalar::outputs | features::outputs
     }
 }
 dispatch! {
     fn tokens(x: Option<Rows<'_>>, up: &PackedTokens, down: &PackedTokens, norm: Option<f32>, out: Block<'_>, memory: &mut [u32]) {
-        scalar::tokens | vector::tokens
+        scalar::tokens | tokens::tokens
     }
 }
 
@@ -40,15 +51,39 @@ pub fn gated_mlp(
     norm: Option<f32>,
     out: &mut [f32],
 ) {
-    let (d, inner) = (up.k, up.n / 2);
+    let d = up.k;
     check(ctx, up, down, d);
     assert!(out.len().is_multiple_of(d), "gated_mlp: output is not [m, {d}]");
     assert!(x.is_none_or(|x| x.len() == out.len()), "gated_mlp: input differs in length");
-    let threads = ctx.parts(streamed(out.len() * 3 * inner));
-    let high = (out.len() / d).div_ceil(threads);
-    ctx.cells(out, d, (high, d), threads, |(row, _), block| {
-        rows_of(ctx, x.map(|x| Rows::new(x, d).from(row)), up, down, norm, block);
-    });
+    let m = out.len() / d;
+    match split(ctx, m, up, down) {
+        Split::Rows(threads) => ctx.cells(out, d, (m.div_ceil(threads), d), threads, |(row, _), block| {
+            rows_of(ctx, x.map(|x| Rows::new(x, d).from(row)), up, down, norm, block);
+        }),
+        Split::Columns(threads) => columns_of(ctx, threads, x, up, down, norm, out),
+    }
+}
+
+/// What each of so many threads takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Split {
+    /// Some rows, through the whole MLP.
+    Rows(usize),
+    /// All rows, and of each product some columns: each thread reads its own part of the weights, and waits for the others between the products.
+    Columns(usize),
+}
+
+fn split(ctx: &Ctx, m: usize, up: &PackedLinear, down: &PackedLinear) -> Split {
+    let threads = ctx.parts(streamed(3 * m * up.k * down.k));
+    let words = up.data.len() + down.data.len();
+    // the output has the fewest panels
+    let panels = down.n.div_ceil(WIDE);
+    let chunk = |rows| features::chunk(up, down, rows);
+    if columns_are_cheaper(ctx, up.format, threads, m, words, panels, chunk) {
+        Split::Columns(threads)
+    } else {
+        Split::Rows(threads)
+    }
 }
 
 /// The weights are those of a gated MLP of `d` features here.
@@ -70,19 +105,80 @@ pub(crate) fn rows_of(
     up: &PackedLinear,
     down: &PackedLinear,
     norm: Option<f32>,
-    block: Block<'_>,
+    mut block: Block<'_>,
 ) {
-    let words = if ctx.isa() == Isa::Scalar { 0 } else { vector::features_memory(up, down, block.rows()) };
-    scratch(words, |memory| features(ctx.proof(), up.format, x, up.view(), down.view(), norm, block, memory));
+    let most = features::chunk(up, down, block.rows());
+    let of_hidden = features::hidden_words(up, down, most);
+    scratch(of_hidden + features::memory(up, down, most), |memory| {
+        let (words, memory) = memory.split_at_mut(of_hidden);
+        for first in (0..block.rows()).step_by(most.max(1)) {
+            let rows = most.min(block.rows() - first);
+            let (x, out) = (x.map(|x| x.from(first)), block.part(first, first + rows));
+            let (proof, format, all) = (ctx.proof(), up.format, 0..up.view().pairs);
+            let source = x.map_or(Source::Own(&out), Source::Rows);
+            hidden(proof, format, source, rows, up.view(), all, (down.k, down.groups), Shared::new(words), memory);
+            outputs(proof, format, words, down.view(), x, norm.is_some(), norm, out, memory);
+        }
+    });
+}
+
+/// [`gated_mlp`] with each thread's share of the columns of both products.
+fn columns_of(
+    ctx: &Ctx,
+    threads: usize,
+    x: Option<&[f32]>,
+    up: &PackedLinear,
+    down: &PackedLinear,
+    norm: Option<f32>,
+    out: &mut [f32],
+) {
+    let (d, proof, format) = (up.k, ctx.proof(), up.format);
+    let m = out.len() / d;
+    let most = features::chunk(up, down, m).max(1);
+    let memory = features::memory(up, down, most);
+    // hidden columns that fill whole cache lines
+    let pairs = up.view().pairs;
+    let share = pairs.div_ceil(threads).next_multiple_of(2);
+    let wide = d.div_ceil(WIDE).div_ceil(threads) * WIDE;
+    shared_scratch(features::hidden_words(up, down, most), |words| {
+        for first in (0..m).step_by(most) {
+            let rows = most.min(m - first);
+            let source = Rows::new(&x.unwrap_or(out)[first * d..], d);
+            let shared = Shared::new(words);
+            ctx.pool().run_on(threads, pairs.div_ceil(share), &|i| {
+                let part = i * share..pairs.min((i + 1) * share);
+                scratch(memory, |memory| {
+                    let (source, down) = (Source::Rows(source), (down.k, down.groups));
+                    hidden(proof, format, source, rows, up.view(), part, down, shared, memory);
+                });
+            });
+            let x = x.map(|x| Rows::new(x, d).from(first));
+            let out = &mut out[first * d..(first + rows) * d];
+            ctx.cells(out, d, (rows, wide), threads, |(_, col), block| {
+                let (panels, x) = (down.view().from(col, ctx.isa() == Isa::Scalar), x.map(|x| x.columns(col)));
+                scratch(memory, |memory| {
+                    outputs(proof, format, words, panels, x, norm.is_some(), None, block, memory);
+                });
+            });
+        }
+    });
+    if let Some(eps) = norm {
+        ctx.cells(out, d, (m.div_ceil(threads), d), threads, |_, mut block| {
+            (0..block.rows()).for_each(|i| norm::rms_row(proof, block.row(i), None, None, eps));
+        });
+    }
 }
 
 /// Operations that [`gated_mlp`] executes on `m` rows, in its products.
 pub fn gated_mlp_operations(ctx: &Ctx, m: usize, up: &PackedLinear, down: &PackedLinear) -> f64 {
-    let threads = ctx.parts(streamed(m * up.k * 3 * (up.n / 2)));
-    let high = m.div_ceil(threads).max(1);
+    let high = match split(ctx, m, up, down) {
+        Split::Rows(threads) => m.div_ceil(threads).max(1),
+        // cutting columns adds no padding
+        Split::Columns(_) => m.max(1),
+    };
     let cells = (0..m).step_by(high).map(|first| high.min(m - first));
     let chunks = cells.flat_map(|rows| {
-        let most = vector::chunk(up.groups, down.groups, rows).max(1);
+        let most = features::chunk(up, down, rows).max(1);
         (0..rows).step_by(most).map(move |first| most.min(rows - first))
     });
     chunks.map(|rows| padded_rows(ctx, up.format, rows)).map(|rows| up.operations(rows) + down.operations(rows)).sum()
@@ -113,7 +209,7 @@ pub fn token_mlp(
     let wide = token_columns(out.len() / (t * d), d, threads);
     ctx.cells(out, d, (t, wide), threads, |(row, col), block| {
         let x = x.map(|x| Rows::new(x, d).from(row).columns(col));
-        let words = vector::tokens_memory(up, down);
+        let words = tokens::memory(up, down);
         scratch(if ctx.isa() == Isa::Scalar { 0 } else { words }, |memory| {
             tokens(ctx.proof(), x, up, down, norm, block, memory);
         });

@@ -1,29 +1,60 @@
 //! The plain twin of the gated MLPs: both products, the gate, the residual, the norm, as the formulas read.
 
+use std::ops::Range;
+
 use crate::activation::scalar::swiglu;
-use crate::block::{Block, Rows, floats};
+use crate::block::{Block, Rows, Shared, floats, floats_mut};
 use crate::format::Format;
 use crate::linear::pack::{PackedTokens, Panels};
 use crate::linear::scalar::{product, row};
 use crate::norm;
+use crate::vector::operand::Source;
 
-/// See [`gated_mlp`](super::gated_mlp).
-pub(super) fn features(
+/// `silu(g) · u` with `[g, u] = W_up · x`, of `rows` rows of x, for the pairs `part` of panels of `up` (of the twin: all). `down`: hidden values, and words in which a
+/// row of them passes through the second product. Rows of A for that, int8: f32, padded to whole panels.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn hidden(
     format: Format,
-    x: Option<Rows<'_>>,
+    x: Source<'_, '_>,
+    rows: usize,
     up: Panels<'_>,
+    _part: Range<usize>,
+    (inner, _): (usize, usize),
+    hidden: Shared<'_>,
+    _memory: &mut [u32],
+) {
+    for i in 0..rows {
+        let both = row(format, &x.row(i)[..up.k], up, 2 * inner);
+        // SAFETY: the twin is on one thread.
+        let hidden = unsafe { hidden.words(i * inner, inner) };
+        swiglu(&both[..inner], &both[inner..], floats_mut(hidden));
+    }
+}
+
+/// `out = W_down · hidden` for the columns of `out`, which are as many rows of the twin's weight; with `add` on top of `x` or, without an `x`, of what `out` holds; and
+/// then with a norm.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn outputs(
+    format: Format,
+    hidden: &[u32],
     down: Panels<'_>,
+    x: Option<Rows<'_>>,
+    add: bool,
     eps: Option<f32>,
     mut out: Block<'_>,
     _memory: &mut [u32],
 ) {
+    let cols = out.cols();
     for i in 0..out.rows() {
-        let x = x.map_or_else(|| out.row_ref(i).to_vec(), |x| x.row(i)[..up.k].to_vec());
-        let both = row(format, &x, up, 2 * down.k);
-        let mut hidden = vec![0.0; down.k];
-        swiglu(&both[..down.k], &both[down.k..], &mut hidden);
-        let y = row(format, &hidden, down, up.k);
-        finish(&x, &y, eps, out.row(i));
+        let mut y = row(format, &floats(hidden)[i * down.k..][..down.k], down, cols);
+        if add {
+            let x = x.map_or_else(|| out.row_ref(i), |x| &x.row(i)[..cols]);
+            y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+        }
+        if let Some(eps) = eps {
+            norm::scalar::rms_row(&mut y, None, None, eps);
+        }
+        out.row(i).copy_from_slice(&y);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::ctx::Ctx;
 use crate::vector::dispatch;
 
 dispatch! {
-    fn rms_row(x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f32]>, eps: f32) { scalar::rms_row | vector::rms_row }
+    pub(crate) fn rms_row(x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f32]>, eps: f32) { scalar::rms_row | vector::rms_row }
 }
 dispatch! {
     fn rms_columns(residual: Option<Rows<'_>>, eps: f32, x: Block<'_>) { scalar::rms_columns | vector::rms_columns }

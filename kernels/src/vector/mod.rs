@@ -111,10 +111,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
 /// Makes `fn name(proof, args...)` out of a scalar twin and a vector body `fn body<S: Simd>(simd: S, args...)`: one entry per
 /// instruction set, compiled with its features, chosen by the proof.
 macro_rules! dispatch {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) { $scalar:path | $body:path }) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) { $scalar:path | $body:path }) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        fn $name(proof: $crate::isa::Proof, $($arg: $type),*) {
+        $vis fn $name(proof: $crate::isa::Proof, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments)]
             #[target_feature(enable = "avx2,fma")]

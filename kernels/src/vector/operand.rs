@@ -25,6 +25,16 @@ impl<'a> Source<'a, '_> {
             Source::Own(block) => block.row_ref(i),
         }
     }
+
+    /// All rows, where they are `d` long and nothing lies between them.
+    #[inline(always)]
+    pub(crate) fn whole(self, d: usize) -> Option<&'a [f32]> {
+        match self {
+            Source::Rows(rows) => (rows.stride() == d).then(|| rows.row(0)),
+            Source::Own(block) if block.cols() == d => Some(block.whole()),
+            _ => None,
+        }
+    }
 }
 
 /// Writes row `i` of A, zeros after its end, and gives its scale (1 where the format has none).
