@@ -50,6 +50,13 @@ pub(crate) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
+    /// Rows of `cols` values, `stride` apart, of which `data` holds so many as fit.
+    pub(crate) fn new(data: &'a mut [f32], cols: usize, stride: usize) -> Block<'a> {
+        assert!(cols <= stride && stride > 0, "rows of {cols} values, {stride} apart");
+        // SAFETY: whole strides lie within `data`, which is lent to this value alone.
+        unsafe { Block::from_raw(data.as_mut_ptr(), data.len() / stride, cols, stride) }
+    }
+
     /// # Safety
     /// `start` points to `rows` rows of `cols` writable values, `stride` apart, which nothing else touches during `'a`.
     pub(crate) unsafe fn from_raw(start: *mut f32, rows: usize, cols: usize, stride: usize) -> Block<'a> {
@@ -85,6 +92,13 @@ impl<'a> Block<'a> {
         assert!(self.cols == self.stride || self.rows <= 1, "the rows of a block are apart");
         // SAFETY: `rows` rows of `cols` values without gaps, all ours, and `&self` keeps writers away.
         unsafe { std::slice::from_raw_parts(self.start, self.rows * self.cols) }
+    }
+
+    /// The columns `first..end`.
+    pub(crate) fn columns(&mut self, first: usize, end: usize) -> Block<'_> {
+        assert!(first <= end && end <= self.cols, "columns {first}..{end} of {}", self.cols);
+        // SAFETY: as in `part`.
+        unsafe { Block::from_raw(self.start.wrapping_add(first), self.rows, end - first, self.stride) }
     }
 
     /// The rows `first..end`.

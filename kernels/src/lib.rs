@@ -35,7 +35,10 @@ mod tests;
 mod vector;
 
 pub use activation::{Activation, activation, swiglu};
-pub use attention::{Heads, Mask, Turn, attention, attention_operations, softmax_rows};
+pub use attention::{
+    Heads, Mask, PackedHeads, Turn, attention, attention_operations, projected_attention,
+    projected_attention_operations, softmax_rows,
+};
 pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings};
 pub use ctx::Ctx;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};

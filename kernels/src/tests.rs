@@ -230,6 +230,27 @@ fn attention_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) ->
     out.iter().map(|x| if x.is_finite() { *x } else { f32::NAN }).collect()
 }
 
+fn projected_attention_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let (t, k, heads) = (1 + d.a, 1 + d.b, heads(d, 2 * (1 + d.c / 2)));
+    let mask = Mask { causal: d.seed.is_multiple_of(2), window: (d.seed % 3 == 0).then_some(d.c), globals: 1 };
+    let x = d.values(d.batch * t * k);
+    let x = pick(&x, &rows, t * k);
+    // scores that leave more than one key a weight
+    let w: Vec<f32> = d.values(heads.row() * k).iter().map(|w| w / k as f32).collect();
+    let (cos, sin) = (vec![0.6; t * heads.head_dim], vec![0.8; t * heads.head_dim]);
+    let turn = (d.c % 4 < 2).then_some(Turn { cos: &cos, sin: &sin });
+    let packed = PackedHeads::pack(ctx, format, &w, heads, k);
+    let mut out = d.out(rows.len() * t * heads.heads * heads.head_dim);
+    projected_attention(ctx, format, &x, &packed, t, turn, mask, 0.3, &mut out);
+    // in two steps
+    let mut qkv = d.out(rows.len() * t * heads.row());
+    linear(ctx, &x, &PackedLinear::pack(ctx, format, &w, heads.row(), k), None, &mut qkv);
+    let mut apart = d.out(out.len());
+    attention(ctx, format, &qkv, t, heads, turn, mask, 0.3, &mut apart);
+    assert!(bits(&out) == bits(&apart), "the product and attention one after the other give other bits");
+    out.iter().map(|x| if x.is_finite() { *x } else { f32::NAN }).collect()
+}
+
 fn elementwise_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let n = d.a + 1;
     let (x, table, block) = (d.values(d.batch * n), d.values((1 + d.b) * n), d.values(n));
@@ -348,6 +369,7 @@ operators! {
         activation: activation_case within 2e-6;
         softmax_rows: softmax_rows_case within 2e-6;
         attention: attention_case within 1e-4;
+        projected_attention: projected_attention_case within 1e-4;
         elementwise: elementwise_case within 1e-6;
     }
     Bf16 {
@@ -356,6 +378,7 @@ operators! {
         gated_mlp: gated_mlp_case within 1e-3;
         token_mlp: token_mlp_case within 1e-3;
         attention: attention_case within 1e-3;
+        projected_attention: projected_attention_case within 1e-3;
     }
     Int8 {
         linear: linear_case within 1e-5;
@@ -585,9 +608,15 @@ fn operations_are_those_that_the_tiles_make() {
                 });
                 seen(
                     attention_operations(&ctx, format, t, heads, mask),
-                    4.0 * (pairs.count() * 4 * k) as f64,
+                    4.0 * (pairs.clone().count() * 4 * k) as f64,
                     "attention",
                 );
+                let w = PackedHeads::pack(&ctx, format, &vec![1.0; heads.row() * n], heads, n);
+                let mut out = vec![0.0; t * 4 * k];
+                projected_attention(&ctx, format, &vec![1.0; t * n], &w, t, None, mask, 1.0, &mut out);
+                let exact = 4 * pairs.count() * 4 * k + 2 * t * n * heads.row();
+                let said = projected_attention_operations(&ctx, format, &w, t, mask);
+                seen(said, exact as f64, "projected_attention");
             }
         }
         assert_eq!(padded > 0, isa != Isa::Scalar, "{isa}: shapes that do not fill a panel must show");

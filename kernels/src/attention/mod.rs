@@ -1,7 +1,10 @@
 //! Attention over packed query, key and value rows, with rotary embedding and softmax. In: `qkv` rows. Out: one row of all heads per token.
 
+mod projected;
 mod scalar;
 mod vector;
+
+pub use projected::{PackedHeads, projected_attention, projected_attention_operations};
 
 use std::ops::Range;
 
@@ -127,6 +130,21 @@ fn product_format(format: Format) -> Format {
     if format == Format::Int8 { Format::Bf16 } else { format }
 }
 
+/// Words of scratch memory for a head.
+fn memory(ctx: &Ctx, format: Format, t: usize, dim: usize) -> usize {
+    match ctx.isa() {
+        Isa::Scalar => t,
+        isa => vector::Plan::new(isa, tile_rows(isa, format), format, t, dim).memory(),
+    }
+}
+
+fn check_turn(turn: Option<Turn<'_>>, t: usize, dim: usize) {
+    if let Some(turn) = turn {
+        assert!(dim.is_multiple_of(2), "attention: head_dim {dim} is odd and cannot be turned");
+        assert!(turn.cos.len() == t * dim && turn.sin.len() == t * dim, "attention: tables are not [{t}, {dim}]");
+    }
+}
+
 /// `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` for each example and head, over the keys that `mask` lets query i see (none: zeros), queries and keys turned
 /// by their positions where there is a `turn`. `qkv: [batch, t, heads.row()]`, `out: [batch, t, heads·head_dim]`. Both products multiply in `format` (int8: bf16). Packs into scratch memory that each
 /// thread keeps.
@@ -153,17 +171,11 @@ pub fn attention(
         heads.heads,
         heads.kv_heads
     );
-    if let Some(turn) = turn {
-        assert!(dim.is_multiple_of(2), "attention: head_dim {dim} is odd and cannot be turned");
-        assert!(turn.cos.len() == t * dim && turn.sin.len() == t * dim, "attention: tables are not [{t}, {dim}]");
-    }
+    check_turn(turn, t, dim);
     let width = heads.heads * dim;
     assert_eq!(out.len(), qkv.len() / row * width, "attention: output is not [batch, {t}, {width}]");
     let group = heads.heads / heads.kv_heads;
-    let memory = match ctx.isa() {
-        Isa::Scalar => t,
-        isa => vector::Plan::new(isa, tile_rows(ctx.isa(), format), format, t, dim).memory(),
-    };
+    let memory = memory(ctx, format, t, dim);
     let threads = ctx.parts(streamed(2 * t * out.len()));
     ctx.cells(out, width, (t, dim), threads, |(first, col), block| {
         let rows = Rows::new(qkv, row).from(first);

@@ -14,13 +14,13 @@ use crate::vector::product::{sums_len, tiled};
 use crate::vector::tile::{WIDE, even};
 
 dispatch! {
-    fn linear_block(format: Format, x: Rows<'_>, w: Panels<'_>, bias: Option<&[f32]>, norm: Option<f32>, out: Block<'_>, memory: &mut [u32]) {
+    pub(crate) fn linear_block(format: Format, x: Rows<'_>, w: Panels<'_>, bias: Option<&[f32]>, norm: Option<f32>, out: Block<'_>, memory: &mut [u32]) {
         scalar::linear | vector::linear
     }
 }
 
 /// Words of scratch memory for `rows` rows: the sums, and a chunk of rows of A with their scales.
-fn memory(ctx: &Ctx, w: &PackedLinear, rows: usize) -> usize {
+pub(crate) fn memory(ctx: &Ctx, w: &PackedLinear, rows: usize) -> usize {
     if ctx.isa() == Isa::Scalar {
         return 0;
     }
@@ -101,7 +101,7 @@ pub fn linear_operations(ctx: &Ctx, m: usize, w: &PackedLinear) -> f64 {
 }
 
 /// Operations on `m` rows that are cut into cells of `high` rows; cutting columns adds none.
-fn operations(ctx: &Ctx, m: usize, high: usize, w: &PackedLinear) -> f64 {
+pub(crate) fn operations(ctx: &Ctx, m: usize, high: usize, w: &PackedLinear) -> f64 {
     let cells = (0..m).step_by(high.max(1)).map(|first| high.min(m - first));
     cells.flat_map(|rows| chunks(rows, w)).map(|rows| w.operations(padded_rows(ctx, w.format, rows))).sum()
 }

@@ -54,6 +54,17 @@ pub(super) enum Step {
     LayerNorm { x: Loc, gain: usize, bias: Option<usize>, eps: f32, d: usize },
     /// Attention of packed rows, turned by a table of positions where there is one.
     Attend { x: Loc, format: Format, heads: Heads, rope: Option<usize>, mask: Mask, scale: f32, out: Loc },
+    /// The same of `tokens` rows of x times a weight.
+    Project {
+        x: Loc,
+        weight: usize,
+        tokens: usize,
+        format: Format,
+        rope: Option<usize>,
+        mask: Mask,
+        scale: f32,
+        out: Loc,
+    },
     /// Routes tokens by their scores; what follows refers to the same routes.
     Route { scores: Loc, routes: usize },
     /// out = the tokens' rows of x (`n` wide), side by side for each expert
@@ -83,6 +94,7 @@ impl Step {
             Step::RmsNormTokens { .. } => "rms_norm_tokens",
             Step::LayerNorm { .. } => "layer_norm",
             Step::Attend { .. } => "attend",
+            Step::Project { .. } => "project_attend",
             Step::Route { .. } => "route",
             Step::Gather { .. } => "gather",
             Step::Experts { .. } => "experts",
@@ -217,7 +229,7 @@ impl Run<'_> {
 
     /// Operations of these steps in products, as the kernels pad them. (Of experts the rows are counted as they are, since how tiles pad them hangs on the routes.)
     pub fn flops(self, mut steps: &[Step]) -> f64 {
-        let Run { ctx, weights: Weights { linear, tokens, .. }, rows, .. } = self;
+        let Run { ctx, weights: Weights { linear, tokens, heads, .. }, rows, .. } = self;
         let mut sum = 0.0;
         while let Some((step, rest)) = steps.split_first() {
             steps = rest;
@@ -240,6 +252,10 @@ impl Run<'_> {
                 Step::Attend { x, format, heads, mask, .. } => {
                     rows as f64 * kernels::attention_operations(ctx, format, x.len / heads.row(), heads, mask)
                 }
+                Step::Project { weight, tokens, format, mask, .. } => {
+                    let w = &heads[weight];
+                    rows as f64 * kernels::projected_attention_operations(ctx, format, w, tokens, mask)
+                }
                 // every token goes to as many experts, whichever they are
                 Step::Experts { x, up, down, .. } => {
                     let m = rows * x.len / linear[up].k().max(1);
@@ -259,6 +275,9 @@ impl Run<'_> {
     fn step(self, step: &Step, memory: &mut Memory) {
         let Run { ctx, weights, inputs, rows } = self;
         let plain = |i: Option<usize>| i.map(|i| &weights.plain[i][..]);
+        let turn = |rope: Option<usize>| {
+            rope.map(|table| Turn { cos: &weights.ropes[table][0], sin: &weights.ropes[table][1] })
+        };
         match *step {
             Step::Embed { input, table, factor, features, out } => {
                 let out = memory.get_mut(out, rows);
@@ -314,8 +333,12 @@ impl Run<'_> {
             Step::LayerNorm { x, gain, bias, eps, d } => {
                 kernels::layer_norm(ctx, memory.get_mut(x, rows), plain(Some(gain)), plain(bias), eps, d);
             }
+            Step::Project { x, weight, tokens, format, rope, mask, scale, out } => memory.with(out, rows, |m, out| {
+                let w = &weights.heads[weight];
+                kernels::projected_attention(ctx, format, m.get(x, rows), w, tokens, turn(rope), mask, scale, out);
+            }),
             Step::Attend { x, format, heads, rope, mask, scale, out } => memory.with(out, rows, |m, out| {
-                let turn = rope.map(|table| Turn { cos: &weights.ropes[table][0], sin: &weights.ropes[table][1] });
+                let turn = turn(rope);
                 kernels::attention(ctx, format, m.get(x, rows), x.len / heads.row(), heads, turn, mask, scale, out);
             }),
             Step::Route { scores, routes } => {

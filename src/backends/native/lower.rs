@@ -80,7 +80,7 @@ impl<'r> Lowering<'_, '_, 'r> {
         Ok(true)
     }
 
-    /// Nodes `k` and `k + 1` are one step: an addition and the norm of the sum, or an embedding and its scale.
+    /// Nodes `k` and `k + 1` are one step: an addition and the norm of the sum, an embedding and its scale, or a product and attention of what it makes.
     fn fuses(&self, k: usize) -> bool {
         let nodes = &self.frame.region.nodes;
         self.frame.feeds_only_the_next(k)
@@ -90,6 +90,10 @@ impl<'r> Lowering<'_, '_, 'r> {
                     self.frame.place(nodes[k].inputs[0]) != self.frame.place(nodes[k].inputs[1])
                 }
                 (Op::Embed { .. }, Op::Scale(_)) => true,
+                // whole groups of heads for each thread
+                (Op::Linear { bias: None, .. }, Op::Attend(a)) => {
+                    a.cache.is_none() && a.kv_heads.is_multiple_of(self.planner.packer.threads())
+                }
                 _ => false,
             }
     }
@@ -100,6 +104,7 @@ impl<'r> Lowering<'_, '_, 'r> {
                 let operands = [self.at(first.inputs[0])?, self.at(first.inputs[1])?];
                 self.rms_norm(second.first, k, &operands, *gain, *eps, *over)
             }
+            (Op::Linear { weight, .. }, Op::Attend(a)) => self.project(first, second.first, k, *weight, a),
             (Op::Embed { table }, Op::Scale(factor)) => self.embed(first, second.first, k, *table, *factor),
             _ => unreachable!("only pairs that `fuses` names"),
         }
@@ -299,12 +304,29 @@ impl<'r> Lowering<'_, '_, 'r> {
         Ok(())
     }
 
+    /// Attention of the rows of a node times a weight.
+    fn project(
+        &mut self,
+        product: &Node,
+        v: ValueId,
+        k: usize,
+        weight: graph::ParamId,
+        a: &graph::Attention,
+    ) -> Result<(), BackendError> {
+        let ((heads, mask), x) = (shape(a), self.at(product.inputs[0])?);
+        let packer = &mut self.planner.packer;
+        let (tokens, format) = (x.len / packer.matrix(weight).1, packer.format());
+        let (weight, rope) = (packer.heads(weight, heads), a.rope.map(|rope| packer.rope(rope, tokens, a.head_dim)));
+        let out = self.apart(v, k, &[x]);
+        self.push(Step::Project { x, weight, tokens, format, rope, mask, scale: a.scale, out });
+        Ok(())
+    }
+
     fn attend(&mut self, node: &Node, k: usize, a: &graph::Attention) -> Result<(), BackendError> {
         if a.cache.is_some() {
             return Err(no_kernel(&node.op, "with a cache"));
         }
-        let heads = Heads { heads: a.heads, kv_heads: a.kv_heads, head_dim: a.head_dim };
-        let mask = Mask { causal: a.causal, window: a.window, globals: 0 };
+        let (heads, mask) = shape(a);
         let format = self.planner.packer.format();
         let x = self.at(node.inputs[0])?;
         let tokens = x.len / heads.row();
@@ -449,6 +471,12 @@ fn activation(act: graph::Activation) -> Activation {
         graph::Activation::GeluTanh => Activation::GeluTanh,
         graph::Activation::Relu => Activation::Relu,
     }
+}
+
+/// Heads and mask of a node, as the kernels take them.
+fn shape(a: &graph::Attention) -> (Heads, Mask) {
+    let heads = Heads { heads: a.heads, kv_heads: a.kv_heads, head_dim: a.head_dim };
+    (heads, Mask { causal: a.causal, window: a.window, globals: 0 })
 }
 
 fn no_kernel(op: &Op, how: &str) -> BackendError {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
-use ergometer_kernels::{Ctx, Format, PackedLinear, PackedTokens};
+use ergometer_kernels::{Ctx, Format, Heads, PackedHeads, PackedLinear, PackedTokens};
 
 use crate::graph::{Graph, ParamId, Rope};
 
@@ -18,6 +18,8 @@ pub(super) struct Weights {
     pub linear: Vec<PackedLinear>,
     /// `[out, in]`, applied along the tokens.
     pub tokens: Vec<PackedTokens>,
+    /// Of queries, keys and values.
+    pub heads: Vec<PackedHeads>,
     /// Gains, biases and tables, as in the file.
     pub plain: Vec<Vec<f32>>,
     /// Cosines and sines `[tokens, head_dim]`, both halves of a row alike.
@@ -29,7 +31,8 @@ impl Weights {
     pub fn bytes(&self) -> usize {
         let plain = self.plain.iter().chain(self.ropes.iter().flatten()).map(|v| size_of_val(&v[..])).sum::<usize>();
         let linear: usize = self.linear.iter().map(PackedLinear::bytes).sum();
-        plain + linear + self.tokens.iter().map(PackedTokens::bytes).sum::<usize>()
+        let heads: usize = self.heads.iter().map(PackedHeads::bytes).sum();
+        plain + linear + heads + self.tokens.iter().map(PackedTokens::bytes).sum::<usize>()
     }
 }
 
@@ -47,6 +50,7 @@ pub(super) struct Packer<'a> {
     gated: HashMap<ParamId, usize>,
     experts: HashMap<ParamId, usize>,
     tokens: HashMap<ParamId, usize>,
+    heads: HashMap<(ParamId, Heads), usize>,
     plain: HashMap<ParamId, usize>,
     ropes: HashMap<(u32, usize, usize), usize>,
 }
@@ -54,8 +58,9 @@ pub(super) struct Packer<'a> {
 impl<'a> Packer<'a> {
     /// `params[i]` holds the elements of `graph.params[i]`.
     pub fn new(graph: &'a Graph, params: &'a [Vec<f32>], ctx: &'a Ctx, format: Format) -> Self {
-        let (linear, gated, experts, tokens, plain, ropes) = Default::default();
-        Self { graph, params, ctx, format, weights: Weights::default(), linear, gated, experts, tokens, plain, ropes }
+        let (linear, gated, experts, tokens, heads, plain, ropes) = Default::default();
+        let weights = Weights::default();
+        Self { graph, params, ctx, format, weights, linear, gated, experts, tokens, heads, plain, ropes }
     }
 
     /// Format of a plain product with `n` outputs. Narrow ones stay f32: heads and routers cost next to nothing, and what they decide (an answer, a halt, an expert) is
@@ -84,6 +89,18 @@ impl<'a> Packer<'a> {
         let ((n, k), ctx) = (self.matrix(p), self.ctx);
         let format = self.format_of(n);
         once(&mut self.linear, p, &mut self.weights.linear, || PackedLinear::pack(ctx, format, &self.params[p.0], n, k))
+    }
+
+    /// The matrix of queries, keys and values, by groups of heads.
+    pub fn heads(&mut self, p: ParamId, heads: Heads) -> usize {
+        let ((n, k), ctx) = (self.matrix(p), self.ctx);
+        let (format, w) = (self.format_of(n), &self.params[p.0]);
+        once(&mut self.heads, (p, heads), &mut self.weights.heads, || PackedHeads::pack(ctx, format, w, heads, k))
+    }
+
+    /// Threads that the kernels run on.
+    pub fn threads(&self) -> usize {
+        self.ctx.pool().threads()
     }
 
     /// The two matrices of a gated MLP along the features, which have one format.

@@ -313,16 +313,16 @@ fn memory_never_moves_after_loading_and_shared_weights_are_packed_once() {
         engine.step(2).expect("steps");
     }
     assert_eq!(engine.memory.addresses(), before);
-    // alive at once at the widest place: z_H, z_L, x, the injected sum, queries, keys and values, and what is attended; the outputs; alignment
+    // alive at once at the widest place: z_H, z_L, x, the injected sum, and what is attended (queries, keys and values stay in threads' scratch memory); the outputs; alignment
     let [tokens, hidden] = [model.graph.states[0].ty.tokens_at(0), 20];
     let outputs: usize = model.graph.outputs.iter().map(|o| o.ty.elements()).sum();
-    let least = 4 * 4 * (tokens * (4 + 3 + 1) * hidden + outputs);
+    let least = 4 * 4 * (tokens * (4 + 1) * hidden + outputs);
     let bytes = engine.memory.bytes();
     assert!(bytes >= least && bytes * 10 <= least * 12, "{bytes}, least {least}");
     let said = [("buffer_bytes", bytes), ("buffer_bytes_least", least)];
     assert_eq!(engine.report(), said.map(|(name, n)| (name.to_string(), n.to_string())).into());
-    // qkv, out, gate_up, down of the one layer, and two heads: however often they are applied
-    assert_eq!(engine.weights.linear.len(), 6);
+    // out, gate_up, down of the one layer, and two heads: however often they are applied; and the queries, keys and values
+    assert_eq!((engine.weights.linear.len(), engine.weights.heads.len()), (5, 1));
     let elements: usize = model.graph.params.iter().map(|p| p.elements()).sum();
     assert!(engine.facts().weight_bytes as usize >= 4 * elements);
     // z_H, z_L and x of four rows
@@ -347,7 +347,7 @@ fn additions_join_norms_and_states_are_updated_where_they_are() {
     let model = Model::random(&small_nets()[0], 1).expect("a net");
     let engine = engine(&model, Isa::detect(), 1, 1);
     let names: Vec<&str> = engine.plan.step.iter().map(Step::name).collect();
-    let block = ["linear", "attend", "linear_norm", "gated_mlp"];
+    let block = ["project_attend", "linear_norm", "gated_mlp"];
     // the z_H + x of a cycle, the repeated z_L + (z_H + x) and its net, then z_H + z_L and its net, then the heads: nothing else
     let cycle =
         [&["repeat", "add", "repeat", "add"][..], &block, &["add"], &block, &["copy", "linear", "copy", "linear"]];

@@ -1,0 +1,122 @@
+//! Attention together with the product that makes its queries, keys and values. In: the tokens, and that product's weight with the rows of each group of heads side by
+//! side. Out: one row of all heads per token. What lies between stays with the thread that takes the heads: on two cores that are far from each other, rows of queries,
+//! keys and values that one made and the other read took a third of the time of small nets.
+
+use super::{Heads, Mask, Turn, attention_operations, check_turn, head, memory, product_format};
+use crate::block::{Block, Rows, floats, floats_mut, scratch};
+use crate::ctx::{Ctx, streamed};
+use crate::format::Format;
+use crate::isa::Isa;
+use crate::linear::pack::PackedLinear;
+use crate::linear::{self, linear_block};
+use crate::vector::tile::WIDE;
+
+/// The weight of queries, keys and values, `[heads.row(), k]`, packed by groups: each key head with its value head and the query heads that read it.
+pub struct PackedHeads {
+    heads: Heads,
+    /// Columns of a group, zeros after the last up to whole panels (the twin has no panels).
+    wide: usize,
+    linear: PackedLinear,
+}
+
+/// Values of a thread's queries, keys and values at most, where there is a choice: 256 KiB.
+const NEAR: usize = 64 << 10;
+
+impl PackedHeads {
+    /// Packs the row-major weight `w: [heads.row(), k]`, rows as [`Heads`] orders them, for the context's instruction set.
+    ///
+    /// # Panics
+    /// If `w` is of another length, or `heads.heads` is not a multiple of `heads.kv_heads`.
+    pub fn pack(ctx: &Ctx, format: Format, w: &[f32], heads: Heads, k: usize) -> PackedHeads {
+        assert_eq!(w.len(), heads.row() * k, "PackedHeads::pack: weight is not [{}, {k}]", heads.row());
+        assert!(
+            heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads),
+            "PackedHeads::pack: {} query heads for {} key heads",
+            heads.heads,
+            heads.kv_heads
+        );
+        let (group, rows) = (heads.heads / heads.kv_heads, heads.head_dim * k);
+        let wide = (group + 2) * heads.head_dim;
+        let wide = if ctx.isa() == Isa::Scalar { wide } else { wide.next_multiple_of(WIDE) };
+        let mut grouped = vec![0.0; heads.kv_heads * wide * k];
+        for (i, to) in grouped.chunks_exact_mut((wide * k).max(1)).enumerate() {
+            let queries = &w[i * group * rows..(i + 1) * group * rows];
+            let key = &w[(heads.heads + i) * rows..][..rows];
+            let value = &w[(heads.heads + heads.kv_heads + i) * rows..][..rows];
+            to[..queries.len()].copy_from_slice(queries);
+            to[queries.len()..][..rows].copy_from_slice(key);
+            to[queries.len() + rows..][..rows].copy_from_slice(value);
+        }
+        PackedHeads { heads, wide, linear: PackedLinear::pack(ctx, format, &grouped, heads.kv_heads * wide, k) }
+    }
+
+    /// Memory held, padding included.
+    pub fn bytes(&self) -> usize {
+        self.linear.bytes()
+    }
+
+    /// Input features.
+    pub fn k(&self) -> usize {
+        self.linear.k
+    }
+
+    /// Query heads of a group.
+    fn group(&self) -> usize {
+        self.heads.heads / self.heads.kv_heads
+    }
+}
+
+/// [`attention`](super::attention) of `x: [batch, t, w.k()]` times `w`; bit for bit what [`linear`](crate::linear) and it give one after the other. Both products of attention multiply in `format`
+/// (int8: bf16), the one before them in that of `w`. A thread takes whole groups of heads of an example.
+///
+/// # Panics
+/// If a length does not fit, or `w` was packed for another instruction set.
+#[allow(clippy::too_many_arguments)]
+pub fn projected_attention(
+    ctx: &Ctx,
+    format: Format,
+    x: &[f32],
+    w: &PackedHeads,
+    t: usize,
+    turn: Option<Turn<'_>>,
+    mask: Mask,
+    scale: f32,
+    out: &mut [f32],
+) {
+    let (format, k, dim, group) = (product_format(format), w.k(), w.heads.head_dim, w.group());
+    assert_eq!(w.linear.isa, ctx.isa(), "projected_attention: weight was packed for another instruction set");
+    assert!(t * k > 0 && x.len().is_multiple_of(t * k), "projected_attention: input is not [batch, {t}, {k}]");
+    check_turn(turn, t, dim);
+    let (batch, width) = (x.len() / (t * k), w.heads.heads * dim);
+    assert_eq!(out.len(), batch * t * width, "projected_attention: output is not [{batch}, {t}, {width}]");
+    let threads = ctx.parts(streamed(x.len() * w.heads.row() + 2 * t * out.len()));
+    // as many groups at a time as leave every thread its share, and are near
+    let share = w.heads.kv_heads.div_ceil(threads.div_ceil(batch.max(1))).max(1);
+    let groups = share.min((NEAR / (t * w.wide)).max(1));
+    let ahead = linear::memory(ctx, &w.linear, t).max(memory(ctx, format, t, dim));
+    let twin = ctx.isa() == Isa::Scalar;
+    ctx.cells(out, width, (t, groups * group * dim), threads, |(first, col), mut block| {
+        let (from, here) = (col / (group * dim), block.cols() / (group * dim));
+        let cols = here * w.wide;
+        scratch(t * cols + ahead, |memory| {
+            let (rows, memory) = memory.split_at_mut(t * cols);
+            let panels = w.linear.view().from(from * w.wide, twin);
+            let made = Block::new(floats_mut(rows), cols, cols);
+            let x = Rows::new(x, k).from(first);
+            linear_block(ctx.proof(), w.linear.format, x, panels, None, None, made, memory);
+            let rows = Rows::new(floats(rows), cols);
+            for h in 0..here * group {
+                let start = h / group * w.wide;
+                let (q, key) = (rows.columns(start + h % group * dim), rows.columns(start + group * dim));
+                let value = rows.columns(start + (group + 1) * dim);
+                let out = block.columns(h * dim, (h + 1) * dim);
+                head(ctx.proof(), format, q, key, value, turn, mask, scale, out, memory);
+            }
+        });
+    });
+}
+
+/// Operations that [`projected_attention`] executes on one example of `t` tokens, in its products.
+pub fn projected_attention_operations(ctx: &Ctx, format: Format, w: &PackedHeads, t: usize, mask: Mask) -> f64 {
+    linear::operations(ctx, t, t, &w.linear) + attention_operations(ctx, format, t, w.heads, mask)
+}
