@@ -232,7 +232,7 @@ fn attention_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) ->
 
 fn projected_attention_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let (t, k, heads) = (1 + d.a, 1 + d.b, heads(d, 2 * (1 + d.c / 2)));
-    let mask = Mask { causal: d.seed.is_multiple_of(2), window: (d.seed % 3 == 0).then_some(d.c), globals: 1 };
+    let mask = Mask { causal: d.seed.is_multiple_of(2), window: d.seed.is_multiple_of(3).then_some(d.c), globals: 1 };
     let x = d.values(d.batch * t * k);
     let x = pick(&x, &rows, t * k);
     // scores that leave more than one key a weight
