@@ -96,14 +96,17 @@ pub fn run(seats: &[Seat], shared: &Shared, setting: &mut Setting) -> Vec<Finish
                 wait_for_quiet(&contenders, i);
                 contenders[i].act(shared.task, setting, |running, worker, _| running.rewarm(worker));
             }
-            let waiting = waiting(&contenders, i);
+            let before = waiting(&contenders, i);
             let (stolen, begun) = (steal_seconds(), Instant::now());
             contenders[i].act(shared.task, setting, |running, worker, scored| running.time(worker, rounds, scored));
+            let seconds = begun.elapsed().as_secs_f64();
+            let (stolen, waiting) = (stolen.zip(steal_seconds()), before.zip(waiting(&contenders, i)));
+            let grown =
+                |sum: Option<f64>, span: Option<(f64, f64)>| Some(sum? + span.map(|(before, after)| after - before)?);
             let around = &mut contenders[i].around;
-            around.seconds += begun.elapsed().as_secs_f64();
-            around.stolen += stolen.zip(steal_seconds()).map_or(0.0, |(before, after)| after - before);
-            around.waiting +=
-                waiting.iter().filter_map(|(pid, s)| Some(cpu::process_seconds(*pid).ok()? - s)).sum::<f64>();
+            around.seconds += seconds;
+            around.stolen = grown(around.stolen, stolen);
+            around.waiting = grown(around.waiting, waiting);
         }
     }
     contenders.into_iter().map(|c| c.leave(shared.task, setting)).collect()
@@ -112,34 +115,32 @@ pub fn run(seats: &[Seat], shared: &Shared, setting: &mut Setting) -> Vec<Finish
 /// Waits until the workers that wait use no processor: the threads of some engines go on spinning for milliseconds after their last
 /// operator. One that never rests is not waited for longer than this; the case says then what was used beside it.
 fn wait_for_quiet(contenders: &[Contender], next: usize) {
-    let used = || waiting(contenders, next).iter().map(|w| w.1).sum::<f64>();
-    let mut before = used();
+    let mut before = waiting(contenders, next);
     for _ in 0..LOOKS {
         std::thread::sleep(LOOK);
-        let now = used();
-        if now - before < MUCH_WAITING * LOOK.as_secs_f64() {
+        let now = waiting(contenders, next);
+        // what cannot be read is waited for as if it worked
+        if before.zip(now).is_some_and(|(before, now)| now - before < MUCH_WAITING * LOOK.as_secs_f64()) {
             return;
         }
         before = now;
     }
 }
 
-/// Process and processor time of every worker but this one.
-fn waiting(contenders: &[Contender], working: usize) -> Vec<(u32, f64)> {
+/// Processor time of every worker but this one; `None` if that of one cannot be read.
+fn waiting(contenders: &[Contender], working: usize) -> Option<f64> {
     let others = contenders.iter().enumerate().filter(|(i, _)| *i != working);
-    let pids = others.filter_map(|(_, c)| c.worker.as_ref().map(Worker::pid));
-    pids.filter_map(|pid| Some((pid, cpu::process_seconds(pid).ok()?))).collect()
+    others.filter_map(|(_, c)| c.worker.as_ref()).map(|worker| cpu::process_seconds(worker.pid()).ok()).sum()
 }
 
 /// What went on around the timed blocks of a case, in seconds.
-#[derive(Default)]
 struct Around {
     /// They took so long.
     seconds: f64,
-    /// Processor time that the host gave to other guests.
-    stolen: f64,
-    /// Processor time of the workers that waited.
-    waiting: f64,
+    /// Processor time that the host gave to other guests; `None` once it could not be read.
+    stolen: Option<f64>,
+    /// Processor time of the workers that waited; likewise.
+    waiting: Option<f64>,
 }
 
 /// A case at work.
@@ -170,7 +171,15 @@ impl<'a> Contender<'a> {
                 (None, Scored::default())
             }
         };
-        Self { planned: seat.planned, finished, worker, scored, block, refusals, around: Around::default() }
+        Self {
+            planned: seat.planned,
+            finished,
+            worker,
+            scored,
+            block,
+            refusals,
+            around: Around { seconds: 0.0, stolen: Some(0.0), waiting: Some(0.0) },
+        }
     }
 
     /// Lets its worker do something, unless it has dropped out; it drops out if that fails.
@@ -204,10 +213,13 @@ impl<'a> Contender<'a> {
                 ("other guests of this host took", stolen, MUCH_STOLEN),
                 ("workers that waited for their turn used", waiting, MUCH_WAITING),
             ] {
-                let share = spent / seconds;
-                if share > much {
-                    let text = format!("{what} {:.0} % of a processor while this case was measured", 100.0 * share);
-                    running.note(text);
+                match spent.map(|spent| spent / seconds) {
+                    Some(share) if share > much => running
+                        .note(format!("{what} {:.0} % of a processor while this case was measured", 100.0 * share)),
+                    None => running.note(format!(
+                        "{what} an unknown share of a processor while this case was measured: the system does not say"
+                    )),
+                    Some(_) => {}
                 }
             }
             Ok(())
