@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The kernels for AMX on a CPU without it: an emulator of its instructions, preloaded, checked first by itself; then the tests of the kernels and of native.
-# No part of .ci/run. On a CPU with AMX the plain tests run those kernels, and nothing is to be done here.
+# On a CPU with AMX the plain tests run those kernels, and nothing is to be done here.
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"

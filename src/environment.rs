@@ -67,7 +67,8 @@ pub fn build_versions() -> BTreeMap<String, String> {
         ("target-features", env!("ERGOMETER_TARGET_FEATURES")),
     ];
     let mut versions: BTreeMap<String, String> = pairs.map(|(k, v)| (k.into(), v.into())).into();
-    versions.insert("kernels.isa".into(), ergometer_kernels::Isa::detect().to_string());
+    let emulated = if ergometer_kernels::amx_is_emulated() { " (emulated: no time means anything)" } else { "" };
+    versions.insert("kernels.isa".into(), format!("{}{emulated}", ergometer_kernels::Isa::detect()));
     versions
 }
 

@@ -141,6 +141,23 @@ fn attention_bench(c: &mut Criterion) {
     }
 }
 
+/// The same with the product before it.
+fn projected_attention_bench(c: &mut Criterion) {
+    for (batch, heads, head_dim) in [(1, 4, 32), (8, 4, 32), (1, 8, 64), (8, 8, 64)] {
+        let (t, heads) = (TOKENS, Heads { heads, kv_heads: heads, head_dim });
+        let (k, shape) = (heads.heads * head_dim, format!("b{batch}-h{}x{head_dim}-dense", heads.heads));
+        products(c, "projected_attention", &shape, batch * t * k * (3 * k + 2 * t), |ctx, format| {
+            let (x, w) = (values(batch * t * k), PackedHeads::pack(ctx, format, &values(heads.row() * k), heads, k));
+            let mut out = vec![0.0; batch * t * k];
+            let scale = 1.0 / (head_dim as f32).sqrt();
+            Box::new(move || {
+                let mask = Mask::default();
+                projected_attention(ctx, format, black_box(&x), &w, t, None, mask, scale, black_box(&mut out));
+            })
+        });
+    }
+}
+
 /// Routing, gathering, the experts and their weighted sum, beside the dense MLP of the active size: multiply-adds are the same in all three.
 fn experts_bench(c: &mut Criterion) {
     let (tokens, d, active) = (648, 256, 768);
@@ -231,6 +248,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(300))
         .without_plots();
-    targets = linear_bench, linear_norm_bench, gated_mlp_bench, token_mlp_bench, attention_bench, experts_bench, streaming_bench, fork_join_bench
+    targets = linear_bench, linear_norm_bench, gated_mlp_bench, token_mlp_bench, attention_bench, projected_attention_bench, experts_bench, streaming_bench, fork_join_bench
 }
 criterion_main!(operators);

@@ -123,7 +123,9 @@ unsafe impl Send for Shared<'_> {}
 unsafe impl Sync for Shared<'_> {}
 
 impl<'a> Shared<'a> {
-    pub(crate) fn new(words: &'a mut [u32]) -> Shared<'a> {
+    /// # Safety
+    /// Whoever gets a copy uses words that no other thread touches before all have ended.
+    pub(crate) unsafe fn new(words: &'a mut [u32]) -> Shared<'a> {
         Shared { start: words.as_mut_ptr(), len: words.len(), life: PhantomData }
     }
 

@@ -8,10 +8,11 @@
 //! - Every operator has a scalar twin, plain code written to be read, and agrees with it on every instruction set present.
 //! - On a given instruction set a row's result is the same to the bit, whatever batch it rides in, whatever its index, whatever the number of
 //!   threads: each output has one order of accumulation, which no split and no tile changes.
-//! - NaN and infinity go through as in the twin; denormals are kept but in two places: the bf16 instructions of
-//!   `avx512bf16` and `amx` take them for zeros, and weights of attention below 1e-37 are 0 (times an infinite value: NaN, where the twin has infinity).
+//! - NaN and infinity go through as in the twin; denormals are kept but in three places: the bf16 instructions of
+//!   `avx512bf16` and `amx` take them for zeros, the silu is 0 below -88, and weights of attention below 1e-37 are 0 (zero times an infinite value: NaN, where the twin has infinity).
+//!   Attention divides by the sum of its exponentials last, so values within a factor of the number of tokens of the largest f32 can become infinite where the twin's do not.
 //!
-//! Layout: `<operator>/mod.rs` checks and splits, `scalar.rs` is the twin, `vector.rs` the body for all vector widths, written over
+//! Layout: `<operator>/mod.rs` checks and splits, `scalar.rs` is the twin, `vector.rs` (of MLPs `features.rs` and `tokens.rs`) the body for all vector widths, written over
 //! `vector::Simd`. A kernel that needs more than that trait gives gets a file for its instruction set beside them.
 
 // other architectures run the twins alone
@@ -39,7 +40,7 @@ pub use attention::{
     Heads, Mask, PackedHeads, Turn, attention, attention_operations, projected_attention,
     projected_attention_operations, softmax_rows,
 };
-pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings};
+pub use ceiling::{Ceiling, Ceilings, NoCeiling, amx_is_emulated, ceilings};
 pub use ctx::Ctx;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};
 pub use format::Format;

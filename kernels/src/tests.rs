@@ -116,6 +116,11 @@ fn linear_norm_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) 
     out.to_vec()
 }
 
+/// Whatever is not finite as NaN: a weight of attention or a silu that is denormal in the twin is 0 here, and 0 times an infinite value is NaN.
+fn one_kind(out: &[f32]) -> Vec<f32> {
+    out.iter().map(|x| if x.is_finite() { *x } else { f32::NAN }).collect()
+}
+
 fn gated_mlp_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     d.batch *= 1 + d.c % 7;
     let rows = rows.start * (1 + d.c % 7)..rows.end * (1 + d.c % 7);
@@ -131,7 +136,7 @@ fn gated_mlp_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) ->
     gated_mlp(ctx, Some(&x), &up, &down, norm, &mut out);
     gated_mlp(ctx, None, &up, &down, norm, &mut own);
     assert!(bits(&own) == bits(&out), "in place and out of place differ");
-    out.to_vec()
+    one_kind(&out)
 }
 
 fn token_mlp_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
@@ -147,7 +152,7 @@ fn token_mlp_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) ->
     token_mlp(ctx, Some(&x), &up, &down, norm, width, &mut out);
     token_mlp(ctx, None, &up, &down, norm, width, &mut own);
     assert!(bits(&own) == bits(&out), "in place and out of place differ");
-    out.to_vec()
+    one_kind(&out)
 }
 
 fn rms_norm_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
@@ -226,8 +231,7 @@ fn attention_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) ->
     let turn = (d.c % 4 == 1).then_some(turn);
     let mut out = d.out(rows.len() * t * heads.heads * heads.head_dim);
     attention(ctx, format, &pick(&qkv, &rows, t * heads.row()), t, heads, turn, mask, 0.3, &mut out);
-    // a weight that is denormal in the twin is 0 here, and 0 times an infinite value is NaN
-    out.iter().map(|x| if x.is_finite() { *x } else { f32::NAN }).collect()
+    one_kind(&out)
 }
 
 fn projected_attention_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
@@ -248,7 +252,7 @@ fn projected_attention_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<
     let mut apart = d.out(out.len());
     attention(ctx, format, &qkv, t, heads, turn, mask, 0.3, &mut apart);
     assert!(bits(&out) == bits(&apart), "the product and attention one after the other give other bits");
-    out.iter().map(|x| if x.is_finite() { *x } else { f32::NAN }).collect()
+    one_kind(&out)
 }
 
 fn elementwise_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
@@ -385,6 +389,56 @@ operators! {
         linear_norm: linear_norm_case within 1e-4;
         gated_mlp: gated_mlp_case within 1e-3;
         token_mlp: token_mlp_case within 1e-3;
+        projected_attention: projected_attention_case within 1e-3;
+    }
+}
+
+/// What a query does not see changes no bit of what it gets, whatever stands there.
+#[test]
+fn hidden_keys_and_values_change_nothing() {
+    let (t, heads) = (70, Heads { heads: 2, kv_heads: 1, head_dim: 24 });
+    let mut draw = Draw { batch: 1, a: 0, b: 0, c: 0, seed: 11, special: false, flush: false };
+    let qkv = draw.values(t * heads.row());
+    let mask = Mask { causal: true, window: Some(9), globals: 2 };
+    for (isa, value) in Isa::available().into_iter().flat_map(|isa| [f32::NAN, f32::INFINITY, 3e38].map(|v| (isa, v))) {
+        let Some(ctx) = context(isa, 2) else { continue };
+        let of = |qkv: &[f32]| {
+            let mut out = vec![0.0; t * 48];
+            attention(&ctx, Format::F32, qkv, t, heads, None, mask, 0.2, &mut out);
+            bits(&out)
+        };
+        let mut other = qkv.to_vec();
+        // the key and the value of token 40, which the first forty queries do not see, nor do the last twenty
+        other[40 * heads.row() + 48..][..48].fill(value);
+        let (plain, other) = (of(&qkv), of(&other));
+        for i in (0..40).chain(49..t) {
+            assert!(plain[i * 48..][..48] == other[i * 48..][..48], "{isa}: {value} behind the mask of query {i}");
+        }
+        assert!(plain[40 * 48..][..48] != other[40 * 48..][..48], "{isa}: {value} is seen by its own query");
+    }
+}
+
+/// Attention of more tokens than a chunk of rows holds, with batches that share out evenly among threads and such that do not.
+#[test]
+fn large_attention_is_its_product_and_attention() {
+    let (t, k) = (230, 40);
+    let mut draw = Draw { batch: 1, a: 0, b: 0, c: 0, seed: 5, special: false, flush: false };
+    for (isa, format) in
+        Isa::available().into_iter().skip(1).flat_map(|isa| [Format::F32, Format::Bf16].map(|f| (isa, f)))
+    {
+        for (batch, kv_heads, head_dim) in [(1, 8, 64), (3, 2, 15), (2, 3, 16)] {
+            let Some(ctx) = context(isa, 2) else { continue };
+            let heads = Heads { heads: 2 * kv_heads, kv_heads, head_dim };
+            let (x, w) = (draw.values(batch * t * k), draw.values(heads.row() * k));
+            let w: Vec<f32> = w.iter().map(|w| w / k as f32).collect();
+            let mut out = vec![0.0; batch * t * heads.heads * head_dim];
+            let packed = PackedHeads::pack(&ctx, format, &w, heads, k);
+            projected_attention(&ctx, format, &x, &packed, t, None, Mask::default(), 0.3, &mut out);
+            let (mut qkv, mut apart) = (vec![0.0; batch * t * heads.row()], vec![0.0; out.len()]);
+            linear(&ctx, &x, &PackedLinear::pack(&ctx, format, &w, heads.row(), k), None, &mut qkv);
+            attention(&ctx, format, &qkv, t, heads, None, Mask::default(), 0.3, &mut apart);
+            assert!(bits(&out) == bits(&apart), "{isa} {format:?}: {batch} examples, {kv_heads} groups");
+        }
     }
 }
 
@@ -500,6 +554,10 @@ fn wrong_lengths_are_refused_by_name() {
     let tokens = [PackedTokens::pack_gated(&ctx, f32, &[0.0; 6], 3, 1), PackedTokens::pack(&ctx, f32, &[0.0; 3], 1, 3)];
     let short = Turn { cos: &[0.0; 3], sin: &[0.0; 4] };
     let int8 = PackedLinear::pack(&ctx, Format::Int8, &[0.0; 12], 4, 3);
+    let grouped = PackedHeads::pack(&ctx, f32, &vec![0.0; heads.row() * 3], heads, 3);
+    let project = |x: &[f32], turn: Option<Turn<'_>>, out: &mut [f32; 8]| {
+        projected_attention(&ctx, f32, x, &grouped, 1, turn, Mask::default(), 1.0, out);
+    };
     type Call<'a> = (&'a str, Box<dyn Fn(&mut [f32; 8]) + 'a>);
     let calls: Vec<Call> = vec![
         ("PackedLinear::pack", Box::new(|o| drop(PackedLinear::pack(&ctx, f32, o, 2, 3)))),
@@ -525,6 +583,11 @@ fn wrong_lengths_are_refused_by_name() {
         ("softmax_rows", Box::new(|o| softmax_rows(&ctx, o, None, 3))),
         ("attention", Box::new(|o| attention(&ctx, f32, &[0.0; 16], 1, heads, Some(short), Mask::default(), 1.0, o))),
         ("attention", Box::new(|o| attention(&ctx, f32, &[0.0; 32], 1, heads, None, Mask::default(), 1.0, o))),
+        ("PackedHeads::pack", Box::new(|o| drop(PackedHeads::pack(&ctx, f32, o, heads, 3)))),
+        ("PackedHeads::pack", Box::new(|_| drop(PackedHeads::pack(&ctx, f32, &[], Heads { head_dim: 0, ..heads }, 3)))),
+        ("projected_attention", Box::new(|o| project(&[0.0; 7], None, o))),
+        ("projected_attention", Box::new(|o| project(&[0.0; 6], None, o))),
+        ("projected_attention", Box::new(|o| project(&[0.0; 3], Some(short), o))),
         ("embed", Box::new(|o| embed(&ctx, &[0, 5], &[0.0; 8], 1.0, 4, o))),
         ("add", Box::new(|o| add(&ctx, &[0.0; 8], &[0.0; 7], o))),
         ("add_in_place", Box::new(|o| add_in_place(&ctx, o, &[0.0; 7]))),
@@ -558,7 +621,8 @@ fn operations_are_those_that_the_tiles_make() {
     for (isa, format) in
         Isa::available().into_iter().flat_map(|isa| [Format::F32, Format::Bf16, Format::Int8].map(|f| (isa, f)))
     {
-        let Some(ctx) = context(isa, 1) else { return };
+        let (Some(ctx), Some(columns)) = (context(isa, 1), context(isa, 2)) else { return };
+        let columns = columns.by_columns(true);
         let mut padded = 0;
         for (m, n, k) in [(1, 1, 5), (7, 33, 40), (30, 64, 17), (13, 96, 1), (2, 200, 9), (97, 32, 64)] {
             let exact = 2.0 * (m * n * k) as f64;
@@ -576,6 +640,8 @@ fn operations_are_those_that_the_tiles_make() {
             let w = PackedLinear::pack(&ctx, format, &vec![1.0; n * k], n, k);
             linear(&ctx, &vec![1.0; m * k], &w, None, &mut vec![0.0; m * n]);
             seen(linear_operations(&ctx, m, &w), exact, "linear");
+            // cutting columns adds nothing
+            assert_eq!(linear_operations(&columns, m, &w), linear_operations(&ctx, m, &w));
             linear_norm(&ctx, &vec![1.0; m * k], &w, 1e-5, &mut vec![0.0; m * n]);
             seen(linear_norm_operations(&ctx, m, &w), exact, "linear_norm");
             // k features, n within
@@ -583,6 +649,7 @@ fn operations_are_those_that_the_tiles_make() {
             let down = PackedLinear::pack(&ctx, format, &vec![1.0; n * k], k, n);
             gated_mlp(&ctx, None, &up, &down, None, &mut vec![1.0; m * k]);
             seen(gated_mlp_operations(&ctx, m, &up, &down), 3.0 * exact, "gated_mlp");
+            assert_eq!(gated_mlp_operations(&columns, m, &up, &down), gated_mlp_operations(&ctx, m, &up, &down));
             // k tokens, n within, m features, two examples
             let up = PackedTokens::pack_gated(&ctx, format, &vec![1.0; 2 * n * k], n, k);
             let down = PackedTokens::pack(&ctx, format, &vec![1.0; n * k], k, n);

@@ -138,10 +138,10 @@ fn memory(ctx: &Ctx, format: Format, t: usize, dim: usize) -> usize {
     }
 }
 
-fn check_turn(turn: Option<Turn<'_>>, t: usize, dim: usize) {
+fn check_turn(whose: &str, turn: Option<Turn<'_>>, t: usize, dim: usize) {
     if let Some(turn) = turn {
-        assert!(dim.is_multiple_of(2), "attention: head_dim {dim} is odd and cannot be turned");
-        assert!(turn.cos.len() == t * dim && turn.sin.len() == t * dim, "attention: tables are not [{t}, {dim}]");
+        assert!(dim.is_multiple_of(2), "{whose}: head_dim {dim} is odd and cannot be turned");
+        assert!(turn.cos.len() == t * dim && turn.sin.len() == t * dim, "{whose}: tables are not [{t}, {dim}]");
     }
 }
 
@@ -171,7 +171,7 @@ pub fn attention(
         heads.heads,
         heads.kv_heads
     );
-    check_turn(turn, t, dim);
+    check_turn("attention", turn, t, dim);
     let width = heads.heads * dim;
     assert_eq!(out.len(), qkv.len() / row * width, "attention: output is not [batch, {t}, {width}]");
     let group = heads.heads / heads.kv_heads;

@@ -29,6 +29,7 @@ impl PackedHeads {
     /// If `w` is of another length, or `heads.heads` is not a multiple of `heads.kv_heads`.
     pub fn pack(ctx: &Ctx, format: Format, w: &[f32], heads: Heads, k: usize) -> PackedHeads {
         assert_eq!(w.len(), heads.row() * k, "PackedHeads::pack: weight is not [{}, {k}]", heads.row());
+        assert!(heads.head_dim > 0, "PackedHeads::pack: heads of no values");
         assert!(
             heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads),
             "PackedHeads::pack: {} query heads for {} key heads",
@@ -36,8 +37,7 @@ impl PackedHeads {
             heads.kv_heads
         );
         let (group, rows) = (heads.heads / heads.kv_heads, heads.head_dim * k);
-        let wide = (group + 2) * heads.head_dim;
-        let wide = if ctx.isa() == Isa::Scalar { wide } else { wide.next_multiple_of(WIDE) };
+        let wide = PackedHeads::columns(ctx, heads) / heads.kv_heads;
         let mut grouped = vec![0.0; heads.kv_heads * wide * k];
         for (i, to) in grouped.chunks_exact_mut((wide * k).max(1)).enumerate() {
             let queries = &w[i * group * rows..(i + 1) * group * rows];
@@ -48,6 +48,12 @@ impl PackedHeads {
             to[queries.len() + rows..][..rows].copy_from_slice(value);
         }
         PackedHeads { heads, wide, linear: PackedLinear::pack(ctx, format, &grouped, heads.kv_heads * wide, k) }
+    }
+
+    /// Columns that the product of these heads has, padded: whole panels for each group, where there are panels.
+    pub fn columns(ctx: &Ctx, heads: Heads) -> usize {
+        let wide = (heads.heads / heads.kv_heads.max(1) + 2) * heads.head_dim;
+        heads.kv_heads * if ctx.isa() == Isa::Scalar { wide } else { wide.next_multiple_of(WIDE) }
     }
 
     /// Memory held, padding included.
@@ -86,13 +92,13 @@ pub fn projected_attention(
     let (format, k, dim, group) = (product_format(format), w.k(), w.heads.head_dim, w.group());
     assert_eq!(w.linear.isa, ctx.isa(), "projected_attention: weight was packed for another instruction set");
     assert!(t * k > 0 && x.len().is_multiple_of(t * k), "projected_attention: input is not [batch, {t}, {k}]");
-    check_turn(turn, t, dim);
+    check_turn("projected_attention", turn, t, dim);
     let (batch, width) = (x.len() / (t * k), w.heads.heads * dim);
     assert_eq!(out.len(), batch * t * width, "projected_attention: output is not [{batch}, {t}, {width}]");
     let threads = ctx.parts(streamed(x.len() * w.heads.row() + 2 * t * out.len()));
-    // as many groups at a time as leave every thread its share, and are near
-    let share = w.heads.kv_heads.div_ceil(threads.div_ceil(batch.max(1))).max(1);
-    let groups = share.min((NEAR / (t * w.wide)).max(1));
+    // whole examples where they share out evenly, else parts of them; then as many groups at a time as are near, as even as can be
+    let share = if batch.is_multiple_of(threads) { w.heads.kv_heads } else { w.heads.kv_heads.div_ceil(threads) };
+    let groups = share.div_ceil(share.div_ceil((NEAR / (t * w.wide)).max(1)));
     let ahead = linear::memory(ctx, &w.linear, t).max(memory(ctx, format, t, dim));
     let twin = ctx.isa() == Isa::Scalar;
     ctx.cells(out, width, (t, groups * group * dim), threads, |(first, col), mut block| {

@@ -159,8 +159,6 @@ fn typed<S: Simd, F: Number>(
     }
     let hides = !mask.hides_nothing(t);
     let finite = !hides || all_finite(s, v, t, dim);
-    // exponentials as they are, and outputs divided by their sum
-    let deferred = scale > 0.0 && finite;
     for first in (0..t).step_by(2 * high) {
         let all = (2 * high).min(t - first);
         let hull = if hides { mask.hull(first, first + all, t) } else { 0..t };
@@ -180,21 +178,21 @@ fn typed<S: Simd, F: Number>(
                 row[hull.end..].fill(f32::NEG_INFINITY);
             }
             inverses[i] = 1.0;
-            if deferred && (!hides || mask.count(first + i, t) > 0) {
-                inverses[i] = encode_weights::<S, F>(s, row, scale, plan.values, i, weights);
-                continue;
-            }
             if hides && mask.count(first + i, t) == 0 {
                 row.fill(0.0);
+                encode_row::<S, F>(s, row, plan.values, i, weights);
+            } else if scale > 0.0 {
+                // exponentials as they are, and outputs divided by their sum
+                inverses[i] = encode_weights::<S, F>(s, row, scale, plan.values, i, weights);
             } else {
                 softmax_scaled(s, row, scale);
+                encode_row::<S, F>(s, row, plan.values, i, weights);
             }
-            encode_row::<S, F>(s, row, plan.values, i, weights);
         }
         if !finite {
             for i in 0..all {
-                let weights = &scores[i * wide..(i + 1) * wide];
-                sum_seen(s, weights, v, &mask.keys(first + i, t), out.row(first + i));
+                let seen = mask.keys(first + i, t);
+                sum_seen::<S, F>(s, plan.values, i, weights, v, &seen, inverses[i], out.row(first + i));
             }
             continue;
         }
@@ -346,18 +344,33 @@ fn softmax_scaled<S: Simd>(s: S, x: &mut [f32], scale: f32) {
     softmax_row(s, x, 1.0);
 }
 
-/// `out = Σ_j weights[j] v[j]` over the seen keys alone.
+/// `out = inverse · Σ_j weights[j] v[j]` over the seen keys alone, weights being row `i` of A: in f32 the bits that the product gives, which adds zeros for the others.
 #[inline(always)]
-fn sum_seen<S: Simd>(s: S, weights: &[f32], v: Rows<'_>, seen: &[Range<usize>; 2], out: &mut [f32]) {
+#[allow(clippy::too_many_arguments)]
+fn sum_seen<S: Simd, F: Number>(
+    s: S,
+    layout: Layout,
+    i: usize,
+    weights: &[u32],
+    v: Rows<'_>,
+    seen: &[Range<usize>; 2],
+    inverse: f32,
+    out: &mut [f32],
+) {
     for (c, out) in out.chunks_mut(S::LANES).enumerate() {
         let mut sum = s.splat(0.0);
         for keys in seen {
             for j in keys.start..keys.end {
+                let weight = if F::FORMAT == Format::F32 {
+                    f32::from_bits(weights[layout.a(i, j)])
+                } else {
+                    f32::from_bits(weights[layout.a(i, j / 2)] >> (16 * (j % 2)) << 16)
+                };
                 let v = &v.row(j)[c * S::LANES..][..out.len()];
-                sum = s.fma(s.splat(weights[j]), s.load(v), sum);
+                sum = s.fma(s.splat(weight), s.load(v), sum);
             }
         }
-        s.store(out, sum);
+        s.store(out, s.mul(sum, s.splat(inverse)));
     }
 }
 

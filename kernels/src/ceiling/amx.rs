@@ -38,6 +38,11 @@ mod here {
 
 pub(crate) use here::tiles;
 
+/// AMX is emulated in this process, as only tests have it: its times say nothing.
+pub fn amx_is_emulated() -> bool {
+    tiles().is_ok_and(|tiles| tiles.emulated)
+}
+
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod here {
     use std::arch::asm;

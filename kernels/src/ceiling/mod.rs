@@ -14,6 +14,7 @@ mod peak;
 mod read;
 
 #[cfg(target_arch = "x86_64")]
+pub use amx::amx_is_emulated;
 pub(crate) use amx::tiles;
 use crew::rates;
 

@@ -206,7 +206,7 @@ impl<S: Simd, F: Number> After<S> for Gated<'_, F> {
                 let (i, sums) = ((2 * j + t) * self.below.high + r, row(sums, t, r));
                 match F::FORMAT {
                     Format::F32 => {
-                        // SAFETY: these columns are this thread's.
+                        // SAFETY: a column of the panels that are taken, which `Shared::new` was promised to be this thread's.
                         let to = floats_mut(unsafe { self.hidden.words(self.below.a(i, p * PANEL), PANEL) });
                         for v in (0..PANEL).step_by(S::LANES) {
                             let (g, u) = (s.load(&sums[v..]), s.load(&sums[PANEL + v..]));

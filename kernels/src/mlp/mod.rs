@@ -116,7 +116,9 @@ pub(crate) fn rows_of(
             let (x, out) = (x.map(|x| x.from(first)), block.part(first, first + rows));
             let (proof, format, all) = (ctx.proof(), up.format, 0..up.view().pairs);
             let source = x.map_or(Source::Own(&out), Source::Rows);
-            hidden(proof, format, source, rows, up.view(), all, (down.k, down.groups), Shared::new(words), memory);
+            // SAFETY: this thread makes all of it.
+            let shared = unsafe { Shared::new(words) };
+            hidden(proof, format, source, rows, up.view(), all, (down.k, down.groups), shared, memory);
             outputs(proof, format, words, down.view(), x, norm.is_some(), norm, out, memory);
         }
     });
@@ -144,7 +146,8 @@ fn columns_of(
         for first in (0..m).step_by(most) {
             let rows = most.min(m - first);
             let source = Rows::new(&x.unwrap_or(out)[first * d..], d);
-            let shared = Shared::new(words);
+            // SAFETY: the parts of panels below do not overlap, and so do not the columns that they make (`hidden` touches no others); they are read after the run.
+            let shared = unsafe { Shared::new(words) };
             ctx.pool().run_on(threads, pairs.div_ceil(share), &|i| {
                 let part = i * share..pairs.min((i + 1) * share);
                 scratch(memory, |memory| {

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::Simd;
-use super::tile::{LINE, Layout, Number, PAIR, PANEL, Raw};
+use super::tile::{LINE, Layout, Number, PAIR, Raw};
 use crate::format::Format;
 use crate::isa::Isa;
 
@@ -125,7 +125,8 @@ pub(crate) fn product<S: Simd, F: Number, E: After<S>>(
             let soon = if near && (p - panels.start) * SOON < 2 * high {
                 a.as_ptr().wrapping_add(at + 2 * tile + (p - panels.start) * ask)
             } else if !near && j < 2 {
-                b.as_ptr().wrapping_add(layout.b(2 * p, first) + 2 * slab.min(k.len()) * PANEL + j * ask)
+                let next = if $slab + 1 < slabs { layout.b(2 * p, first + slab) } else { layout.b(2 * (p + 1), k.start) };
+                b.as_ptr().wrapping_add(next + j * ask)
             } else {
                 a[at..].as_ptr()
             };

@@ -90,9 +90,12 @@ impl<'r> Lowering<'_, '_, 'r> {
                     self.frame.place(nodes[k].inputs[0]) != self.frame.place(nodes[k].inputs[1])
                 }
                 (Op::Embed { .. }, Op::Scale(_)) => true,
-                // whole groups of heads for each thread
+                // whole groups of heads for each thread, which padding makes hardly wider
                 (Op::Linear { bias: None, .. }, Op::Attend(a)) => {
-                    a.cache.is_none() && a.kv_heads.is_multiple_of(self.planner.packer.threads())
+                    let (packer, heads) = (&self.planner.packer, shape(a).0);
+                    a.cache.is_none()
+                        && a.kv_heads.is_multiple_of(packer.threads())
+                        && packer.head_columns(heads) * 8 <= heads.row() * 9
                 }
                 _ => false,
             }

@@ -98,6 +98,11 @@ impl<'a> Packer<'a> {
         once(&mut self.heads, (p, heads), &mut self.weights.heads, || PackedHeads::pack(ctx, format, w, heads, k))
     }
 
+    /// Columns of [`Packer::heads`], padding included.
+    pub fn head_columns(&self, heads: Heads) -> usize {
+        PackedHeads::columns(self.ctx, heads)
+    }
+
     /// Threads that the kernels run on.
     pub fn threads(&self) -> usize {
         self.ctx.pool().threads()
