@@ -80,11 +80,13 @@ pub fn roofline(
             let from = if fastest > 0.0 { (roof.peak / fastest).clamp(left, right) } else { left };
             line(canvas, [place(from, roof.peak), place(right, roof.peak)], roof.color, false);
         }
-        let mut taken = names(canvas, &frame, &y_axis, roofs);
+        let marks = points.iter().map(|p| place(p.x[0], p.y[0]));
+        let marks: Vec<[f64; 4]> = marks.map(|(x, y)| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]).collect();
+        let mut taken = names(canvas, &frame, &y_axis, roofs, &marks);
+        taken.extend(marks);
         for p in points {
-            let (x, y) = place(p.x[0], p.y[0]);
+            let (x, _) = place(p.x[0], p.y[0]);
             canvas.line(&[(x, frame.y(&y_axis, p.y[1])), (x, frame.y(&y_axis, p.y[2]))], p.color, 0.55, 0.9);
-            taken.push([x - 5.0, y - 5.0, x + 5.0, y + 5.0]);
         }
         for p in points {
             canvas.mark(place(p.x[0], p.y[0]), p.shape, 4.0, p.color, p.hollow);
@@ -117,22 +119,32 @@ fn line(canvas: &mut Canvas, [from, to]: [(f64, f64); 2], color: RGBColor, dashe
     }
 }
 
-/// Writes the names of roofs at their right ends; gives the boxes (left, top, right, bottom) that they take.
-fn names(canvas: &mut Canvas, frame: &Frame, axis: &Axis, roofs: &[Roof]) -> Vec<[f64; 4]> {
+/// Writes the names of roofs as far to the right as no mark is in the way, or at their right ends; gives the boxes (left, top, right, bottom) that they take.
+fn names(canvas: &mut Canvas, frame: &Frame, axis: &Axis, roofs: &[Roof], marks: &[[f64; 4]]) -> Vec<[f64; 4]> {
+    let apart = |a: &[f64; 4], b: &[f64; 4]| a[2] <= b[0] || a[0] >= b[2] || a[3] <= b[1] || a[1] >= b[3];
     let mut taken: Vec<[f64; 4]> = Vec::new();
     for roof in roofs {
         let y = frame.y(axis, roof.peak);
         let name = fitted(&roof.name, TEXT, 0.7 * (frame.right - frame.left));
         let width = text_width(&name, TEXT);
+        let mut places = Vec::new();
         for middle in [y - 7.0, y + 7.5] {
-            let place = [frame.right - width - 4.0, middle - 6.0, frame.right, middle + 6.0];
-            let free = taken.iter().all(|t| place[3] <= t[1] || place[1] >= t[3]);
             let crossed = roofs.iter().any(|r| (frame.y(axis, r.peak) - middle).abs() < 5.5);
-            if free && !crossed && place[1] >= frame.top - 12.0 && place[3] <= frame.bottom {
-                canvas.text(&name, (frame.right - 2.0, middle), TEXT, roof.color, Anchor::End);
-                taken.push(place);
-                break;
+            let mut right = frame.right;
+            while !crossed && right - width - 4.0 >= frame.left {
+                let place = [right - width - 4.0, middle - 6.0, right, middle + 6.0];
+                let inside = place[1] >= frame.top - 12.0 && place[3] <= frame.bottom;
+                if inside && taken.iter().all(|t| apart(t, &place)) {
+                    places.push(place);
+                }
+                right -= 8.0;
             }
+        }
+        let seen = |place: &&[f64; 4]| marks.iter().all(|m| apart(m, place));
+        let rightmost = places.iter().filter(seen).min_by(|a, b| b[2].total_cmp(&a[2])).or(places.first());
+        if let Some(place) = rightmost {
+            canvas.text(&name, (place[2] - 2.0, (place[1] + place[3]) / 2.0), TEXT, roof.color, Anchor::End);
+            taken.push(*place);
         }
     }
     taken
