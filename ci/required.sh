@@ -14,7 +14,7 @@ files=(
     ci/amx/emulator.c ci/amx/selftest.c
     ci/peers/peer.py ci/peers/openvino_worker.py ci/peers/pytorch_worker.py ci/peers/requirements.txt ci/peers/requirements-pytorch.txt
     # tests that live in files of their own
-    tests/it/main.rs reports/tests/it/main.rs kernels/src/tests.rs src/models/tests.rs src/meters/rapl/tests.rs
+    tests/it/main.rs reports/tests/it/main.rs kernels/src/tests.rs kernels/src/tests/single.rs src/models/tests.rs src/meters/rapl/tests.rs
     suites/src/sudoku/tests.rs suites/src/suite/tests.rs
 )
 models=(

@@ -72,7 +72,7 @@ impl PackedHeads {
     }
 }
 
-/// [`attention`](super::attention) of `x: [batch, t, w.k()]` times `w`; bit for bit what [`linear`](crate::linear) and it give one after the other. Both products of attention multiply in `format`
+/// [`attention`](super::attention) of `x: [batch, t, w.k()]` times `w`; bit for bit what `linear` and it give one after the other. Both products of attention multiply in `format`
 /// (int8: bf16), the one before them in that of `w`. A thread takes whole groups of heads of an example.
 ///
 /// # Panics
