@@ -138,6 +138,12 @@ fn memory(ctx: &Ctx, format: Format, t: usize, dim: usize) -> usize {
     }
 }
 
+/// Query heads that share a key head.
+fn group(whose: &str, Heads { heads, kv_heads, .. }: Heads) -> usize {
+    assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{whose}: {heads} query heads for {kv_heads} key heads");
+    heads / kv_heads
+}
+
 fn check_turn(whose: &str, turn: Option<Turn<'_>>, t: usize, dim: usize) {
     if let Some(turn) = turn {
         assert!(dim.is_multiple_of(2), "{whose}: head_dim {dim} is odd and cannot be turned");
@@ -165,16 +171,10 @@ pub fn attention(
 ) {
     let (row, dim, format) = (heads.row(), heads.head_dim, product_format(format));
     assert!(t * row > 0 && qkv.len().is_multiple_of(t * row), "attention: qkv is not [batch, {t}, {row}]");
-    assert!(
-        heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads),
-        "attention: {} query heads for {} key heads",
-        heads.heads,
-        heads.kv_heads
-    );
+    let group = group("attention", heads);
     check_turn("attention", turn, t, dim);
     let width = heads.heads * dim;
     assert_eq!(out.len(), qkv.len() / row * width, "attention: output is not [batch, {t}, {width}]");
-    let group = heads.heads / heads.kv_heads;
     let memory = memory(ctx, format, t, dim);
     let threads = ctx.parts(streamed(2 * t * out.len()));
     ctx.cells(out, width, (t, dim), threads, |(first, col), block| {

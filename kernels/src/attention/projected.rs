@@ -2,7 +2,7 @@
 //! side. Out: one row of all heads per token. What lies between stays with the thread that takes the heads: on two cores that are far from each other, rows of queries,
 //! keys and values that one made and the other read took a third of the time of small nets.
 
-use super::{Heads, Mask, Turn, attention_operations, check_turn, head, memory, product_format};
+use super::{Heads, Mask, Turn, attention_operations, check_turn, group, head, memory, product_format};
 use crate::block::{Block, Rows, floats, floats_mut, scratch};
 use crate::ctx::{Ctx, streamed};
 use crate::format::Format;
@@ -30,13 +30,7 @@ impl PackedHeads {
     pub fn pack(ctx: &Ctx, format: Format, w: &[f32], heads: Heads, k: usize) -> PackedHeads {
         assert_eq!(w.len(), heads.row() * k, "PackedHeads::pack: weight is not [{}, {k}]", heads.row());
         assert!(heads.head_dim > 0, "PackedHeads::pack: heads of no values");
-        assert!(
-            heads.kv_heads > 0 && heads.heads.is_multiple_of(heads.kv_heads),
-            "PackedHeads::pack: {} query heads for {} key heads",
-            heads.heads,
-            heads.kv_heads
-        );
-        let (group, rows) = (heads.heads / heads.kv_heads, heads.head_dim * k);
+        let (group, rows) = (group("PackedHeads::pack", heads), heads.head_dim * k);
         let wide = PackedHeads::columns(ctx, heads) / heads.kv_heads;
         let mut grouped = vec![0.0; heads.kv_heads * wide * k];
         for (i, to) in grouped.chunks_exact_mut((wide * k).max(1)).enumerate() {

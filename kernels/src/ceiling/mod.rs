@@ -13,8 +13,8 @@ mod crew;
 mod peak;
 mod read;
 
-#[cfg(target_arch = "x86_64")]
 pub use amx::amx_is_emulated;
+#[cfg(target_arch = "x86_64")]
 pub(crate) use amx::tiles;
 use crew::rates;
 
