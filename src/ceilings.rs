@@ -4,7 +4,6 @@
 //! be read, or let a measurement that crashes take the run with it.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -13,6 +12,7 @@ use ergometer_reports::ceiling::{Ceiling, Ceilings, EVERY, NoCeiling};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::console;
 use crate::environment::{machine, now_utc};
 use crate::files::write_atomically;
 use crate::models::{hex, read_capped};
@@ -111,9 +111,7 @@ pub fn of_run(threads: &[u32], cache: &Path, check: bool) -> anyhow::Result<Opti
     if known.is_some() || check {
         return Ok(known);
     }
-    if std::io::stderr().is_terminal() {
-        eprintln!("measuring what this machine can do at best (some seconds; remembered)");
-    }
+    console::say("measuring what this machine can do at best (some seconds; remembered)");
     Ok(Some(memory.measure(&counts)))
 }
 

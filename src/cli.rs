@@ -4,19 +4,33 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands;
+use crate::console::{self, Color};
 
 /// Measures what a right answer costs: accuracy, latency, memory and energy of AI models in the same run.
 #[derive(Parser, Debug)]
 #[command(name = "ergometer", version, about, long_about = None, disable_help_subcommand = true, after_help = START)]
 struct Cli {
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
+    quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, help_heading = "Output")]
+    verbose: bool,
+    /// Colours; `auto`: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Output")]
+    color: Color,
     #[command(subcommand)]
     command: Option<Commands>,
 }
 
 const START: &str = "Start with:\n  ergometer run quick        measure the shipped nets, about three minutes\n  ergometer doctor           what this machine can measure";
+
+/// Said at the end of every help.
+const EXIT_CODES: &str =
+    "Exit codes: 0 ok, 1 a case failed, 2 bad input or no way to do it, 3 inconclusive, 130 interrupted";
 
 #[derive(Subcommand, Debug)]
 enum Commands {
@@ -45,12 +59,36 @@ enum Commands {
     Worker(commands::worker::Args),
 }
 
+/// The command line with the exit codes in every help.
+fn definition() -> clap::Command {
+    let with_codes = |command: clap::Command| {
+        let before = command.get_after_help().map(|h| format!("{h}\n\n")).unwrap_or_default();
+        command.after_help(format!("{before}{EXIT_CODES}"))
+    };
+    with_codes(Cli::command()).mut_subcommands(with_codes)
+}
+
 /// Parses and runs.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    console::finish(parsed())
+}
+
+fn parsed() -> ExitCode {
+    let cli = match definition().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(said) => {
+            // help and versions are data, mistakes are not
+            match said.use_stderr() {
+                true => console::warn(said.render().to_string()),
+                false => console::out(&said.render().to_string()),
+            }
+            return ExitCode::from(said.exit_code() as u8);
+        }
+    };
+    console::set(i8::from(cli.verbose) - i8::from(cli.quiet), cli.color);
     let result = match cli.command {
         None => {
-            let _ = <Cli as clap::CommandFactory>::command().print_help();
+            console::out(&definition().render_help().to_string());
             return ExitCode::SUCCESS;
         }
         Some(Commands::Run(args)) => commands::run::run(args),
@@ -67,14 +105,7 @@ pub fn main() -> ExitCode {
         Some(Commands::Worker(args)) => commands::worker::run(args),
     };
     result.unwrap_or_else(|error| {
-        // a reader that has gone away (`| head`) is no error of ours
-        if error
-            .chain()
-            .any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
-        {
-            return ExitCode::SUCCESS;
-        }
-        eprintln!("error: {}", explain(&error));
+        console::warn(format!("error: {}", explain(&error)));
         ExitCode::from(2)
     })
 }

@@ -8,6 +8,7 @@ pub mod ceilings;
 pub mod cli;
 pub mod columns;
 pub mod commands;
+pub mod console;
 pub mod environment;
 pub mod fetch;
 pub mod files;

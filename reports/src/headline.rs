@@ -5,6 +5,7 @@
 
 use crate::{
     report::Report,
+    shown::clean,
     table::{Row, Speedups, TITLES, Table, reason, tables},
 };
 
@@ -92,9 +93,9 @@ fn cells(row: &Row) -> impl Iterator<Item = String> {
     })
 }
 
-/// Without control characters: a message of an untrusted worker must not steer the terminal.
+/// A message of an untrusted worker must not steer the terminal.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    clean(text).into_owned()
 }
 
 /// Items on indented lines, none of them broken.

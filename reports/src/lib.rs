@@ -19,6 +19,7 @@ pub mod record;
 pub mod render;
 pub mod report;
 pub mod run_folder;
+pub mod shown;
 pub mod speedup;
 pub mod stats;
 pub mod steady;

@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{case::Baseline, environment::Environment, error::ReportError, metric::Better, run_folder::pretty};
+use crate::{
+    case::Baseline, environment::Environment, error::ReportError, metric::Better, run_folder::pretty, shown::csv_cell,
+};
 
 /// Version of `records.csv` and `records.json`; a new meaning gets a new number.
 pub const RECORDS_SCHEMA: u32 = 1;
@@ -170,6 +172,19 @@ pub fn to_csv(records: &[Record]) -> Result<Vec<u8>, ReportError> {
                 .join("; "),
         };
         writer.serialize(row).map_err(|e| ReportError::render("records.csv", e))?;
+    }
+    let raw = writer.into_inner().map_err(|e| ReportError::render("records.csv", e))?;
+    guarded(&raw)
+}
+
+/// The same file with every cell made harmless to spreadsheets.
+fn guarded(csv: &[u8]) -> Result<Vec<u8>, ReportError> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(csv);
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in reader.records() {
+        let row = row.map_err(|e| ReportError::render("records.csv", e))?;
+        let cells = row.iter().map(csv_cell);
+        writer.write_record(cells.map(|c| c.into_owned())).map_err(|e| ReportError::render("records.csv", e))?;
     }
     writer.into_inner().map_err(|e| ReportError::render("records.csv", e))
 }

@@ -4,7 +4,6 @@
 //! not: change anything but the remembered ceilings, or call a probe good that did not try.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -15,6 +14,7 @@ use serde::Serialize;
 use crate::backends::BACKENDS;
 use crate::ceilings::Memory;
 use crate::columns::columns;
+use crate::console;
 use crate::environment::{machine, observe};
 use crate::files::user_cache;
 use crate::meters::{MeterOptions, Meters};
@@ -99,8 +99,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.ceilings {
         findings.ceilings = Some(Roofs::measure()?);
     }
-    let text = if args.json { serde_json::to_string_pretty(&findings)? + "\n" } else { text(&findings) };
-    std::io::stdout().write_all(text.as_bytes())?;
+    match args.json {
+        true => console::json(&findings)?,
+        false => console::out(&text(&findings)),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 
+use crate::console::{self, outln};
 use crate::files::write_atomically;
 use crate::graph::{Graph, Kind, Tokens, ValueType};
 use crate::models::Model;
@@ -120,7 +121,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         file: args.file,
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&written)?);
+        console::json(&written)?;
     } else {
         show(&written, &model.graph);
     }
@@ -128,22 +129,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn show(written: &Written, graph: &Graph) {
-    println!("{}: {} bytes, opset {}", written.file.display(), written.bytes, written.opset);
+    outln!("{}: {} bytes, opset {}", written.file.display(), written.bytes, written.opset);
     if let (Some(file), Some(bytes)) = (&written.weights_file, written.weights_bytes) {
-        println!("{}: {bytes} bytes of weights; keep the two together", file.display());
+        outln!("{}: {bytes} bytes of weights; keep the two together", file.display());
     }
     for (word, values) in [("input", &written.inputs), ("output", &written.outputs)] {
-        values.iter().for_each(|v| println!("{word:<6}  {v}"));
+        values.iter().for_each(|v| outln!("{word:<6}  {v}"));
     }
-    println!("{:.3e} FLOP per row and run", written.flops_per_row);
+    outln!("{:.3e} FLOP per row and run", written.flops_per_row);
     if !graph.states.is_empty() {
-        println!(
+        outln!(
             "One run is one supervision step of at most {}: feed `next.*` back; `halting` in the file's metadata says when to stop.",
             graph.max_steps
         );
     }
-    println!("\nNext, in Python with onnxruntime and numpy:");
-    written.python.iter().for_each(|line| println!("  {line}"));
+    outln!("\nNext, in Python with onnxruntime and numpy:");
+    written.python.iter().for_each(|line| outln!("  {line}"));
 }
 
 fn folder_name(path: &Path) -> String {

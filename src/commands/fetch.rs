@@ -3,7 +3,6 @@
 //! In: names from the table of [`FETCHES`]. Out: their paths, one a line, or without names the table and how each stands. Must not: print
 //! anything else to stdout; pip's words go to stderr.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +11,7 @@ use ergometer_suites::error::did_you_mean;
 use serde::Serialize;
 
 use crate::columns::columns;
+use crate::console;
 use crate::fetch::{FETCHES, Fetch, Fetcher, Kind, State, item};
 
 /// Flags.
@@ -81,19 +81,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             None => fetcher.fetch(item)?,
         };
         let how = if before == State::Here { "was here already, checked" } else { "obtained and checked" };
-        eprintln!("{} {}: {how}", item.name, item.version);
+        console::say(format!("{} {}: {how}", item.name, item.version));
     }
     let listing = chosen.is_empty();
     let items = if listing { FETCHES.iter().collect() } else { chosen };
     let entries: Vec<Entry> = items.into_iter().map(|item| Entry::new(&fetcher, item)).collect();
-    let text = if args.json {
-        serde_json::to_string_pretty(&entries)? + "\n"
+    if args.json {
+        console::json(&entries)?;
     } else if listing {
-        table(&entries)
+        console::out(&table(&entries));
     } else {
-        entries.iter().filter_map(|e| e.path.as_ref()).map(|p| format!("{}\n", p.display())).collect()
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
+        entries.iter().filter_map(|e| e.path.as_ref()).for_each(|p| console::outln!("{}", p.display()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

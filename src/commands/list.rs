@@ -2,7 +2,6 @@
 //!
 //! In: the tables of the program and the shipped folders. Out: aligned text or JSON, the same in both. Must not: run or probe anything.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,6 +12,7 @@ use serde::Serialize;
 
 use crate::backends::BACKENDS;
 use crate::columns::columns;
+use crate::console;
 use crate::fetch::{self, FETCHES, Fetcher, State};
 use crate::graph::cost::Workload;
 use crate::meters::METERS;
@@ -56,15 +56,13 @@ struct Entry {
 /// Runs it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let entries = list(&args.kind)?;
-    let text = if args.json {
-        serde_json::to_string_pretty(&entries)? + "\n"
+    if args.json {
+        console::json(&entries)?;
     } else if entries.is_empty() {
-        eprintln!("no {} here\nhint: {EMPTY}", args.kind);
-        String::new()
+        console::warn(format!("no {} here\nhint: {EMPTY}", args.kind));
     } else {
-        columns(0, &entries.into_iter().map(|e| vec![e.name, e.detail, e.about]).collect::<Vec<_>>())
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
+        console::out(&columns(0, &entries.into_iter().map(|e| vec![e.name, e.detail, e.about]).collect::<Vec<_>>()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,6 +9,7 @@ use anyhow::Context;
 
 use crate::backends::session::Session;
 use crate::backends::{Options, backend};
+use crate::console::{self, outln};
 use crate::models::Model;
 use crate::parity::{self, Step, Vectors};
 
@@ -129,25 +130,27 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     let found = check(&model, &vectors, &args.backend, args.precision.as_deref(), args.threads, args.tolerance)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&found)?);
+        console::json(&found)?;
     } else {
-        println!(
+        outln!(
             "largest error of logits, halting head and states, each over its own largest value, {} rows, limit {:.0e} ({})",
-            vectors.batch, found.limit, found.tolerance
+            vectors.batch,
+            found.limit,
+            found.tolerance
         );
-        println!("step   from the recorded state   free run");
+        outln!("step   from the recorded state   free run");
         for (k, (step, free)) in found.step_by_step.iter().zip(&found.free_run).enumerate() {
-            println!("{:>4}   {step:>23.2e}   {free:>8.2e}", k + 1);
+            outln!("{:>4}   {step:>23.2e}   {free:>8.2e}", k + 1);
         }
         if let (Some(halts), Some(dropped), Some(changes)) =
             (found.halts_as_recorded, found.dropping_halted_rows, found.dropping_changes)
         {
-            println!("rows halt {}", if halts { "at the recorded steps" } else { "at OTHER steps than recorded" });
-            println!(
+            outln!("rows halt {}", if halts { "at the recorded steps" } else { "at OTHER steps than recorded" });
+            outln!(
                 "dropping halted rows: {dropped:.2e} from the recorded outputs, {changes:.2e} from a run that keeps them"
             );
         }
-        println!("{}", if found.ok { "within the tolerance" } else { "BEYOND the tolerance" });
+        outln!("{}", if found.ok { "within the tolerance" } else { "BEYOND the tolerance" });
     }
     Ok(ExitCode::from(u8::from(!found.ok)))
 }

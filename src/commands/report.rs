@@ -11,6 +11,8 @@ use ergometer_reports::render::{self, FORMATS};
 use ergometer_reports::{Report, Run, load};
 use ergometer_suites::error::did_you_mean;
 
+use crate::console::outln;
+
 /// Width of the headline table where the terminal does not tell.
 const WIDTH: usize = 120;
 
@@ -44,7 +46,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let run = load(dir)?;
         let out = args.out.clone().unwrap_or_else(|| dir.join("report"));
         for file in write(run, &out, &formats)? {
-            println!("{}", file.display());
+            outln!("{}", file.display());
         }
     }
     Ok(ExitCode::SUCCESS)

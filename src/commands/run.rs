@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
+use crate::console::{self, outln};
 use crate::runner::{self, RunOptions};
 
 /// Flags.
@@ -65,23 +66,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let outcome = runner::run(&options)?;
     if outcome.found > 0 {
-        eprintln!("{} of {} cases were finished before", outcome.found, outcome.cases);
+        console::say(format!("{} of {} cases were finished before", outcome.found, outcome.cases));
     }
     let run = ergometer_reports::load(&outcome.folder)?;
     let report = outcome.folder.join("report/index.html");
     if args.json {
-        print!(
-            "{}",
-            std::fs::read_to_string(outcome.folder.join("records.json")).context("the records were just written")?
+        console::json_text(
+            &std::fs::read_to_string(outcome.folder.join("records.json")).context("the records were just written")?,
         );
     } else {
-        print!("{}", super::report::headline(run));
-        println!("\nreport   {}", report.display());
-        println!("run      {}", outcome.folder.display());
-        println!("next     ergometer report {} --format md      (or csv, json, png)", outcome.folder.display());
+        console::out(&super::report::headline(run));
+        outln!("\nreport   {}", report.display());
+        outln!("run      {}", outcome.folder.display());
+        outln!("next     ergometer report {} --format md      (or csv, json, png)", outcome.folder.display());
     }
     if outcome.failed > 0 {
-        eprintln!("{} of {} cases failed; the report says why", outcome.failed, outcome.cases);
+        console::warn(format!("{} of {} cases failed; the report says why", outcome.failed, outcome.cases));
         return Ok(ExitCode::from(1));
     }
     Ok(ExitCode::SUCCESS)
@@ -95,14 +95,14 @@ fn dry_run(options: &RunOptions, json: bool) -> anyhow::Result<ExitCode> {
     if json {
         let cases: Vec<_> =
             plan.cases.iter().map(|c| serde_json::json!({"path": c.path, "id": c.id, "key": c.key})).collect();
-        println!("{}", serde_json::to_string_pretty(&cases)?);
+        console::json(&cases)?;
         return Ok(ExitCode::SUCCESS);
     }
     for case in &plan.cases {
-        println!("{:>6.1} s  {}", runner::estimated_ms(case, options.check) as f64 / 1000.0, case.path);
+        outln!("{:>6.1} s  {}", runner::estimated_ms(case, options.check) as f64 / 1000.0, case.path);
     }
     let total: u64 = plan.cases.iter().map(|c| runner::estimated_ms(c, options.check)).sum();
-    println!(
+    outln!(
         "{:>6.1} s  at least, for {} cases; scoring the answers comes on top",
         total as f64 / 1000.0,
         plan.cases.len()

@@ -11,6 +11,7 @@ use ergometer_reports::{Record, format};
 
 use super::one_case::OneCase;
 use crate::columns::columns;
+use crate::console::{self, outln};
 use crate::runner::{self, RunOptions};
 
 /// Flags.
@@ -73,22 +74,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let run = ergometer_reports::load(&outcome.folder)?;
     let records = ergometer_reports::summarise(&run);
     if args.json {
-        print!("{}", String::from_utf8_lossy(&ergometer_reports::record::to_json(&run.environment, &records)));
+        console::json_text(&String::from_utf8_lossy(&ergometer_reports::record::to_json(&run.environment, &records)));
     } else {
         for case in &run.cases {
-            println!("{}", case.case.path);
+            outln!("{}", case.case.path);
             if let Some(error) = &case.case.error {
-                println!(
+                outln!(
                     "failed: {}{}",
                     error.message,
                     error.hint.as_ref().map(|h| format!("\nhint: {h}")).unwrap_or_default()
                 );
             }
             if let Some(verdict) = &case.case.verdict {
-                println!("checked: {}", runner::verdict_text(verdict));
+                outln!("checked: {}", runner::verdict_text(verdict));
             }
         }
-        print!("{}", table(&records));
+        console::out(&table(&records));
     }
     Ok(ExitCode::from(u8::from(outcome.failed > 0)))
 }

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::console;
 use crate::train::{self, Collapsed, TooInaccurate, TrainOptions};
 
 /// Flags.
@@ -39,7 +40,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // trained, but not fit for use
         Err(error) if error.is::<TooInaccurate>() || error.is::<Collapsed>() => {
-            eprintln!("failed: {error}");
+            console::warn(format!("failed: {error}"));
             Ok(ExitCode::from(1))
         }
         Err(error) => Err(error),

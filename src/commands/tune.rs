@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::one_case::OneCase;
 use crate::columns::columns;
+use crate::console::{self, outln};
 use crate::runner::{self, RunOptions};
 
 /// Flags.
@@ -65,21 +66,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = RunOptions { suite, command: "ergometer tune".into(), ..RunOptions::default() };
     let (path, tuning) = runner::tune::alone(&options, folder.path(), args.again)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&json!({ "case": path, "tuning": tuning }))?);
+        console::json(&json!({ "case": path, "tuning": tuning }))?;
         return Ok(ExitCode::from(u8::from(tuning.is_none_or(|t| t.tried[t.chosen].error.is_some()))));
     }
     let Some(tuning) = tuning else {
-        println!("{path}\nbackend `{}` has one setting: there is nothing to search", args.backend);
+        outln!("{path}\nbackend `{}` has one setting: there is nothing to search", args.backend);
         return Ok(ExitCode::SUCCESS);
     };
-    println!("{path}\n{}\n{}", tuning.method, table(&tuning).trim_end());
+    outln!("{path}\n{}\n{}", tuning.method, table(&tuning).trim_end());
     let best = &tuning.tried[tuning.chosen];
     if let Some(error) = &best.error {
         let hint = error.hint.as_ref().map(|h| format!("\nhint: {h}")).unwrap_or_default();
-        println!("\nno setting ran: {}{hint}", error.message);
+        outln!("\nno setting ran: {}{hint}", error.message);
         return Ok(ExitCode::from(1));
     }
-    println!(
+    outln!(
         "\nIt is remembered for suites that say `tune = true`. To fix it in a suite:\n\n{}",
         block(&args.backend, best)
     );

@@ -14,6 +14,7 @@ use std::process::{Child, Stdio};
 use sha2::{Digest, Sha256};
 
 use super::{Failure, Fetch, FetchError, Fetcher, Variant};
+use crate::console;
 use crate::files::write_atomically;
 use crate::models::hex;
 
@@ -198,7 +199,7 @@ fn last_error(mut child: Child) -> std::io::Result<Option<String>> {
     if let Some(stderr) = child.stderr.take() {
         for line in BufReader::new(stderr).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).trim_end().to_string();
-            eprintln!("{line}");
+            console::say(&line);
             // pip's reason begins with this; advice may follow
             if line.starts_with("ERROR:") || (!last.starts_with("ERROR:") && !line.is_empty()) {
                 last = line;

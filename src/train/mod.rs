@@ -12,6 +12,7 @@ use ergometer_suites::task::{ExampleSet, Task};
 use rand_chacha::ChaCha8Rng;
 
 use crate::backends::{Backend, Options, Routing, candle::Candle};
+use crate::console;
 use crate::files::write_atomically;
 use crate::graph::cost::Workload;
 use crate::models::Model;
@@ -236,7 +237,7 @@ impl Job {
                 let line = self.summary(&means, &evaluation);
                 bar.set_message(line.clone());
                 if bar.is_hidden() {
-                    eprintln!("{line}");
+                    console::say(&line);
                 }
                 means = Means::default();
                 self.write_model(&evaluation)?;

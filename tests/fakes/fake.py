@@ -270,6 +270,15 @@ class BadModel(Fake):
         self.say("failed", kind="model", message="no tensor of that name")
 
 
+class Speak(Fake):
+    """speak: says what it was told to, in a message and on stderr"""
+
+    def load(self, job):
+        words = json.loads(f'"{OPTIONS.words}"')
+        print(words, file=sys.stderr)
+        self.say("failed", kind="model", message=words)
+
+
 class Gone(Fake):
     """gone: what it needs is not on this machine"""
 
@@ -521,7 +530,7 @@ class Negative(Fake):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("mode", choices=MODES)
-    for option in ["--tag", "--log", "--hold", "--gate", "--name"]:
+    for option in ["--tag", "--log", "--hold", "--gate", "--name", "--words"]:
         parser.add_argument(option)
     OPTIONS = parser.parse_args()
     MODES[OPTIONS.mode]().run()

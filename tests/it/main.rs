@@ -13,6 +13,7 @@ mod house;
 mod matrix;
 mod meters;
 mod onnxruntime;
+mod output;
 mod parity;
 mod random;
 mod resume;

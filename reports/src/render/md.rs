@@ -9,6 +9,7 @@ use crate::{
     case::Case,
     format,
     report::Report,
+    shown::clean,
     table::{Cell, Speedups, TITLES, reason, tables},
 };
 
@@ -158,13 +159,12 @@ fn write_head(text: &mut String, e: &crate::environment::Environment) -> std::fm
 /// Text that Markdown shows as it is, on one line.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
-    for c in text.chars() {
+    for c in clean(text).chars() {
         match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '!' => out.extend(['\\', c]),
             '<' => out += "&lt;",
             '>' => out += "&gt;",
             '&' => out += "&amp;",
-            c if c.is_control() => out.push(' '),
             c => out.push(c),
         }
     }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::backends::Unavailable;
+use crate::console;
 use crate::fetch;
 
 /// The variable that names the library, or the folder that it is in.
@@ -174,7 +175,7 @@ pub fn prepare(option: Option<&str>) -> Result<(), Unavailable> {
     let obtain = || {
         let Err(nowhere) = places.find() else { return Ok(()) };
         let Some(item) = fetch::item("onnxruntime").filter(|_| !fetch::offline()) else { return Err(nowhere) };
-        eprintln!("fetching onnxruntime {}, which this run needs and this machine lacks", item.version);
+        console::say(format!("fetching onnxruntime {}, which this run needs and this machine lacks", item.version));
         fetch::Fetcher::from_env()
             .and_then(|fetcher| fetcher.fetch(item))
             .map(drop)
