@@ -23,6 +23,7 @@ pub mod shown;
 pub mod speedup;
 pub mod stats;
 pub mod steady;
+pub mod strip;
 pub mod summarise;
 pub mod table;
 

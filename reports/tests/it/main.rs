@@ -7,4 +7,5 @@ mod precision;
 mod records;
 mod run_folder;
 mod speedup;
+mod strip;
 mod synthetic;

@@ -1,0 +1,370 @@
+//! What the first lines of terminal and page say: the machine, how busy it was, energy, how the cases ended, the fastest and the most
+//! accurate of them, and how far the intervals go.
+//!
+//! In: a [`Report`]. Out: a [`Strip`] of a few [`Line`]s. Must not: name a winner that failed or whose outputs nobody compared, or hide
+//! that two values cannot be told apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::{
+    case::{Case, ErrorKind, Verdict},
+    format,
+    labels::Labels,
+    metric::EDGE,
+    record::Record,
+    report::Report,
+    summarise::kind_name,
+};
+
+/// Most items of one line; what is left out is counted.
+const MOST: usize = 4;
+
+/// Processors at other work from which on a line asks for attention.
+const BUSY: f64 = 0.1;
+
+/// The first lines of a report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Strip {
+    /// In the order in which they are shown.
+    pub lines: Vec<Line>,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// What it is about: `machine`, `load`, `energy`, `cases`, `fastest`, `most accurate`, `intervals`.
+    pub title: &'static str,
+    /// How to take it.
+    pub state: State,
+    /// Its parts; a terminal joins them with `; `.
+    pub items: Vec<Item>,
+}
+
+/// One part of a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Item {
+    /// Words, not yet cleaned of what a name may hold.
+    pub text: String,
+    /// Id of the case that it is about.
+    pub case: Option<String>,
+}
+
+/// How a line is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// A fact.
+    Plain,
+    /// As it should be.
+    Good,
+    /// Numbers may suffer from it.
+    Warning,
+    /// Numbers are missing because of it.
+    Bad,
+}
+
+impl Line {
+    /// All parts in one line.
+    pub fn text(&self) -> String {
+        self.items.iter().map(|i| i.text.as_str()).collect::<Vec<_>>().join("; ")
+    }
+
+    fn new(title: &'static str, state: State, items: Vec<Item>) -> Self {
+        Self { title, state, items }
+    }
+}
+
+impl Item {
+    fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), case: None }
+    }
+
+    fn of(case: &Case, text: String) -> Self {
+        Self { text, case: Some(case.id.clone()) }
+    }
+}
+
+impl Strip {
+    /// The first lines of a report.
+    pub fn of(report: &Report) -> Self {
+        let mut lines = vec![machine(report), load(report), energy(report), cases(report)];
+        lines.extend(fastest(report));
+        lines.extend(most_accurate(report));
+        lines.push(intervals());
+        Self { lines }
+    }
+
+    /// The line with this title.
+    pub fn line(&self, title: &str) -> Option<&Line> {
+        self.lines.iter().find(|l| l.title == title)
+    }
+}
+
+fn machine(report: &Report) -> Line {
+    let e = &report.run.environment;
+    let mut parts = vec![e.cpu.clone(), count(u64::from(e.cpus), "logical processor")];
+    if !e.isa.is_empty() {
+        parts.push(e.isa.join(" "));
+    }
+    if e.virtual_machine {
+        parts.push("virtual machine".into());
+    }
+    parts.extend(e.gpus.iter().cloned());
+    Line::new("machine", State::Plain, vec![Item::plain(parts.join(", "))])
+}
+
+/// How busy the machine was with other work, before and during the cases, and how many cases drifted.
+fn load(report: &Report) -> Line {
+    let e = &report.run.environment;
+    let mut busy = false;
+    let mut items = vec![Item::plain(match e.load_before {
+        Some(load) => format!("load average before the run {}", format::number(load)),
+        None => "the load before the run is unknown".into(),
+    })];
+    let during: Vec<(&Case, f64)> =
+        good(report).filter_map(|case| Some((case, report.value(case, "foreign_load")?))).collect();
+    match during.iter().max_by(|a, b| a.1.total_cmp(&b.1)) {
+        Some((case, most)) => {
+            let mean = during.iter().map(|d| d.1).sum::<f64>() / during.len() as f64;
+            busy |= mean >= BUSY || *most >= 2.0 * BUSY;
+            let text = format!(
+                "other work during the cases kept {} of {} busy, at most {}",
+                format::number(mean),
+                count(u64::from(e.cpus), "processor"),
+                format::number(*most)
+            );
+            items.push(Item::of(case, text));
+        }
+        None => items.push(Item::plain("other work during the cases was not measured")),
+    }
+    let timed: Vec<&Record> =
+        good(report).filter_map(|case| report.record(case, "latency").filter(|r| r.n > 0)).collect();
+    let drifted = timed.iter().filter(|r| r.note.as_deref().is_some_and(|n| n.contains("drift"))).count();
+    if !timed.is_empty() {
+        items.push(Item::plain(match drifted {
+            0 => format!("none of {} drifted", count(timed.len() as u64, "case")),
+            _ => format!("{drifted} of {} drifted", count(timed.len() as u64, "case")),
+        }));
+    }
+    Line::new("load", if busy || drifted > 0 { State::Warning } else { State::Plain }, items)
+}
+
+/// Whether there are joules, of what, and if not why not.
+fn energy(report: &Report) -> Line {
+    let is_energy = |metric: &str| metric.starts_with("energy_") && !metric.ends_with(EDGE);
+    let of_energy = |r: &&Record| is_energy(&r.metric);
+    let read: BTreeSet<&str> =
+        report.records.iter().filter(of_energy).filter(|r| r.value.is_some()).map(|r| r.metric.as_str()).collect();
+    let good = good(report).count();
+    if !read.is_empty() {
+        let domains: Vec<&str> = read
+            .iter()
+            .map(|m| match *m {
+                "energy_cpu" => "processor packages",
+                "energy_dram" => "memory",
+                "energy_gpu" => "GPU boards",
+                other => other.trim_start_matches("energy_"),
+            })
+            .collect();
+        let with: BTreeSet<&str> =
+            report.records.iter().filter(of_energy).filter(|r| r.value.is_some()).map(|r| r.case_id.as_str()).collect();
+        let meters = report.run.environment.meters.iter();
+        let estimated =
+            meters.filter(|m| m.unavailable.is_none() && m.metrics.iter().any(|m| read.contains(m.as_str())));
+        let how = if estimated.clone().any(|m| m.estimate) { "estimated" } else { "metered" };
+        let text = format!("{how} ({}) in {} of {}", domains.join(", "), with.len(), count(good as u64, "case"));
+        let state = if with.len() < good { State::Warning } else { State::Good };
+        return Line::new("energy", state, vec![Item::plain(text)]);
+    }
+    let of_meter = (report.run.environment.meters.iter())
+        .filter(|m| m.metrics.iter().any(|m| is_energy(m)))
+        .find_map(|m| Some(format!("{}: {}", m.name, m.unavailable.as_deref()?)));
+    let of_record = || report.records.iter().filter(of_energy).find_map(|r| Some(r.missing.as_ref()?.message.clone()));
+    let why = of_meter.or_else(of_record).unwrap_or_else(|| "no meter was asked".into());
+    let why = why.lines().next().unwrap_or_default().to_owned();
+    Line::new("energy", State::Plain, vec![Item::plain(format!("not metered, {why}"))])
+}
+
+/// How the cases ended; failures by kind, each with its first case and reason.
+fn cases(report: &Report) -> Line {
+    let all = report.run.cases.len() as u64;
+    let mut failed: BTreeMap<String, Vec<&Case>> = BTreeMap::new();
+    let mut bad = false;
+    for case in report.run.cases.iter().map(|c| &c.case) {
+        if let Some(error) = &case.error {
+            failed.entry(kind_name(error.kind)).or_default().push(case);
+            bad |= error.kind != ErrorKind::Unavailable;
+        }
+    }
+    let ended: u64 = failed.values().map(|f| f.len() as u64).sum();
+    if all == 0 {
+        return Line::new("cases", State::Warning, vec![Item::plain("none is finished")]);
+    }
+    if ended == 0 {
+        let text = if all == 1 { "1 case, ended well".into() } else { format!("all {all} cases ended well") };
+        return Line::new("cases", State::Good, vec![Item::plain(text)]);
+    }
+    let mut items = vec![Item::plain(format!("{ended} of {} without numbers", count(all, "case")))];
+    for (kind, cases) in failed.iter().take(MOST) {
+        let message = cases[0].error.as_ref().map_or("", |e| e.message.lines().next().unwrap_or_default());
+        let times = if cases.len() > 1 { format!("{} × ", cases.len()) } else { String::new() };
+        items.push(Item::of(cases[0], format!("{times}{kind}: {}: {}", cases[0].path, shortened(message))));
+    }
+    if failed.len() > MOST {
+        items.push(Item::plain(format!("{} more kinds of failure", failed.len() - MOST)));
+    }
+    Line::new("cases", if bad { State::Bad } else { State::Warning }, items)
+}
+
+/// The case of least median latency of each task, model, depth rule and batch; only cases whose outputs were compared take part.
+fn fastest(report: &Report) -> Option<Line> {
+    let mut groups: BTreeMap<(&str, &str, &str, u32), Vec<(&Case, &Record)>> = BTreeMap::new();
+    let mut unseen = 0;
+    for case in good(report) {
+        let Some(record) = report.record(case, "latency").filter(|r| r.value.is_some()) else { continue };
+        if !matches!(case.verdict, Some(Verdict::Reference { .. } | Verdict::Peer { .. })) {
+            unseen += 1;
+            continue;
+        }
+        let key = &case.key;
+        groups.entry((&key.task, &key.model, &key.depth, key.batch)).or_default().push((case, record));
+    }
+    // a case without a rival is no winner
+    groups.retain(|_, cases| cases.len() > 1);
+    // the largest batch is beside the smallest only where nothing else is compared
+    let least: BTreeMap<(&str, &str, &str), u32> =
+        groups.keys().rev().map(|(task, model, depth, batch)| ((*task, *model, *depth), *batch)).collect();
+    groups.retain(|(task, model, depth, batch), _| least.get(&(*task, *model, *depth)) == Some(batch));
+    let mut items = Vec::new();
+    let several = Several::of(groups.keys().map(|g| (g.0, g.1, g.2)));
+    for (group, cases) in &groups {
+        let labels = Labels::of(cases.iter().map(|c| c.0));
+        let Some((case, record)) = cases.iter().min_by(|a, b| order(a.1, b.1)) else { continue };
+        let rivals = cases.iter().filter(|(other, r)| other.id != case.id && overlap(record, r)).count();
+        let batch = if group.3 > 1 { format!(" at batch {}", group.3) } else { String::new() };
+        let text = format!(
+            "{}{}{batch}, {}{}",
+            several.prefix(group.0, group.1, group.2),
+            labels.short(&case.id),
+            format::full(record),
+            not_apart(rivals)
+        );
+        items.push(Item::of(case, text));
+    }
+    limit(&mut items);
+    if items.is_empty() {
+        return None;
+    }
+    if unseen > 0 {
+        items.push(Item::plain(format!("{} without compared outputs left out", count(unseen, "case"))));
+    }
+    Some(Line::new("fastest", State::Plain, items))
+}
+
+/// The most accurate model (with precision and depth rule) of each task.
+fn most_accurate(report: &Report) -> Option<Line> {
+    let mut items = Vec::new();
+    let tasks = report.tasks();
+    for (task, cases) in &tasks {
+        // the best case of a model stands for it: backends and batches answer alike, or nearly so
+        let mut best: BTreeMap<(&str, &str, &str), (&Case, &Record)> = BTreeMap::new();
+        for case in cases.iter().map(|c| &c.case).filter(|c| c.error.is_none()) {
+            let Some(record) = report.record(case, "accuracy").filter(|r| r.value.is_some()) else { continue };
+            let own = best.entry((&case.key.model, &case.key.precision, &case.key.depth)).or_insert((case, record));
+            if order(own.1, record).is_lt() {
+                *own = (case, record);
+            }
+        }
+        let cases: Vec<(&Case, &Record)> = best.into_values().collect();
+        let Some((case, record)) = cases.iter().max_by(|a, b| order(a.1, b.1).then(b.0.path.cmp(&a.0.path))) else {
+            continue;
+        };
+        let place = if tasks.len() > 1 { format!("{task}: ") } else { String::new() };
+        if record.value == Some(0.0) {
+            items.push(Item::plain(format!("{place}no case has a right answer")));
+            continue;
+        }
+        let labels = Labels::of_models(cases.iter().map(|c| c.0));
+        let rivals = cases.iter().filter(|(other, r)| other.id != case.id && overlap(record, r)).count();
+        let text = format!("{place}{}, {}{}", labels.short(&case.id), format::full(record), not_apart(rivals));
+        items.push(Item::of(case, text));
+    }
+    limit(&mut items);
+    (!items.is_empty()).then(|| Line::new("most accurate", State::Plain, items))
+}
+
+fn intervals() -> Line {
+    let text = "in parentheses, 95 %, within this run: other starts, days and machines are not in them";
+    Line::new("intervals", State::Plain, vec![Item::plain(text)])
+}
+
+/// Cases that ended well.
+fn good(report: &Report) -> impl Iterator<Item = &Case> {
+    report.run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none())
+}
+
+/// Which parts of a group's name differ between groups.
+struct Several {
+    tasks: bool,
+    models: bool,
+    depths: bool,
+}
+
+impl Several {
+    fn of<'a>(groups: impl Iterator<Item = (&'a str, &'a str, &'a str)> + Clone) -> Self {
+        let differ = |part: fn((&'a str, &'a str, &'a str)) -> &'a str| {
+            groups.clone().map(part).collect::<BTreeSet<_>>().len() > 1
+        };
+        Self { tasks: differ(|g| g.0), models: differ(|g| g.1), depths: differ(|g| g.2) }
+    }
+
+    /// `sudoku-6x6 · trm: `, or nothing where there is one group.
+    fn prefix(&self, task: &str, model: &str, depth: &str) -> String {
+        let parts = [(self.tasks, task), (self.models, model), (self.depths, depth)];
+        let parts: Vec<&str> = parts.into_iter().filter(|p| p.0).map(|p| p.1).collect();
+        if parts.is_empty() { String::new() } else { format!("{}: ", parts.join(" · ")) }
+    }
+}
+
+/// Records by their values.
+fn order(a: &Record, b: &Record) -> std::cmp::Ordering {
+    let value = |r: &Record| r.value.unwrap_or(f64::NAN);
+    value(a).total_cmp(&value(b))
+}
+
+/// Whether two intervals have a value in common; without intervals, whether the values are the same.
+fn overlap(a: &Record, b: &Record) -> bool {
+    let ends = |r: &Record| Some((r.lower.or(r.value)?, r.upper.or(r.value)?));
+    ends(a).zip(ends(b)).is_some_and(|(a, b)| a.0 <= b.1 && b.0 <= a.1)
+}
+
+fn not_apart(rivals: usize) -> String {
+    match rivals {
+        0 => String::new(),
+        1 => " (another one's interval overlaps)".into(),
+        n => format!(" (intervals of {n} others overlap)"),
+    }
+}
+
+fn limit(items: &mut Vec<Item>) {
+    if items.len() > MOST + 1 {
+        let more = items.len() - MOST;
+        items.truncate(MOST);
+        items.push(Item::plain(format!("{more} more groups in the tables")));
+    }
+}
+
+fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// The head of a long message.
+fn shortened(text: &str) -> String {
+    const LONG: usize = 160;
+    if text.chars().count() <= LONG {
+        return text.to_owned();
+    }
+    text.chars().take(LONG).chain(['…']).collect()
+}
