@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 # Suites that must be there; more are run if there are more.
-required=(quick matrix kernels peers)
+required=(quick matrix kernels peers external-worker)
 
 find_onnxruntime
 scratch=$(mktemp -d)
@@ -20,9 +20,10 @@ cargo build --release
 
 failed=()
 checked=()
-for file in suites/*.toml; do
+for file in suites/*.toml examples/*/suite.toml; do
     name=$(basename -- "$file" .toml)
     [ "$name" = Cargo ] && continue
+    [ "$name" = suite ] && name=$(basename -- "$(dirname -- "$file")")
     say "run $name --check"
     run="$scratch/$name"
     if cargo run --release --quiet -- run "$file" --check --out "$run" &&
@@ -37,7 +38,7 @@ done
 for name in "${required[@]}"; do
     case " ${checked[*]:-} ${failed[*]:-} " in
         *" $name "*) ;;
-        *) fail "the required suite \`$name\` was not run: suites/$name.toml is missing" ;;
+        *) fail "the required suite \`$name\` was not run: its file is missing" ;;
     esac
 done
 [ "${#failed[@]}" -eq 0 ] || fail "suites that failed: ${failed[*]}"

@@ -161,8 +161,8 @@ fn a_listed_unavailability_is_no_failure() {
 #[test]
 fn the_example_of_an_external_backend_works_as_shipped() {
     let house = House::new();
-    fs::copy(crate::house::root().join("tests/fakes/honest.py"), house.path("honest.py")).unwrap();
-    let text = "[[backend]]\nname = \"search\"\nkind = \"external\"\ncommand = [\"python3\", \"-B\", \"{suite}/honest.py\"]\n\
+    fs::copy(crate::house::root().join("examples/external-worker/worker.py"), house.path("worker.py")).unwrap();
+    let text = "[[backend]]\nname = \"search\"\nkind = \"external\"\ncommand = [\"python3\", \"-B\", \"{suite}/worker.py\"]\n\
                 [[task]]\nname = \"nine\"\nkind = \"sudoku\"\nsize = 6\nclues = [14, 16]\nexamples = 3\n\
                 [[model]]\nname = \"six\"\npath = \"six\"\n\
                 [[cases]]\nmodels = [\"six\"]\ntasks = [\"nine\"]\nbackends = [\"search\"]\nscenarios = [\"single-stream\", \"offline-b2\"]\nseconds = 0.1\n";

@@ -9,6 +9,7 @@ mod ceilings;
 mod check;
 mod cli;
 mod errors;
+mod examples;
 mod house;
 mod matrix;
 mod meters;

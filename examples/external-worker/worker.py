@@ -1,14 +1,10 @@
 #!/usr/bin/env python3
-"""An external backend for ergometer in one file, and the pattern for yours: it solves Sudoku by search, without any model.
+"""An external backend for ergometer in one file, and the pattern for yours. Plain Python 3, no packages.
 
-A worker reads one JSON object a line from stdin and writes one a line to stdout; logs go to stderr. In a suite:
+It solves Sudoku by the rules of Sudoku: no model is run, and it says so in its name and its version. README.md beside this file has
+the table of all messages, the rules that a worker must keep and the tokens of each task; suite.toml runs this worker.
 
-    [[backend]]
-    name = "search"
-    kind = "external"
-    command = ["python3", "{suite}/honest.py"]
-
-In this order:
+A worker reads one JSON object a line from stdin and writes one a line to stdout; logs go to stderr. In this order:
 
     worker                                         ergometer
     {"hello": {protocol, name, version}}        ->
@@ -29,9 +25,12 @@ import time
 # The most samples of one block.
 MAX_ITERATIONS = 10_000
 
+# Tokens of a puzzle -> side, rows and columns of a box.
+SIZES = {16: (4, 2, 2), 36: (6, 2, 3), 81: (9, 3, 3)}
+
 
 class Worker:
-    name, version = "search", "1.0"
+    name, version = "sudoku-by-rules", "1.0 (search, no model)"
 
     def say(self, kind, /, **body):
         sys.stdout.write(json.dumps({kind: body}) + "\n")
@@ -51,17 +50,30 @@ class Worker:
     def load(self, job):
         """Get ready for job["inputs"]: one list of tokens an example. `isa`, `weight_bytes` ... may be told here; what is left out
         becomes Unavailable."""
-        self.job, self.inputs = job, job["inputs"]
-        self.say("loaded", seconds=0.0, versions={"python": sys.version.split()[0]})
+        began = time.monotonic_ns()
+        refusal = self.refusal(job["inputs"])
+        if refusal:
+            hint = "ask for a task of kind `sudoku` with this backend"
+            self.say("unavailable", what="case", reason=refusal, hint=hint)
+            sys.exit(0)
+        self.job, self.inputs, self.next = job, job["inputs"], 0
+        seconds = (time.monotonic_ns() - began) / 1e9
+        self.say("loaded", seconds=seconds, versions={"python": sys.version.split()[0]})
+
+    def refusal(self, inputs):
+        """Why this worker can do nothing here; None if it can. Saying so is no failure, guessing would be wrong answers."""
+        for tokens in inputs:
+            if len(tokens) not in SIZES or not all(1 <= t <= SIZES[len(tokens)][0] + 1 for t in tokens):
+                return "these examples are no Sudoku puzzles, and this program solves nothing else"
 
     def warm(self, go):
         """The first iteration, then as many as fit into `seconds`."""
-        began = time.perf_counter()
+        began = time.monotonic_ns()
         self.iterate(0)
-        first = time.perf_counter() - began
-        while time.perf_counter() - began < go["seconds"]:
+        first = time.monotonic_ns() - began
+        while time.monotonic_ns() - began < go["seconds"] * 1e9:
             self.iterate(0)
-        self.say("ready", first_seconds=first)
+        self.say("ready", first_seconds=first / 1e9)
 
     def compare(self, go):
         """Outputs for the inputs of the file go["vectors"], one `outputs` line a step; or a refusal, as here: there are only answers."""
@@ -77,22 +89,24 @@ class Worker:
 
     def time(self, go):
         """At least `n` iterations and `seconds`. Nothing is said while the clock runs: samples and answers are kept, and told after
-        `measured`, where the meters stop."""
+        `measured`, where the meters stop. `t_ns` is the system's monotonic clock, which the harness reads too."""
         samples, answers = [], {}
-        end = time.perf_counter() + go["seconds"]
-        while len(samples) < MAX_ITERATIONS and (len(samples) < go["n"] or time.perf_counter() < end):
-            first = len(samples) * self.job["batch"] % len(self.inputs)
-            t_ns, began = time.monotonic_ns(), time.perf_counter()
+        end = time.monotonic_ns() + go["seconds"] * 1e9
+        while len(samples) < MAX_ITERATIONS and (len(samples) < go["n"] or time.monotonic_ns() < end):
+            first, batch = self.next, self.job["batch"]
+            began = time.monotonic_ns()
             rows = self.iterate(first)
-            latency = time.perf_counter() - began
-            samples.append(
-                {"iteration": len(samples), "t_ns": t_ns, "example": first, "rows": len(rows), "latency": latency, "steps": len(rows)}
-            )
+            ended = time.monotonic_ns()
+            self.next = (first + batch) % len(self.inputs)
+            samples.append((began, first, len(rows), (ended - began) / 1e9))
             for i, answer in enumerate(rows):
                 answers.setdefault((first + i) % len(self.inputs), answer)
         self.say("measured", block=go["block"])
-        for sample in samples:
-            self.say("sample", block=go["block"], **sample)
+        for i, (t_ns, first, rows, latency) in enumerate(samples):
+            # one step a row: a search has no supervision steps
+            sample = {"t_ns": t_ns, "example": first, "rows": rows, "latency": latency, "steps": rows}
+            self.say("sample", block=go["block"], iteration=i, **sample)
+        self.say("unavailable", what="flops_executed", reason="a search counts no floating-point operations")
         rows = [{"example": e, "depth": 1, "last": True, "answer": a} for e, a in answers.items()]
         self.say("predictions", block=go["block"], rows=rows)
         self.say("done", block=go["block"])
@@ -105,8 +119,7 @@ class Worker:
 
     def solve(self, tokens):
         """Token 1 is a blank and d + 1 the digit d, in the puzzle and in the answer."""
-        side = {16: 4, 36: 6, 81: 9}[len(tokens)]
-        return search(list(tokens), side, (2 if side < 9 else 3), (2 if side == 4 else 3))
+        return search(list(tokens), *SIZES[len(tokens)])
 
 
 def search(cells, side, box_rows, box_columns):
