@@ -106,7 +106,8 @@ fn parsed() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         console::warn(format!("error: {}", explain(&error)));
-        ExitCode::from(2)
+        // inconclusive is not a fault of the input
+        ExitCode::from(if error.is::<crate::runner::Unfit>() { 3 } else { 2 })
     })
 }
 

@@ -13,9 +13,10 @@ use ergometer_reports::environment::Environment;
 use crate::backends::BACKENDS;
 use crate::meters::Meters;
 
+pub mod load;
 pub mod machine;
 
-/// Observes everything that is not about one case; `idle_watts` and `ceilings` are left to the caller ([`Meters::idle_watts`], [`of_run`](crate::ceilings::of_run)). Of the backends only
+/// Observes everything that is not about one case; `foreign_before`, `idle_watts` and `ceilings` are left to the caller ([`Meters::idle_watts`], [`of_run`](crate::ceilings::of_run)). Of the backends only
 /// `engines` are probed: some have to load a library for that.
 pub fn observe(suite: &str, suite_hash: &str, command: &str, engines: &[&str], meters: &Meters) -> Environment {
     let machine = machine::observe();
@@ -45,6 +46,7 @@ pub fn observe(suite: &str, suite_hash: &str, command: &str, engines: &[&str], m
         versions,
         meters: meters.states(),
         load_before: load(),
+        foreign_before: None,
         idle_watts: BTreeMap::new(),
         ceilings: None,
     }
@@ -89,16 +91,6 @@ fn backend_versions(engines: &[&str]) -> BTreeMap<String, String> {
 /// One-minute load average, if the system tells.
 pub fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
-}
-
-/// Seconds of processor time since boot that the hypervisor gave to others while this machine wanted it, summed over processors (ticks of 10 ms).
-/// The difference over a block, against the block's time, is contention that no one inside can see otherwise.
-pub fn steal_seconds() -> Option<f64> {
-    steal_ticks(&fs::read_to_string("/proc/stat").ok()?).map(|t| t as f64 / 100.0)
-}
-
-fn steal_ticks(stat: &str) -> Option<u64> {
-    stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().nth(7)?.parse().ok()
 }
 
 /// Now in UTC by RFC 3339, to the second. For people; the wall clock is never used in arithmetic.
@@ -174,19 +166,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Environment>(&text).unwrap(), seen);
     }
 
-    #[test]
-    fn steal_is_the_eighth_count() {
-        assert_eq!(steal_ticks("cpu  1 2 3 4 5 6 7 88 9 10\ncpu0 1"), Some(88));
-        assert_eq!(steal_ticks("cpu  1 2 3"), None);
-        assert!(steal_seconds().is_some_and(|s| s >= 0.0) || !std::path::Path::new("/proc/stat").exists());
-    }
-
     proptest! {
-        #[test]
-        fn no_text_panics(text in ".{0,120}") {
-            let _ = steal_ticks(&text);
-        }
-
         #[test]
         fn no_second_panics(seconds: u64) {
             let _ = rfc3339(seconds % (1 << 60));

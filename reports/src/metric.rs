@@ -73,6 +73,7 @@ metrics! {
     "expert_load_max" "1" Lower "load of the busiest expert over an even share, in the layer where it is largest";
     "parity_error" "1" Lower "largest difference to the reference interpreter in logits, halting head and states, each over its own largest magnitude";
     "harness_cpu" "1" Lower "processor time of the harness process over the time of the worker's measured blocks";
+    "foreign_load" "1" Lower "processors busy with other programs, on average while the case's blocks were timed";
     "speedup" "1" Higher "latency of the base over latency of this case, round by round of one sitting in which they took turns (such cases only)";
 }
 

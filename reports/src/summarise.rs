@@ -162,6 +162,7 @@ impl Summary<'_> {
             "router_entropy" => self.routed(name, Routing::entropy, f64::min, "smallest"),
             "expert_load_max" => self.routed(name, Routing::largest_load, f64::max, "largest"),
             "parity_error" => self.parity(),
+            "foreign_load" => self.foreign_load(),
             "speedup" => self.speedup(),
             _ => Err(self.missing(name)),
         }
@@ -251,6 +252,18 @@ impl Summary<'_> {
         let why = self.reason(name).map(|r| format!(": {}", r.message)).unwrap_or_default();
         let notes = self.complete(self.steady.totals(name).len(), name, why)?.into_iter().collect();
         Ok(Outcome { notes, ..peak })
+    }
+
+    /// What other programs used on average while blocks were timed; the busiest block stands in the note.
+    fn foreign_load(&self) -> Metered {
+        let loads = self.steady.named("foreign_load");
+        let n = loads.len() as u64;
+        if n == 0 {
+            return Err(self.missing("foreign_load"));
+        }
+        let most = loads.iter().copied().fold(0.0, f64::max);
+        let outcome = exact(loads.iter().sum::<f64>() / n as f64, n, "mean over blocks")?;
+        Ok(Outcome { notes: vec![format!("at most {} in a block", crate::format::number(most))], ..outcome })
     }
 
     fn largest(&self, name: &str) -> Metered {

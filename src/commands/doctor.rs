@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use ergometer_reports::ceiling::{Ceiling, Ceilings, matters_for};
@@ -15,9 +16,12 @@ use crate::backends::BACKENDS;
 use crate::ceilings::Memory;
 use crate::columns::columns;
 use crate::console;
-use crate::environment::{machine, observe};
+use crate::environment::{load, machine, observe};
 use crate::files::user_cache;
 use crate::meters::{MeterOptions, Meters};
+
+/// How long it looks at what else runs.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -59,6 +63,12 @@ struct Findings {
     virtual_machine: bool,
     gpus: Vec<String>,
     load: Option<f64>,
+    /// Processors that other programs kept busy while this looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    foreign: Option<f64>,
+    /// Why so many threads as there are processors are not worth so many cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared: Option<String>,
     build: BTreeMap<String, String>,
     /// Limits and settings that decide speed.
     settings: BTreeMap<String, String>,
@@ -128,6 +138,7 @@ fn find(options: &MeterOptions) -> Findings {
         Some(suite) => format!("ergometer run {suite}"),
         None => "set ERGOMETER_HOME to the folder of the shipped suites, then: ergometer list suites".into(),
     };
+    let machine = machine::observe();
     Findings {
         ergometer: seen.ergometer,
         os: seen.os,
@@ -139,8 +150,10 @@ fn find(options: &MeterOptions) -> Findings {
         virtual_machine: seen.virtual_machine,
         gpus: seen.gpus,
         load: seen.load_before,
+        foreign: load::look(LOOK).foreign,
+        shared: machine.shared(),
         build: crate::environment::build_versions(),
-        settings: machine::observe().settings,
+        settings: machine.settings,
         backends: backends.collect(),
         meters: meters.states(),
         suites,
@@ -162,7 +175,10 @@ fn text(f: &Findings) -> String {
     };
     let mut machine = vec![
         row("processor", &f.cpu),
-        row("processors", &format!("{} usable", f.cpus)),
+        row(
+            "processors",
+            &format!("{} usable{}", f.cpus, f.shared.as_ref().map(|s| format!("\n{s}")).unwrap_or_default()),
+        ),
         row("extensions", &none(&f.isa)),
         row("kernels use", &f.kernels_isa),
         row("memory", &format!("{:.1} GiB", f.memory_bytes as f64 / (1u64 << 30) as f64)),
@@ -173,9 +189,16 @@ fn text(f: &Findings) -> String {
     if !f.settings.is_empty() {
         machine.push(row("settings", &pairs(&f.settings)));
     }
+    let busy = match f.foreign {
+        Some(foreign) if foreign > load::BUSY => {
+            format!("other programs use {}: numbers will be noisy", load::processors(foreign))
+        }
+        Some(_) => "no: other programs hardly use a processor".into(),
+        None => "the system does not say".into(),
+    };
+    machine.push(row("busy", &busy));
     if let Some(load) = f.load {
-        let busy = if load > 0.5 { " (something else is running: numbers will be noisy)" } else { "" };
-        machine.push(row("load", &format!("{load:.2}{busy}")));
+        machine.push(row("load", &format!("{load:.2} over the last minute")));
     }
     machine.push(row("build", &pairs(&f.build)));
 

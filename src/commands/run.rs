@@ -33,6 +33,9 @@ pub struct Args {
     /// Only the I-th of N parts of the cases
     #[arg(long, value_name = "I/N", value_parser = shard)]
     shard: Option<(usize, usize)>,
+    /// Measure nothing on a machine that is busy with other programs: exit code 3
+    #[arg(long)]
+    strict: bool,
     /// List the cases and what they would take, run nothing
     #[arg(long)]
     dry_run: bool,
@@ -59,6 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         check: args.check,
         resume: args.resume,
         shard: args.shard,
+        strict: args.strict,
         command: format!("ergometer {command}"),
     };
     if args.dry_run {

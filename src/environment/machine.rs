@@ -2,7 +2,7 @@
 //!
 //! In: `/proc` and `/sys`. Out: [`Machine`]. Must not: fail, write, or start anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -39,13 +39,17 @@ pub struct Machine {
     pub cpu: String,
     /// Logical processors that this process may run on.
     pub cpus: u32,
+    /// Cores that these processors are on: fewer where some share one; 0 where the system does not tell.
+    pub cores: u32,
+    /// Processors that the control group's quota is worth, where there is one.
+    pub quota: Option<f64>,
     /// Extensions present and switched on by the operating system.
     pub isa: Vec<String>,
     /// Bytes of memory of the machine.
     pub memory_bytes: u64,
     /// The machine is virtual, as far as it can be told.
     pub virtual_machine: bool,
-    /// Limits and settings that decide speed: `limit.cpus`, `limit.memory_bytes`, `cpu.governor`, `cpu.boost`, `cpu.smt`.
+    /// Limits and settings that decide speed: `limit.cpus`, `limit.memory_bytes`, `cpu.cores`, `cpu.governor`, `cpu.boost`, `cpu.smt`.
     pub settings: BTreeMap<String, String>,
 }
 
@@ -54,15 +58,68 @@ pub fn observe() -> Machine {
     let name = rustix::system::uname();
     let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let allowed = rustix::thread::sched_getaffinity(None).map(|set| set.count()).ok();
+    let allowed = rustix::thread::sched_getaffinity(None).ok();
+    let cores = allowed
+        .as_ref()
+        .map_or(0, |set| cores(set, |cpu| line(format!("{CPUS}/cpu{cpu}/topology/thread_siblings_list"))));
+    let (mut settings, quota) = settings();
+    if cores > 0 {
+        settings.insert("cpu.cores".into(), cores.to_string());
+    }
     Machine {
         os: format!("{} {} {}", text(name.sysname()), text(name.release()), text(name.machine())),
         cpu: cpu_name(&cpuinfo).unwrap_or_else(|| format!("unknown {}", std::env::consts::ARCH)),
-        cpus: allowed.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32)),
+        cpus: allowed
+            .map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32), |set| set.count()),
+        cores,
+        quota,
         isa: extensions(&cpuinfo),
         memory_bytes: fs::read_to_string("/proc/meminfo").ok().and_then(|t| memory_bytes(&t)).unwrap_or(0),
         virtual_machine: is_virtual(&cpuinfo),
-        settings: settings(),
+        settings,
+    }
+}
+
+/// Where the system shows its processors.
+const CPUS: &str = "/sys/devices/system/cpu";
+
+/// Distinct cores among these processors; `siblings` gives the list of those on the same core. 0: it is not known of each.
+fn cores(allowed: &rustix::thread::CpuSet, siblings: impl Fn(usize) -> Option<String>) -> u32 {
+    let cpus = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+    // the same list stands at each of its processors
+    let lists: Option<BTreeSet<String>> = cpus.map(siblings).collect();
+    lists.map_or(0, |lists| lists.len() as u32)
+}
+
+impl Machine {
+    /// What to know of so many compute threads on this machine: that they must take turns, or share cores.
+    pub fn threads(&self, threads: u32) -> Option<String> {
+        let of = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        if threads > self.cpus {
+            return Some(format!(
+                "{} on the {} that this process may use: they take turns, and what waits for a thread waits for its turn",
+                of(threads, "thread"),
+                of(self.cpus, "processor")
+            ));
+        }
+        if let Some(quota) = self.quota.filter(|quota| f64::from(threads) > *quota) {
+            return Some(format!(
+                "{} under a quota of {quota:.2} processors: the control group stops them for a part of each period",
+                of(threads, "thread")
+            ));
+        }
+        (self.cores > 0 && threads > self.cores).then(|| {
+            format!(
+                "{} on {}: processors that share a core have the ceiling of one",
+                of(threads, "thread"),
+                of(self.cores, "core")
+            )
+        })
+    }
+
+    /// Of the processors as such: that some share a core, or that a quota is worth less.
+    pub fn shared(&self) -> Option<String> {
+        self.threads(self.cpus)
     }
 }
 
@@ -117,15 +174,17 @@ fn is_virtual(cpuinfo: &str) -> bool {
         || names.iter().any(|name| firmware.iter().any(|said| said.contains(name)))
 }
 
-fn settings() -> BTreeMap<String, String> {
+/// Limits and settings, and the quota of processors.
+fn settings() -> (BTreeMap<String, String>, Option<f64>) {
     let mut settings = BTreeMap::new();
     let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    if let Some(cpus) = limit(&cgroup, "cpu", |dir| {
+    let quota = limit(&cgroup, "cpu", |dir| {
         let two = line(dir.join("cpu.max")).and_then(|l| quota(&l));
         let one =
             || quota(&format!("{} {}", line(dir.join("cpu.cfs_quota_us"))?, line(dir.join("cpu.cfs_period_us"))?));
         two.or_else(one)
-    }) {
+    });
+    if let Some(cpus) = quota {
         settings.insert("limit.cpus".into(), format!("{cpus:.2}"));
     }
     if let Some(bytes) = limit(&cgroup, "memory", |dir| {
@@ -145,7 +204,7 @@ fn settings() -> BTreeMap<String, String> {
             settings.insert(name.into(), value);
         }
     }
-    settings
+    (settings, quota)
 }
 
 /// The tightest limit of a control-group controller from this process' group up to the root; version 2, then 1.
@@ -204,6 +263,31 @@ mod tests {
         assert_eq!(quota("150000 100000"), Some(1.5));
         assert_eq!(quota("max 100000"), None);
         assert_eq!(quota("-1 100000"), None);
+    }
+
+    #[test]
+    fn processors_that_share_a_core_are_one_core() {
+        let mut set = rustix::thread::CpuSet::new();
+        [0, 1, 4].iter().for_each(|cpu| set.set(*cpu));
+        let lists = |pairs: &'static [(usize, &str)]| {
+            move |cpu| pairs.iter().find(|(c, _)| *c == cpu).map(|(_, list)| (*list).to_string())
+        };
+        assert_eq!(cores(&set, lists(&[(0, "0,4"), (1, "1,5"), (4, "0,4")])), 2);
+        assert_eq!(cores(&set, lists(&[(0, "0"), (1, "1"), (4, "4")])), 3);
+        assert_eq!(cores(&set, lists(&[(0, "0")])), 0, "half a word is none");
+    }
+
+    #[test]
+    fn threads_beyond_processors_quota_or_cores_are_told() {
+        let machine = |cpus, cores, quota| Machine { cpus, cores, quota, ..Machine::default() };
+        let said = |m: Machine, threads| m.threads(threads).unwrap_or_default();
+        assert!(said(machine(1, 1, None), 4).starts_with("4 threads on the 1 processor that"));
+        assert!(said(machine(4, 4, Some(1.5)), 2).starts_with("2 threads under a quota of 1.50 processors"));
+        assert!(said(machine(2, 1, None), 2).starts_with("2 threads on 1 core:"));
+        for (fits, threads) in [(machine(2, 2, None), 2), (machine(2, 0, None), 2), (machine(2, 1, Some(1.0)), 1)] {
+            assert_eq!(fits.threads(threads), None);
+        }
+        assert!(machine(2, 1, None).shared().is_some() && machine(2, 2, Some(2.0)).shared().is_none());
     }
 
     #[test]

@@ -32,6 +32,7 @@ use self::plan::{Plan, PlannedCase};
 use self::sitting::{Seat, Shared};
 use crate::backends::{BACKENDS, backend};
 use crate::ceilings::executable_hash;
+use crate::environment::load::{self, Before};
 use crate::meters::{MeterOptions, Meters};
 use crate::models::hex;
 use crate::parity::Vectors;
@@ -55,9 +56,23 @@ pub struct RunOptions {
     pub resume: bool,
     /// Cases `I` modulo `N` (from 1).
     pub shard: Option<(usize, usize)>,
+    /// Measure nothing on a machine that is busy.
+    pub strict: bool,
     /// The command line, for the record.
     pub command: String,
 }
+
+/// The machine is unfit to measure, and the user asked for nothing to be measured then: exit code 3.
+#[derive(Debug)]
+pub struct Unfit(String);
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl std::error::Error for Unfit {}
 
 /// How a run ended.
 #[derive(Debug)]
@@ -105,6 +120,7 @@ pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
 /// Runs a suite.
 pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let (suite, mut plan) = plan(options)?;
+    let before = quiet(options.check, options.strict)?;
     let folder = open_folder(options, &suite)?;
     let _lock = lock(folder.dir())?;
     folder.remove_leftovers()?;
@@ -115,7 +131,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     }
     let mut meters = Meters::probe(&MeterOptions::from_env());
     let engines: Vec<&str> = plan.cases.iter().filter_map(|c| c.engine).collect();
-    let began_ns = begin(options, &suite, &engines, &folder, &mut meters)?;
+    let began_ns = begin(options, &suite, &engines, &folder, &mut meters, &before)?;
     let cache = reference::cache_folder(folder.dir());
     plan.materialise(&cache)?;
     let mut judges = Judges::new();
@@ -164,6 +180,29 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     bar.finish_and_clear();
     let (cases, failed) = conclude(&folder, &plan)?;
     Ok(Outcome { folder: folder.dir().to_path_buf(), failed, cases, found })
+}
+
+/// Watches the machine before anything is measured, waits a while for it to rest, and says so where it does not. A check measures nothing
+/// that a busy machine spoils.
+///
+/// # Errors
+/// [`Unfit`], if `strict`.
+pub fn quiet(check: bool, strict: bool) -> anyhow::Result<Before> {
+    if check && !strict {
+        return Ok(Before::default());
+    }
+    let before = load::wait_for_quiet(|text| eprintln!("busy: {text}"));
+    match before.trouble() {
+        Some(trouble) if strict => Err(Unfit(format!(
+            "{trouble}, and nothing was measured\nhint: end what else runs (`top` shows it), or leave `--strict` out"
+        ))
+        .into()),
+        Some(trouble) => {
+            eprintln!("warning: {trouble}; numbers will be worse than this machine can do, and noisy");
+            Ok(before)
+        }
+        None => Ok(before),
+    }
 }
 
 /// The reference's vectors by model, task and depth, each made when it is first asked for.
@@ -254,6 +293,7 @@ fn begin(
     engines: &[&str],
     folder: &RunFolder,
     meters: &mut Meters,
+    before: &Before,
 ) -> anyhow::Result<u64> {
     let hash = hex(&Sha256::digest(suite.text.as_bytes()));
     let mut now = crate::environment::observe(&suite.name, &hash, &options.command, engines, meters);
@@ -261,6 +301,7 @@ fn begin(
     now.versions.insert("mode".into(), if options.check { "check" } else { "measure" }.into());
     let path = folder.dir().join("environment.json");
     if !path.exists() {
+        now.foreign_before = before.foreign;
         if !options.check {
             now.idle_watts = meters.idle_watts(IDLE);
         }

@@ -9,13 +9,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ergometer_reports::case::{CaseError, Sitting};
+use ergometer_reports::case::{CaseError, Sample, Sitting};
 use sha2::{Digest, Sha256};
 
 use super::case::{Finished, Judge, Running, Scored, Setting};
 use super::child::Worker;
 use super::plan::{PlannedCase, PlannedTask};
-use crate::environment::steal_seconds;
+use crate::environment::load::{self, Seen, Watch};
 use crate::meters::cpu;
 use crate::models::hex;
 use crate::worker::monotonic_ns;
@@ -96,17 +96,13 @@ pub fn run(seats: &[Seat], shared: &Shared, setting: &mut Setting) -> Vec<Finish
                 wait_for_quiet(&contenders, i);
                 contenders[i].act(shared.task, setting, |running, worker, _| running.rewarm(worker));
             }
-            let before = waiting(&contenders, i);
-            let (stolen, begun) = (steal_seconds(), Instant::now());
+            let watch = Watch::begin(contenders.iter().filter_map(|c| c.worker.as_ref()).map(Worker::pid));
+            let (before, begun, t_ns) = (waiting(&contenders, i), Instant::now(), monotonic_ns());
             contenders[i].act(shared.task, setting, |running, worker, scored| running.time(worker, rounds, scored));
             let seconds = begun.elapsed().as_secs_f64();
-            let (stolen, waiting) = (stolen.zip(steal_seconds()), before.zip(waiting(&contenders, i)));
-            let grown =
-                |sum: Option<f64>, span: Option<(f64, f64)>| Some(sum? + span.map(|(before, after)| after - before)?);
-            let around = &mut contenders[i].around;
-            around.seconds += seconds;
-            around.stolen = grown(around.stolen, stolen);
-            around.waiting = grown(around.waiting, waiting);
+            let waiting = before.zip(waiting(&contenders, i)).map(|(before, after)| after - before);
+            let t_ns = t_ns.saturating_sub(setting.began_ns);
+            contenders[i].keep_around(seconds, waiting, watch.and_then(Watch::end), t_ns);
         }
     }
     contenders.into_iter().map(|c| c.leave(shared.task, setting)).collect()
@@ -137,9 +133,11 @@ fn waiting(contenders: &[Contender], working: usize) -> Option<f64> {
 struct Around {
     /// They took so long.
     seconds: f64,
-    /// Processor time that the host gave to other guests; `None` once it could not be read.
-    stolen: Option<f64>,
-    /// Processor time of the workers that waited; likewise.
+    /// Work of others, on this machine and on its host; `None` once it could not be read.
+    seen: Option<Seen>,
+    /// What was seen since the last sample of it: windows too short for one add up.
+    pending: Seen,
+    /// Processor time of the workers that waited; as `seen`.
     waiting: Option<f64>,
 }
 
@@ -178,7 +176,25 @@ impl<'a> Contender<'a> {
             scored,
             block,
             refusals,
-            around: Around { seconds: 0.0, stolen: Some(0.0), waiting: Some(0.0) },
+            around: Around { seconds: 0.0, seen: Some(Seen::default()), pending: Seen::default(), waiting: Some(0.0) },
+        }
+    }
+
+    /// Keeps what went on around its last block, which began at `t_ns` of the run.
+    fn keep_around(&mut self, seconds: f64, waiting: Option<f64>, seen: Option<Seen>, t_ns: u64) {
+        let around = &mut self.around;
+        around.seconds += seconds;
+        around.waiting = around.waiting.zip(waiting).map(|(sum, more)| sum + more);
+        around.seen = around.seen.zip(seen).map(|(sum, more)| sum.and(more));
+        around.pending = around.pending.and(seen.unwrap_or_default());
+        if self.worker.is_none() {
+            return;
+        }
+        if let Some(value) = around.pending.processors() {
+            around.pending = Seen::default();
+            let (block, phase, metric) = (self.block.saturating_sub(1), "steady".into(), "foreign_load".into());
+            let sample = Sample { block, phase, iteration: None, t_ns, example: None, row: None, metric, value };
+            self.finished.samples.push(sample);
         }
     }
 
@@ -206,11 +222,24 @@ impl<'a> Contender<'a> {
 
     /// Ends its worker in order.
     fn leave(mut self, task: &PlannedTask, setting: &mut Setting) -> Finished {
-        let Around { seconds, stolen, waiting } = self.around;
+        let Around { seconds, seen, waiting, .. } = self.around;
+        let watched = self.finished.samples.iter().any(|s| s.metric == "foreign_load");
         self.act(task, setting, |running, _, _| {
             running.note_coverage();
+            match seen {
+                Some(seen) if watched && seen.foreign > load::NOTED * seen.seconds => running.note(format!(
+                    "other programs used {} while this case was measured",
+                    load::processors(seen.foreign / seen.seconds)
+                )),
+                Some(_) if watched => {}
+                Some(_) => running.unavailable(
+                    "foreign_load".into(),
+                    format!("its timed blocks lasted less than {} s together, too short to tell", load::SHORTEST),
+                ),
+                None => running.unavailable("foreign_load".into(), "the system does not say how busy it is".into()),
+            }
             for (what, spent, much) in [
-                ("other guests of this host took", stolen, MUCH_STOLEN),
+                ("other guests of this host took", seen.map(|s| s.stolen), MUCH_STOLEN),
                 ("workers that waited for their turn used", waiting, MUCH_WAITING),
             ] {
                 match spent.map(|spent| spent / seconds) {

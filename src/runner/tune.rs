@@ -139,6 +139,7 @@ pub fn settle(
 /// whatever is remembered is searched anew.
 pub fn alone(options: &RunOptions, folder: &Path, again: bool) -> anyhow::Result<(String, Option<Tuning>)> {
     let (suite, mut plan) = super::plan(options)?;
+    super::quiet(false, false)?;
     let cache = super::reference::cache_folder(folder);
     plan.materialise(&cache)?;
     let mut meters = Meters::none();

@@ -246,6 +246,7 @@ pub fn environment() -> Environment {
             },
         ],
         load_before: Some(0.12),
+        foreign_before: Some(0.03),
         idle_watts: BTreeMap::from([("energy_cpu".into(), 9.5)]),
         ceilings: Some(ceilings()),
     }
