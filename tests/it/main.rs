@@ -5,6 +5,7 @@
 
 mod attempts;
 mod bad_input;
+mod busy;
 mod ceilings;
 mod check;
 mod cli;
