@@ -191,14 +191,14 @@ pub fn quiet(check: bool, strict: bool) -> anyhow::Result<Before> {
     if check && !strict {
         return Ok(Before::default());
     }
-    let before = load::wait_for_quiet(|text| eprintln!("busy: {text}"));
+    let before = load::wait_for_quiet(|text| crate::console::say(format!("busy: {text}")));
     match before.trouble() {
         Some(trouble) if strict => Err(Unfit(format!(
             "{trouble}, and nothing was measured\nhint: end what else runs (`top` shows it), or leave `--strict` out"
         ))
         .into()),
         Some(trouble) => {
-            eprintln!("warning: {trouble}; numbers will be worse than this machine can do, and noisy");
+            crate::console::warn(format!("warning: {trouble}; numbers will be worse than this machine can do, and noisy"));
             Ok(before)
         }
         None => Ok(before),
