@@ -198,7 +198,9 @@ pub fn quiet(check: bool, strict: bool) -> anyhow::Result<Before> {
         ))
         .into()),
         Some(trouble) => {
-            crate::console::warn(format!("warning: {trouble}; numbers will be worse than this machine can do, and noisy"));
+            crate::console::warn(format!(
+                "warning: {trouble}; numbers will be worse than this machine can do, and noisy"
+            ));
             Ok(before)
         }
         None => Ok(before),
