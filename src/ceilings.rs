@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::console;
 use crate::environment::{machine, now_utc};
-use crate::files::write_atomically;
-use crate::models::{hex, read_capped};
+use crate::files::{read_cached, write_atomically};
+use crate::models::hex;
 
 /// File of remembered ceilings in the cache.
 const FILE: &str = "ceilings.json";
@@ -56,7 +56,7 @@ impl<'a> Memory<'a> {
 
     /// Every entry; what cannot be read is as if it were not there, since it can be measured again.
     fn entries(&self) -> Vec<Entry> {
-        let text = read_capped(&self.cache.join(FILE), MAX_BYTES).ok();
+        let text = read_cached(&self.cache.join(FILE), MAX_BYTES);
         text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 

@@ -54,7 +54,7 @@ pub enum ReportError {
 }
 
 impl ReportError {
-    pub(crate) fn io(tried: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(tried: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::Io { tried, path, source }
     }

@@ -5,11 +5,12 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
+    fs,
     io::Read,
     path::{Path, PathBuf},
 };
 
+use ergometer_files::{Links, Refusal};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -239,16 +240,16 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// Opens a regular file of at most `limit` bytes; what is added to it meanwhile is not read.
 fn open(path: &Path, limit: u64) -> Result<impl Read, ReportError> {
-    let info = fs::symlink_metadata(path).map_err(ReportError::io("read", path))?;
-    if !info.is_file() {
-        let hint = "links, devices and folders are not followed; copy the file itself";
-        return Err(ReportError::bad(path, None, "not a regular file", hint));
-    }
-    if info.len() > limit {
-        let message = format!("larger than {} MiB", limit >> 20);
-        return Err(ReportError::bad(path, None, message, "measure fewer iterations in one case"));
-    }
-    Ok(File::open(path).map_err(ReportError::io("read", path))?.take(limit))
+    let opened = ergometer_files::open(path, limit, Links::Refused);
+    let file = opened.map_err(|error| {
+        let hint = match Refusal::of(&error) {
+            Some(Refusal::Large(_)) => "measure fewer iterations in one case",
+            Some(_) => "links, devices and folders are not followed; copy the file itself",
+            None => return ReportError::io("read", path)(error),
+        };
+        ReportError::bad(path, None, error.to_string(), hint)
+    })?;
+    Ok(file.take(limit))
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReportError> {

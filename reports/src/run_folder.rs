@@ -2,17 +2,19 @@
 //!
 //! In: environment, cases with their samples and predictions. Out: `DIR/environment.json`, `DIR/suite.toml`,
 //! `DIR/cases/<slug>/{case.json, samples.csv, predictions.csv, attempts.csv (where questions are decided from several rows), stderr.log}`,
-//! `DIR/records.*`, `DIR/report/`. A case is written beside its place, flushed to the disk, and renamed into it; every other file is replaced by rename. Must not: summarise, or read what
-//! [`load`](crate::load::load) reads.
+//! `DIR/records.*`, `DIR/report/`. A case is written beside its place once its worker has ended, flushed to the disk, and renamed into it; every other file is
+//! replaced by rename. Must not: summarise, follow a link below the folder, or read what [`load`](crate::load::load) reads.
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{self, Write},
+    fs::File,
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
-    process,
+    sync::Arc,
 };
 
+pub(crate) use ergometer_files::TEMPORARY;
+use ergometer_files::{Folder, temporary};
 use serde::Serialize;
 
 use crate::{
@@ -21,9 +23,6 @@ use crate::{
     error::ReportError,
     load::{self, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_ROWS},
 };
-
-/// Folder names that start so are unfinished cases.
-pub(crate) const TEMPORARY: &str = ".tmp-";
 
 /// Longest readable part of a slug in bytes; most file systems allow names of 255.
 const SLUG_BYTES: usize = 180;
@@ -55,46 +54,61 @@ pub fn slug(path: &str, id: &str) -> String {
     slug
 }
 
-/// A run folder that is being written.
+/// Bytes of a worker's log that are kept.
+const MAX_LOG_BYTES: u64 = 64 << 20;
+
+/// A run folder that is being written. It is held open: what becomes of its name, or of a link that takes the place of one of its folders,
+/// changes nothing about where cases go.
 #[derive(Debug)]
 pub struct RunFolder {
-    dir: PathBuf,
+    folder: Arc<Folder>,
+    cases: Arc<Folder>,
+    /// Cases that have begun and are not finished.
+    begun: Arc<()>,
 }
 
 impl RunFolder {
     /// Makes a new run folder. A folder that already holds a run is an error, so that nothing is overwritten by accident.
     pub fn create(dir: &Path) -> Result<Self, ReportError> {
+        let folder = Folder::create(dir).map_err(ReportError::io("create the folder", dir))?;
         let environment = dir.join("environment.json");
-        if environment.exists() {
+        if folder.has("environment.json").map_err(ReportError::io("look at", &environment))? {
             return Err(ReportError::Io {
                 tried: "create the run folder",
                 path: dir.to_owned(),
                 source: io::Error::new(io::ErrorKind::AlreadyExists, "it already holds a run"),
             });
         }
-        let cases = dir.join("cases");
-        fs::create_dir_all(&cases).map_err(ReportError::io("create the folder", &cases))?;
-        Ok(Self { dir: dir.to_owned() })
+        let cases = folder.make("cases").map_err(ReportError::io("create the folder", &dir.join("cases")))?;
+        Ok(Self { folder: folder.into(), cases: cases.into(), begun: Arc::new(()) })
     }
 
     /// Opens an existing run folder to go on with it.
     pub fn open(dir: &Path) -> Result<Self, ReportError> {
-        let cases = dir.join("cases");
-        if !cases.is_dir() {
-            let source = io::Error::new(io::ErrorKind::NotFound, "not a run folder: it has no `cases`");
-            return Err(ReportError::Io { tried: "open the run folder", path: dir.to_owned(), source });
-        }
-        Ok(Self { dir: dir.to_owned() })
+        let folder = Folder::open(dir).map_err(ReportError::io("open the run folder", dir))?;
+        let cases = folder.folder("cases").map_err(|source| {
+            let source = match source.kind() {
+                io::ErrorKind::NotFound => io::Error::new(source.kind(), "not a run folder: it has no `cases`"),
+                _ => source,
+            };
+            ReportError::Io { tried: "open the run folder", path: dir.join("cases"), source }
+        })?;
+        Ok(Self { folder: folder.into(), cases: cases.into(), begun: Arc::new(()) })
     }
 
     /// Where it is.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.folder.path()
+    }
+
+    /// The folder itself, for what has to be opened in it.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
     }
 
     /// Writes or replaces `environment.json`.
     pub fn write_environment(&self, environment: &Environment) -> Result<(), ReportError> {
-        let (bytes, path) = (pretty(environment), self.dir.join("environment.json"));
+        let (bytes, path) = (pretty(environment), self.dir().join("environment.json"));
         let refused = |message: String, hint: &str| Err(ReportError::bad(&path, None, message, hint));
         if bytes.len() as u64 > MAX_JSON_BYTES {
             return refused(format!("larger than {} MiB", MAX_JSON_BYTES >> 20), "report this as a fault of ergometer");
@@ -106,85 +120,83 @@ impl RunFolder {
     }
 
     /// Writes or replaces one file below the folder (`suite.toml`, `records.csv`, `report/index.html` ...) in one step: a reader sees the
-    /// old bytes or the new ones. `name` is a relative path without `..`.
+    /// old bytes or the new ones. `name` is a relative path without `..`; a folder on the way that is a link is refused.
     pub fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
-        let path = self.dir.join(name);
-        if name.split('/').any(|part| part.is_empty() || part == "..") {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "not a relative path below the run folder");
-            return Err(ReportError::Io { tried: "write", path, source });
-        }
-        write_atomic(&path, bytes)
+        self.folder.write(name, bytes).map_err(ReportError::io("write", &self.dir().join(name)))
     }
 
-    /// Begins a case: makes its unfinished folder, into which the worker's log may be written at once. A run that already has
-    /// [`MAX_CASES`] gets no further one, because it could not be read back.
+    /// Begins a case. Nothing of it is in the run folder before it is finished; its worker's log goes to a file without a name meanwhile, so
+    /// that a worker has nothing of its case to spoil. A run that already has [`MAX_CASES`] gets no further one, because it could not be
+    /// read back.
     pub fn begin_case(&self, path: &str, id: &str) -> Result<CaseWriter, ReportError> {
-        let slug = slug(path, id);
         // those that are begun will be finished too
-        let cases = self.dir.join("cases");
-        let entries = fs::read_dir(&cases).map_err(ReportError::io("list the folder", &cases))?;
-        let begun = entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(TEMPORARY)).count();
-        if load::case_folders(&self.dir)?.len() + begun >= MAX_CASES {
+        let begun = Arc::strong_count(&self.begun) - 1;
+        if load::case_folders(self.dir())?.len() + begun >= MAX_CASES {
             let hint = "split the suite, or run it in shards, each in a folder of its own";
-            return Err(ReportError::bad(&self.dir.join("cases"), None, format!("it has {MAX_CASES} cases"), hint));
+            return Err(ReportError::bad(&self.dir().join("cases"), None, format!("it has {MAX_CASES} cases"), hint));
         }
-        let temporary = self.dir.join("cases").join(format!("{TEMPORARY}{slug}-{}", process::id()));
-        if temporary.exists() {
-            fs::remove_dir_all(&temporary).map_err(ReportError::io("remove the folder", &temporary))?;
-        }
-        fs::create_dir(&temporary).map_err(ReportError::io("create the folder", &temporary))?;
-        Ok(CaseWriter { temporary, place: self.dir.join("cases").join(slug), finished: false })
+        let log = ergometer_files::unnamed();
+        let log = log.map_err(ReportError::io("make a file for a worker's log in", &std::env::temp_dir()))?;
+        Ok(CaseWriter {
+            cases: self.cases.clone(),
+            slug: slug(path, id),
+            log: log.into(),
+            _begun: self.begun.clone(),
+        })
     }
 
     /// Ids of the cases that are finished.
     pub fn finished(&self) -> Result<BTreeSet<String>, ReportError> {
-        load::case_folders(&self.dir)?.iter().map(|folder| Ok(load::load_case_file(folder)?.id)).collect()
+        load::case_folders(self.dir())?.iter().map(|folder| Ok(load::load_case_file(folder)?.id)).collect()
     }
 
     /// Removes what a process that is gone left half written: folders of unfinished cases, files that were never renamed into place. Call
     /// it only when no other process writes into this run folder. Returns how many cases were unfinished.
     pub fn remove_leftovers(&self) -> Result<usize, ReportError> {
-        remove_temporaries(&self.dir)?;
-        for name in ["report", "report/plots"] {
-            let folder = self.dir.join(name);
-            // a link would lead out of the run folder
-            if fs::symlink_metadata(&folder).is_ok_and(|m| m.is_dir()) {
-                remove_temporaries(&folder)?;
+        remove_temporaries(&self.folder)?;
+        // a link would lead out of the run folder
+        if let Ok(report) = self.folder.folder("report") {
+            remove_temporaries(&report)?;
+            if let Ok(plots) = report.folder("plots") {
+                remove_temporaries(&plots)?;
             }
         }
-        remove_temporaries(&self.dir.join("cases"))
+        remove_temporaries(&self.cases)
+    }
+
+    /// Removes a case, so that it runs again.
+    pub fn forget(&self, path: &str, id: &str) -> Result<(), ReportError> {
+        let slug = slug(path, id);
+        // out of the way in one step: a kill in between leaves no half case
+        let aside = temporary(&slug);
+        let io = |e| ReportError::io("remove", &self.cases.path().join(&slug))(e);
+        self.cases.rename(&slug, &aside).and_then(|()| self.cases.remove(&aside)).map_err(io)
     }
 }
 
 /// Removes the temporary files and folders right below a folder; gives their number.
-fn remove_temporaries(folder: &Path) -> Result<usize, ReportError> {
-    let mut removed = 0;
-    for entry in fs::read_dir(folder).map_err(ReportError::io("list the folder", folder))? {
-        let entry = entry.map_err(ReportError::io("list the folder", folder))?;
-        if !entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            continue;
-        }
-        let (path, kind) = (entry.path(), entry.file_type());
-        let is_dir = kind.map_err(ReportError::io("look at", &path))?.is_dir();
-        let gone = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        gone.map_err(ReportError::io("remove", &path))?;
-        removed += 1;
+fn remove_temporaries(folder: &Folder) -> Result<usize, ReportError> {
+    let names = folder.names().map_err(ReportError::io("list the folder", folder.path()))?;
+    let unfinished: Vec<_> = names.iter().filter(|n| n.starts_with(TEMPORARY)).collect();
+    for name in &unfinished {
+        folder.remove(name).map_err(ReportError::io("remove", &folder.path().join(name)))?;
     }
-    Ok(removed)
+    Ok(unfinished.len())
 }
 
-/// A case that has begun and is not finished; dropping it removes what was written.
+/// A case that has begun and is not finished.
 #[derive(Debug)]
 pub struct CaseWriter {
-    temporary: PathBuf,
-    place: PathBuf,
-    finished: bool,
+    cases: Arc<Folder>,
+    slug: String,
+    log: Arc<File>,
+    _begun: Arc<()>,
 }
 
 impl CaseWriter {
-    /// Where the worker's stderr goes while it runs.
-    pub fn stderr_path(&self) -> PathBuf {
-        self.temporary.join("stderr.log")
+    /// Where the worker's stderr goes while it runs: open for appending, and without a name.
+    pub fn log(&self) -> Arc<File> {
+        self.log.clone()
     }
 
     /// Writes everything, flushes it to the disk and moves the folder into its place. After this the case is finished for good.
@@ -193,14 +205,14 @@ impl CaseWriter {
     /// [`ReportError::Refused`] for what [`load`](crate::load::load) would refuse (more than [`MAX_ROWS`] rows, more than
     /// [`MAX_CSV_BYTES`], unknown metrics, values that are not finite ...); then, as after an `Io` error, nothing is left of the case.
     pub fn finish(
-        mut self,
+        self,
         case: &Case,
         samples: &[Sample],
         predictions: &[Prediction],
         attempts: &[Attempt],
     ) -> Result<PathBuf, ReportError> {
         check(case, samples, predictions, attempts)?;
-        if self.place.file_name().is_none_or(|name| name.to_string_lossy() != slug(&case.path, &case.id)) {
+        if self.slug != slug(&case.path, &case.id) {
             return Err(refused(
                 case,
                 "its path or id changed since it was begun",
@@ -211,35 +223,51 @@ impl CaseWriter {
         if json.len() as u64 > MAX_JSON_BYTES {
             return Err(refused(case, too_large("case.json", MAX_JSON_BYTES), "keep notes and reasons short"));
         }
-        write_synced(&self.temporary.join("case.json"), &json)?;
-        let samples = write_csv(&self.temporary.join("samples.csv"), &SAMPLE_COLUMNS, samples, MAX_CSV_BYTES)?;
-        let path = self.temporary.join("predictions.csv");
-        let predictions = write_csv(&path, &PREDICTION_COLUMNS, predictions, MAX_CSV_BYTES)?;
-        let path = self.temporary.join("attempts.csv");
-        let attempts = attempts.is_empty() || write_csv(&path, &ATTEMPT_COLUMNS, attempts, MAX_CSV_BYTES)?;
-        for (name, fits) in [("samples.csv", samples), ("predictions.csv", predictions), ("attempts.csv", attempts)] {
-            if !fits {
-                return Err(refused(case, too_large(name, MAX_CSV_BYTES), SMALLER));
-            }
+        let aside = temporary(&self.slug);
+        let place = self.cases.path().join(&self.slug);
+        let folder = self.cases.make(&aside).map_err(ReportError::io("create the folder", &place))?;
+        let written = self.write(&folder, case, &json, samples, predictions, attempts).and_then(|()| {
+            self.cases.rename(&aside, &self.slug).map_err(ReportError::io("move the finished case to", &place))
+        });
+        if let Err(error) = written {
+            // what stays after a second failure is a leftover, which the next run removes
+            let _ = self.cases.remove(&aside);
+            return Err(error);
+        }
+        self.cases.sync().map_err(ReportError::io("flush the folder", self.cases.path()))?;
+        Ok(place)
+    }
+
+    fn write(
+        &self,
+        folder: &Folder,
+        case: &Case,
+        json: &[u8],
+        samples: &[Sample],
+        predictions: &[Prediction],
+        attempts: &[Attempt],
+    ) -> Result<(), ReportError> {
+        let io = |name: &str| ReportError::io("write", &self.cases.path().join(&self.slug).join(name));
+        folder.write("case.json", json).map_err(io("case.json"))?;
+        let file = |name: &str| folder.new_file(name).map_err(io(name));
+        let fits = |name: &str, written: io::Result<bool>| match written.map_err(io(name))? {
+            true => Ok(()),
+            false => Err(refused(case, too_large(name, MAX_CSV_BYTES), SMALLER)),
+        };
+        let name = "samples.csv";
+        fits(name, write_csv(file(name)?, &SAMPLE_COLUMNS, samples, MAX_CSV_BYTES))?;
+        let name = "predictions.csv";
+        fits(name, write_csv(file(name)?, &PREDICTION_COLUMNS, predictions, MAX_CSV_BYTES))?;
+        let name = "attempts.csv";
+        if !attempts.is_empty() {
+            fits(name, write_csv(file(name)?, &ATTEMPT_COLUMNS, attempts, MAX_CSV_BYTES))?;
         }
         // the log is there even when nobody wrote to it
-        let log = self.stderr_path();
-        let file = File::options().create(true).append(true).open(&log).map_err(ReportError::io("open", &log))?;
-        file.sync_all().map_err(ReportError::io("flush", &log))?;
-        sync_dir(&self.temporary)?;
-        fs::rename(&self.temporary, &self.place).map_err(ReportError::io("move the finished case to", &self.place))?;
-        self.finished = true;
-        sync_dir(self.place.parent().unwrap_or(Path::new(".")))?;
-        Ok(self.place.clone())
-    }
-}
-
-impl Drop for CaseWriter {
-    fn drop(&mut self) {
-        if !self.finished {
-            // nothing to tell anyone here; what stays is a leftover, which the next run removes
-            let _ = fs::remove_dir_all(&self.temporary);
-        }
+        let mut log = file("stderr.log")?;
+        let mut said: &File = &self.log;
+        let copied = said.seek(io::SeekFrom::Start(0)).and_then(|_| io::copy(&mut said.take(MAX_LOG_BYTES), &mut log));
+        copied.and_then(|_| log.sync_all()).map_err(io("stderr.log"))?;
+        folder.sync().map_err(ReportError::io("flush the folder", folder.path()))
     }
 }
 
@@ -296,8 +324,7 @@ pub(crate) fn pretty<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// Writes at most `limit` bytes; gives whether that was enough.
-fn write_csv<T: Serialize>(path: &Path, columns: &[&str], rows: &[T], limit: u64) -> Result<bool, ReportError> {
-    let file = File::create(path).map_err(ReportError::io("create", path))?;
+fn write_csv<T: Serialize>(file: File, columns: &[&str], rows: &[T], limit: u64) -> io::Result<bool> {
     let mut writer =
         csv::WriterBuilder::new().has_headers(false).from_writer(Limited { file, left: limit, full: false });
     let into_io = |error: csv::Error| match error.into_kind() {
@@ -314,7 +341,7 @@ fn write_csv<T: Serialize>(path: &Path, columns: &[&str], rows: &[T], limit: u64
     };
     match write() {
         Err(_) if writer.get_ref().full => Ok(false),
-        written => written.map(|()| true).map_err(ReportError::io("write", path)),
+        written => written.map(|()| true),
     }
 }
 
@@ -342,40 +369,10 @@ impl Write for Limited {
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
-    let write = || -> io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(ReportError::io("write", path))
-}
-
-/// Replaces `path` by `bytes` in one step, making its parent folder where missing.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
-    // a bare name has the empty path as its parent, which cannot be opened
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(ReportError::io("create the folder", parent))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = parent.join(format!("{TEMPORARY}{name}-{}", process::id()));
-    write_synced(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, path).map_err(ReportError::io("write", path)))
-        .inspect_err(|_| drop(fs::remove_file(&temporary)))?;
-    sync_dir(parent)
-}
-
-/// Makes renames in a folder last through a power cut. Not every system can open a folder; those cannot do this.
-fn sync_dir(dir: &Path) -> Result<(), ReportError> {
-    match File::open(dir).and_then(|file| file.sync_all()) {
-        Err(error) if error.kind() != io::ErrorKind::InvalidInput => {
-            Err(ReportError::io("flush the folder", dir)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -384,9 +381,9 @@ mod tests {
         let path = folder.path().join("rows.csv");
         let rows: Vec<(u32, u32)> = (0..5000).map(|i| (i % 10, 7)).collect();
         let whole = 4 + 4 * 5000;
-        assert!(write_csv(&path, &["a", "b"], &rows, whole).unwrap());
+        assert!(write_csv(File::create(&path).unwrap(), &["a", "b"], &rows, whole).unwrap());
         assert_eq!(fs::metadata(&path).unwrap().len(), whole);
-        assert!(!write_csv(&path, &["a", "b"], &rows, whole - 1).unwrap());
+        assert!(!write_csv(File::create(&path).unwrap(), &["a", "b"], &rows, whole - 1).unwrap());
         assert!(fs::metadata(&path).unwrap().len() < whole);
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use ergometer_files::Links;
 use ergometer_reports::metric::METRICS;
 use ergometer_suites::error::near_matches;
 use serde::Serialize;
@@ -93,7 +94,7 @@ fn models() -> Vec<Entry> {
         .into_iter()
         .map(|(name, path)| {
             let file = path.join("config.json");
-            let graph = std::fs::read(&file)
+            let graph = ergometer_files::read(&file, crate::models::MAX_CONFIG_BYTES, Links::Followed)
                 .map_err(|e| format!("{}: {e}", file.display()))
                 .and_then(|text| crate::models::graph_of_config(&file, &text).map_err(|e| e.to_string()));
             match graph {
@@ -143,7 +144,8 @@ fn suites() -> Vec<Entry> {
 
 /// The `about` of a suite file; nothing else of it is checked.
 fn about_of(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let text = ergometer_files::read(path, ergometer_suites::suite::MAX_FILE_BYTES, Links::Followed);
+    let text = String::from_utf8(text.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.message().to_string())?;
     Ok(table.get("about").and_then(|a| a.as_str()).unwrap_or_default().to_string())
 }

@@ -44,8 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let formats: Vec<&str> = args.formats.iter().map(String::as_str).collect();
     for dir in &args.runs {
         let run = load(dir)?;
-        let out = args.out.clone().unwrap_or_else(|| dir.join("report"));
-        for file in write(run, &out, &formats)? {
+        for file in write(run, args.out.as_deref(), dir, &formats)? {
             outln!("{}", file.display());
         }
     }
@@ -58,8 +57,8 @@ pub fn headline(run: Run) -> String {
     render::headline(&Report::new(run), if width == 0 { WIDTH } else { width })
 }
 
-/// Writes a run's report in these formats; gives the files.
-pub fn write(run: Run, out: &Path, formats: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+/// Writes a run's report in these formats into a folder, else into that of the run; gives the files.
+pub fn write(run: Run, out: Option<&Path>, dir: &Path, formats: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let mut chosen = Vec::new();
     for name in formats {
         let Some(format) = render::format(name) else {
@@ -69,5 +68,9 @@ pub fn write(run: Run, out: &Path, formats: &[&str]) -> anyhow::Result<Vec<PathB
         };
         chosen.push(format);
     }
-    Ok(render::write(&Report::new(run), &chosen, out)?)
+    let report = Report::new(run);
+    Ok(match out {
+        Some(out) => render::write(&report, &chosen, out)?,
+        None => render::write_in_run(&report, &chosen, dir)?,
+    })
 }

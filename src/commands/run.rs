@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use ergometer_files::Links;
 
 use crate::console::{self, outln};
 use crate::runner::{self, RunOptions};
@@ -75,9 +76,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let run = ergometer_reports::load(&outcome.folder)?;
     let report = outcome.folder.join("report/index.html");
     if args.json {
-        console::json_text(
-            &std::fs::read_to_string(outcome.folder.join("records.json")).context("the records were just written")?,
-        );
+        let path = outcome.folder.join("records.json");
+        let text = ergometer_files::read(&path, 1 << 30, Links::Refused).context("the records were just written")?;
+        console::json_text(&String::from_utf8_lossy(&text));
     } else {
         console::out(&super::report::headline(run));
         outln!("\nreport   {}", report.display());

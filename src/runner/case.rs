@@ -4,7 +4,9 @@
 //! the error that ends it. Must not: run a model, or believe a worker about memory, energy or right answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ergometer_reports::case::{
@@ -126,7 +128,7 @@ pub(super) struct Running<'a, 'm> {
 
 impl Running<'_, '_> {
     /// A worker that has loaded the model, is warm, and has been compared with the reference.
-    pub(super) fn begin(&mut self, model: &Path, judge: Judge, log: &Path) -> Result<Worker, CaseError> {
+    pub(super) fn begin(&mut self, model: &Path, judge: Judge, log: &Arc<File>) -> Result<Worker, CaseError> {
         let built_in = self.planned.engine.and_then(backend);
         let options = self.planned.options();
         if let Some(lacking) = built_in.and_then(|b| b.prepare(&options).err()) {
@@ -151,7 +153,7 @@ impl Running<'_, '_> {
         model: &Path,
         judge: Judge,
         scored: Option<&Scored>,
-        log: &Path,
+        log: &Arc<File>,
     ) -> Result<(Worker, Scored), CaseError> {
         let mut worker = self.begin(model, judge, log)?;
         if let Some(scored) = scored {

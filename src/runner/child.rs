@@ -9,9 +9,10 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command as Program, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ergometer_reports::case::{CaseError, ErrorKind};
@@ -83,7 +84,7 @@ pub struct Worker {
     /// Bytes of `received` in which no further line ends.
     searched: usize,
     silence: Duration,
-    log: PathBuf,
+    log: Arc<File>,
     messages: u64,
     oom_kills: Option<u64>,
     /// How it ended, once known.
@@ -100,12 +101,22 @@ pub fn case_error(kind: ErrorKind, message: impl Into<String>) -> CaseError {
     CaseError { kind, message: message.into(), hint: None }
 }
 
+/// A log without a name, for a worker whose words nobody keeps.
+pub fn log() -> Result<Arc<File>, CaseError> {
+    let made = ergometer_files::unnamed().map(Arc::new);
+    made.map_err(|e| {
+        let place = std::env::temp_dir();
+        let message = format!("cannot make a file for a worker's log in {}: {e}", place.display());
+        CaseError { kind: ErrorKind::Spawn, message, hint: Some("set TMPDIR to a folder that can be written".into()) }
+    })
+}
+
 impl Worker {
-    /// Starts it, with its stderr going to `log`.
-    pub fn start(launch: &Launch, log: &Path) -> Result<Self, CaseError> {
+    /// Starts it, with its stderr going to `log`, which has no name that it could know.
+    pub fn start(launch: &Launch, log: &Arc<File>) -> Result<Self, CaseError> {
         let fail = |what: String| case_error(ErrorKind::Spawn, what);
         let own = std::env::current_exe().map_err(|e| fail(format!("cannot find this program's own file: {e}")))?;
-        let stderr = File::create(log).map_err(|e| fail(format!("cannot write {}: {e}", log.display())))?;
+        let stderr = log.try_clone().map_err(|e| fail(format!("cannot hand out its log: {e}")))?;
         let this = || {
             let mut program = Program::new(&own);
             program.arg("worker").arg("--parent").arg(std::process::id().to_string());
@@ -134,7 +145,7 @@ impl Worker {
             taken: 0,
             searched: 0,
             silence: launch.silence,
-            log: log.to_path_buf(),
+            log: log.clone(),
             messages: 0,
             oom_kills,
             status: None,
@@ -292,7 +303,7 @@ impl Worker {
             return Ok(());
         }
         self.looked = Instant::now();
-        if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > MAX_LOG) {
+        if self.log.metadata().is_ok_and(|log| log.len() > MAX_LOG) {
             self.kill();
             let message = format!("the worker wrote more than {} MiB to stderr and was killed", MAX_LOG >> 20);
             return Err(case_error(ErrorKind::Protocol, message));
@@ -366,8 +377,8 @@ impl Worker {
             self.status = self.child.wait().ok();
         }
         // between two looks a log can grow far
-        if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > MAX_LOG) {
-            let _ = File::options().write(true).open(&self.log).and_then(|log| log.set_len(MAX_LOG));
+        if self.log.metadata().is_ok_and(|log| log.len() > MAX_LOG) {
+            let _ = self.log.set_len(MAX_LOG);
         }
     }
 }
@@ -391,15 +402,13 @@ fn oom_kills() -> Option<u64> {
 }
 
 /// The end of a log, for an error message.
-fn tail_of(log: &Path) -> String {
-    use std::io::{Seek, SeekFrom};
+fn tail_of(log: &File) -> String {
     let read = || -> std::io::Result<String> {
-        let mut file = File::open(log)?;
-        let len = file.metadata()?.len();
-        file.seek(SeekFrom::Start(len.saturating_sub(600)))?;
-        let mut bytes = Vec::new();
-        file.take(600).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).trim().to_string())
+        let from = log.metadata()?.len().saturating_sub(600);
+        let mut bytes = [0; 600];
+        let n = log.read_at(&mut bytes, from)?;
+        let bytes = &bytes[..n];
+        Ok(String::from_utf8_lossy(bytes).trim().to_string())
     };
     read().unwrap_or_default()
 }

@@ -162,7 +162,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
             scored: scored.get(&planned.group),
             // of the whole sitting, also of what an earlier process finished: a resumed run takes no other base for want of it
             base: plan::base(&sitting, planned).map(|b| b.id.clone()),
-            log: writer.stderr_path(),
+            log: writer.log(),
         });
         let all = sitting::run(&seats.collect::<Vec<_>>(), &shared, &mut setting);
         let mut written = Ok(());
@@ -242,7 +242,7 @@ fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize)> {
     let cases = report.run.cases.iter().filter(|c| of_plan(c).is_some()).count();
     report.write_records(folder)?;
     let formats: Vec<&Format> = ["html", "md", "svg"].into_iter().filter_map(render::format).collect();
-    render::write(&report, &formats, &folder.dir().join("report"))?;
+    render::write_in_run(&report, &formats, folder.dir())?;
     Ok((cases, failed))
 }
 
@@ -272,11 +272,8 @@ fn open_folder(options: &RunOptions, suite: &Suite) -> anyhow::Result<RunFolder>
 /// Keeps two harnesses out of one folder; the kernel lets go of it however this process ends.
 fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join(".lock");
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+    let file = ergometer_files::lock_file(&path)
+        .with_context(|| format!("cannot open {}\nhint: remove what has that name", path.display()))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {

@@ -81,7 +81,7 @@ fn record(
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)
         .map_err(|e| fail(format!("cannot create the cache folder {}: {e}", folder.display())))?;
-    let log = path.with_extension("log");
+    let log = super::child::log()?;
     let silence = Duration::from_secs_f64(case.spec.timeout_seconds.max(300.0));
     let mut worker = Worker::start(&Launch { command: Vec::new(), environment: Vec::new(), silence }, &log)?;
     let examples = &task.set.examples[..rows];
@@ -109,10 +109,7 @@ fn record(
         vectors: Some(path.into()),
     }))?;
     while !matches!(worker.next(None, &mut || {})?, Message::Done(_)) {}
-    worker.finish()?;
-    // an empty log is nothing to keep
-    let _ = std::fs::remove_file(&log);
-    Ok(())
+    worker.finish()
 }
 
 /// Where things that can be made again are kept: the user's cache folder, else beside the run.

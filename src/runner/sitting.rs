@@ -6,7 +6,9 @@
 //! All are made ready first, one after the other. Then every round has one timed block of each case, forwards in even rounds and backwards in
 //! odd ones (A B B A), so that a machine that slows down slows all of them. So the k-th timed block of each belongs to round k.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ergometer_reports::case::{CaseError, Sample, Sitting};
@@ -47,7 +49,7 @@ pub struct Seat<'a> {
     /// Id of the case that it is compared with, where it takes turns.
     pub base: Option<String>,
     /// File for its worker's log.
-    pub log: PathBuf,
+    pub log: Arc<File>,
 }
 
 /// What all cases of a sitting share.

@@ -21,9 +21,9 @@ use super::plan::{Plan, PlannedCase, PlannedTask};
 use super::sitting::turns;
 use super::{Judges, RunOptions};
 use crate::backends::backend;
-use crate::files::write_atomically;
+use crate::files::{read_cached, write_atomically};
 use crate::meters::Meters;
-use crate::models::{hex, read_capped};
+use crate::models::hex;
 use crate::protocol::{Message, Mode};
 use crate::worker::monotonic_ns;
 
@@ -46,8 +46,6 @@ pub struct Search<'a> {
     pub plan: &'a Plan,
     /// The case, with the backend's default options.
     pub case: &'a PlannedCase,
-    /// Folder for the workers' logs.
-    pub logs: &'a Path,
 }
 
 impl Search<'_> {
@@ -74,12 +72,12 @@ impl Search<'_> {
         let task = &self.plan.tasks[&self.case.spec.task];
         let model = &self.plan.models[&self.case.spec.model].folder;
         let mut contenders: Vec<Contender> = Vec::new();
-        for (i, planned) in settings.iter().enumerate() {
+        for planned in settings {
             let mut planned = planned.clone();
             planned.spec.warmup_seconds = WARMUP;
             let mut finished = Finished::new(&planned, task, None);
-            let log = self.logs.join(format!("setting-{i}.log"));
-            let worker = running(&planned, task, around, &mut finished).begin(model, judge, &log);
+            let worker = super::child::log()
+                .and_then(|log| running(&planned, task, around, &mut finished).begin(model, judge, &log));
             bar.inc(1);
             contenders.push(Contender { planned, finished, worker, medians: Vec::new() });
         }
@@ -110,8 +108,7 @@ pub fn settle(
         if !case.spec.tune || own_options(&case) {
             continue;
         }
-        let logs = tempfile::tempdir().context("cannot create a temporary folder")?;
-        let search = Search { suite, plan, case: &case, logs: logs.path() };
+        let search = Search { suite, plan, case: &case };
         let settings = search.settings()?;
         if settings.len() < 2 {
             continue;
@@ -289,7 +286,7 @@ impl Memory {
 
     fn entries(path: &Path) -> Vec<Entry> {
         // a search can always be made again: what cannot be read is as if it were not there
-        read_capped(path, MAX_MEMORY_BYTES).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+        read_cached(path, MAX_MEMORY_BYTES).and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
     /// A search with this key whose settings are these.

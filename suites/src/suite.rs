@@ -35,9 +35,10 @@ mod parse;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use ergometer_files::{Links, Refusal};
 
 use crate::error::SuiteError;
 use crate::home;
@@ -217,16 +218,14 @@ impl Suite {
 
 fn read_text(file: &Path) -> Result<String, SuiteError> {
     let cannot = |e: std::io::Error| SuiteError::new(format!("cannot read the suite: {e}"));
-    // Looked at before it is opened: opening a named pipe would wait for ever.
-    if !std::fs::metadata(file).map_err(cannot)?.is_file() {
-        return Err(SuiteError::new("not a regular file").hint("name a TOML file, or a shipped suite such as `quick`"));
-    }
-    let mut bytes = Vec::new();
-    std::fs::File::open(file).map_err(cannot)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(SuiteError::new(format!("larger than {MAX_FILE_BYTES} bytes, the most that a suite may have"))
-            .hint("a suite only names models and puzzle files; keep data in files of their own"));
-    }
+    let bytes = ergometer_files::read(file, MAX_FILE_BYTES, Links::Followed).map_err(|e| match Refusal::of(&e) {
+        Some(Refusal::Large(_)) => {
+            SuiteError::new(format!("larger than {MAX_FILE_BYTES} bytes, the most that a suite may have"))
+                .hint("a suite only names models and puzzle files; keep data in files of their own")
+        }
+        Some(_) => SuiteError::new(e.to_string()).hint("name a TOML file, or a shipped suite such as `quick`"),
+        None => cannot(e),
+    })?;
     String::from_utf8(bytes).map_err(|e| {
         SuiteError::new(format!("not UTF-8 text at byte {}", e.utf8_error().valid_up_to())).hint("is it a suite?")
     })

@@ -12,7 +12,9 @@ pub mod svg;
 use std::path::{Path, PathBuf};
 
 pub use crate::headline::headline;
-use crate::{error::ReportError, report::Report, run_folder::write_atomic};
+use ergometer_files::Folder;
+
+use crate::{error::ReportError, report::Report};
 
 /// Files of one format: relative names and contents.
 pub type Files = Result<Vec<(String, Vec<u8>)>, ReportError>;
@@ -38,13 +40,25 @@ pub const FORMATS: &[Format] = &[
     Format { name: "png", about: "every plot as PNG, three pixels a point", render: png::render },
 ];
 
+/// Makes these formats below the folder `report` of a run, each file in one step; returns the files' paths. A link there is refused: anybody
+/// may have made it.
+pub fn write_in_run(report: &Report, formats: &[&Format], run: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let dir = run.join("report");
+    let folder = Folder::open(run).and_then(|run| run.make("report"));
+    write_into(report, formats, &folder.map_err(ReportError::io("create the folder", &dir))?)
+}
+
 /// Makes these formats below `dir`, each file in one step; returns the files' paths.
 pub fn write(report: &Report, formats: &[&Format], dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    write_into(report, formats, &Folder::create(dir).map_err(ReportError::io("create the folder", dir))?)
+}
+
+fn write_into(report: &Report, formats: &[&Format], folder: &Folder) -> Result<Vec<PathBuf>, ReportError> {
     let mut written = Vec::new();
     for format in formats {
         for (name, bytes) in (format.render)(report)? {
-            let path = dir.join(name);
-            write_atomic(&path, &bytes)?;
+            let path = folder.path().join(&name);
+            folder.write(&name, &bytes).map_err(ReportError::io("write", &path))?;
             written.push(path);
         }
     }

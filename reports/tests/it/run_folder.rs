@@ -2,7 +2,7 @@
 //!
 //! In: synthetic runs and arbitrary bytes. Out: verdicts. Must not: touch anything outside a temporary folder.
 
-use std::{fs, path::Path};
+use std::{fs, io::Write, path::Path};
 
 use ergometer_reports::{RunFolder, load, slug};
 use proptest::prelude::*;
@@ -46,9 +46,11 @@ fn an_unfinished_case_is_not_there() {
     folder.write_environment(&synthetic::environment()).unwrap();
     let case = &synthetic::small().cases[0];
     let writer = folder.begin_case(&case.case.path, &case.case.id).unwrap();
-    fs::write(writer.stderr_path(), "half").unwrap();
-    // a kill runs no destructor
-    std::mem::forget(writer);
+    writer.log().as_ref().write_all(b"half").unwrap();
+    assert_eq!(fs::read_dir(dir.path().join("cases")).unwrap().count(), 0, "nothing there that a worker could spoil");
+    // what a kill while it is written leaves
+    fs::create_dir(dir.path().join("cases/.tmp-x")).unwrap();
+    fs::write(dir.path().join("cases/.tmp-x/case.json"), "{").unwrap();
     assert!(load(dir.path()).unwrap().cases.is_empty());
     assert_eq!(folder.remove_leftovers().unwrap(), 1);
     assert_eq!(fs::read_dir(dir.path().join("cases")).unwrap().count(), 0);

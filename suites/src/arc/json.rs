@@ -3,10 +3,9 @@
 //! In: a file or a folder that the user names. Out: checked [`ArcTask`]s, in order of their ids. Must not: trust anything in the file, or
 //! let a fault pass without file, task, pair, row and remedy.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use ergometer_files::{Links, Refusal};
 use serde_json::{Map, Value};
 
 use super::grid::{COLOURS, Grid, MAX_SIDE};
@@ -144,22 +143,15 @@ fn stem(file: &Path) -> String {
 
 fn parse(file: &Path) -> Result<Value, SuiteError> {
     let cannot = |e: std::io::Error| SuiteError::new(format!("cannot read ARC tasks: {e}")).in_file(file);
-    // Looked at before it is opened: opening a named pipe would wait for ever.
-    let regular = std::fs::metadata(file).map_err(|e| {
-        cannot(e).hint(
-            "a path in a suite starts at the suite file's folder; `ergometer fetch arc-agi-1` obtains the public tasks",
-        )
-    })?;
-    if !regular.is_file() {
-        return Err(SuiteError::new("not a regular file").in_file(file).hint("name a JSON file or a folder of them"));
-    }
-    let mut bytes = Vec::new();
-    File::open(file).and_then(|f| f.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(SuiteError::new(format!("larger than {} MiB", MAX_BYTES >> 20))
+    let bytes = ergometer_files::read(file, MAX_BYTES, Links::Followed).map_err(|e| match Refusal::of(&e) {
+        Some(Refusal::Large(_)) => SuiteError::new(format!("larger than {} MiB", MAX_BYTES >> 20))
             .in_file(file)
-            .hint("split the collection into files"));
-    }
+            .hint("split the collection into files"),
+        Some(_) => SuiteError::new(e.to_string()).in_file(file).hint("name a JSON file or a folder of them"),
+        None => cannot(e).hint(
+            "a path in a suite starts at the suite file's folder; `ergometer fetch arc-agi-1` obtains the public tasks",
+        ),
+    })?;
     from_bytes(&bytes).map_err(|e| e.in_file(file))
 }
 

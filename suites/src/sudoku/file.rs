@@ -4,9 +4,10 @@
 //! file, or hold more of it than one line and the puzzles.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+
+use ergometer_files::{Links, Refusal};
 
 use super::board::Size;
 use super::{MAX_EXAMPLES, Puzzle};
@@ -14,6 +15,9 @@ use crate::error::SuiteError;
 
 /// Longest line.
 const MAX_LINE: u64 = 64 << 10;
+
+/// Largest file, in bytes.
+const MAX_BYTES: u64 = 16 << 30;
 
 /// What a file holds.
 #[derive(Clone, Debug)]
@@ -38,12 +42,10 @@ pub fn read(file: &Path, size: Option<Size>, limit: Option<usize>) -> Result<Row
         SuiteError::new(format!("cannot read the puzzles: {e}"))
             .hint("a path in a suite starts at the suite file's folder")
     };
-    // Looked at before it is opened: opening a named pipe would wait for ever.
-    let regular = std::fs::metadata(file).map_err(cannot).map(|m| m.is_file()).map_err(|e| e.in_file(file))?;
-    if !regular {
-        return Err(SuiteError::new("not a regular file").in_file(file).hint("name a CSV file"));
-    }
-    let opened = File::open(file).map_err(cannot).map_err(|e| e.in_file(file))?;
+    let opened = ergometer_files::open(file, MAX_BYTES, Links::Followed).map_err(|e| match Refusal::of(&e) {
+        Some(_) => SuiteError::new(e.to_string()).in_file(file).hint("name a CSV file"),
+        None => cannot(e).in_file(file),
+    })?;
     read_from(BufReader::new(opened), size, limit).map_err(|e| e.in_file(file))
 }
 
