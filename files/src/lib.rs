@@ -268,11 +268,9 @@ impl Folder {
         let aside = temporary(&name.to_string_lossy());
         let mut file = self.new_file(&aside)?;
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        written
-            .and_then(|()| Ok(rustix::fs::renameat(&self.fd, &aside, &self.fd, name)?))
-            .inspect_err(|_| {
-                let _ = rustix::fs::unlinkat(&self.fd, &aside, AtFlags::empty());
-            })?;
+        written.and_then(|()| Ok(rustix::fs::renameat(&self.fd, &aside, &self.fd, name)?)).inspect_err(|_| {
+            let _ = rustix::fs::unlinkat(&self.fd, &aside, AtFlags::empty());
+        })?;
         self.sync()
     }
 

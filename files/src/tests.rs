@@ -81,9 +81,9 @@ fn what_is_written_is_new_and_never_goes_through_a_link() {
     assert_eq!(folder.new_file("lost").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     replace(&at("deep/er/file"), b"made").unwrap();
     assert_eq!(fs::read(at("deep/er/file")).unwrap(), b"made");
-    let left = fs::read_dir(dir.path()).unwrap().filter(|e| {
-        e.as_ref().unwrap().file_name().to_string_lossy().starts_with(TEMPORARY)
-    });
+    let left = fs::read_dir(dir.path())
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(TEMPORARY));
     assert_eq!(left.count(), 0, "nothing unfinished stays");
 }
 

@@ -137,12 +137,7 @@ impl RunFolder {
         }
         let log = ergometer_files::unnamed();
         let log = log.map_err(ReportError::io("make a file for a worker's log in", &std::env::temp_dir()))?;
-        Ok(CaseWriter {
-            cases: self.cases.clone(),
-            slug: slug(path, id),
-            log: log.into(),
-            _begun: self.begun.clone(),
-        })
+        Ok(CaseWriter { cases: self.cases.clone(), slug: slug(path, id), log: log.into(), _begun: self.begun.clone() })
     }
 
     /// Ids of the cases that are finished.

@@ -54,13 +54,14 @@ pub(super) fn fetch(fetcher: &Fetcher, item: &Fetch) -> Result<PathBuf, FetchErr
 pub(super) fn take(fetcher: &Fetcher, item: &Fetch, file: &Path) -> Result<PathBuf, FetchError> {
     let variant = variant(item)?;
     let place = fetcher.place(item, variant);
-    let sum = sha256(file, Links::Followed)
-        .map_err(|e| io(item, variant, format!("cannot read {}: {e}", file.display())))?;
+    let sum =
+        sha256(file, Links::Followed).map_err(|e| io(item, variant, format!("cannot read {}: {e}", file.display())))?;
     let _lock = lock(fetcher, item)?;
     if sum == variant.archive.sha256 {
         unpack(fetcher, item, variant, file)?;
     } else if sum == variant.sha256 {
-        let bytes = ergometer_files::read(file, variant.bytes, Links::Followed).map_err(|e| io(item, variant, format!("cannot read {}: {e}", file.display())))?;
+        let bytes = ergometer_files::read(file, variant.bytes, Links::Followed)
+            .map_err(|e| io(item, variant, format!("cannot read {}: {e}", file.display())))?;
         store(item, variant, &place, &bytes)?;
     } else {
         return Err(mismatch(
