@@ -8,6 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands;
 use crate::console::{self, Color};
+use crate::interrupt;
 
 /// Measures what a right answer costs: accuracy, latency, memory and energy of AI models in the same run.
 #[derive(Parser, Debug)]
@@ -86,6 +87,9 @@ fn parsed() -> ExitCode {
         }
     };
     console::set(i8::from(cli.verbose) - i8::from(cli.quiet), cli.color);
+    if !matches!(cli.command, None | Some(Commands::Worker(_))) {
+        interrupt::install();
+    }
     let result = match cli.command {
         None => {
             console::out(&definition().render_help().to_string());

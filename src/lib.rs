@@ -14,6 +14,7 @@ pub mod fetch;
 pub mod files;
 pub mod fit;
 pub mod graph;
+pub mod interrupt;
 pub mod meters;
 pub mod models;
 pub mod onnx;

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use ergometer_reports::ceiling::{Ceiling, Ceilings, matters_for};
 use ergometer_reports::environment::{Environment, MeterState};
 use serde::Serialize;
@@ -94,10 +93,7 @@ struct Roofs {
 impl Roofs {
     /// Measures anew, with one thread and with all processors; `run` and `time` then find it in the cache.
     fn measure() -> anyhow::Result<Self> {
-        // where the system names no cache folder nothing is remembered
-        let gone = tempfile::tempdir().context("cannot create a temporary folder")?;
-        let cache = user_cache().unwrap_or_else(|| gone.path().into());
-        let ceilings = Memory::new(&cache)?.measure(&[machine::observe().cpus]);
+        let ceilings = Memory::new(&user_cache()?)?.measure(&[machine::observe().cpus]);
         let matters_for = ceilings.list.iter().map(|c| (c.name.clone(), matters_for(&c.name))).collect();
         Ok(Self { ceilings, matters_for })
     }

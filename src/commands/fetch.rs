@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::columns::columns;
 use crate::console;
 use crate::fetch::{FETCHES, Fetch, Fetcher, Kind, State, item};
+use crate::interrupt;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -74,6 +75,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     }
     let chosen = args.names.iter().map(|name| named(name)).collect::<anyhow::Result<Vec<&Fetch>>>()?;
+    let again = interrupt::shell(&args.names);
+    interrupt::words(move || format!("what was complete is kept\nnext: ergometer fetch {again}"));
     for item in &chosen {
         let before = fetcher.state(item);
         match &args.from {

@@ -65,6 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         shard: args.shard,
         strict: args.strict,
         command: format!("ergometer {command}"),
+        go_on: std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect(),
     };
     if args.dry_run {
         return dry_run(&options, args.json);

@@ -6,12 +6,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use ergometer_reports::{Record, format};
 
 use super::one_case::OneCase;
 use crate::columns::columns;
 use crate::console::{self, outln};
+use crate::interrupt::{self, Scratch};
 use crate::runner::{self, RunOptions};
 
 /// Flags.
@@ -62,7 +62,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         seconds: args.seconds,
         tune: false,
     };
-    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let folder = Scratch::new()?;
+    interrupt::words(|| "nothing was kept".into());
     let suite = one.suite(folder.path(), "time.toml")?;
     let options = RunOptions {
         suite,

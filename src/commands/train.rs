@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::console;
+use crate::interrupt;
 use crate::train::{self, Collapsed, TooInaccurate, TrainOptions};
 
 /// Flags.
@@ -36,6 +37,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Err(again.args(std::env::args_os().skip(1)).envs(environment).exec().into());
     }
     let options = TrainOptions { resume: args.resume, device: Some(args.device), out: args.out };
+    let mut words: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    if !args.resume {
+        words.push("--resume".into());
+    }
+    interrupt::words(move || {
+        format!("the last checkpoint is kept, where one was written\nnext: ergometer {}", interrupt::shell(&words))
+    });
     match train::run(&args.config, &options) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // trained, but not fit for use

@@ -6,13 +6,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use ergometer_reports::case::{Tried, Tuning};
 use serde_json::json;
 
 use super::one_case::OneCase;
 use crate::columns::columns;
 use crate::console::{self, outln};
+use crate::interrupt::{self, Scratch};
 use crate::runner::{self, RunOptions};
 
 /// Flags.
@@ -61,7 +61,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         seconds: 1.0,
         tune: true,
     };
-    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let folder = Scratch::new()?;
+    interrupt::words(|| "the search was not finished, and nothing of it is kept".into());
     let suite = one.suite(folder.path(), "tune.toml")?;
     let options = RunOptions { suite, command: "ergometer tune".into(), ..RunOptions::default() };
     let (path, tuning) = runner::tune::alone(&options, folder.path(), args.again)?;

@@ -239,10 +239,10 @@ pub struct Fetcher {
 impl Fetcher {
     /// With the user's cache folder, `python3` and `ERGOMETER_OFFLINE`.
     pub fn from_env() -> Result<Self, FetchError> {
-        let cache = user_cache().ok_or_else(|| FetchError {
-            failure: Failure::Io,
-            reason: "there is no cache folder".into(),
-            hint: "set ERGOMETER_CACHE to a folder".into(),
+        let cache = user_cache().map_err(|e| {
+            let text = format!("{e:#}");
+            let (reason, hint) = text.split_once("\nhint: ").unwrap_or((&text, "set ERGOMETER_CACHE to a folder"));
+            FetchError { failure: Failure::Io, reason: reason.into(), hint: hint.into() }
         })?;
         Ok(Self { cache, python: vec!["python3".into()], offline: offline(), chatty: false })
     }

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -17,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::{Failure, Fetch, FetchError, Fetcher, Variant};
 use crate::console;
 use crate::files::write_atomically;
+use crate::interrupt;
 use crate::models::hex;
 
 /// Writes one member of an archive to stdout. Isolated (`-I`): nothing from the working directory or the user is imported.
@@ -175,9 +177,14 @@ fn download(fetcher: &Fetcher, item: &Fetch, variant: &Variant, folder: &Path) -
     // `-m` looks into the working folder first: nothing of the user's is to be taken for pip
     pip.current_dir("/");
     // stdout is for data, which pip's words are not
+    // in a group of its own, which an interruption ends whole
+    pip.process_group(0);
+    let gate = interrupt::gate();
     let child = pip.stdin(Stdio::null()).stdout(std::io::stderr()).stderr(Stdio::piped()).spawn();
     let child =
         child.map_err(|e| tool(item, variant, format!("cannot start {python} to download {}: {e}", item.name)))?;
+    let _group = interrupt::group(child.id() as i32);
+    drop(gate);
     let said = last_error(child).map_err(|e| tool(item, variant, format!("lost {python} while it downloaded: {e}")))?;
     if let Some(said) = said {
         return Err(tool(item, variant, format!("pip did not download {}: {said}", archive.requirement)));

@@ -19,6 +19,7 @@ use ergometer_reports::case::{CaseError, ErrorKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
+use crate::interrupt::{self, Scratch};
 use crate::protocol::{Command, FailureKind, MAX_LINE, Message};
 
 /// Lines that one worker may send; a babbler is stopped here.
@@ -46,6 +47,8 @@ struct Group {
     /// Not waited for before the group is killed: until then the kernel gives the group's number to nobody else.
     guard: Option<Child>,
     id: i32,
+    /// It ends with an interrupted harness.
+    listed: Option<interrupt::Group>,
 }
 
 impl Group {
@@ -53,7 +56,8 @@ impl Group {
         // the guard's stdin ends when this process does, since no other has its other end
         guard.arg("--guard").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let guard = guard.spawn()?;
-        Ok(Self { id: guard.id() as i32, guard: Some(guard) })
+        let id = guard.id() as i32;
+        Ok(Self { id, guard: Some(guard), listed: Some(interrupt::group(id)) })
     }
 
     /// Kills every process of the group, once.
@@ -63,6 +67,7 @@ impl Group {
             let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
         }
         let _ = guard.wait();
+        self.listed = None;
     }
 }
 
@@ -91,6 +96,8 @@ pub struct Worker {
     status: Option<ExitStatus>,
     /// It ended by itself, and all it said was heard.
     heard_out: bool,
+    /// For the temporary files of an external program, which may be killed before it removes them.
+    _scratch: Option<Scratch>,
     /// When it was last looked at, and when the meters were last read.
     looked: Instant,
     ticked: Instant,
@@ -115,6 +122,7 @@ impl Worker {
     /// Starts it, with its stderr going to `log`, which has no name that it could know.
     pub fn start(launch: &Launch, log: &Arc<File>) -> Result<Self, CaseError> {
         let fail = |what: String| case_error(ErrorKind::Spawn, what);
+        let _gate = interrupt::gate();
         let own = std::env::current_exe().map_err(|e| fail(format!("cannot find this program's own file: {e}")))?;
         let stderr = log.try_clone().map_err(|e| fail(format!("cannot hand out its log: {e}")))?;
         let this = || {
@@ -124,7 +132,11 @@ impl Worker {
         };
         let group = Group::start(this()).map_err(|e| fail(format!("cannot start a worker's guard: {e}")))?;
         let mut program = this();
+        let mut scratch = None;
         if !launch.command.is_empty() {
+            let folder = Scratch::new().map_err(|e| fail(format!("{e:#}")))?;
+            program.env("TMPDIR", folder.path());
+            scratch = Some(folder);
             program.arg("--exec").args(&launch.command);
             // so that it can ask for what we can make, such as an ONNX file
             program.env("ERGOMETER_EXE", &own);
@@ -150,6 +162,7 @@ impl Worker {
             oom_kills,
             status: None,
             heard_out: false,
+            _scratch: scratch,
             looked: Instant::now(),
             ticked: Instant::now(),
         };

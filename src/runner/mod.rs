@@ -33,6 +33,7 @@ use self::sitting::{Seat, Shared};
 use crate::backends::{BACKENDS, backend};
 use crate::ceilings::executable_hash;
 use crate::environment::load::{self, Before};
+use crate::interrupt;
 use crate::meters::{MeterOptions, Meters};
 use crate::models::hex;
 use crate::parity::Vectors;
@@ -60,6 +61,8 @@ pub struct RunOptions {
     pub strict: bool,
     /// The command line, for the record.
     pub command: String,
+    /// Arguments of the command that goes on after an interruption; none: a run that nobody can go on with.
+    pub go_on: Vec<String>,
 }
 
 /// The machine is unfit to measure, and the user asked for nothing to be measured then: exit code 3.
@@ -121,9 +124,12 @@ pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
 pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let (suite, mut plan) = plan(options)?;
     let before = quiet(options.check, options.strict)?;
+    // before anything is begun: a cache that cannot be used would condemn every case
+    crate::files::user_cache()?;
     let folder = open_folder(options, &suite)?;
     let _lock = lock(folder.dir())?;
     folder.remove_leftovers()?;
+    tell_when_interrupted(options, &folder, &plan);
     // before the environment is observed, so that it tells of what the cases will use; whoever lacks it afterwards says so itself
     let finished = folder.finished()?;
     for planned in plan.cases.iter().filter(|c| !finished.contains(&c.id)) {
@@ -132,7 +138,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let mut meters = Meters::probe(&MeterOptions::from_env());
     let engines: Vec<&str> = plan.cases.iter().filter_map(|c| c.engine).collect();
     let began_ns = begin(options, &suite, &engines, &folder, &mut meters, &before)?;
-    let cache = reference::cache_folder(folder.dir());
+    let cache = reference::cache_folder(folder.dir())?;
     plan.materialise(&cache)?;
     let mut judges = Judges::new();
     let mut setting = Setting { meters: &mut meters, began_ns, check: options.check };
@@ -165,6 +171,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
             log: writer.log(),
         });
         let all = sitting::run(&seats.collect::<Vec<_>>(), &shared, &mut setting);
+        let _gate = interrupt::gate();
         let mut written = Ok(());
         for ((planned, writer), ended) in due.iter().zip(writers).zip(all) {
             // one that cannot be kept costs no other one its place
@@ -178,6 +185,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
         written?;
     }
     bar.finish_and_clear();
+    let _gate = interrupt::gate();
     let (cases, failed) = conclude(&folder, &plan)?;
     Ok(Outcome { folder: folder.dir().to_path_buf(), failed, cases, found })
 }
@@ -205,6 +213,30 @@ pub fn quiet(check: bool, strict: bool) -> anyhow::Result<Before> {
         }
         None => Ok(before),
     }
+}
+
+/// What an interruption says: what the folder keeps, and how to go on. Folders of cases that were not finished go.
+fn tell_when_interrupted(options: &RunOptions, folder: &RunFolder, plan: &Plan) {
+    let (mut words, dir, cases) = (options.go_on.clone(), folder.dir().to_path_buf(), plan.cases.len());
+    if words.is_empty() {
+        return;
+    }
+    let given = |words: &[String], flag: &str| words.iter().any(|w| w.split('=').next() == Some(flag));
+    if !given(&words, "--out") {
+        words.extend(["--out".into(), dir.display().to_string()]);
+    }
+    if !given(&words, "--resume") {
+        words.push("--resume".into());
+    }
+    let go_on = format!("ergometer {}", interrupt::shell(&words));
+    interrupt::words(move || {
+        let finished = RunFolder::open(&dir).and_then(|folder| {
+            folder.remove_leftovers()?;
+            folder.finished()
+        });
+        let kept = finished.map_or(0, |f| f.len());
+        format!("{kept} of {cases} cases are finished and kept in {}\nnext: {go_on}", dir.display())
+    });
 }
 
 /// The reference's vectors by model, task and depth, each made when it is first asked for.
@@ -307,7 +339,7 @@ fn begin(
         // before the first case, and for all of the suite's cases: a resumed or filtered run may come to others later
         let threads: BTreeSet<u32> = suite.cases.iter().filter(|c| c.precision != "f64").map(|c| c.threads).collect();
         let threads: Vec<u32> = threads.into_iter().collect();
-        now.ceilings = crate::ceilings::of_run(&threads, &reference::cache_folder(folder.dir()), options.check)?;
+        now.ceilings = crate::ceilings::of_run(&threads, &reference::cache_folder(folder.dir())?, options.check)?;
         let began_ns = monotonic_ns();
         now.versions.insert(CLOCK.into(), format!("{} {began_ns}", boot(&hash)));
         folder.write_file("suite.toml", suite.text.as_bytes())?;

@@ -112,7 +112,7 @@ fn record(
     worker.finish()
 }
 
-/// Where things that can be made again are kept: the user's cache folder, else beside the run.
-pub fn cache_folder(run: &Path) -> PathBuf {
-    user_cache().unwrap_or_else(|| run.join("cache"))
+/// Where things that can be made again are kept: the user's cache folder.
+pub fn cache_folder(_run: &Path) -> anyhow::Result<PathBuf> {
+    user_cache()
 }

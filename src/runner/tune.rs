@@ -137,7 +137,7 @@ pub fn settle(
 pub fn alone(options: &RunOptions, folder: &Path, again: bool) -> anyhow::Result<(String, Option<Tuning>)> {
     let (suite, mut plan) = super::plan(options)?;
     super::quiet(false, false)?;
-    let cache = super::reference::cache_folder(folder);
+    let cache = super::reference::cache_folder(folder)?;
     plan.materialise(&cache)?;
     let mut meters = Meters::none();
     let mut around = Setting { meters: &mut meters, began_ns: monotonic_ns(), check: false };

@@ -275,6 +275,14 @@ class BadModel(Fake):
         self.say("failed", kind="model", message="no tensor of that name")
 
 
+class Litter(Fake):
+    """litter: honest, and leaves a file where temporary ones go"""
+
+    def load(self, job):
+        open(os.path.join(os.environ["TMPDIR"], "litter"), "w").close()
+        super().load(job)
+
+
 class Speak(Fake):
     """speak: says what it was told to, in a message and on stderr"""
 

@@ -12,6 +12,7 @@ mod cli;
 mod errors;
 mod examples;
 mod house;
+mod interrupt;
 mod matrix;
 mod meters;
 mod onnxruntime;
