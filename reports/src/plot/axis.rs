@@ -95,6 +95,29 @@ impl Axis {
         Self { log: false, low: 0.7, high: f64::from(most.max(2)) + 0.3, ticks, factor: 1.0, label: name.to_owned() }
     }
 
+    /// Linear around differences, with 0 in it.
+    pub fn difference(name: &str, unit: &str, values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let (low, high) = range(values.into_iter().filter(|v| v.abs() < 1e6))?;
+        let (low, high) = (low.min(0.0), high.max(0.0));
+        // a range of nothing still has a width
+        let room = (0.06 * (high - low)).max(0.05);
+        let (low, high) = (low - room, high + room);
+        let rough = (high - low) / 5.0;
+        let decade = 10f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|s| s * decade).find(|s| *s >= rough).unwrap_or(rough);
+        let first = (low / step).ceil() as i64;
+        let ticks = (first..first + 12).map(|i| i as f64 * step).take_while(|t| *t <= high).collect();
+        Some(Self { log: false, low, high, ticks, factor: 1.0, label: with_unit(name, unit) })
+    }
+
+    /// Logarithmic over counts, with a tick at each of them where there is room.
+    pub fn sizes(name: &str, counts: &[u32]) -> Option<Self> {
+        let (low, high) = range(counts.iter().filter(|c| **c > 0).map(|c| f64::from(*c)))?;
+        let every = counts.len().div_ceil(8).max(1);
+        let ticks = counts.iter().filter(|c| **c > 0).step_by(every).map(|c| f64::from(*c)).collect();
+        Some(Self { log: true, low: low / 1.2, high: high * 1.2, ticks, factor: 1.0, label: name.to_owned() })
+    }
+
     /// Place of a value between 0 and 1; outside of the range: at its ends.
     fn part(&self, value: f64) -> f64 {
         let part = if self.log {

@@ -5,11 +5,8 @@
 
 use super::{
     axis::{Axis, Frame},
-    canvas::{Anchor, Canvas, SOFT, TEXT, fitted, text_width},
+    canvas::{Anchor, Canvas, Dash, SOFT, TEXT, fitted, text_width},
 };
-
-/// Length of a dash and of the gap after it, points.
-const DASH: f64 = 3.0;
 
 /// Draws them; gives the boxes (left, top, right, bottom) that their names take.
 pub fn draw(canvas: &mut Canvas, frame: &Frame, axis: &Axis, baselines: &[(String, f64)]) -> Vec<[f64; 4]> {
@@ -18,11 +15,10 @@ pub fn draw(canvas: &mut Canvas, frame: &Frame, axis: &Axis, baselines: &[(Strin
     let mut taken: Vec<[f64; 4]> = Vec::new();
     for (name, share) in order {
         let y = frame.y(axis, *share);
-        let mut x = frame.left;
-        while x < frame.right {
-            canvas.line(&[(x, y), ((x + DASH).min(frame.right), y)], SOFT, 0.8, 0.75);
-            x += 2.0 * DASH;
-        }
+        let title = format!("without a model, {name}: {:.1} %", 100.0 * share);
+        canvas.titled(&title, |canvas| {
+            canvas.dashed(&[(frame.left, y), (frame.right, y)], SOFT, 0.8, 0.75, Dash::Short);
+        });
         let name = fitted(name, TEXT, 0.6 * (frame.right - frame.left));
         let width = text_width(&name, TEXT);
         // above its line, or below it where another name is above

@@ -1,47 +1,64 @@
-//! A drawing surface in points that writes SVG, and the few colours and sizes of every plot.
+//! A drawing surface in points that writes SVG, and the few colours, dashes and shapes of every plot.
 //!
 //! In: shapes and text. Out: SVG without a background, so that a page can put it on its own. Must not: use a colour outside [`PALETTE`],
-//! which the page's style sheet turns for dark screens.
+//! which the page's style sheet turns for dark screens, or write text unescaped.
 
-use plotters::{
-    coord::Shift,
-    prelude::*,
-    style::text_anchor::{HPos, Pos, VPos},
-};
+use std::fmt::Write;
 
-use crate::error::ReportError;
+use crate::shown;
+
+/// Red, green and blue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Color(pub u8, pub u8, pub u8);
+
+impl std::fmt::Display for Color {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "#{:02X}{:02X}{:02X}", self.0, self.1, self.2)
+    }
+}
 
 /// Text and data that carry the message.
-pub const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+pub const INK: Color = Color(0x22, 0x22, 0x22);
 /// Axis text and quiet labels.
-pub const SOFT: RGBColor = RGBColor(0x66, 0x66, 0x66);
+pub const SOFT: Color = Color(0x5c, 0x5c, 0x5c);
 /// Lines that only guide the eye.
-pub const GRID: RGBColor = RGBColor(0xe4, 0xe4, 0xe4);
+pub const GRID: Color = Color(0xe4, 0xe4, 0xe4);
 /// The Pareto front.
-pub const FRONT: RGBColor = RGBColor(0xa0, 0xa0, 0xa0);
+pub const FRONT: Color = Color(0x8c, 0x8c, 0x8c);
 /// Halo around marks, inside of hollow marks.
-pub const PAPER: RGBColor = RGBColor(0xff, 0xff, 0xff);
-/// Colours of series, apart for every kind of colour vision (Okabe and Ito 2008), the yellow left out as too light on white.
-pub const SERIES: [RGBColor; 6] = [
-    RGBColor(0xd5, 0x5e, 0x00),
-    RGBColor(0x00, 0x72, 0xb2),
-    RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
-    RGBColor(0xe6, 0x9f, 0x00),
-    RGBColor(0x56, 0xb4, 0xe9),
+pub const PAPER: Color = Color(0xff, 0xff, 0xff);
+/// Colours of series. The hues are those of Okabe and Ito (2008), darkened until each stands out from white by 3 to 1, and chosen so that any two
+/// differ for every kind of colour vision; shapes and dashes say the same.
+pub const SERIES: [Color; 7] = [
+    Color(0x1f, 0x5f, 0xa8),
+    Color(0xa8, 0x43, 0x00),
+    Color(0x00, 0x86, 0x6a),
+    Color(0xcc, 0x5f, 0xa0),
+    Color(0xb0, 0x7d, 0x00),
+    Color(0x3f, 0x9b, 0xd8),
+    Color(0x44, 0x44, 0x44),
 ];
-/// Every colour that may appear.
-pub const PALETTE: [RGBColor; 11] =
-    [INK, SOFT, GRID, FRONT, PAPER, SERIES[0], SERIES[1], SERIES[2], SERIES[3], SERIES[4], SERIES[5]];
+/// Every colour that may appear, with its twin on dark ground.
+pub const PALETTE: [(Color, Color); 12] = [
+    (INK, Color(0xe8, 0xe6, 0xe3)),
+    (SOFT, Color(0xa9, 0xa7, 0xa3)),
+    (GRID, Color(0x34, 0x36, 0x3a)),
+    (FRONT, Color(0x80, 0x82, 0x86)),
+    (PAPER, Color(0x17, 0x18, 0x1b)),
+    (SERIES[0], Color(0x4f, 0x8f, 0xe0)),
+    (SERIES[1], Color(0xe6, 0x6a, 0x1f)),
+    (SERIES[2], Color(0x3d, 0xd6, 0xa8)),
+    (SERIES[3], Color(0xd8, 0x6f, 0xae)),
+    (SERIES[4], Color(0xf0, 0xd0, 0x3c)),
+    (SERIES[5], Color(0xa8, 0xdc, 0xff)),
+    (SERIES[6], Color(0xff, 0xff, 0xfe)),
+];
 
 /// Fonts by preference; the first is shipped.
 pub const FONTS: &str = "Inter, Helvetica, Arial, sans-serif";
 
 /// Size of axis text and labels, points.
 pub const TEXT: f64 = 11.0;
-
-/// plotters draws on whole numbers; this many make a point.
-const SCALE: f64 = 8.0;
 
 /// Where text stands relative to its position.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,140 +73,255 @@ pub enum Anchor {
 
 /// Shape of a mark.
 #[expect(missing_docs, reason = "the names say it")]
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
     Circle,
     Square,
     Triangle,
     Diamond,
     Wedge,
+    Plus,
     Bar,
+    Cross,
+    Hexagon,
+    Post,
+    Star,
 }
 
 /// All shapes, in the order in which they are given out.
-pub const SHAPES: [Shape; 6] =
-    [Shape::Circle, Shape::Square, Shape::Triangle, Shape::Diamond, Shape::Wedge, Shape::Bar];
+pub const SHAPES: [Shape; 11] = [
+    Shape::Circle,
+    Shape::Square,
+    Shape::Triangle,
+    Shape::Diamond,
+    Shape::Wedge,
+    Shape::Plus,
+    Shape::Bar,
+    Shape::Cross,
+    Shape::Star,
+    Shape::Post,
+    Shape::Hexagon,
+];
+
+/// What is inside of a mark's rim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fill {
+    /// Its colour.
+    Full,
+    /// Nothing.
+    Hollow,
+    /// A dot.
+    Dotted,
+}
+
+/// All fills, in the order in which they are given out.
+pub const FILLS: [Fill; 3] = [Fill::Full, Fill::Hollow, Fill::Dotted];
+
+/// How a line is broken.
+#[expect(missing_docs, reason = "the names say it")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dash {
+    Whole,
+    Long,
+    Short,
+    DashDot,
+    Dots,
+}
+
+/// All dashes, in the order in which they are given out.
+pub const DASHES: [Dash; 5] = [Dash::Whole, Dash::Long, Dash::Short, Dash::DashDot, Dash::Dots];
+
+impl Dash {
+    /// Lengths of dashes and gaps, as SVG has them.
+    fn lengths(self) -> &'static str {
+        match self {
+            Self::Whole => "",
+            Self::Long => "9 4",
+            Self::Short => "4 3",
+            Self::DashDot => "8 3 1.5 3",
+            Self::Dots => "1.5 3",
+        }
+    }
+}
 
 /// The surface.
-pub struct Canvas<'a> {
-    area: DrawingArea<SVGBackend<'a>, Shift>,
-    error: Option<String>,
+#[derive(Debug)]
+pub struct Canvas {
+    svg: String,
 }
 
-/// Draws a plot of this size in points; `what` names it in errors.
-pub fn draw(what: &str, width: f64, height: f64, paint: impl FnOnce(&mut Canvas)) -> Result<String, ReportError> {
-    let mut svg = String::new();
-    let size = ((width * SCALE) as u32, (height * SCALE) as u32);
-    {
-        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        let mut canvas = Canvas { area, error: None };
-        paint(&mut canvas);
-        if let Some(error) = canvas.error {
-            return Err(ReportError::render(what, error));
+/// Draws a plot of this size in points.
+pub fn draw(width: f64, height: f64, paint: impl FnOnce(&mut Canvas)) -> String {
+    let mut canvas = Canvas { svg: String::new() };
+    let (w, h) = (fine(width), fine(height));
+    canvas.put(format_args!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\" font-family=\"{FONTS}\">\n"
+    ));
+    paint(&mut canvas);
+    canvas.svg += "</svg>\n";
+    canvas.svg
+}
+
+/// A length to a hundredth of a point.
+fn fine(length: f64) -> String {
+    let text = format!("{length:.2}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".into() } else { text.into() }
+}
+
+fn path(points: &[(f64, f64)]) -> String {
+    points.iter().map(|(x, y)| format!("{},{}", fine(*x), fine(*y))).collect::<Vec<_>>().join(" ")
+}
+
+/// An attribute that is left out where nothing shines through.
+fn opacity(name: &str, alpha: f64) -> String {
+    if alpha < 1.0 { format!(" {name}=\"{}\"", fine(alpha)) } else { String::new() }
+}
+
+/// Text as XML has it, without what cannot be seen.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in shown::clean(text).chars() {
+        match c {
+            '&' => out += "&amp;",
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '"' => out += "&quot;",
+            c => out.push(c),
         }
-        canvas.area.present().map_err(|e| ReportError::render(what, e))?;
     }
-    // shown at its size in points; the view box keeps the fine coordinates
-    let fine = format!("width=\"{}\" height=\"{}\"", size.0, size.1);
-    Ok(svg.replacen(&fine, &format!("width=\"{width}\" height=\"{height}\""), 1))
+    out
 }
 
-fn fine((x, y): (f64, f64)) -> (i32, i32) {
-    ((x * SCALE).round() as i32, (y * SCALE).round() as i32)
-}
+impl Canvas {
+    fn put(&mut self, text: std::fmt::Arguments) {
+        // writing to a String does not fail
+        let _ = self.svg.write_fmt(text);
+    }
 
-fn stroke(color: RGBColor, alpha: f64, width: f64) -> ShapeStyle {
-    color.mix(alpha).stroke_width((width * SCALE).round() as u32)
-}
-
-impl Canvas<'_> {
-    fn keep<T, E: std::fmt::Display>(&mut self, result: Result<T, E>) {
-        if let Err(error) = result {
-            self.error.get_or_insert(error.to_string());
-        }
+    /// What belongs together, with words that a pointer or a screen reader brings up.
+    pub fn titled(&mut self, title: &str, paint: impl FnOnce(&mut Self)) {
+        self.put(format_args!("<g class=\"mark\"><title>{}</title>\n", escaped(title)));
+        paint(self);
+        self.svg += "</g>\n";
     }
 
     /// A line through points.
-    pub fn line(&mut self, points: &[(f64, f64)], color: RGBColor, alpha: f64, width: f64) {
-        let points: Vec<_> = points.iter().copied().map(fine).collect();
-        let result = self.area.draw(&PathElement::new(points, stroke(color, alpha, width)));
-        self.keep(result);
+    pub fn line(&mut self, points: &[(f64, f64)], color: Color, alpha: f64, width: f64) {
+        self.dashed(points, color, alpha, width, Dash::Whole);
+    }
+
+    /// The same in dashes.
+    pub fn dashed(&mut self, points: &[(f64, f64)], color: Color, alpha: f64, width: f64, dash: Dash) {
+        let (path, alpha) = (path(points), opacity("opacity", alpha));
+        let dash = match dash.lengths() {
+            "" => String::new(),
+            lengths => format!(" stroke-dasharray=\"{lengths}\""),
+        };
+        let width = fine(width);
+        self.put(format_args!(
+            "<polyline fill=\"none\" stroke=\"{color}\"{alpha} stroke-width=\"{width}\"{dash} points=\"{path}\"/>\n"
+        ));
     }
 
     /// A filled area.
-    pub fn area(&mut self, points: &[(f64, f64)], color: RGBColor, alpha: f64) {
-        let points: Vec<_> = points.iter().copied().map(fine).collect();
-        let result = self.area.draw(&Polygon::new(points, color.mix(alpha).filled()));
-        self.keep(result);
+    pub fn area(&mut self, points: &[(f64, f64)], color: Color, alpha: f64) {
+        let (path, alpha) = (path(points), opacity("opacity", alpha));
+        self.put(format_args!("<polygon fill=\"{color}\"{alpha} points=\"{path}\"/>\n"));
     }
 
     /// A filled box between two corners.
-    pub fn rectangle(&mut self, from: (f64, f64), to: (f64, f64), color: RGBColor, alpha: f64) {
-        let result = self.area.draw(&Rectangle::new([fine(from), fine(to)], color.mix(alpha).filled()));
-        self.keep(result);
+    pub fn rectangle(&mut self, from: (f64, f64), to: (f64, f64), color: Color, alpha: f64) {
+        self.area(&[from, (to.0, from.1), to, (from.0, to.1)], color, alpha);
     }
 
     /// A dot of this radius.
-    pub fn dot(&mut self, centre: (f64, f64), radius: f64, color: RGBColor, alpha: f64) {
-        let radius = (radius * SCALE).round() as i32;
-        let result = self.area.draw(&Circle::new(fine(centre), radius, color.mix(alpha).filled()));
-        self.keep(result);
+    pub fn dot(&mut self, centre: (f64, f64), radius: f64, color: Color, alpha: f64) {
+        let (x, y, r) = (fine(centre.0), fine(centre.1), fine(radius));
+        let alpha = opacity("opacity", alpha);
+        self.put(format_args!("<circle cx=\"{x}\" cy=\"{y}\" r=\"{r}\" fill=\"{color}\"{alpha}/>\n"));
     }
 
-    /// A mark with a halo; hollow ones have a rim only.
-    pub fn mark(&mut self, centre: (f64, f64), shape: Shape, size: f64, color: RGBColor, hollow: bool) {
-        self.shape(centre, shape, size + 1.0, PAPER);
-        self.shape(centre, shape, size, color);
-        if hollow {
-            self.shape(centre, shape, size - 1.5, PAPER);
+    /// A mark with a halo; one that is not full has a rim and paper inside.
+    pub fn mark(&mut self, centre: (f64, f64), shape: Shape, size: f64, color: Color, fill: Fill) {
+        let outer = corners(centre, shape, size);
+        // two strokes would leave no halo around a rim
+        self.rim(centre, &outer, size, (PAPER, PAPER, 2.0));
+        match fill {
+            Fill::Full => self.rim(centre, &outer, size, (color, color, 0.3)),
+            Fill::Hollow | Fill::Dotted => self.rim(centre, &outer, size, (PAPER, color, 1.3)),
+        }
+        if fill == Fill::Dotted {
+            self.dot(centre, 1.3, color, 1.0);
         }
     }
 
-    fn shape(&mut self, centre: (f64, f64), shape: Shape, size: f64, color: RGBColor) {
-        let corners: &[(f64, f64)] = match shape {
-            Shape::Circle => return self.dot(centre, size, color, 1.0),
-            Shape::Square => &[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
-            Shape::Triangle => &[(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)],
-            Shape::Diamond => &[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)],
-            Shape::Wedge => &[(0.0, 1.2), (1.1, -0.8), (-1.1, -0.8)],
-            Shape::Bar => &[(-1.3, -0.5), (1.3, -0.5), (1.3, 0.5), (-1.3, 0.5)],
-        };
-        let corners: Vec<_> = corners.iter().map(|(x, y)| (centre.0 + x * size, centre.1 + y * size)).collect();
-        self.area(&corners, color, 1.0);
+    fn rim(&mut self, (x, y): (f64, f64), corners: &[(f64, f64)], size: f64, (fill, stroke, width): (Color, Color, f64)) {
+        let width = fine(width);
+        let look = format!("fill=\"{fill}\" stroke=\"{stroke}\" stroke-width=\"{width}\"");
+        if corners.is_empty() {
+            let (x, y, r) = (fine(x), fine(y), fine(size));
+            self.put(format_args!("<circle cx=\"{x}\" cy=\"{y}\" r=\"{r}\" {look}/>\n"));
+        } else {
+            let path = path(corners);
+            self.put(format_args!("<polygon points=\"{path}\" {look}/>\n"));
+        }
     }
 
     /// Text whose middle line passes through the position.
-    pub fn text(&mut self, text: &str, at: (f64, f64), size: f64, color: RGBColor, anchor: Anchor) {
-        self.any_text(text, at, size, color, anchor, FontTransform::None);
+    pub fn text(&mut self, text: &str, at: (f64, f64), size: f64, color: Color, anchor: Anchor) {
+        self.any_text(text, at, size, color, anchor, "");
     }
 
     /// Text that runs upwards, centred at the position.
-    pub fn upright(&mut self, text: &str, at: (f64, f64), size: f64, color: RGBColor) {
-        self.any_text(text, at, size, color, Anchor::Middle, FontTransform::Rotate270);
+    pub fn upright(&mut self, text: &str, at: (f64, f64), size: f64, color: Color) {
+        let turn = format!(" transform=\"rotate(-90 {} {})\"", fine(at.0), fine(at.1));
+        self.any_text(text, at, size, color, Anchor::Middle, &turn);
     }
 
-    fn any_text(
-        &mut self,
-        text: &str,
-        at: (f64, f64),
-        size: f64,
-        color: RGBColor,
-        anchor: Anchor,
-        turn: FontTransform,
-    ) {
-        let horizontal = match anchor {
-            Anchor::Start => HPos::Left,
-            Anchor::Middle => HPos::Center,
-            Anchor::End => HPos::Right,
+    fn any_text(&mut self, text: &str, at: (f64, f64), size: f64, color: Color, anchor: Anchor, turn: &str) {
+        let anchor = match anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
         };
-        // plotters writes a font size of size / 1.24
-        let font = FontDesc::new(FontFamily::Name(FONTS), size * 1.24 * SCALE, FontStyle::Normal).transform(turn);
-        let style = TextStyle::from(font).color(&color).pos(Pos::new(horizontal, VPos::Center));
-        // control characters are not allowed in XML, not even escaped
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let result = self.area.draw(&Text::new(text, fine(at), style));
-        self.keep(result);
+        let (x, y, dy) = (fine(at.0), fine(at.1), fine(0.36 * size));
+        let (size, text) = (fine(size), escaped(text));
+        self.put(format_args!(
+            "<text x=\"{x}\" y=\"{y}\" dy=\"{dy}\" font-size=\"{size}\" fill=\"{color}\" text-anchor=\"{anchor}\"{turn}>{text}</text>\n"
+        ));
     }
+}
+
+/// Corners of a shape; none: a circle.
+fn corners((x, y): (f64, f64), shape: Shape, size: f64) -> Vec<(f64, f64)> {
+    let turned = |n: u32, radius: &dyn Fn(u32) -> f64, first: f64| {
+        let corner = |i: u32| {
+            let angle = std::f64::consts::TAU * f64::from(i) / f64::from(n) + first;
+            (radius(i) * angle.cos(), radius(i) * angle.sin())
+        };
+        (0..n).map(corner).collect::<Vec<_>>()
+    };
+    let up = -std::f64::consts::FRAC_PI_2;
+    let plus = |a: f64| {
+        let (t, l) = (0.38, 1.2);
+        let arms = [(-t, -l), (t, -l), (t, -t), (l, -t), (l, t), (t, t), (t, l), (-t, l), (-t, t), (-l, t), (-l, -t), (-t, -t)];
+        arms.map(|(x, y): (f64, f64)| (x * a.cos() - y * a.sin(), x * a.sin() + y * a.cos())).to_vec()
+    };
+    let corners = match shape {
+        Shape::Circle => Vec::new(),
+        Shape::Square => vec![(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+        Shape::Triangle => vec![(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)],
+        Shape::Diamond => vec![(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)],
+        Shape::Wedge => vec![(0.0, 1.2), (1.1, -0.8), (-1.1, -0.8)],
+        Shape::Plus => plus(0.0),
+        Shape::Cross => plus(std::f64::consts::FRAC_PI_4),
+        Shape::Bar => vec![(-1.3, -0.5), (1.3, -0.5), (1.3, 0.5), (-1.3, 0.5)],
+        Shape::Post => vec![(-0.5, -1.3), (0.5, -1.3), (0.5, 1.3), (-0.5, 1.3)],
+        Shape::Hexagon => turned(6, &|_| 1.1, up),
+        Shape::Star => turned(10, &|i| if i % 2 == 0 { 1.45 } else { 0.6 }, up),
+    };
+    corners.into_iter().map(|(dx, dy)| (x + dx * size, y + dy * size)).collect()
 }
 
 /// About how wide a text is in Inter, points.

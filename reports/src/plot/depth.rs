@@ -4,17 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use plotters::style::RGBColor;
-
 use super::baseline;
 use super::{
     axis::{Axis, Frame},
-    canvas::{Anchor, INK, Shape, TEXT, draw, fitted, text_width},
+    canvas::{Anchor, Color, Dash, Fill, INK, Shape, TEXT, draw, fitted, text_width},
     legend::{Entry, Key},
 };
 use crate::{
     case::Prediction,
-    error::ReportError,
     load::CaseRun,
     questions::of_record,
     stats::Estimate,
@@ -27,7 +24,11 @@ pub struct Curve {
     /// Name of the model.
     pub label: String,
     /// Its colour.
-    pub color: RGBColor,
+    pub color: Color,
+    /// Shape of the mark at which its halting rule stops.
+    pub shape: Shape,
+    /// How its line is broken.
+    pub dash: Dash,
     /// Depth, accuracy, lower, upper; by rising depth.
     pub points: Vec<(u32, f64, f64, f64)>,
     /// Mean depth and accuracy of the answers of record.
@@ -36,7 +37,7 @@ pub struct Curve {
 
 impl Curve {
     /// The curve of a case that is scored by itself, by the measure of its task: questions where it decides them, else examples.
-    pub fn new(label: String, color: RGBColor, case: &CaseRun) -> Self {
+    pub fn new(label: String, (color, shape, dash): (Color, Shape, Dash), case: &CaseRun) -> Self {
         let last: Vec<&Prediction> = case.predictions.iter().filter(|p| p.last).collect();
         let mean = last.iter().map(|p| f64::from(p.depth)).sum::<f64>() / last.len() as f64;
         let (points, record) = if case.case.questions > 0 {
@@ -46,7 +47,19 @@ impl Curve {
         } else {
             (by_rows(&case.predictions), share_right(&last, false))
         };
-        Self { label, color, points, stop: record.map(|s| (mean, s.value)) }
+        Self { label, color, shape, dash, points, stop: record.map(|s| (mean, s.value)) }
+    }
+}
+
+impl Curve {
+    /// Its ends in words.
+    fn title(&self) -> String {
+        let at = |p: &(u32, f64, f64, f64)| format!("{:.1} % ({:.1}–{:.1}) after {}", 100.0 * p.1, 100.0 * p.2, 100.0 * p.3, p.0);
+        match (self.points.first(), self.points.last()) {
+            (Some(first), Some(last)) if first.0 < last.0 => format!("{}: accuracy {}, {}", self.label, at(first), at(last)),
+            (Some(only), _) => format!("{}: accuracy {}", self.label, at(only)),
+            _ => self.label.clone(),
+        }
     }
 }
 
@@ -80,27 +93,19 @@ fn points(depths: &mut Vec<u32>, at: impl Fn(u32) -> Option<Estimate>) -> Vec<(u
 }
 
 /// Draws the curves; `None` where no model has more than one depth.
-pub fn depth(
-    what: &str,
-    curves: &[Curve],
-    baselines: &[(String, f64)],
-    legend: &[Entry],
-    width: f64,
-) -> Result<Option<String>, ReportError> {
+pub fn depth(curves: &[Curve], baselines: &[(String, f64)], legend: &[Entry], width: f64) -> Option<String> {
     let most = curves.iter().flat_map(|c| c.points.iter().map(|p| p.0)).max().unwrap_or(0);
     let shares = curves.iter().flat_map(|c| c.points.iter().map(|p| p.2));
-    let Some(y_axis) = Axis::share("accuracy", shares.chain(baselines.iter().map(|b| b.1))) else {
-        return Ok(None);
-    };
-    if most < 2 {
-        return Ok(None);
+    let y_axis = Axis::share("accuracy", shares.chain(baselines.iter().map(|b| b.1)))?;
+    if curves.iter().all(|c| c.points.len() < 2) {
+        return None;
     }
     let x_axis = Axis::counts("supervision steps", most);
     let key = Key::new(legend, width - 56.0);
     let names = curves.iter().map(|c| text_width(&c.label, TEXT)).fold(0.0, f64::max).min(0.3 * width);
     let top = 10.0 + key.height;
     let frame = Frame { left: 48.0, top, right: width - names - 14.0, bottom: top + 240.0 };
-    let svg = draw(what, width, frame.bottom + 38.0, |canvas| {
+    Some(draw(width, frame.bottom + 38.0, |canvas| {
         frame.draw_x(canvas, &x_axis);
         frame.draw_y(canvas, &y_axis);
         key.draw(canvas, (frame.left, 4.0));
@@ -112,20 +117,22 @@ pub fn depth(
             canvas.area(&upper.chain(lower).collect::<Vec<_>>(), c.color, 0.15);
         }
         for c in curves {
-            let mut line: Vec<_> = c.points.iter().map(|p| place(p.0.into(), p.1)).collect();
-            canvas.line(&line, c.color, 1.0, 1.5);
-            if let Some((x, y)) = line.last().copied() {
-                canvas.line(&[(x, y), (frame.right, y)], c.color, 0.5, 0.8);
-            }
-            line.truncate(2);
-            if let ([only], Some((d, _, lower, upper))) = (line.as_slice(), c.points.first()) {
-                canvas.line(&[place((*d).into(), *lower), place((*d).into(), *upper)], c.color, 0.55, 0.9);
-                canvas.dot(*only, 2.5, c.color, 1.0);
-            }
+            let line: Vec<_> = c.points.iter().map(|p| place(p.0.into(), p.1)).collect();
+            canvas.titled(&c.title(), |canvas| {
+                canvas.dashed(&line, c.color, 1.0, 1.6, c.dash);
+                if let Some((x, y)) = line.last().copied() {
+                    canvas.dashed(&[(x, y), (frame.right, y)], c.color, 0.55, 0.8, c.dash);
+                }
+                if let ([only], Some((d, _, lower, upper))) = (line.as_slice(), c.points.first()) {
+                    canvas.line(&[place((*d).into(), *lower), place((*d).into(), *upper)], c.color, 0.55, 0.9);
+                    canvas.mark(*only, c.shape, 3.2, c.color, Fill::Full);
+                }
+            });
         }
         for c in curves {
             if let Some((steps, accuracy)) = c.stop.filter(|_| c.points.len() > 1) {
-                canvas.mark(place(steps, accuracy), Shape::Diamond, 3.8, c.color, true);
+                let title = format!("{}: the halting rule stops after {steps:.2} steps on average, accuracy {:.1} %", c.label, 100.0 * accuracy);
+                canvas.titled(&title, |canvas| canvas.mark(place(steps, accuracy), c.shape, 3.8, c.color, Fill::Hollow));
             }
         }
         // names at the ends, pushed apart from above
@@ -138,6 +145,5 @@ pub fn depth(
             canvas.text(&fitted(name, TEXT, names + 4.0), (frame.right + 6.0, y), TEXT, INK, Anchor::Start);
             free = y + 13.0;
         }
-    })?;
-    Ok(Some(svg))
+    }))
 }

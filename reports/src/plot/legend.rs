@@ -2,22 +2,19 @@
 //!
 //! In: entries. Out: a laid-out [`Key`]. Must not: run over the width it is given.
 
-use plotters::style::RGBColor;
-
-use super::canvas::{Anchor, Canvas, Shape, TEXT, fitted, text_width};
-use crate::plot::canvas::{FRONT, SOFT};
+use super::canvas::{Anchor, Canvas, Color, Dash, Fill, PAPER, SOFT, Shape, TEXT, fitted, text_width};
 
 /// What an entry shows before its name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sign {
-    /// A mark; true: hollow.
-    Mark(Shape, RGBColor, bool),
-    /// A grey line.
-    Line,
-    /// A darker one.
-    Stroke,
-    /// The same in dashes.
-    Dashes,
+    /// A mark.
+    Mark(Shape, Color, Fill),
+    /// A patch of colour, for what has no shape of its own.
+    Swatch(Color, Fill),
+    /// A line.
+    Line(Color, Dash),
+    /// A letter that stands for itself in the plot.
+    Letter(char),
 }
 
 /// One entry.
@@ -38,6 +35,8 @@ pub struct Key {
 }
 
 const ROW: f64 = 16.0;
+/// Width of a sign.
+const SIGN: f64 = 22.0;
 
 impl Key {
     /// Lays out entries in rows of this width.
@@ -45,13 +44,13 @@ impl Key {
         let (mut x, mut y) = (0.0, 0.0);
         let mut places = Vec::new();
         for entry in entries {
-            let name = fitted(&entry.name, TEXT, width - 16.0);
-            let needed = 14.0 + text_width(&name, TEXT);
+            let name = fitted(&entry.name, TEXT, width - SIGN - 2.0);
+            let needed = SIGN + text_width(&name, TEXT);
             if x > 0.0 && x + needed > width {
                 (x, y) = (0.0, y + ROW);
             }
             places.push((x, y, Entry { name, ..*entry }));
-            x += needed + 14.0;
+            x += needed + 10.0;
         }
         Self { height: if places.is_empty() { 0.0 } else { y + ROW + 4.0 }, places }
     }
@@ -59,18 +58,22 @@ impl Key {
     /// Draws it with its upper left corner there.
     pub fn draw(&self, canvas: &mut Canvas, (left, top): (f64, f64)) {
         for (x, y, entry) in &self.places {
-            let centre = (left + x + 5.0, top + y + ROW / 2.0);
+            let (x, y) = (left + x + SIGN / 2.0 - 2.0, top + y + ROW / 2.0);
             match entry.sign {
-                Sign::Mark(shape, color, hollow) => canvas.mark(centre, shape, 3.8, color, hollow),
-                Sign::Stroke => canvas.line(&[(centre.0 - 6.0, centre.1), (centre.0 + 5.0, centre.1)], SOFT, 0.9, 1.2),
-                Sign::Dashes => {
-                    for x in [-6.0, 1.0] {
-                        canvas.line(&[(centre.0 + x, centre.1), (centre.0 + x + 4.0, centre.1)], SOFT, 0.9, 1.2);
+                Sign::Mark(shape, color, fill) => canvas.mark((x, y), shape, 3.8, color, fill),
+                Sign::Swatch(color, fill) => {
+                    canvas.rectangle((x - 7.0, y - 3.5), (x + 7.0, y + 3.5), color, 1.0);
+                    if fill != Fill::Full {
+                        canvas.rectangle((x - 5.7, y - 2.2), (x + 5.7, y + 2.2), PAPER, 1.0);
+                    }
+                    if fill == Fill::Dotted {
+                        canvas.dot((x, y), 1.3, color, 1.0);
                     }
                 }
-                Sign::Line => canvas.line(&[(centre.0 - 6.0, centre.1), (centre.0 + 5.0, centre.1)], FRONT, 1.0, 1.0),
+                Sign::Line(color, dash) => canvas.dashed(&[(x - 9.0, y), (x + 9.0, y)], color, 1.0, 1.4, dash),
+                Sign::Letter(letter) => canvas.text(&letter.to_string(), (x, y), TEXT, SOFT, Anchor::Middle),
             }
-            canvas.text(&entry.name, (centre.0 + 9.0, centre.1), TEXT, SOFT, Anchor::Start);
+            canvas.text(&entry.name, (x + SIGN / 2.0, y), TEXT, SOFT, Anchor::Start);
         }
     }
 }

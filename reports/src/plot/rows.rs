@@ -2,14 +2,12 @@
 //!
 //! In: rows with values. Out: SVG that grows with the rows. Must not: draw a bar from zero on a logarithmic axis; marks stand for values.
 
-use plotters::style::RGBColor;
-
 use super::{
     axis::{Axis, Frame},
-    canvas::{Anchor, Canvas, FRONT, INK, Shape, TEXT, draw, fitted, text_width},
+    canvas::{Anchor, Canvas, Color, FRONT, Fill, INK, SOFT, Shape, TEXT, draw, fitted, text_width},
     legend::{Entry, Key},
 };
-use crate::{error::ReportError, stats::quantile::quantile};
+use crate::{format::scaled, stats::quantile::quantile};
 
 const ROW: f64 = 18.0;
 /// Height of a row whose label takes two lines.
@@ -17,46 +15,59 @@ const TALL: f64 = 28.0;
 /// Share of the width that labels may take.
 const LABELS: f64 = 0.42;
 
+/// How a case is drawn.
+pub type Sign = (Shape, Color, Fill);
+
 /// Latencies of one case, ascending.
 #[derive(Clone, Debug)]
 pub struct Distribution {
-    /// Name of the case.
+    /// Name of the row.
     pub label: String,
-    /// Colour by family.
-    pub color: RGBColor,
+    /// Colour.
+    pub color: Color,
+    /// Shape at the median.
+    pub sign: Sign,
     /// Seconds, ascending, not empty.
     pub sorted: Vec<f64>,
 }
 
 /// Draws a box per case: quartiles and median, whiskers from the 5th to the 95th percentile, dots at the fastest and slowest;
-/// fewer than 20 observations are drawn one by one.
-pub fn distributions(
-    what: &str,
-    rows: &[Distribution],
-    legend: &[Entry],
-    width: f64,
-) -> Result<Option<String>, ReportError> {
+/// fewer than 20 observations are drawn one by one. `None` for fewer than two rows.
+pub fn distributions(rows: &[Distribution], legend: &[Entry], width: f64) -> Option<String> {
     let ends = rows.iter().flat_map(|r| [r.sorted.first(), r.sorted.last()]).flatten().copied();
-    let Some(axis) = Axis::log("latency", "s", ends) else { return Ok(None) };
+    let axis = Axis::log("latency", "s", ends).filter(|_| rows.len() > 1)?;
     let labels: Vec<&str> = rows.iter().map(|r| r.label.as_str()).collect();
-    let svg = frame_of_rows(what, &labels, &axis, legend, width, |canvas, frame, i, y| {
+    Some(frame_of_rows(&labels, &axis, legend, width, |canvas, frame, i, y| {
         let row = &rows[i];
         let x = |v: f64| frame.x(&axis, v);
-        if row.sorted.len() < 20 {
-            for v in &row.sorted {
-                canvas.dot((x(*v), y), 2.2, row.color, 0.6);
+        let of = |q: f64| quantile(&row.sorted, q).unwrap_or_default();
+        let title = format!(
+            "{}: median {}, 5th to 95th percentile {} to {}, fastest {}, slowest {}, {} iterations",
+            row.label,
+            scaled(of(0.5), "s"),
+            scaled(of(0.05), "s"),
+            scaled(of(0.95), "s"),
+            scaled(of(0.0), "s"),
+            scaled(of(1.0), "s"),
+            row.sorted.len()
+        );
+        canvas.titled(&title, |canvas| {
+            let at = |q: f64| x(of(q));
+            if row.sorted.len() < 20 {
+                for v in &row.sorted {
+                    canvas.dot((x(*v), y), 2.2, row.color, 0.6);
+                }
+            } else {
+                canvas.line(&[(at(0.05), y), (at(0.95), y)], row.color, 1.0, 1.0);
+                canvas.rectangle((at(0.25), y - 5.0), (at(0.75).max(at(0.25) + 0.5), y + 5.0), row.color, 0.4);
+                for v in [at(0.0), at(1.0)] {
+                    canvas.dot((v, y), 1.6, row.color, 0.8);
+                }
             }
-            return;
-        }
-        let at = |q: f64| x(quantile(&row.sorted, q).unwrap_or_default());
-        canvas.line(&[(at(0.05), y), (at(0.95), y)], row.color, 1.0, 1.0);
-        canvas.rectangle((at(0.25), y - 5.0), (at(0.75).max(at(0.25) + 0.5), y + 5.0), row.color, 0.45);
-        canvas.line(&[(at(0.5), y - 5.5), (at(0.5), y + 5.5)], row.color, 1.0, 2.0);
-        for v in [at(0.0), at(1.0)] {
-            canvas.dot((v, y), 1.6, row.color, 0.8);
-        }
-    })?;
-    Ok(Some(svg))
+            let (shape, color, fill) = row.sign;
+            canvas.mark((at(0.5), y), shape, 3.2, color, fill);
+        });
+    }))
 }
 
 /// Bytes of one case by kind.
@@ -64,71 +75,90 @@ pub fn distributions(
 pub struct Bytes {
     /// Name of the case.
     pub label: String,
-    /// Colour, shape and value of each kind that was read.
-    pub values: Vec<(RGBColor, Shape, f64)>,
+    /// How its peak is drawn.
+    pub sign: Sign,
+    /// Peak, if it was read.
+    pub peak: Option<f64>,
+    /// Letter, name and value of each other kind that was read.
+    pub values: Vec<(char, &'static str, f64)>,
 }
 
-/// Draws the kinds of memory of each case as marks on one line.
-pub fn bytes(what: &str, rows: &[Bytes], legend: &[Entry], width: f64) -> Result<Option<String>, ReportError> {
-    let all = rows.iter().flat_map(|r| r.values.iter().map(|v| v.2));
-    let Some(axis) = Axis::log("memory", "B", all) else { return Ok(None) };
+/// Draws the peak of each case as its mark, other kinds of memory as letters on one line. `None` for fewer than two rows.
+pub fn bytes(rows: &[Bytes], legend: &[Entry], width: f64) -> Option<String> {
+    let all = rows.iter().flat_map(|r| r.values.iter().map(|v| v.2).chain(r.peak));
+    let axis = Axis::log("memory", "B", all).filter(|_| rows.len() > 1)?;
     let labels: Vec<&str> = rows.iter().map(|r| r.label.as_str()).collect();
-    let svg = frame_of_rows(what, &labels, &axis, legend, width, |canvas, frame, i, y| {
-        let values = &rows[i].values;
-        let xs: Vec<f64> = values.iter().filter(|v| v.2 > 0.0).map(|v| frame.x(&axis, v.2)).collect();
-        let (low, high) = xs.iter().fold((f64::INFINITY, 0f64), |(a, b), x| (a.min(*x), b.max(*x)));
-        if low < high {
-            canvas.line(&[(low, y), (high, y)], FRONT, 1.0, 0.75);
-        }
-        for (color, shape, value) in values.iter().filter(|v| v.2 > 0.0) {
-            canvas.mark((frame.x(&axis, *value), y), *shape, 3.8, *color, false);
-        }
-    })?;
-    Ok(Some(svg))
+    Some(frame_of_rows(&labels, &axis, legend, width, |canvas, frame, i, y| {
+        let row = &rows[i];
+        let others = row.values.iter().filter(|v| v.2 > 0.0);
+        let words: Vec<String> = (row.peak.iter().map(|v| format!("peak {}", scaled(*v, "B"))))
+            .chain(others.clone().map(|(_, name, v)| format!("{name} {}", scaled(*v, "B"))))
+            .collect();
+        canvas.titled(&format!("{}: {}", row.label, words.join(", ")), |canvas| {
+            let xs: Vec<f64> = others.clone().map(|v| v.2).chain(row.peak).map(|v| frame.x(&axis, v)).collect();
+            let (low, high) = xs.iter().fold((f64::INFINITY, 0f64), |(a, b), x| (a.min(*x), b.max(*x)));
+            if low < high {
+                canvas.line(&[(low, y), (high, y)], FRONT, 0.6, 0.6);
+            }
+            // a letter that lies on another is left to the words
+            let mut taken: Vec<f64> = row.peak.iter().map(|v| frame.x(&axis, *v)).collect();
+            for (letter, _, value) in others {
+                let x = frame.x(&axis, *value);
+                if taken.iter().all(|t| (t - x).abs() > 7.0) {
+                    canvas.text(&letter.to_string(), (x, y), TEXT, SOFT, Anchor::Middle);
+                    taken.push(x);
+                }
+            }
+            if let Some(peak) = row.peak.filter(|v| *v > 0.0) {
+                let (shape, color, fill) = row.sign;
+                canvas.mark((frame.x(&axis, peak), y), shape, 3.8, color, fill);
+            }
+        });
+    }))
 }
 
-/// A ratio of one case to the base.
+/// A value of one case beside a line that means no difference.
 #[derive(Clone, Debug)]
 pub struct Ratio {
     /// Name of the case.
     pub label: String,
-    /// Colour of its mark.
-    pub color: RGBColor,
+    /// How it is drawn.
+    pub sign: Sign,
     /// Value, lower and upper end of its interval; the same three times without one.
     pub bar: [f64; 3],
-    /// It is the base itself.
-    pub base: bool,
+    /// The value with its interval, as it is shown.
+    pub shown: String,
 }
 
-/// Draws each ratio as a mark with its interval, beside a line at 1.
-pub fn ratios(what: &str, name: &str, rows: &[Ratio], width: f64) -> Result<Option<String>, ReportError> {
-    let all = rows.iter().flat_map(|r| r.bar).chain([1.0]);
-    let Some(axis) = Axis::log(name, "1", all) else { return Ok(None) };
+/// Draws each value as a mark with its interval, beside a line at `same`. `None` for fewer than two rows.
+pub fn ratios(axis: Option<Axis>, same: f64, rows: &[Ratio], legend: &[Entry], width: f64) -> Option<String> {
+    let axis = axis.filter(|_| rows.len() > 1)?;
     let labels: Vec<&str> = rows.iter().map(|r| r.label.as_str()).collect();
-    let svg = frame_of_rows(what, &labels, &axis, &[], width, |canvas, frame, i, y| {
+    Some(frame_of_rows(&labels, &axis, legend, width, |canvas, frame, i, y| {
         let row = &rows[i];
         if i == 0 {
-            let one = frame.x(&axis, 1.0);
-            canvas.line(&[(one, frame.top), (one, frame.bottom)], FRONT, 1.0, 1.0);
+            let x = frame.x(&axis, same);
+            canvas.line(&[(x, frame.top), (x, frame.bottom)], FRONT, 1.0, 1.0);
         }
         let [value, lower, upper] = row.bar.map(|v| frame.x(&axis, v));
-        canvas.line(&[(lower, y), (upper, y)], row.color, 1.0, 1.5);
-        for end in [lower, upper].iter().filter(|_| lower < upper) {
-            canvas.line(&[(*end, y - 3.0), (*end, y + 3.0)], row.color, 1.0, 1.0);
-        }
-        canvas.mark((value, y), Shape::Circle, 3.8, row.color, row.base);
-    })?;
-    Ok(Some(svg))
+        let (shape, color, fill) = row.sign;
+        canvas.titled(&format!("{}: {}", row.label, row.shown), |canvas| {
+            canvas.line(&[(lower, y), (upper, y)], color, 1.0, 1.5);
+            for end in [lower, upper].iter().filter(|_| lower < upper) {
+                canvas.line(&[(*end, y - 3.0), (*end, y + 3.0)], color, 1.0, 1.0);
+            }
+            canvas.mark((value, y), shape, 3.8, color, fill);
+        });
+    }))
 }
 
 fn frame_of_rows(
-    what: &str,
     labels: &[&str],
     axis: &Axis,
     legend: &[Entry],
     width: f64,
     mut paint: impl FnMut(&mut Canvas, &Frame, usize, f64),
-) -> Result<String, ReportError> {
+) -> String {
     let room = LABELS * width;
     // a cut label would leave two cases with the same name: long ones take two lines, all of them alike
     let tall = labels.iter().any(|l| text_width(l, TEXT) > room);
@@ -138,7 +168,7 @@ fn frame_of_rows(
     let key = Key::new(legend, width - 20.0);
     let top = 8.0 + key.height;
     let frame = Frame { left: widest + 16.0, top, right: width - 12.0, bottom: top + row * labels.len() as f64 + 4.0 };
-    draw(what, width, frame.bottom + 38.0, |canvas| {
+    draw(width, frame.bottom + 38.0, |canvas| {
         key.draw(canvas, (8.0, 2.0));
         frame.draw_x(canvas, axis);
         for (i, lines) in lines.iter().enumerate() {

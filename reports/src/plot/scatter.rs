@@ -2,15 +2,12 @@
 //!
 //! In: points with intervals. Out: SVG. Must not: let two labels overlap; a label without room is left out (the legend still tells).
 
-use plotters::style::RGBColor;
-
 use super::{
     axis::{Axis, Frame},
     baseline,
-    canvas::{Anchor, Canvas, FRONT, INK, SOFT, Shape, TEXT, draw, text_width},
+    canvas::{Anchor, Canvas, Color, Dash, FRONT, Fill, INK, SOFT, Shape, TEXT, draw, text_width},
     legend::{Entry, Key},
 };
-use crate::error::ReportError;
 
 /// One mark.
 #[derive(Clone, Debug)]
@@ -19,14 +16,16 @@ pub struct Point {
     pub x: [f64; 3],
     /// Accuracy: value, lower, upper.
     pub y: [f64; 3],
-    /// Colour by family.
-    pub color: RGBColor,
-    /// Shape by backend.
+    /// Its colour.
+    pub color: Color,
+    /// Its shape.
     pub shape: Shape,
-    /// Rim only.
-    pub hollow: bool,
+    /// What is inside.
+    pub fill: Fill,
     /// Text beside it.
     pub label: String,
+    /// Everything about it, in words.
+    pub title: String,
 }
 
 /// Which points no other point beats: no cheaper one is at least as accurate, no equally cheap one more accurate. By rising cost.
@@ -45,36 +44,40 @@ pub fn pareto(points: &[Point]) -> Vec<usize> {
     order
 }
 
-/// Draws the plot; `None` without points.
+/// Draws the plot; `None` for fewer than two points.
 pub fn scatter(
-    what: &str,
     cost: (&str, &str),
     points: &[Point],
     baselines: &[(String, f64)],
     legend: &[Entry],
     width: f64,
-) -> Result<Option<String>, ReportError> {
-    let Some(x_axis) = Axis::log(cost.0, cost.1, points.iter().flat_map(|p| p.x)) else { return Ok(None) };
-    let shares = points.iter().map(|p| p.y[1]).chain(baselines.iter().filter(|_| !points.is_empty()).map(|b| b.1));
-    let Some(y_axis) = Axis::share("accuracy", shares) else { return Ok(None) };
+) -> Option<String> {
+    if points.len() < 2 {
+        return None;
+    }
+    let x_axis = Axis::log(cost.0, cost.1, points.iter().flat_map(|p| p.x))?;
+    let shares = points.iter().map(|p| p.y[1]).chain(baselines.iter().map(|b| b.1));
+    let y_axis = Axis::share("accuracy", shares)?;
     let key = Key::new(legend, width - 56.0);
     let frame = Frame { left: 48.0, top: 10.0 + key.height, right: width - 10.0, bottom: 250.0 + key.height };
     let front = pareto(points);
-    let svg = draw(what, width, frame.bottom + 38.0, |canvas| {
+    Some(draw(width, frame.bottom + 38.0, |canvas| {
         frame.draw_x(canvas, &x_axis);
         frame.draw_y(canvas, &y_axis);
         key.draw(canvas, (frame.left, 4.0));
         let mut taken = baseline::draw(canvas, &frame, &y_axis, baselines);
         let place = |p: &Point| (frame.x(&x_axis, p.x[0]), frame.y(&y_axis, p.y[0]));
         let line = steps(&frame, front.iter().map(|i| place(&points[*i])));
-        canvas.line(&line, FRONT, 1.0, 1.0);
+        canvas.titled("Pareto front: no case is above and left of it", |canvas| {
+            canvas.dashed(&line, FRONT, 1.0, 1.0, Dash::Whole);
+        });
         for p in points {
             let (x, y) = place(p);
             canvas.line(&[(frame.x(&x_axis, p.x[1]), y), (frame.x(&x_axis, p.x[2]), y)], p.color, 0.55, 0.9);
             canvas.line(&[(x, frame.y(&y_axis, p.y[1])), (x, frame.y(&y_axis, p.y[2]))], p.color, 0.55, 0.9);
         }
         for p in points {
-            canvas.mark(place(p), p.shape, 4.0, p.color, p.hollow);
+            canvas.titled(&p.title, |canvas| canvas.mark(place(p), p.shape, 4.0, p.color, p.fill));
         }
         // those of the front first; the others where there is room
         let others = (0..points.len()).filter(|i| !front.contains(i));
@@ -96,8 +99,7 @@ pub fn scatter(
             }
             last = &points[i].label;
         }
-    })?;
-    Ok(Some(svg))
+    }))
 }
 
 /// The front as a line of steps, ending at the right edge.
@@ -120,7 +122,7 @@ pub(super) fn label(
     canvas: &mut Canvas,
     frame: &Frame,
     at: (f64, f64),
-    (text, color): (&str, RGBColor),
+    (text, color): (&str, Color),
     taken: &mut Vec<[f64; 4]>,
     bars: &[[f64; 4]],
 ) {
@@ -147,7 +149,7 @@ pub(super) fn label(
 }
 
 /// Whether two boxes (left, top, right, bottom) have nothing in common.
-fn apart(a: &[f64; 4], b: &[f64; 4]) -> bool {
+pub(super) fn apart(a: &[f64; 4], b: &[f64; 4]) -> bool {
     a[2] < b[0] || b[2] < a[0] || a[3] < b[1] || b[3] < a[1]
 }
 
@@ -162,8 +164,9 @@ mod tests {
             y: [y; 3],
             color: INK,
             shape: Shape::Circle,
-            hollow: false,
+            fill: Fill::Full,
             label: String::new(),
+            title: String::new(),
         };
         let points = [point(3.0, 0.9), point(1.0, 0.5), point(2.0, 0.4), point(2.0, 0.7), point(9.0, 0.9)];
         assert_eq!(pareto(&points), [1, 3, 0]);

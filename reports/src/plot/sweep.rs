@@ -1,0 +1,130 @@
+//! Throughput against a size that a suite varies (batch, threads), a line per model, backend and precision.
+//!
+//! In: series of at least two sizes. Out: SVG. Must not: join cases that differ in anything but the size.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Drawn, Set, WIDTH,
+    axis::{Axis, Frame},
+    bar,
+    canvas::{Anchor, Color, Dash, Fill, INK, Shape, TEXT, draw, fitted, text_width},
+    legend::{Entry, Key},
+    mark_title, methods, n_of,
+};
+use crate::{case::CaseKey, record::Record};
+
+/// Most series whose names stand beside their ends.
+const NAMED: usize = 10;
+
+/// One line.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// What it is.
+    pub label: String,
+    /// Colour.
+    pub color: Color,
+    /// Shape of its marks.
+    pub shape: Shape,
+    /// How it is broken.
+    pub dash: Dash,
+    /// Size, value with its interval, and words, by rising size.
+    pub points: Vec<(u32, [f64; 3], String)>,
+}
+
+/// Draws the series; `None` without one of two points.
+pub fn sweep(x: &str, y: (&str, &str), series: &[Series], legend: &[Entry], width: f64) -> Option<String> {
+    let mut sizes: Vec<u32> = series.iter().flat_map(|s| s.points.iter().map(|p| p.0)).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    if series.iter().all(|s| s.points.len() < 2) || sizes.len() < 2 {
+        return None;
+    }
+    let x_axis = Axis::sizes(x, &sizes)?;
+    let y_axis = Axis::log(y.0, y.1, series.iter().flat_map(|s| s.points.iter().flat_map(|p| p.1)))?;
+    let named = series.len() > 1 && series.len() <= NAMED;
+    let key = Key::new(legend, width - 56.0);
+    let widest = series.iter().map(|s| text_width(&s.label, TEXT)).fold(0.0, f64::max).min(0.34 * width);
+    let names = if named { widest } else { 0.0 };
+    let top = 10.0 + key.height;
+    let frame = Frame { left: 56.0, top, right: width - names - 14.0, bottom: top + 240.0 };
+    Some(draw(width, frame.bottom + 38.0, |canvas| {
+        frame.draw_x(canvas, &x_axis);
+        frame.draw_y(canvas, &y_axis);
+        key.draw(canvas, (frame.left, 4.0));
+        let place = |size: u32, value: f64| (frame.x(&x_axis, size.into()), frame.y(&y_axis, value));
+        for s in series {
+            let line: Vec<_> = s.points.iter().map(|p| place(p.0, p.1[0])).collect();
+            canvas.titled(&s.label, |canvas| canvas.dashed(&line, s.color, 0.9, 1.3, s.dash));
+        }
+        for s in series {
+            for (size, [value, lower, upper], title) in &s.points {
+                canvas.titled(title, |canvas| {
+                    canvas.line(&[place(*size, *lower), place(*size, *upper)], s.color, 0.6, 0.9);
+                    canvas.mark(place(*size, *value), s.shape, 3.6, s.color, Fill::Full);
+                });
+            }
+        }
+        let mut ends: Vec<(f64, &str)> = series
+            .iter()
+            .filter(|_| named)
+            .filter_map(|s| Some((frame.y(&y_axis, s.points.last()?.1[0]), s.label.as_str())))
+            .collect();
+        ends.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
+        let mut free = f64::NEG_INFINITY;
+        for (y, name) in ends {
+            let y = y.max(free);
+            canvas.text(&fitted(name, TEXT, names + 4.0), (frame.right + 6.0, y), TEXT, INK, Anchor::Start);
+            free = y + 13.0;
+        }
+    }))
+}
+
+impl Set<'_> {
+    /// Throughput against what `size` reads from a key; `others` is the rest of the key.
+    pub(super) fn sweep(&self, name: &str, size: fn(&CaseKey) -> u32, without: fn(&mut CaseKey)) -> Drawn {
+        let mut groups: BTreeMap<String, Vec<(u32, &crate::case::Case, &Record)>> = BTreeMap::new();
+        for case in self.cases.iter().map(|c| &c.case) {
+            let Some(record) = self.report.record(case, "throughput").filter(|r| r.value.is_some()) else { continue };
+            let mut rest = case.key.clone();
+            without(&mut rest);
+            // what a search of settings chose may differ between sizes
+            rest.backend_options.clear();
+            groups.entry(rest.canonical()).or_default().push((size(&case.key), case, record));
+        }
+        groups.values_mut().for_each(|cases| cases.sort_by_key(|c| c.0));
+        groups.retain(|_, cases| cases.first().map(|c| c.0) < cases.last().map(|c| c.0));
+        let keys: Vec<&CaseKey> = groups.values().flat_map(|g| g.iter().map(|c| &c.1.key)).collect();
+        let differs = |part: fn(&CaseKey) -> &str| keys.iter().any(|k| part(k) != part(keys[0]));
+        let parts: [fn(&CaseKey) -> &str; 4] = [|k| &k.model, |k| &k.backend, |k| &k.precision, |k| &k.depth];
+        let shown: Vec<fn(&CaseKey) -> &str> = parts.into_iter().filter(|part| differs(*part)).collect();
+        let series: Vec<Series> = groups
+            .values()
+            .map(|cases| {
+                let key = &cases[0].1.key;
+                let label = shown.iter().map(|part| part(key)).collect::<Vec<_>>().join(" · ");
+                let point = |(size, case, record): &(u32, &crate::case::Case, &Record)| {
+                    Some((*size, bar(record)?, mark_title(case, &[("throughput", Some(record))])))
+                };
+                Series {
+                    label: if label.is_empty() { key.model.clone() } else { label },
+                    color: self.look.color(key),
+                    shape: self.look.shape(key),
+                    dash: self.look.dash(&key.precision),
+                    points: cases.iter().filter_map(point).collect(),
+                }
+            })
+            .collect();
+        let records: Vec<&Record> = groups.values().flat_map(|g| g.iter().map(|c| c.2)).collect();
+        // marks are full here: the axis says what hollow ones would
+        let legend: Vec<Entry> = if series.len() > NAMED { self.look.entries(&keys) } else { Vec::new() };
+        let svg = sweep(name, ("throughput", "1/s"), &series, &legend, WIDTH)?;
+        let caption = format!(
+            "{}: examples finished per second against {name}; a line joins cases that differ in nothing else. Bars: 95 % intervals ({}, {}).",
+            self.task,
+            methods(&records),
+            n_of(&records)
+        );
+        Some((svg, caption))
+    }
+}
