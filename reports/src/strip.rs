@@ -119,9 +119,17 @@ fn machine(report: &Report) -> Line {
 fn load(report: &Report) -> Line {
     let e = &report.run.environment;
     let mut busy = false;
-    let mut items = vec![Item::plain(match e.load_before {
-        Some(load) => format!("load average before the run {}", format::number(load)),
-        None => "the load before the run is unknown".into(),
+    let mut items = vec![Item::plain(match (e.foreign_before, e.load_before) {
+        (Some(others), _) => {
+            busy |= others >= BUSY;
+            format!(
+                "other work before the run kept {} of {} busy",
+                format::number(others),
+                count(u64::from(e.cpus), "processor")
+            )
+        }
+        (None, Some(load)) => format!("load average before the run {}", format::number(load)),
+        (None, None) => "the load before the run is unknown".into(),
     })];
     let during: Vec<(&Case, f64)> =
         good(report).filter_map(|case| Some((case, report.value(case, "foreign_load")?))).collect();

@@ -26,6 +26,8 @@ pub const TITLES: [&str; 6] =
 pub struct Cell {
     /// Title of its column.
     pub title: &'static str,
+    /// The unscaled number, for sorting.
+    pub number: Option<f64>,
     /// Number with unit, `≤` before a bound, `–` where there is none.
     pub value: String,
     /// Interval without unit.
@@ -39,6 +41,8 @@ pub struct Cell {
 pub struct Row {
     /// Short name.
     pub name: String,
+    /// Name of the model.
+    pub model: String,
     /// First 8 digits of the id.
     pub tag: String,
     /// Readable path.
@@ -136,7 +140,14 @@ fn failure(case: &Case) -> Option<Missing> {
 
 fn row(labels: &Labels, case: &Case, cells: Vec<Cell>, error: Option<Missing>) -> Row {
     let tag = case.id.chars().take(8).collect();
-    Row { name: labels.short(&case.id).into(), tag, path: case.path.clone(), cells, error }
+    Row {
+        name: labels.short(&case.id).into(),
+        model: case.key.model.clone(),
+        tag,
+        path: case.path.clone(),
+        cells,
+        error,
+    }
 }
 
 /// The cases of one sitting beside their base; `None` where the base sat alone.
@@ -232,7 +243,7 @@ fn cell(title: &'static str, record: &Record, more: Option<String>, footnotes: &
         });
     let bound = record.lower.is_none() && record.upper.is_some();
     let value = format::value(record).map_or("–".into(), |v| if bound { format!("≤ {v}") } else { v });
-    Cell { title, value, interval: format::interval(record), footnote }
+    Cell { title, number: record.value, value, interval: format::interval(record), footnote }
 }
 
 /// Kind, message and hint in one line.

@@ -256,7 +256,13 @@ impl Canvas {
         }
     }
 
-    fn rim(&mut self, (x, y): (f64, f64), corners: &[(f64, f64)], size: f64, (fill, stroke, width): (Color, Color, f64)) {
+    fn rim(
+        &mut self,
+        (x, y): (f64, f64),
+        corners: &[(f64, f64)],
+        size: f64,
+        (fill, stroke, width): (Color, Color, f64),
+    ) {
         let width = fine(width);
         let look = format!("fill=\"{fill}\" stroke=\"{stroke}\" stroke-width=\"{width}\"");
         if corners.is_empty() {
@@ -305,7 +311,20 @@ fn corners((x, y): (f64, f64), shape: Shape, size: f64) -> Vec<(f64, f64)> {
     let up = -std::f64::consts::FRAC_PI_2;
     let plus = |a: f64| {
         let (t, l) = (0.38, 1.2);
-        let arms = [(-t, -l), (t, -l), (t, -t), (l, -t), (l, t), (t, t), (t, l), (-t, l), (-t, t), (-l, t), (-l, -t), (-t, -t)];
+        let arms = [
+            (-t, -l),
+            (t, -l),
+            (t, -t),
+            (l, -t),
+            (l, t),
+            (t, t),
+            (t, l),
+            (-t, l),
+            (-t, t),
+            (-l, t),
+            (-l, -t),
+            (-t, -t),
+        ];
         arms.map(|(x, y): (f64, f64)| (x * a.cos() - y * a.sin(), x * a.sin() + y * a.cos())).to_vec()
     };
     let corners = match shape {

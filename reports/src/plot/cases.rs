@@ -74,14 +74,18 @@ impl Set<'_> {
     }
 
     pub(super) fn memory(&self) -> Drawn {
-        const KINDS: [(char, &str, &str); 3] =
-            [('b', "memory_base", "before the model"), ('w', "weight_bytes", "weights"), ('s', "state_bytes", "states")];
+        const KINDS: [(char, &str, &str); 3] = [
+            ('b', "memory_base", "before the model"),
+            ('w', "weight_bytes", "weights"),
+            ('s', "state_bytes", "states"),
+        ];
         let (cases, left_out) = self.some();
         let value = |c: &CaseRun, m: &str| self.report.value(&c.case, m);
         let rows: Vec<rows::Bytes> = cases
             .iter()
             .map(|c| {
-                let values = KINDS.iter().filter_map(|(letter, m, name)| Some((*letter, *name, value(c, m)?))).collect();
+                let values =
+                    KINDS.iter().filter_map(|(letter, m, name)| Some((*letter, *name, value(c, m)?))).collect();
                 let label = self.labels.short(&c.case.id).to_owned();
                 rows::Bytes { label, sign: self.sign(&c.case.key), peak: value(c, "memory_peak"), values }
             })

@@ -54,9 +54,13 @@ impl Curve {
 impl Curve {
     /// Its ends in words.
     fn title(&self) -> String {
-        let at = |p: &(u32, f64, f64, f64)| format!("{:.1} % ({:.1}–{:.1}) after {}", 100.0 * p.1, 100.0 * p.2, 100.0 * p.3, p.0);
+        let at = |p: &(u32, f64, f64, f64)| {
+            format!("{:.1} % ({:.1}–{:.1}) after {}", 100.0 * p.1, 100.0 * p.2, 100.0 * p.3, p.0)
+        };
         match (self.points.first(), self.points.last()) {
-            (Some(first), Some(last)) if first.0 < last.0 => format!("{}: accuracy {}, {}", self.label, at(first), at(last)),
+            (Some(first), Some(last)) if first.0 < last.0 => {
+                format!("{}: accuracy {}, {}", self.label, at(first), at(last))
+            }
             (Some(only), _) => format!("{}: accuracy {}", self.label, at(only)),
             _ => self.label.clone(),
         }
@@ -131,8 +135,13 @@ pub fn depth(curves: &[Curve], baselines: &[(String, f64)], legend: &[Entry], wi
         }
         for c in curves {
             if let Some((steps, accuracy)) = c.stop.filter(|_| c.points.len() > 1) {
-                let title = format!("{}: the halting rule stops after {steps:.2} steps on average, accuracy {:.1} %", c.label, 100.0 * accuracy);
-                canvas.titled(&title, |canvas| canvas.mark(place(steps, accuracy), c.shape, 3.8, c.color, Fill::Hollow));
+                let title = format!(
+                    "{}: the halting rule stops after {steps:.2} steps on average, accuracy {:.1} %",
+                    c.label,
+                    100.0 * accuracy
+                );
+                canvas
+                    .titled(&title, |canvas| canvas.mark(place(steps, accuracy), c.shape, 3.8, c.color, Fill::Hollow));
             }
         }
         // names at the ends, pushed apart from above

@@ -110,7 +110,8 @@ impl Look {
         };
         // colour and shape say the same where only one thing varies
         let shape = if backends.varies() { backends } else { color.clone() };
-        let fill = if precision.varies() && color.part != Part::Precision { precision.clone() } else { scale(Part::Batch) };
+        let fill =
+            if precision.varies() && color.part != Part::Precision { precision.clone() } else { scale(Part::Batch) };
         Self { color, shape, fill, precision }
     }
 

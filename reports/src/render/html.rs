@@ -2,10 +2,11 @@
 //!
 //! In: a [`Report`]. Out: `index.html`, which needs no network. Must not: put a name or message of a case into the page unescaped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use minijinja::{Environment as Templates, value::Serde};
+use minijinja::{Environment as Templates, Value, escape_formatter, value::Serde};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::Files;
 use crate::{
@@ -14,27 +15,110 @@ use crate::{
     environment::Environment,
     error::ReportError,
     format,
+    load::CaseRun,
     metric::{METRICS, metric},
-    plot::plots,
+    plot::{canvas::PALETTE, look, plots},
     record::{Missing, Record},
     report::Report,
+    shown::clean,
+    strip::Strip,
     summarise::accuracy_source,
-    table::{Table, full_precision, reason, tables},
+    table::{Cell, Row, TITLES, Table, full_precision, reason, tables},
 };
 
 const TEMPLATE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// Most cases whose rows and details are on the page, and most plots.
+const MOST_CASES: usize = 200;
+const MOST_PLOTS: usize = 36;
 
 #[derive(Serialize)]
 struct Page<'a> {
     environment: &'a Environment,
+    strip: Strip,
+    links: BTreeMap<&'a str, String>,
     memory: String,
     ceilings: Vec<ceiling::Shown>,
-    tables: Vec<Table>,
+    tables: Vec<TableView>,
     footnotes: Vec<String>,
+    mapping: String,
     plots: Vec<PlotView>,
+    more_plots: Vec<PlotView>,
+    plots_left: usize,
     cases: Vec<CaseView<'a>>,
     methods: BTreeSet<&'a str>,
     done: usize,
+    all: usize,
+    style: String,
+    style_hash: String,
+    script: &'a str,
+    script_hash: String,
+}
+
+/// A table without the columns that no case has, its rows by model.
+#[derive(Serialize)]
+struct TableView {
+    table: Table,
+    columns: Vec<&'static str>,
+    absent: Vec<(&'static str, String)>,
+    groups: Vec<(String, Vec<Row>)>,
+}
+
+impl TableView {
+    /// The rows of the cases whose tags are shown.
+    fn new(mut table: Table, footnotes: &[String], shown: &BTreeSet<&str>) -> Self {
+        let rows: Vec<Row> = table.rows.drain(..).filter(|r| shown.contains(r.tag.as_str())).collect();
+        table.attempts.retain(|r| shown.contains(r.tag.as_str()));
+        let cells =
+            |title: &str| rows.iter().flat_map(|r| &r.cells).filter(move |c| c.title == title).collect::<Vec<&Cell>>();
+        let (columns, absent): (Vec<&str>, Vec<&str>) =
+            TITLES.into_iter().partition(|title| cells(title).iter().any(|c| c.number.is_some()));
+        let why = |title: &&'static str| {
+            let note = cells(title).iter().find_map(|c| footnotes.get(c.footnote?.checked_sub(1)?).cloned());
+            Some((*title, note.filter(|_| !rows.is_empty())?))
+        };
+        let absent = absent.iter().filter_map(why).collect();
+        let mut groups: Vec<(String, Vec<Row>)> = Vec::new();
+        for mut row in rows {
+            row.cells.retain(|c| columns.contains(&c.title));
+            match groups.iter_mut().find(|g| g.0 == row.model) {
+                Some(group) => group.1.push(row),
+                None => groups.push((row.model.clone(), vec![row])),
+            }
+        }
+        Self { table, columns, absent, groups }
+    }
+}
+
+/// Colours of the page and of its plots, on light and on dark ground.
+fn style() -> String {
+    let mut light = String::from(":root {");
+    let mut dark = String::from(" :root {");
+    let mut rules = String::new();
+    for (i, (on_light, on_dark)) in PALETTE.iter().enumerate() {
+        light += &format!(" --p{i}: {on_light};");
+        dark += &format!(" --p{i}: {on_dark};");
+        rules += &format!(
+            ".plot [fill=\"{on_light}\"] {{ fill: var(--p{i}); }} .plot [stroke=\"{on_light}\"] {{ stroke: var(--p{i}); }}\n"
+        );
+    }
+    format!("{light} }}\n@media screen and (prefers-color-scheme: dark) {{{dark} }} }}\n{STYLE}{rules}")
+}
+
+/// sha256 of a text in base64, as a content security policy names what it lets pass.
+fn hash(text: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::from("sha256-");
+    for three in Sha256::digest(text.as_bytes()).chunks(3) {
+        let bits = (0..3).fold(0u32, |bits, i| bits << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
+        for i in 0..4 {
+            let digit = char::from(DIGITS[(bits >> (18 - 6 * i)) as usize & 63]);
+            out.push(if i <= three.len() { digit } else { '=' });
+        }
+    }
+    out
 }
 
 #[derive(Serialize)]
@@ -109,20 +193,52 @@ struct PlotView {
 /// Makes `index.html`.
 pub fn render(report: &Report) -> Files {
     let (tables, footnotes) = tables(report);
-    let plots: Vec<PlotView> = plots(report)?
-        .into_iter()
-        .map(|p| PlotView { name: p.name, title: p.title, caption: p.caption, svg: p.svg })
-        .collect();
-    let cases: Vec<CaseView> = report.run.cases.iter().map(|c| case_view(report, &c.case)).collect();
+    let view = |p: crate::plot::Plot| PlotView { name: p.name, title: p.title, caption: p.caption, svg: p.svg };
+    let mut plots = plots(report)?;
+    let plots_left = plots.len().saturating_sub(MOST_PLOTS);
+    plots.truncate(MOST_PLOTS);
+    let (main, more): (Vec<_>, Vec<_>) = plots.into_iter().partition(|p| p.main);
+    // those that failed are all looked for; the others in the order of the run
+    let mut shown: Vec<&CaseRun> = report.run.cases.iter().collect();
+    shown.sort_by_key(|c| c.case.error.is_none());
+    shown.truncate(MOST_CASES);
+    shown.sort_by(|a, b| (&a.case.path, &a.case.id).cmp(&(&b.case.path, &b.case.id)));
+    let cases: Vec<CaseView> = shown.iter().map(|c| case_view(report, &c.case)).collect();
+    let links: BTreeMap<&str, String> = shown.iter().map(|c| (c.case.id.as_str(), tag(&c.case))).collect();
+    let tags: BTreeSet<&str> = links.values().map(String::as_str).collect();
+    let tables =
+        tables.into_iter().map(|t| TableView::new(t, &footnotes, &tags)).filter(|t| !t.groups.is_empty()).collect();
     let methods: BTreeSet<&str> = report.records.iter().map(|r| r.method.as_str()).filter(|m| !m.is_empty()).collect();
     let environment = &report.run.environment;
     let gibibytes = environment.memory_bytes as f64 / f64::from(1 << 30);
-    let memory = format!("{gibibytes:.1} GiB");
-    let ceilings = environment.ceilings.iter().flat_map(|c| &c.list).map(ceiling::Ceiling::shown).collect();
-    let done = cases.iter().filter(|c| c.failed.is_none()).count();
-    let page = Page { environment, memory, ceilings, tables, footnotes, plots, cases, methods, done };
+    let style = style();
+    let page = Page {
+        environment,
+        strip: Strip::of(report),
+        links: links.clone(),
+        memory: format!("{gibibytes:.1} GiB"),
+        ceilings: environment.ceilings.iter().flat_map(|c| &c.list).map(ceiling::Ceiling::shown).collect(),
+        tables,
+        footnotes,
+        mapping: look(report).sentence(),
+        plots: main.into_iter().map(view).collect(),
+        more_plots: more.into_iter().map(view).collect(),
+        plots_left,
+        cases,
+        methods: methods.into_iter().take(60).collect(),
+        done: report.run.cases.iter().filter(|c| c.case.error.is_none()).count(),
+        all: report.run.cases.len(),
+        style_hash: hash(&style),
+        style,
+        script: SCRIPT,
+        script_hash: hash(SCRIPT),
+    };
     let mut templates = Templates::new();
-    // escaping follows from the name's ending
+    // whatever is put into the page is cleaned of what cannot be seen, then escaped, which follows from the name's ending
+    templates.set_formatter(|out, state, value| match value.as_str().filter(|_| !value.is_safe()) {
+        Some(text) => escape_formatter(out, state, &Value::from(clean(text).into_owned())),
+        None => escape_formatter(out, state, value),
+    });
     let name = "page.html";
     templates.add_template(name, TEMPLATE).map_err(|e| ReportError::render("index.html", e))?;
     let page = templates
@@ -130,6 +246,11 @@ pub fn render(report: &Report) -> Files {
         .and_then(|t| t.render(Serde(&page)))
         .map_err(|e| ReportError::render("index.html", e))?;
     Ok(vec![("index.html".into(), page.into_bytes())])
+}
+
+/// First 8 digits of the id.
+fn tag(case: &Case) -> String {
+    case.id.chars().take(8).collect()
 }
 
 fn case_view<'a>(report: &'a Report, case: &'a Case) -> CaseView<'a> {
@@ -149,7 +270,7 @@ fn case_view<'a>(report: &'a Report, case: &'a Case) -> CaseView<'a> {
         .collect();
     let missing = |r: &&Record| Some((r.metric.clone(), reason(r.missing.as_ref()?)));
     let unavailable = if failed.is_some() { Vec::new() } else { records.iter().filter_map(missing).collect() };
-    let tag = case.id.chars().take(8).collect();
+    let tag = tag(case);
     let mut verdict = verdict(case);
     if let Some(held) = full_precision(report, case).filter(|_| failed.is_none()) {
         verdict = if verdict.is_empty() { held } else { format!("{verdict}; {held}") };

@@ -76,6 +76,9 @@ mod tests {
         let sum = "6\u{d7}6";
         assert_eq!(picture("6x6", FONT.to_vec()), picture(sum, FONT.to_vec()), "the font has the ligature");
         assert_ne!(picture("6x6", without_ligatures(FONT)), picture(sum, without_ligatures(FONT)));
-        assert!(!picture("", without_ligatures(FONT)).eq(&picture("6x6", without_ligatures(FONT))), "nothing was drawn");
+        assert!(
+            !picture("", without_ligatures(FONT)).eq(&picture("6x6", without_ligatures(FONT))),
+            "nothing was drawn"
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! In: synthetic observations made here from a seed. Out: verdicts. Must not: take any of these numbers for a measurement.
 
 mod looks;
+mod plots;
 mod precision;
 mod records;
 mod run_folder;
