@@ -92,7 +92,10 @@ fn the_page_needs_no_network_and_knows_every_colour() {
     run.cases.extend(synthetic::turns().cases);
     let report = Report::new(run);
     let page = text("html", &report);
-    assert!(page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "").find("http").is_none(), "a link to somewhere");
+    assert!(
+        page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "").find("http").is_none(),
+        "a link to somewhere"
+    );
     for plot in plots(&report).unwrap() {
         for part in plot.svg.split(['"', '>']).filter(|p| p.starts_with('#') && p.len() == 7) {
             let known = PALETTE.iter().any(|(light, _)| light.to_string() == part);
