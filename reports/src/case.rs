@@ -334,6 +334,9 @@ pub struct Case {
     /// When it took turns with others, where the suite asks for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sitting: Option<Sitting>,
+    /// First block of each start of its worker; empty: it was started once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<u32>,
     /// The graph's costs, or `None` for a model whose inside cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<Costs>,

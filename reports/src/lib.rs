@@ -28,7 +28,7 @@ pub mod summarise;
 pub mod table;
 
 pub use error::ReportError;
-pub use load::{CaseRun, Run, load};
+pub use load::{CaseRun, Run, load, load_case};
 pub use record::Record;
 pub use report::Report;
 pub use run_folder::{CaseWriter, RunFolder, slug};

@@ -65,16 +65,25 @@ pub fn load(dir: &Path) -> Result<Run, ReportError> {
             let message = format!("a second case with the id {}", case.id);
             return Err(ReportError::bad(&folder.join("case.json"), None, message, "remove one of the two folders"));
         }
-        let samples = load_samples(&folder.join("samples.csv"))?;
-        let predictions = load_predictions(&folder.join("predictions.csv"))?;
-        let path = folder.join("attempts.csv");
-        // a case without attempts has no file of them
-        let attempts = if fs::symlink_metadata(&path).is_ok() { load_attempts(&path)? } else { Vec::new() };
-        at(&path, None, questions_fault(&case, &attempts))?;
-        cases.push(CaseRun { case, samples, predictions, attempts });
+        cases.push(with_rows(case, &folder)?);
     }
     cases.sort_by(|a, b| (&a.case.path, &a.case.id).cmp(&(&b.case.path, &b.case.id)));
     Ok(Run { environment, cases })
+}
+
+/// Reads one finished case from its folder.
+pub fn load_case(folder: &Path) -> Result<CaseRun, ReportError> {
+    with_rows(load_case_file(folder)?, folder)
+}
+
+fn with_rows(case: Case, folder: &Path) -> Result<CaseRun, ReportError> {
+    let samples = load_samples(&folder.join("samples.csv"))?;
+    let predictions = load_predictions(&folder.join("predictions.csv"))?;
+    let path = folder.join("attempts.csv");
+    // a case without attempts has no file of them
+    let attempts = if fs::symlink_metadata(&path).is_ok() { load_attempts(&path)? } else { Vec::new() };
+    at(&path, None, questions_fault(&case, &attempts))?;
+    Ok(CaseRun { case, samples, predictions, attempts })
 }
 
 /// Folders of finished cases, sorted by name.

@@ -55,7 +55,7 @@ pub fn slug(path: &str, id: &str) -> String {
 }
 
 /// Bytes of a worker's log that are kept.
-const MAX_LOG_BYTES: u64 = 64 << 20;
+pub const MAX_LOG_BYTES: u64 = 64 << 20;
 
 /// A run folder that is being written. It is held open: what becomes of its name, or of a link that takes the place of one of its folders,
 /// changes nothing about where cases go.
@@ -85,7 +85,13 @@ impl RunFolder {
 
     /// Opens an existing run folder to go on with it.
     pub fn open(dir: &Path) -> Result<Self, ReportError> {
-        let folder = Folder::open(dir).map_err(ReportError::io("open the run folder", dir))?;
+        let folder = Folder::open(dir).map_err(|source| {
+            let source = match source.kind() {
+                io::ErrorKind::NotFound => io::Error::new(source.kind(), "not a run folder: there is none"),
+                _ => source,
+            };
+            ReportError::Io { tried: "open the run folder", path: dir.to_owned(), source }
+        })?;
         let cases = folder.folder("cases").map_err(|source| {
             let source = match source.kind() {
                 io::ErrorKind::NotFound => io::Error::new(source.kind(), "not a run folder: it has no `cases`"),

@@ -34,6 +34,9 @@ pub struct Args {
     /// Only the I-th of N parts of the cases
     #[arg(long, value_name = "I/N", value_parser = shard)]
     shard: Option<(usize, usize)>,
+    /// Start each case's worker N times, spread over the run: intervals are then over starts [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: Option<u32>,
     /// Measure nothing on a machine that is busy with other programs: exit code 3
     #[arg(long)]
     strict: bool,
@@ -64,6 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         resume: args.resume,
         shard: args.shard,
         strict: args.strict,
+        repeats: args.repeats,
         command: format!("ergometer {command}"),
         go_on: std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect(),
     };

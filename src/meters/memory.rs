@@ -39,6 +39,14 @@ pub fn peak(pid: u32) -> io::Result<u64> {
     status_bytes(pid, "VmHWM:")
 }
 
+/// Bytes of memory that the machine could still give, or the control group of this process, whichever is less. `None`: it cannot be told.
+pub fn available() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let free = text.lines().find_map(|l| field_bytes(l, "MemAvailable:"))?;
+    let limit = crate::environment::machine::observe().settings.get("limit.memory_bytes").and_then(|b| b.parse().ok());
+    Some(limit.map_or(free, |limit: f64| free.min(limit as u64)))
+}
+
 /// Makes the peak start again from what is resident now.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ use ergometer_reports::load::MAX_ROWS;
 use super::child::{Launch, Worker, case_error};
 use super::decide;
 use super::plan::{PlannedCase, PlannedTask};
+use super::progress::Progress;
 use crate::backends::backend;
 use crate::meters::{Meters, memory};
 use crate::parity::Vectors;
@@ -40,6 +41,8 @@ pub struct Setting<'a> {
     pub began_ns: u64,
     /// One measured step, no warm-up: `--check`.
     pub check: bool,
+    /// What is told meanwhile, never while a worker measures.
+    pub progress: Progress,
 }
 
 /// The answers that a case's timed answers must equal: those scored for its group.
@@ -91,6 +94,7 @@ impl Finished {
             baselines: task.baselines(),
             tuning: planned.tuning.clone(),
             sitting: None,
+            starts: Vec::new(),
             costs: Some(planned.costs),
             routing: Vec::new(),
             versions: BTreeMap::new(),
@@ -141,8 +145,10 @@ impl Running<'_, '_> {
             silence: Duration::from_secs_f64(self.planned.spec.timeout_seconds),
         };
         let mut worker = Worker::start(&launch, log)?;
+        self.setting.progress.phase("loading", &self.planned.path);
         self.load(&mut worker, model)?;
         self.warm(&mut worker)?;
+        self.setting.progress.phase("parity", &self.planned.path);
         self.compare(&mut worker, judge)?;
         Ok(worker)
     }
@@ -159,12 +165,19 @@ impl Running<'_, '_> {
         if let Some(scored) = scored {
             return Ok((worker, scored.clone()));
         }
-        self.answer(&mut worker)?;
+        let scored = self.answer_all(&mut worker)?;
+        Ok((worker, scored))
+    }
+
+    /// Every example answered and scored: the answers of record of its group.
+    pub(super) fn answer_all(&mut self, worker: &mut Worker) -> Result<Scored, CaseError> {
+        self.setting.progress.phase("scoring", &self.planned.path);
+        self.answer(worker)?;
         if let Some(decide) = self.task.task.decide {
             self.out.attempts = decide::attempts(decide, &self.task.set, &self.out.predictions)?;
         }
         self.out.case.accuracy_from = Some(self.planned.id.clone());
-        Ok((worker, Scored::of(&self.planned.id, &self.out.predictions)))
+        Ok(Scored::of(&self.planned.id, &self.out.predictions))
     }
 
     fn load(&mut self, worker: &mut Worker, model: &Path) -> Result<(), CaseError> {
@@ -237,9 +250,9 @@ impl Running<'_, '_> {
         Ok(())
     }
 
-    /// One iteration that nobody times: others have worked since, and the caches are theirs.
-    pub(super) fn rewarm(&mut self, worker: &mut Worker) -> Result<(), CaseError> {
-        worker.send(&self.go(Mode::Warm, 0, 0.0, None))?;
+    /// Iterations that nobody times, at least one and for so long: others have worked since, and the caches are theirs.
+    pub(super) fn rewarm(&mut self, worker: &mut Worker, seconds: f64) -> Result<(), CaseError> {
+        worker.send(&self.go(Mode::Warm, 0, seconds, None))?;
         match worker.next(None, &mut || {})? {
             Message::Ready(_) => Ok(()),
             other => Err(unexpected("`ready`", &other)),

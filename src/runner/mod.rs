@@ -6,11 +6,16 @@
 mod block;
 pub mod case;
 pub mod child;
+mod contender;
 mod decide;
 mod judge;
+mod order;
+mod pass;
 pub mod plan;
+pub mod progress;
 mod reference;
 mod sitting;
+mod starts;
 pub mod tune;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,12 +29,12 @@ use ergometer_reports::environment::Environment;
 use ergometer_reports::render::{self, Format};
 use ergometer_reports::{CaseRun, Report, RunFolder};
 use ergometer_suites::suite::{Known, Suite};
-use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 use self::case::{Judge, Scored, Setting};
+use self::pass::Pass;
 use self::plan::{Plan, PlannedCase};
-use self::sitting::{Seat, Shared};
+use self::progress::Progress;
 use crate::backends::{BACKENDS, backend};
 use crate::ceilings::executable_hash;
 use crate::environment::load::{self, Before};
@@ -57,6 +62,8 @@ pub struct RunOptions {
     pub resume: bool,
     /// Cases `I` modulo `N` (from 1).
     pub shard: Option<(usize, usize)>,
+    /// How often each case's worker is started, spread over the run; none: once, or as often as the run that is resumed.
+    pub repeats: Option<u32>,
     /// Measure nothing on a machine that is busy.
     pub strict: bool,
     /// The command line, for the record.
@@ -123,6 +130,10 @@ pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
 /// Runs a suite.
 pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let (suite, mut plan) = plan(options)?;
+    // what is wrong with the folder is said before anything is waited for; one that is there already is not made by looking
+    if options.resume || options.out.as_ref().is_some_and(|dir| dir.join("environment.json").exists()) {
+        open_folder(options, &suite)?;
+    }
     let before = quiet(options.check, options.strict)?;
     // before anything is begun: a cache that cannot be used would condemn every case
     crate::files::user_cache()?;
@@ -137,55 +148,46 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     }
     let mut meters = Meters::probe(&MeterOptions::from_env());
     let engines: Vec<&str> = plan.cases.iter().filter_map(|c| c.engine).collect();
-    let began_ns = begin(options, &suite, &engines, &folder, &mut meters, &before)?;
+    let began = begin(options, &suite, &engines, &folder, &mut meters, &before)?;
     let cache = reference::cache_folder(folder.dir())?;
     plan.materialise(&cache)?;
     let mut judges = Judges::new();
-    let mut setting = Setting { meters: &mut meters, began_ns, check: options.check };
+    let known = folder.finished()?;
+    let due = plan.cases.iter().filter(|c| !known.contains(&c.id));
+    let ms = due.clone().map(|c| estimated_ms(c, options.check)).sum::<u64>();
+    let Began { ns: began_ns, seed, starts } = began;
+    let progress = Progress::new(due.count() * starts as usize, ms * u64::from(starts));
+    let mut setting = Setting { meters: &mut meters, began_ns, check: options.check, progress: progress.clone() };
     if !options.check {
         let memory = tune::Memory::new(folder.dir(), &cache);
         tune::settle(&suite, &mut plan, &memory, &cache, &mut judges, &mut setting)?;
     }
     let finished = folder.finished()?;
     let found = plan.cases.iter().filter(|c| finished.contains(&c.id)).count();
-    let mut scored = if found > 0 { scored_before(&folder, &plan)? } else { BTreeMap::new() };
-    let is_due = |c: &&PlannedCase| !finished.contains(&c.id);
-
-    let bar = progress(plan.cases.iter().filter(is_due), options.check);
-    for sitting in plan::sittings(&plan.cases) {
-        let due: Vec<&PlannedCase> = sitting.iter().copied().filter(is_due).collect();
-        let Some(first) = due.first() else { continue };
-        bar.set_message(match due.len() {
-            1 => first.path.clone(),
-            n => format!("{} and {} more in turns", first.path, n - 1),
-        });
-        let judge = judges.of(first, &plan, &cache);
-        let model = &plan.models[&first.spec.model].folder;
-        let shared = Shared { model, task: &plan.tasks[&first.spec.task], judge };
-        let writers = due.iter().map(|c| folder.begin_case(&c.path, &c.id)).collect::<Result<Vec<_>, _>>()?;
-        let seats = due.iter().zip(&writers).map(|(planned, writer)| Seat {
-            planned,
-            scored: scored.get(&planned.group),
-            // of the whole sitting, also of what an earlier process finished: a resumed run takes no other base for want of it
-            base: plan::base(&sitting, planned).map(|b| b.id.clone()),
-            log: writer.log(),
-        });
-        let all = sitting::run(&seats.collect::<Vec<_>>(), &shared, &mut setting);
-        let _gate = interrupt::gate();
-        let mut written = Ok(());
-        for ((planned, writer), ended) in due.iter().zip(writers).zip(all) {
-            // one that cannot be kept costs no other one its place
-            let kept = writer.finish(&ended.case, &ended.samples, &ended.predictions, &ended.attempts);
-            written = written.and(kept.map(|_| ()));
-            if ended.case.accuracy_from.as_ref() == Some(&planned.id) {
-                scored.insert(planned.group.clone(), Scored::of(&planned.id, &ended.predictions));
+    let mut scored = BTreeMap::new();
+    scored_before(&folder, &plan, &finished, &mut scored)?;
+    let of_starts = if starts > 1 { starts::folders(&folder, starts)? } else { Vec::new() };
+    let mut failed = finished;
+    for start in 1..=starts {
+        let into = of_starts.get(start as usize - 1).unwrap_or(&folder);
+        let done = into.finished()?;
+        scored_before(into, &plan, &done, &mut scored)?;
+        let pass = Pass { plan: &plan, cache: &cache, together: suite.together, seed: &seed, start };
+        let due = |c: &PlannedCase| !failed.contains(&c.id) && !done.contains(&c.id);
+        pass.run(into, due, &mut judges, &mut scored, &mut setting)?;
+        if starts > 1 {
+            for case in &plan.cases {
+                if starts::left(into, case)?.is_some_and(|c| c.case.error.is_some()) {
+                    failed.insert(case.id.clone());
+                }
             }
-            bar.inc(estimated_ms(planned, options.check));
         }
-        written?;
     }
-    bar.finish_and_clear();
     let _gate = interrupt::gate();
+    if starts > 1 {
+        starts::join(&folder, &of_starts, &plan.cases)?;
+    }
+    progress.clear();
     let (cases, failed) = conclude(&folder, &plan)?;
     Ok(Outcome { folder: folder.dir().to_path_buf(), failed, cases, found })
 }
@@ -252,10 +254,20 @@ impl Judges {
         Self::default()
     }
 
+    fn key(case: &PlannedCase, plan: &Plan) -> (String, String, u32) {
+        let (task, model) = (&plan.tasks[&case.spec.task], &plan.models[&case.spec.model]);
+        (model.hash.clone(), task.hash.clone(), case.max_steps)
+    }
+
+    /// The vectors that judge this case, if they were asked for before.
+    pub fn known(&self, case: &PlannedCase, plan: &Plan) -> Option<Judge<'_>> {
+        self.0.get(&Self::key(case, plan)).map(Result::as_ref)
+    }
+
     /// The vectors that judge this case.
     pub fn of(&mut self, case: &PlannedCase, plan: &Plan, cache: &Path) -> Judge<'_> {
         let (task, model) = (&plan.tasks[&case.spec.task], &plan.models[&case.spec.model]);
-        let key = (model.hash.clone(), task.hash.clone(), case.max_steps);
+        let key = Self::key(case, plan);
         self.0.entry(key).or_insert_with(|| reference::vectors(case, model, task, cache)).as_ref()
     }
 }
@@ -278,12 +290,23 @@ fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize)> {
     Ok((cases, failed))
 }
 
-/// The scored answers of cases that an earlier process finished.
-fn scored_before(folder: &RunFolder, plan: &Plan) -> anyhow::Result<BTreeMap<String, Scored>> {
-    let run = ergometer_reports::load(folder.dir())?;
-    let own = run.cases.iter().filter(|c| c.case.accuracy_from.as_ref() == Some(&c.case.id));
-    let group = |id: &str| plan.cases.iter().find(|p| p.id == id).map(|p| p.group.clone());
-    Ok(own.filter_map(|c| Some((group(&c.case.id)?, Scored::of(&c.case.id, &c.predictions)))).collect())
+/// The scored answers of cases that an earlier process finished, by group.
+fn scored_before(
+    folder: &RunFolder,
+    plan: &Plan,
+    finished: &BTreeSet<String>,
+    scored: &mut BTreeMap<String, Scored>,
+) -> anyhow::Result<()> {
+    for case in plan.cases.iter().filter(|c| finished.contains(&c.id)) {
+        if scored.contains_key(&case.group) {
+            continue;
+        }
+        let Some(run) = starts::left(folder, case)? else { continue };
+        if run.case.accuracy_from.as_ref() == Some(&case.id) {
+            scored.insert(case.group.clone(), Scored::of(&case.id, &run.predictions));
+        }
+    }
+    Ok(())
 }
 
 fn open_folder(options: &RunOptions, suite: &Suite) -> anyhow::Result<RunFolder> {
@@ -325,11 +348,12 @@ fn begin(
     folder: &RunFolder,
     meters: &mut Meters,
     before: &Before,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Began> {
     let hash = hex(&Sha256::digest(suite.text.as_bytes()));
     let mut now = crate::environment::observe(&suite.name, &hash, &options.command, engines, meters);
     now.versions.insert("executable".into(), executable_hash()?);
     now.versions.insert("mode".into(), if options.check { "check" } else { "measure" }.into());
+    now.versions.insert(STARTS.into(), options.repeats.unwrap_or(1).to_string());
     let path = folder.dir().join("environment.json");
     if !path.exists() {
         now.foreign_before = before.foreign;
@@ -343,19 +367,23 @@ fn begin(
         let began_ns = monotonic_ns();
         now.versions.insert(CLOCK.into(), format!("{} {began_ns}", boot(&hash)));
         folder.write_file("suite.toml", suite.text.as_bytes())?;
+        let seed = hex(&Sha256::digest(format!("{} {began_ns}", boot(&hash))))[..16].to_string();
+        now.versions.insert(SEED.into(), seed.clone());
         folder.write_environment(&now)?;
-        return Ok(began_ns);
+        return Ok(Began { ns: began_ns, seed, starts: options.repeats.unwrap_or(1) });
     }
     let text = crate::models::read_capped(&path, ergometer_reports::load::MAX_JSON_BYTES)?;
     let before: Environment = serde_json::from_slice(&text)
         .with_context(|| format!("{} is damaged\nhint: start a new run in another folder", path.display()))?;
     let unknown = String::from("unknown");
     let version = |e: &Environment, name: &str| e.versions.get(name).unwrap_or(&unknown).clone();
+    let asked_starts = options.repeats.map_or_else(|| version(&before, STARTS), |n| n.to_string());
     let same = [
         ("suite", before.suite_hash.clone(), now.suite_hash.clone()),
         ("processor", before.cpu.clone(), now.cpu.clone()),
         ("program", version(&before, "executable"), version(&now, "executable")),
         ("mode", version(&before, "mode"), version(&now, "mode")),
+        ("number of starts", version(&before, STARTS), asked_starts),
         ("instruction set", version(&before, "kernels.isa"), version(&now, "kernels.isa")),
         ("number of processors", before.cpus.to_string(), now.cpus.to_string()),
     ];
@@ -369,8 +397,25 @@ fn begin(
     }
     let clock = version(&before, CLOCK);
     let origin = clock.split_once(' ').filter(|(before, _)| *before == boot(&hash)).and_then(|(_, ns)| ns.parse().ok());
-    Ok(origin.unwrap_or_else(monotonic_ns))
+    let starts = version(&before, STARTS).parse().ok().filter(|n| (1..=1000).contains(n)).unwrap_or(1);
+    Ok(Began { ns: origin.unwrap_or_else(monotonic_ns), seed: version(&before, SEED), starts })
 }
+
+/// What a run, resumed or not, holds on to from its beginning.
+struct Began {
+    /// Its moment on the monotonic clock.
+    ns: u64,
+    /// Decides the order of turns.
+    seed: String,
+    /// How often each worker is started.
+    starts: u32,
+}
+
+/// Key of the seed of the order of turns among the environment's versions.
+const SEED: &str = "turns.seed";
+
+/// Key of the number of starts of each worker, likewise.
+const STARTS: &str = "starts";
 
 /// Key of the run's beginning among the environment's versions.
 const CLOCK: &str = "clock.origin";
@@ -386,16 +431,6 @@ fn boot(suite_hash: &str) -> String {
 pub fn estimated_ms(case: &PlannedCase, check: bool) -> u64 {
     let measured = if check { 0.0 } else { case.spec.seconds + case.spec.warmup_seconds };
     (1000.0 * (0.3 + measured)) as u64
-}
-
-fn progress<'a>(due: impl Iterator<Item = &'a PlannedCase>, check: bool) -> ProgressBar {
-    let total = due.map(|c| estimated_ms(c, check)).sum();
-    // drawn only between cases: no steady tick, nothing moves while a worker measures
-    let bar = ProgressBar::new(total);
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  ETA {eta}  {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    bar.set_style(style);
-    bar
 }
 
 /// One line on how a case was judged, for people.

@@ -4,21 +4,21 @@
 //! setting in silence, choose by a difference that is smaller than what one looks for, or let two settings work at the same time.
 //!
 //! All settings' workers are loaded and compared with the reference first; then each round asks every one of them for a short block,
-//! forwards in even rounds and backwards in odd ones, so that a machine that slows down slows all of them.
+//! in a random balanced order, so that a machine that slows down slows all of them.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Context;
 use ergometer_reports::case::{CaseError, ErrorKind, Tried, Tuning};
 use ergometer_suites::suite::Suite;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::case::{Finished, Judge, Running, Setting, unexpected};
 use super::child::{Worker, case_error};
 use super::plan::{Plan, PlannedCase, PlannedTask};
-use super::sitting::turns;
+use super::progress::Progress;
 use super::{Judges, RunOptions};
 use crate::backends::backend;
 use crate::files::{read_cached, write_atomically};
@@ -28,9 +28,13 @@ use crate::protocol::{Message, Mode};
 use crate::worker::monotonic_ns;
 
 /// Rounds of a search.
-pub const ROUNDS: usize = 5;
+pub const ROUNDS: usize = 6;
 /// Least seconds of a block.
 const BLOCK: f64 = 0.1;
+/// A setting that took so many times the default's latency in every round is given up.
+const HOPELESS: f64 = 1.05;
+/// What is said of a setting for which there was no time.
+const LEFT_OUT: &str = "left out: the search's";
 /// Seconds of warm-up per setting.
 const WARMUP: f64 = 0.1;
 /// A setting must beat the default by this share of its latency to be chosen: less is noise.
@@ -67,27 +71,58 @@ impl Search<'_> {
         Ok(all)
     }
 
-    /// Searches. `bar` moves by one for every setting that is ready and for every round.
-    pub fn run(&self, settings: &[PlannedCase], judge: Judge, around: &mut Setting, bar: &ProgressBar) -> Tuning {
+    /// Searches.
+    pub fn run(&self, settings: &[PlannedCase], judge: Judge, around: &mut Setting) -> Tuning {
         let task = &self.plan.tasks[&self.case.spec.task];
         let model = &self.plan.models[&self.case.spec.model].folder;
-        let mut contenders: Vec<Contender> = Vec::new();
-        for planned in settings {
+        let (began, budget) = (Instant::now(), self.case.spec.tune_seconds);
+        let over = |share: f64| began.elapsed().as_secs_f64() > share * budget;
+        let (mut contenders, n): (Vec<Contender>, usize) = (Vec::new(), settings.len());
+        for (i, planned) in settings.iter().enumerate() {
+            around.progress.phase(&format!("search, loading {} of {n} settings", i + 1), &self.case.path);
             let mut planned = planned.clone();
             planned.spec.warmup_seconds = WARMUP;
             let mut finished = Finished::new(&planned, task, None);
-            let worker = super::child::log()
-                .and_then(|log| running(&planned, task, around, &mut finished).begin(model, judge, &log));
-            bar.inc(1);
-            contenders.push(Contender { planned, finished, worker, medians: Vec::new() });
+            // the default is always tried; half of the time is for the rounds
+            let worker = if i > 0 && over(0.5) {
+                let message = format!("{LEFT_OUT} {budget} s were half over when its turn to load came");
+                Err(case_error(ErrorKind::Unavailable, message))
+            } else {
+                super::child::log()
+                    .and_then(|log| running(&planned, task, around, &mut finished).begin(model, judge, &log))
+            };
+            contenders.push(Contender { planned, finished, worker, medians: Vec::new(), out: false });
         }
-        for round in 0..ROUNDS {
-            for i in turns(round, contenders.len()) {
+        let seed = Sha256::digest(&self.case.id).iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let (mut rounds, mut longest) = (0, 0.0f64);
+        for turns in super::order::turns(seed, contenders.len(), ROUNDS) {
+            let round = Instant::now();
+            // the last round would end too late
+            if rounds > 0 && began.elapsed().as_secs_f64() + longest > budget {
+                break;
+            }
+            rounds += 1;
+            around.progress.phase(&format!("search, round {rounds} of {ROUNDS}, {n} settings"), &self.case.path);
+            for i in turns {
                 contenders[i].block(task, around);
             }
-            bar.inc(1);
+            longest = longest.max(round.elapsed().as_secs_f64());
+            if rounds > 1 {
+                drop_the_slow(&mut contenders);
+            }
         }
-        verdict(contenders)
+        verdict(contenders, rounds, budget)
+    }
+}
+
+/// Whoever was clearly slower than the default in every round so far takes no further part.
+fn drop_the_slow(contenders: &mut [Contender]) {
+    let Some((default, others)) = contenders.split_first_mut() else { return };
+    for other in others.iter_mut().filter(|c| c.worker.is_ok() && !c.out) {
+        let mut ratios = other.medians.iter().zip(&default.medians).map(|(m, d)| m / d);
+        if default.worker.is_ok() && ratios.all(|r| r > HOPELESS) {
+            other.out = true;
+        }
     }
 }
 
@@ -119,10 +154,8 @@ pub fn settle(
         let tuning = match memory.recall(&key, &settings) {
             Some(tuning) => tuning,
             None => {
-                let bar = progress(settings.len(), &case.path);
                 let judge = judges.of(&case, plan, cache);
-                let tuning = search.run(&settings, judge, around, &bar);
-                bar.finish_and_clear();
+                let tuning = search.run(&settings, judge, around);
                 memory.keep(&key, &tuning)?;
                 tuning
             }
@@ -140,19 +173,11 @@ pub fn alone(options: &RunOptions, folder: &Path, again: bool) -> anyhow::Result
     let cache = super::reference::cache_folder(folder)?;
     plan.materialise(&cache)?;
     let mut meters = Meters::none();
-    let mut around = Setting { meters: &mut meters, began_ns: monotonic_ns(), check: false };
+    let mut around =
+        Setting { meters: &mut meters, began_ns: monotonic_ns(), check: false, progress: Progress::new(1, 1) };
     let memory = Memory { run: None, machine: Some(cache.join("tuning.json")), again };
     settle(&suite, &mut plan, &memory, &cache, &mut Judges::new(), &mut around)?;
     Ok((plan.cases[0].path.clone(), plan.cases[0].tuning.clone()))
-}
-
-/// A bar for one search.
-pub fn progress(settings: usize, of: &str) -> ProgressBar {
-    let bar = ProgressBar::new((settings + ROUNDS) as u64);
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3}%  ETA {eta}  {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_message(format!("searching {settings} settings for {of}"));
-    bar
 }
 
 /// One setting at work.
@@ -162,11 +187,16 @@ struct Contender {
     worker: Result<Worker, CaseError>,
     /// Median latency of each round.
     medians: Vec<f64>,
+    /// It was too slow to go on; its worker waits, asleep.
+    out: bool,
 }
 
 impl Contender {
     fn block(&mut self, task: &PlannedTask, around: &mut Setting) {
         let Ok(worker) = &mut self.worker else { return };
+        if self.out {
+            return;
+        }
         let mut running = running(&self.planned, task, around, &mut self.finished);
         running.block = self.medians.len() as u32 + 2;
         let timed = worker.send(&running.go(Mode::Time, 1, BLOCK, None)).and_then(|()| latencies(worker));
@@ -210,7 +240,9 @@ fn median(values: &[f64]) -> f64 {
     (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0
 }
 
-fn verdict(contenders: Vec<Contender>) -> Tuning {
+fn verdict(contenders: Vec<Contender>, rounds: usize, budget: f64) -> Tuning {
+    let untried = contenders.iter().filter(|c| is_left_out(&c.worker)).count();
+    let out = contenders.iter().filter(|c| c.out).count();
     let base = contenders[0].worker.is_ok().then(|| contenders[0].medians.clone());
     let tried: Vec<Tried> = contenders
         .into_iter()
@@ -227,16 +259,33 @@ fn verdict(contenders: Vec<Contender>) -> Tuning {
             Tried { options, latency: Some(median(&c.medians)), ratio, error: None }
         })
         .collect();
-    Tuning {
-        method: format!(
-            "{} settings, each in parity with the reference, in {ROUNDS} interleaved rounds of at least {BLOCK} s; the lowest median \
-             ratio to the default, if it saves more than {:.0} %",
-            tried.len(),
-            100.0 * WORTH
-        ),
-        chosen: chosen(&tried),
-        tried,
+    let mut method = format!(
+        "{} settings, each in parity with the reference, in {rounds} interleaved rounds of at least {BLOCK} s; the lowest median \
+         ratio to the default, if it saves more than {:.0} %",
+        tried.len() - untried,
+        100.0 * WORTH
+    );
+    if out > 0 {
+        method += &format!("; {out} given up, slower than the default by more than 5 % in every round");
     }
+    if untried > 0 {
+        method += &format!("; {untried} not tried within {budget} s");
+    }
+    // fewer rounds are no interval: what is known then is that the default works
+    let chosen = if rounds < ROUNDS && tried[0].error.is_none() {
+        method += &format!(
+            "; stopped after {rounds} of {ROUNDS} rounds when {budget} s were over, too few to leave the default"
+        );
+        0
+    } else {
+        chosen(&tried)
+    };
+    Tuning { method, chosen, tried }
+}
+
+/// There was no time for it.
+fn is_left_out<T>(worker: &Result<T, CaseError>) -> bool {
+    worker.as_ref().err().is_some_and(|e| e.message.starts_with(LEFT_OUT))
 }
 
 /// The fastest, the default where nothing beats it by enough; the default too where nothing runs (its error is then the case's).
@@ -278,8 +327,16 @@ impl Memory {
         let list: Vec<_> = settings.iter().map(|s| &s.key.backend_options).collect();
         let k = &case.key;
         let text = format!(
-            "{machine} {:?} {versions:?} {list:?} {} {} {} {} {} {} {} {ROUNDS} {BLOCK} {WORTH}",
-            case.engine, k.isa, k.model_hash, k.precision, k.threads, k.batch, k.depth, k.task_hash
+            "{machine} {:?} {versions:?} {list:?} {} {} {} {} {} {} {} {ROUNDS} {BLOCK} {WORTH} {}",
+            case.engine,
+            k.isa,
+            k.model_hash,
+            k.precision,
+            k.threads,
+            k.batch,
+            k.depth,
+            k.task_hash,
+            case.spec.tune_seconds
         );
         hex(&Sha256::digest(text.as_bytes()))
     }
@@ -306,7 +363,7 @@ impl Memory {
 
     /// Keeps a search. One in which something failed is kept for the run alone: next time it may work.
     pub fn keep(&self, key: &str, tuning: &Tuning) -> anyhow::Result<()> {
-        let whole = tuning.tried.iter().all(|t| t.error.is_none());
+        let whole = tuning.tried.iter().all(|t| t.error.as_ref().is_none_or(|e| e.message.starts_with(LEFT_OUT)));
         let places = [self.run.as_ref(), self.machine.as_ref().filter(|_| whole)];
         for (path, of_run) in places.into_iter().zip([true, false]).filter_map(|(p, r)| Some((p?, r))) {
             let mut all = Self::entries(path);

@@ -49,6 +49,10 @@ use crate::task::ExampleSet;
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Most cases of one suite.
 pub const MAX_CASES: usize = 100_000;
+/// Most workers that a suite may let live at once.
+pub const MAX_TOGETHER: usize = 16;
+/// Workers that live at once where a suite says nothing.
+pub const TOGETHER: usize = 8;
 /// Most compute threads of a case.
 pub const MAX_THREADS: u32 = 1024;
 /// Most rows of a batch.
@@ -82,6 +86,8 @@ pub struct Suite {
     pub tasks: BTreeMap<String, TaskSpec>,
     /// External backends and backends with options, by name.
     pub backends: BTreeMap<String, BackendSpec>,
+    /// Most cases whose workers are alive at once, where cases do not take turns in a sitting.
+    pub together: usize,
     /// Every case, in order, no two alike.
     pub cases: Vec<CaseSpec>,
 }
@@ -173,6 +179,8 @@ pub struct CaseSpec {
     pub may_be_unavailable: bool,
     /// The backend's settings are searched for the fastest before the case is measured.
     pub tune: bool,
+    /// Seconds that such a search may take.
+    pub tune_seconds: f64,
     /// It takes turns with the other such cases of the same model, task, scenario, threads and depth.
     pub interleave: bool,
     /// Backend that the cases it takes turns with are compared with; the first of them if not given.

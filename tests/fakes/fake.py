@@ -199,6 +199,15 @@ class ExitThird(Fake):
         super().time(go)
 
 
+class ExitThirdOfOneThread(ExitThird):
+    """exit-third-of-one-thread: leaves in its third timed block if it has one thread"""
+
+    def time(self, go):
+        if self.job["threads"] != 1:
+            self.blocks = -1000
+        super().time(go)
+
+
 class ExitLast(Fake):
     """exit-last: does everything right, then leaves with 5"""
 

@@ -22,3 +22,4 @@ mod random;
 mod resume;
 mod tidy;
 mod turns;
+mod waves;

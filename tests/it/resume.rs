@@ -17,7 +17,10 @@ fn three(house: &House, phase: &str) -> PathBuf {
     text += &house.fake_as("b", "plain", &["--log", log, "--hold", phase, "--gate", gate]);
     text += &house.fake_as("c", "plain", &["--log", log]);
     text += "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"a\", \"b\", \"c\"]\nseconds = 0.05\nwarmup_seconds = 0\n";
-    house.suite("three.toml", &text)
+    // one after the other: of cases that work together none is finished before all are
+    let suite = house.suite("three.toml", &text);
+    let text = fs::read_to_string(&suite).unwrap();
+    house.file("three.toml", format!("together = 1\n{text}"))
 }
 
 /// Phases that workers have logged so far.

@@ -62,14 +62,22 @@ fn order(cases: &BTreeMap<String, CaseRun>) -> Vec<&str> {
     order.into_iter().map(|o| o.1).collect()
 }
 
-fn rounds(names: &[&'static str]) -> Vec<&'static str> {
-    let there_and_back =
-        |r: usize| if r.is_multiple_of(2) { names.to_vec() } else { names.iter().rev().copied().collect() };
-    (0..ROUNDS).flat_map(there_and_back).collect()
+/// Ten rounds, each with one turn of everybody, and nobody in any place more than once more often than another.
+#[track_caller]
+fn assert_balanced(order: &[&str], names: &[&str]) {
+    assert_eq!(order.len(), ROUNDS * names.len(), "{order:?}");
+    let mut places: BTreeMap<(&str, usize), usize> = BTreeMap::new();
+    for round in order.chunks(names.len()) {
+        assert_eq!(BTreeSet::from_iter(round), BTreeSet::from_iter(names), "each once a round");
+        round.iter().enumerate().for_each(|(place, name)| *places.entry((name, place)).or_default() += 1);
+    }
+    let (least, most) = (ROUNDS / names.len(), ROUNDS.div_ceil(names.len()));
+    assert!(names.len() > ROUNDS || places.len() == names.len().pow(2), "{places:?}");
+    assert!(places.values().all(|n| (least..=most).contains(n)), "{places:?}");
 }
 
 #[test]
-fn all_are_ready_before_the_first_is_timed_and_turns_go_there_and_back() {
+fn all_are_ready_before_the_first_is_timed_and_turns_are_random_and_balanced() {
     let house = House::new();
     let suite = suite(&house, &[("a", "plain"), ("b", "nap"), ("c", "plain")], &[], "base = \"b\"\n");
     let ended = house.run(&suite, "run", &[]);
@@ -78,12 +86,17 @@ fn all_are_ready_before_the_first_is_timed_and_turns_go_there_and_back() {
     for name in ["a", "b", "c"] {
         want.extend(["load", "warm", "answer"].map(|phase| format!("{name} {phase}")));
     }
-    // an iteration that nobody times comes first: another one has worked since
-    want.extend(rounds(&["a", "b", "c"]).iter().flat_map(|name| [format!("{name} warm"), format!("{name} time")]));
-    assert_eq!(log(&house), want);
-
+    let all = log(&house);
+    assert_eq!(all[..9], want);
+    // once round without being timed, so that nobody's first block bears having waited
+    let settled: BTreeSet<&str> = all[9..12].iter().map(String::as_str).collect();
+    assert_eq!(settled, BTreeSet::from(["a warm", "b warm", "c warm"]));
     let cases = cases(&house, "run");
-    assert_eq!(order(&cases), rounds(&["a", "b", "c"]), "the files tell the same order");
+    let order = order(&cases);
+    assert_balanced(&order, &["a", "b", "c"]);
+    // an iteration that nobody times comes before each turn: another one has worked since; the files tell the same order
+    let turns: Vec<String> = order.iter().flat_map(|name| [format!("{name} warm"), format!("{name} time")]).collect();
+    assert_eq!(all[12..], turns);
     assert_eq!(sat(&cases, &["a", "b", "c"]).len(), 1);
     for case in cases.values() {
         let blocks = |metric: &str| {
@@ -124,7 +137,7 @@ fn who_fails_drops_out_and_the_others_are_whole() {
         assert!(case.samples.is_empty() && case.predictions.is_empty(), "{name}");
     }
     let begun = |name: &str| log(&house).iter().filter(|l| **l == format!("{name} time")).count();
-    assert_eq!(["a", "b", "c", "d", "e"].map(begun), [ROUNDS, 2, 0, ROUNDS, ROUNDS]);
+    assert_eq!(["a", "b", "c", "d", "e"].map(begun), [ROUNDS, 2, 0, ROUNDS, ROUNDS], "turns by name");
     let records = house.records("run");
     for name in ["a", "d"] {
         assert_eq!(records.value(name, "accuracy"), 1.0);
@@ -154,7 +167,7 @@ fn what_is_left_of_a_sitting_sits_by_itself() {
     assert_eq!(["a", "b", "c", "d"].map(|name| starts(&house, name)), [1; 4]);
     let after = cases(&house, "run");
     assert_eq!(after["a"], before["a"], "a finished case was touched");
-    assert_eq!(order(&after)[ROUNDS..], rounds(&["b", "c", "d"]));
+    assert_balanced(&order(&after)[ROUNDS..], &["b", "c", "d"]);
     assert_eq!((sat(&after, &["b", "c", "d"]).len(), sat(&after, &["a", "b"]).len()), (1, 2));
     let records = house.records("run");
     for name in ["b", "c", "d"] {
@@ -181,7 +194,7 @@ fn a_killed_sitting_is_made_again_as_a_whole() {
     assert_eq!(["a", "b", "c"].map(|name| starts(&house, name)), [2; 3]);
     let cases = cases(&house, "run");
     assert_eq!(sat(&cases, &["a", "b", "c"]).len(), 1);
-    assert_eq!(order(&cases), rounds(&["a", "b", "c"]));
+    assert_balanced(&order(&cases), &["a", "b", "c"]);
     assert_eq!(house.records("run").get("a", "speedup").n, ROUNDS as u64);
 }
 

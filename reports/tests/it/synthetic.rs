@@ -180,6 +180,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
         baselines: Vec::new(),
         tuning: key.backend.contains("candle").then(tuning),
         sitting: None,
+        starts: Vec::new(),
         costs: Some(Costs {
             params_total: model.weight_bytes / 4,
             params_active: model.weight_bytes / 4,

@@ -11,12 +11,15 @@ use serde::Deserialize;
 use toml::de::DeTable;
 use toml::{Spanned, Value};
 
-use super::{BackendSpec, CaseSpec, Depth, Known, MAX_CASES, MAX_THREADS, ModelSpec, Scenario, Suite, TaskSpec};
+use super::{
+    BackendSpec, CaseSpec, Depth, Known, MAX_CASES, MAX_THREADS, MAX_TOGETHER, ModelSpec, Scenario, Suite, TOGETHER,
+    TaskSpec,
+};
 use crate::error::SuiteError;
 use crate::keys::{Keys, unknown};
 
-const TOP: [&str; 6] = ["about", "model", "task", "backend", "defaults", "cases"];
-const CASES: [&str; 15] = [
+const TOP: [&str; 7] = ["about", "together", "model", "task", "backend", "defaults", "cases"];
+const CASES: [&str; 16] = [
     "models",
     "backends",
     "precisions",
@@ -30,6 +33,7 @@ const CASES: [&str; 15] = [
     "timeout_seconds",
     "may_be_unavailable",
     "tune",
+    "tune_seconds",
     "interleave",
     "base",
 ];
@@ -40,6 +44,7 @@ type Block = Spanned<BTreeMap<String, Spanned<Value>>>;
 #[derive(Deserialize)]
 struct File {
     about: Option<String>,
+    together: Option<Spanned<i64>>,
     #[serde(default)]
     model: Vec<Block>,
     #[serde(default)]
@@ -87,6 +92,14 @@ pub(super) fn parse(text: &str, file: &Path, known: &Known) -> Result<Suite, Sui
     }
     let parsed = File::deserialize(toml::Deserializer::from(table)).map_err(malformed)?;
 
+    let together = match parsed.together {
+        None => TOGETHER,
+        Some(n) => usize::try_from(*n.get_ref()).ok().filter(|n| (1..=MAX_TOGETHER).contains(n)).ok_or_else(|| {
+            SuiteError::new(format!("found integer {}", n.get_ref()))
+                .at(format!("line {}, `together`", lines.line(n.span().start)))
+                .hint(format!("write a whole number from 1 to {MAX_TOGETHER}: workers that are alive at once"))
+        })?,
+    };
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut suite = Suite {
         name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
@@ -96,6 +109,7 @@ pub(super) fn parse(text: &str, file: &Path, known: &Known) -> Result<Suite, Sui
         models: BTreeMap::new(),
         tasks: BTreeMap::new(),
         backends: BTreeMap::new(),
+        together,
         cases: Vec::new(),
     };
     for block in parsed.model {
@@ -234,6 +248,7 @@ fn expand(
     let timeout_seconds = keys.seconds("timeout_seconds", false)?.unwrap_or(60.0);
     let may_be_unavailable = keys.boolean("may_be_unavailable")?.unwrap_or(false);
     let tune = keys.boolean("tune")?.unwrap_or(false);
+    let tune_seconds = keys.seconds("tune_seconds", false)?.unwrap_or(20.0);
     let interleave = keys.boolean("interleave")?.unwrap_or(false);
 
     let lengths = [&models, &backends, &tasks, &precisions].map(Vec::len);
@@ -265,6 +280,7 @@ fn expand(
                                     timeout_seconds,
                                     may_be_unavailable,
                                     tune,
+                                    tune_seconds,
                                     interleave,
                                     base: base.clone(),
                                 };

@@ -1,0 +1,198 @@
+//! One case at work in a sitting or wave: its worker, what it left behind so far, and what went on around its timed blocks.
+//!
+//! In: a seat. Out: a [`Finished`], whatever happens. Must not: let a worker that failed go on working beside the others.
+
+use std::time::Duration;
+
+use ergometer_reports::case::{CaseError, Sample, Sitting};
+
+use super::case::{Finished, Running, Scored, Setting};
+use super::child::Worker;
+use super::plan::{PlannedCase, PlannedTask};
+use super::sitting::{BLOCKS, FEWEST, Seat};
+use crate::environment::load::{self, Seen};
+
+/// Share of one processor that a virtual machine may lose to others before a case says so.
+const MUCH_STOLEN: f64 = 0.02;
+
+/// Share of one processor that waiting workers may use before a case says so.
+pub(super) const MUCH_WAITING: f64 = 0.01;
+
+/// Seconds by which least one iteration a block may draw a case out before it gets fewer blocks.
+const MOST_OVERRUN: f64 = 5.0;
+
+/// Longest iteration that is made once more before each block: what others left in the caches is nothing to a longer one.
+const MOST_REWARM: f64 = 1.0;
+
+/// Longest pause before a block of a case that has the machine for itself.
+const MOST_PAUSE: f64 = 0.25;
+
+/// What went on around the timed blocks of a case, in seconds.
+pub(super) struct Around {
+    /// They took so long.
+    seconds: f64,
+    /// Work of others, on this machine and on its host; `None` once it could not be read.
+    seen: Option<Seen>,
+    /// What was seen since the last sample of it: windows too short for one add up.
+    pending: Seen,
+    /// Processor time of the workers that waited; as `seen`.
+    waiting: Option<f64>,
+}
+
+/// A case at work.
+pub(super) struct Contender<'a> {
+    pub planned: &'a PlannedCase,
+    task: &'a PlannedTask,
+    pub finished: Finished,
+    /// `None` once it has dropped out, and its error is in `finished`.
+    pub worker: Option<Worker>,
+    /// The answers that its timed ones must equal.
+    pub scored: Scored,
+    block: u32,
+    refusals: u32,
+    around: Around,
+}
+
+impl<'a> Contender<'a> {
+    /// Starts its worker and makes it ready to be timed. `scored`: answers that another case of its group gave.
+    pub fn ready(seat: &Seat<'a>, sitting: Option<Sitting>, scored: Option<&Scored>, setting: &mut Setting) -> Self {
+        let mut finished = Finished::new(seat.planned, seat.task, scored);
+        finished.case.sitting = sitting;
+        let mut running =
+            Running { planned: seat.planned, task: seat.task, setting, out: &mut finished, block: 0, refusals: 0 };
+        let ready = running.prepare(seat.model, seat.judge, scored, &seat.log);
+        let (block, refusals) = (running.block, running.refusals);
+        let (worker, scored) = match ready {
+            Ok((worker, scored)) => (Some(worker), scored),
+            Err(error) => {
+                finished.fail(error);
+                (None, Scored::default())
+            }
+        };
+        let around = Around { seconds: 0.0, seen: Some(Seen::default()), pending: Seen::default(), waiting: Some(0.0) };
+        Self { planned: seat.planned, task: seat.task, finished, worker, scored, block, refusals, around }
+    }
+
+    /// Seconds of an iteration, by the latest samples: of its last block, else the first one of all.
+    fn iteration(&self) -> f64 {
+        let last = self.block.saturating_sub(1);
+        let timed = self.finished.samples.iter().rev().take_while(|s| s.block >= last);
+        let latencies: Vec<f64> = timed.filter(|s| s.metric == "latency").map(|s| s.value).collect();
+        let first = || self.finished.samples.iter().find(|s| s.metric == "first_latency").map_or(0.0, |s| s.value);
+        if latencies.is_empty() { first() } else { latencies.iter().sum::<f64>() / latencies.len() as f64 }
+    }
+
+    /// How many blocks it gets: fewer where ten of one iteration each would take much longer than it asks for.
+    pub fn blocks(&self, check: bool) -> u32 {
+        let least = f64::from(BLOCKS) * self.iteration();
+        match check {
+            true => 1,
+            false if least > (3.0 * self.planned.spec.seconds).max(MOST_OVERRUN) => FEWEST,
+            false => BLOCKS,
+        }
+    }
+
+    /// Whether an untimed iteration comes before each of its blocks.
+    pub fn rewarms(&self) -> bool {
+        self.iteration() < MOST_REWARM
+    }
+
+    /// The pause before a block, where nobody else works meanwhile.
+    pub fn pause(&self, blocks: u32) -> Duration {
+        let block = (self.planned.spec.seconds / f64::from(blocks.max(1))).max(0.0);
+        Duration::from_secs_f64((0.5 * block).min(MOST_PAUSE))
+    }
+
+    /// Keeps what went on around its last block, which began at `t_ns` of the run.
+    pub fn keep_around(&mut self, seconds: f64, waiting: Option<f64>, seen: Option<Seen>, t_ns: u64) {
+        let around = &mut self.around;
+        around.seconds += seconds;
+        around.waiting = around.waiting.zip(waiting).map(|(sum, more)| sum + more);
+        around.seen = around.seen.zip(seen).map(|(sum, more)| sum.and(more));
+        around.pending = around.pending.and(seen.unwrap_or_default());
+        if self.worker.is_none() {
+            return;
+        }
+        if let Some(value) = around.pending.processors() {
+            around.pending = Seen::default();
+            let (block, phase, metric) = (self.block.saturating_sub(1), "steady".into(), "foreign_load".into());
+            let sample = Sample { block, phase, iteration: None, t_ns, example: None, row: None, metric, value };
+            self.finished.samples.push(sample);
+        }
+    }
+
+    /// Lets its worker do something, unless it has dropped out; it drops out if that fails.
+    pub fn act(
+        &mut self,
+        setting: &mut Setting,
+        work: impl FnOnce(&mut Running, &mut Worker, &Scored) -> Result<(), CaseError>,
+    ) {
+        let Some(mut worker) = self.worker.take() else { return };
+        let (block, refusals) = (self.block, self.refusals);
+        let (planned, task) = (self.planned, self.task);
+        let mut running = Running { planned, task, setting, out: &mut self.finished, block, refusals };
+        let done = work(&mut running, &mut worker, &self.scored);
+        (self.block, self.refusals) = (running.block, running.refusals);
+        match done {
+            Ok(()) => self.worker = Some(worker),
+            Err(error) => {
+                // nothing of it may go on working beside the others
+                drop(worker);
+                self.finished.fail(error);
+            }
+        }
+    }
+
+    /// The case that answered for it has failed: it answers by itself, or takes the answers of another one that has.
+    pub fn answer_again(&mut self, other: Option<&Scored>, setting: &mut Setting) {
+        if let Some(other) = other {
+            self.finished.case.accuracy_from = Some(other.id.clone());
+            return;
+        }
+        let mut own = None;
+        self.act(setting, |running, worker, _| {
+            own = Some(running.answer_all(worker)?);
+            Ok(())
+        });
+        self.scored = own.unwrap_or_default();
+    }
+
+    /// Ends its worker in order.
+    pub fn leave(mut self, setting: &mut Setting) -> Finished {
+        let Around { seconds, seen, waiting, .. } = self.around;
+        let watched = self.finished.samples.iter().any(|s| s.metric == "foreign_load");
+        self.act(setting, |running, _, _| {
+            running.note_coverage();
+            match seen {
+                Some(seen) if watched && seen.foreign > load::NOTED * seen.seconds => running.note(format!(
+                    "other programs used {} while this case was measured",
+                    load::processors(seen.foreign / seen.seconds)
+                )),
+                Some(_) if watched => {}
+                Some(_) => running.unavailable(
+                    "foreign_load".into(),
+                    format!("its timed blocks lasted less than {} s together, too short to tell", load::SHORTEST),
+                ),
+                None => running.unavailable("foreign_load".into(), "the system does not say how busy it is".into()),
+            }
+            for (what, spent, much) in [
+                ("other guests of this host took", seen.map(|s| s.stolen), MUCH_STOLEN),
+                ("workers that waited for their turn used", waiting, MUCH_WAITING),
+            ] {
+                match spent.map(|spent| spent / seconds) {
+                    Some(share) if share > much => running
+                        .note(format!("{what} {:.0} % of a processor while this case was measured", 100.0 * share)),
+                    None => running.note(format!(
+                        "{what} an unknown share of a processor while this case was measured: the system does not say"
+                    )),
+                    Some(_) => {}
+                }
+            }
+            Ok(())
+        });
+        if let Some(Err(error)) = self.worker.take().map(Worker::finish) {
+            self.finished.fail(error);
+        }
+        self.finished
+    }
+}

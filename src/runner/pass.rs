@@ -1,0 +1,130 @@
+//! One pass over a run's cases: each one's worker is started once, in sittings and waves.
+//!
+//! In: a plan, the cases that are due. Out: their folders, each written when its sitting or wave has ended. Must not: run a case that is
+//! not due.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ergometer_reports::RunFolder;
+use sha2::{Digest, Sha256};
+
+use super::case::{Scored, Setting};
+use super::plan::{self, Plan, PlannedCase};
+use super::sitting::{self, Seat};
+use super::{Judges, estimated_ms};
+use crate::interrupt;
+
+/// What a pass needs to know.
+pub(super) struct Pass<'a> {
+    /// All cases.
+    pub plan: &'a Plan,
+    /// Where the reference's vectors are kept.
+    pub cache: &'a Path,
+    /// Most cases of a wave.
+    pub together: usize,
+    /// Decides the order of turns.
+    pub seed: &'a str,
+    /// Which start of the workers this is, from 1.
+    pub start: u32,
+}
+
+impl Pass<'_> {
+    /// Runs the cases that are due into a folder. `scored` are the answers by group, known before and added to.
+    pub fn run(
+        &self,
+        into: &RunFolder,
+        due: impl Fn(&PlannedCase) -> bool,
+        judges: &mut Judges,
+        scored: &mut BTreeMap<String, Scored>,
+        setting: &mut Setting,
+    ) -> anyhow::Result<()> {
+        let sittings = plan::sittings(&self.plan.cases);
+        // of the whole sitting, also of what an earlier process finished: a resumed run takes no other base for want of it
+        let bases: BTreeMap<&str, String> = sittings
+            .iter()
+            .flat_map(|s| s.iter().filter_map(|c| Some((c.id.as_str(), plan::base(s, c)?.id.clone()))))
+            .collect();
+        for mut wave in waves(&sittings, due, if setting.check { 1 } else { self.together }) {
+            while !wave.is_empty() {
+                let ended = self.wave(&wave, &bases, into, judges, scored, setting)?;
+                wave.drain(..ended);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs as many of these cases, from the first on, as fit together; gives how many.
+    fn wave(
+        &self,
+        wave: &[&PlannedCase],
+        bases: &BTreeMap<&str, String>,
+        into: &RunFolder,
+        judges: &mut Judges,
+        scored: &mut BTreeMap<String, Scored>,
+        setting: &mut Setting,
+    ) -> anyhow::Result<usize> {
+        for case in wave {
+            setting.progress.phase("reference", &case.path);
+            let _ = judges.of(case, self.plan, self.cache);
+        }
+        let writers = wave.iter().map(|c| into.begin_case(&c.path, &c.id)).collect::<Result<Vec<_>, _>>()?;
+        let seats = wave.iter().zip(&writers).filter_map(|(planned, writer)| {
+            Some(Seat {
+                planned,
+                model: &self.plan.models[&planned.spec.model].folder,
+                task: &self.plan.tasks[&planned.spec.task],
+                judge: judges.known(planned, self.plan)?,
+                base: bases.get(planned.id.as_str()).cloned(),
+                log: writer.log(),
+            })
+        });
+        let seats: Vec<Seat> = seats.collect();
+        let all = sitting::run(&seats, scored, seed(self.seed, self.start, wave), setting);
+        // an interruption waits until what has been measured is written
+        let _gate = interrupt::gate();
+        let (mut written, count) = (Ok(()), all.len());
+        for ((planned, writer), mut ended) in wave.iter().zip(writers).zip(all) {
+            let own = ended.case.accuracy_from.as_ref() == Some(&planned.id);
+            if own && !ended.predictions.is_empty() {
+                scored.insert(planned.group.clone(), Scored::of(&planned.id, &ended.predictions));
+            } else if own {
+                // an earlier start of it was scored, and has the answers
+                ended.case.accuracy_from = None;
+            }
+            // one that cannot be kept costs no other one its place
+            let kept = writer.finish(&ended.case, &ended.samples, &ended.predictions, &ended.attempts);
+            written = written.and(kept.map(|_| ()));
+            setting.progress.done(estimated_ms(planned, setting.check));
+        }
+        written?;
+        Ok(count)
+    }
+}
+
+/// Cases as their workers are alive together: each sitting by itself, the others in waves of nearly the same size, at most `most`.
+fn waves<'a>(
+    sittings: &[Vec<&'a PlannedCase>],
+    due: impl Fn(&PlannedCase) -> bool,
+    most: usize,
+) -> Vec<Vec<&'a PlannedCase>> {
+    let due = |s: &Vec<&'a PlannedCase>| s.iter().copied().filter(|c| due(c)).collect::<Vec<_>>();
+    let (mut waves, mut alone) = (Vec::new(), Vec::new());
+    for sitting in sittings.iter().map(due).filter(|s| !s.is_empty()) {
+        if sitting[0].turns.is_some() { waves.push(sitting) } else { alone.extend(sitting) }
+    }
+    let count = alone.len().div_ceil(most.max(1));
+    let share = |i: usize| i * alone.len() / count.max(1);
+    waves.extend((0..count).map(|i| alone[share(i)..share(i + 1)].to_vec()));
+    // in the order of their first cases
+    let place = |w: &Vec<&PlannedCase>| sittings.iter().position(|s| s.iter().any(|c| c.id == w[0].id));
+    waves.sort_by_key(place);
+    waves
+}
+
+/// A number that only these cases in this start of this run have.
+fn seed(run: &str, start: u32, wave: &[&PlannedCase]) -> u64 {
+    let mut hash = Sha256::new().chain_update(format!("{run} {start}"));
+    wave.iter().for_each(|c| hash.update(&c.id));
+    hash.finalize().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}

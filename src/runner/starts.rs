@@ -1,0 +1,128 @@
+//! Cases whose workers are started several times: what each start left becomes one case.
+//!
+//! In: `DIR/starts/1`, `2` ..., each with the cases that it finished. Out: cases in `DIR`, each once all of its starts are done or one has failed.
+//! Must not: make a case of fewer starts than were asked for.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+
+use anyhow::Context;
+use ergometer_reports::case::{Sitting, Verdict};
+use ergometer_reports::{CaseRun, RunFolder};
+use sha2::{Digest, Sha256};
+
+use crate::models::hex;
+
+use super::case::Finished;
+use super::plan::PlannedCase;
+
+/// Folder of the starts, below that of the run.
+const FOLDER: &str = "starts";
+
+/// The folders of so many starts, made where missing.
+pub(super) fn folders(run: &RunFolder, starts: u32) -> anyhow::Result<Vec<RunFolder>> {
+    let each = (1..=starts).map(|start| {
+        let folder = RunFolder::create(&run.dir().join(FOLDER).join(start.to_string()))?;
+        folder.remove_leftovers()?;
+        Ok(folder)
+    });
+    each.collect()
+}
+
+/// One start of a case as it was left.
+pub(super) fn left(folder: &RunFolder, case: &PlannedCase) -> anyhow::Result<Option<CaseRun>> {
+    let place = folder.dir().join("cases").join(ergometer_reports::slug(&case.path, &case.id));
+    if !place.join("case.json").exists() {
+        return Ok(None);
+    }
+    Ok(Some(ergometer_reports::load_case(&place)?))
+}
+
+/// Makes cases of the run of what the starts left, and removes the starts when there is nothing else to make of them.
+pub(super) fn join(run: &RunFolder, starts: &[RunFolder], cases: &[PlannedCase]) -> anyhow::Result<()> {
+    let finished = run.finished()?;
+    let mut missing = false;
+    for case in cases.iter().filter(|c| !finished.contains(&c.id)) {
+        let mut all: Vec<CaseRun> = Vec::new();
+        for folder in starts {
+            let Some(start) = left(folder, case)? else { break };
+            let failed = start.case.error.is_some();
+            all.push(start);
+            if failed {
+                break;
+            }
+        }
+        let whole = all.len() == starts.len() || all.last().is_some_and(|c| c.case.error.is_some());
+        missing |= !whole;
+        if !whole {
+            continue;
+        }
+        let writer = run.begin_case(&case.path, &case.id)?;
+        let log = writer.log();
+        for folder in starts {
+            let path =
+                folder.dir().join("cases").join(ergometer_reports::slug(&case.path, &case.id)).join("stderr.log");
+            if let Ok(said) = ergometer_files::open(&path, u64::MAX, ergometer_files::Links::Refused) {
+                let mut log: &std::fs::File = &log;
+                log.seek(SeekFrom::End(0)).context("cannot write a log")?;
+                let mut bytes = Vec::new();
+                said.take(ergometer_reports::run_folder::MAX_LOG_BYTES).read_to_end(&mut bytes)?;
+                log.write_all(&bytes).context("cannot write a log")?;
+            }
+        }
+        let joined = joined(all);
+        writer.finish(&joined.case, &joined.samples, &joined.predictions, &joined.attempts)?;
+    }
+    if !missing {
+        run.folder().remove(FOLDER).with_context(|| format!("cannot remove {}", run.dir().join(FOLDER).display()))?;
+    }
+    Ok(())
+}
+
+/// All starts of a case, in their order, as one.
+fn joined(starts: Vec<CaseRun>) -> Finished {
+    let of = starts.len();
+    let mut starts = starts.into_iter();
+    let first = starts.next().expect("a case without a start is not joined");
+    let mut all =
+        Finished { case: first.case, samples: first.samples, predictions: first.predictions, attempts: first.attempts };
+    let mut firsts = vec![0];
+    for (number, start) in (2..).zip(starts) {
+        let next = all.samples.iter().map(|s| s.block + 1).max().unwrap_or(0);
+        firsts.push(next);
+        let mut case = start.case;
+        if let Some(mut error) = case.error.take() {
+            error.message = format!("start {number} of {of}: {}", error.message);
+            all.fail(error);
+            return all;
+        }
+        all.samples.extend(start.samples.into_iter().map(|mut s| {
+            s.block += next;
+            s
+        }));
+        for note in case.notes {
+            if !all.case.notes.contains(&note) {
+                all.case.notes.push(note);
+            }
+        }
+        for lacking in case.unavailable {
+            if all.case.unavailable.iter().all(|u| u.metric != lacking.metric) {
+                all.case.unavailable.push(lacking);
+            }
+        }
+        let largest = |v: &Option<Verdict>| match v {
+            Some(Verdict::Reference { largest, .. } | Verdict::Peer { largest, .. }) => *largest,
+            _ => 0.0,
+        };
+        if largest(&case.verdict) > largest(&all.case.verdict) {
+            all.case.verdict = case.verdict;
+        }
+        all.case.sitting = all.case.sitting.zip(case.sitting).map(|(before, after)| Sitting {
+            // the same for cases that sat together in every start, and for no others
+            id: hex(&Sha256::digest(format!("{} {}", before.id, after.id)))[..16].into(),
+            rounds: before.rounds + after.rounds,
+            ..before
+        });
+    }
+    all.case.starts = firsts;
+    all
+}
