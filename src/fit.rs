@@ -1,15 +1,24 @@
 //! Whether a model can take a task's examples at all.
 //!
-//! In: a graph, a task's examples. Out: nothing, or an error that names both and says what to change. Must not: judge how well it will do.
+//! In: a model, a task's examples. Out: what is known of the two's numbering of puzzles, or an error that names both and says what to change.
+//! Must not: judge how well it will do, or claim of a net what its files do not say.
 
 use anyhow::{bail, ensure};
 use ergometer_suites::task::ExampleSet;
 
 use crate::graph::Graph;
 
-/// Errors: examples of another length than the model's, more tokens than it knows, or puzzle ids beyond its table of puzzle embeddings (a
-/// model without one does not see which puzzle it is given). `task` and `model` are the names that the user knows them by.
-pub fn check(task: &str, set: &ExampleSet, model: &str, graph: &Graph) -> anyhow::Result<()> {
+/// Errors: examples of another length than the model's, more tokens than it knows, or puzzle ids that are not those of its table of puzzle
+/// embeddings: another number of them, or, where the net records its numbering, another numbering (a model without a table does not see
+/// which puzzle it is given). Gives what a reader of the score must know of that. `task` and `model` are the names that the user knows
+/// them by.
+pub fn check(
+    task: &str,
+    set: &ExampleSet,
+    model: &str,
+    graph: &Graph,
+    numbering: Option<&str>,
+) -> anyhow::Result<Option<String>> {
     let (input, logits) = (&graph.inputs[0], graph.outputs[0].ty);
     let cells = input.ty.elements();
     let other = |e: &&ergometer_suites::task::Example| {
@@ -29,17 +38,39 @@ pub fn check(task: &str, set: &ExampleSet, model: &str, graph: &Graph) -> anyhow
     );
     let largest = set.examples.iter().map(|e| e.puzzle_id as usize + 1).max().unwrap_or(1);
     let ids = largest.max(set.puzzle_ids as usize);
-    match graph.inputs.get(1) {
-        None if ids > 1 => bail!(
+    let Some(table) = graph.inputs.get(1) else {
+        ensure!(
+            ids <= 1,
             "task `{task}` tells its {ids} puzzles apart by an id, and model `{model}` has no input for it: it cannot know which rule to follow\n\
              hint: use a model with puzzle embeddings (`puzzle_emb_ndim` above 0, `num_puzzle_identifiers` = {ids})"
+        );
+        return Ok(None);
+    };
+    ensure!(
+        table.rows == ids,
+        "task `{task}` needs a table of {ids} puzzle embeddings, model `{model}` has {}: its ids stand for other puzzles\n\
+         hint: train it with `num_puzzle_identifiers` = {ids}, or use the task that it was trained on (of ARC files: the same file, `max_side` and `augmentations`)",
+        table.rows
+    );
+    match (&set.numbering, numbering) {
+        (Some(of_task), Some(of_net)) if of_task != of_net => bail!(
+            "task `{task}` numbers its puzzles as {of_task}, model `{model}` was trained with {}: its ids stand for other puzzles\n\
+             hint: use the task that it was trained on (of ARC files: the same file, `max_side` and `augmentations`)",
+            of_net.chars().take(64).flat_map(char::escape_debug).collect::<String>()
         ),
-        Some(table) if table.rows < ids => bail!(
-            "task `{task}` needs a table of {ids} puzzle embeddings, model `{model}` has {}\n\
-             hint: train it with `num_puzzle_identifiers` = {ids}, or use the task that it was trained on",
-            table.rows
+        (Some(of_task), Some(_)) => {
+            Ok(Some(format!("The net's config records the numbering of puzzles that this task has ({of_task}).")))
+        }
+        (Some(_), None) => Ok(Some(
+            "Whether the net was trained with this task's numbering of puzzles is not known: its config does not record one, and as many ids \
+             are all that was checked. With another numbering its answers mean nothing."
+                .into(),
+        )),
+        (None, Some(of_net)) => bail!(
+            "task `{task}` has one kind of puzzle, model `{model}` was trained with the puzzles of {}\nhint: pair each model with the task it is made for",
+            of_net.chars().take(64).flat_map(char::escape_debug).collect::<String>()
         ),
-        _ => Ok(()),
+        (None, None) => Ok(None),
     }
 }
 
@@ -67,6 +98,7 @@ mod tests {
             }],
             vocabulary,
             puzzle_ids,
+            numbering: (puzzle_ids > 1).then(|| "arc-file-1".into()),
             questions: Vec::new(),
             baselines: Vec::new(),
             notes: Vec::new(),
@@ -74,7 +106,8 @@ mod tests {
         for (set, ids, wanted) in [
             (set(4, 6, 1, 0), 0, None),
             (set(4, 6, 3, 2), 3, None),
-            (set(4, 6, 1, 0), 3, None),
+            (set(4, 6, 1, 0), 3, Some("a table of 1 puzzle embeddings, model `net` has 3")),
+            (set(4, 6, 3, 0), 4, Some("a table of 3 puzzle embeddings, model `net` has 4")),
             (set(5, 6, 1, 0), 0, Some("has 5 cells, model `net` takes 4")),
             (set(4, 7, 1, 0), 0, Some("has 7 tokens, model `net` knows 6")),
             (set(4, 6, 3, 0), 0, Some("has no input for it")),
@@ -82,11 +115,21 @@ mod tests {
             // an id beyond what the task says it has
             (set(4, 6, 1, 4), 3, Some("a table of 5 puzzle embeddings")),
         ] {
-            let found = check("t", &set, "net", &net(ids)).err().map(|e| e.to_string());
+            let found = check("t", &set, "net", &net(ids), None).err().map(|e| e.to_string());
             match wanted {
                 None => assert_eq!(found, None),
                 Some(part) => assert!(found.as_ref().is_some_and(|f| f.contains(part)), "{part}: {found:?}"),
             }
         }
+        // a numbering that is recorded must be the task's; where none is, nothing is claimed
+        let told = |set: &ExampleSet, ids, of_net| check("t", set, "net", &net(ids), of_net);
+        let known = told(&set(4, 6, 3, 2), 3, Some("arc-file-1")).unwrap().unwrap();
+        assert!(known.contains("records the numbering") && known.contains("arc-file-1"), "{known}");
+        let open = told(&set(4, 6, 3, 2), 3, None).unwrap().unwrap();
+        assert!(open.contains("not known") && !open.contains("was trained on"), "{open}");
+        let other = told(&set(4, 6, 3, 2), 3, Some("arc-file-2")).unwrap_err().to_string();
+        assert!(other.contains("arc-file-1") && other.contains("arc-file-2") && other.contains("hint: "), "{other}");
+        assert!(told(&set(4, 6, 1, 0), 1, Some("arc-file-1")).is_err());
+        assert_eq!(told(&set(4, 6, 1, 0), 1, None).unwrap(), None);
     }
 }

@@ -7,15 +7,18 @@
 //! A recursive net can amplify rounding, so steps are judged one by one from the recorded state of the step before; the free run, whose
 //! error shows the amplification, is reported beside it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 
 use crate::backends::session::{Rule, Session};
 use crate::graph::Graph;
+use crate::models::tensors::Tensors;
 
 /// A named tolerance of [`Step::error`], at every step.
 pub fn tolerance(precision: &str) -> (&'static str, f64) {
@@ -103,40 +106,39 @@ pub struct Vectors {
 
 /// Most rows that a vectors file may have: it is for a handful of examples.
 const MAX_ROWS: usize = 4096;
-/// Most bytes of one.
-const MAX_BYTES: u64 = 4 << 30;
+/// Most indices of one tensor of it.
+const MAX_INDICES: usize = 1 << 26;
 
 impl Vectors {
-    /// Reads a vectors file for a model with this graph.
+    /// Reads a vectors file for a model with this graph: the header first, then the tensors that the graph has and no others.
     pub fn read(path: &Path, graph: &Graph) -> anyhow::Result<Self> {
-        let bytes = crate::models::read_capped(path, MAX_BYTES)?;
-        Self::parse(&bytes, graph).with_context(|| format!("{} is no vectors file for this model", path.display()))
+        let file = Tensors::open(path)?;
+        Self::of(file, graph).with_context(|| format!("{} is no vectors file for this model", path.display()))
     }
 
-    fn parse(bytes: &[u8], graph: &Graph) -> anyhow::Result<Self> {
-        let file = SafeTensors::deserialize(bytes).map_err(|e| anyhow::anyhow!("not a whole safetensors file: {e}"))?;
+    /// [`read`](Self::read) of a file's bytes.
+    pub fn parse(bytes: &[u8], graph: &Graph) -> anyhow::Result<Self> {
+        Self::of(Tensors::new(Path::new("vectors"), std::io::Cursor::new(bytes))?, graph)
+    }
+
+    fn of(file: Tensors<impl Read + Seek>, graph: &Graph) -> anyhow::Result<Self> {
+        let file = RefCell::new(file);
+        let has = |name: &str| file.borrow().entries.contains_key(name);
         let indices = |name: &str| -> anyhow::Result<(Vec<usize>, Vec<u32>)> {
-            let view = file.tensor(name).map_err(|_| anyhow::anyhow!("tensor `{name}` is missing"))?;
-            if view.dtype() != Dtype::I32 {
-                bail!("tensor `{name}` is {:?}, not i32", view.dtype());
+            let shape = file.borrow().entries.get(name).map(|e| e.shape.clone());
+            let shape = shape.with_context(|| format!("tensor `{name}` is missing"))?;
+            let elements = shape.iter().product();
+            if elements > MAX_INDICES {
+                bail!("tensor `{name}` has shape {shape:?}, at most {MAX_INDICES} elements are expected");
             }
-            let read = |b: &[u8]| u32::try_from(i32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            let values: Result<Vec<u32>, _> = view.data().chunks_exact(4).map(read).collect();
-            Ok((view.shape().to_vec(), values.map_err(|_| anyhow::anyhow!("tensor `{name}` holds a negative index"))?))
+            let values = file.borrow_mut().words(name, "I32", elements)?;
+            if values.iter().any(|v| i32::try_from(*v).is_err()) {
+                bail!("tensor `{name}` holds a negative index");
+            }
+            Ok((shape, values))
         };
-        let floats = |name: String, len: usize| -> anyhow::Result<Vec<f32>> {
-            let view = file.tensor(&name).map_err(|_| anyhow::anyhow!("tensor `{name}` is missing"))?;
-            let values = crate::models::to_f32(view.dtype(), view.data())
-                .with_context(|| format!("tensor `{name}` is not floating point"))?;
-            if values.len() != len {
-                bail!("tensor `{name}` has shape {:?}, {len} elements are needed", view.shape());
-            }
-            // a judge that is not a number would acquit everyone
-            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-                bail!("tensor `{name}` holds {} at element {at}", values[at]);
-            }
-            Ok(values)
-        };
+        // a judge that is not a number would acquit everyone, so only finite values are read
+        let floats = |name: String, len: usize| -> anyhow::Result<Vec<f32>> { Ok(file.borrow_mut().floats(&name, len)?) };
         let (shape, inputs) = indices("inputs")?;
         let tokens = graph.inputs[0].ty.elements();
         let &[batch, s] = &shape[..] else { bail!("tensor `inputs` has shape {shape:?}, not [rows, tokens]") };
@@ -147,7 +149,7 @@ impl Vectors {
         if puzzle_ids.len() != batch {
             bail!("{} puzzle identifiers for {batch} rows", puzzle_ids.len());
         }
-        let count = |name: &str| (1..).take_while(|k| file.tensor(&format!("{name}.{k}")).is_ok()).count();
+        let count = |name: &str| (1..).take_while(|k| has(&format!("{name}.{k}"))).count();
         let (answered, asked) = (count("logits"), graph.states.first().map_or(0, |s| count(&s.name)));
         // questions hold the states that steps 2.. start from, and nothing of the last step
         let mut steps = vec![Step::default(); if answered > 0 { answered } else { asked + 1 }];
@@ -156,7 +158,7 @@ impl Vectors {
             if answered > 0 {
                 step.logits = floats(format!("logits.{k}"), batch * graph.outputs[0].ty.elements())?;
             }
-            if graph.outputs.len() > 1 && file.tensor(&format!("q_halt.{k}")).is_ok() {
+            if graph.outputs.len() > 1 && has(&format!("q_halt.{k}")) {
                 let (halt, go_on) = (floats(format!("q_halt.{k}"), batch)?, floats(format!("q_continue.{k}"), batch)?);
                 step.q = halt.into_iter().zip(go_on).flat_map(|(h, c)| [h, c]).collect();
             }
@@ -166,7 +168,7 @@ impl Vectors {
             }
         }
         let mut first_halt = None;
-        if file.tensor("first_halt").is_ok() {
+        if has("first_halt") {
             let (_, halts) = indices("first_halt")?;
             let last = steps.len() as u32 + 1;
             if halts.len() != batch || halts.iter().any(|h| !(1..=last).contains(h)) {

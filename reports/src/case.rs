@@ -379,7 +379,9 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// One row of `predictions.csv`: an answer after a depth, scored by the harness.
+/// One row of `predictions.csv`: an answer after a depth, scored by the harness. Of a task that decides row by row, an answer before the one
+/// of record is kept (without its text) where it is the example's first, the first of all after so many steps, or right where the one kept
+/// before was wrong or the other way round: those left out are as right as the one before them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// Index into the task's examples.
@@ -392,7 +394,7 @@ pub struct Prediction {
     pub last: bool,
     /// Halting logit, if the model has one.
     pub halt_logit: Option<f64>,
-    /// The answer, tokens separated by blanks.
+    /// The answer, tokens separated by blanks; empty where it was not kept.
     pub answer: String,
     /// Whole answer right.
     pub exact: bool,

@@ -27,6 +27,10 @@ pub const MAX_JSON_BYTES: u64 = 16 << 20;
 pub const MAX_CSV_BYTES: u64 = 1 << 30;
 /// Most rows of one CSV file.
 pub const MAX_ROWS: usize = 5_000_000;
+/// Most rows of `predictions.csv`: 422,786 puzzles with an answer after each of 16 steps, should each of them be kept.
+pub const MAX_PREDICTIONS: usize = 8_000_000;
+/// Longest line of a CSV file: no answer and no reason is so long.
+const MAX_LINE: u64 = 1 << 20;
 /// Most cases of one run.
 pub const MAX_CASES: usize = 10_000;
 
@@ -170,17 +174,17 @@ pub(crate) fn prediction_fault(prediction: &Prediction) -> Option<Fault> {
 
 /// Reads `samples.csv`.
 pub fn load_samples(path: &Path) -> Result<Vec<Sample>, ReportError> {
-    read_csv(path, &SAMPLE_COLUMNS, sample_fault)
+    read_csv(path, &SAMPLE_COLUMNS, MAX_ROWS, sample_fault)
 }
 
 /// Reads `predictions.csv`.
 pub fn load_predictions(path: &Path) -> Result<Vec<Prediction>, ReportError> {
-    read_csv(path, &PREDICTION_COLUMNS, prediction_fault)
+    read_csv(path, &PREDICTION_COLUMNS, MAX_PREDICTIONS, prediction_fault)
 }
 
 /// Reads `attempts.csv`.
 pub fn load_attempts(path: &Path) -> Result<Vec<Attempt>, ReportError> {
-    read_csv(path, &ATTEMPT_COLUMNS, attempt_fault)
+    read_csv(path, &ATTEMPT_COLUMNS, MAX_ROWS, attempt_fault)
 }
 
 /// Why a row of `attempts.csv` may be neither written nor read.
@@ -270,14 +274,40 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReportError> {
     })
 }
 
+/// What is read, with an error where a line does not end within [`MAX_LINE`]: a reader of CSV keeps a field however long it grows.
+struct Lines<R> {
+    from: R,
+    since_end: u64,
+}
+
+impl<R: Read> Read for Lines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.from.read(buffer)?;
+        let mut lines = buffer[..n].split(|b| *b == b'\n');
+        let mut longest = lines.next().map_or(0, |first| self.since_end + first.len() as u64);
+        let mut last = longest;
+        for line in lines {
+            last = line.len() as u64;
+            longest = longest.max(last);
+        }
+        self.since_end = last;
+        if longest > MAX_LINE {
+            let message = format!("a line of more than {MAX_LINE} bytes");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));
+        }
+        Ok(n)
+    }
+}
+
 fn read_csv<T: DeserializeOwned>(
     path: &Path,
     columns: &[&str],
+    most: usize,
     fault: impl Fn(&T) -> Option<Fault>,
 ) -> Result<Vec<T>, ReportError> {
     let bad =
         |line, message: String| ReportError::bad(path, line, message, format!("the columns are {}", columns.join(",")));
-    let mut reader = csv::Reader::from_reader(open(path, MAX_CSV_BYTES)?);
+    let mut reader = csv::Reader::from_reader(Lines { from: open(path, MAX_CSV_BYTES)?, since_end: 0 });
     let headers = reader.headers().map_err(|error| bad(Some(1), error.to_string()))?.clone();
     if headers.iter().ne(columns.iter().copied()) {
         let shown: String = headers.iter().collect::<Vec<_>>().join(",").chars().take(120).collect();
@@ -295,8 +325,8 @@ fn read_csv<T: DeserializeOwned>(
         let line = record.position().map_or(line, |p| p.line());
         let row = record.deserialize(Some(&headers)).map_err(|error| bad(Some(line), error.to_string()))?;
         at(path, Some(line), fault(&row))?;
-        if rows.len() == MAX_ROWS {
-            return Err(bad(Some(line), format!("more than {MAX_ROWS} rows")));
+        if rows.len() == most {
+            return Err(bad(Some(line), format!("more than {most} rows")));
         }
         rows.push(row);
     }

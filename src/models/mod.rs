@@ -1,4 +1,4 @@
-//! Models: a folder with `config.json` and `model.safetensors`, read into a graph and its parameters. A config may ask for random weights
+//! Models: a folder with `config.json` and `model.safetensors` (or shards and their index), read into a graph and its parameters. A config may ask for random weights
 //! instead ([`random`]).
 //!
 //! In: a path. Out: a [`Model`], or a [`ModelError`] that names file, place and remedy. Must not: run anything, or allocate what a lying
@@ -6,11 +6,11 @@
 //!
 //! Adding a family: one file with a `pub const FAMILY: ModelFamily`, and its line in [`FAMILIES`].
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use ergometer_files::{Links, Refusal};
-use safetensors::{Dtype, SafeTensors};
+use ergometer_suites::error::SuiteError;
+use ergometer_suites::text;
+use safetensors::Dtype;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
@@ -22,7 +22,9 @@ pub mod dense;
 pub mod hrm;
 pub mod moe;
 pub mod random;
+pub mod tensors;
 pub mod trm;
+mod weights;
 
 /// Every family of models that we can build a graph for.
 pub const FAMILIES: &[ModelFamily] = &[trm::FAMILY, hrm::FAMILY, dense::FAMILY, moe::FAMILY];
@@ -46,6 +48,9 @@ pub struct Model {
     pub hash: String,
     /// The computation.
     pub graph: Graph,
+    /// The numbering of puzzles that its table of puzzle embeddings was trained with, where its config records it
+    /// ([`ExampleSet::numbering`](ergometer_suites::task::ExampleSet::numbering)).
+    pub numbering: Option<String>,
     /// `params[i]` holds the elements of `graph.params[i]`, shared between clones.
     pub params: std::sync::Arc<Vec<Vec<f32>>>,
 }
@@ -78,6 +83,14 @@ impl ModelError {
     }
 }
 
+impl From<SuiteError> for ModelError {
+    fn from(e: SuiteError) -> Self {
+        let place = e.place.map(|p| format!("{p}: ")).unwrap_or_default();
+        let file = e.file.map_or_else(String::new, |f| f.display().to_string());
+        ModelError { file, message: format!("{place}{}", e.message), hint: e.hint }
+    }
+}
+
 impl From<GraphError> for ModelError {
     fn from(e: GraphError) -> Self {
         config_error(format!("the config asks for a net that cannot be: {e}"))
@@ -105,28 +118,21 @@ impl Model {
             e
         };
         let graph = build_graph(&config).map_err(named)?;
-        let weights_path = path.join("model.safetensors");
+        let numbering = numbering(&config).map_err(named)?;
         if let Some(asked) = RandomWeights::read(&config).map_err(named)? {
-            if weights_path.exists() {
-                return Err(ModelError::new(&weights_path, "is there, and config.json asks for `random_weights`")
+            if let Some(there) = [weights::FILE, weights::INDEX].map(|f| path.join(f)).iter().find(|f| f.exists()) {
+                return Err(ModelError::new(there, "is there, and config.json asks for `random_weights`")
                     .hint("remove one of them: a model has one set of weights"));
             }
             let params = asked.draw(&graph).map_err(named)?;
             let (config, weights) =
                 random::files(&config, &graph, &params).map_err(|e| named(config_error(format!("{e:#}"))))?;
             let hash = hash_of(&config, &weights);
-            return Ok(Model { path: path.to_path_buf(), hash, graph, params: params.into() });
+            return Ok(Model { path: path.to_path_buf(), hash, graph, numbering, params: params.into() });
         }
-        let elements: u64 = graph.params.iter().map(|p| p.elements() as u64).sum();
-        // f32 or smaller per element, and a header: a file much beyond that is not this model's
-        let bytes = read_capped(&weights_path, 8 * elements + (64 << 20))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| {
-            ModelError::new(&weights_path, format!("not a whole safetensors file: {e}"))
-                .hint("fetch or copy it again; the file is cut off or damaged")
-        })?;
-        let params = read_params(&weights_path, &graph, &tensors)?;
-        let hash = hash_of(&config_bytes, &bytes);
-        Ok(Model { path: path.to_path_buf(), hash, graph, params: params.into() })
+        let mut hash = Sha256::new().chain_update(&config_bytes);
+        let params = weights::read(path, &graph, &mut hash)?;
+        Ok(Model { path: path.to_path_buf(), hash: hex(&hash.finalize()), graph, numbering, params: params.into() })
     }
 
     /// A model with the weights that training starts from, for tests too.
@@ -135,7 +141,8 @@ impl Model {
         let params: Vec<Vec<f32>> = graph.params.iter().enumerate().map(|(i, p)| start_values(p, seed, i)).collect();
         let mut hash = Sha256::new().chain_update(config.to_string());
         params.iter().flatten().for_each(|v| hash.update(v.to_le_bytes()));
-        Ok(Model { path: PathBuf::from("random"), hash: hex(&hash.finalize()), graph, params: params.into() })
+        let numbering = numbering(config)?;
+        Ok(Model { path: PathBuf::from("random"), hash: hex(&hash.finalize()), graph, numbering, params: params.into() })
     }
 
     /// Writes a model folder; each file appears whole or not at all.
@@ -162,7 +169,7 @@ fn files(config: &serde_json::Value, graph: &Graph, params: &[Vec<f32>]) -> anyh
 /// Writes them into a folder, the weights first: where a config is, its weights are.
 fn write(folder: &Path, config: &[u8], weights: &[u8]) -> anyhow::Result<()> {
     use anyhow::Context;
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     crate::files::write_atomically(&folder.join("model.safetensors"), weights)?;
     crate::files::write_atomically(&folder.join("config.json"), config)
 }
@@ -179,11 +186,23 @@ fn read_json(file: &Path) -> Result<(Vec<u8>, serde_json::Value), ModelError> {
     Ok((text, config))
 }
 
-fn parse(file: &Path, text: &[u8]) -> Result<serde_json::Value, ModelError> {
-    serde_json::from_slice(text).map_err(|e| {
-        ModelError::new(file, format!("line {}, column {}: {e}", e.line(), e.column()))
-            .hint("it must be one JSON object")
-    })
+fn parse(file: &Path, bytes: &[u8]) -> Result<serde_json::Value, ModelError> {
+    let value = text::json(bytes).map_err(|e| e.in_file(file))?;
+    if value.is_object() {
+        return Ok(value);
+    }
+    Err(ModelError::new(file, "holds JSON that is no object").hint("write {\"model_type\": ..., ...}"))
+}
+
+/// Key of a config for [`Model::numbering`].
+pub const NUMBERING: &str = "puzzle_numbering";
+
+fn numbering(config: &serde_json::Value) -> Result<Option<String>, ModelError> {
+    match config.get(NUMBERING) {
+        None => Ok(None),
+        Some(serde_json::Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(config_error(format!("`{NUMBERING}` is no string")).hint("it is what `ergometer train` wrote; leave it out")),
+    }
 }
 
 /// Parses a config's text and builds its graph.
@@ -211,7 +230,20 @@ pub fn build_graph(config: &serde_json::Value) -> Result<Graph, ModelError> {
 
 /// Reads the fields that a family names; unknown fields are ignored, because published configs carry many.
 pub(crate) fn read_config<T: DeserializeOwned>(config: &serde_json::Value) -> Result<T, ModelError> {
-    T::deserialize(config).map_err(|e| config_error(e.to_string()))
+    T::deserialize(config).map_err(|e| {
+        // serde does not say which field a value belongs to: it is the one without which the error is another
+        let message = e.to_string();
+        let number = |v: &serde_json::Value| v.is_number() || v.as_str().is_some_and(|s| s.parse::<f64>().is_ok());
+        let mut wrong = config.as_object().into_iter().flatten().filter(|(key, value)| {
+            let mut without = config.clone();
+            without[key.as_str()] = 1.into();
+            number(value) && T::deserialize(&without).err().is_none_or(|e| e.to_string() != message)
+        });
+        match wrong.next() {
+            Some((key, value)) => config_error(format!("`{key}` is {value}: {message}")),
+            None => config_error(message),
+        }
+    })
 }
 
 /// Checks an axis of a config.
@@ -257,18 +289,10 @@ impl Params {
 
 /// Reads a regular file of at most `cap` bytes.
 pub(crate) fn read_capped(path: &Path, cap: u64) -> Result<Vec<u8>, ModelError> {
-    let fail = |e: std::io::Error| {
-        ModelError::new(path, format!("cannot be read: {e}"))
-            .hint("a model is a folder with config.json and model.safetensors")
-    };
-    ergometer_files::read(path, cap, Links::Followed).map_err(|e| match Refusal::of(&e) {
-        Some(Refusal::Large(_)) => {
-            let size = fs::metadata(path).map_or(0, |m| m.len());
-            ModelError::new(path, format!("has {size} bytes, at most {cap} are expected"))
-                .hint("the file is not what the config describes; check that both belong together")
-        }
-        Some(_) => ModelError::new(path, format!("is not usable: {e}")).hint("name the file itself"),
-        None => fail(e),
+    text::read(path, cap).map_err(|e| {
+        let e = ModelError::from(e);
+        let absent = path.file_name().is_some_and(|n| n == "config.json") && !path.is_file();
+        if absent { e.hint("a model is a folder with config.json and model.safetensors") } else { e }
     })
 }
 
@@ -279,38 +303,6 @@ fn stripped(key: &str) -> &str {
         key = rest;
     }
     key
-}
-
-fn read_params(file: &Path, graph: &Graph, tensors: &SafeTensors) -> Result<Vec<Vec<f32>>, ModelError> {
-    let names: Vec<&str> = tensors.names();
-    let mut params = Vec::with_capacity(graph.params.len());
-    for p in &graph.params {
-        let matches: Vec<&&str> = names.iter().filter(|k| stripped(k) == p.name).collect();
-        let [key] = matches[..] else {
-            let what =
-                if matches.is_empty() { "is missing".to_string() } else { format!("is there {} times", matches.len()) };
-            return Err(ModelError::new(file, format!("tensor `{}` {what}", p.name)).hint(format!(
-                "the config describes {} tensors, the file holds {}: check that both belong together",
-                graph.params.len(),
-                names.len()
-            )));
-        };
-        let view = tensors.tensor(key).map_err(|e| ModelError::new(file, format!("tensor `{key}`: {e}")))?;
-        if view.shape() != p.shape {
-            return Err(ModelError::new(
-                file,
-                format!("tensor `{key}` has shape {:?}, the config asks for {:?}", view.shape(), p.shape),
-            ));
-        }
-        let values = to_f32(view.dtype(), view.data()).ok_or_else(|| {
-            ModelError::new(file, format!("tensor `{key}` is {:?}; f32, bf16 and f16 are read", view.dtype()))
-        })?;
-        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-            return Err(ModelError::new(file, format!("tensor `{key}` holds {} at element {i}", values[i])));
-        }
-        params.push(values);
-    }
-    Ok(params)
 }
 
 /// Elements of a little-endian tensor as f32.

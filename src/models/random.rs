@@ -15,7 +15,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Model, ModelError, config_error, hash_of};
+use sha2::{Digest, Sha256};
+
+use super::{Model, ModelError, config_error, hex};
 use crate::graph::{Graph, Param, Start};
 
 /// Key of a config that asks for random weights.
@@ -154,9 +156,9 @@ pub fn materialise(folder: &Path, hash: &str, cache: &Path) -> anyhow::Result<Pa
 
 /// The hash of a folder with both files.
 fn file_hash(folder: &Path) -> Result<String, ModelError> {
-    let config = super::read_capped(&folder.join("config.json"), super::MAX_CONFIG_BYTES)?;
-    let weights = super::read_capped(&folder.join("model.safetensors"), 4 * MOST_DRAWN as u64 + (64 << 20))?;
-    Ok(hash_of(&config, &weights))
+    let mut sum = Sha256::new().chain_update(super::weights::config_bytes(folder)?);
+    super::weights::hash(folder, &mut sum)?;
+    Ok(hex(&sum.finalize()))
 }
 
 #[cfg(test)]

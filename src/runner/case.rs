@@ -79,6 +79,7 @@ impl Finished {
     pub(super) fn new(planned: &PlannedCase, task: &PlannedTask, scored: Option<&Scored>) -> Self {
         let mut notes = task.set.notes.clone();
         notes.extend(crate::environment::machine::observe().threads(planned.key.threads));
+        notes.extend(planned.numbering.clone());
         if planned.random {
             notes.push("random weights: what it answers means nothing; time, memory and energy do".into());
         }

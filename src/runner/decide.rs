@@ -119,6 +119,7 @@ mod tests {
             examples: [0, 0, 1, 1].map(example).to_vec(),
             vocabulary: 10,
             puzzle_ids: 1,
+            numbering: None,
             questions: vec!["q0".into(), "q1".into()],
             baselines: Vec::new(),
             notes: Vec::new(),

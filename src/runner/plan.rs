@@ -49,6 +49,8 @@ pub struct PlannedModel {
     pub folder: PathBuf,
     /// Its weights are random: its answers mean nothing.
     pub random: bool,
+    /// See [`Model::numbering`].
+    pub numbering: Option<String>,
 }
 
 /// One case, ready to run.
@@ -80,6 +82,8 @@ pub struct PlannedCase {
     pub turns: Option<String>,
     /// The model's weights are random.
     pub random: bool,
+    /// What is known of the model's and the task's numbering of puzzles.
+    pub numbering: Option<String>,
 }
 
 impl PlannedCase {
@@ -126,8 +130,10 @@ impl Plan {
                 let path = &suite.models[&spec.model].path;
                 let model = Model::load(path)
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
-                let (graph, hash, random) = (model.graph, model.hash, models::random::is_random(path)?);
-                plan.models.insert(spec.model.clone(), PlannedModel { graph, hash, folder: path.clone(), random });
+                let random = models::random::is_random(path)?;
+                let Model { graph, hash, numbering, .. } = model;
+                let folder = path.clone();
+                plan.models.insert(spec.model.clone(), PlannedModel { graph, hash, folder, random, numbering });
             }
             let case = plan.case(suite, spec, None)?;
             if keep(&case.path) && plan.cases.iter().all(|c| c.id != case.id) {
@@ -157,7 +163,8 @@ impl Plan {
         let external = suite.backends.get(&spec.backend);
         let kind = external.map_or(spec.backend.as_str(), |b| b.kind.as_str());
         let given = options.cloned().or_else(|| external.map(|b| b.options.clone())).unwrap_or_default();
-        crate::fit::check(&spec.task, &task.set, &spec.model, &model.graph)
+        let recorded = model.numbering.as_deref();
+        let numbering = crate::fit::check(&spec.task, &task.set, &spec.model, &model.graph, recorded)
             .with_context(|| format!("{}: a [[cases]] block pairs them", suite.file.display()))?;
         let one_shot = model.graph.states.is_empty();
         // a one-shot model has one depth, whatever the block asks of the recursive ones beside it
@@ -247,6 +254,7 @@ impl Plan {
             max_steps,
             halt,
             random: model.random,
+            numbering,
         })
     }
 }

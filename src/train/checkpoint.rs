@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context, anyhow, ensure};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use anyhow::{Context, anyhow, bail, ensure};
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::net::Batch;
 use super::optimiser::Optimiser;
+use crate::models::tensors::Tensors;
 
 /// What is not a tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,31 +72,54 @@ fn groups<'a>(optimiser: &'a Optimiser, batch: &'a Batch) -> [(&'static str, &'a
     ]
 }
 
-/// Largest checkpoint that is read.
-const MAX_BYTES: u64 = 64 << 30;
+/// What a run allows its checkpoint to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Tokens of inputs, tokens of answers, puzzle ids.
+    pub rows: (usize, usize, usize),
+    /// Supervision steps of a row.
+    pub depth: u32,
+}
 
-/// Reads a checkpoint into an optimiser and a batch of the same shapes.
-pub fn load(path: &Path, optimiser: &mut Optimiser, batch: &mut Batch) -> anyhow::Result<Progress> {
+/// Reads a checkpoint into an optimiser and a batch of the same shapes. Its header and what it says of itself are checked first.
+pub fn load(path: &Path, limits: Limits, optimiser: &mut Optimiser, batch: &mut Batch) -> anyhow::Result<Progress> {
+    if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        bail!(
+            "{}: there is no checkpoint to go on from\nhint: leave `--resume` out to start from the beginning (a finished run has none)",
+            path.display()
+        );
+    }
     let mut read = || -> anyhow::Result<Progress> {
-        let bytes = crate::models::read_capped(path, MAX_BYTES)?;
-        let (_, header) = SafeTensors::read_metadata(&bytes)?;
-        let text = header.metadata().as_ref().and_then(|m| m.get(KEY)).context("it holds no progress")?;
-        let progress: Progress = serde_json::from_str(text)?;
-        let file = SafeTensors::deserialize(&bytes)?;
-        let words = |name: &str, dtype: Dtype, len: usize| -> anyhow::Result<Vec<[u8; 4]>> {
-            let view = file.tensor(name)?;
-            ensure!(
-                view.dtype() == dtype && view.data().len() == 4 * len,
-                "`{name}` is {:?} {:?}, the run needs {len} of {dtype:?}",
-                view.dtype(),
-                view.shape()
-            );
-            Ok(view.data().chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect())
-        };
-        let fill = |name: &str, list: &mut Vec<Vec<f32>>| -> anyhow::Result<()> {
+        let mut file = Tensors::open(path)?;
+        let text = file.metadata.get(KEY).with_context(|| format!("metadata has no `{KEY}`: it is no checkpoint of a training run"))?;
+        let progress: Progress = serde_json::from_str(text).with_context(|| format!("metadata `{KEY}`"))?;
+        // examples that were drawn are drawn again: a number without end would never end
+        let most = (batch.steps.len() as u64).saturating_mul(progress.step.saturating_add(1));
+        ensure!(
+            progress.step <= limits.steps && progress.drawn <= most,
+            "metadata `{KEY}`: step {} and {} examples drawn, the training file plans {} steps of {} rows",
+            progress.step,
+            progress.drawn,
+            limits.steps,
+            batch.steps.len()
+        );
+        let seconds = [progress.seconds, progress.step_seconds];
+        ensure!(seconds.iter().all(|s| s.is_finite() && *s >= 0.0), "metadata `{KEY}`: times are {seconds:?}");
+        let position = progress.rng_position.parse::<u128>();
+        ensure!(position.is_ok(), "metadata `{KEY}`: `rng_position` is no whole number");
+        for (name, list) in groups(optimiser, batch) {
+            for (i, values) in list.iter().enumerate() {
+                let name = format!("{name}.{i}");
+                let entry = file.entries.get(&name).with_context(|| format!("tensor `{name}` is missing"))?;
+                let fits = entry.elements() == values.len() && entry.dtype == "F32";
+                ensure!(fits, "tensor `{name}` is {} {:?}, the run needs F32 [{}]", entry.dtype, entry.shape, values.len());
+            }
+        }
+        let mut fill = |name: &str, list: &mut Vec<Vec<f32>>| -> anyhow::Result<()> {
             for (i, values) in list.iter_mut().enumerate() {
-                let words = words(&format!("{name}.{i}"), Dtype::F32, values.len())?;
-                *values = words.into_iter().map(f32::from_le_bytes).collect();
+                *values = file.floats(&format!("{name}.{i}"), values.len())?;
             }
             Ok(())
         };
@@ -104,18 +128,22 @@ pub fn load(path: &Path, optimiser: &mut Optimiser, batch: &mut Batch) -> anyhow
         fill("second", &mut optimiser.second)?;
         fill("average", &mut optimiser.average)?;
         fill("state", &mut batch.states)?;
-        for (name, values) in [
-            ("inputs", &mut batch.inputs),
-            ("labels", &mut batch.labels),
-            ("steps", &mut batch.steps),
-            ("puzzle_ids", &mut batch.puzzle_ids),
+        let (inputs, labels, ids) = limits.rows;
+        for (name, values, below) in [
+            ("inputs", &mut batch.inputs, inputs),
+            ("labels", &mut batch.labels, labels),
+            ("steps", &mut batch.steps, limits.depth as usize + 1),
+            ("puzzle_ids", &mut batch.puzzle_ids, ids),
         ] {
-            *values = words(name, Dtype::U32, values.len())?.into_iter().map(u32::from_le_bytes).collect();
+            *values = file.words(name, "U32", values.len())?;
+            if let Some(at) = values.iter().position(|v| *v as usize >= below) {
+                bail!("tensor `{name}` holds {} at element {at}; it must be below {below}", values[at]);
+            }
         }
         optimiser.steps = progress.step;
         Ok(progress)
     };
     read().with_context(|| {
-        format!("cannot go on from {}\nhint: leave `--resume` out to start from the beginning", path.display())
+        format!("{}: cannot go on from this checkpoint\nhint: leave `--resume` out to start from the beginning", path.display())
     })
 }

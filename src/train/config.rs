@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use ergometer_suites::error::did_you_mean;
 use serde::Deserialize;
 
@@ -135,12 +135,28 @@ fn ema() -> f64 {
     0.999
 }
 
+/// What a file that is no training file could be instead.
+fn meant(text: &str) -> &'static str {
+    match text.parse::<toml::Table>() {
+        Ok(table) if table.contains_key("cases") => "it is a suite: `ergometer run` takes it",
+        Ok(table) if table.contains_key("package") => "it is a manifest of cargo; name a training file",
+        Ok(_) => "the keys of a training file are those of the files in suites/train/",
+        Err(_) => "it must be TOML; the shipped training files are in suites/train/",
+    }
+}
+
 impl TrainConfig {
     /// Reads and checks a training file; gives its text too.
     pub fn load(path: &Path) -> anyhow::Result<(TrainConfig, String)> {
-        let bytes = crate::models::read_capped(path, 1 << 20).context("hint: give the path of a training file")?;
-        let text = String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8 text", path.display()))?;
-        let mut config: TrainConfig = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        let text = ergometer_suites::text::read_text(path, 1 << 20).map_err(|e| match e.hint {
+            Some(_) => e,
+            None => e.hint("name a training file (TOML); those of the shipped nets are in suites/train/"),
+        })?;
+        let mut config: TrainConfig = toml::from_str(&text).map_err(|e| {
+            let line = e.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let place = line.map_or_else(String::new, |line| format!("line {line}: "));
+            anyhow!("{}: {place}{}\nhint: {}", path.display(), e.message().trim_end().replace('\n', ", "), meant(&text))
+        })?;
         config.check().with_context(|| path.display().to_string())?;
         config.folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
         config.out = config.folder.join(&config.out);

@@ -176,6 +176,7 @@ mod tests {
             examples: [0, 0, 1, 1, 2, 2].map(example).to_vec(),
             vocabulary: 3,
             puzzle_ids: 1,
+            numbering: None,
             questions: Vec::new(),
             baselines: Vec::new(),
             notes: Vec::new(),

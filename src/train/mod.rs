@@ -137,10 +137,14 @@ struct Job {
 
 impl Job {
     fn new(config: TrainConfig, text: String, resume: bool) -> anyhow::Result<Self> {
-        let model_config = serde_json::to_value(&config.model).context("[model]")?;
+        let mut model_config = serde_json::to_value(&config.model).context("[model]")?;
         let model = Model::random(&model_config, config.seed).context("[model]")?;
         let held_out = data::held_out(&config.task, &config.folder)?;
-        crate::fit::check(&config.task.kind, &held_out, "[model]", &model.graph)?;
+        crate::fit::check(&config.task.kind, &held_out, "[model]", &model.graph, None)?;
+        // a table of puzzle embeddings means something with its numbering alone, so the net says which it was trained with
+        if let Some(numbering) = held_out.numbering.as_ref().filter(|_| model.graph.inputs.len() > 1) {
+            model_config[crate::models::NUMBERING] = numbering.clone().into();
+        }
         let source = data::Source::new(&config.task, config.seed, &model.graph)?;
         let trainer = Trainer::new(&config, &model.graph, source)?;
         let task = data::kind(&config.task)?;
@@ -174,7 +178,14 @@ impl Job {
 
     fn resume(&mut self) -> anyhow::Result<()> {
         let path = self.checkpoint_path();
-        let progress = checkpoint::load(&path, &mut self.optimiser, &mut self.trainer.batch)?;
+        let (graph, steps) = (&self.model.graph, self.config.steps);
+        let ids = graph.inputs.get(1).map_or(1, |i| i.rows);
+        let limits = checkpoint::Limits {
+            steps,
+            rows: (graph.inputs[0].rows, graph.outputs[0].ty.features, ids),
+            depth: graph.max_steps,
+        };
+        let progress = checkpoint::load(&path, limits, &mut self.optimiser, &mut self.trainer.batch)?;
         let before: TrainConfig = toml::from_str(&progress.config).context("the checkpoint's training file")?;
         // steps, evaluations and threads may change, what is learned from what may not
         let (a, b) = (&before, &self.config);

@@ -116,6 +116,9 @@ pub struct ExampleSet {
     pub vocabulary: u32,
     /// Rows that a model's table of puzzle embeddings needs; 1 where there is one kind of puzzle.
     pub puzzle_ids: u32,
+    /// Which puzzle has which id, as a name that no other numbering has; `None` where there is one kind of puzzle. A net with a table of
+    /// puzzle embeddings knows only the numbering that it was trained with.
+    pub numbering: Option<String>,
     /// Names of the questions, by [`Example::question`]; empty where the task decides row by row.
     pub questions: Vec<String>,
     /// What trivial rules score on these examples.

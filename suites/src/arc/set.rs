@@ -28,6 +28,8 @@ const MAX_CELLS: usize = 1 << 27;
 const DEFAULT_TASKS: usize = 100;
 /// Seed of the variants of a file's tasks. Part of the numbering of puzzle ids: must never change.
 const VARIANTS: u64 = 0x7661_7269;
+/// Begins the hash of a numbering. Recorded with trained nets: must never change.
+const NUMBERING: u64 = 0x6e75_6d62;
 /// Draws for each variant that is wanted, as in the released TRM.
 const TRIES: usize = 5;
 
@@ -44,6 +46,8 @@ pub struct Asked {
 pub struct Numbered {
     pub tasks: Vec<(Option<Subset>, Asked)>,
     pub puzzle_ids: u32,
+    /// See [`ExampleSet::numbering`].
+    pub numbering: String,
     /// Tasks left out because of `max_side`, of the half that is asked for.
     pub too_large: usize,
 }
@@ -93,8 +97,8 @@ fn of_rules(parameters: &Parameters, numbers: &[usize]) -> Result<ExampleSet, Su
             RULES.len(),
             side = wish.max_side,
         ),
-        "A net is told the rule by its puzzle id and learned it from other inputs: what is asked is to apply known rules to new inputs, not \
-         to find a rule from the demonstrations."
+        "A net is told the rule by its puzzle id: what is asked is to apply known rules to new inputs, not to find a rule from the \
+         demonstrations."
             .to_owned(),
     ];
     notes.push(match wish.side {
@@ -102,7 +106,7 @@ fn of_rules(parameters: &Parameters, numbers: &[usize]) -> Result<ExampleSet, Su
         Side::Train => "The test inputs are of the train side: a net may have been trained on them.".to_owned(),
     });
     notes.push(attempts_note(turns));
-    Ok(set(&asked, parameters.side, PUZZLE_IDS, notes))
+    Ok(set(&asked, parameters.side, PUZZLE_IDS, format!("arc-rules-{}", rules::VERSION), notes))
 }
 
 fn of_file(parameters: &Parameters, file: &Path, name: &str) -> Result<ExampleSet, SuiteError> {
@@ -143,8 +147,7 @@ fn of_file(parameters: &Parameters, file: &Path, name: &str) -> Result<ExampleSe
         ));
     }
     notes.push(
-        "Transductive: a net with a table of puzzle embeddings has been trained on the demonstrations of these very tasks (never on test \
-         outputs) and cannot be asked about others."
+        "Transductive: a net with a table of puzzle embeddings can be asked about the tasks alone on whose demonstrations it was trained."
             .to_owned(),
     );
     notes.push(
@@ -153,8 +156,7 @@ fn of_file(parameters: &Parameters, file: &Path, name: &str) -> Result<ExampleSe
             .to_owned(),
     );
     notes.push(attempts_note(parameters.augmentations.unwrap_or(1)));
-    let ids = numbered.puzzle_ids;
-    Ok(set(&asked, parameters.side, ids, notes))
+    Ok(set(&asked, parameters.side, numbered.puzzle_ids, numbered.numbering, notes))
 }
 
 fn attempts_note(variants: usize) -> String {
@@ -206,7 +208,24 @@ pub fn numbered(parameters: &Parameters, file: &Path) -> Result<Numbered, SuiteE
         let variants = (first as u32..).zip(variants(&task, count)).map(|(id, v)| (v, id)).collect();
         (of, Asked { task, variants, cluster: index as u64 })
     });
-    Ok(Numbered { tasks: numbered.collect(), puzzle_ids, too_large })
+    let tasks: Vec<(Option<Subset>, Asked)> = numbered.collect();
+    let numbering = numbering(tasks.iter().map(|(_, asked)| asked), count);
+    Ok(Numbered { tasks, puzzle_ids, numbering, too_large })
+}
+
+/// The numbering of a file's tasks: their ids, their demonstrations, from which a net learns them, and their variants, in order.
+fn numbering<'a>(tasks: impl Iterator<Item = &'a Asked>, count: usize) -> String {
+    let mut state = hash(NUMBERING, [count as u64]);
+    for Asked { task, variants, .. } in tasks {
+        state = hash(state, [task.id.len() as u64]);
+        state = hash(state, task.id.bytes().map(u64::from));
+        for grid in task.demonstrations.iter().flat_map(|p| [&p.input, &p.output]) {
+            state = hash(state, [grid.height() as u64, grid.width() as u64]);
+            state = hash(state, grid.cells().iter().map(|&c| u64::from(c)));
+        }
+        state = hash(state, variants.iter().flat_map(|(v, id)| [u64::from(v.code()), u64::from(*id)]));
+    }
+    format!("arc-file-{state:016x}")
 }
 
 /// Up to `count` variants of a task, the first of them the task as it is, no two of which make the same task. Always the same for the
@@ -264,7 +283,7 @@ fn room(rows: usize, side: usize) -> Result<(), SuiteError> {
 }
 
 /// Rows in the order of tasks, tests and variants.
-fn set(asked: &[Asked], side: usize, puzzle_ids: u32, notes: Vec<String>) -> ExampleSet {
+fn set(asked: &[Asked], side: usize, puzzle_ids: u32, numbering: String, notes: Vec<String>) -> ExampleSet {
     let mut examples = Vec::new();
     for (question, asked) in (0..).zip(asked) {
         for (part, test) in (0..).zip(&asked.task.tests) {
@@ -286,6 +305,7 @@ fn set(asked: &[Asked], side: usize, puzzle_ids: u32, notes: Vec<String>) -> Exa
         examples,
         vocabulary: VOCABULARY,
         puzzle_ids,
+        numbering: Some(numbering),
         questions: asked.iter().map(|a| a.task.id.clone()).collect(),
         baselines: baselines(asked.iter().map(|a| &a.task)),
         notes,

@@ -115,7 +115,7 @@ proptest! {
     fn no_answer_panics(tokens in proptest::collection::vec(any::<u32>(), 0..40), code: u32, logit: f64) {
         let example = Example { tokens: encode(&grid("12"), 5), answer: encode(&grid("21"), 5), variant: code, ..Example::default() };
         score(&example, &tokens);
-        let set = ExampleSet { examples: vec![example], vocabulary: 12, puzzle_ids: 1, questions: vec![], baselines: vec![], notes: vec![] };
+        let set = ExampleSet { examples: vec![example], vocabulary: 12, puzzle_ids: 1, numbering: None, questions: vec![], baselines: vec![], notes: vec![] };
         let decisions = TASK.decide.unwrap()(&set, &[Answer { example: 0, tokens: &tokens, halt_logit: Some(logit) }, Answer { example: 9, tokens: &tokens, halt_logit: None }]);
         prop_assert_eq!((decisions.len(), decisions[0].rows, decisions[0].right), (1, 1, false));
     }

@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 pub use board::{Size, is_solved};
-pub use file::{Rows, read};
+pub use file::{Rows, Wanted, read};
 pub use generate::{Generator, MAX_TRIES, Options};
 pub use solver::{MAX_GUESSES, Outcome, solve};
 use symmetry::cluster;
@@ -116,7 +116,7 @@ pub fn vocabulary(size: Size) -> u32 {
 }
 
 const GENERATED: [&str; 8] = ["size", "examples", "seed", "split", "clues", "minimal", "min_guesses", "max_guesses"];
-const FROM_FILE: [&str; 3] = ["size", "csv", "limit"];
+const FROM_FILE: [&str; 4] = ["size", "csv", "limit", "skip_bad"];
 
 fn examples(parameters: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let keys = Keys::of_table(parameters);
@@ -136,12 +136,22 @@ fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let keys = keys.only(&FROM_FILE)?;
     let name = keys.need("csv", keys.string("csv")?)?;
     let limit = keys.integer("limit", 1..=MAX_EXAMPLES)?;
-    let rows = read(&folder.join(&name), size(&keys)?, limit.map(|l| l as usize))?;
+    let skip_bad = keys.boolean("skip_bad")?.unwrap_or(false);
+    let rows = read(&folder.join(&name), Wanted { size: size(&keys)?, limit: limit.map(|l| l as usize), skip_bad })?;
     let mut notes = vec![format!(
         "The puzzles come from {name}; whether a model has seen them, or puzzles symmetric to them, is not known here."
     )];
     if rows.repeated > 0 {
         notes.push(format!("{} rows repeat an earlier puzzle and are left out.", rows.repeated));
+    }
+    if rows.solved > 0 {
+        notes.push(format!(
+            "{} rows came without a solution: they were solved here, and each has exactly one.",
+            rows.solved
+        ));
+    }
+    if let Some(first) = &rows.first_skipped {
+        notes.push(format!("{} rows are wrong and left out (`skip_bad`); the first is {first}.", rows.skipped));
     }
     let mut set = set(rows.size, &rows.puzzles, notes, false);
     // a file may hold symmetric copies of one puzzle
@@ -152,8 +162,10 @@ fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
 fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
     let allowed: Vec<&str> = GENERATED.into_iter().chain(FROM_FILE).collect();
     let keys = keys.only(&allowed)?;
-    if keys.has("limit") {
-        return Err(SuiteError::new("goes with `csv` only").at("`limit`").hint("write `examples = N`"));
+    for (key, hint) in [("limit", "write `examples = N`"), ("skip_bad", "leave it out")] {
+        if keys.has(key) {
+            return Err(SuiteError::new("goes with `csv` only").at(format!("`{key}`")).hint(hint));
+        }
     }
     let (size, options) = options(&keys)?;
     let count = keys.integer("examples", 1..=MAX_EXAMPLES)?.unwrap_or(100) as usize;
@@ -227,6 +239,7 @@ fn set(size: Size, puzzles: &[Puzzle], mut notes: Vec<String>, held_out: bool) -
         examples: puzzles.iter().map(Puzzle::example).collect(),
         vocabulary: vocabulary(size),
         puzzle_ids: 1,
+        numbering: None,
         questions: Vec::new(),
         baselines: Vec::new(),
         notes,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::file::read_from;
+use super::file::{Wanted, read_from};
 use super::symmetry::canonical;
 use super::*;
 
@@ -198,7 +198,7 @@ fn scores_count_every_cell() {
 }
 
 fn rows(text: &str) -> Result<Rows, SuiteError> {
-    read_from(text.as_bytes(), None, None)
+    read_from(text.as_bytes(), Wanted::default())
 }
 
 fn line(puzzle: &Puzzle) -> String {
@@ -216,7 +216,49 @@ fn files_are_read_with_and_without_header() {
     let (clues, solution) = a.split_once(',').unwrap();
     let turned = format!("source,Answer,QUESTION,rating\n\"x, y\",{solution},\"{}\",3\n", clues.replace('0', "."));
     assert_eq!(rows(&turned).unwrap().puzzles, puzzles[..1]);
-    assert_eq!(read_from(format!("{a}\nnonsense").as_bytes(), None, Some(1)).unwrap().puzzles.len(), 1);
+    assert_eq!(read_from(format!("{a}\nnonsense").as_bytes(), Wanted { limit: Some(1), ..Wanted::default() }).unwrap().puzzles.len(), 1);
+}
+
+#[test]
+fn files_are_read_as_people_have_them() {
+    let puzzles = puzzles(Size::Four, None, 18, 3);
+    let [(a, a_solution), (b, b_solution), (c, _)] =
+        [0, 1, 2].map(|i: usize| (text(&puzzles[i].clues), text(&puzzles[i].solution)));
+    for delimiter in [";", "\t", "|", ","] {
+        for header in ["", "id;Puzzle;x;Solution", "source;question;answer;rating"] {
+            let row = |n: u32, p: &str, s: &str| match header.chars().next() {
+                None => format!("{n};{p};{s};\"q; u\"\r\n"),
+                Some('i') => format!("{n};{p};0.5;{s}\r"),
+                Some(_) => format!("set one;{p};{s};{n}\n"),
+            };
+            let file = format!("{header}\n{}{}", row(1, &a, &a_solution), row(2, &b, &b_solution)).replace(';', delimiter);
+            let found = rows(file.trim_start()).unwrap_or_else(|e| panic!("{file:?}: {e}"));
+            assert_eq!((&found.puzzles[..], found.solved), (&puzzles[..2], 0), "{file:?}");
+        }
+    }
+    // without solutions, in every way of writing an empty cell; spaces around a board are cells where there are enough of them
+    for blank in ["0", ".", "_", " "] {
+        let file = format!("{a}\n{b}\n{c}\n").replace('0', blank);
+        let found = rows(&file).unwrap_or_else(|e| panic!("{file:?}: {e}"));
+        assert_eq!((&found.puzzles[..], found.solved), (&puzzles[..], 3));
+    }
+    let found = rows(&format!("puzzle,solution\n{a},\n{b},{b_solution}\n")).unwrap();
+    assert_eq!((&found.puzzles[..], found.solved), (&puzzles[..2], 1));
+
+    let bad = format!("puzzle,solution\n{a},{a_solution}\n,\n123,4\n{b},{b_solution}\n");
+    let skip = |text: &str| read_from(text.as_bytes(), Wanted { skip_bad: true, ..Wanted::default() });
+    let found = skip(&bad).unwrap();
+    assert_eq!((&found.puzzles[..], found.skipped), (&puzzles[..2], 2));
+    assert_eq!(found.first_skipped.as_deref(), Some("line 3: an empty row"));
+    assert!(rows(&bad).unwrap_err().to_string().contains("skip_bad"));
+    assert!(skip("puzzle,solution\n,\n").unwrap_err().to_string().contains("none of its 1 rows"));
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("p.csv"), bad).unwrap();
+    let set = |text: &str| (TASK.examples)(&text.parse().unwrap(), folder.path());
+    assert!(set("csv = 'p.csv'").is_err());
+    let noted = set("csv = 'p.csv'\nskip_bad = true").unwrap().notes.join(" ");
+    assert!(noted.contains("2 rows are wrong") && noted.contains("line 3: an empty row"), "{noted}");
 }
 
 #[test]
@@ -227,7 +269,9 @@ fn faults_in_a_file_are_named_by_line() {
     let blank = "0".repeat(16);
     let swapped: String = solution.chars().rev().collect();
     for (bad, word) in [
-        (clues.clone(), "1 columns"),
+        (clues.replace('0', "1"), "no solution"),
+        (blank.clone(), "more than one solution"),
+        (",".into(), "an empty row"),
         (format!("{},{solution}", &clues[1..]), "15 cells"),
         (format!("{clues},{}", &solution[1..]), "15 cells"),
         (format!("{},{solution}", clues.replacen('0', "5", 1)), "'5'"),
@@ -245,6 +289,18 @@ fn faults_in_a_file_are_named_by_line() {
     }
     assert!(rows("").expect_err("empty").to_string().contains("no puzzle"));
     assert!(rows("puzzle,solution\n").is_err());
+    for (text, word) in [
+        ("\u{feff}version https://git-lfs.github.com/spec/v1", "holds no puzzle"),
+        ("version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        ("<html><body>404</body></html>", "web page"),
+        ("puzzle,question\n", "columns 1 (`puzzle`) and 2 (`question`)"),
+        ("puzzle,solution\n1\0", "line 2: a NUL byte"),
+        ("\0\0\0\0\0\0\0\0\0", "NUL byte"),
+    ] {
+        let message = rows(text).expect_err(text).to_string();
+        // a mark before a pointer makes it a text like any other
+        assert!(message.contains(word) || text.starts_with('\u{feff}'), "{text:?}: {message}");
+    }
     assert!(rows("board,answer\n1,2").expect_err("header").to_string().contains("line 1: the header"));
 
     let folder = tempfile::tempdir().unwrap();
@@ -322,7 +378,7 @@ proptest! {
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = read_from(&bytes[..], None, None);
+        let _ = read_from(&bytes[..], Wanted::default());
     }
 
     #[test]

@@ -27,6 +27,15 @@ fn every_layout_gives_the_same_task() {
     let challenge = TASK_TEXT.replace(r#", "output": [[6, 7]]"#, "");
     write("one/beef.json", TASK_TEXT);
     write("one/note.txt", "not read");
+    for left in [".DS_Store", "._beef.json", ".beef.json.swp", "Thumbs.db", "desktop.ini", "beef.json~", "__MACOSX/._beef.json"] {
+        write(&format!("one/{left}"), "\0\u{5}\u{16}");
+    }
+    write("concepts/above/a1.json", &format!("\u{feff}{TASK_TEXT}"));
+    write("concepts/below/b1.json", &TASK_TEXT.replace(' ', "\r\n"));
+    write("concepts/below/deeper/b2.JSON", TASK_TEXT);
+    write("repo/data/training/t.json", TASK_TEXT);
+    write("repo/data/evaluation/e1.json", TASK_TEXT);
+    write("repo/data/evaluation/e2.json", TASK_TEXT);
     write("both/training/t.json", TASK_TEXT);
     write("both/evaluation/e2.json", TASK_TEXT);
     write("both/evaluation/e1.json", TASK_TEXT);
@@ -40,6 +49,8 @@ fn every_layout_gives_the_same_task() {
     assert_eq!(found("one"), [(None, task("beef"))]);
     let halves = [(Some(Subset::Train), task("t")), (Some(Subset::Eval), task("e1")), (Some(Subset::Eval), task("e2"))];
     assert_eq!(found("both"), halves);
+    assert_eq!(found("repo"), halves);
+    assert_eq!(found("concepts"), ["a1", "b1", "b2"].map(|id| (None, task(id))));
     assert_eq!(found("kit.json"), halves);
     assert_eq!(found("arc_challenges.json"), [(None, task("k"))]);
 
@@ -55,6 +66,19 @@ fn every_layout_gives_the_same_task() {
     fails("arc_challenges.json", &["arc_challenges.json", "task `k`, test pair 1, output", "is missing", "solutions"]);
     write("one/bad.json", "[]");
     fails("one", &["bad.json", "no ARC task"]);
+    write("one/bad.json", r#"[{"input": [[1]], "output": [[2]]}]"#);
+    fails("one", &["bad.json", "list of 1 pairs", "re-arc", "layouts that are read"]);
+    fails("one/bad.json", &["bad.json", "list of 1 pairs", "layouts that are read"]);
+    write("one/bad.json", &format!("{{\"a\": {TASK_TEXT},\n\"a\": {TASK_TEXT}}}"));
+    fails("one/bad.json", &["bad.json", "line 2", "repeated key `a`"]);
+    write("one/bad.json", "version https://git-lfs.github.com/spec/v1\n");
+    fails("one", &["bad.json", "Git LFS pointer", "git lfs pull"]);
+    write("one/bad.json", "<!doctype html>");
+    fails("one", &["bad.json", "web page"]);
+    write("concepts/above/b1.json", TASK_TEXT);
+    fails("concepts", &["second task `b1`", "below", "above"]);
+    std::fs::create_dir_all(at("folder.json")).unwrap();
+    fails("folder.json", &["holds no task"]);
     write("empty/x.txt", "");
     fails("empty", &["holds no task"]);
     fails("absent.json", &["absent.json", "fetch"]);

@@ -15,6 +15,7 @@ fn question(variants: &[u32], input: &str, output: &str) -> ExampleSet {
         examples: variants.iter().map(example).collect(),
         vocabulary: 12,
         puzzle_ids: 1,
+        numbering: None,
         questions: vec!["q".into()],
         baselines: Vec::new(),
         notes: Vec::new(),

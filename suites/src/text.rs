@@ -1,0 +1,331 @@
+//! Files that people hand in, read as text: opened with care, recognised by their first bytes, decoded.
+//!
+//! In: a path or bytes. Out: UTF-8 text without a byte order mark, or an error that says what the file really is. Must not: read more than
+//! it is allowed to, wait for a pipe or a device, or know any format of ours.
+
+use std::fs::File;
+use std::path::Path;
+
+use ergometer_files::{Links, Refusal};
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::error::SuiteError;
+
+/// Opens a regular file of any size; folders, pipes and devices are errors and are not waited for.
+pub fn open(path: &Path) -> Result<File, SuiteError> {
+    ergometer_files::open(path, u64::MAX, Links::Followed).map_err(|e| refused(path, &e))
+}
+
+/// Bytes of a regular file of at most `cap` bytes.
+pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, SuiteError> {
+    ergometer_files::read(path, cap, Links::Followed).map_err(|e| refused(path, &e))
+}
+
+fn refused(path: &Path, error: &std::io::Error) -> SuiteError {
+    match Refusal::of(error) {
+        Some(Refusal::Large(_)) => SuiteError::new(error.to_string()).hint("is it the file that was meant?"),
+        Some(_) => SuiteError::new(error.to_string()).hint("name the file itself"),
+        None => SuiteError::new(format!("cannot be read: {error}")),
+    }
+    .in_file(path)
+}
+
+/// Whether a name in a folder is a leftover of a system or an editor and no data: hidden files (`.DS_Store`, `._a.json`, `.a.json.swp`),
+/// `Thumbs.db`, `desktop.ini`, `__MACOSX`, `a.json~`, `#a.json#`, `~$a.json`.
+pub fn is_leftover(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    name.starts_with('.')
+        || name.starts_with("~$")
+        || name.starts_with('#')
+        || name.ends_with('~')
+        || [".bak", ".orig", ".swp", ".tmp", ".part"].iter().any(|end| lower.ends_with(end))
+        || ["thumbs.db", "desktop.ini", "__macosx", "$recycle.bin"].contains(&lower.as_str())
+}
+
+/// What a file is by its first bytes, and what to do about it; `None` for plain text and for what is not known.
+pub fn sniff(head: &[u8]) -> Option<(&'static str, &'static str)> {
+    const UNPACK: &str = "unpack it first";
+    const CONVERT: &str = "convert it: weights are read from safetensors files (`safetensors.torch.save_file` in Python)";
+    const EXPORT: &str = "open it in the program that made it and export it as text";
+    let known: [(&[u8], &str, &str); 24] = [
+        (b"version https://git-lfs.github.com/", "a Git LFS pointer, not the file that it stands for", "run `git lfs pull` where the repository lies"),
+        (b"/annex/objects/", "a git-annex pointer, not the file that it stands for", "run `git annex get` where the repository lies"),
+        (b"\x1f\x8b", "compressed with gzip", "unpack it first (`gunzip`)"),
+        (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first (`unzstd`)"),
+        (b"\xfd7zXZ\0", "compressed with xz", "unpack it first (`unxz`)"),
+        (b"BZh", "compressed with bzip2", "unpack it first (`bunzip2`)"),
+        (b"\x04\x22\x4d\x18", "compressed with lz4", UNPACK),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
+        (b"Rar!", "a RAR archive", UNPACK),
+        (b"PK\x03\x04", "a zip archive (a PyTorch checkpoint, an NPZ file and a spreadsheet are such archives)", "unpack it; weights of PyTorch are converted by `safetensors.torch.save_file` in Python"),
+        (b"\x80\x02", "a Python pickle (PyTorch)", CONVERT),
+        (b"\x80\x03", "a Python pickle", CONVERT),
+        (b"\x80\x04", "a Python pickle", CONVERT),
+        (b"\x80\x05", "a Python pickle", CONVERT),
+        (b"GGUF", "a GGUF file", CONVERT),
+        (b"\x89HDF", "an HDF5 file (Keras, h5py)", CONVERT),
+        (b"\x93NUMPY", "a NumPy array file", CONVERT),
+        (b"PAR1", "a Parquet file", "save it as CSV or JSON first"),
+        (b"ARROW1", "an Arrow file", "save it as CSV or JSON first"),
+        (b"SQLite format 3", "a SQLite data base", "save it as CSV or JSON first"),
+        (b"%PDF", "a PDF file", EXPORT),
+        (b"\x89PNG", "a PNG image", EXPORT),
+        (b"\x7fELF", "a program", "name the data file"),
+        (b"\0\x05\x16\x07", "macOS's shadow of a file (AppleDouble)", "name the file without `._`"),
+    ];
+    if let Some((_, what, hint)) = known.iter().find(|(magic, ..)| head.starts_with(magic)) {
+        return Some((what, hint));
+    }
+    const SAVE: &str = "save it as UTF-8";
+    match head {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Some(("text in UTF-32", SAVE)),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some(("text in UTF-16", SAVE)),
+        // ONNX: field 1 (the IR version, a small number), then a string or the next field
+        [0x08, 1..=15, 0x12 | 0x1a | 0x22 | 0x2a | 0x32 | 0x3a | 0x42, ..] => {
+            return Some(("an ONNX file", "a model is a folder with config.json and model.safetensors"));
+        }
+        [a, 0, b, 0, c, 0, d, 0, ..] | [0, a, 0, b, 0, c, 0, d, ..]
+            if [a, b, c, d].iter().all(|c| c.is_ascii_graphic() || c.is_ascii_whitespace()) && head.len() >= 8 =>
+        {
+            return Some(("text in UTF-16 (without a byte order mark)", SAVE));
+        }
+        _ => {}
+    }
+    let text = head.strip_prefix(BOM).unwrap_or(head).trim_ascii_start();
+    let begins = |word: &str| text.get(..word.len()).is_some_and(|t| t.eq_ignore_ascii_case(word.as_bytes()));
+    if ["<!doctype html", "<html", "<head", "<!--", "<body"].iter().any(|w| begins(w)) {
+        return Some(("a web page (HTML), perhaps an error page saved in its place", "fetch the raw file, not the page about it"));
+    }
+    if begins("<?xml") || begins("<Error>") {
+        return Some(("XML, perhaps the error message of a server", "fetch the file itself again"));
+    }
+    if begins("{\\rtf") {
+        return Some(("a rich-text document", "save it as plain text"));
+    }
+    None
+}
+
+/// The byte order mark of UTF-8, which some editors write.
+pub const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// The text of a file's bytes, without a byte order mark.
+///
+/// Errors: what is no text, by what it is; the place of what is not UTF-8, or of a NUL.
+pub fn decode(bytes: &[u8]) -> Result<&str, SuiteError> {
+    if let Some((what, hint)) = sniff(bytes) {
+        return Err(SuiteError::new(format!("is {what}")).hint(hint));
+    }
+    let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+    let line = |at: usize| 1 + bytes[..at].iter().filter(|b| **b == b'\n').count();
+    let text = std::str::from_utf8(bytes).map_err(|e| {
+        let at = e.valid_up_to();
+        SuiteError::new(format!("not UTF-8 text at byte {at}")).at(format!("line {}", line(at))).hint("save it as UTF-8")
+    })?;
+    match bytes.iter().position(|b| *b == 0) {
+        None => Ok(text),
+        Some(at) => Err(SuiteError::new(format!("a NUL byte at byte {at}, which no text has"))
+            .at(format!("line {}", line(at)))
+            .hint("the file is damaged, cut short by a full disk, or no text: copy it again")),
+    }
+}
+
+/// [`read`] and [`decode`].
+pub fn read_text(path: &Path, cap: u64) -> Result<String, SuiteError> {
+    let bytes = read(path, cap)?;
+    decode(&bytes).map(str::to_owned).map_err(|e| e.in_file(path))
+}
+
+/// JSON in which no object names a key twice: of two values for one name a reader would keep either.
+///
+/// Errors: what [`decode`] finds; what is no JSON, by line and column, with the usual reasons named (comments, trailing commas, NaN).
+pub fn json(bytes: &[u8]) -> Result<Value, SuiteError> {
+    let text = decode(bytes)?;
+    if text.trim().is_empty() {
+        return Err(SuiteError::new("is empty").hint("it must hold JSON: was the file written to its end?"));
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let found = Strict.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    found.map_err(|e| {
+        let message = e.to_string();
+        let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(m, _)| m);
+        let error = SuiteError::new(format!("no JSON: {message}")).at(format!("line {}, column {}", e.line(), e.column()));
+        error.hint(reason(text, &e))
+    })
+}
+
+/// Why a text is no JSON, from what stands at the place of the error.
+fn reason(text: &str, e: &serde_json::Error) -> &'static str {
+    let line = text.split('\n').nth(e.line().saturating_sub(1)).unwrap_or("");
+    let at = e.column().saturating_sub(1).min(line.len());
+    let from = (0..=at).rev().find(|i| line.is_char_boundary(*i)).unwrap_or(0);
+    let rest = &line[from..];
+    let back = line[..from].trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == '-' || c == '+');
+    let word = line[back.len()..].trim_start_matches(['-', '+']);
+    if e.to_string().starts_with("repeated key") {
+        "keep one of them: a reader would silently lose the other"
+    } else if rest.starts_with('/') || rest.starts_with('#') {
+        "JSON has no comments: take them out"
+    } else if e.to_string().starts_with("trailing comma") {
+        "take out the comma before the closing bracket"
+    } else if ["NaN", "nan", "Inf", "inf"].iter().any(|w| word.starts_with(w)) {
+        "JSON has no NaN and no Infinity: write a number"
+    } else if rest.starts_with('\'') {
+        "JSON has double quotes only"
+    } else if e.is_eof() {
+        "the file ends too early: was it copied to its end?"
+    } else if e.to_string().starts_with("trailing characters") {
+        "one JSON value a file; lines of JSON (JSONL) are not read"
+    } else if e.to_string().starts_with("number out of range") {
+        "no number is so large: correct it"
+    } else {
+        "is it the whole file, and JSON?"
+    }
+}
+
+/// A value in which every key of an object is there once.
+struct Strict;
+
+impl<'de> DeserializeSeed<'de> for Strict {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E: Error>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
+    }
+
+    fn visit_i64<E: Error>(self, v: i64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_u64<E: Error>(self, v: u64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_f64<E: Error>(self, v: f64) -> Result<Value, E> {
+        Number::from_f64(v).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E: Error>(self, v: &str) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_string<E: Error>(self, v: String) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(Strict)? {
+            values.push(value);
+        }
+        Ok(values.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if object.contains_key(&key) {
+                let shown: String = key.chars().take(64).flat_map(char::escape_debug).collect();
+                return Err(A::Error::custom(format!("repeated key `{shown}`")));
+            }
+            let value = entries.next_value_seed(Strict)?;
+            object.insert(key, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_really_is_is_said() {
+        for (bytes, word) in [
+            (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"[..], "Git LFS pointer"),
+            (b"\x1f\x8b\x08\0", "gzip"),
+            (b"\x28\xb5\x2f\xfd\0", "zstd"),
+            (b"PK\x03\x04\x14\0", "zip archive"),
+            (b"\x80\x04\x95", "pickle"),
+            (b"GGUF\x03\0\0\0", "GGUF"),
+            (b"\x08\x08\x12\x07pytorch", "ONNX"),
+            (b"\xff\xfe{\0\"\0", "UTF-16"),
+            (b"\xfe\xff\0{\0\"", "UTF-16"),
+            (b"{\0\"\0a\0\"\0:\01\0}\0", "UTF-16"),
+            (b"  <!DOCTYPE html><html>404</html>", "web page"),
+            (b"\xEF\xBB\xBF<html>", "web page"),
+            (b"\0\x05\x16\x07\0\x02", "AppleDouble"),
+            (b"a\0b", "NUL byte at byte 1"),
+            (b"a\n\xe9", "line 2"),
+        ] {
+            let message = decode(bytes).expect_err(word).to_string();
+            assert!(message.contains(word) && message.contains("hint: "), "{word}: {message}");
+            assert!(json(bytes).is_err());
+        }
+        assert_eq!(decode(b"\xEF\xBB\xBFx").unwrap(), "x");
+        for name in [".DS_Store", "._a.json", "Thumbs.db", "desktop.ini", "a.json~", "#a.json#", "__MACOSX", ".a.json.swp"] {
+            assert!(is_leftover(name), "{name}");
+        }
+        assert!(!is_leftover("00d62c1b.json"));
+    }
+
+    #[test]
+    fn json_says_where_and_why_it_is_none() {
+        let value = json(b"\xEF\xBB\xBF{\"a\": [1, -2, 0.5, \"x\", null, true], \"b\": {}}\r\n").unwrap();
+        assert_eq!(value, serde_json::json!({"a": [1, -2, 0.5, "x", null, true], "b": {}}));
+        for (text, words) in [
+            ("{\"a\": 1,\n \"a\": 2}", &["line 2", "repeated key `a`", "keep one"][..]),
+            ("[{\"x\": {\"k\": 1, \"k\": 1}}]", &["repeated key `k`"]),
+            ("{\"a\": 1,}", &["line 1, column 9", "trailing comma"]),
+            ("{\"a\": 1 // one\n}", &["line 1", "comments"]),
+            ("{\n# one\n\"a\": 1}", &["line 2", "comments"]),
+            ("{\"a\": NaN}", &["line 1", "no NaN"]),
+            ("{\"a\": -Infinity}", &["line 1", "no Infinity"]),
+            ("{\"a\": 1e999}", &["line 1", "out of range"]),
+            ("{'a': 1}", &["line 1", "double quotes"]),
+            ("{\"a\": 1}\n{\"a\": 2}", &["line 2", "JSONL"]),
+            ("{\"a\": [1,", &["line 1", "ends too early"]),
+            ("  \n", &["is empty"]),
+        ] {
+            let message = json(text.as_bytes()).expect_err(text).to_string();
+            assert!(words.iter().all(|w| message.contains(w)) && message.contains("hint: "), "{text}: {message}");
+        }
+        // nested beyond any use: an error, not an overflow of the stack
+        assert!(json("[".repeat(100_000).as_bytes()).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..120)) {
+            let _ = json(&bytes);
+            let _ = sniff(&bytes);
+        }
+
+        #[test]
+        fn strict_json_is_what_serde_json_reads(text in "(\\{|\\}|\\[|\\]|,|:|\"a\"|\"b\"|[0-9]|\\.|-| |null|true){0,24}") {
+            if let Ok(value) = json(text.as_bytes()) {
+                proptest::prop_assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());
+            } else if let Ok(lax) = serde_json::from_str::<Value>(&text) {
+                // only a repeated key is refused beyond what serde_json refuses
+                let keys = text.matches(':').count();
+                proptest::prop_assert!(keys > lax.to_string().matches(':').count());
+            }
+        }
+    }
+}
