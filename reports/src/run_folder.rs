@@ -21,7 +21,7 @@ use crate::{
     case::{Attempt, Case, Prediction, Sample},
     environment::Environment,
     error::ReportError,
-    load::{self, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_ROWS},
+    load::{self, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_PREDICTIONS, MAX_ROWS},
 };
 
 /// Longest readable part of a slug in bytes; most file systems allow names of 255.
@@ -281,13 +281,16 @@ fn too_large(name: &str, limit: u64) -> String {
 
 /// What may not be stored because it could not be read back.
 fn check(case: &Case, samples: &[Sample], predictions: &[Prediction], attempts: &[Attempt]) -> Result<(), ReportError> {
-    let lengths =
-        [("samples.csv", samples.len()), ("predictions.csv", predictions.len()), ("attempts.csv", attempts.len())];
-    for (name, rows) in lengths {
-        if rows > MAX_ROWS {
+    let lengths = [
+        ("samples.csv", samples.len(), MAX_ROWS),
+        ("predictions.csv", predictions.len(), MAX_PREDICTIONS),
+        ("attempts.csv", attempts.len(), MAX_ROWS),
+    ];
+    for (name, rows, most) in lengths {
+        if rows > most {
             return Err(refused(
                 case,
-                format!("{name} would have {rows} rows, and at most {MAX_ROWS} are read"),
+                format!("{name} would have {rows} rows, and at most {most} are read"),
                 SMALLER,
             ));
         }

@@ -314,7 +314,8 @@ pub(crate) mod tests {
     #[test]
     fn headers_are_checked_before_anything_is_read() {
         let a = r#""a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}"#;
-        let mut whole = open(&file(&format!("{{{a}}}   "), 8)).map_err(|e| panic!("{e}")).unwrap();
+        let bytes = file(&format!("{{{a}}}   "), 8);
+        let mut whole = open(&bytes).map_err(|e| panic!("{e}")).unwrap();
         assert_eq!(whole.floats("a", 2).unwrap(), [0.0, 0.0]);
         for (bytes, words) in [
             (vec![], &["not a whole", "0 bytes"][..]),

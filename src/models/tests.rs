@@ -1,5 +1,7 @@
 //! Known figures of the published nets, and bad model files.
 
+use std::fs;
+
 use serde_json::json;
 
 use super::*;
@@ -128,7 +130,7 @@ fn bad_model_files_are_named_and_nothing_panics() {
     saved_model(path);
     let weights = fs::read(path.join("model.safetensors")).unwrap();
     fs::write(path.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
-    assert!(error("truncated").contains("cut off or damaged"));
+    assert!(error("truncated").contains("cut off, damaged"));
     // an offset beyond the file
     let header = br#"{"lm_head.weight":{"dtype":"F32","shape":[5,8],"data_offsets":[0,99999999]}}"#;
     let mut lying = (header.len() as u64).to_le_bytes().to_vec();
@@ -141,12 +143,21 @@ fn bad_model_files_are_named_and_nothing_panics() {
     fs::write(path.join("model.safetensors"), &huge).unwrap();
     error("huge header");
     fs::write(path.join("model.safetensors"), vec![0u8; 80 << 20]).unwrap();
-    assert!(error("oversized").contains("at most"));
+    assert!(error("zeros").contains("not a whole safetensors file"));
+    // five gigabytes that take no room on a disk: the header is believed only where it fits the file, and the tensors the config
+    fs::File::create(path.join("model.safetensors")).unwrap().set_len(5 << 30).unwrap();
+    assert!(error("sparse").contains("not a whole safetensors file"));
+    let header = br#"{"lm_head.weight":{"dtype":"F32","shape":[1342177280],"data_offsets":[0,5368709120]}}"#;
+    fs::write(path.join("model.safetensors"), [&(header.len() as u64).to_le_bytes()[..], header].concat()).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(path.join("model.safetensors")).unwrap();
+    file.set_len(8 + header.len() as u64 + (5 << 30)).unwrap();
+    assert!(error("sparse and consistent").contains("is missing"));
     for bad in [
         json!({"model_type": "encodr"}),
         json!({"model_type": "encoder", "seq_len": 18_446_744_073_709_551_615u64}),
         json!({"model_type": "encoder", "seq_len": 4, "vocab_size": 5, "hidden_size": 4_194_304, "num_layers": 1024, "num_heads": 1, "expansion": 1000.0, "pos_encodings": "rope"}),
         json!({"model_type": "trm", "seq_len": 4, "vocab_size": 5, "hidden_size": 8, "num_heads": 3, "expansion": 4, "H_cycles": 0, "L_cycles": 1, "L_layers": 1}),
+        json!({"model_type": "encoder", "seq_len": -4, "vocab_size": 5, "hidden_size": 8, "num_layers": 1, "num_heads": 2, "expansion": 1.0, "pos_encodings": "rope"}),
         json!([1, 2]),
     ] {
         fs::write(path.join("config.json"), bad.to_string()).unwrap();
@@ -154,6 +165,153 @@ fn bad_model_files_are_named_and_nothing_panics() {
     }
     fs::write(path.join("config.json"), "{\"model_type\": ").unwrap();
     assert!(error("half a config").contains("line 1"));
+}
+
+/// Tensors of a saved small model by name, to be written again otherwise.
+type Parts = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
+
+fn parts() -> Parts {
+    let model = Model::random(&small_config(), 3).unwrap();
+    let bytes = |v: &Vec<f32>| v.iter().flat_map(|x| x.to_le_bytes()).collect();
+    model.graph.params.iter().zip(model.params.iter()).map(|(p, v)| (p.name.clone(), Dtype::F32, p.shape.clone(), bytes(v))).collect()
+}
+
+fn write_parts(file: &Path, parts: &Parts) {
+    let views = parts.iter().map(|(name, dtype, shape, bytes)| {
+        (name.clone(), safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    fs::write(file, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn every_tensor_is_taken_or_known_to_be_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    saved_model(folder.path());
+    let (file, want) = (folder.path().join("model.safetensors"), Model::load(folder.path()).unwrap());
+    let load = |parts: &Parts| {
+        write_parts(&file, parts);
+        Model::load(folder.path()).map_err(|e| e.to_string())
+    };
+    let tensor = |name: &str, dtype: Dtype, shape: &[usize], size: usize| {
+        (name.to_string(), dtype, shape.to_vec(), vec![0; size * shape.iter().product::<usize>()])
+    };
+    let mut harmless = parts();
+    harmless.extend([
+        tensor("num_batches_tracked", Dtype::I64, &[], 8),
+        tensor("step", Dtype::F32, &[1], 4),
+        tensor("optimizer.exp_avg.lm_head.weight", Dtype::F32, &[5, 8], 4),
+        tensor("model.inner.rotary_emb.cos_cached", Dtype::F32, &[4, 4], 4),
+        tensor("layers.0.self_attn.rotary_emb.inv_freq", Dtype::F32, &[2], 4),
+        tensor("position_ids", Dtype::I64, &[1, 4], 8),
+    ]);
+    assert_eq!(load(&harmless).unwrap().params, want.params);
+    let mut prefixed = parts();
+    prefixed.iter_mut().for_each(|p| p.0 = format!("_orig_mod.module.model.{}", p.0));
+    assert_eq!(load(&prefixed).unwrap().params, want.params);
+
+    let with = |more: (String, Dtype, Vec<usize>, Vec<u8>)| [parts(), vec![more]].concat();
+    let renamed = |from: &str, to: &str| {
+        let mut parts = parts();
+        parts.iter_mut().filter(|p| p.0 == from).for_each(|p| p.0 = to.into());
+        parts
+    };
+    let changed = |name: &str, shape: &[usize], dtype: Dtype, size: usize| {
+        let mut parts = parts();
+        parts.iter_mut().filter(|p| p.0 == name).for_each(|p| *p = tensor(name, dtype, shape, size));
+        parts
+    };
+    for (parts, words) in [
+        (with(tensor("layers.1.mlp.down_proj.weight", Dtype::F32, &[8, 256], 4)), &["does not use", "`layers.1.mlp.down_proj.weight`", "smaller net"][..]),
+        (with(tensor("puzzle_emb.weights", Dtype::F32, &[3, 8], 4)), &["does not use", "`puzzle_emb.weights`"]),
+        (with(tensor("ema.lm_head.weight", Dtype::F32, &[5, 8], 4)), &["does not use", "`ema.lm_head.weight`", "EMA"]),
+        (with(tensor("model.lm_head.weight", Dtype::F32, &[5, 8], 4)), &["`lm_head.weight` is there 2 times", "`model.lm_head.weight`"]),
+        (renamed("lm_head.weight", "net.lm_head.weight"), &["`lm_head.weight` is missing", "`net.lm_head.weight` is there", "without `net.`"]),
+        (renamed("lm_head.weight", "lm_head.qweight"), &["`lm_head.weight` is missing", "packed, quantised"]),
+        (parts().into_iter().filter(|p| p.0 != "lm_head.weight").collect(), &["`lm_head.weight` is missing", "tied"]),
+        (changed("lm_head.weight", &[8, 5], Dtype::F32, 4), &["[8, 5]", "[5, 8]", "transposed"]),
+        (changed("lm_head.weight", &[6, 8], Dtype::F32, 4), &["[6, 8]", "[5, 8]", "belong together"]),
+        (changed("lm_head.weight", &[5, 8], Dtype::I8, 1), &["`lm_head.weight` is I8", "f32, bf16 and f16"]),
+        (changed("lm_head.weight", &[5, 8], Dtype::F8_E4M3, 1), &["`lm_head.weight` is F8_E4M3"]),
+        (changed("lm_head.weight", &[5, 8], Dtype::F64, 8), &["`lm_head.weight` is F64"]),
+    ] {
+        let error = load(&parts).err().unwrap_or_else(|| panic!("{words:?}"));
+        assert!(words.iter().all(|w| error.contains(w)) && error.contains("hint: "), "{words:?}: {error}");
+    }
+}
+
+#[test]
+fn shards_are_read_by_their_index() {
+    let folder = tempfile::tempdir().unwrap();
+    saved_model(folder.path());
+    let at = |name: &str| folder.path().join(name);
+    let want = Model::load(folder.path()).unwrap();
+    fs::remove_file(at("model.safetensors")).unwrap();
+    let (one, two) = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors");
+    let (mut first, mut second) = (parts(), Vec::new());
+    second.extend(first.pop());
+    let map: serde_json::Map<String, serde_json::Value> = (first.iter().map(|p| (p.0.clone(), one.into())))
+        .chain(second.iter().map(|p| (p.0.clone(), two.into())))
+        .collect();
+    let index = |map: &serde_json::Value| {
+        fs::write(at("model.safetensors.index.json"), json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string()).unwrap();
+    };
+    index(&map.clone().into());
+    write_parts(&at(one), &first);
+    write_parts(&at(two), &second);
+    let found = Model::load(folder.path()).unwrap();
+    assert_eq!(found.params, want.params);
+    assert_ne!(found.hash, want.hash, "other files");
+    let hash = found.hash;
+    write_parts(&at(two), &second.iter().cloned().map(|mut p| { p.3[0] ^= 1; p }).collect());
+    assert_ne!(Model::load(folder.path()).unwrap().hash, hash, "every shard is in the hash");
+
+    let fails = |words: &[&str]| {
+        let error = Model::load(folder.path()).unwrap_err().to_string();
+        assert!(words.iter().all(|w| error.contains(w)) && error.contains("hint: "), "{words:?}: {error}");
+    };
+    write_parts(&at(two), &first);
+    fails(&[two, "is missing", "index.json puts into"]);
+    write_parts(&at(two), &[second.clone(), vec![("extra".into(), Dtype::F32, vec![2], vec![0; 8])]].concat());
+    fails(&[two, "`extra`", "does not put into it"]);
+    fs::remove_file(at(two)).unwrap();
+    fails(&[two, "is missing"]);
+    for bad in ["../x.safetensors", "/x.safetensors", "", ".."] {
+        index(&json!({"lm_head.weight": bad}));
+        fails(&["index.json", "no file of this folder"]);
+    }
+    index(&json!([]));
+    fails(&["index.json", "weight_map"]);
+    fs::write(at("model.safetensors"), b"").unwrap();
+    fails(&["index.json", "twice"]);
+    for name in ["model.safetensors", "model.safetensors.index.json", one] {
+        fs::remove_file(at(name)).unwrap();
+    }
+    fs::write(at("pytorch_model.bin"), b"x").unwrap();
+    fails(&["model.safetensors", "no such file", "`pytorch_model.bin` is there"]);
+}
+
+#[test]
+fn configs_are_told_by_field_and_line() {
+    let error = |text: &str| graph_of_config(Path::new("config.json"), text.as_bytes()).unwrap_err().to_string();
+    let config = small_config().to_string();
+    for (from, to, words) in [
+        ("\"seq_len\":4", "\"seq_len\":-4", &["`seq_len` is -4"][..]),
+        ("\"seq_len\":4", "\"seq_len\":4.5", &["`seq_len` is 4.5"]),
+        ("\"seq_len\":4", "\"seq_len\":\"4\"", &["`seq_len` is \"4\""]),
+        ("\"seq_len\":4", "\"seq_len\":4,\"seq_len\":5", &["line 1, column", "repeated key `seq_len`", "hint: "]),
+        ("\"seq_len\":4", "\"seq_len\":NaN", &["line 1, column", "no NaN"]),
+        ("\"seq_len\":4", "\"seq_len\":1e999", &["line 1, column", "out of range"]),
+        ("}", ",}", &["line 1, column", "trailing comma"]),
+        ("}", "} // end", &["line 1, column", "hint: "]),
+    ] {
+        assert!(config.contains(from));
+        let error = error(&config.replacen(from, to, 1));
+        assert!(words.iter().all(|w| error.contains(w)), "{to}: {error}");
+    }
+    assert!(error("").contains("is empty"));
+    assert!(graph_of_config(Path::new("config.json"), format!("\u{feff}{config}\r\n").as_bytes()).is_ok());
+    let error = Model::load(Path::new("Cargo.toml")).unwrap_err().to_string();
+    assert!(error.contains("a model is a folder"), "{error}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ergometer_suites::text;
@@ -105,7 +106,13 @@ pub(super) fn read(folder: &Path, graph: &Graph, hash: &mut Sha256) -> Result<Ve
 pub(super) fn hash(folder: &Path, hash: &mut Sha256) -> Result<(), ModelError> {
     for path in files_of(folder)? {
         let mut file = text::open(&path)?;
-        std::io::copy(&mut file, hash).map_err(|e| ModelError::new(&path, format!("cannot be read: {e}")))?;
+        let mut piece = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut piece).map_err(|e| ModelError::new(&path, format!("cannot be read: {e}")))? {
+                0 => break,
+                n => hash.update(&piece[..n]),
+            }
+        }
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ergometer_reports::case::{
     Attempt, Case, CaseError, ErrorKind, Prediction, Routing, SCHEMA, Sample, Unavailable, Verdict,
 };
-use ergometer_reports::load::MAX_ROWS;
+use ergometer_reports::load::MAX_PREDICTIONS;
 
 use super::child::{Launch, Worker, case_error};
 use super::decide;
@@ -59,6 +59,34 @@ impl Scored {
     pub fn of(id: &str, predictions: &[Prediction]) -> Self {
         let answers = predictions.iter().filter(|p| p.last).map(|p| (p.example, p.answer.clone())).collect();
         Self { id: id.into(), answers }
+    }
+}
+
+/// What reports need of the answers of a task that decides row by row.
+struct Needed {
+    /// Whether the answer kept last was right, by example.
+    right: Vec<Option<bool>>,
+    /// Steps after which some answer was kept.
+    depths: BTreeSet<u32>,
+}
+
+impl Needed {
+    fn new(examples: usize) -> Self {
+        Self { right: vec![None; examples], depths: BTreeSet::new() }
+    }
+
+    /// Whether an answer is kept (see [`Prediction`]); one that is not of record loses its text.
+    fn keep(&mut self, p: &mut Prediction) -> bool {
+        if !p.last {
+            p.answer = String::new();
+        }
+        let Some(right) = self.right.get_mut(p.example as usize) else { return true };
+        let changed = *right != Some(p.exact);
+        let kept = self.depths.insert(p.depth) || changed || p.last;
+        if kept {
+            *right = Some(p.exact);
+        }
+        kept
     }
 }
 
@@ -270,11 +298,13 @@ impl Running<'_, '_> {
         let examples = &self.task.set.examples;
         // what has been said of each example so far: after how many steps, and whether that was the answer of record
         let mut last = vec![(0, false); examples.len()];
+        // questions are decided from every answer; else what reports need of the way to an answer is when it became right or wrong
+        let mut needed = self.task.task.decide.is_none().then(|| Needed::new(examples.len()));
         loop {
             match worker.next(None, &mut || {})? {
                 Message::Predictions(p) if !p.rows.is_empty() => {
                     for row in p.rows {
-                        let prediction = self.score(&row)?;
+                        let mut prediction = self.score(&row)?;
                         let (depth, done) = &mut last[row.example as usize];
                         if *done || row.depth <= *depth {
                             return Err(case_error(
@@ -283,9 +313,11 @@ impl Running<'_, '_> {
                             ));
                         }
                         (*depth, *done) = (row.depth, row.last);
-                        self.out.predictions.push(prediction);
-                        if self.out.predictions.len() > MAX_ROWS {
-                            let message = format!("more than {MAX_ROWS} answers, the most that a run folder keeps");
+                        if needed.as_mut().is_none_or(|n| n.keep(&mut prediction)) {
+                            self.out.predictions.push(prediction);
+                        }
+                        if self.out.predictions.len() > MAX_PREDICTIONS {
+                            let message = format!("more than {MAX_PREDICTIONS} answers, the most that a run folder keeps");
                             return Err(case_error(ErrorKind::WrongOutput, message));
                         }
                     }

@@ -200,7 +200,7 @@ fn every_operator() -> Model {
         (0..p.elements()).map(|_| rng.random::<f32>() * 1.6 - 0.8).collect::<Vec<f32>>()
     });
     let params = values.collect::<Vec<_>>().into();
-    Model { path: "every-operator".into(), hash: String::new(), graph, params }
+    Model { path: "every-operator".into(), hash: String::new(), graph, numbering: None, params }
 }
 
 const INPUTS: [u32; 15] = [0, 1, 2, 3, 4, 4, 3, 1, 0, 2, 2, 2, 1, 0, 4];

@@ -32,7 +32,7 @@ fn graph_of(params: Vec<Param>, states: Vec<State>, step: Region) -> Model {
         (0..param.elements()).map(|i| value(p, i, row)).collect()
     });
     let params: Vec<Vec<f32>> = params.collect();
-    Model { path: "test".into(), hash: String::new(), graph, params: params.into() }
+    Model { path: "test".into(), hash: String::new(), graph, numbering: None, params: params.into() }
 }
 
 #[test]
