@@ -105,7 +105,7 @@ fn models_that_are_not_whole_or_lie_are_refused() {
     refused(
         &config,
         b"\x80\x04\x95pickle, not weights",
-        &["bad/model.safetensors", "not a whole safetensors file", "hint: "],
+        &["bad/model.safetensors", "a Python pickle", "hint: "],
     );
     // offsets beyond the file, overlapping, and turned round
     for offsets in ["[0,18446744073709551615]", "[4,0]", "[0,4611686018427387904]"] {
@@ -121,7 +121,7 @@ fn models_that_are_not_whole_or_lie_are_refused() {
     // larger than the config can account for; a sparse file, so that a read of it all would be noticed
     File::options().write(true).open(house.path("bad/model.safetensors")).unwrap().set_len(1 << 40).unwrap();
     house.file("bad/config.json", &config);
-    model_folder_refused(&house, &["bad/model.safetensors", "1099511627776 bytes", "hint: "]);
+    model_folder_refused(&house, &["bad/model.safetensors", "not a whole safetensors file", "hint: "]);
 }
 
 #[test]
@@ -189,7 +189,8 @@ fn puzzle_files_are_checked_line_by_line() {
         assert!(!house.path("run").exists());
     };
     refused("", &["own.csv", "no puzzle", "hint: "]);
-    refused("question\n", &["own.csv", "line 1", "header", "hint: "]);
+    refused("question\n", &["own.csv", "no puzzle", "hint: "]);
+    refused("board,answer\n", &["own.csv", "line 1", "header", "hint: "]);
     refused(&good.replace("4321\n", "4322\n"), &["own.csv", "line 2", "hint: "]);
     refused(&good.replace("0000,", "000,"), &["own.csv", "line 2", "15 cells", "hint: "]);
     refused(&good.replace("0000,", "000x,"), &["own.csv", "line 2", "'x'", "hint: "]);

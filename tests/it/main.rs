@@ -9,6 +9,7 @@ mod busy;
 mod ceilings;
 mod check;
 mod cli;
+mod data;
 mod errors;
 mod examples;
 mod house;

@@ -313,3 +313,24 @@ fn a_file_trains_on_demonstrations_alone() {
         assert!(source(&format!("rules = 'all'\n{key}"), 1).err().unwrap().to_string().contains("training"));
     }
 }
+
+#[test]
+fn a_numbering_names_tasks_demonstrations_and_variants_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |ids: &str, demonstration: &str, test: &str, rest: &str| {
+        let task = format!("{{\"train\": [{{\"input\": [[{demonstration}, 2]], \"output\": [[2]]}}], \"test\": [{{\"input\": [[{test}]], \"output\": [[1]]}}]}}");
+        let tasks: Vec<String> = ids.chars().map(|id| format!("\"{id}\": {task}")).collect();
+        std::fs::write(folder.path().join("t.json"), format!("{{{}}}", tasks.join(","))).unwrap();
+        let table = format!("file = 't.json'\nside = 6\n{rest}").parse().unwrap();
+        (TASK.examples)(&table, folder.path()).unwrap().numbering.unwrap()
+    };
+    let first = of("ab", "1", "3", "augmentations = 2");
+    assert!(first.starts_with("arc-file-"));
+    assert_eq!(first, of("ba", "1", "3", "augmentations = 2"), "the order of a file means nothing");
+    assert_eq!(first, of("ab", "1", "3", "augmentations = 2\ntasks = 1"), "nor does a choice among its tasks");
+    for other in [of("ac", "1", "3", "augmentations = 2"), of("ab", "4", "3", "augmentations = 2"), of("ab", "1", "3", "augmentations = 3")] {
+        assert_ne!(first, other);
+    }
+    let table = "rules = 'all'\ntasks = 2".parse().unwrap();
+    assert_eq!((TASK.examples)(&table, folder.path()).unwrap().numbering.as_deref(), Some("arc-rules-1"));
+}
