@@ -331,3 +331,25 @@ fn read_csv<T: DeserializeOwned>(
         rows.push(row);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_end_is_refused_before_it_fills_the_memory() {
+        let read = |from: &mut dyn Read| {
+            let mut bytes = Vec::new();
+            Lines { from, since_end: 0 }.read_to_end(&mut bytes).map(|_| bytes.len())
+        };
+        let lines = [&[b'x'; MAX_LINE as usize][..], b"\n"].concat();
+        assert_eq!(read(&mut &lines.repeat(3)[..]).unwrap(), 3 * lines.len());
+        assert!(read(&mut &[&lines[..], b"y", &lines[..]].concat()[..]).is_err());
+        assert!(read(&mut std::io::repeat(0).take(1 << 40)).unwrap_err().to_string().contains("a line of more than"));
+        // through the reader of tables: a sparse file of one GiB has one line
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("samples.csv");
+        std::fs::File::create(&path).unwrap().set_len(MAX_CSV_BYTES).unwrap();
+        assert!(load_samples(&path).unwrap_err().to_string().contains("a line of more than"));
+    }
+}

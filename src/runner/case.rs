@@ -488,3 +488,35 @@ pub(super) fn finite(what: &str, value: f64) -> Result<f64, CaseError> {
         Err(case_error(ErrorKind::WrongOutput, format!("the worker gave {value} as {what}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_on_the_way_are_kept_where_they_turn_right_or_wrong() {
+        let mut needed = Needed::new(2);
+        let mut kept = Vec::new();
+        // example, steps, of record, right
+        for (example, depth, last, exact) in [
+            (0, 1, false, false),
+            (0, 2, false, false),
+            (0, 3, false, true),
+            (0, 4, true, true),
+            (1, 1, false, false),
+            (1, 2, false, false),
+            (1, 3, false, false),
+            (1, 4, false, true),
+            (1, 5, true, false),
+        ] {
+            let answer = "1 2".to_owned();
+            let mut p = Prediction { example, cluster: 0, depth, last, halt_logit: None, answer, exact, right: 0, cells: 2 };
+            if needed.keep(&mut p) {
+                assert_eq!(p.answer.is_empty(), !last);
+                kept.push((example, depth));
+            }
+        }
+        // the first after so many steps stays too (0 after 2), so that no depth is missing from a plot
+        assert_eq!(kept, [(0, 1), (0, 2), (0, 3), (0, 4), (1, 1), (1, 4), (1, 5)]);
+    }
+}
