@@ -138,7 +138,8 @@ impl Vectors {
             Ok((shape, values))
         };
         // a judge that is not a number would acquit everyone, so only finite values are read
-        let floats = |name: String, len: usize| -> anyhow::Result<Vec<f32>> { Ok(file.borrow_mut().floats(&name, len)?) };
+        let floats =
+            |name: String, len: usize| -> anyhow::Result<Vec<f32>> { Ok(file.borrow_mut().floats(&name, len)?) };
         let (shape, inputs) = indices("inputs")?;
         let tokens = graph.inputs[0].ty.elements();
         let &[batch, s] = &shape[..] else { bail!("tensor `inputs` has shape {shape:?}, not [rows, tokens]") };

@@ -288,11 +288,7 @@ fn check(case: &Case, samples: &[Sample], predictions: &[Prediction], attempts: 
     ];
     for (name, rows, most) in lengths {
         if rows > most {
-            return Err(refused(
-                case,
-                format!("{name} would have {rows} rows, and at most {most} are read"),
-                SMALLER,
-            ));
+            return Err(refused(case, format!("{name} would have {rows} rows, and at most {most} are read"), SMALLER));
         }
     }
     let of_sample = |s: &Sample| Some((s.block, load::sample_fault(s)?));

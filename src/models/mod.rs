@@ -142,7 +142,13 @@ impl Model {
         let mut hash = Sha256::new().chain_update(config.to_string());
         params.iter().flatten().for_each(|v| hash.update(v.to_le_bytes()));
         let numbering = numbering(config)?;
-        Ok(Model { path: PathBuf::from("random"), hash: hex(&hash.finalize()), graph, numbering, params: params.into() })
+        Ok(Model {
+            path: PathBuf::from("random"),
+            hash: hex(&hash.finalize()),
+            graph,
+            numbering,
+            params: params.into(),
+        })
     }
 
     /// Writes a model folder; each file appears whole or not at all.
@@ -201,7 +207,8 @@ fn numbering(config: &serde_json::Value) -> Result<Option<String>, ModelError> {
     match config.get(NUMBERING) {
         None => Ok(None),
         Some(serde_json::Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(config_error(format!("`{NUMBERING}` is no string")).hint("it is what `ergometer train` wrote; leave it out")),
+        Some(_) => Err(config_error(format!("`{NUMBERING}` is no string"))
+            .hint("it is what `ergometer train` wrote; leave it out")),
     }
 }
 

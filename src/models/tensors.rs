@@ -107,7 +107,8 @@ impl<R: Read + Seek> Tensors<R> {
         let (mut entries, mut metadata) = (BTreeMap::new(), BTreeMap::new());
         for (name, value) in object {
             if name == "__metadata__" {
-                let strings = value.as_object().ok_or_else(|| fail("header: `__metadata__` is no object of strings".into()))?;
+                let strings =
+                    value.as_object().ok_or_else(|| fail("header: `__metadata__` is no object of strings".into()))?;
                 for (key, value) in strings {
                     let shown: String = value.to_string().chars().take(60).collect();
                     let text = value.as_str().ok_or_else(|| {
@@ -127,7 +128,10 @@ impl<R: Read + Seek> Tensors<R> {
         for (name, e) in &order {
             if e.begin != at {
                 let name = shown_name(name);
-                return Err(broken(format!("header: tensor `{name}` begins at byte {} where byte {at} is due", e.begin)));
+                return Err(broken(format!(
+                    "header: tensor `{name}` begins at byte {} where byte {at} is due",
+                    e.begin
+                )));
             }
             at = e.end;
         }
@@ -217,7 +221,8 @@ impl<R: Read + Seek> Tensors<R> {
             }
         }
         hash.update(&self.header);
-        let mut order: Vec<(u64, u64, String)> = self.entries.iter().map(|(n, e)| (e.begin, e.end, n.clone())).collect();
+        let mut order: Vec<(u64, u64, String)> =
+            self.entries.iter().map(|(n, e)| (e.begin, e.end, n.clone())).collect();
         order.sort();
         for (.., name) in order {
             let into = wanted.get(&name).copied();
@@ -245,9 +250,8 @@ impl<R: Read + Seek> Tensors<R> {
 fn entry(value: &serde_json::Value) -> Result<Entry, String> {
     let dtype = value.get("dtype").and_then(|v| v.as_str()).ok_or("`dtype` is missing")?;
     let bits = bits(dtype).ok_or_else(|| format!("`dtype` is `{}`, which the format has not", shown_name(dtype)))?;
-    let numbers = |key: &str| -> Option<Vec<u64>> {
-        value.get(key)?.as_array()?.iter().map(serde_json::Value::as_u64).collect()
-    };
+    let numbers =
+        |key: &str| -> Option<Vec<u64>> { value.get(key)?.as_array()?.iter().map(serde_json::Value::as_u64).collect() };
     let shape = numbers("shape").ok_or("`shape` is no list of whole numbers")?;
     let Some([begin, end]) = numbers("data_offsets").and_then(|o| <[u64; 2]>::try_from(o).ok()) else {
         return Err("`data_offsets` are not two whole numbers".into());
@@ -270,8 +274,11 @@ fn room<T>(path: &Path, name: &str, elements: usize) -> Result<Vec<T>, ModelErro
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
     });
     if bytes > 64 << 20 && free.is_some_and(|free| bytes as u64 > free) || values.try_reserve_exact(elements).is_err() {
-        return Err(ModelError::new(path, format!("tensor `{}` needs {bytes} bytes of memory, which are not free", shown_name(name)))
-            .hint("use a machine with more memory, or a smaller model"));
+        return Err(ModelError::new(
+            path,
+            format!("tensor `{}` needs {bytes} bytes of memory, which are not free", shown_name(name)),
+        )
+        .hint("use a machine with more memory, or a smaller model"));
     }
     Ok(values)
 }
@@ -322,9 +329,15 @@ pub(crate) mod tests {
             (file(&format!("{{{a}}}"), 7), &["describes 8 bytes", "has 7"]),
             (file(&format!("{{{a}}}"), 9), &["describes 8 bytes", "has 9"]),
             (file(&format!("{{{a},{a}}}"), 8), &["repeated key `a`"]),
-            (file(&format!("{{{a},\"__metadata__\":{{\"version\":1}}}}"), 8), &["metadata values must be strings", "`version` is 1"]),
+            (
+                file(&format!("{{{a},\"__metadata__\":{{\"version\":1}}}}"), 8),
+                &["metadata values must be strings", "`version` is 1"],
+            ),
             (file(r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#, 8), &["does not fill"]),
-            (file(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}"#, 8), &["does not fill"]),
+            (
+                file(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}"#, 8),
+                &["does not fill"],
+            ),
             (file(r#"{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}"#, 8), &["whole numbers"]),
             (file(r#"{"a":{"dtype":"F32","shape":[2.5],"data_offsets":[0,8]}}"#, 8), &["whole numbers"]),
             (file(r#"{"a":{"dtype":"Q4","shape":[2],"data_offsets":[0,8]}}"#, 8), &["`Q4`"]),

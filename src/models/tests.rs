@@ -173,7 +173,13 @@ type Parts = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
 fn parts() -> Parts {
     let model = Model::random(&small_config(), 3).unwrap();
     let bytes = |v: &Vec<f32>| v.iter().flat_map(|x| x.to_le_bytes()).collect();
-    model.graph.params.iter().zip(model.params.iter()).map(|(p, v)| (p.name.clone(), Dtype::F32, p.shape.clone(), bytes(v))).collect()
+    model
+        .graph
+        .params
+        .iter()
+        .zip(model.params.iter())
+        .map(|(p, v)| (p.name.clone(), Dtype::F32, p.shape.clone(), bytes(v)))
+        .collect()
 }
 
 fn write_parts(file: &Path, parts: &Parts) {
@@ -221,11 +227,20 @@ fn every_tensor_is_taken_or_known_to_be_harmless() {
         parts
     };
     for (parts, words) in [
-        (with(tensor("layers.1.mlp.down_proj.weight", Dtype::F32, &[8, 256], 4)), &["does not use", "`layers.1.mlp.down_proj.weight`", "smaller net"][..]),
+        (
+            with(tensor("layers.1.mlp.down_proj.weight", Dtype::F32, &[8, 256], 4)),
+            &["does not use", "`layers.1.mlp.down_proj.weight`", "smaller net"][..],
+        ),
         (with(tensor("puzzle_emb.weights", Dtype::F32, &[3, 8], 4)), &["does not use", "`puzzle_emb.weights`"]),
         (with(tensor("ema.lm_head.weight", Dtype::F32, &[5, 8], 4)), &["does not use", "`ema.lm_head.weight`", "EMA"]),
-        (with(tensor("model.lm_head.weight", Dtype::F32, &[5, 8], 4)), &["`lm_head.weight` is there 2 times", "`model.lm_head.weight`"]),
-        (renamed("lm_head.weight", "net.lm_head.weight"), &["`lm_head.weight` is missing", "`net.lm_head.weight` is there", "without `net.`"]),
+        (
+            with(tensor("model.lm_head.weight", Dtype::F32, &[5, 8], 4)),
+            &["`lm_head.weight` is there 2 times", "`model.lm_head.weight`"],
+        ),
+        (
+            renamed("lm_head.weight", "net.lm_head.weight"),
+            &["`lm_head.weight` is missing", "`net.lm_head.weight` is there", "without `net.`"],
+        ),
         (renamed("lm_head.weight", "lm_head.qweight"), &["`lm_head.weight` is missing", "packed, quantised"]),
         (parts().into_iter().filter(|p| p.0 != "lm_head.weight").collect(), &["`lm_head.weight` is missing", "tied"]),
         (changed("lm_head.weight", &[8, 5], Dtype::F32, 4), &["[8, 5]", "[5, 8]", "transposed"]),
@@ -253,7 +268,11 @@ fn shards_are_read_by_their_index() {
         .chain(second.iter().map(|p| (p.0.clone(), two.into())))
         .collect();
     let index = |map: &serde_json::Value| {
-        fs::write(at("model.safetensors.index.json"), json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string()).unwrap();
+        fs::write(
+            at("model.safetensors.index.json"),
+            json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string(),
+        )
+        .unwrap();
     };
     index(&map.clone().into());
     write_parts(&at(one), &first);
@@ -262,7 +281,17 @@ fn shards_are_read_by_their_index() {
     assert_eq!(found.params, want.params);
     assert_ne!(found.hash, want.hash, "other files");
     let hash = found.hash;
-    write_parts(&at(two), &second.iter().cloned().map(|mut p| { p.3[0] ^= 1; p }).collect());
+    write_parts(
+        &at(two),
+        &second
+            .iter()
+            .cloned()
+            .map(|mut p| {
+                p.3[0] ^= 1;
+                p
+            })
+            .collect(),
+    );
     assert_ne!(Model::load(folder.path()).unwrap().hash, hash, "every shard is in the hash");
 
     let fails = |words: &[&str]| {

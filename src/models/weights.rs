@@ -38,11 +38,15 @@ pub(super) fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
 fn absent(folder: &Path, one: &Path) -> ModelError {
     let error = ModelError::new(one, "cannot be read: there is no such file");
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = names.filter_map(|e| e.file_name().into_string().ok()).filter(|n| !text::is_leftover(n)).collect();
+    let mut names: Vec<String> =
+        names.filter_map(|e| e.file_name().into_string().ok()).filter(|n| !text::is_leftover(n)).collect();
     names.sort();
-    let ends = |ends: &[&str]| names.iter().find(|n| ends.iter().any(|e| n.to_lowercase().ends_with(e))).map(|n| shown_name(n));
+    let ends = |ends: &[&str]| {
+        names.iter().find(|n| ends.iter().any(|e| n.to_lowercase().ends_with(e))).map(|n| shown_name(n))
+    };
     if let Some(shard) = ends(&[".safetensors"]) {
-        return error.hint(format!("`{shard}` is there: weights are in one `{FILE}`, or in shards that `{INDEX}` names"));
+        return error
+            .hint(format!("`{shard}` is there: weights are in one `{FILE}`, or in shards that `{INDEX}` names"));
     }
     if let Some(other) = ends(&[".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".npz", ".h5", ".msgpack"]) {
         return error.hint(format!(
@@ -56,7 +60,10 @@ fn absent(folder: &Path, one: &Path) -> ModelError {
 fn shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Vec<String>>, ModelError> {
     let value = text::read(index, MAX_INDEX_BYTES).and_then(|bytes| text::json(&bytes).map_err(|e| e.in_file(index)));
     let value = value?;
-    let fail = |m: String| ModelError::new(index, m).hint("write it as {\"weight_map\": {\"tensor\": \"model-00001-of-00002.safetensors\", ...}}");
+    let fail = |m: String| {
+        ModelError::new(index, m)
+            .hint("write it as {\"weight_map\": {\"tensor\": \"model-00001-of-00002.safetensors\", ...}}")
+    };
     let map = value.get("weight_map").and_then(|m| m.as_object()).filter(|m| !m.is_empty());
     let map = map.ok_or_else(|| fail("`weight_map` is missing, empty or no object".into()))?;
     let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -64,7 +71,10 @@ fn shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Vec<String>>, 
         let plain = file.as_str().filter(|f| !f.is_empty() && !f.contains(['/', '\\']) && *f != ".." && *f != ".");
         let Some(file) = plain else {
             let shown: String = file.to_string().chars().take(60).collect();
-            return Err(fail(format!("tensor `{}` is in {shown}, which is no file of this folder", shown_name(tensor))));
+            return Err(fail(format!(
+                "tensor `{}` is in {shown}, which is no file of this folder",
+                shown_name(tensor)
+            )));
         };
         shards.entry(file.into()).or_default().push(tensor.clone());
     }
@@ -85,7 +95,8 @@ pub(super) fn read(folder: &Path, graph: &Graph, hash: &mut Sha256) -> Result<Ve
     if !folder.join(FILE).exists() {
         let index = folder.join(INDEX);
         for ((name, listed), (file, path)) in shards(folder, &index)?.iter().zip(files.iter().zip(&paths)) {
-            let fail = |m: String| Err(ModelError::new(path, m).hint(format!("{INDEX} and its shards must be of one model")));
+            let fail =
+                |m: String| Err(ModelError::new(path, m).hint(format!("{INDEX} and its shards must be of one model")));
             if let Some(t) = listed.iter().find(|t| !file.entries.contains_key(*t)) {
                 return fail(format!("tensor `{}` is missing, which {INDEX} puts into {name}", shown_name(t)));
             }
@@ -146,9 +157,12 @@ fn matched(
                 ModelError::new(&paths[at], format!("tensor `{}` is there {n} times: {names}", p.name))
                     .hint("save one set of weights: which of them is meant cannot be known")
             } else {
-                ModelError::new(&paths[0], format!("tensor `{}` is missing", p.name)).hint(why_missing(&p.name, &unused).unwrap_or_else(|| {
+                ModelError::new(&paths[0], format!("tensor `{}` is missing", p.name))
+                    .hint(why_missing(&p.name, &unused).unwrap_or_else(|| {
                     let of = graph.params.len();
-                    format!("the config describes {of} tensors, the file holds {tensors}: check that both belong together")
+                    format!(
+                        "the config describes {of} tensors, the file holds {tensors}: check that both belong together"
+                    )
                 }))
             };
             return Err(error);
@@ -156,7 +170,8 @@ fn matched(
         let shape = &files[at].entries[name].shape;
         if *shape != p.shape {
             let reversed: Vec<usize> = p.shape.iter().rev().copied().collect();
-            let message = format!("tensor `{}` has shape {shape:?}, the config asks for {:?}", shown_name(name), p.shape);
+            let message =
+                format!("tensor `{}` has shape {shape:?}, the config asks for {:?}", shown_name(name), p.shape);
             return Err(if *shape == reversed {
                 ModelError::new(&paths[at], format!("{message}: it is transposed"))
                     .hint("matrices are [out, in], as PyTorch writes them: transpose it before it is saved")
@@ -176,7 +191,11 @@ fn matched(
              save the file without what the net does not use"
         };
         let (n, s) = (unused.len(), if unused.len() == 1 { "" } else { "s" });
-        return Err(ModelError::new(&paths[*at], format!("{n} tensor{s} that the net does not use: {}{more}", names.join(", "))).hint(hint));
+        return Err(ModelError::new(
+            &paths[*at],
+            format!("{n} tensor{s} that the net does not use: {}{more}", names.join(", ")),
+        )
+        .hint(hint));
     }
     Ok(matched)
 }
@@ -207,8 +226,26 @@ fn is_average(name: &str) -> bool {
 /// optimiser, a table that is computed from the config (rotary embeddings, positions), a trainer's scratch space.
 fn harmless(name: &str, elements: usize) -> bool {
     const PARTS: [&str; 20] = [
-        "optimizer", "optimiser", "optim", "opt_state", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "adam_m", "adam_v",
-        "rotary_emb", "rope", "inv_freq", "cos_cached", "sin_cached", "freqs_cis", "position_ids", "local_weights", "local_ids", "rng_state",
+        "optimizer",
+        "optimiser",
+        "optim",
+        "opt_state",
+        "exp_avg",
+        "exp_avg_sq",
+        "max_exp_avg_sq",
+        "momentum_buffer",
+        "adam_m",
+        "adam_v",
+        "rotary_emb",
+        "rope",
+        "inv_freq",
+        "cos_cached",
+        "sin_cached",
+        "freqs_cis",
+        "position_ids",
+        "local_weights",
+        "local_ids",
+        "rng_state",
     ];
     elements <= 1 || name.split('.').any(|part| PARTS.contains(&part))
 }

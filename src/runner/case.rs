@@ -317,7 +317,8 @@ impl Running<'_, '_> {
                             self.out.predictions.push(prediction);
                         }
                         if self.out.predictions.len() > MAX_PREDICTIONS {
-                            let message = format!("more than {MAX_PREDICTIONS} answers, the most that a run folder keeps");
+                            let message =
+                                format!("more than {MAX_PREDICTIONS} answers, the most that a run folder keeps");
                             return Err(case_error(ErrorKind::WrongOutput, message));
                         }
                     }
@@ -510,7 +511,8 @@ mod tests {
             (1, 5, true, false),
         ] {
             let answer = "1 2".to_owned();
-            let mut p = Prediction { example, cluster: 0, depth, last, halt_logit: None, answer, exact, right: 0, cells: 2 };
+            let mut p =
+                Prediction { example, cluster: 0, depth, last, halt_logit: None, answer, exact, right: 0, cells: 2 };
             if needed.keep(&mut p) {
                 assert_eq!(p.answer.is_empty(), !last);
                 kept.push((example, depth));

@@ -93,7 +93,10 @@ pub fn load(path: &Path, limits: Limits, optimiser: &mut Optimiser, batch: &mut 
     }
     let mut read = || -> anyhow::Result<Progress> {
         let mut file = Tensors::open(path)?;
-        let text = file.metadata.get(KEY).with_context(|| format!("metadata has no `{KEY}`: it is no checkpoint of a training run"))?;
+        let text = file
+            .metadata
+            .get(KEY)
+            .with_context(|| format!("metadata has no `{KEY}`: it is no checkpoint of a training run"))?;
         let progress: Progress = serde_json::from_str(text).with_context(|| format!("metadata `{KEY}`"))?;
         // examples that were drawn are drawn again: a number without end would never end
         let most = (batch.steps.len() as u64).saturating_mul(progress.step.saturating_add(1));
@@ -114,7 +117,13 @@ pub fn load(path: &Path, limits: Limits, optimiser: &mut Optimiser, batch: &mut 
                 let name = format!("{name}.{i}");
                 let entry = file.entries.get(&name).with_context(|| format!("tensor `{name}` is missing"))?;
                 let fits = entry.elements() == values.len() && entry.dtype == "F32";
-                ensure!(fits, "tensor `{name}` is {} {:?}, the run needs F32 [{}]", entry.dtype, entry.shape, values.len());
+                ensure!(
+                    fits,
+                    "tensor `{name}` is {} {:?}, the run needs F32 [{}]",
+                    entry.dtype,
+                    entry.shape,
+                    values.len()
+                );
             }
         }
         let mut fill = |name: &str, list: &mut Vec<Vec<f32>>| -> anyhow::Result<()> {
@@ -144,6 +153,9 @@ pub fn load(path: &Path, limits: Limits, optimiser: &mut Optimiser, batch: &mut 
         Ok(progress)
     };
     read().with_context(|| {
-        format!("{}: cannot go on from this checkpoint\nhint: leave `--resume` out to start from the beginning", path.display())
+        format!(
+            "{}: cannot go on from this checkpoint\nhint: leave `--resume` out to start from the beginning",
+            path.display()
+        )
     })
 }

@@ -46,11 +46,20 @@ pub fn is_leftover(name: &str) -> bool {
 /// What a file is by its first bytes, and what to do about it; `None` for plain text and for what is not known.
 pub fn sniff(head: &[u8]) -> Option<(&'static str, &'static str)> {
     const UNPACK: &str = "unpack it first";
-    const CONVERT: &str = "convert it: weights are read from safetensors files (`safetensors.torch.save_file` in Python)";
+    const CONVERT: &str =
+        "convert it: weights are read from safetensors files (`safetensors.torch.save_file` in Python)";
     const EXPORT: &str = "open it in the program that made it and export it as text";
     let known: [(&[u8], &str, &str); 24] = [
-        (b"version https://git-lfs.github.com/", "a Git LFS pointer, not the file that it stands for", "run `git lfs pull` where the repository lies"),
-        (b"/annex/objects/", "a git-annex pointer, not the file that it stands for", "run `git annex get` where the repository lies"),
+        (
+            b"version https://git-lfs.github.com/",
+            "a Git LFS pointer, not the file that it stands for",
+            "run `git lfs pull` where the repository lies",
+        ),
+        (
+            b"/annex/objects/",
+            "a git-annex pointer, not the file that it stands for",
+            "run `git annex get` where the repository lies",
+        ),
         (b"\x1f\x8b", "compressed with gzip", "unpack it first (`gunzip`)"),
         (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first (`unzstd`)"),
         (b"\xfd7zXZ\0", "compressed with xz", "unpack it first (`unxz`)"),
@@ -58,7 +67,11 @@ pub fn sniff(head: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"\x04\x22\x4d\x18", "compressed with lz4", UNPACK),
         (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
         (b"Rar!", "a RAR archive", UNPACK),
-        (b"PK\x03\x04", "a zip archive (a PyTorch checkpoint, an NPZ file and a spreadsheet are such archives)", "unpack it; weights of PyTorch are converted by `safetensors.torch.save_file` in Python"),
+        (
+            b"PK\x03\x04",
+            "a zip archive (a PyTorch checkpoint, an NPZ file and a spreadsheet are such archives)",
+            "unpack it; weights of PyTorch are converted by `safetensors.torch.save_file` in Python",
+        ),
         (b"\x80\x02", "a Python pickle (PyTorch)", CONVERT),
         (b"\x80\x03", "a Python pickle", CONVERT),
         (b"\x80\x04", "a Python pickle", CONVERT),
@@ -95,7 +108,10 @@ pub fn sniff(head: &[u8]) -> Option<(&'static str, &'static str)> {
     let text = head.strip_prefix(BOM).unwrap_or(head).trim_ascii_start();
     let begins = |word: &str| text.get(..word.len()).is_some_and(|t| t.eq_ignore_ascii_case(word.as_bytes()));
     if ["<!doctype html", "<html", "<head", "<!--", "<body"].iter().any(|w| begins(w)) {
-        return Some(("a web page (HTML), perhaps an error page saved in its place", "fetch the raw file, not the page about it"));
+        return Some((
+            "a web page (HTML), perhaps an error page saved in its place",
+            "fetch the raw file, not the page about it",
+        ));
     }
     if begins("<?xml") || begins("<Error>") {
         return Some(("XML, perhaps the error message of a server", "fetch the file itself again"));
@@ -120,7 +136,9 @@ pub fn decode(bytes: &[u8]) -> Result<&str, SuiteError> {
     let line = |at: usize| 1 + bytes[..at].iter().filter(|b| **b == b'\n').count();
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let at = e.valid_up_to();
-        SuiteError::new(format!("not UTF-8 text at byte {at}")).at(format!("line {}", line(at))).hint("save it as UTF-8")
+        SuiteError::new(format!("not UTF-8 text at byte {at}"))
+            .at(format!("line {}", line(at)))
+            .hint("save it as UTF-8")
     })?;
     match bytes.iter().position(|b| *b == 0) {
         None => Ok(text),
@@ -149,7 +167,8 @@ pub fn json(bytes: &[u8]) -> Result<Value, SuiteError> {
     found.map_err(|e| {
         let message = e.to_string();
         let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(m, _)| m);
-        let error = SuiteError::new(format!("no JSON: {message}")).at(format!("line {}, column {}", e.line(), e.column()));
+        let error =
+            SuiteError::new(format!("no JSON: {message}")).at(format!("line {}, column {}", e.line(), e.column()));
         error.hint(reason(text, &e))
     })
 }
@@ -279,7 +298,9 @@ mod tests {
             assert!(json(bytes).is_err());
         }
         assert_eq!(decode(b"\xEF\xBB\xBFx").unwrap(), "x");
-        for name in [".DS_Store", "._a.json", "Thumbs.db", "desktop.ini", "a.json~", "#a.json#", "__MACOSX", ".a.json.swp"] {
+        for name in
+            [".DS_Store", "._a.json", "Thumbs.db", "desktop.ini", "a.json~", "#a.json#", "__MACOSX", ".a.json.swp"]
+        {
             assert!(is_leftover(name), "{name}");
         }
         assert!(!is_leftover("00d62c1b.json"));

@@ -102,11 +102,7 @@ fn models_that_are_not_whole_or_lie_are_refused() {
     );
     refused(&config, b"", &["bad/model.safetensors", "not a whole safetensors file", "hint: "]);
     refused(&config, &u64::MAX.to_le_bytes(), &["bad/model.safetensors", "not a whole safetensors file", "hint: "]);
-    refused(
-        &config,
-        b"\x80\x04\x95pickle, not weights",
-        &["bad/model.safetensors", "a Python pickle", "hint: "],
-    );
+    refused(&config, b"\x80\x04\x95pickle, not weights", &["bad/model.safetensors", "a Python pickle", "hint: "]);
     // offsets beyond the file, overlapping, and turned round
     for offsets in ["[0,18446744073709551615]", "[4,0]", "[0,4611686018427387904]"] {
         let header = format!("{{\"x\":{{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":{offsets}}}}}");

@@ -34,12 +34,19 @@ fn a_net_of_another_numbering_is_refused_and_nothing_is_claimed_of_one_that_reco
         config
     };
     house.model("other", &config(Some("arc-file-0123456789abcdef")));
-    house.run(&suite("other"), "run", &[]).refused(&["numbers its puzzles as arc-file-", "arc-file-0123456789abcdef", "hint: "]);
+    house.run(&suite("other"), "run", &[]).refused(&[
+        "numbers its puzzles as arc-file-",
+        "arc-file-0123456789abcdef",
+        "hint: ",
+    ]);
     house.model("silent", &config(None));
     house.run(&suite("silent"), "run", &["--check"]).exits(0);
     let page = fs::read_to_string(house.path("run/records.json")).unwrap()
         + &fs::read_to_string(house.path("run/report/index.html")).unwrap();
-    assert!(page.contains("numbering of puzzles is not known") && !page.contains("very tasks"), "what was not checked is not claimed");
+    assert!(
+        page.contains("numbering of puzzles is not known") && !page.contains("very tasks"),
+        "what was not checked is not claimed"
+    );
 }
 
 #[test]
@@ -51,7 +58,10 @@ fn files_that_stand_for_others_are_named() {
         house.file("odd/model.safetensors", weights);
         house.ergometer(&["time", "--model", "odd", "--backend", "native"]).refused(words);
     };
-    say(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", &["odd/model.safetensors", "Git LFS pointer", "git lfs pull"]);
+    say(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        &["odd/model.safetensors", "Git LFS pointer", "git lfs pull"],
+    );
     say(b"\x80\x04\x95pickle, not weights", &["odd/model.safetensors", "pickle", "hint: "]);
     say(b"<!DOCTYPE html><html></html>", &["odd/model.safetensors", "web page", "hint: "]);
     let numbered = br#"{"__metadata__":{"epoch":3}}"#;
@@ -64,9 +74,12 @@ fn files_that_stand_for_others_are_named() {
     let config = fs::read_to_string(root().join("suites/models/dense-4x4/config.json")).unwrap();
     fs::copy(weights, house.path("odd/model.safetensors")).unwrap();
     house.file("odd/config.json", config.replace("\"num_layers\": 3", "\"num_layers\": 2"));
-    house
-        .ergometer(&["time", "--model", "odd", "--backend", "native"])
-        .refused(&["odd/model.safetensors", "does not use", "`layers.2.", "hint: "]);
+    house.ergometer(&["time", "--model", "odd", "--backend", "native"]).refused(&[
+        "odd/model.safetensors",
+        "does not use",
+        "`layers.2.",
+        "hint: ",
+    ]);
 
     house.file("train.toml", "\u{feff}about = ");
     house.ergometer(&["train", "train.toml"]).refused(&["train.toml", "line 1", "hint: "]);

@@ -112,9 +112,15 @@ fn read_folder(folder: &Path) -> Result<Vec<(Option<Subset>, ArcTask)>, SuiteErr
     let mut ids: HashMap<(Option<Subset>, &str), &Path> = HashMap::new();
     for ((half, task), (_, file)) in tasks.iter().zip(&files) {
         if let Some(other) = ids.insert((*half, &task.id), file) {
-            return Err(SuiteError::new(format!("a second task `{}`, after that of {}", shown(&task.id), other.display()))
-                .in_file(file)
-                .hint("a task's id is its file's name, and tasks of one half have different ones: rename one of the files"));
+            return Err(SuiteError::new(format!(
+                "a second task `{}`, after that of {}",
+                shown(&task.id),
+                other.display()
+            ))
+            .in_file(file)
+            .hint(
+                "a task's id is its file's name, and tasks of one half have different ones: rename one of the files",
+            ));
         }
     }
     Ok(tasks)

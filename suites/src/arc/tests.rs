@@ -318,7 +318,9 @@ fn a_file_trains_on_demonstrations_alone() {
 fn a_numbering_names_tasks_demonstrations_and_variants_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let of = |ids: &str, demonstration: &str, test: &str, rest: &str| {
-        let task = format!("{{\"train\": [{{\"input\": [[{demonstration}, 2]], \"output\": [[2]]}}], \"test\": [{{\"input\": [[{test}]], \"output\": [[1]]}}]}}");
+        let task = format!(
+            "{{\"train\": [{{\"input\": [[{demonstration}, 2]], \"output\": [[2]]}}], \"test\": [{{\"input\": [[{test}]], \"output\": [[1]]}}]}}"
+        );
         let tasks: Vec<String> = ids.chars().map(|id| format!("\"{id}\": {task}")).collect();
         std::fs::write(folder.path().join("t.json"), format!("{{{}}}", tasks.join(","))).unwrap();
         let table = format!("file = 't.json'\nside = 6\n{rest}").parse().unwrap();
@@ -328,7 +330,11 @@ fn a_numbering_names_tasks_demonstrations_and_variants_and_nothing_else() {
     assert!(first.starts_with("arc-file-"));
     assert_eq!(first, of("ba", "1", "3", "augmentations = 2"), "the order of a file means nothing");
     assert_eq!(first, of("ab", "1", "3", "augmentations = 2\ntasks = 1"), "nor does a choice among its tasks");
-    for other in [of("ac", "1", "3", "augmentations = 2"), of("ab", "4", "3", "augmentations = 2"), of("ab", "1", "3", "augmentations = 3")] {
+    for other in [
+        of("ac", "1", "3", "augmentations = 2"),
+        of("ab", "4", "3", "augmentations = 2"),
+        of("ab", "1", "3", "augmentations = 3"),
+    ] {
         assert_ne!(first, other);
     }
     let table = "rules = 'all'\ntasks = 2".parse().unwrap();

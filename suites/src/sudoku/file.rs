@@ -100,8 +100,10 @@ pub(super) fn read_from(mut from: impl BufRead, wanted: Wanted) -> Result<Rows, 
             continue;
         }
         if bytes.contains(&0) {
-            return Err(place(SuiteError::new("a NUL byte, which no text has")
-                .hint("the file is damaged, cut short by a full disk, or no text: copy it again")));
+            return Err(place(
+                SuiteError::new("a NUL byte, which no text has")
+                    .hint("the file is damaged, cut short by a full disk, or no text: copy it again"),
+            ));
         }
         let (delimiter, columns) = match layout {
             Some(known) => known,
@@ -256,7 +258,9 @@ fn columns_of(fields: &[String]) -> Columns {
 /// A row's puzzle, and whether it was solved here.
 fn row(fields: &[String], columns: Columns, wanted: Option<Size>) -> Result<(Puzzle, bool), SuiteError> {
     if fields.iter().all(|f| f.trim().is_empty()) && fields.iter().all(|f| board(f).is_none()) {
-        return Err(SuiteError::new("an empty row").hint("take it out, or write `skip_bad = true` to leave such rows out"));
+        return Err(
+            SuiteError::new("an empty row").hint("take it out, or write `skip_bad = true` to leave such rows out")
+        );
     }
     let clues = fields.get(columns.puzzle).ok_or_else(|| {
         SuiteError::new(format!("has {} columns; the {} is wanted", fields.len(), ordinal(columns.puzzle)))

@@ -216,7 +216,13 @@ fn files_are_read_with_and_without_header() {
     let (clues, solution) = a.split_once(',').unwrap();
     let turned = format!("source,Answer,QUESTION,rating\n\"x, y\",{solution},\"{}\",3\n", clues.replace('0', "."));
     assert_eq!(rows(&turned).unwrap().puzzles, puzzles[..1]);
-    assert_eq!(read_from(format!("{a}\nnonsense").as_bytes(), Wanted { limit: Some(1), ..Wanted::default() }).unwrap().puzzles.len(), 1);
+    assert_eq!(
+        read_from(format!("{a}\nnonsense").as_bytes(), Wanted { limit: Some(1), ..Wanted::default() })
+            .unwrap()
+            .puzzles
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -231,7 +237,8 @@ fn files_are_read_as_people_have_them() {
                 Some('i') => format!("{n};{p};0.5;{s}\r"),
                 Some(_) => format!("set one;{p};{s};{n}\n"),
             };
-            let file = format!("{header}\n{}{}", row(1, &a, &a_solution), row(2, &b, &b_solution)).replace(';', delimiter);
+            let file =
+                format!("{header}\n{}{}", row(1, &a, &a_solution), row(2, &b, &b_solution)).replace(';', delimiter);
             let found = rows(file.trim_start()).unwrap_or_else(|e| panic!("{file:?}: {e}"));
             assert_eq!((&found.puzzles[..], found.solved), (&puzzles[..2], 0), "{file:?}");
         }

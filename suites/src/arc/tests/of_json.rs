@@ -27,7 +27,9 @@ fn every_layout_gives_the_same_task() {
     let challenge = TASK_TEXT.replace(r#", "output": [[6, 7]]"#, "");
     write("one/beef.json", TASK_TEXT);
     write("one/note.txt", "not read");
-    for left in [".DS_Store", "._beef.json", ".beef.json.swp", "Thumbs.db", "desktop.ini", "beef.json~", "__MACOSX/._beef.json"] {
+    for left in
+        [".DS_Store", "._beef.json", ".beef.json.swp", "Thumbs.db", "desktop.ini", "beef.json~", "__MACOSX/._beef.json"]
+    {
         write(&format!("one/{left}"), "\0\u{5}\u{16}");
     }
     write("concepts/above/a1.json", &format!("\u{feff}{TASK_TEXT}"));
