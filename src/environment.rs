@@ -11,6 +11,7 @@ use ergometer_reports::case::SCHEMA;
 use ergometer_reports::environment::Environment;
 
 use crate::backends::BACKENDS;
+use crate::backends::probe::probed;
 use crate::meters::Meters;
 
 pub mod load;
@@ -78,7 +79,7 @@ pub fn build_versions() -> BTreeMap<String, String> {
 fn backend_versions(engines: &[&str]) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
     for backend in BACKENDS.iter().filter(|b| engines.contains(&b.name())) {
-        match backend.probe() {
+        match probed(*backend, None) {
             Ok(facts) => versions.extend(facts.into_iter().map(|(k, v)| (format!("{}.{k}", backend.name()), v))),
             Err(why) => {
                 versions.insert(backend.name().into(), format!("unavailable: {}", why.reason));
@@ -151,8 +152,11 @@ mod tests {
 
     #[test]
     fn this_machine_and_build_are_told() {
-        let nowhere =
-            MeterOptions { powercap: "/nonexistent".into(), nvml: Some("/nonexistent.so".into()), visible_gpus: None };
+        let nowhere = MeterOptions {
+            powercap: "/nonexistent".into(),
+            nvml: Some("/nonexistent.so".into()),
+            ..MeterOptions::default()
+        };
         let seen = observe("quick", "00", "ergometer run quick", &["reference"], &Meters::probe(&nowhere));
         assert_eq!((seen.schema, seen.suite.as_str()), (SCHEMA, "quick"));
         assert!(seen.started.len() == 20 && seen.started.as_str() > "2024", "{}", seen.started);

@@ -13,6 +13,7 @@ pub mod environment;
 pub mod fetch;
 pub mod files;
 pub mod fit;
+pub mod foreign;
 pub mod graph;
 pub mod interrupt;
 pub mod meters;

@@ -149,6 +149,8 @@ impl Work {
         let engine = engine_of.load(&model, &options)?;
         let facts = engine.facts();
         versions.extend(engine.report());
+        // every backend of this program computes on the processor; one that does not will say so in its report
+        versions.entry("device".into()).or_insert_with(|| "cpu".into());
         let session = Session::new(engine, &graph, job.batch);
         let loaded = Loaded {
             seconds: started.elapsed().as_secs_f64(),

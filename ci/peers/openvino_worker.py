@@ -36,7 +36,7 @@ class OpenVino:
         if job["precision"] == "bf16" and "BF16" not in capabilities:
             raise peer.Refusal(f"OpenVINO has no bf16 on this processor (it has {', '.join(capabilities)})")
         device = self.core.get_property("CPU", "FULL_DEVICE_NAME")
-        return {"openvino.device": device, "openvino.capabilities": " ".join(capabilities), "python": sys.version.split()[0]}
+        return {"device": "cpu", "openvino.device": device, "openvino.capabilities": " ".join(capabilities), "python": sys.version.split()[0]}
 
     def isa(self):
         return None

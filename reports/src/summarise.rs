@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, ErrorKind, Prediction, Routing, Verdict},
     ceiling::Ceilings,
+    environment::Environment,
     load::{CaseRun, Run},
     metric::{METRICS, Metric, OF_QUESTIONS},
     precision::{Finding, findings, reduced},
@@ -24,6 +25,7 @@ use crate::{
 
 mod blocks;
 mod ceiling;
+mod domains;
 mod questions;
 
 use blocks::Per;
@@ -43,7 +45,7 @@ pub fn summarise(run: &Run) -> Vec<Record> {
         let speedup = speedups.get(&case.id);
         let ceilings = run.environment.ceilings.as_ref();
         let steady = Steady::of(&case_run.samples);
-        let summary = Summary { case_run, source, finding, speedup, ceilings, steady };
+        let summary = Summary { case_run, source, finding, speedup, ceilings, steady, environment: &run.environment };
         // a task that decides row by row has no other way of counting, and full precision is what others are held to
         let counted = |m: &&Metric| match m.name {
             "accuracy_vs_f32" => reduced(&case.key.precision),
@@ -60,7 +62,11 @@ pub fn summarise(run: &Run) -> Vec<Record> {
                 None => summary.metric(metric.name),
             };
             let mut record = record(case, metric, outcome);
-            if let Some(estimators) = estimators(run, metric.name).filter(|_| record.value.is_some()) {
+            let fed: &[&str] = match metric.name {
+                "joules_per_right" => summary.domains().unwrap_or_default(),
+                name => &[name],
+            };
+            if let Some(estimators) = estimators(run, fed).filter(|_| record.value.is_some()) {
                 add_note(&mut record, &format!("estimated by {estimators}, not metered"));
             }
             if metric.name == "latency"
@@ -126,6 +132,7 @@ struct Summary<'a> {
     speedup: Option<&'a Result<Speedup, Missing>>,
     ceilings: Option<&'a Ceilings>,
     steady: Steady<'a>,
+    environment: &'a Environment,
 }
 
 impl Summary<'_> {
@@ -274,13 +281,6 @@ impl Summary<'_> {
         }
     }
 
-    /// Whether the backend computes on GPU boards, by its option or report `device`.
-    fn on_gpu(&self) -> bool {
-        let case = &self.case_run.case;
-        let device = case.key.backend_options.get("device").or(case.versions.get("device"));
-        device.is_some_and(|d| d.starts_with("cuda") || d.starts_with("gpu"))
-    }
-
     fn parity(&self) -> Metered {
         match &self.case_run.case.verdict {
             Some(Verdict::Reference { largest, examples, .. }) => {
@@ -346,14 +346,12 @@ fn counted(value: f64) -> Estimate {
     Estimate { value, interval: Err("exact".into()), n: 1, method: "counted from the graph".into() }
 }
 
-/// Names of the ready meters that feed a metric with estimates.
-fn estimators(run: &Run, metric: &str) -> Option<String> {
-    let feeds = |name: &str| match metric {
-        "joules_per_right" => name == "energy_cpu" || name == "energy_gpu",
-        _ => name == metric,
-    };
+/// Names of the ready meters that feed one of these metrics with estimates.
+fn estimators(run: &Run, metrics: &[&str]) -> Option<String> {
     let names: Vec<&str> = (run.environment.meters.iter())
-        .filter(|m| m.estimate && m.unavailable.is_none() && m.metrics.iter().any(|name| feeds(name)))
+        .filter(|m| {
+            m.estimate && m.unavailable.is_none() && m.metrics.iter().any(|name| metrics.contains(&name.as_str()))
+        })
         .map(|m| m.name.as_str())
         .collect();
     (!names.is_empty()).then(|| names.join(", "))

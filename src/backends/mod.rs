@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::models::Model;
 
 #[cfg(feature = "candle")]
@@ -13,6 +15,7 @@ pub mod candle;
 pub mod native;
 #[cfg(feature = "onnxruntime")]
 pub mod onnxruntime;
+pub mod probe;
 pub mod reference;
 pub mod session;
 #[cfg(feature = "tract")]
@@ -36,7 +39,7 @@ pub fn backend(name: &str) -> Option<&'static dyn Backend> {
 }
 
 /// Why something cannot be had here, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unavailable {
     /// Why.
     pub reason: String,
@@ -150,6 +153,9 @@ pub struct Facts {
     pub state_bytes: u64,
 }
 
+/// Gives the name and the place of a foreign library.
+pub type FindLibrary = fn() -> Result<String, Unavailable>;
+
 /// Refuses options that a backend does not know.
 pub fn no_options(name: &str, options: &Options) -> Result<BTreeMap<String, String>, BackendError> {
     match options.extra.keys().next() {
@@ -166,8 +172,13 @@ pub trait Backend: Sync {
     fn about(&self) -> &'static str;
     /// Precisions that it computes in.
     fn precisions(&self) -> &'static [&'static str];
-    /// Versions and build features that decide fairness, or why it cannot run here.
+    /// Versions and build features that decide fairness, or why it cannot run here. Only for the process that is to run it, a worker or a
+    /// test: any other asks [`probe::probed`], since a foreign library may take its process down.
     fn probe(&self) -> Result<BTreeMap<String, String>, Unavailable>;
+    /// How to find the foreign library that [`probe`](Self::probe) loads, in words and without loading it; `None`: it is all Rust.
+    fn library(&self) -> Option<FindLibrary> {
+        None
+    }
     /// Obtains what it needs and this machine lacks, such as a library. The harness calls it before a worker starts, in its own process,
     /// never in a dry run; it must be cheap where nothing is lacking, and try only once per process.
     fn prepare(&self, _options: &Options) -> Result<(), Unavailable> {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use ort::session::builder::GraphOptimizationLevel;
 
-use super::{Backend, BackendError, Described, Engine, Options, Unavailable};
+use super::{Backend, BackendError, Described, Engine, FindLibrary, Options, Unavailable};
 use crate::models::Model;
 use crate::onnx;
 
@@ -95,6 +95,10 @@ impl Backend for OnnxRuntime {
             ("ort".into(), ORT.into()),
             ("isa".into(), isa().into()),
         ]))
+    }
+
+    fn library(&self) -> Option<FindLibrary> {
+        Some(|| library::Places::from_env(None).find().map(|found| found.words()))
     }
 
     fn environment(&self, options: &Options) -> Vec<(&'static str, String)> {

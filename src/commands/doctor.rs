@@ -12,6 +12,7 @@ use ergometer_reports::environment::{Environment, MeterState};
 use serde::Serialize;
 
 use crate::backends::BACKENDS;
+use crate::backends::probe::probed;
 use crate::ceilings::Memory;
 use crate::columns::columns;
 use crate::console;
@@ -116,7 +117,7 @@ fn find(options: &MeterOptions) -> Findings {
     let meters = Meters::probe(options);
     let seen: Environment = observe("", "", "", &[], &meters);
     let backends = BACKENDS.iter().map(|backend| {
-        let (facts, unavailable) = match backend.probe() {
+        let (facts, unavailable) = match probed(*backend, None) {
             Ok(facts) => (facts, None),
             Err(why) => (BTreeMap::new(), Some(why.text())),
         };
@@ -263,8 +264,11 @@ mod tests {
 
     #[test]
     fn text_and_json_say_the_same_and_every_unavailable_has_a_reason() {
-        let nowhere =
-            MeterOptions { powercap: "/nonexistent".into(), nvml: Some("/nonexistent.so".into()), visible_gpus: None };
+        let nowhere = MeterOptions {
+            powercap: "/nonexistent".into(),
+            nvml: Some("/nonexistent.so".into()),
+            ..MeterOptions::default()
+        };
         let findings = find(&nowhere);
         let (text, json) = (text(&findings), serde_json::to_value(&findings).unwrap());
         for meter in json["meters"].as_array().unwrap() {

@@ -3,12 +3,13 @@
 //! In: a model, a vectors file, a backend. Out: a table of errors; exit code 1 beyond the tolerance. Must not: measure speed.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 
+use crate::backends::probe::ready;
 use crate::backends::session::Session;
-use crate::backends::{Options, backend};
+use crate::backends::{Backend, BackendError, Options, backend};
 use crate::console::{self, outln};
 use crate::models::Model;
 use crate::parity::{self, Step, Vectors};
@@ -40,6 +41,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Load the backend in this process, whatever its library does to it
+    #[arg(long, hide = true)]
+    here: bool,
 }
 
 /// What the command finds.
@@ -119,8 +123,32 @@ pub fn check(
     })
 }
 
+/// The same command in a child, for a backend whose library may take its process down.
+fn apart(backend: &'static dyn Backend) -> anyhow::Result<ExitCode> {
+    ready(backend, &Options::f32(1, 1)).map_err(BackendError::Unavailable)?;
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let status = Command::new(&program)
+        .args(["worker", "--parent", &std::process::id().to_string(), "--exec"])
+        .arg(&program)
+        .args(std::env::args_os().skip(1))
+        .arg("--here")
+        .status()
+        .context("cannot start the comparison")?;
+    match status.code() {
+        Some(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(2))),
+        None => anyhow::bail!(
+            "backend `{}` ended its process {}\nhint: its library is damaged, or has a fault",
+            backend.name(),
+            crate::foreign::how(status)
+        ),
+    }
+}
+
 /// Runs it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(foreign) = backend(&args.backend).filter(|b| b.library().is_some() && !args.here) {
+        return apart(foreign);
+    }
     let model = Model::load(&args.model)?;
     let vectors = Vectors::read(&args.vectors, &model.graph)?;
     anyhow::ensure!(

@@ -4,6 +4,7 @@
 //! In: the harness's process number. Out: the protocol on stdout, or the ceilings. Must not: be of use to people.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
@@ -23,6 +24,9 @@ pub struct Args {
     /// Kill the process group that this process leads as soon as stdin ends
     #[arg(long, conflicts_with = "exec")]
     guard: bool,
+    /// Load a foreign library instead and answer on stdin, which is a socket
+    #[arg(long, conflicts_with_all = ["exec", "guard"])]
+    foreign: Option<String>,
     /// Measure the machine's ceilings at these numbers of threads instead, and print them as JSON
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["exec", "guard"])]
     ceilings: Vec<u32>,
@@ -35,6 +39,9 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.guard {
         return guard();
+    }
+    if let Some(name) = &args.foreign {
+        return crate::foreign::serve(name).map(|()| ExitCode::SUCCESS);
     }
     crate::worker::die_with_parent(args.parent)?;
     if !args.ceilings.is_empty() {
@@ -50,7 +57,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         writeln!(io::stdout(), "{line}")?;
         return Ok(ExitCode::from(2));
     }
-    crate::worker::run(io::stdin().lock(), io::BufWriter::new(io::stdout().lock()))?;
+    // what a library prints must not come between the lines of the protocol: it goes to the log
+    let lines = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    crate::worker::run(io::stdin().lock(), io::BufWriter::new(lines))?;
     Ok(ExitCode::SUCCESS)
 }
 

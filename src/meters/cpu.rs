@@ -136,7 +136,7 @@ fn probe(_: &MeterOptions) -> Result<Ready, Unavailable> {
     let fine = thread_seconds(own).is_ok_and(|s| s > 0.0);
     let ticks = format!("{:.0} ms", RESOLUTION * 1e3);
     let resolution = if fine { format!("1 ns; {ticks} once a thread of the worker has ended") } else { ticks };
-    Ok(Ready { resolution, source: None, facts: BTreeMap::new() })
+    Ok(Ready { resolution, source: None, facts: BTreeMap::new(), estimate: false })
 }
 
 #[cfg(test)]

@@ -38,6 +38,10 @@ struct Zone {
     watts: f64,
     first: u64,
     range: u64,
+    /// W of its power limit.
+    limit: Option<u64>,
+    /// Seconds between resets.
+    reset: Option<f64>,
 }
 
 impl FakePowercap {
@@ -46,14 +50,36 @@ impl FakePowercap {
         Self::default()
     }
 
-    /// Adds a zone: its folder (`intel-rapl:0`), what its file `name` says (`package-0`) and its power in W. Its counter begins at 1 J.
+    /// Adds a zone: its folder (`intel-rapl:0`), what its file `name` says (`package-0`) and its power in W. The counter of the first
+    /// begins at 1 J, of the next at 1001 J and so on: equal values mean one counter under two names.
     pub fn zone(self, folder: &str, name: &str, watts: f64) -> Self {
-        self.counter(folder, name, watts, 1_000_000, USUAL_RANGE_UJ)
+        let first = 1_000_000 + 1_000_000_000 * self.zones.len() as u64;
+        self.counter(folder, name, watts, first, USUAL_RANGE_UJ)
     }
 
     /// Adds a zone whose counter begins at `first` and wraps at `range`, both in µJ.
     pub fn counter(mut self, folder: &str, name: &str, watts: f64, first: u64, range: u64) -> Self {
-        self.zones.push(Zone { folder: folder.into(), name: name.into(), watts, first, range });
+        self.zones.push(Zone {
+            folder: folder.into(),
+            name: name.into(),
+            watts,
+            first,
+            range,
+            limit: None,
+            reset: None,
+        });
+        self
+    }
+
+    /// Gives the last zone a power limit, in W.
+    pub fn limit(mut self, watts: u64) -> Self {
+        self.zones.last_mut().expect("there is a zone").limit = Some(watts);
+        self
+    }
+
+    /// Sets the last zone's counter back to 0 each time that so many seconds have passed.
+    pub fn reset_each(mut self, seconds: f64) -> Self {
+        self.zones.last_mut().expect("there is a zone").reset = Some(seconds);
         self
     }
 
@@ -67,12 +93,16 @@ impl FakePowercap {
     /// # Errors
     /// The temporary folder cannot be written.
     pub fn still(self) -> io::Result<FakeTree> {
-        let folder = tempfile::tempdir()?;
+        // in memory, where there is such a place: a counter that waits for a disk stands still
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         for zone in &self.zones {
             let path = folder.path().join(&zone.folder);
             fs::create_dir_all(&path)?;
             fs::write(path.join("name"), format!("{}\n", zone.name))?;
             fs::write(path.join("max_energy_range_uj"), format!("{}\n", zone.range))?;
+            if let Some(watts) = zone.limit {
+                fs::write(path.join("constraint_0_power_limit_uw"), format!("{}\n", watts * 1_000_000))?;
+            }
             set(&path, zone.first)?;
         }
         let counted = Arc::new(Mutex::new(vec![0.0; self.zones.len()]));
@@ -95,7 +125,10 @@ impl FakePowercap {
                 let seconds = begin.elapsed().as_secs_f64();
                 for (zone, counted) in zones.iter().zip(counted.iter_mut()) {
                     let microjoules = (seconds * zone.watts * 1e6) as u64;
-                    let now = (u128::from(zone.first) + u128::from(microjoules)) % u128::from(zone.range.max(1));
+                    let now = match zone.reset {
+                        Some(each) => u128::from((seconds % each * zone.watts * 1e6) as u64),
+                        None => (u128::from(zone.first) + u128::from(microjoules)) % u128::from(zone.range.max(1)),
+                    };
                     // A zone that a test has removed stays away.
                     let _ = set(&root.join(&zone.folder), now as u64);
                     *counted = microjoules as f64 * 1e-6;

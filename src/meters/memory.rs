@@ -107,7 +107,7 @@ fn probe(_: &MeterOptions) -> Result<Ready, Unavailable> {
         });
     }
     let resolution = format!("{} KiB (kernel counts by processor)", slack() / 1024);
-    Ok(Ready { resolution, source: None, facts: BTreeMap::new() })
+    Ok(Ready { resolution, source: None, facts: BTreeMap::new(), estimate: false })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ergometer_reports::environment::MeterState;
 
@@ -21,6 +21,7 @@ pub mod fake_powercap;
 pub mod memory;
 pub mod nvml;
 pub mod rapl;
+mod tally;
 
 /// Every meter.
 pub const METERS: &[Meter] = &[rapl::METER, nvml::METER, cpu::METER, memory::METER];
@@ -45,8 +46,10 @@ pub struct Ready {
     pub resolution: String,
     /// What meters windows; `None` for meters of one process, which the caller reads by functions ([`cpu`], [`memory`]).
     pub source: Option<Box<dyn Source>>,
-    /// What else decides what the numbers mean: domains, versions, names of boards (`gpu.N`).
+    /// What else decides what the numbers mean: domains (`rapl.energy_cpu`, `nvml.energy_gpu`), versions, names of boards (`gpu.N`).
     pub facts: BTreeMap<String, String>,
+    /// Some of its values are estimates.
+    pub estimate: bool,
 }
 
 /// Something that counts up, read at both ends of a window.
@@ -72,6 +75,8 @@ pub struct Reading {
     pub value: Result<f64, String>,
     /// How far the value can be off at each end of the window, same unit (so a window's error is at most twice this); 0 beside an error.
     pub resolution: f64,
+    /// What a reader must know beside the value: what it leaves out, what of it is estimated.
+    pub note: Option<String>,
 }
 
 /// Why a counter that did not move in a window gives no reading: what it counted is unknown, not 0.
@@ -92,16 +97,18 @@ pub struct MeterOptions {
     pub nvml: Option<PathBuf>,
     /// What `CUDA_VISIBLE_DEVICES` says: boards that this process and its workers can use; `None`: all.
     pub visible_gpus: Option<String>,
+    /// Integrate the power of boards that have no energy counter.
+    pub integrate_power: bool,
 }
 
 impl Default for MeterOptions {
     fn default() -> Self {
-        Self { powercap: PathBuf::from("/sys/class/powercap"), nvml: None, visible_gpus: None }
+        Self { powercap: PathBuf::from("/sys/class/powercap"), nvml: None, visible_gpus: None, integrate_power: false }
     }
 }
 
 impl MeterOptions {
-    /// From `ERGOMETER_POWERCAP`, `ERGOMETER_NVML` and `CUDA_VISIBLE_DEVICES`; an empty path counts as unset.
+    /// From `ERGOMETER_POWERCAP`, `ERGOMETER_NVML`, `ERGOMETER_NVML_POWER` and `CUDA_VISIBLE_DEVICES`; an empty path counts as unset.
     pub fn from_env() -> Self {
         let path = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let default = Self::default();
@@ -109,6 +116,7 @@ impl MeterOptions {
             powercap: path("ERGOMETER_POWERCAP").unwrap_or(default.powercap),
             nvml: path("ERGOMETER_NVML"),
             visible_gpus: std::env::var_os("CUDA_VISIBLE_DEVICES").map(|v| v.to_string_lossy().into_owned()),
+            integrate_power: std::env::var(nvml::POWER).is_ok_and(|v| v.trim().eq_ignore_ascii_case("integrate")),
         }
     }
 }
@@ -120,12 +128,27 @@ pub struct Meters {
     sources: Vec<Box<dyn Source>>,
     /// Readings of meters that are unavailable, told again with each window.
     missing: Vec<Reading>,
+    /// W by metric while the machine was idle, where it was watched.
+    idle: BTreeMap<String, f64>,
+    opened: Option<Instant>,
+    most_watts: BTreeMap<&'static str, f64>,
 }
+
+/// A window below this share of the idle power is not believed.
+const LEAST_OF_IDLE: f64 = 0.1;
 
 impl Meters {
     /// Without any meter, for what needs times alone.
     pub fn none() -> Self {
-        Self { states: Vec::new(), facts: BTreeMap::new(), sources: Vec::new(), missing: Vec::new() }
+        Self {
+            states: Vec::new(),
+            facts: BTreeMap::new(),
+            sources: Vec::new(),
+            missing: Vec::new(),
+            idle: BTreeMap::new(),
+            opened: None,
+            most_watts: BTreeMap::new(),
+        }
     }
 
     /// Probes every meter; takes a fraction of a second (two seconds at most), part of it busy. Call it once for a run, before any worker.
@@ -142,6 +165,7 @@ impl Meters {
             match (meter.probe)(options) {
                 Ok(ready) => {
                     state.resolution = Some(ready.resolution);
+                    state.estimate |= ready.estimate;
                     meters.facts.extend(ready.facts);
                     meters.sources.extend(ready.source);
                 }
@@ -153,6 +177,7 @@ impl Meters {
                         metric,
                         value: Err(reason.clone()),
                         resolution: 0.0,
+                        note: None,
                     }));
                     state.unavailable = Some(reason);
                 }
@@ -174,7 +199,9 @@ impl Meters {
 
     /// Opens a window: call it right before `go`.
     pub fn start(&mut self) {
-        self.sources.iter_mut().for_each(|s| s.start());
+        // the slow ones first and, when it closes, last: their windows hold those of the quick ones
+        self.sources.iter_mut().rev().for_each(|s| s.start());
+        self.opened = Some(Instant::now());
     }
 
     /// Call it at least every [`tick_interval`](Self::tick_interval) while a window is open.
@@ -189,9 +216,42 @@ impl Meters {
 
     /// Closes the window: one reading for each energy metric, in J over the whole window, unavailable ones among them.
     pub fn stop(&mut self) -> Vec<Reading> {
+        let seconds = self.opened.take().map_or(0.0, |t| t.elapsed().as_secs_f64()).max(1e-9);
         let mut readings: Vec<Reading> = self.sources.iter_mut().flat_map(|s| s.stop()).collect();
+        for reading in &mut readings {
+            let Ok(joules) = reading.value else { continue };
+            let watts = joules / seconds;
+            match self.idle.get(reading.metric) {
+                Some(idle) if watts < LEAST_OF_IDLE * idle => {
+                    reading.value = Err(format!(
+                        "{watts:.3} W is not plausible: the idle machine used {idle:.3} W before the run (was the counter reset?)"
+                    ));
+                    reading.resolution = 0.0;
+                }
+                _ => {
+                    let most = self.most_watts.entry(reading.metric).or_insert(0.0);
+                    *most = most.max((joules + 2.0 * reading.resolution) / seconds);
+                }
+            }
+        }
         readings.extend(self.missing.iter().cloned());
         readings
+    }
+
+    /// Largest mean power of a window since the last [`forget`](Self::forget), in W by metric, the error of its edges added: more than what
+    /// a case can have used while it was timed.
+    pub fn most_watts(&self) -> &BTreeMap<&'static str, f64> {
+        &self.most_watts
+    }
+
+    /// Begins a case: [`most_watts`](Self::most_watts) is empty again.
+    pub fn forget(&mut self) {
+        self.most_watts.clear();
+    }
+
+    /// Tells the idle power that was seen when a run began, so that later windows are held to it.
+    pub fn set_idle(&mut self, watts: &BTreeMap<String, f64>) {
+        self.idle.clone_from(watts);
     }
 
     /// Power in watts by energy metric while this process sleeps for `time`: the machine's idle power if nothing else runs.
@@ -199,7 +259,8 @@ impl Meters {
         if self.sources.is_empty() || time.is_zero() {
             return BTreeMap::new();
         }
-        let begin = std::time::Instant::now();
+        self.idle.clear();
+        let begin = Instant::now();
         self.start();
         while let Some(left) = time.checked_sub(begin.elapsed()).filter(|left| !left.is_zero()) {
             std::thread::sleep(self.tick_interval().map_or(left, |tick| left.min(tick)));
@@ -207,7 +268,10 @@ impl Meters {
         }
         let readings = self.stop();
         let seconds = begin.elapsed().as_secs_f64();
-        readings.into_iter().filter_map(|r| Some((r.metric.to_string(), r.value.ok()? / seconds))).collect()
+        let watts: BTreeMap<String, f64> =
+            readings.into_iter().filter_map(|r| Some((r.metric.to_string(), r.value.ok()? / seconds))).collect();
+        self.set_idle(&watts);
+        watts
     }
 }
 
@@ -232,7 +296,7 @@ mod tests {
         let nowhere = MeterOptions {
             powercap: "/nonexistent/powercap".into(),
             nvml: Some("/nonexistent/libnvidia-ml.so".into()),
-            visible_gpus: None,
+            ..MeterOptions::default()
         };
         let mut meters = Meters::probe(&nowhere);
         meters.start();

@@ -141,6 +141,9 @@ impl Running<'_, '_> {
             ),
         }
         for reading in window.readings {
+            if let Some(note) = reading.note {
+                self.note(note);
+            }
             match reading.value {
                 Ok(joules) => {
                     self.block_sample(t_ns, total, reading.metric, joules);

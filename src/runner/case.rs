@@ -19,6 +19,7 @@ use super::decide;
 use super::plan::{PlannedCase, PlannedTask};
 use super::progress::Progress;
 use crate::backends::backend;
+use crate::backends::probe::ready;
 use crate::meters::{Meters, memory};
 use crate::parity::Vectors;
 use crate::protocol::{Command, Go, Job, Message, Mode, NotThere, PROTOCOL, PredictionRow};
@@ -164,7 +165,7 @@ impl Running<'_, '_> {
     pub(super) fn begin(&mut self, model: &Path, judge: Judge, log: &Arc<File>) -> Result<Worker, CaseError> {
         let built_in = self.planned.engine.and_then(backend);
         let options = self.planned.options();
-        if let Some(lacking) = built_in.and_then(|b| b.prepare(&options).err()) {
+        if let Some(lacking) = built_in.and_then(|b| ready(b, &options).err()) {
             return Err(CaseError { kind: ErrorKind::Unavailable, message: lacking.reason, hint: lacking.hint });
         }
         let environment = built_in.map(|b| b.environment(&options)).unwrap_or_default();

@@ -395,6 +395,7 @@ fn begin(
             );
         }
     }
+    meters.set_idle(&before.idle_watts);
     let clock = version(&before, CLOCK);
     let origin = clock.split_once(' ').filter(|(before, _)| *before == boot(&hash)).and_then(|(_, ns)| ns.parse().ok());
     let starts = version(&before, STARTS).parse().ok().filter(|n| (1..=1000).contains(n)).unwrap_or(1);

@@ -21,6 +21,7 @@ use super::plan::{Plan, PlannedCase, PlannedTask};
 use super::progress::Progress;
 use super::{Judges, RunOptions};
 use crate::backends::backend;
+use crate::backends::probe::probed;
 use crate::files::{read_cached, write_atomically};
 use crate::meters::Meters;
 use crate::models::hex;
@@ -323,7 +324,8 @@ impl Memory {
 
     /// What decides a search: the machine and this very program, the engine and its versions, the model, and the work: task, batch, depth.
     pub fn key(case: &PlannedCase, settings: &[PlannedCase], machine: &str) -> String {
-        let versions = case.engine.and_then(backend).and_then(|b| b.probe().ok()).unwrap_or_default();
+        let versions =
+            case.engine.and_then(backend).and_then(|b| probed(b, Some(&case.options())).ok()).unwrap_or_default();
         let list: Vec<_> = settings.iter().map(|s| &s.key.backend_options).collect();
         let k = &case.key;
         let text = format!(

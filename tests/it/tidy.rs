@@ -91,9 +91,13 @@ fn parts(folder: &str, helpers: &[&str]) -> BTreeSet<String> {
 #[test]
 fn every_part_has_its_file_and_its_line() {
     let set = |names: Vec<&str>| names.into_iter().map(str::to_string).collect::<BTreeSet<_>>();
-    assert_eq!(parts("src/backends", &["session"]), set(BACKENDS.iter().map(|b| b.name()).collect()), "BACKENDS");
     assert_eq!(
-        parts("src/meters", &["fake_powercap", "again"]),
+        parts("src/backends", &["session", "probe"]),
+        set(BACKENDS.iter().map(|b| b.name()).collect()),
+        "BACKENDS"
+    );
+    assert_eq!(
+        parts("src/meters", &["fake_powercap", "again", "tally"]),
         set(METERS.iter().map(|m| m.name).collect()),
         "METERS"
     );

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::domains::covered;
 use super::{Metered, Outcome, Summary, exact};
 use crate::{
     metric::EDGE,
@@ -57,6 +58,8 @@ impl Summary<'_> {
         }
         let pairs = self.pairs(&joules, Per::Example);
         let mut estimate = over_blocks(&pairs, "block").ok_or_else(|| self.missing(names[0]))?;
+        let covered: Vec<String> = names.iter().map(|name| covered(self.environment, name)).collect();
+        estimate.method += &format!(", of {}", covered.join(" and "));
         let Some(edges) = edges else {
             notes.push("how far the edges of its blocks are off was not recorded".into());
             return Ok(Outcome { estimate, confidence: CONFIDENCE, notes });

@@ -2,6 +2,7 @@
 //!
 //! In: scored answers and attempts of the case that an accuracy comes from. Out: outcomes. Must not: mix conventions: each has its metric.
 
+use super::domains::covered;
 use super::{Metered, Missing, Outcome, Summary, kind_name, share_right};
 use crate::{
     case::{Attempt, Prediction},
@@ -60,14 +61,16 @@ impl Summary<'_> {
         if let Some(reason) = self.reason(name) {
             return Err(reason);
         }
-        let energy = self.energy(if self.on_gpu() { &["energy_cpu", "energy_gpu"] } else { &["energy_cpu"] })?;
+        let energy = self.energy(self.domains()?)?;
         let accuracy = self.accuracy("accuracy")?.estimate;
         if accuracy.value == 0.0 {
             let message = format!("no right answer in {}", accuracy.n);
             return Err(Missing { kind: "no-right-answer".into(), message, hint: None });
         }
         let rows = self.rows_per_question(name)?;
-        let outcome = self.or_missing(name, per_right(&energy.estimate, rows, &accuracy))?;
+        let mut outcome = self.or_missing(name, per_right(&energy.estimate, rows, &accuracy))?;
+        let covered: Vec<String> = self.domains()?.iter().map(|metric| covered(self.environment, metric)).collect();
+        outcome.estimate.method += &format!("; energy of {}", covered.join(" and "));
         Ok(Outcome { notes: energy.notes, ..outcome })
     }
 }

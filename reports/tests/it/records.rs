@@ -495,3 +495,56 @@ fn the_page_shows_the_load_of_every_expert() {
         assert!(!text.contains("layers.<1>"), "{format}: a layer's name stays text");
     }
 }
+
+/// `device` by hand in the option, the report and the worker's own option; boards are metered.
+#[test]
+fn the_domains_of_joules_per_right_are_named_and_do_not_depend_on_spelling() {
+    let metered = |unmetered: Option<&str>| {
+        let mut run = by_hand();
+        run.environment.versions.insert("rapl.energy_cpu".into(), "package-0+package-1".into());
+        run.environment.versions.insert("nvml.energy_gpu".into(), "GPU-aa".into());
+        if let Some(board) = unmetered {
+            run.environment.versions.insert("nvml.unmetered".into(), board.into());
+        }
+        let nvml = run.environment.meters.iter_mut().find(|m| m.name == "nvml").unwrap();
+        (nvml.unavailable, nvml.resolution) = (None, Some("1 J".into()));
+        let energy: Vec<Sample> =
+            run.cases[0].samples.iter().filter(|s| s.metric.starts_with("energy_cpu")).cloned().collect();
+        run.cases[0].samples.extend(energy.into_iter().map(|s| {
+            let metric = s.metric.replace("energy_cpu", "energy_gpu");
+            Sample { metric, ..s }
+        }));
+        run.cases[0].case.unavailable.retain(|u| u.metric != "energy_gpu");
+        run
+    };
+    let told = |run: &Run, at: usize, said: &str| {
+        let mut run = run.clone();
+        let case = &mut run.cases[0].case;
+        match at {
+            0 => case.key.backend_options.insert("device".into(), said.into()),
+            1 => case.versions.insert("device".into(), said.into()),
+            _ => case.versions.insert("option device".into(), said.into()),
+        };
+        get(&summarise(&run), "", "joules_per_right").clone()
+    };
+    let run = metered(None);
+    let both = "energy of packages package-0, package-1 and boards GPU-aa";
+    for at in 0..3 {
+        let packages = told(&run, at, "CPU");
+        assert!(
+            packages.method.contains("energy of packages package-0, package-1") && !packages.method.contains("GPU-aa")
+        );
+        for said in ["cuda", "CUDA:0", "Gpu", "AUTO:GPU,CPU"] {
+            let all = told(&run, at, said);
+            assert!(all.method.contains(both), "{}", all.method);
+            assert_eq!(all.value.unwrap(), 2.0 * packages.value.unwrap(), "{said}");
+        }
+        let other = told(&run, at, "NPU");
+        assert!(other.missing.unwrap().message.contains("`NPU`"));
+    }
+    let untold = get(&summarise(&run), "", "joules_per_right").missing.clone().unwrap();
+    assert!(untold.message.contains("does not say whether") && untold.hint.is_some(), "{untold:?}");
+    let lacking = metered(Some("Old board (GPU-bb) has no energy counter"));
+    assert!(told(&lacking, 0, "cuda").missing.unwrap().message.contains("GPU-bb"));
+    assert!(told(&lacking, 0, "cpu").value.is_some());
+}

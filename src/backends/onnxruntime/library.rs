@@ -5,8 +5,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use crate::backends::Unavailable;
 use crate::console;
@@ -25,6 +26,9 @@ const WHERE: &str = "import sys\n\
     s = importlib.util.find_spec('onnxruntime')\n\
     print(*(s.submodule_search_locations or []) if s else [], sep='\\n')\n";
 
+/// How long the interpreter may take to say it.
+const PYTHON: Duration = Duration::from_secs(8);
+
 /// What to do where there is none.
 pub const REMEDY: &str =
     "`ergometer fetch onnxruntime` obtains it; or set ERGOMETER_ONNXRUNTIME to a libonnxruntime.so of your own";
@@ -39,6 +43,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// What and where it is, for messages.
+    pub fn words(&self) -> String {
+        format!("ONNX Runtime at {} ({})", self.path.display(), self.by)
+    }
+
     /// What the file's name says of its version, links followed: `libonnxruntime.so.1.31.1`.
     pub fn version(&self) -> Option<String> {
         let real = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
@@ -85,7 +94,11 @@ impl Places {
             // `ort` takes a relative path for one from the program's folder
             let file = file.and_then(|file| std::path::absolute(file).ok());
             return file.map(|path| Found { path, by }).ok_or_else(|| Unavailable {
-                reason: format!("there is no ONNX Runtime library at {}, which {by} names", path.display()),
+                reason: format!(
+                    "there is no ONNX Runtime library at {}, which {by} names{}",
+                    path.display(),
+                    kind(path)
+                ),
                 hint: Some(REMEDY.into()),
             });
         }
@@ -106,12 +119,22 @@ impl Places {
     fn installed(&self) -> Option<PathBuf> {
         let (program, first) = self.python.split_first()?;
         let mut python = Command::new(program);
-        python.args(first).args(["-c", WHERE]).stdin(Stdio::null()).stderr(Stdio::null());
-        let output = python.output().ok().filter(|o| o.status.success())?;
-        let folders = String::from_utf8(output.stdout).ok()?;
+        python.args(first).args(["-c", WHERE]);
+        let folders = String::from_utf8(crate::foreign::output_within(python, PYTHON)?).ok()?;
         let library = folders.lines().find_map(|folder| library_in(&Path::new(folder).join("capi")))?;
         let minor: u32 = version_of(&library)?.split('.').nth(1)?.parse().ok()?;
         (minor >= ort::MINOR_VERSION).then_some(library)
+    }
+}
+
+/// What lies there instead of a file, for the message.
+fn kind(path: &Path) -> &'static str {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => " (a folder without libonnxruntime.so)",
+        Ok(found) if !found.is_file() => " (no regular file)",
+        Ok(_) => "",
+        Err(_) if path.is_symlink() => " (a link that leads nowhere)",
+        Err(_) => "",
     }
 }
 
@@ -147,7 +170,7 @@ pub fn loaded(option: Option<&str>) -> Result<Found, Unavailable> {
     let found = Places::from_env(option).find()?;
     // loads it and checks its version; later calls into `ort` find it loaded
     ort::init_from(&found.path).map(drop).map_err(|e| Unavailable {
-        reason: format!("ONNX Runtime at {} ({}) cannot be used: {e}", found.path.display(), found.by),
+        reason: format!("{} cannot be used: {e}", found.words()),
         hint: Some(format!("it must be version 1.{} or later; {REMEDY}", ort::MINOR_VERSION)),
     })?;
     Ok(loaded.insert(found).clone())

@@ -1,32 +1,94 @@
-//! One powercap zone: finding it, reading its counter, adding up what it counted.
+//! Powercap zones: finding those that count, and reading their counters.
 //!
-//! In: a powercap tree. Out: µJ since a window opened, or why there are none. Must not: sum zones.
+//! In: a powercap tree. Out: zones, what could not be followed in the tree and why, µJ. Must not: sum zones, or pass over a zone in
+//! silence that may be a package.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use super::{MOST_WATTS, NO_TREE, read_small};
+use super::NO_TREE;
 use crate::backends::Unavailable;
 
-/// Energy in µJ that a late update may add to a window, beyond what [`MOST_WATTS`] gives: 0.2 s of it.
-const LATE_UJ: f64 = 0.2 * MOST_WATTS * 1e6;
+/// What to do where links of the tree lead nowhere.
+const HIDDEN: &str = "a container hides what it leads to: measure outside of it, or show it there (docker run --security-opt systempaths=unconfined)";
+/// What to do where only root may read.
+const PERMISSION: &str =
+    "only root may read it; until the next boot, allow it by: sudo chmod a+r /sys/class/powercap/*/energy_uj";
+/// Limits of a zone that are looked at.
+const CONSTRAINTS: u32 = 8;
 
 /// A zone of the tree.
 #[derive(Clone, Debug)]
 pub(super) struct Zone {
     /// What its file `name` says: `package-0`, `core`, `dram` ...
     pub name: String,
+    /// Its folder's name: `intel-rapl:0`.
+    pub folder: String,
     /// Its counter file.
     pub file: PathBuf,
     /// µJ at which the counter wraps.
     pub range: u64,
+    /// Largest power limit that the zone shows, in W.
+    pub limit: Option<f64>,
 }
 
-/// Every zone below `root`, sorted by path, those of the MMIO interface left out where the MSR interface has the same package.
-pub(super) fn find(root: &Path) -> Result<Vec<Zone>, Unavailable> {
+/// Something of the tree that cannot be used.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    folder: String,
+    pub why: Unavailable,
+}
+
+/// What a tree holds.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    pub zones: Vec<Zone>,
+    pub problems: Vec<Problem>,
+}
+
+/// Whether a folder's name is that of a zone in its own right (`intel-rapl:0`), not of a part of one (`intel-rapl:0:1`).
+fn top(folder: &str) -> bool {
+    folder.matches(':').count() == 1
+}
+
+impl Tree {
+    /// Zones of packages. Only zones in their own right: what lies in a package is in its energy.
+    pub fn packages(&self) -> Vec<Zone> {
+        self.unlike(|z| z.name.to_ascii_lowercase().starts_with("package-") && top(&z.folder))
+    }
+
+    /// Zones of memory.
+    pub fn drams(&self) -> Vec<Zone> {
+        self.unlike(|z| z.name.eq_ignore_ascii_case("dram"))
+    }
+
+    /// Zones without those of the MMIO interface that the MSR interface shows as well.
+    fn unlike(&self, wanted: impl Fn(&Zone) -> bool) -> Vec<Zone> {
+        let zones: Vec<&Zone> = self.zones.iter().filter(|z| wanted(z)).collect();
+        let mmio = |z: &Zone| z.folder.contains("mmio");
+        // a part by its zone's name and its own
+        let owner = |z: &Zone| {
+            let of = z.folder.rsplit_once(':').map_or("", |(of, _)| of);
+            (self.zones.iter().find(|z| z.folder == of).map(|z| z.name.clone()), z.name.clone())
+        };
+        let twice = |z: &Zone| mmio(z) && zones.iter().any(|other| !mmio(other) && owner(other) == owner(z));
+        let mut kept: Vec<Zone> = zones.iter().filter(|z| !twice(z)).map(|z| (*z).clone()).collect();
+        // of two names of one counter the first is kept
+        kept.sort_by_key(mmio);
+        kept
+    }
+
+    /// The first problem that may hide a package, or (`parts`) a part of one.
+    pub fn problem(&self, parts: bool) -> Option<&Unavailable> {
+        self.problems.iter().find(|p| !p.folder.contains(':') || top(&p.folder) != parts).map(|p| &p.why)
+    }
+}
+
+/// Every zone below `root`, sorted by folder.
+pub(super) fn find(root: &Path) -> Result<Tree, Unavailable> {
     if let Err(e) = fs::read_dir(root) {
         let mut reason = format!("{}: {e}", root.display());
         if Path::new("/sys/bus/event_source/devices/power").exists() {
@@ -34,189 +96,120 @@ pub(super) fn find(root: &Path) -> Result<Vec<Zone>, Unavailable> {
         }
         return Err(Unavailable { reason, hint: Some(NO_TREE.into()) });
     }
-    let mut folders = BTreeSet::new();
-    walk(root, 0, &mut folders);
-    let mut zones: Vec<(bool, Zone)> = Vec::new();
-    for folder in folders {
-        let file = folder.join("energy_uj");
-        let Ok(name) = read_small(&folder.join("name")) else { continue };
-        // A zone without a counter only limits power.
-        if matches!(fs::symlink_metadata(&file), Err(e) if e.kind() == io::ErrorKind::NotFound) {
-            continue;
+    let (mut folders, mut tree) = (BTreeMap::new(), Tree::default());
+    walk(root, 0, &mut folders, &mut tree.problems);
+    // what is reached another way is not lost
+    tree.problems.retain(|p| !folders.values().any(|name| *name == p.folder));
+    for (path, folder) in folders {
+        match zone(&path, &folder) {
+            Ok(Some(zone)) => tree.zones.push(zone),
+            Ok(None) => {}
+            Err(why) => tree.problems.push(Problem { folder, why }),
         }
-        let mmio = folder.components().any(|c| c.as_os_str().to_string_lossy().contains("mmio"));
-        let range = read_small(&folder.join("max_energy_range_uj")).ok().and_then(|t| t.parse().ok()).unwrap_or(0);
-        zones.push((mmio, Zone { name, file, range }));
     }
-    let by_msr = zones.iter().any(|(mmio, z)| !mmio && z.name.starts_with("package-"));
-    Ok(zones.into_iter().filter(|(mmio, _)| !(*mmio && by_msr)).map(|(_, z)| z).collect())
+    Ok(tree)
+}
+
+/// Names of the tree's zones, for seeing that one has come or gone.
+pub(super) fn names(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|n| n.contains("rapl") && top(n));
+    names.sort();
+    names
 }
 
 /// Folders of zones, each once though sysfs shows them flat and nested; only RAPL's own, never `subsystem` or `device` links.
-fn walk(folder: &Path, depth: u32, found: &mut BTreeSet<PathBuf>) {
+fn walk(folder: &Path, depth: u32, found: &mut BTreeMap<PathBuf, String>, problems: &mut Vec<Problem>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().contains("rapl")) {
-        let Ok(path) = fs::canonicalize(entry.path()) else { continue };
-        if path.is_dir() && found.insert(path.clone()) && depth < 3 {
-            walk(&path, depth + 1, found);
+    let mut entries: Vec<_> = entries.flatten().collect();
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.contains("rapl") {
+            continue;
         }
-    }
-}
-
-/// Dies of one package that show the package's one counter twice: the first is kept.
-pub(super) fn drop_twins(counters: &mut Vec<Counter>) {
-    let package = |name: &str| name.split("-die-").next().map(str::to_string);
-    let mut kept: Vec<Counter> = Vec::new();
-    for counter in counters.drain(..) {
-        let near = |a: u64, b: u64| a.abs_diff(b) as f64 * 1e-6 <= 4.0 * counter.step;
-        let twin = |k: &Counter| {
-            k.zone.name.contains("-die-")
-                && package(&k.zone.name) == package(&counter.zone.name)
-                && near(k.first, counter.first)
-                && near(k.last, counter.last)
-        };
-        if !kept.iter().any(twin) {
-            kept.push(counter);
-        }
-    }
-    *counters = kept;
-}
-
-/// A zone's counter: what it showed last and what it has counted since the window opened.
-pub(super) struct Counter {
-    pub zone: Zone,
-    /// First value ever seen, µJ.
-    pub first: u64,
-    /// Value seen last, µJ.
-    pub last: u64,
-    seen: Instant,
-    /// µJ since the window opened.
-    pub total: u128,
-    /// Why the window has no value.
-    pub failure: Option<String>,
-    /// Moves seen in the probe.
-    pub moves: u32,
-    /// Largest and smallest move in the probe, J.
-    pub step: f64,
-    pub quantum: f64,
-    /// Mean seconds between moves in the probe.
-    pub period: f64,
-    /// Time of the first and the last move, and µJ between them.
-    moved: Option<(Instant, Instant)>,
-    between: u128,
-}
-
-impl Counter {
-    /// First read, and the checks that need no time.
-    pub fn open(zone: Zone) -> Result<Self, Unavailable> {
-        let file = zone.file.display();
-        let first = read(&zone.file).map_err(|e| Unavailable {
-            reason: format!("{file}: {e}"),
-            hint: (e.kind() == io::ErrorKind::PermissionDenied).then(|| {
-                "only root may read it; until the next boot, allow it by: sudo chmod a+r /sys/class/powercap/*/energy_uj".into()
-            }),
-        })?;
-        if zone.range == 0 || first > zone.range {
-            let reason = format!(
-                "{file}: {first} µJ, but max_energy_range_uj beside it says that it wraps at {} µJ",
-                zone.range
-            );
-            return Err(Unavailable { reason, hint: None });
-        }
-        Ok(Self {
-            zone,
-            first,
-            last: first,
-            seen: Instant::now(),
-            total: 0,
-            failure: None,
-            moves: 0,
-            step: 0.0,
-            quantum: f64::INFINITY,
-            period: 0.0,
-            moved: None,
-            between: 0,
-        })
-    }
-
-    /// One look of the probe: notes a move.
-    pub fn watch(&mut self) -> Result<(), String> {
-        let moved = self.step_on()?;
-        if moved == 0 {
-            return Ok(());
-        }
-        self.moves += 1;
-        // The first move began before we looked: only whole ones are measured.
-        match &mut self.moved {
-            None => self.moved = Some((self.seen, self.seen)),
-            Some((from, to)) => {
-                *to = self.seen;
-                self.between += u128::from(moved);
-                self.step = self.step.max(moved as f64 * 1e-6);
-                self.quantum = self.quantum.min(moved as f64 * 1e-6);
-                self.period = to.duration_since(*from).as_secs_f64() / f64::from(self.moves - 1);
+        match fs::canonicalize(entry.path()) {
+            Ok(path) if path.is_dir() => {
+                let new = found.insert(path.clone(), name).is_none();
+                if new && depth < 3 {
+                    walk(&path, depth + 1, found, problems);
+                }
             }
+            Ok(_) => {}
+            Err(e) => problems.push(Problem { folder: name, why: unreachable(&entry.path(), &e) }),
         }
-        Ok(())
-    }
-
-    /// Mean power between the first and the last move of the probe.
-    pub fn watts(&self) -> f64 {
-        self.moved.map_or(0.0, |(from, to)| self.between as f64 * 1e-6 / to.duration_since(from).as_secs_f64())
-    }
-
-    /// Opens a window: whatever failed before does not matter.
-    pub fn restart(&mut self) {
-        (self.total, self.failure) = (0, None);
-        match read(&self.zone.file) {
-            Ok(now) => (self.last, self.seen) = (now, Instant::now()),
-            Err(e) => self.failure = Some(format!("{}: {e}", self.zone.file.display())),
-        }
-    }
-
-    /// Adds what was counted since the last read; a window that failed once stays failed.
-    pub fn advance(&mut self) {
-        if self.failure.is_none() {
-            match self.step_on() {
-                Ok(moved) => self.total += u128::from(moved),
-                Err(why) => self.failure = Some(why),
-            }
-        }
-    }
-
-    /// Reads; gives the µJ since the last read.
-    fn step_on(&mut self) -> Result<u64, String> {
-        let file = self.zone.file.display();
-        let now = read(&self.zone.file).map_err(|e| format!("{file}: {e}"))?;
-        let time = Instant::now();
-        let seconds = time.duration_since(self.seen).as_secs_f64();
-        let moved = counted(self.last, now, self.zone.range, seconds).map_err(|why| format!("{file}: {why}"))?;
-        (self.last, self.seen) = (now, time);
-        Ok(moved)
     }
 }
 
-/// µJ between two readings of a counter that wraps at `range`, taken `seconds` apart.
-pub(super) fn counted(last: u64, now: u64, range: u64, seconds: f64) -> Result<u64, String> {
-    let most = seconds * MOST_WATTS * 1e6;
-    if most >= range as f64 {
-        return Err(format!(
-            "{seconds:.1} s between two reads: the counter, which wraps at {range} µJ, could have wrapped twice"
-        ));
+/// Why a zone's folder cannot be reached.
+fn unreachable(path: &Path, error: &io::Error) -> Unavailable {
+    match fs::read_link(path) {
+        Ok(target) if error.kind() == io::ErrorKind::NotFound => Unavailable {
+            reason: format!("{} is a link to {}, which is not there", path.display(), target.display()),
+            hint: Some(HIDDEN.into()),
+        },
+        _ => unreadable(path, error),
     }
-    if now > range {
-        return Err(format!("{now} µJ is beyond the range of the counter, {range} µJ"));
-    }
-    let moved = if now >= last { now - last } else { range - last + now };
-    if moved as f64 > most + LATE_UJ {
-        let what = if now < last { "went back (was it reset?)" } else { "jumped" };
-        return Err(format!("the counter {what}: {last} then {now} µJ in {seconds:.3} s"));
-    }
-    Ok(moved)
 }
 
-/// A counter file's µJ.
-fn read(file: &Path) -> io::Result<u64> {
-    let text = read_small(file)?;
-    text.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} is not a count of µJ")))
+fn unreadable(path: &Path, error: &io::Error) -> Unavailable {
+    let hint = (error.kind() == io::ErrorKind::PermissionDenied).then(|| PERMISSION.to_string());
+    Unavailable { reason: format!("{}: {error}", path.display()), hint }
+}
+
+/// A folder's zone; `None`: it is no zone that counts energy.
+fn zone(path: &Path, folder: &str) -> Result<Option<Zone>, Unavailable> {
+    if !folder.contains(':') {
+        // an interface, which holds zones
+        return Ok(None);
+    }
+    let named = path.join("name");
+    let name = read_small(&named).map_err(|e| unreadable(&named, &e))?;
+    let file = path.join("energy_uj");
+    let counts = name.to_ascii_lowercase().starts_with("package-") || name.eq_ignore_ascii_case("dram");
+    match fs::symlink_metadata(&file) {
+        Ok(_) => {}
+        // it only limits power
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !counts => return Ok(None),
+        Err(e) => return Err(unreadable(&file, &e)),
+    }
+    // of other zones nothing is needed
+    let range = if counts { range(&path.join("max_energy_range_uj"))? } else { 0 };
+    let limits =
+        (0..CONSTRAINTS).flat_map(|i| ["power_limit_uw", "max_power_uw"].map(|what| format!("constraint_{i}_{what}")));
+    let watts = limits.filter_map(|file| Some(read_small(&path.join(file)).ok()?.parse::<f64>().ok()? * 1e-6));
+    let limit = watts.filter(|w| (1.0..=2000.0).contains(w)).reduce(f64::max);
+    Ok(Some(Zone { name, folder: folder.into(), file, range, limit }))
+}
+
+fn range(file: &Path) -> Result<u64, Unavailable> {
+    let text = read_small(file).map_err(|e| Unavailable {
+        reason: format!("{}: {e}, and without it a wrap of the counter cannot be told from a reset", file.display()),
+        hint: (e.kind() == io::ErrorKind::PermissionDenied).then(|| PERMISSION.to_string()),
+    })?;
+    let refuse = |what: &str| Unavailable { reason: format!("{}: {text:?} {what}", file.display()), hint: None };
+    match text.parse() {
+        Ok(0) => Err(refuse("is no range of a counter")),
+        Ok(range) => Ok(range),
+        Err(_) => Err(refuse("is not a number of µJ")),
+    }
+}
+
+/// Text of a small attribute file; more than it can hold is not read, and what is no file does not hold us.
+pub(super) fn read_small(file: &Path) -> io::Result<String> {
+    let mut text = Vec::new();
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let open = fs::OpenOptions::new().read(true).custom_flags(nonblock).open(file)?;
+    open.take(128).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).trim().to_string())
+}
+
+/// A zone's µJ now.
+pub(super) fn read(zone: &Zone) -> Result<u64, Unavailable> {
+    let text = read_small(&zone.file).map_err(|e| unreadable(&zone.file, &e))?;
+    text.parse().map_err(|_| Unavailable {
+        reason: format!("{}: {text:?} is not a count of µJ", zone.file.display()),
+        hint: None,
+    })
 }

@@ -1,0 +1,121 @@
+//! Which energy domains a case's joules per right answer hold, and what they are called in its record.
+//!
+//! In: what a case says of the device that it computes on, what the run's meters cover. Out: metrics to add up, or why no sum means
+//! anything. Must not: guess that a program which does not say where it computes leaves the boards alone.
+
+use super::Summary;
+use crate::{environment::Environment, record::Missing};
+
+/// Where a case computes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Device {
+    Processor,
+    Boards,
+    /// Nobody says.
+    Untold,
+    /// It says something that is neither.
+    Other(String),
+}
+
+/// What a word for a device means, in any case of letters: `cpu`, `CUDA:0`, `AUTO:GPU,CPU`.
+fn device(said: &str) -> Device {
+    let lower = said.to_ascii_lowercase();
+    let words: Vec<&str> = lower.split(|c: char| !c.is_ascii_alphabetic()).filter(|w| !w.is_empty()).collect();
+    let any = |names: &[&str]| words.iter().any(|w| names.iter().any(|n| w.starts_with(n)));
+    if any(&["cuda", "gpu", "nvidia", "tensorrt"]) {
+        Device::Boards
+    } else if words.is_empty() {
+        Device::Untold
+    } else if words.iter().all(|w| *w == "cpu") {
+        Device::Processor
+    } else {
+        Device::Other(said.chars().take(40).collect())
+    }
+}
+
+/// Names of a domain's parts, as its meter told them when the run began.
+fn names<'a>(environment: &'a Environment, metric: &str) -> Option<&'a str> {
+    let of = |meter: &str| environment.versions.get(&format!("{meter}.{metric}")).map(String::as_str);
+    of("rapl").or(of("nvml")).filter(|names| !names.is_empty())
+}
+
+/// What an energy metric covers, in words.
+pub(super) fn covered(environment: &Environment, metric: &str) -> String {
+    let what = match metric {
+        "energy_gpu" => "boards",
+        "energy_dram" => "memory",
+        _ => "packages",
+    };
+    names(environment, metric).map_or_else(|| what.to_string(), |names| format!("{what} {}", names.replace('+', ", ")))
+}
+
+fn refuse(message: String, hint: &str) -> Missing {
+    Missing { kind: "unavailable".into(), message, hint: Some(hint.into()) }
+}
+
+impl Summary<'_> {
+    /// Where the case computes, by its option `device` and by what its worker reports under that name. One that computes on boards says
+    /// so whatever else it says.
+    fn device(&self) -> Device {
+        let case = &self.case_run.case;
+        let of = |map: &std::collections::BTreeMap<String, String>, wanted: &str| {
+            map.iter().filter(|(k, _)| k.eq_ignore_ascii_case(wanted)).map(|(_, v)| device(v)).collect::<Vec<_>>()
+        };
+        let mut said = of(&case.key.backend_options, "device");
+        said.extend(of(&case.versions, "device"));
+        said.extend(of(&case.versions, "option device"));
+        let first = |wanted: fn(&Device) -> bool| said.iter().find(|d| wanted(d)).cloned();
+        first(|d| *d == Device::Boards)
+            .or(first(|d| matches!(d, Device::Other(_))))
+            .or(first(|d| *d == Device::Processor))
+            .unwrap_or(Device::Untold)
+    }
+
+    /// Whether it computes on something that the processor's ceilings say nothing of.
+    pub(super) fn on_gpu(&self) -> bool {
+        matches!(self.device(), Device::Boards | Device::Other(_))
+    }
+
+    /// The metrics whose sum is what a right answer costs.
+    pub(super) fn domains(&self) -> Result<&'static [&'static str], Missing> {
+        let environment = self.environment;
+        let ready = |metric: &str| {
+            environment.meters.iter().any(|m| m.unavailable.is_none() && m.metrics.iter().any(|name| name == metric))
+        };
+        const SAY: &str = "the worker's `loaded` tells it in its versions: device = cpu, or device = cuda:0";
+        match self.device() {
+            Device::Processor => Ok(&["energy_cpu"]),
+            Device::Boards => match environment.versions.get("nvml.unmetered") {
+                Some(left_out) if ready("energy_gpu") => Err(refuse(
+                    format!("it computes on boards, and one that it may use is not metered: {left_out}"),
+                    "hide that board by CUDA_VISIBLE_DEVICES, or have its power integrated by ERGOMETER_NVML_POWER=integrate",
+                )),
+                _ => Ok(&["energy_cpu", "energy_gpu"]),
+            },
+            Device::Other(said) => Err(refuse(format!("it computes on `{said}`, which no meter here reads"), SAY)),
+            Device::Untold if ready("energy_gpu") => Err(refuse(
+                "boards are metered here, and the worker does not say whether it computes on them".into(),
+                SAY,
+            )),
+            Device::Untold => Ok(&["energy_cpu"]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_spelling_of_a_device_means_the_same() {
+        for said in ["cuda", "CUDA:0", "Gpu", "gpu.1", "cuda0", "NVIDIA H100", "AUTO:GPU,CPU", "cpu,cuda:1", "TensorRT"]
+        {
+            assert_eq!(device(said), Device::Boards, "{said}");
+        }
+        for said in ["cpu", "CPU", " Cpu:0", "cpu.0"] {
+            assert_eq!(device(said), Device::Processor, "{said}");
+        }
+        assert_eq!((device(""), device("0")), (Device::Untold, Device::Untold));
+        assert_eq!(device("NPU"), Device::Other("NPU".into()));
+    }
+}

@@ -1,0 +1,129 @@
+//! The two ends of the process that loads NVML: the meter here, the boards there.
+//!
+//! In: windows opened and closed. Out: what the boards used, with the time that the way there took counted as an error of the edges. Must
+//! not: wait longer than a limit: a process that dies or hangs makes the block's energy unavailable, with the reason.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::boards::{Boards, Closed, Setup};
+use crate::backends::Unavailable;
+use crate::foreign::{Channel, Foreign, Heard, SECONDS, limit};
+use crate::meters::{MeterOptions, Reading, Ready, Source};
+use crate::worker::monotonic_ns;
+
+/// How long an edge of a window may take.
+const EDGE: Duration = Duration::from_secs(2);
+/// How long the watching of the counters may take beyond the loading of the library.
+const WATCHING: Duration = Duration::from_secs(5);
+
+/// What is asked.
+#[derive(Serialize, Deserialize)]
+enum Ask {
+    Probe(Setup),
+    Start,
+    Stop,
+}
+
+/// What the boards are, once probed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Proven {
+    pub resolution: String,
+    pub facts: BTreeMap<String, String>,
+    pub estimate: bool,
+    /// What a reader of each window must know.
+    pub note: Option<String>,
+}
+
+/// Starts the process, which loads NVML, finds the visible boards and waits until each counter has moved.
+pub(super) fn probe(options: &MeterOptions) -> Result<Ready, Unavailable> {
+    let setup = Setup::of(options);
+    let library = setup.library.clone().unwrap_or_else(|| "libnvidia-ml.so.1".into());
+    let failed = |end: String| {
+        let hint = match end.contains("did not answer") {
+            true => format!("a driver that is only slow gets more time by {SECONDS}"),
+            false => "the file may be cut off, damaged or made for another system".into(),
+        };
+        Unavailable { reason: format!("NVML at {} cannot be used: {end}", library.display()), hint: Some(hint) }
+    };
+    let mut child = Foreign::start(super::METER.name, &[]).map_err(failed)?;
+    child.say(&Ask::Probe(setup), EDGE).map_err(failed)?;
+    let proven: Result<Proven, Unavailable> = child.hear(limit() + WATCHING).map_err(failed)?;
+    let Proven { resolution, facts, estimate, note } = proven?;
+    let source = Proxy { child, note, opened: None };
+    Ok(Ready { resolution, source: Some(Box::new(source)), facts, estimate })
+}
+
+/// The boards as seen from here.
+struct Proxy {
+    child: Foreign,
+    note: Option<String>,
+    /// Seconds that opening the window took, or why it is not open.
+    opened: Option<Result<f64, String>>,
+}
+
+impl Source for Proxy {
+    fn start(&mut self) {
+        let asked = monotonic_ns();
+        let opened = self.child.say(&Ask::Start, EDGE).and_then(|()| self.child.hear::<u64>(EDGE));
+        // the window that is metered begins after this call
+        self.opened = Some(opened.map(|read| monotonic_ns().saturating_sub(read.max(asked)) as f64 * 1e-9));
+    }
+
+    /// The process reads by itself while a window is open.
+    fn tick(&mut self) {}
+
+    fn stop(&mut self) -> Vec<Reading> {
+        let Some(opened) = self.opened.take() else { return Vec::new() };
+        let asked = monotonic_ns();
+        let closed = opened.and_then(|before| {
+            self.child.say(&Ask::Stop, EDGE)?;
+            let closed: Closed = self.child.hear(EDGE)?;
+            Ok((before.max(closed.read_ns.saturating_sub(asked) as f64 * 1e-9), closed))
+        });
+        let (value, resolution) = match closed {
+            Err(why) => (Err(format!("NVML: {why}")), 0.0),
+            Ok((_, Closed { joules: Err(why), .. })) => (Err(why), 0.0),
+            // the edges lie between asking and reading
+            Ok((delay, Closed { joules: Ok(joules), edge_joules, seconds, .. })) => {
+                (Ok(joules), edge_joules + joules / seconds.max(1e-9) * delay)
+            }
+        };
+        vec![Reading { metric: "energy_gpu", value, resolution, note: self.note.clone() }]
+    }
+}
+
+/// The process's side.
+pub(crate) fn serve(mut channel: Channel) -> anyhow::Result<()> {
+    let mut boards: Option<Boards> = None;
+    let mut open = false;
+    loop {
+        // between windows nothing is read
+        let line = match channel.hear(boards.as_ref().filter(|_| open).map(Boards::tick_interval)) {
+            Heard::Line(line) => line,
+            Heard::Nothing => {
+                boards.iter_mut().for_each(Boards::tick);
+                continue;
+            }
+            Heard::Over => return Ok(()),
+        };
+        match (serde_json::from_slice(&line)?, boards.as_mut()) {
+            (Ask::Probe(setup), _) => {
+                let found = Boards::probe(&setup);
+                channel.say(&found.as_ref().map(|(_, proven)| proven).map_err(Clone::clone), EDGE)?;
+                boards = found.ok().map(|(boards, _)| boards);
+            }
+            (Ask::Start, Some(boards)) => {
+                open = true;
+                channel.say(&boards.start(), EDGE)?;
+            }
+            (Ask::Stop, Some(boards)) => {
+                open = false;
+                channel.say(&boards.stop(), EDGE)?;
+            }
+            (_, None) => anyhow::bail!("there are no boards to be read"),
+        }
+    }
+}
