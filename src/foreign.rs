@@ -385,7 +385,7 @@ pub fn serve(name: &str) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Arguments of the test that becomes a worker.
