@@ -14,6 +14,21 @@
 //! {"done": {"block": n}}                          →   ... more go lines, then the end of input: the worker exits with 0
 //! ```
 //! `{"unavailable": {"what": "case", ...}}` or `{"failed": {...}}` may come instead of any message; the worker then exits.
+//!
+//! Rules that a worker has to keep; who breaks one fails its case (see `runner::claims` and `runner::child`):
+//!
+//! | what | rule |
+//! |---|---|
+//! | lines | `outputs` and `predictions` have at most 256 MiB, all others 16 MiB; lists have at most so many elements as [`bounded`] says |
+//! | texts | of a text the first 4096 bytes are kept, of a name 200, of a map 256 entries; what was cut says so |
+//! | time of a whole answer | ten times (`timeout_seconds` + the seconds asked for + iterations x longest steps x the first iteration's time), however much is said meanwhile |
+//! | `loaded`, `ready` | their seconds are within what the harness saw between its line and theirs; `first_seconds` is not 0 |
+//! | `sample` | numbered from 0 in order; from `t_ns` (start, CLOCK_MONOTONIC, for every program) to `t_ns` + `latency` within `go` and `measured`; none overlaps the next; none is shorter than 10 ns; as many as asked for, for as long as asked for |
+//! | all samples | they fill nine tenths of the time from the first to the last, less 30 us an iteration and 20 us a row; before and after lies no more than half of the block |
+//! | `steps` | those of the answers told for the same examples in the same block, which are those of the scored ones; without `halt` every row takes `max_steps` |
+//! | `counted` | at least 1, or 0; at most 1e18 a second |
+
+pub mod bounded;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,8 +39,17 @@ use serde::{Deserialize, Serialize};
 /// Version of these lines; hello carries it.
 pub const PROTOCOL: u32 = 1;
 
-/// The longest line that either side reads.
+/// The longest line that either side reads: a job, or a worker's `outputs` or `predictions`.
 pub const MAX_LINE: usize = 256 << 20;
+
+/// The longest line of any other kind.
+pub const MAX_SHORT_LINE: usize = 16 << 20;
+
+/// Whether a line that begins so may be a long one.
+pub fn may_be_long(line: &[u8]) -> bool {
+    let start = line.trim_ascii_start().strip_prefix(b"{").unwrap_or_default().trim_ascii_start();
+    [&b"\"outputs\""[..], b"\"predictions\""].iter().any(|kind| start.starts_with(kind))
+}
 
 /// What the harness says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -135,14 +159,36 @@ pub enum Message {
     Failed(Failed),
 }
 
+impl Message {
+    /// Its name on the line.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Loaded(_) => "loaded",
+            Self::Ready(_) => "ready",
+            Self::Sample(_) => "sample",
+            Self::Unavailable(_) => "unavailable",
+            Self::Counted(_) => "counted",
+            Self::Predictions(_) => "predictions",
+            Self::Routed(_) => "routed",
+            Self::Outputs(_) => "outputs",
+            Self::Measured(_) => "measured",
+            Self::Done(_) => "done",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// See [`Message::Hello`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`PROTOCOL`].
     pub protocol: u32,
     /// Name of the program.
+    #[serde(deserialize_with = "bounded::name")]
     pub name: String,
     /// Its version: a number without a version is worthless.
+    #[serde(deserialize_with = "bounded::text")]
     pub version: String,
 }
 
@@ -152,13 +198,13 @@ pub struct Loaded {
     /// Seconds from the job line to here.
     pub seconds: f64,
     /// Versions of the libraries in use and the features that decide fairness.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::texts")]
     pub versions: BTreeMap<String, String>,
     /// Options in effect, defaults written out.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::texts")]
     pub options: BTreeMap<String, String>,
     /// Instruction set of the kernels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::some_text")]
     pub isa: Option<String>,
     /// Bytes of weights held.
     #[serde(default)]
@@ -198,11 +244,13 @@ pub struct IterationSample {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NotThere {
     /// A metric's name, `outputs`, or `case`.
+    #[serde(deserialize_with = "bounded::name")]
     pub what: String,
     /// Why.
+    #[serde(deserialize_with = "bounded::text")]
     pub reason: String,
     /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "bounded::some_text", skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
@@ -221,6 +269,7 @@ pub struct Predictions {
     /// Block.
     pub block: u32,
     /// One answer each.
+    #[serde(deserialize_with = "bounded::answers")]
     pub rows: Vec<PredictionRow>,
 }
 
@@ -230,6 +279,7 @@ pub struct Routed {
     /// Block.
     pub block: u32,
     /// The layers that have a router, in the order of the net.
+    #[serde(deserialize_with = "bounded::layers")]
     pub layers: Vec<Routing>,
 }
 
@@ -246,6 +296,7 @@ pub struct PredictionRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halt_logit: Option<f64>,
     /// One token a cell.
+    #[serde(deserialize_with = "bounded::cells")]
     pub answer: Vec<u32>,
 }
 
@@ -255,20 +306,14 @@ pub struct Outputs {
     /// Supervision step, from 1.
     pub step: u32,
     /// All rows of the output `logits`, `[rows, tokens, vocabulary]`. JSON has no NaN: `null` is one.
-    #[serde(deserialize_with = "floats")]
+    #[serde(deserialize_with = "bounded::floats")]
     pub logits: Vec<f32>,
     /// All rows of the halting output, `[rows, 2]`, if there is one and the program can see it.
-    #[serde(default, deserialize_with = "floats", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "bounded::floats", skip_serializing_if = "Vec::is_empty")]
     pub q: Vec<f32>,
     /// The states after the step, `[rows, tokens, features]` each, if the program can see them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "bounded::lists", skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<Vec<f32>>,
-}
-
-/// Numbers, with `null` (what serialisers make of it) for a value that is none.
-fn floats<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
-    let values = Vec::<Option<f32>>::deserialize(from)?;
-    Ok(values.into_iter().map(|v| v.unwrap_or(f32::NAN)).collect())
 }
 
 /// See [`Message::Done`].
@@ -284,6 +329,7 @@ pub struct Failed {
     /// What kind of failure.
     pub kind: FailureKind,
     /// What was tried, and what happened.
+    #[serde(deserialize_with = "bounded::text")]
     pub message: String,
 }
 

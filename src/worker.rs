@@ -20,6 +20,9 @@ use crate::protocol::*;
 /// Most iterations of one block: enough for any percentile we print, and the memory for them is there before the first one.
 pub const MAX_ITERATIONS: usize = 10_000;
 
+/// Answers that are told in one line.
+const ROWS_IN_LINE: usize = 1000;
+
 /// Runs the worker until its input ends. Failures are told to the harness before they are returned.
 pub fn run(input: impl Read, mut output: impl Write) -> anyhow::Result<()> {
     let hello = Hello { protocol: PROTOCOL, name: "ergometer".into(), version: env!("CARGO_PKG_VERSION").into() };
@@ -337,10 +340,15 @@ impl Work {
                 say(output, &Message::Unavailable(NotThere { what: "flops_executed".into(), reason, hint: None }))?;
             }
         }
-        say(
-            output,
-            &Message::Predictions(Predictions { block: go.block, rows: answers.into_iter().flatten().collect() }),
-        )
+        let mut rows = answers.into_iter().flatten();
+        loop {
+            // many lines of some rows: one of all could be longer than the harness takes
+            let part: Vec<_> = rows.by_ref().take(ROWS_IN_LINE).collect();
+            if part.is_empty() {
+                return Ok(());
+            }
+            say(output, &Message::Predictions(Predictions { block: go.block, rows: part }))?;
+        }
     }
 }
 

@@ -8,11 +8,12 @@ use std::time::Instant;
 use ergometer_reports::case::{CaseError, ErrorKind, Sample};
 use ergometer_reports::metric::EDGE;
 
-use super::case::{MAX_STRAYS, Running, Scored, finite, unexpected};
+use super::case::{MAX_STRAYS, Running, Scored, unexpected};
 use super::child::{Worker, case_error};
+use super::claims::{self, Asked};
 use crate::meters::{Meters, Reading, cpu, memory};
 use crate::protocol::{IterationSample, Message, Mode, PredictionRow};
-use crate::worker::MAX_ITERATIONS;
+use crate::worker::{MAX_ITERATIONS, monotonic_ns};
 
 /// What a worker said of one timed block.
 #[derive(Default)]
@@ -37,6 +38,8 @@ struct Window {
     /// When it was opened; once closed, how long it was open.
     opened: Instant,
     seconds: Option<f64>,
+    /// When it was closed, on the monotonic clock.
+    closed_ns: u64,
 }
 
 impl Window {
@@ -53,6 +56,7 @@ impl Window {
             memory: Ok(0),
             opened: Instant::now(),
             seconds: None,
+            closed_ns: 0,
         }
     }
 
@@ -61,6 +65,7 @@ impl Window {
         if self.seconds.is_some() {
             return;
         }
+        self.closed_ns = monotonic_ns();
         self.seconds = Some(self.opened.elapsed().as_secs_f64());
         // first what the worker's reporting, which begins now, changes
         let (after, memory) = (cpu::process_seconds(self.pid), memory::peak(self.pid));
@@ -94,11 +99,23 @@ impl Running<'_, '_> {
         // looking for children costs time of its own: before the meters run
         let mut window = Window::open(pid);
         self.setting.meters.start();
+        let opened_ns = monotonic_ns();
         // whatever happens to the worker, the window is closed
         let told = worker.send(&command).and_then(|()| self.hear_block(worker, &mut window));
         window.close(self.setting.meters);
         let BlockTold { iterations, counted, rows } = told?;
-        self.check_samples(&iterations, &rows, window.seconds.unwrap_or(0.0))?;
+        let asked = Asked {
+            batch: u64::from(self.planned.key.batch),
+            max_steps: u64::from(self.planned.max_steps),
+            examples: self.task.set.examples.len() as u64,
+            n,
+            seconds,
+        };
+        let seen = claims::Window { opened_ns, closed_ns: window.closed_ns };
+        for note in claims::samples(&iterations, &rows, &asked, &seen)? {
+            self.note(note);
+        }
+        let counted = counted.map(|flops| claims::flops(flops, seen.seconds())).transpose()?;
         self.check_timed(&rows, scored)?;
         for s in &iterations {
             let t_ns = s.t_ns.saturating_sub(self.setting.began_ns);
@@ -188,7 +205,7 @@ impl Running<'_, '_> {
                 }
                 // once a block: a worker that repeats itself must not keep us for ever
                 Message::Counted(c) if told.counted.is_none() => {
-                    told.counted = Some(finite("flops_executed", c.flops_executed)?)
+                    told.counted = Some(c.flops_executed)
                 }
                 Message::Predictions(p) if !p.rows.is_empty() => told.rows.extend(p.rows),
                 Message::Unavailable(u) => self.refused(u)?,
@@ -202,54 +219,21 @@ impl Running<'_, '_> {
         Ok(told)
     }
 
-    /// Samples must be possible, and every example that was timed must have been answered.
-    fn check_samples(&self, samples: &[IterationSample], rows: &[PredictionRow], open: f64) -> Result<(), CaseError> {
-        let wrong = |message: String| Err(case_error(ErrorKind::WrongOutput, message));
-        if samples.is_empty() {
-            return wrong("a timed block without samples".into());
-        }
-        let (batch, steps) = (u64::from(self.planned.key.batch), u64::from(self.planned.max_steps));
-        let examples = self.task.set.examples.len() as u64;
-        let mut timed = vec![false; examples as usize];
-        let mut sum = 0.0;
-        for s in samples {
-            sum += finite("latency", s.latency)?;
-            if s.rows != batch || s.steps < s.rows || s.steps > batch.saturating_mul(steps) || s.example >= examples {
-                return wrong(format!(
-                    "sample {} claims {} rows from example {} in {} steps: {batch} rows of at most {steps} steps were asked for",
-                    s.iteration, s.rows, s.example, s.steps
-                ));
-            }
-            (0..s.rows.min(examples)).for_each(|i| timed[((s.example + i) % examples) as usize] = true);
-        }
-        if sum > open {
-            return wrong(format!("the samples add up to {sum:.6} s, but were measured within {open:.6} s"));
-        }
-        for row in rows {
-            if let Some(timed) = timed.get_mut(row.example as usize) {
-                *timed = false;
-            }
-        }
-        match timed.iter().position(|&unanswered| unanswered) {
-            Some(example) => wrong(format!("example {example} was timed and not answered")),
-            None => Ok(()),
-        }
-    }
-
     /// Timed answers must be the scored ones: a speed without a right answer is none.
     fn check_timed(&mut self, rows: &[PredictionRow], scored: &Scored) -> Result<(), CaseError> {
         let mut strays = 0;
         for row in rows {
             let prediction = self.score(row)?;
-            strays += usize::from(scored.answers.get(&row.example) != Some(&prediction.answer));
+            let same = (Some(&prediction.answer), Some(&row.depth));
+            strays += usize::from((scored.answers.get(&row.example), scored.steps.get(&row.example)) != same);
         }
         if strays as f64 > MAX_STRAYS * rows.len() as f64 {
-            let message = format!("{strays} of {} timed answers are not the scored ones", rows.len());
+            let message = format!("{strays} of {} timed answers are not the scored ones, or took other steps", rows.len());
             return Err(case_error(ErrorKind::WrongOutput, message));
         }
         if strays > 0 {
             self.note(format!(
-                "{strays} of {} timed answers differ from the scored ones: rounding depends on the batch",
+                "{strays} of {} timed answers, or their steps, differ from the scored ones: rounding depends on the batch",
                 rows.len()
             ));
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ergometer_reports::case::{
     Attempt, Case, CaseError, ErrorKind, Prediction, Routing, SCHEMA, Sample, Unavailable, Verdict,
@@ -15,6 +15,7 @@ use ergometer_reports::case::{
 use ergometer_reports::load::MAX_PREDICTIONS;
 
 use super::child::{Launch, Worker, case_error};
+use super::claims;
 use super::decide;
 use super::plan::{PlannedCase, PlannedTask};
 use super::progress::Progress;
@@ -22,6 +23,7 @@ use crate::backends::backend;
 use crate::backends::probe::ready;
 use crate::meters::{Meters, memory};
 use crate::parity::Vectors;
+use crate::protocol::bounded::{MAX_NAME, head};
 use crate::protocol::{Command, Go, Job, Message, Mode, NotThere, PROTOCOL, PredictionRow};
 use crate::worker::monotonic_ns;
 
@@ -33,6 +35,9 @@ const MAX_REFUSALS: u32 = 1000;
 
 /// Layers with a router that one net may have.
 const MAX_LAYERS: usize = 4096;
+
+/// Experts of all layers together: more could not be read back.
+const MAX_EXPERTS: usize = 100_000;
 
 /// What surrounds the cases of one run.
 pub struct Setting<'a> {
@@ -53,13 +58,16 @@ pub struct Scored {
     pub id: String,
     /// Answer of record by example.
     pub answers: BTreeMap<u64, String>,
+    /// Steps that it took.
+    pub steps: BTreeMap<u64, u32>,
 }
 
 impl Scored {
     /// The answers of record among a case's predictions.
     pub fn of(id: &str, predictions: &[Prediction]) -> Self {
-        let answers = predictions.iter().filter(|p| p.last).map(|p| (p.example, p.answer.clone())).collect();
-        Self { id: id.into(), answers }
+        let of_record = || predictions.iter().filter(|p| p.last);
+        let answers = of_record().map(|p| (p.example, p.answer.clone())).collect();
+        Self { id: id.into(), answers, steps: of_record().map(|p| (p.example, p.depth)).collect() }
     }
 }
 
@@ -234,6 +242,7 @@ impl Running<'_, '_> {
             inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
             puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
         };
+        let began = Instant::now();
         worker.send(&Command::Job(job))?;
         let loaded = loop {
             match worker.next(None, &mut || {})? {
@@ -242,12 +251,12 @@ impl Running<'_, '_> {
                 other => return Err(unexpected("`loaded`", &other)),
             }
         };
-        let seconds = finite("load time", loaded.seconds)?;
+        let seconds = claims::duration("load time", loaded.seconds, began.elapsed().as_secs_f64())?;
         self.sample("load", None, None, "load_time", seconds);
         self.memory("memory_load", "load", memory::peak(worker.pid()));
         for (name, bytes) in [("weight_bytes", loaded.weight_bytes), ("state_bytes", loaded.state_bytes)] {
             match bytes {
-                Some(bytes) => self.sample("load", None, None, name, bytes as f64),
+                Some(bytes) => self.sample("load", None, None, name, claims::bytes(name, bytes)?),
                 None => self.unavailable(name.into(), "the worker did not say".into()),
             }
         }
@@ -272,9 +281,13 @@ impl Running<'_, '_> {
     fn warm(&mut self, worker: &mut Worker) -> Result<(), CaseError> {
         self.reset_peak(worker);
         let seconds = if self.setting.check { 0.0 } else { self.planned.spec.warmup_seconds };
+        let began = Instant::now();
         worker.send(&self.go(Mode::Warm, 0, seconds, None))?;
         let Message::Ready(ready) = worker.next(None, &mut || {})? else { return Err(out_of_turn("`ready`")) };
-        let first = finite("first latency", ready.first_seconds)?;
+        let first = claims::duration("first latency", ready.first_seconds, began.elapsed().as_secs_f64())?;
+        if first == 0.0 {
+            return Err(case_error(ErrorKind::WrongOutput, "the worker gave 0 as first latency, which is no time"));
+        }
         self.sample("first", None, Some(u64::from(self.planned.key.batch)), "first_latency", first);
         self.memory("memory_warmup", "warmup", memory::peak(worker.pid()));
         Ok(())
@@ -354,10 +367,14 @@ impl Running<'_, '_> {
         {
             return wrong(format!("{} routed layers of a {} model", layers.len(), self.planned.key.family));
         }
+        if layers.iter().map(|l| l.load.len().max(l.probability.len())).sum::<usize>() > MAX_EXPERTS {
+            return wrong(format!("routing of more than {MAX_EXPERTS} experts"));
+        }
         if let Some(why) = layers.iter().find_map(|l| l.check().err()) {
             return wrong(format!("impossible routing: {why}"));
         }
-        self.out.case.routing = layers;
+        let named = |l: Routing| Routing { layer: head(&l.layer, MAX_NAME), ..l };
+        self.out.case.routing = layers.into_iter().map(named).collect();
         Ok(())
     }
 
@@ -376,9 +393,15 @@ impl Running<'_, '_> {
                 example.answer.len()
             ));
         }
-        if row.depth == 0 || row.depth > self.planned.max_steps || row.halt_logit.is_some_and(|h| !h.is_finite()) {
+        if row.depth == 0 || row.depth > self.planned.max_steps || row.halt_logit.is_some_and(|h| !(h as f32).is_finite()) {
             return wrong(format!(
                 "the answer to example {} claims {} steps of {}",
+                row.example, row.depth, self.planned.max_steps
+            ));
+        }
+        if row.last && !self.planned.halt && row.depth != self.planned.max_steps {
+            return wrong(format!(
+                "the answer of record to example {} took {} steps, and every row is to take {}",
                 row.example, row.depth, self.planned.max_steps
             ));
         }
@@ -479,16 +502,7 @@ fn out_of_turn(wanted: &str) -> CaseError {
 }
 
 pub(super) fn unexpected(wanted: &str, got: &Message) -> CaseError {
-    let text: String = format!("{got:?}").chars().take(120).collect();
-    case_error(ErrorKind::Protocol, format!("the worker sent {text} where {wanted} was due"))
-}
-
-pub(super) fn finite(what: &str, value: f64) -> Result<f64, CaseError> {
-    if value.is_finite() && value >= 0.0 {
-        Ok(value)
-    } else {
-        Err(case_error(ErrorKind::WrongOutput, format!("the worker gave {value} as {what}")))
-    }
+    case_error(ErrorKind::Protocol, format!("the worker sent `{}` where {wanted} was due", got.kind()))
 }
 
 #[cfg(test)]

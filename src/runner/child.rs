@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -20,13 +21,24 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
 use crate::interrupt::{self, Scratch};
-use crate::protocol::{Command, FailureKind, MAX_LINE, Message};
+use crate::protocol::{Command, FailureKind, MAX_LINE, MAX_SHORT_LINE, Message, Mode, may_be_long};
 
 /// Lines that one worker may send; a babbler is stopped here.
 const MAX_MESSAGES: u64 = 20_000_000;
 
 /// How often a worker is looked at, whatever it says: is it still there, is its log still short.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How many times as long as what was asked for should take a worker may go on, as long as it is not silent.
+const PATIENCE: f64 = 10.0;
+
+/// Bytes of memory that are kept for lines to come.
+const KEPT: usize = 1 << 20;
+
+/// The longest that a line with this beginning may be.
+fn most(line: &[u8]) -> usize {
+    if may_be_long(line) { MAX_LINE } else { MAX_SHORT_LINE }
+}
 
 /// Bytes that a worker may write to stderr.
 const MAX_LOG: u64 = 64 << 20;
@@ -101,6 +113,13 @@ pub struct Worker {
     /// When it was last looked at, and when the meters were last read.
     looked: Instant,
     ticked: Instant,
+    /// When it was last asked for something, and what all of the answer may take.
+    asked: Instant,
+    limit: Duration,
+    /// Iterations for all examples, most steps of one, and seconds that its first iteration took.
+    rounds: f64,
+    steps: f64,
+    pace: f64,
 }
 
 /// An error of a case without a hint.
@@ -165,6 +184,11 @@ impl Worker {
             _scratch: scratch,
             looked: Instant::now(),
             ticked: Instant::now(),
+            asked: Instant::now(),
+            limit: launch.silence.saturating_mul(PATIENCE as u32),
+            rounds: 0.0,
+            steps: 1.0,
+            pace: 0.0,
         };
         // a worker that does not read must not hold us for ever
         let unblock = |fd: rustix::fd::BorrowedFd| {
@@ -188,6 +212,7 @@ impl Worker {
         let mut line = serde_json::to_vec(command)
             .map_err(|e| case_error(ErrorKind::Spawn, format!("cannot encode a command: {e}")))?;
         line.push(b'\n');
+        self.allow(command);
         let deadline = Instant::now() + self.silence;
         let mut rest = &line[..];
         while !rest.is_empty() {
@@ -231,22 +256,27 @@ impl Worker {
                         format!("the worker sent more than {MAX_MESSAGES} lines"),
                     ));
                 }
-                let message = serde_json::from_slice(&line).map_err(|e| {
+                let line = &self.received[line];
+                let too_long = line.len() > most(line);
+                let start: String = String::from_utf8_lossy(&line[..line.len().min(160)]).into_owned();
+                if too_long {
+                    return Err(self.babbled());
+                }
+                let message = serde_json::from_slice(line).map_err(|e| {
                     self.kill();
-                    let start: String = String::from_utf8_lossy(&line[..line.len().min(160)]).into_owned();
                     let mut error =
                         case_error(ErrorKind::Protocol, format!("not a line of the protocol: `{start}` ({e})"));
                     error.hint = Some("only protocol lines may go to stdout; logs belong on stderr".into());
                     error
                 })?;
+                self.hear(&message);
                 return self.check(message);
             }
-            if self.received.len() > MAX_LINE {
-                self.kill();
-                return Err(case_error(
-                    ErrorKind::Protocol,
-                    format!("the worker sent a line of more than {MAX_LINE} bytes"),
-                ));
+            if self.received.len() > most(&self.received) {
+                return Err(self.babbled());
+            }
+            if self.asked.elapsed() > self.limit {
+                return Err(self.outlasted());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -265,7 +295,13 @@ impl Worker {
             let mut chunk = [0u8; 65536];
             match self.stdout.read(&mut chunk) {
                 Ok(0) => return Err(self.ended("ended before it was done")),
-                Ok(n) => self.received.extend_from_slice(&chunk[..n]),
+                Ok(n) => {
+                    if self.received.capacity() - self.received.len() < n {
+                        // by a quarter and not by double: a long line holds little that it does not use
+                        self.received.reserve_exact((self.received.len() / 4).max(chunk.len()));
+                    }
+                    self.received.extend_from_slice(&chunk[..n]);
+                }
                 Err(e) if matches!(e.kind(), std::io::ErrorKind::Interrupted | std::io::ErrorKind::WouldBlock) => {}
                 Err(e) => {
                     self.kill();
@@ -278,10 +314,13 @@ impl Worker {
     /// Ends it in order: no more input, and it must leave with 0.
     pub fn finish(mut self) -> Result<(), CaseError> {
         self.stdin = None;
+        // it may have waited long for others' turns
+        (self.asked, self.limit) = (Instant::now(), self.silence.saturating_mul(PATIENCE as u32));
         match self.next(None, &mut || {}) {
             Ok(message) => {
                 self.kill();
-                Err(case_error(ErrorKind::Protocol, format!("after its last block the worker still said {message:?}")))
+                let kind = message.kind();
+                Err(case_error(ErrorKind::Protocol, format!("after its last block the worker still said `{kind}`")))
             }
             Err(_) if self.heard_out && self.status.is_some_and(|s| s.success()) => Ok(()),
             Err(error) => Err(error),
@@ -327,20 +366,73 @@ impl Worker {
         Ok(())
     }
 
-    fn take_line(&mut self) -> Option<Vec<u8>> {
+    /// The bytes of the next line in what was received.
+    fn take_line(&mut self) -> Option<Range<usize>> {
         match self.received[self.searched..].iter().position(|&b| b == b'\n') {
             Some(at) => {
                 let end = self.searched + at;
-                let line = self.received[self.taken..end].to_vec();
+                let line = self.taken..end;
                 (self.taken, self.searched) = (end + 1, end + 1);
                 Some(line)
             }
             None => {
                 // moved once a read, not once a line
                 self.received.drain(..self.taken);
+                if self.received.capacity() > KEPT && self.received.len() < KEPT {
+                    self.received.shrink_to(KEPT);
+                }
                 (self.taken, self.searched) = (0, self.received.len());
                 None
             }
+        }
+    }
+
+    /// What its next answer may take in all, whatever it says meanwhile, by what it is asked for.
+    fn allow(&mut self, command: &Command) {
+        let steps = match command {
+            Command::Job(job) => {
+                self.rounds = job.inputs.len().div_ceil(job.batch.max(1)) as f64;
+                self.steps = f64::from(job.max_steps);
+                0.0
+            }
+            Command::Go(go) => match go.mode {
+                Mode::Warm | Mode::Record => 0.0,
+                Mode::Answer => self.rounds * self.steps,
+                Mode::Compare => 100.0 * self.steps,
+                Mode::Time => go.n as f64 * self.steps,
+            },
+        };
+        let seconds = if let Command::Go(go) = command { go.seconds } else { 0.0 };
+        let all = PATIENCE * (self.silence.as_secs_f64() + seconds + steps * self.pace);
+        self.limit = Duration::try_from_secs_f64(all).unwrap_or(Duration::MAX);
+        self.asked = Instant::now();
+    }
+
+    /// Keeps the time of its first iteration, as far as it can be true.
+    fn hear(&mut self, message: &Message) {
+        if let Message::Ready(ready) = message {
+            let seen = self.asked.elapsed().as_secs_f64();
+            self.pace = self.pace.max(if ready.first_seconds > 0.0 { ready.first_seconds.min(seen) } else { 0.0 });
+        }
+    }
+
+    fn babbled(&mut self) -> CaseError {
+        self.kill();
+        let message = format!(
+            "the worker sent a line of more than {MAX_SHORT_LINE} bytes ({MAX_LINE} for `outputs` and `predictions`)"
+        );
+        case_error(ErrorKind::Protocol, message)
+    }
+
+    fn outlasted(&mut self) -> CaseError {
+        self.kill();
+        CaseError {
+            kind: ErrorKind::Timeout,
+            message: format!(
+                "the worker went on for {:.1} s without an end, though not silent, and was killed",
+                self.limit.as_secs_f64()
+            ),
+            hint: Some("the limit is ten times what was asked for, `timeout_seconds` included; raise that".into()),
         }
     }
 

@@ -6,6 +6,7 @@
 mod block;
 pub mod case;
 pub mod child;
+mod claims;
 mod contender;
 mod decide;
 mod judge;

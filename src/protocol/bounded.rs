@@ -1,0 +1,209 @@
+//! What of a line is kept: heads of texts, so many entries of a map, so many elements of a list.
+//!
+//! In: one value of a line, as it is parsed. Out: the value, cut and saying so, or the error that a list is too long. Must not: hold what it
+//! does not keep; a line costs about twice its size in memory, its own bytes included.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// Bytes of a text that are kept.
+pub const MAX_TEXT: usize = 4096;
+/// Bytes of a name: a key of a map, a program, a metric, a layer.
+pub const MAX_NAME: usize = 200;
+/// Entries of a map that are kept.
+pub const MAX_ENTRIES: usize = 256;
+/// Most numbers of one list: as many as a line can hold with eight characters for each.
+pub const MAX_NUMBERS: usize = super::MAX_LINE / 8;
+/// Most lists in a list: states, layers.
+pub const MAX_LISTS: usize = 4096;
+/// Most answers in one line.
+pub const MAX_ANSWERS: usize = 1 << 20;
+/// Most cells of one answer.
+pub const MAX_CELLS: usize = 1 << 20;
+
+/// The head of a text of at most `most` bytes, with a word about what was left out.
+pub fn head(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let end = (0..=most).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+    format!("{} ... (cut off: {} bytes)", &text[..end], text.len())
+}
+
+/// A text that is copied only as far as it is kept.
+struct Head(usize);
+
+impl Visitor<'_> for Head {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(head(text, self.0))
+    }
+}
+
+/// A text of at most `N` bytes.
+struct Kept<const N: usize>(String);
+
+impl<'de, const N: usize> Deserialize<'de> for Kept<N> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(Head(N)).map(Self)
+    }
+}
+
+pub(super) fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Kept::<MAX_TEXT>::deserialize(from).map(|k| k.0)
+}
+
+pub(super) fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Kept::<MAX_NAME>::deserialize(from).map(|k| k.0)
+}
+
+pub(super) fn some_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<Kept<MAX_TEXT>>::deserialize(from)?.map(|k| k.0))
+}
+
+struct Texts;
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = BTreeMap<String, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a map of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut kept, mut more) = (BTreeMap::new(), 0u64);
+        while kept.len() < MAX_ENTRIES {
+            let Some((key, value)) = map.next_entry::<Kept<MAX_NAME>, Kept<MAX_TEXT>>()? else { return Ok(kept) };
+            kept.insert(key.0, value.0);
+        }
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            more += 1;
+        }
+        if more > 0 {
+            kept.insert("cut off".into(), format!("{more} more entries"));
+        }
+        Ok(kept)
+    }
+}
+
+pub(super) fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    from.deserialize_map(Texts)
+}
+
+/// A list of at most `most` elements, taken one by one as `T` and kept as `U`.
+struct List<T, U> {
+    most: usize,
+    keep: fn(T) -> U,
+    of: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>, U> Visitor<'de> for List<T, U> {
+    type Value = Vec<U>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "a list of at most {} elements", self.most)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<U>, A::Error> {
+        let mut all = Vec::new();
+        while let Some(one) = seq.next_element::<T>()? {
+            if all.len() == self.most {
+                return Err(A::Error::custom(format!("a list of more than {} elements", self.most)));
+            }
+            if all.len() == all.capacity() {
+                // by a quarter and not by double: a long list holds little that it does not use
+                all.reserve_exact((all.len() / 4).max(16));
+            }
+            all.push((self.keep)(one));
+        }
+        all.shrink_to_fit();
+        Ok(all)
+    }
+}
+
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, U>(
+    from: D,
+    most: usize,
+    keep: fn(T) -> U,
+) -> Result<Vec<U>, D::Error> {
+    from.deserialize_seq(List { most, keep, of: PhantomData })
+}
+
+/// Numbers, with `null` (what serialisers make of it) for a value that is none.
+struct Floats(Vec<f32>);
+
+impl<'de> Deserialize<'de> for Floats {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        list(from, MAX_NUMBERS, |v: Option<f32>| v.unwrap_or(f32::NAN)).map(Self)
+    }
+}
+
+pub(super) fn floats<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
+    Floats::deserialize(from).map(|f| f.0)
+}
+
+pub(super) fn lists<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<f32>>, D::Error> {
+    list(from, MAX_LISTS, |f: Floats| f.0)
+}
+
+pub(super) fn cells<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
+    list(from, MAX_CELLS, |token: u32| token)
+}
+
+pub(super) fn answers<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    list(from, MAX_ANSWERS, |row: T| row)
+}
+
+pub(super) fn layers<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    list(from, MAX_LISTS, |layer: T| layer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Loaded, Message};
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_and_say_so() {
+        let long = "é".repeat(1 << 20);
+        for line in [
+            format!(r#"{{"failed":{{"kind":"model","message":"{long}"}}}}"#),
+            format!(r#"{{"unavailable":{{"what":"{long}","reason":"{long}","hint":"{long}"}}}}"#),
+            format!(r#"{{"hello":{{"protocol":1,"name":"{long}","version":"{long}"}}}}"#),
+            // with an escape, which takes another way through the parser
+            format!(r#"{{"hello":{{"protocol":1,"name":"\n{long}","version":"\n{long}"}}}}"#),
+            format!(r#"{{"loaded":{{"seconds":0,"isa":"{long}","versions":{{"{long}":"{long}"}},"options":{{"{long}":"{long}"}}}}}}"#),
+        ] {
+            let kept = serde_json::to_string(&serde_json::from_str::<Message>(&line).unwrap()).unwrap();
+            assert!(kept.len() < 5 * (MAX_TEXT + 100), "{} bytes", kept.len());
+            assert!(kept.contains("... (cut off: 209715"), "{}", &kept[kept.len() - 100..]);
+        }
+        assert_eq!(head("ab", 2), "ab");
+        assert_eq!(head("aé", 2), "a ... (cut off: 3 bytes)");
+    }
+
+    #[test]
+    fn maps_and_lists_end() {
+        let entries: Vec<String> = (0..300).map(|i| format!(r#""k{i:03}":"v""#)).collect();
+        let line = format!(r#"{{"seconds":1,"versions":{{{}}}}}"#, entries.join(","));
+        let loaded: Loaded = serde_json::from_str(&line).unwrap();
+        assert_eq!((loaded.versions.len(), loaded.versions["cut off"].as_str()), (257, "44 more entries"));
+        let message = |line: String| serde_json::from_str::<Message>(&line).unwrap_err().to_string();
+        let row = |answer: &str| format!(r#"{{"example":0,"depth":1,"last":true,"answer":[{answer}0]}}"#);
+        let cells = row(&"0,".repeat(MAX_CELLS));
+        assert!(message(format!(r#"{{"predictions":{{"block":0,"rows":[{cells}]}}}}"#)).contains("1048576 elements"));
+        let many = format!("{}[]", "[],".repeat(MAX_LISTS));
+        assert!(message(format!(r#"{{"outputs":{{"step":1,"logits":[],"states":[{many}]}}}}"#)).contains("4096 elements"));
+        let line = r#"{"outputs":{"step":1,"logits":[1,null,0.5],"states":[[1],[]]}}"#;
+        let Message::Outputs(outputs) = serde_json::from_str(line).unwrap() else { panic!() };
+        assert!(outputs.logits[1].is_nan() && outputs.states == [vec![1.0], vec![]]);
+    }
+}
