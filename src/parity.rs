@@ -108,6 +108,8 @@ pub struct Vectors {
 const MAX_ROWS: usize = 4096;
 /// Most indices of one tensor of it.
 const MAX_INDICES: usize = 1 << 26;
+/// Most bytes of one.
+pub(crate) const MAX_BYTES: u64 = 4 << 30;
 
 impl Vectors {
     /// Reads a vectors file for a model with this graph: the header first, then the tensors that the graph has and no others.

@@ -86,6 +86,8 @@ pub enum ErrorKind {
     WrongOutput,
     /// Outputs outside the named tolerance of the reference.
     Parity,
+    /// What its outputs are judged by could not be made: no fault of this case, which is run again when the run is resumed.
+    Reference,
     /// The model or its data could not be used (missing, truncated, refused).
     Model,
     /// A reduced precision loses more right answers than its tolerance allows. No runner writes it: it follows from the answers of the

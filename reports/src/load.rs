@@ -61,6 +61,18 @@ pub fn load(dir: &Path) -> Result<Run, ReportError> {
     let environment_path = dir.join("environment.json");
     let environment: Environment = read_json(&environment_path)?;
     check_schema(&environment_path, environment.schema)?;
+    let lists = [
+        environment.isa.len(),
+        environment.gpus.len(),
+        environment.versions.len(),
+        environment.meters.len(),
+        environment.idle_watts.len(),
+    ];
+    if lists.iter().any(|n| *n > MAX_ENTRIES) {
+        let message = format!("a list has more than {MAX_ENTRIES} entries");
+        let hint = "the file is not as ergometer writes it; was it edited?";
+        return Err(ReportError::bad(&environment_path, None, message, hint));
+    }
     let mut cases = Vec::new();
     let mut ids = BTreeSet::new();
     for folder in case_folders(dir)? {
@@ -135,6 +147,9 @@ pub(crate) fn case_fault(case: &Case) -> Option<Fault> {
         let message = format!("`id` is `{}`, not hex digits", case.id);
         return Some((message, "the id is the sha256 of the case's key".into()));
     }
+    if let Some(fault) = length_fault(case) {
+        return Some(fault);
+    }
     if let Some(unknown) = case.unavailable.iter().find(|u| metric(&u.metric).is_none()) {
         return Some(unknown_metric(&unknown.metric));
     }
@@ -150,6 +165,30 @@ pub(crate) fn case_fault(case: &Case) -> Option<Fault> {
     });
     let hint = "a value that cannot be had is `unavailable`, with its reason";
     (!verdict_ok || !costs_ok).then(|| ("a number is not finite".into(), hint.into()))
+}
+
+/// Most entries of a list or map of `case.json`, by name; each is far above what any run writes.
+const MAX_ENTRIES: usize = 4096;
+
+/// Most experts of one layer, and of all layers.
+const MAX_EXPERTS: usize = 100_000;
+
+/// A list that is longer than any that is written: what is done for each pair of entries would take for ever.
+fn length_fault(case: &Case) -> Option<Fault> {
+    let tried = case.tuning.as_ref().map_or(0, |t| t.tried.len());
+    let lists = [
+        ("baselines", case.baselines.len(), 64),
+        ("unavailable", case.unavailable.len(), METRICS.len()),
+        ("notes", case.notes.len(), MAX_ENTRIES),
+        ("versions", case.versions.len(), MAX_ENTRIES),
+        ("backend_options", case.key.backend_options.len(), MAX_ENTRIES),
+        ("tried", tried, MAX_ENTRIES),
+        ("routing", case.routing.len(), MAX_ENTRIES),
+        ("load", case.routing.iter().map(|r| r.load.len().max(r.probability.len())).sum(), MAX_EXPERTS),
+    ];
+    let (name, n, most) = lists.into_iter().find(|(_, n, most)| n > most)?;
+    let hint = "the file is not as ergometer writes it; was it edited?";
+    Some((format!("`{name}` has {n} entries, at most {most} are read"), hint.into()))
 }
 
 /// Why a row of `samples.csv` may be neither written nor read.

@@ -18,7 +18,7 @@ use ergometer_files::{Folder, temporary};
 use serde::Serialize;
 
 use crate::{
-    case::{Attempt, Case, Prediction, Sample},
+    case::{Attempt, Case, ErrorKind, Prediction, Sample},
     environment::Environment,
     error::ReportError,
     load::{self, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_PREDICTIONS, MAX_ROWS},
@@ -146,9 +146,16 @@ impl RunFolder {
         Ok(CaseWriter { cases: self.cases.clone(), slug: slug(path, id), log: log.into(), _begun: self.begun.clone() })
     }
 
-    /// Ids of the cases that are finished.
+    /// Ids of the cases that are finished: those without what would judge them are not.
     pub fn finished(&self) -> Result<BTreeSet<String>, ReportError> {
-        load::case_folders(self.dir())?.iter().map(|folder| Ok(load::load_case_file(folder)?.id)).collect()
+        let mut ids = BTreeSet::new();
+        for folder in load::case_folders(self.dir())? {
+            let case = load::load_case_file(&folder)?;
+            if !unjudged(&case) {
+                ids.insert(case.id);
+            }
+        }
+        Ok(ids)
     }
 
     /// Removes what a process that is gone left half written: folders of unfinished cases, files that were never renamed into place. Call
@@ -164,15 +171,11 @@ impl RunFolder {
         }
         remove_temporaries(&self.cases)
     }
+}
 
-    /// Removes a case, so that it runs again.
-    pub fn forget(&self, path: &str, id: &str) -> Result<(), ReportError> {
-        let slug = slug(path, id);
-        // out of the way in one step: a kill in between leaves no half case
-        let aside = temporary(&slug);
-        let io = |e| ReportError::io("remove", &self.cases.path().join(&slug))(e);
-        self.cases.rename(&slug, &aside).and_then(|()| self.cases.remove(&aside)).map_err(io)
-    }
+/// A case whose reference could not be made: it says nothing about the case, which is not finished.
+fn unjudged(case: &Case) -> bool {
+    case.error.as_ref().is_some_and(|e| e.kind == ErrorKind::Reference)
 }
 
 /// Removes the temporary files and folders right below a folder; gives their number.
@@ -228,6 +231,7 @@ impl CaseWriter {
         let place = self.cases.path().join(&self.slug);
         let folder = self.cases.make(&aside).map_err(ReportError::io("create the folder", &place))?;
         let written = self.write(&folder, case, &json, samples, predictions, attempts).and_then(|()| {
+            self.make_room(&place)?;
             self.cases.rename(&aside, &self.slug).map_err(ReportError::io("move the finished case to", &place))
         });
         if let Err(error) = written {
@@ -237,6 +241,18 @@ impl CaseWriter {
         }
         self.cases.sync().map_err(ReportError::io("flush the folder", self.cases.path()))?;
         Ok(place)
+    }
+
+    /// Moves a case out of the way that could not be judged, and no other.
+    fn make_room(&self, place: &Path) -> Result<(), ReportError> {
+        let there = self.cases.has(&self.slug).map_err(ReportError::io("look at", place))?;
+        if there && load::load_case_file(place).is_ok_and(|before| unjudged(&before)) {
+            // in one step: a kill in between leaves no half case
+            let aside = temporary(&self.slug);
+            let removed = self.cases.rename(&self.slug, &aside).and_then(|()| self.cases.remove(&aside));
+            removed.map_err(ReportError::io("replace", place))?;
+        }
+        Ok(())
     }
 
     fn write(

@@ -161,6 +161,11 @@ impl Summary<'_> {
             }
             "joules_per_right" => self.joules_per_right(),
             "steps_used" => self.or_missing(name, self.steps()),
+            "flops_model" | "flop_rate" | "share_of_ceiling" if self.unseen_work() => Err(Missing {
+                kind: "unavailable".into(),
+                message: "accuracy only: nobody compared its outputs, and it does not say what it executed".into(),
+                hint: Some("a worker that shows `outputs`, or sends `counted`, gets it".into()),
+            }),
             "flops_model" => self.or_missing(name, self.flops_model()),
             "flop_rate" => self.or_missing(name, self.flop_rate()),
             "share_of_ceiling" => self.share_of_ceiling(),
@@ -230,6 +235,16 @@ impl Summary<'_> {
             self.source?.predictions.iter().filter(|p| p.last).map(|p| (f64::from(p.depth), 1.0)).collect();
         let estimate = over_blocks(&last, "answer")?;
         Some(Estimate { method: format!("mean depth of the scored answers; {}", estimate.method), ..estimate })
+    }
+
+    /// Its outputs were compared with nothing: what it computes may be something other than the model.
+    fn accuracy_only(&self) -> bool {
+        self.case_run.case.verdict == Some(Verdict::AccuracyOnly)
+    }
+
+    /// Nobody knows what it computed.
+    fn unseen_work(&self) -> bool {
+        self.accuracy_only() && self.steady.named("flops_executed").is_empty()
     }
 
     fn flops_model(&self) -> Option<Estimate> {

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::{
-    case::{Baseline, Case},
+    case::{Baseline, Case, Verdict},
     format,
     labels::Labels,
     load::CaseRun,
@@ -140,8 +140,10 @@ fn failure(case: &Case) -> Option<Missing> {
 
 fn row(labels: &Labels, case: &Case, cells: Vec<Cell>, error: Option<Missing>) -> Row {
     let tag = case.id.chars().take(8).collect();
+    let unseen = case.error.is_none() && case.verdict == Some(Verdict::AccuracyOnly);
+    let name = format!("{}{}", labels.short(&case.id), if unseen { " (accuracy only)" } else { "" });
     Row {
-        name: labels.short(&case.id).into(),
+        name,
         model: case.key.model.clone(),
         tag,
         path: case.path.clone(),

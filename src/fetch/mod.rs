@@ -154,9 +154,9 @@ pub fn item(name: &str) -> Option<&'static Fetch> {
     FETCHES.iter().find(|f| f.name == name)
 }
 
-/// Where the item with this name lies, if it has been obtained; nothing is obtained by asking.
+/// Where the item with this name lies, to be used, if it has been obtained and is the pinned one to the byte; nothing is obtained by asking.
 pub fn cached(name: &str) -> Option<PathBuf> {
-    Fetcher::from_env().ok()?.path(item(name)?)
+    Fetcher::from_env().ok()?.checked(item(name)?)
 }
 
 impl Fetch {
@@ -269,7 +269,13 @@ impl Fetcher {
     pub fn path(&self, item: &Fetch) -> Option<PathBuf> {
         let variant = item.variant()?;
         let path = self.place(item, variant);
-        path.metadata().is_ok_and(|m| m.is_file() && m.len() == variant.bytes).then_some(path)
+        path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() == variant.bytes).then_some(path)
+    }
+
+    /// [`Fetcher::path`], if its sha256 is the pinned one. A process reads a file once, and again only where it has changed since.
+    pub fn checked(&self, item: &Fetch) -> Option<PathBuf> {
+        let (variant, path) = (item.variant()?, self.path(item)?);
+        obtain::is_pinned(&path, variant).then_some(path)
     }
 
     /// How the item stands.

@@ -33,10 +33,11 @@ impl Running<'_, '_> {
                 self.out.case.verdict = Some(Verdict::AccuracyOnly);
                 return Ok(());
             }
-            // a judge that failed is no acquittal
+            // a judge that failed is no acquittal, and no verdict either
             Err(why) => {
-                let message = format!("the reference interpreter failed: {}", why.message);
-                return Err(case_error(ErrorKind::Parity, message));
+                let message = format!("there is nothing to judge its outputs by: {}", why.message);
+                let hint = why.hint.clone().unwrap_or_else(|| "`--resume` runs this case again".into());
+                return Err(CaseError { kind: ErrorKind::Reference, message, hint: Some(hint) });
             }
         };
         // our own workers repeat the rows until their batch is full; other programs answer what the file holds

@@ -269,6 +269,10 @@ impl Judges {
     pub fn of(&mut self, case: &PlannedCase, plan: &Plan, cache: &Path) -> Judge<'_> {
         let (task, model) = (&plan.tasks[&case.spec.task], &plan.models[&case.spec.model]);
         let key = Self::key(case, plan);
+        // what could not be made for one case is tried again for the next, since a full disk or a kill may be past
+        if matches!(self.0.get(&key), Some(Err(why)) if why.kind != ErrorKind::Unavailable) {
+            self.0.remove(&key);
+        }
         self.0.entry(key).or_insert_with(|| reference::vectors(case, model, task, cache)).as_ref()
     }
 }

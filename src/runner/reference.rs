@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ergometer_reports::case::{CaseError, ErrorKind};
+use ergometer_files::Links;
 use sha2::{Digest, Sha256};
 
 use super::child::{Launch, Worker, case_error};
 use super::plan::{PlannedCase, PlannedModel, PlannedTask};
-use crate::files::{user_cache, write_atomically};
+use crate::files::{read_cached, user_cache, write_atomically};
+use crate::graph::Graph;
 use crate::models::hex;
-use crate::parity::Vectors;
+use crate::parity::{MAX_BYTES, Vectors};
 use crate::protocol::{Command, Go, Job, Message, Mode, PROTOCOL};
 
 /// Examples that parity looks at, at most.
@@ -52,21 +54,61 @@ pub fn vectors(
     }
     let stem = cache.join("reference").join(hex(&hash.finalize()));
     let (path, questions) = (stem.with_extension("safetensors"), stem.with_extension("questions.safetensors"));
-    // what the cache holds is believed only as far as it can be read as vectors of this model
-    let vectors = match Vectors::read(&path, &model.graph) {
-        Ok(vectors) => vectors,
-        Err(_) => {
-            record(case, &model.folder, task, rows, steps, &path)?;
-            Vectors::read(&path, &model.graph)
-                .map_err(|e| case_error(ErrorKind::WrongOutput, format!("the reference's vectors: {e:#}")))?
-        }
+    let vectors = match kept(&path, &model.graph) {
+        Some(vectors) => vectors,
+        None => make(case, model, task, rows, steps, &path)?,
     };
     // workers get a file without the answers
     let bytes = vectors.questions().write(&model.graph);
     bytes
         .and_then(|bytes| write_atomically(&questions, &bytes))
-        .map_err(|e| case_error(ErrorKind::Spawn, format!("cannot write the inputs for parity: {e:#}")))?;
+        .map_err(|e| unwritable(format!("cannot write the inputs for parity: {e:#}")))?;
     Ok((questions, vectors))
+}
+
+/// The file that holds the sha256 of a vectors file.
+fn sum_of(path: &Path) -> PathBuf {
+    path.with_extension("sha256")
+}
+
+/// What the cache holds is believed only as far as it is what was written, byte for byte, and vectors of this model.
+fn kept(path: &Path, graph: &Graph) -> Option<Vectors> {
+    let bytes = read_cached(path, MAX_BYTES)?;
+    let sum = read_cached(&sum_of(path), 64)?;
+    (hex(&Sha256::digest(&bytes)).as_bytes() == sum).then(|| Vectors::parse(&bytes, graph).ok())?
+}
+
+/// Makes the vectors, once more where a worker ended without a word, and writes down what they are known by.
+fn make(
+    case: &PlannedCase,
+    model: &PlannedModel,
+    task: &PlannedTask,
+    rows: usize,
+    steps: u32,
+    path: &Path,
+) -> Result<Vectors, CaseError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)
+        .map_err(|e| unwritable(format!("cannot create the cache folder {}: {e}", folder.display())))?;
+    // so that a worker that is killed in between leaves nothing that passes for whole
+    let _ = std::fs::remove_file(sum_of(path));
+    record(case, &model.folder, task, rows, steps, path).or_else(|error| match error.kind {
+        ErrorKind::Signal | ErrorKind::Exit | ErrorKind::OutOfMemory => {
+            record(case, &model.folder, task, rows, steps, path)
+        }
+        _ => Err(error),
+    })?;
+    let fault = |e: String| case_error(ErrorKind::Reference, format!("the reference's vectors: {e}"));
+    let bytes = ergometer_files::read(path, MAX_BYTES, Links::Refused).map_err(|e| fault(e.to_string()))?;
+    let vectors = Vectors::parse(&bytes, &model.graph).map_err(|e| fault(format!("{e:#}")))?;
+    write_atomically(&sum_of(path), hex(&Sha256::digest(&bytes)).as_bytes())
+        .map_err(|e| unwritable(format!("cannot write the reference's checksum: {e:#}")))?;
+    Ok(vectors)
+}
+
+fn unwritable(message: String) -> CaseError {
+    let hint = "set ERGOMETER_CACHE to a folder that can be written; `--resume` then runs this case again";
+    CaseError { kind: ErrorKind::Reference, message, hint: Some(hint.into()) }
 }
 
 fn record(
@@ -77,10 +119,6 @@ fn record(
     steps: u32,
     path: &Path,
 ) -> Result<(), CaseError> {
-    let fail = |m: String| case_error(ErrorKind::Spawn, m);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)
-        .map_err(|e| fail(format!("cannot create the cache folder {}: {e}", folder.display())))?;
     let log = super::child::log()?;
     let silence = Duration::from_secs_f64(case.spec.timeout_seconds.max(300.0));
     let mut worker = Worker::start(&Launch { command: Vec::new(), environment: Vec::new(), silence }, &log)?;

@@ -1,6 +1,6 @@
 //! Where the shipped suites and models are.
 //!
-//! In: the environment, the working directory, the place of the executable. Out: paths of what is really there. Must not: write
+//! In: the environment, the place of the executable, the working directory. Out: paths of what is really there. Must not: write
 //! anything, or read what is inside a suite or a model.
 
 use std::path::{Path, PathBuf};
@@ -11,8 +11,9 @@ use crate::keys::unknown;
 /// The variable that names the folder of the shipped suites, or the folder above it.
 pub const HOME_VARIABLE: &str = "ERGOMETER_HOME";
 
-/// The folder of the shipped suites: what `ERGOMETER_HOME` names; else `suites/` of the nearest folder above the working directory, then
-/// above the executable, that has `suites/quick.toml`; else where this crate was built, if that is still there.
+/// The folder of the shipped suites: what `ERGOMETER_HOME` names; else `suites/` of the nearest folder above the executable that has
+/// `suites/quick.toml`; else where this crate was built, if that is still there; and only then `suites/` of the nearest folder above the
+/// working directory. So a name means what was shipped with the program that runs, wherever it is called.
 pub fn home() -> Option<PathBuf> {
     let here = std::env::current_dir().ok();
     let program = std::env::current_exe().ok();
@@ -25,9 +26,9 @@ fn find_home(named: Option<PathBuf>, here: Option<PathBuf>, program: Option<Path
         return [named.join("suites"), named].into_iter().find(|f| f.is_dir());
     }
     let above = |start: &Path| start.ancestors().map(|a| a.join("suites")).find(|f| f.join("quick.toml").is_file());
-    let starts = [here, program];
-    let found = starts.iter().flatten().find_map(|start| above(start));
-    found.or_else(|| built.join("quick.toml").is_file().then(|| built.to_owned()))
+    let found = program.as_deref().and_then(above);
+    let found = found.or_else(|| built.join("quick.toml").is_file().then(|| built.to_owned()));
+    found.or_else(|| here.as_deref().and_then(above))
 }
 
 /// Names and files of the shipped suites, sorted by name.
@@ -74,14 +75,14 @@ fn entries(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<(String, PathBu
 /// The file that a user means by a path or by the bare name of a shipped suite.
 pub(crate) fn find_suite(path_or_name: &Path) -> Result<PathBuf, SuiteError> {
     let bare = path_or_name.components().count() == 1 && path_or_name.extension().is_none();
-    // A bare name that is a folder here (`quick/`) still means the shipped suite.
-    if path_or_name.is_file() || (!bare && path_or_name.exists()) {
-        return Ok(path_or_name.to_owned());
-    }
     let shipped = shipped_suites();
     let name = path_or_name.to_string_lossy();
+    // A shipped name means the shipped suite, also where a file or a folder is called so here: `./quick` is that one.
     if bare && let Some((_, file)) = shipped.iter().find(|(n, _)| *n == name) {
         return Ok(file.clone());
+    }
+    if path_or_name.is_file() || (!bare && path_or_name.exists()) {
+        return Ok(path_or_name.to_owned());
     }
     let error = unknown("suite", &name, shipped.iter().map(|(n, _)| n.as_str()));
     Err(match (home(), std::env::var_os(HOME_VARIABLE)) {
@@ -123,6 +124,14 @@ mod tests {
         assert_eq!(find_home(None, some(&deep), None, none), some(&suites));
         assert_eq!(find_home(None, some(root.path()), some(&deep.join("program")), none), some(&suites));
         assert_eq!(find_home(None, None, None, &suites), some(&suites));
+        // a folder of somebody's above the working directory is no match for what was shipped with the program
+        let (hostile, far) = (root.path().join("hostile/suites"), root.path().join("far"));
+        std::fs::create_dir_all(&hostile).unwrap();
+        std::fs::create_dir_all(&far).unwrap();
+        std::fs::write(hostile.join("quick.toml"), "").unwrap();
+        assert_eq!(find_home(None, some(&hostile), some(&deep.join("program")), none), some(&suites));
+        assert_eq!(find_home(None, some(&hostile), some(&far.join("program")), &suites), some(&suites));
+        assert_eq!(find_home(None, some(&hostile), some(&far.join("program")), none), some(&hostile));
         assert_eq!(find_home(None, some(root.path()), None, none), None);
         assert_eq!(find_home(some(&house), None, None, none), some(&suites));
         assert_eq!(find_home(some(&suites), None, None, none), some(&suites));

@@ -7,6 +7,7 @@ stops in that phase until the gate file is there. The tag is for finding the pro
 import argparse
 import json
 import os
+import random
 import signal
 import struct
 import subprocess
@@ -75,10 +76,17 @@ class Equipped(Fake):
 class Hungry(Fake):
     """hungry: touches 256 MiB in each timed block"""
 
+    held = None
+
     def time(self, go):
-        held = b"\x01" * (256 << 20)
+        self.held = b""
         super().time(go)
-        del held
+        self.held = None
+
+    def iterate(self, first):
+        if self.held == b"":
+            self.held = b"\x01" * (256 << 20)
+        return super().iterate(first)
 
 
 class Hoarder(Fake):
@@ -547,6 +555,220 @@ class Negative(Fake):
         if kind == "sample":
             body["latency"] = -1.0
         super().say(kind, **body)
+
+
+# Claims.
+
+
+class Hundredth(Fake):
+    """hundredth: tells a hundredth of each latency"""
+
+    factor = 0.01
+
+    def iterate(self, first):
+        time.sleep(0.002)
+        return super().iterate(first)
+
+    def say(self, kind, /, **body):
+        if kind == "sample":
+            body["latency"] *= self.factor
+        super().say(kind, **body)
+
+
+class Denormal(Hundredth):
+    """denormal: tells latencies that are no time"""
+
+    factor = 5e-324
+
+
+class Tiny(Hundredth):
+    """tiny: tells latencies of 10 ns"""
+
+    factor = 5e-6
+
+
+class Doubler(Fake):
+    """doubler: sends each sample twice, at half of its time"""
+
+    def say(self, kind, /, **body):
+        if kind == "sample":
+            body["latency"] /= 2
+            super().say(kind, **body)
+        super().say(kind, **body)
+
+
+class Renumbered(Fake):
+    """renumbered: sends each sample twice, at half of its time and under the next number"""
+
+    def say(self, kind, /, **body):
+        if kind == "sample":
+            body["latency"] /= 2
+            body["iteration"] *= 2
+            super().say(kind, **body)
+            body["iteration"] += 1
+        super().say(kind, **body)
+
+
+class Half(Fake):
+    """half: stops the meters after half of the block, and goes on"""
+
+    def time(self, go):
+        first = dict(go, seconds=go["seconds"] / 2, n=1)
+        super().time(first)
+
+    def iterate(self, first):
+        time.sleep(0.002)
+        return super().iterate(first)
+
+
+class Dice(Fake):
+    """dice: starts its samples at random"""
+
+    def say(self, kind, /, **body):
+        if kind == "sample":
+            body["t_ns"] = random.getrandbits(60)
+        super().say(kind, **body)
+
+
+class Backwards(Fake):
+    """backwards: sends its samples in another order"""
+
+    def say(self, kind, /, **body):
+        if kind == "sample":
+            body["iteration"] = 1000 - body["iteration"]
+        super().say(kind, **body)
+
+
+class OneStep(Fake):
+    """one-step: takes one step where sixteen were asked for"""
+
+
+class Claimant(Fake):
+    """claimant: claims sixteen steps while it is timed"""
+
+    def say(self, kind, /, **body):
+        if kind == "sample":
+            body["steps"] = 16 * body["rows"]
+        super().say(kind, **body)
+
+
+class DeepAnswers(Fake):
+    """deep-answers: claims sixteen steps while it is timed, in its answers too"""
+
+    timed = False
+
+    def time(self, go):
+        self.timed = True
+        super().time(go)
+
+    def say(self, kind, /, **body):
+        if kind == "sample":
+            body["steps"] = 16 * body["rows"]
+        if kind == "predictions" and self.timed:
+            for row in body["rows"]:
+                row["depth"] = 16
+        super().say(kind, **body)
+
+
+class EverLoading(Fake):
+    """ever-loading: claims to have loaded for longer than the universe"""
+
+    def say(self, kind, /, **body):
+        if kind == "loaded":
+            body["seconds"] = 1e300
+        super().say(kind, **body)
+
+
+class NeverFirst(Fake):
+    """never-first: claims a first iteration of no time"""
+
+    def say(self, kind, /, **body):
+        if kind == "ready":
+            body["first_seconds"] = 5e-324
+        super().say(kind, **body)
+
+
+class Counter(Fake):
+    """counter: claims to have executed more than anything can"""
+
+    flops = 1e300
+
+    def say(self, kind, /, **body):
+        if kind == "done" and self.measured:
+            super().say("counted", block=body["block"], flops_executed=self.flops)
+        self.measured |= kind == "measured"
+        super().say(kind, **body)
+
+    measured = False
+
+
+class Counting(Counter):
+    """counting: says what it executed"""
+
+    flops = 1e6
+
+
+class Fraction(Counter):
+    """fraction: claims to have executed a part of an operation"""
+
+    flops = 1e-300
+
+
+class Heavy(Fake):
+    """heavy: holds more bytes than there are"""
+
+    def say(self, kind, /, **body):
+        if kind == "loaded":
+            body["weight_bytes"] = 2**63
+        super().say(kind, **body)
+
+
+class Dripping(Fake):
+    """dripping: says something before each time limit, and never gets done"""
+
+    def answer(self, go):
+        while True:
+            time.sleep(0.05)
+            self.say("unavailable", what="flops_executed", reason="later")
+
+
+class Windbag(Fake):
+    """windbag: every text of it has 3 MiB"""
+
+    name, version = "n" * (3 << 20), "v" * (3 << 20)
+
+    def load(self, job):
+        long = "x" * (3 << 20)
+        for what in ["flops_executed", "weight_bytes", long]:
+            self.say("unavailable", what=what, reason=long, hint=long)
+        self.job, self.inputs = job, job["inputs"]
+        many = {f"key {i}": "value" for i in range(1000)}
+        self.say("loaded", seconds=0.0, versions={long: long, **many}, options={long: long}, isa=long)
+
+
+class LongFarewell(Fake):
+    """long-farewell: fails with 15 MiB of words"""
+
+    def load(self, job):
+        self.say("failed", kind="backend", message="far too many words " * 800_000)
+
+
+class Ropewalker(Fake):
+    """ropewalker: fails with 20 MiB of words"""
+
+    def load(self, job):
+        self.say("failed", kind="backend", message="x" * (20 << 20))
+
+
+class Arsonist(Fake):
+    """arsonist: turns what it finds of its case into pipes and links"""
+
+    def load(self, job):
+        log = os.readlink("/proc/self/fd/2")
+        assert not os.path.exists(log), "the log has a name"
+        for folder, folders, files in os.walk(os.path.join(OPTIONS.tag, "run")):
+            assert not any(name.startswith(".tmp-") for name in folders + files), "half a case lies about"
+        super().load(job)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ mod bad_input;
 mod busy;
 mod ceilings;
 mod check;
+mod claims;
 mod cli;
 mod data;
 mod errors;

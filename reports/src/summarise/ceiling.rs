@@ -3,7 +3,7 @@
 //! In: the steady phase of a case, the environment's ceilings. Out: its rate of operations and that rate's share. Must not: hold a case to a
 //! ceiling that was not measured, or one that computes on a board to the processor's.
 
-use super::{Metered, Outcome, Summary};
+use super::{Metered, Outcome, Summary, blocks::Per};
 use crate::{
     ceiling::not_measured,
     format,
@@ -12,10 +12,14 @@ use crate::{
 };
 
 impl Summary<'_> {
-    /// The model's operations per second of steady time.
+    /// The model's operations per second of steady time; those that the program reports where nobody knows that it computes the model.
     pub(super) fn flop_rate(&self) -> Option<Estimate> {
-        let (flops, throughput) = self.flops_model().zip(self.throughput())?;
-        let method = format!("flops_model × throughput, steps held at their mean; {}", throughput.method);
+        let (flops, which) = match self.accuracy_only() {
+            true => (self.per_block("flops_executed", Per::Example).ok()?.estimate, "flops_executed (as it reports them)"),
+            false => (self.flops_model()?, "flops_model"),
+        };
+        let throughput = self.throughput()?;
+        let method = format!("{which} × throughput, steps held at their mean; {}", throughput.method);
         Some(Estimate { method, ..throughput.scaled(flops.value.max(f64::MIN_POSITIVE)) })
     }
 

@@ -1,0 +1,98 @@
+//! Workers that lie about their times, their steps and their work, or talk too much: each is caught, by name, and costs nobody else anything.
+//!
+//! In: suites of fake workers. Out: kinds and messages, and what honest ones beside them keep. Must not: depend on how fast a fake is.
+
+use ergometer_reports::case::{ErrorKind, Verdict};
+
+use crate::house::{House, recursive};
+
+/// A run of these fakes on the model at this depth.
+fn run(house: &House, modes: &[&str], model: &str, depth: &str, more: &str, code: i32) {
+    let fakes: String = modes.iter().map(|m| house.fake(m, &[])).collect();
+    let text = format!(
+        "{fakes}[[cases]]\nmodels = [\"{model}\"]\ntasks = [\"small\"]\nbackends = {modes:?}\ndepth = [\"{depth}\"]\n\
+         seconds = 0.1\nwarmup_seconds = 0.01\n{more}"
+    );
+    house.run(&house.suite("suite.toml", &text), "run", &[]).exits(code);
+}
+
+#[test]
+fn claims_that_cannot_be_are_caught() {
+    const LIES: &[(&str, &str)] = &[
+        ("hundredth", "is not told"),
+        ("tiny", "is not told"),
+        ("denormal", "no time"),
+        ("doubler", "where sample 1 was due"),
+        ("renumbered", "overlap"),
+        ("half", "were asked for"),
+        ("dice", "outside the block"),
+        ("backwards", "where sample 0 was due"),
+        ("ever-loading", "load time"),
+        ("never-first", "first latency"),
+        ("counter", "flops_executed"),
+        ("fraction", "no count"),
+        ("heavy", "more than any machine holds"),
+    ];
+    let house = House::new();
+    let modes: Vec<&str> = LIES.iter().map(|l| l.0).chain(["plain", "counting", "arsonist"]).collect();
+    run(&house, &modes, "dense", "once", "iterations = 4\n", 1);
+    let cases = house.cases("run");
+    for (mode, part) in LIES {
+        let error = cases[*mode].error.as_ref().unwrap_or_else(|| panic!("{mode} was believed"));
+        assert!(error.kind == ErrorKind::WrongOutput && error.message.contains(part), "{mode}: {error:?}");
+    }
+    let records = house.records("run");
+    for honest in ["plain", "counting", "arsonist"] {
+        assert_eq!(cases[honest].error, None, "{honest}");
+        assert_eq!(cases[honest].verdict, Some(Verdict::AccuracyOnly));
+        assert!(records.value(honest, "latency") > 0.0);
+    }
+    // nobody knows what `plain` computed; `counting` says so itself
+    for metric in ["flop_rate", "share_of_ceiling", "flops_model"] {
+        let missing = records.get("plain", metric).missing.clone().unwrap();
+        assert!(missing.message.contains("accuracy only"), "{metric}: {missing:?}");
+    }
+    let rate = records.value("counting", "flops_executed") * records.value("counting", "throughput");
+    assert!((records.value("counting", "flop_rate") / rate - 1.0).abs() < 1e-9);
+    let page = std::fs::read_to_string(house.path("run/report/report.md")).unwrap();
+    assert!(page.contains("(accuracy only)"), "{page}");
+}
+
+#[test]
+fn steps_are_those_that_were_asked_for_and_those_of_the_answers() {
+    let house = House::new();
+    house.model("deep", &recursive());
+    run(&house, &["one-step", "plain"], "trm", "fixed-16", "", 1);
+    for case in house.cases("run").values() {
+        let error = case.error.as_ref().expect("a net of sixteen steps takes sixteen");
+        assert!(error.message.contains("took 1 steps, and every row is to take 16"), "{error:?}");
+    }
+    let house = House::new();
+    run(&house, &["claimant", "deep-answers", "plain"], "trm", "halt-16", "", 1);
+    let cases = house.cases("run");
+    assert_eq!(cases["plain"].error, None);
+    for (mode, part) in [("claimant", "claims 16 steps, and the answers"), ("deep-answers", "took other steps")] {
+        let error = cases[mode].error.as_ref().unwrap_or_else(|| panic!("{mode} was believed"));
+        assert!(error.kind == ErrorKind::WrongOutput && error.message.contains(part), "{mode}: {error:?}");
+    }
+}
+
+#[test]
+fn who_talks_too_much_or_too_long_fails_alone_and_the_run_can_be_read() {
+    let house = House::new();
+    let modes = ["windbag", "long-farewell", "ropewalker", "dripping", "plain"];
+    run(&house, &modes, "dense", "once", "timeout_seconds = 1\n", 1);
+    let cases = house.cases("run");
+    assert_eq!((&cases["windbag"].error, &cases["plain"].error), (&None, &None));
+    assert!(cases["windbag"].versions.keys().any(|k| k.contains("cut off")));
+    let end = |mode: &str| cases[mode].error.clone().unwrap_or_else(|| panic!("{mode} ended well"));
+    assert!(end("long-farewell").message.ends_with("(cut off: 15200000 bytes)"));
+    assert!(end("ropewalker").message.contains("a line of more than 16777216 bytes"));
+    let dripping = end("dripping");
+    assert!(dripping.kind == ErrorKind::Timeout || dripping.message.contains("lines of `unavailable`"), "{dripping:?}");
+    for file in ["records.json", "records.csv", "report/index.html"] {
+        let size = std::fs::metadata(house.path("run").join(file)).unwrap().len();
+        assert!(size < 4 << 20, "{file} has {size} bytes");
+    }
+    house.ergometer(&["run", "suite.toml", "--out", "run", "--resume"]).exits(1);
+}
