@@ -17,7 +17,7 @@ use crate::runner::{self, RunOptions};
     after_help = "Examples:\n  ergometer run quick\n  ergometer run quick --filter '*native*' --out my-run\n  ergometer run quick --out my-run --resume"
 )]
 pub struct Args {
-    /// A suite file, or the name of a shipped suite
+    /// A suite file, or the name of a shipped suite (looked for in ERGOMETER_HOME, above the program, last above the working directory)
     suite: PathBuf,
     /// Folder of the run [default: a new one under ./ergometer-runs]
     #[arg(long, value_name = "DIR")]
