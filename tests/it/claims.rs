@@ -80,8 +80,10 @@ fn steps_are_those_that_were_asked_for_and_those_of_the_answers() {
 #[test]
 fn who_talks_too_much_or_too_long_fails_alone_and_the_run_can_be_read() {
     let house = House::new();
-    let modes = ["windbag", "long-farewell", "ropewalker", "dripping", "plain"];
-    run(&house, &modes, "dense", "once", "timeout_seconds = 1\n", 1);
+    let modes = ["windbag", "long-farewell", "ropewalker", "plain"];
+    let dripping = "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"dripping\"]\nseconds = 0.1\n\
+                    warmup_seconds = 0.01\ntimeout_seconds = 3\n";
+    run(&house, &modes, "dense", "once", &(dripping.to_owned() + &house.fake("dripping", &[])), 1);
     let cases = house.cases("run");
     assert_eq!((&cases["windbag"].error, &cases["plain"].error), (&None, &None));
     assert!(cases["windbag"].versions.keys().any(|k| k.contains("cut off")));

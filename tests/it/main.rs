@@ -13,6 +13,7 @@ mod cli;
 mod data;
 mod errors;
 mod examples;
+mod hostile_files;
 mod house;
 mod interrupt;
 mod matrix;

@@ -1,0 +1,78 @@
+//! Pipes, devices and links where files are expected: every command says so and ends, and nothing is written through any of them.
+//!
+//! In: a run folder, a cache, inputs, each with something else in a file's place. Out: exit codes, messages, what lies outside. Must not: wait
+//! for a command that hangs longer than a test may take (a hang is a failure of the test's own time limit).
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use crate::house::House;
+
+fn pipe(path: &std::path::Path) {
+    let _ = fs::remove_file(path);
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn nothing_in_a_run_folder_is_waited_for_or_written_through() {
+    let house = House::new();
+    let text = house.fake("plain", &[])
+        + "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"plain\"]\nseconds = 0.05\nwarmup_seconds = 0\n";
+    let suite = house.suite("suite.toml", &text);
+    house.run(&suite, "run", &[]).exits(0);
+    let at = |name: &str| house.path("run").join(name);
+    let resume = || house.run(&suite, "run", &["--resume"]);
+    resume().exits(0);
+
+    fs::create_dir(house.path("outside")).unwrap();
+    // places where a file is made or replaced: what is there must not be opened, nor what it leads to
+    for place in [".lock", "environment.json"] {
+        let kept = fs::read(at(place)).unwrap();
+        pipe(&at(place));
+        resume().refused(&[place, "not a regular file"]);
+        fs::remove_file(at(place)).unwrap();
+        symlink(house.path("outside/target"), at(place)).unwrap();
+        resume().refused(&[place]);
+        fs::remove_file(at(place)).unwrap();
+        symlink("/dev/zero", at(place)).unwrap();
+        resume().refused(&[place]);
+        fs::remove_file(at(place)).unwrap();
+        fs::write(at(place), kept).unwrap();
+    }
+    for place in ["report/plots", "report"] {
+        fs::remove_dir_all(at(place)).unwrap();
+        symlink(house.path("outside"), at(place)).unwrap();
+        resume().refused(&["report", "link"]);
+        house.ergometer(&["report", "run"]).refused(&["report", "link"]);
+        fs::remove_file(at(place)).unwrap();
+    }
+    // files of the report that are links are replaced
+    fs::create_dir(at("report")).unwrap();
+    fs::write(house.path("outside/mine"), "mine").unwrap();
+    symlink(house.path("outside/mine"), at("report/index.html")).unwrap();
+    resume().exits(0);
+    assert_eq!(fs::read_to_string(house.path("outside/mine")).unwrap(), "mine");
+    fs::rename(at("cases"), house.path("outside/cases")).unwrap();
+    symlink(house.path("outside/cases"), at("cases")).unwrap();
+    resume().refused(&["cases", "link"]);
+    assert_eq!(fs::read_dir(house.path("outside")).unwrap().count(), 2, "`mine` and the cases");
+}
+
+#[test]
+fn inputs_that_are_pipes_or_devices_are_refused() {
+    let house = House::new();
+    pipe(&house.path("pipe"));
+    for file in ["pipe", "/dev/zero"] {
+        house.ergometer(&["run", file]).refused(&["not a regular file"]);
+        house.ergometer(&["fetch", "arc-agi-1", "--from", file]).refused(&["not a regular file"]);
+    }
+    let suite = |path: &str| {
+        format!("[[model]]\nname = \"other\"\npath = \"{path}\"\n[[cases]]\nmodels = [\"other\"]\ntasks = [\"small\"]\nbackends = [\"native\"]\n")
+    };
+    for name in ["config.json", "model.safetensors"] {
+        house.model("other", &crate::house::dense());
+        pipe(&house.path("other").join(name));
+        house.run(&house.suite("other.toml", &suite("other")), name, &[]).refused(&[name, "named pipe"]);
+    }
+}
