@@ -388,7 +388,7 @@ mod tests {
         // through the reader of tables: a sparse file of one GiB has one line
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("samples.csv");
-        std::fs::File::create(&path).unwrap().set_len(MAX_CSV_BYTES).unwrap();
+        fs::File::create(&path).unwrap().set_len(MAX_CSV_BYTES).unwrap();
         assert!(load_samples(&path).unwrap_err().to_string().contains("a line of more than"));
     }
 }
