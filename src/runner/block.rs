@@ -204,9 +204,7 @@ impl Running<'_, '_> {
                     return Err(case_error(ErrorKind::Protocol, message));
                 }
                 // once a block: a worker that repeats itself must not keep us for ever
-                Message::Counted(c) if told.counted.is_none() => {
-                    told.counted = Some(c.flops_executed)
-                }
+                Message::Counted(c) if told.counted.is_none() => told.counted = Some(c.flops_executed),
                 Message::Predictions(p) if !p.rows.is_empty() => told.rows.extend(p.rows),
                 Message::Unavailable(u) => self.refused(u)?,
                 Message::Done(_) => break,
@@ -228,7 +226,8 @@ impl Running<'_, '_> {
             strays += usize::from((scored.answers.get(&row.example), scored.steps.get(&row.example)) != same);
         }
         if strays as f64 > MAX_STRAYS * rows.len() as f64 {
-            let message = format!("{strays} of {} timed answers are not the scored ones, or took other steps", rows.len());
+            let message =
+                format!("{strays} of {} timed answers are not the scored ones, or took other steps", rows.len());
             return Err(case_error(ErrorKind::WrongOutput, message));
         }
         if strays > 0 {

@@ -393,7 +393,10 @@ impl Running<'_, '_> {
                 example.answer.len()
             ));
         }
-        if row.depth == 0 || row.depth > self.planned.max_steps || row.halt_logit.is_some_and(|h| !(h as f32).is_finite()) {
+        if row.depth == 0
+            || row.depth > self.planned.max_steps
+            || row.halt_logit.is_some_and(|h| !(h as f32).is_finite())
+        {
             return wrong(format!(
                 "the answer to example {} claims {} steps of {}",
                 row.example, row.depth, self.planned.max_steps

@@ -150,11 +150,7 @@ fn met(s: &IterationSample, examples: u64) -> impl Iterator<Item = u64> {
 }
 
 /// Steps of each sample against those of the answers to its examples.
-fn steps(
-    samples: &[IterationSample],
-    depths: &BTreeMap<u64, u64>,
-    asked: &Asked,
-) -> Result<Option<String>, CaseError> {
+fn steps(samples: &[IterationSample], depths: &BTreeMap<u64, u64>, asked: &Asked) -> Result<Option<String>, CaseError> {
     let told = |s: &IterationSample| {
         (0..s.rows).map(|i| depths.get(&((s.example + i) % asked.examples)).copied().unwrap_or(0)).sum::<u64>()
     };
@@ -220,7 +216,10 @@ fn times(samples: &[IterationSample], asked: &Asked, window: &Window) -> Result<
         ));
     }
     if sum < COVERED * span {
-        notes.push(format!("iterations fill {:.0} % of the time between the first and the last of a block", 100.0 * sum / span));
+        notes.push(format!(
+            "iterations fill {:.0} % of the time between the first and the last of a block",
+            100.0 * sum / span
+        ));
     }
     let edges = open - span;
     if edges > 0.5 * open && edges > 0.1 * open + EDGES {

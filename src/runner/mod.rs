@@ -378,7 +378,8 @@ fn begin(
         return Ok(Began { ns: began_ns, seed, starts: options.repeats.unwrap_or(1) });
     }
     let text = folder.folder().read("environment.json", ergometer_reports::load::MAX_JSON_BYTES);
-    let text = text.with_context(|| format!("cannot read {}\nhint: start a new run in another folder", path.display()))?;
+    let text =
+        text.with_context(|| format!("cannot read {}\nhint: start a new run in another folder", path.display()))?;
     let before: Environment = serde_json::from_slice(&text)
         .with_context(|| format!("{} is damaged\nhint: start a new run in another folder", path.display()))?;
     let unknown = String::from("unknown");

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ergometer_reports::case::{CaseError, ErrorKind};
 use ergometer_files::Links;
+use ergometer_reports::case::{CaseError, ErrorKind};
 use sha2::{Digest, Sha256};
 
 use super::child::{Launch, Worker, case_error};

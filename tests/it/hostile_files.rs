@@ -68,7 +68,9 @@ fn inputs_that_are_pipes_or_devices_are_refused() {
         house.ergometer(&["fetch", "arc-agi-1", "--from", file]).refused(&["not a regular file"]);
     }
     let suite = |path: &str| {
-        format!("[[model]]\nname = \"other\"\npath = \"{path}\"\n[[cases]]\nmodels = [\"other\"]\ntasks = [\"small\"]\nbackends = [\"native\"]\n")
+        format!(
+            "[[model]]\nname = \"other\"\npath = \"{path}\"\n[[cases]]\nmodels = [\"other\"]\ntasks = [\"small\"]\nbackends = [\"native\"]\n"
+        )
     };
     for name in ["config.json", "model.safetensors"] {
         house.model("other", &crate::house::dense());

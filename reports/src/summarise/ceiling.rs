@@ -15,7 +15,9 @@ impl Summary<'_> {
     /// The model's operations per second of steady time; those that the program reports where nobody knows that it computes the model.
     pub(super) fn flop_rate(&self) -> Option<Estimate> {
         let (flops, which) = match self.accuracy_only() {
-            true => (self.per_block("flops_executed", Per::Example).ok()?.estimate, "flops_executed (as it reports them)"),
+            true => {
+                (self.per_block("flops_executed", Per::Example).ok()?.estimate, "flops_executed (as it reports them)")
+            }
             false => (self.flops_model()?, "flops_model"),
         };
         let throughput = self.throughput()?;
