@@ -28,15 +28,15 @@ pub const FRONT: Color = Color(0x8c, 0x8c, 0x8c);
 /// Halo around marks, inside of hollow marks.
 pub const PAPER: Color = Color(0xff, 0xff, 0xff);
 /// Colours of series. The hues are those of Okabe and Ito (2008), darkened until each stands out from white by 3 to 1, and chosen so that any two
-/// differ for every kind of colour vision; shapes and dashes say the same.
+/// differ for every kind of colour vision, the first few most; shapes and dashes say the same.
 pub const SERIES: [Color; 7] = [
     Color(0x1f, 0x5f, 0xa8),
     Color(0xa8, 0x43, 0x00),
-    Color(0x00, 0x86, 0x6a),
-    Color(0xcc, 0x5f, 0xa0),
-    Color(0xb0, 0x7d, 0x00),
-    Color(0x3f, 0x9b, 0xd8),
     Color(0x44, 0x44, 0x44),
+    Color(0xcc, 0x5f, 0xa0),
+    Color(0x3f, 0x9b, 0xd8),
+    Color(0x00, 0x86, 0x6a),
+    Color(0xb0, 0x7d, 0x00),
 ];
 /// Every colour that may appear, with its twin on dark ground.
 pub const PALETTE: [(Color, Color); 12] = [
@@ -47,11 +47,11 @@ pub const PALETTE: [(Color, Color); 12] = [
     (PAPER, Color(0x17, 0x18, 0x1b)),
     (SERIES[0], Color(0x4f, 0x8f, 0xe0)),
     (SERIES[1], Color(0xe6, 0x6a, 0x1f)),
-    (SERIES[2], Color(0x3d, 0xd6, 0xa8)),
+    (SERIES[2], Color(0xff, 0xff, 0xfe)),
     (SERIES[3], Color(0xd8, 0x6f, 0xae)),
-    (SERIES[4], Color(0xf0, 0xd0, 0x3c)),
-    (SERIES[5], Color(0xa8, 0xdc, 0xff)),
-    (SERIES[6], Color(0xff, 0xff, 0xfe)),
+    (SERIES[4], Color(0xa8, 0xdc, 0xff)),
+    (SERIES[5], Color(0x3d, 0xd6, 0xa8)),
+    (SERIES[6], Color(0xf0, 0xd0, 0x3c)),
 ];
 
 /// Fonts by preference; the first is shipped.

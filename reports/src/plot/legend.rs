@@ -70,7 +70,7 @@ impl Key {
                         canvas.dot((x, y), 1.3, color, 1.0);
                     }
                 }
-                Sign::Line(color, dash) => canvas.dashed(&[(x - 9.0, y), (x + 9.0, y)], color, 1.0, 1.4, dash),
+                Sign::Line(color, dash) => canvas.dashed(&[(x - 10.0, y), (x + 7.0, y)], color, 1.0, 1.4, dash),
                 Sign::Letter(letter) => canvas.text(&letter.to_string(), (x, y), TEXT, SOFT, Anchor::Middle),
             }
             canvas.text(&entry.name, (x + SIGN / 2.0, y), TEXT, SOFT, Anchor::Start);

@@ -152,6 +152,10 @@ impl Look {
             for key in keys {
                 found.entry(scale.place(key)).or_insert((key, scale.part.of(key)));
             }
+            // what all cases of a plot have is in its caption
+            if found.len() < 2 {
+                return;
+            }
             let from = entries.len();
             for (key, name) in found.into_values() {
                 let sign = sign(key);

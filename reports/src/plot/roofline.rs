@@ -76,7 +76,8 @@ pub fn roofline(points: &[Point], roofs: &[Roof], slopes: &[Slope], legend: &[En
         }
         let marks = points.iter().map(|p| place(p.x[0], p.y[0]));
         let marks: Vec<[f64; 4]> = marks.map(|(x, y)| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]).collect();
-        let mut taken = names(canvas, &frame, &y_axis, roofs, &marks);
+        let lines: Vec<[(f64, f64); 2]> = slanted.iter().map(|s: &Slanted| s.0).collect();
+        let mut taken = names(canvas, &frame, &y_axis, roofs, (&marks, &lines));
         taken.extend(marks);
         let flat: Vec<f64> = roofs.iter().map(|r| frame.y(&y_axis, r.peak)).collect();
         for k in 0..slanted.len() {
@@ -137,8 +138,14 @@ fn crosses([from, to]: &[(f64, f64); 2], place: &[f64; 4]) -> bool {
     })
 }
 
-/// Writes the names of roofs as far to the right as no mark is in the way, or at their right ends; gives the boxes (left, top, right, bottom) that they take.
-fn names(canvas: &mut Canvas, frame: &Frame, axis: &Axis, roofs: &[Roof], marks: &[[f64; 4]]) -> Vec<[f64; 4]> {
+/// Writes the names of roofs as far to the right as no mark or slope is in the way, or at their right ends; gives the boxes (left, top, right, bottom) that they take.
+fn names(
+    canvas: &mut Canvas,
+    frame: &Frame,
+    axis: &Axis,
+    roofs: &[Roof],
+    (marks, lines): (&[[f64; 4]], &[[(f64, f64); 2]]),
+) -> Vec<[f64; 4]> {
     let apart = |a: &[f64; 4], b: &[f64; 4]| a[2] <= b[0] || a[0] >= b[2] || a[3] <= b[1] || a[1] >= b[3];
     let mut taken: Vec<[f64; 4]> = Vec::new();
     for roof in roofs {
@@ -158,7 +165,8 @@ fn names(canvas: &mut Canvas, frame: &Frame, axis: &Axis, roofs: &[Roof], marks:
                 right -= 8.0;
             }
         }
-        let seen = |place: &&[f64; 4]| marks.iter().all(|m| apart(m, place));
+        let seen =
+            |place: &&[f64; 4]| marks.iter().all(|m| apart(m, place)) && lines.iter().all(|line| !crosses(line, place));
         let rightmost = places.iter().filter(seen).min_by(|a, b| b[2].total_cmp(&a[2])).or(places.first());
         if let Some(place) = rightmost {
             canvas.text(&name, (place[2] - 2.0, (place[1] + place[3]) / 2.0), TEXT, INK, Anchor::End);

@@ -2,7 +2,7 @@
 //!
 //! In: series of at least two sizes. Out: SVG. Must not: join cases that differ in anything but the size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Drawn, Set, WIDTH,
@@ -97,7 +97,11 @@ impl Set<'_> {
         let keys: Vec<&CaseKey> = groups.values().flat_map(|g| g.iter().map(|c| &c.1.key)).collect();
         let differs = |part: fn(&CaseKey) -> &str| keys.iter().any(|k| part(k) != part(keys[0]));
         let parts: [fn(&CaseKey) -> &str; 4] = [|k| &k.model, |k| &k.backend, |k| &k.precision, |k| &k.depth];
-        let shown: Vec<fn(&CaseKey) -> &str> = parts.into_iter().filter(|part| differs(*part)).collect();
+        // a depth rule that follows from the model is no part of what tells lines apart
+        let kinds =
+            |with: bool| keys.iter().map(|k| (&k.model, with.then_some(&k.depth))).collect::<BTreeSet<_>>().len();
+        let parts = &parts[..if kinds(true) == kinds(false) { 3 } else { 4 }];
+        let shown: Vec<fn(&CaseKey) -> &str> = parts.iter().copied().filter(|part| differs(*part)).collect();
         let series: Vec<Series> = groups
             .values()
             .map(|cases| {

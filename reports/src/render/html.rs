@@ -88,6 +88,15 @@ impl TableView {
                 None => groups.push((row.model.clone(), vec![row])),
             }
         }
+        // below its model's name a row need not repeat it
+        if groups.len() > 1 {
+            for (model, rows) in &mut groups {
+                let prefix = format!("{model} · ");
+                for row in rows.iter_mut().filter(|r| r.name.starts_with(&prefix)) {
+                    row.name.drain(..prefix.len());
+                }
+            }
+        }
         Self { table, columns, absent, groups }
     }
 }
