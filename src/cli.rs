@@ -69,6 +69,16 @@ fn definition() -> clap::Command {
     with_codes(Cli::command()).mut_subcommands(with_codes)
 }
 
+/// Whether this command line, without the program's name, is understood; else what is said of it. Nothing is run.
+///
+/// # Errors
+/// The text that a user would see: a mistake, or the help that was asked for.
+pub fn understood(words: impl IntoIterator<Item = std::ffi::OsString>) -> Result<(), String> {
+    let words = std::iter::once("ergometer".into()).chain(words);
+    let matches = definition().try_get_matches_from(words);
+    matches.and_then(|m| Cli::from_arg_matches(&m)).map(drop).map_err(|said| said.render().to_string())
+}
+
 /// Parses and runs.
 pub fn main() -> ExitCode {
     console::finish(parsed())

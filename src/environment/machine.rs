@@ -142,7 +142,8 @@ fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     })
 }
 
-fn cpu_name(cpuinfo: &str) -> Option<String> {
+/// Model of the first processor of `/proc/cpuinfo`, with family, model and stepping.
+pub fn cpu_name(cpuinfo: &str) -> Option<String> {
     let name = field(cpuinfo, "model name")?;
     // Virtual machines often hide the model; these numbers tell the generation all the same.
     let number = |key| field(cpuinfo, key).and_then(|v| v.parse::<u32>().ok());
@@ -154,13 +155,15 @@ fn cpu_name(cpuinfo: &str) -> Option<String> {
     })
 }
 
-fn extensions(cpuinfo: &str) -> Vec<String> {
+/// Extensions that the first processor of `/proc/cpuinfo` has, as we spell them.
+pub fn extensions(cpuinfo: &str) -> Vec<String> {
     let flags = field(cpuinfo, "flags").or_else(|| field(cpuinfo, "Features")).unwrap_or_default();
     let present: Vec<&str> = flags.split_ascii_whitespace().collect();
     EXTENSIONS.iter().filter(|(flag, _)| present.contains(flag)).map(|(_, name)| (*name).into()).collect()
 }
 
-fn memory_bytes(meminfo: &str) -> Option<u64> {
+/// Bytes of memory of `/proc/meminfo`.
+pub fn memory_bytes(meminfo: &str) -> Option<u64> {
     field(meminfo, "MemTotal")?.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 

@@ -101,7 +101,7 @@ fn thread_seconds(pid: u32) -> io::Result<f64> {
 }
 
 /// utime + stime of a `/proc/<pid>/stat` line.
-fn stat_ticks(stat: &str) -> Option<u64> {
+pub fn stat_ticks(stat: &str) -> Option<u64> {
     stat_fields(stat, 11)
 }
 

@@ -82,7 +82,7 @@ fn status_bytes(pid: u32, field: &str) -> io::Result<u64> {
 }
 
 /// `VmRSS:      1234 kB` in bytes.
-fn field_bytes(status: &str, field: &str) -> Option<u64> {
+pub fn field_bytes(status: &str, field: &str) -> Option<u64> {
     let rest = status.lines().find_map(|line| line.strip_prefix(field))?;
     rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

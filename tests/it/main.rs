@@ -18,6 +18,7 @@ mod house;
 mod interrupt;
 mod matrix;
 mod meters;
+mod mutation;
 mod onnxruntime;
 mod output;
 mod parity;
@@ -26,3 +27,8 @@ mod resume;
 mod tidy;
 mod turns;
 mod waves;
+
+#[path = "../fuzz/mutate.rs"]
+mod mutate;
+#[path = "../fuzz/parsers.rs"]
+mod parsers;

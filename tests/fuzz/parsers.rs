@@ -1,0 +1,682 @@
+//! Every parser of what somebody else wrote, in one table: the seeded mutations of `cargo test` and the cargo-fuzz target both run over it.
+//!
+//! In: bytes. Out: whether they were taken or refused; a panic where an invariant broke. Must not: start a process, or look at the network.
+//!
+//! The invariants, beside no panic: a refusal names the file and has a `hint:`, and does not repeat the input at length; what is taken can
+//! be written and read again as the same; what is read from a run folder can be summarised and drawn. The callers bound memory and time.
+//! Adding a parser: its line in [`PARSERS`].
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use ergometer::models::{self, Model};
+use ergometer::parity::Vectors;
+use ergometer::protocol::{Command, Message};
+use ergometer_reports::record::RecordsFile;
+use ergometer_reports::{Report, ReportError};
+use ergometer_suites::suite::{Known, Suite};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// What became of some bytes.
+#[derive(Debug)]
+pub enum Outcome {
+    /// They were understood.
+    Taken,
+    /// They were refused with this message.
+    Refused(String),
+    /// They were refused, and nobody is told why: the reader goes on without.
+    Nothing,
+}
+
+/// One parser.
+pub struct Parser {
+    /// Name on the command line of the campaign.
+    pub name: &'static str,
+    /// Name of the file that the bytes are written to; its end may matter. Empty: they are never a file.
+    pub file: &'static str,
+    /// Sources whose reading this exercises.
+    pub covers: &'static [&'static str],
+    /// Whole inputs to begin from; the folder is that of a recorded run.
+    pub seeds: fn(&Path) -> Vec<Vec<u8>>,
+    /// Parses; the file of these bytes is there already.
+    pub parse: fn(&[u8], &Path) -> Outcome,
+}
+
+/// All of them.
+pub const PARSERS: &[Parser] = &[
+    Parser {
+        name: "suite",
+        file: "suite.toml",
+        covers: &["suites/src/suite.rs", "suites/src/suite/parse.rs", "suites/src/keys.rs"],
+        seeds: suites,
+        parse: suite,
+    },
+    Parser {
+        name: "config",
+        file: "config.json",
+        covers: &["src/models/mod.rs", "src/models/random.rs"],
+        seeds: configs,
+        parse: config,
+    },
+    Parser {
+        name: "weights",
+        file: "model.safetensors",
+        covers: &["src/models/mod.rs"],
+        seeds: weights,
+        parse: weight_file,
+    },
+    Parser {
+        name: "vectors",
+        file: "vectors.safetensors",
+        covers: &["src/parity.rs"],
+        seeds: vectors,
+        parse: vectors_file,
+    },
+    Parser {
+        name: "sudoku",
+        file: "puzzles.csv",
+        covers: &["suites/src/sudoku/file.rs"],
+        seeds: puzzles,
+        parse: puzzle_file,
+    },
+    Parser { name: "arc", file: "task.json", covers: &["suites/src/arc/json.rs"], seeds: arc_files, parse: arc_file },
+    Parser {
+        name: "arc-challenges",
+        file: "x_challenges.json",
+        covers: &["suites/src/arc/json.rs"],
+        seeds: challenges,
+        parse: arc_file,
+    },
+    Parser {
+        name: "arc-solutions",
+        file: "x_solutions.json",
+        covers: &["suites/src/arc/json.rs"],
+        seeds: solutions,
+        parse: arc_solutions,
+    },
+    Parser {
+        name: "message",
+        file: "",
+        covers: &["src/runner/child.rs", "src/protocol.rs"],
+        seeds: messages,
+        parse: line::<Message>,
+    },
+    Parser {
+        name: "command",
+        file: "",
+        covers: &["src/worker.rs", "src/protocol.rs"],
+        seeds: commands,
+        parse: line::<Command>,
+    },
+    Parser {
+        name: "environment",
+        file: "environment.json",
+        covers: &["reports/src/load.rs"],
+        seeds: |run| of_run(run, "environment.json"),
+        parse: run_file,
+    },
+    Parser {
+        name: "case",
+        file: "case.json",
+        covers: &["reports/src/load.rs"],
+        seeds: |run| of_run(run, "case.json"),
+        parse: run_file,
+    },
+    Parser {
+        name: "samples",
+        file: "samples.csv",
+        covers: &["reports/src/load.rs"],
+        seeds: |run| of_run(run, "samples.csv"),
+        parse: run_file,
+    },
+    Parser {
+        name: "predictions",
+        file: "predictions.csv",
+        covers: &["reports/src/load.rs"],
+        seeds: |run| of_run(run, "predictions.csv"),
+        parse: run_file,
+    },
+    Parser {
+        name: "attempts",
+        file: "attempts.csv",
+        covers: &["reports/src/load.rs"],
+        seeds: |run| of_run(run, "attempts.csv"),
+        parse: run_file,
+    },
+    Parser {
+        name: "records",
+        file: "",
+        covers: &["reports/src/record.rs"],
+        seeds: |run| of_run(run, "records.json"),
+        parse: json_of::<RecordsFile>,
+    },
+    Parser {
+        name: "ceilings",
+        file: "ceilings.json",
+        covers: &["src/ceilings.rs"],
+        seeds: ceilings,
+        parse: ceilings_file,
+    },
+    Parser { name: "tuning", file: "tuning.json", covers: &["src/runner/tune.rs"], seeds: tunings, parse: tuning_file },
+    #[cfg(feature = "candle")]
+    Parser {
+        name: "training",
+        file: "train.toml",
+        covers: &["src/train/config.rs"],
+        seeds: trainings,
+        parse: training_file,
+    },
+    Parser {
+        name: "proc-stat",
+        file: "",
+        covers: &["src/meters/cpu.rs", "src/environment.rs"],
+        seeds: |_| proc_files(&["/proc/self/stat", "/proc/stat"]),
+        parse: proc_stat,
+    },
+    Parser {
+        name: "proc-status",
+        file: "",
+        covers: &["src/meters/memory.rs", "src/environment/machine.rs"],
+        seeds: |_| proc_files(&["/proc/self/status", "/proc/self/smaps", "/proc/meminfo", "/proc/cpuinfo"]),
+        parse: proc_status,
+    },
+    Parser { name: "fetched", file: "archive.whl", covers: &["src/fetch/obtain.rs"], seeds: archives, parse: fetched },
+    Parser {
+        name: "arguments",
+        file: "",
+        covers: &["src/cli.rs", "src/commands/export.rs"],
+        seeds: arguments,
+        parse: command_line,
+    },
+];
+
+/// The parser of this name.
+pub fn parser(name: &str) -> Option<&'static Parser> {
+    PARSERS.iter().find(|p| p.name == name)
+}
+
+/// Longest refusal, bytes.
+const MAX_REFUSAL: usize = 16 << 10;
+
+/// Gives the bytes to a parser in this folder, which it keeps from one call to the next, and holds it to the invariants.
+pub fn try_on(parser: &Parser, bytes: &[u8], folder: &Path) -> Outcome {
+    let path = folder.join(if parser.file.is_empty() { "none" } else { parser.file });
+    if !parser.file.is_empty() {
+        fs::write(&path, bytes).unwrap();
+    }
+    let outcome = (parser.parse)(bytes, &path);
+    if let Outcome::Refused(said) = &outcome {
+        assert!(
+            said.len() <= MAX_REFUSAL,
+            "a refusal of {} bytes: {}",
+            said.len(),
+            said.chars().take(300).collect::<String>()
+        );
+        assert!(said.contains("hint: "), "no hint: {said}");
+        assert!(parser.file.is_empty() || said.contains(parser.file), "{} is not named: {said}", parser.file);
+    }
+    outcome
+}
+
+/// Root of the repository, whichever package this file is built into.
+pub fn root() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        here.ancestors().find(|a| a.join("suites/quick.toml").is_file()).unwrap().to_path_buf()
+    })
+}
+
+fn said(error: impl Into<anyhow::Error>) -> Outcome {
+    Outcome::Refused(error.into().chain().map(ToString::to_string).collect::<Vec<_>>().join(": "))
+}
+
+/// What was read is written and read as the same.
+fn again<T: Serialize + DeserializeOwned>(value: &T) {
+    let once = serde_json::to_string(value).unwrap();
+    let back: T =
+        serde_json::from_str(&once).unwrap_or_else(|e| panic!("{e}: {}", once.chars().take(400).collect::<String>()));
+    let twice = serde_json::to_string(&back).unwrap();
+    assert!(once == twice, "written {once:.400}, read and written {twice:.400}");
+}
+
+fn json_of<T: Serialize + DeserializeOwned>(bytes: &[u8], _: &Path) -> Outcome {
+    match serde_json::from_slice::<T>(bytes) {
+        Ok(value) => again(&value),
+        Err(_) => return Outcome::Nothing,
+    }
+    Outcome::Taken
+}
+
+fn read(path: impl AsRef<Path>) -> Vec<u8> {
+    let path = root().join(path);
+    fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn suites(_: &Path) -> Vec<Vec<u8>> {
+    ["suites/quick.toml", "suites/matrix.toml", "suites/peers.toml", "examples/external-worker/suite.toml"]
+        .map(read)
+        .into()
+}
+
+fn suite(_: &[u8], path: &Path) -> Outcome {
+    let known = Known {
+        backends: &["native", "tract", "candle", "onnxruntime", "reference"],
+        precisions: &["f32", "f64", "bf16", "int8"],
+    };
+    let suite = match Suite::load(path, &known) {
+        Ok(suite) => suite,
+        Err(error) => return said(error),
+    };
+    for case in &suite.cases {
+        assert_eq!(case.scenario.to_string().parse(), Ok(case.scenario));
+        assert_eq!(case.depth.to_string().parse(), Ok(case.depth));
+    }
+    let mut names: Vec<String> = suite.cases.iter().map(ToString::to_string).collect();
+    names.sort_unstable();
+    assert!(names.windows(2).all(|w| w[0] != w[1]), "two cases of one name");
+    // parameters are read when a task is made; large ones take their time, which is theirs to take
+    let small = |t: &&ergometer_suites::suite::TaskSpec| {
+        let n = |key: &str| t.parameters.get(key).and_then(|v| v.as_integer()).unwrap_or(1000);
+        n("examples").min(n("tasks")) <= 20 && n("size") == 4
+    };
+    for name in suite.tasks.values().filter(small).map(|t| t.name.clone()).collect::<Vec<_>>() {
+        if let Err(error) = suite.examples(&name) {
+            return said(error);
+        }
+    }
+    Outcome::Taken
+}
+
+fn configs(_: &Path) -> Vec<Vec<u8>> {
+    ["models/trm-6x6", "models/moe-6x6", "models/dense-arc", "timing/trm-att-128", "timing/moe-top2of8"]
+        .map(|m| read(format!("suites/{m}/config.json")))
+        .into_iter()
+        .chain([read("tests/golden/hrm-d64/config.json")])
+        .collect()
+}
+
+fn config(bytes: &[u8], path: &Path) -> Outcome {
+    match models::graph_of_config(path, bytes) {
+        Ok(graph) => {
+            graph.check().unwrap();
+            Outcome::Taken
+        }
+        Err(error) => said(error),
+    }
+}
+
+/// A net of a few hundred weights.
+fn tiny() -> &'static (Value, Model) {
+    static TINY: OnceLock<(Value, Model)> = OnceLock::new();
+    TINY.get_or_init(|| {
+        let config = json!({"model_type": "trm", "seq_len": 4, "vocab_size": 5, "hidden_size": 4, "num_heads": 1, "expansion": 1.0,
+            "H_cycles": 1, "L_cycles": 1, "L_layers": 1, "halt_max_steps": 2});
+        let model = Model::random(&config, 3).unwrap();
+        (config, model)
+    })
+}
+
+fn weights(run: &Path) -> Vec<Vec<u8>> {
+    let (config, model) = tiny();
+    let folder = run.join("tiny");
+    Model::save(&folder, config, &model.graph, &model.params).unwrap();
+    vec![fs::read(folder.join("model.safetensors")).unwrap()]
+}
+
+fn weight_file(_: &[u8], path: &Path) -> Outcome {
+    let folder = path.parent().unwrap();
+    let config = folder.join("config.json");
+    if !config.exists() {
+        fs::write(&config, tiny().0.to_string()).unwrap();
+    }
+    match Model::load(folder) {
+        Ok(model) => {
+            let aside = folder.join("again");
+            Model::save(&aside, &tiny().0, &model.graph, &model.params).unwrap();
+            assert_eq!(Model::load(&aside).unwrap().params, model.params);
+            Outcome::Taken
+        }
+        Err(error) => said(error),
+    }
+}
+
+fn vectors(_: &Path) -> Vec<Vec<u8>> {
+    use ergometer::parity::Step;
+    let step = Step { logits: vec![0.5; 20], q: vec![0.0; 2], states: vec![vec![0.25; 16]; 2] };
+    let made = Vectors {
+        batch: 1,
+        inputs: vec![1; 4],
+        puzzle_ids: vec![0],
+        steps: vec![step.clone(), step],
+        first_halt: Some(vec![1]),
+    };
+    vec![made.write(&tiny().1.graph).unwrap(), made.questions().write(&tiny().1.graph).unwrap()]
+}
+
+fn vectors_file(_: &[u8], path: &Path) -> Outcome {
+    let graph = &tiny().1.graph;
+    match Vectors::read(path, graph) {
+        Ok(vectors) => {
+            let aside = path.with_extension("again");
+            fs::write(&aside, vectors.write(graph).unwrap()).unwrap();
+            let back = Vectors::read(&aside, graph).unwrap();
+            assert_eq!(back.write(graph).unwrap(), vectors.write(graph).unwrap());
+            Outcome::Taken
+        }
+        Err(error) => said(error),
+    }
+}
+
+fn puzzles(_: &Path) -> Vec<Vec<u8>> {
+    let four = "puzzle,solution\n1204341221434321,1234341221434321\n0234341221434321,1234341221434321\n";
+    let quoted = "\u{feff}\"quizzes\",\"solutions\"\r\n\"12.4341221434321\",\"1234341221434321\"\r\n";
+    [four, quoted, "1204341221434321,1234341221434321\n"].map(|t| t.as_bytes().to_vec()).into()
+}
+
+fn puzzle_file(_: &[u8], path: &Path) -> Outcome {
+    match ergometer_suites::sudoku::read(path, None, None) {
+        Ok(rows) => {
+            assert!(!rows.puzzles.is_empty());
+            for p in &rows.puzzles {
+                assert!(ergometer_suites::sudoku::is_solved(rows.size, &p.solution), "{p:?}");
+                assert!(p.clues.iter().zip(&p.solution).all(|(c, s)| *c == 0 || c == s), "{p:?}");
+            }
+            Outcome::Taken
+        }
+        Err(error) => said(error),
+    }
+}
+
+fn arc_task() -> Value {
+    let pair = json!({"input": [[0, 1, 2], [3, 4, 5]], "output": [[9, 8], [7, 6], [5, 0]]});
+    json!({"train": [pair, pair], "test": [pair]})
+}
+
+fn arc_files(_: &Path) -> Vec<Vec<u8>> {
+    let halves = json!({"train": {"a1": arc_task()}, "eval": {"b2": arc_task(), "c3": arc_task()}});
+    [arc_task(), halves, json!({"one": arc_task(), "two": arc_task()})].map(|v| v.to_string().into_bytes()).into()
+}
+
+fn challenges(_: &Path) -> Vec<Vec<u8>> {
+    let mut task = arc_task();
+    task["test"] = json!([{"input": [[1, 2]]}]);
+    vec![json!({"t1": task, "t2": task}).to_string().into_bytes()]
+}
+
+fn solutions(_: &Path) -> Vec<Vec<u8>> {
+    vec![json!({"t1": [[[1, 2]]], "t2": [[[3]]]}).to_string().into_bytes()]
+}
+
+fn arc_file(_: &[u8], path: &Path) -> Outcome {
+    if path.ends_with("x_challenges.json") {
+        fs::write(path.with_file_name("x_solutions.json"), &solutions(path)[0]).unwrap();
+    }
+    match ergometer_suites::arc::json::read(path) {
+        Ok(found) => {
+            assert!(!found.tasks.is_empty());
+            for (_, task) in &found.tasks {
+                assert!(!task.tests.is_empty() && !task.demonstrations.is_empty());
+                assert!(task.grids().all(|g| (1..=30).contains(&g.height()) && (1..=30).contains(&g.width())));
+            }
+            Outcome::Taken
+        }
+        Err(error) => said(error),
+    }
+}
+
+fn arc_solutions(_: &[u8], path: &Path) -> Outcome {
+    let beside = path.with_file_name("x_challenges.json");
+    fs::write(&beside, &challenges(path)[0]).unwrap();
+    match ergometer_suites::arc::json::read(&beside) {
+        Ok(_) => Outcome::Taken,
+        // a fault of both files may be told of either
+        Err(error) => Outcome::Refused(format!("{error} (x_solutions.json)")),
+    }
+}
+
+fn lines(values: &[Value]) -> Vec<Vec<u8>> {
+    values.iter().map(|v| v.to_string().into_bytes()).collect()
+}
+
+fn messages(_: &Path) -> Vec<Vec<u8>> {
+    lines(&[
+        json!({"hello": {"protocol": 1, "name": "x", "version": "1.0"}}),
+        json!({"loaded": {"seconds": 0.5, "versions": {"python": "3.12"}, "options": {"a": "b"}, "isa": "avx2", "weight_bytes": 4096, "state_bytes": 64}}),
+        json!({"ready": {"first_seconds": 0.25}}),
+        json!({"sample": {"block": 3, "iteration": 7, "t_ns": 123_456_789_012_u64, "example": 1, "rows": 4, "latency": 0.001_25, "steps": 16}}),
+        json!({"unavailable": {"what": "outputs", "reason": "none", "hint": "do"}}),
+        json!({"counted": {"block": 3, "flops_executed": 1.5e9}}),
+        json!({"predictions": {"block": 2, "rows": [{"example": 0, "depth": 1, "last": true, "halt_logit": -0.75, "answer": [1, 2, 3]}]}}),
+        json!({"routed": {"block": 2, "layers": [{"layer": "l0", "top_k": 2, "load": [3, 4], "probability": [0.25, 0.75]}]}}),
+        json!({"outputs": {"step": 1, "logits": [0.5, null, -3.25], "q": [0.125, 1.0], "states": [[0.5], [0.25]]}}),
+        json!({"measured": {"block": 3}}),
+        json!({"done": {"block": 3}}),
+        json!({"failed": {"kind": "out-of-memory", "message": "no room"}}),
+    ])
+}
+
+fn commands(_: &Path) -> Vec<Vec<u8>> {
+    lines(&[
+        json!({"job": {"protocol": 1, "model": "m", "model_hash": "00ff", "backend": "native", "options": {"k": "v"}, "precision": "f32", "threads": 2,
+            "batch": 4, "max_steps": 16, "halt": true, "inputs": [[1, 2], [3, 4]], "puzzle_ids": [0, 1]}}),
+        json!({"go": {"block": 2, "mode": "time", "n": 5, "seconds": 1.5, "steps": 0}}),
+        json!({"go": {"block": 1, "mode": "compare", "vectors": "v.safetensors"}}),
+    ])
+}
+
+fn line<T: Serialize + DeserializeOwned>(bytes: &[u8], path: &Path) -> Outcome {
+    json_of::<T>(bytes, path)
+}
+
+/// The files of this name of a recorded run.
+fn of_run(run: &Path, name: &str) -> Vec<Vec<u8>> {
+    let mut found: Vec<Vec<u8>> = fs::read(run.join(name)).into_iter().collect();
+    let mut cases: Vec<PathBuf> = fs::read_dir(run.join("cases")).unwrap().map(|e| e.unwrap().path()).collect();
+    cases.sort();
+    found.extend(cases.iter().filter_map(|c| fs::read(c.join(name)).ok()));
+    assert!(!found.is_empty(), "the recorded run has no {name}");
+    found
+}
+
+/// The recorded run that files of runs are put into.
+fn recorded() -> &'static Path {
+    static RUN: OnceLock<PathBuf> = OnceLock::new();
+    RUN.get_or_init(|| {
+        PathBuf::from(std::env::var_os("ERGOMETER_FUZZ_RUN").expect("ERGOMETER_FUZZ_RUN names a recorded run"))
+    })
+}
+
+/// A copy of the recorded run with one file changed. A case keeps its folder, so a mutated `id` or `path` is refused.
+fn run_file(bytes: &[u8], path: &Path) -> Outcome {
+    let (folder, name) = (path.parent().unwrap(), path.file_name().unwrap().to_str().unwrap());
+    let run = folder.join("run");
+    if !run.exists() {
+        copy(recorded(), &run);
+    }
+    let mut places: Vec<PathBuf> = fs::read_dir(run.join("cases")).unwrap().map(|e| e.unwrap().path()).collect();
+    places.sort();
+    // the case that the bytes were made from, if it still can be told
+    let fits = |p: &&PathBuf| {
+        name == "case.json" && bytes.windows(8).any(|w| p.to_str().is_some_and(|p| p.as_bytes().ends_with(w)))
+    };
+    let has = |p: &&PathBuf| p.join(name).exists();
+    let place = places.iter().find(fits).or_else(|| places.iter().find(has)).map(|p| p.join(name));
+    let place = if name == "environment.json" { run.join(name) } else { place.unwrap() };
+    let before = fs::read(&place).unwrap();
+    fs::write(&place, bytes).unwrap();
+    let outcome = loaded(&run, bytes);
+    fs::write(&place, before).unwrap();
+    outcome
+}
+
+fn loaded(run: &Path, bytes: &[u8]) -> Outcome {
+    let read = match ergometer_reports::load(run) {
+        Ok(read) => read,
+        Err(error) => return said(error),
+    };
+    again(&read.environment);
+    read.cases.iter().for_each(|c| again(&c.case));
+    let report = Report::new(read);
+    for record in &report.records {
+        again(record);
+        let finite = |v: Option<f64>| v.is_none_or(f64::is_finite);
+        assert!(finite(record.value) && finite(record.lower) && finite(record.upper), "{record:?}");
+    }
+    let drawn = |e: ReportError| panic!("what can be loaded cannot be drawn: {e}");
+    ergometer_reports::render::headline(&report, 80);
+    for format in ergometer_reports::render::FORMATS {
+        // pictures take a hundred times as long as all else
+        let costly = ["html", "svg", "png"].contains(&format.name);
+        let turn = bytes.iter().fold(0u8, |sum, b| sum.wrapping_add(*b));
+        if !costly || (turn % 16 == 0 && format.name != "png") {
+            (format.render)(&report).unwrap_or_else(drawn);
+        }
+    }
+    Outcome::Taken
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().unwrap().is_dir() { copy(&from, &to) } else { drop(fs::copy(&from, &to).unwrap()) }
+    }
+}
+
+/// The memory of ceilings of the folder that the file lies in.
+fn ceilings_file(_: &[u8], path: &Path) -> Outcome {
+    static MEMORY: OnceLock<(PathBuf, ergometer::ceilings::Memory<'static>)> = OnceLock::new();
+    let (folder, memory) = MEMORY.get_or_init(|| {
+        let folder = path.parent().unwrap().to_path_buf();
+        (folder.clone(), ergometer::ceilings::Memory::new(Box::leak(Box::new(folder))).unwrap())
+    });
+    // made once, since it hashes this program
+    if path.parent() != Some(folder) {
+        fs::copy(path, folder.join("ceilings.json")).unwrap();
+    }
+    match memory.recall() {
+        Some(ceilings) => {
+            again(&ceilings);
+            Outcome::Taken
+        }
+        None => Outcome::Nothing,
+    }
+}
+
+fn ceilings(_: &Path) -> Vec<Vec<u8>> {
+    let one = json!({"name": "f32.portable", "what": "plain", "unit": "FLOP/s", "threads": 1, "best": 5.0, "median": 1.0, "n": 7});
+    let all = json!({"measured": "2000-01-01T00:00:00Z", "load": null, "list": [one], "missing": [{"name": "x", "reason": "y"}]});
+    vec![json!([{"key": "00", "ceilings": all}]).to_string().into_bytes()]
+}
+
+fn tuning_file(_: &[u8], path: &Path) -> Outcome {
+    let folder = path.parent().unwrap();
+    match ergometer::runner::tune::Memory::new(folder, folder).recall("00", &[]) {
+        Some(_) => Outcome::Taken,
+        None => Outcome::Nothing,
+    }
+}
+
+fn tunings(_: &Path) -> Vec<Vec<u8>> {
+    let tried = json!({"options": {"kernel": "a"}, "latency": 0.5, "ratio": [1.0, 0.9, 1.1], "error": null});
+    let tuning = json!({"method": "m", "chosen": 0, "tried": [tried, tried]});
+    vec![json!([{"key": "00", "tuning": tuning}]).to_string().into_bytes()]
+}
+
+#[cfg(feature = "candle")]
+fn trainings(_: &Path) -> Vec<Vec<u8>> {
+    ["dense-4x4", "trm-6x6", "moe-arc"].map(|m| read(format!("suites/models/{m}/train.toml"))).into()
+}
+
+#[cfg(feature = "candle")]
+fn training_file(_: &[u8], path: &Path) -> Outcome {
+    match ergometer::train::config::TrainConfig::load(path) {
+        Ok((config, _)) => {
+            for step in [0, 1, config.steps / 2, config.steps - 1] {
+                assert!(config.lr(step).is_finite());
+            }
+            Outcome::Taken
+        }
+        Err(error) => said(error),
+    }
+}
+
+fn proc_files(names: &[&str]) -> Vec<Vec<u8>> {
+    names.iter().map(|n| fs::read(n).unwrap().into_iter().take(4000).collect()).collect()
+}
+
+fn proc_stat(bytes: &[u8], _: &Path) -> Outcome {
+    let text = String::from_utf8_lossy(bytes);
+    let ticks = ergometer::meters::cpu::stat_ticks(&text).is_some();
+    let steal = ergometer::environment::steal_ticks(&text).is_some();
+    if ticks || steal { Outcome::Taken } else { Outcome::Nothing }
+}
+
+fn proc_status(bytes: &[u8], _: &Path) -> Outcome {
+    use ergometer::environment::machine;
+    let text = String::from_utf8_lossy(bytes);
+    let resident = ergometer::meters::memory::field_bytes(&text, "VmRSS:")
+        .or(ergometer::meters::memory::field_bytes(&text, "KernelPageSize:"));
+    let known = machine::extensions(&text).len() + usize::from(machine::cpu_name(&text).is_some());
+    if resident.or(machine::memory_bytes(&text)).is_some() || known > 0 { Outcome::Taken } else { Outcome::Nothing }
+}
+
+fn archives(_: &Path) -> Vec<Vec<u8>> {
+    // an empty zip, and the head of one with a member
+    vec![
+        b"PK\x05\x06".iter().copied().chain([0; 18]).collect(),
+        b"PK\x03\x04\x14\0\0\0\x08\0capi/libonnxruntime.so".to_vec(),
+    ]
+}
+
+fn fetched(_: &[u8], path: &Path) -> Outcome {
+    let cache = path.parent().unwrap().join("cache");
+    let fetcher =
+        ergometer::fetch::Fetcher { cache: cache.clone(), python: vec!["false".into()], offline: true, chatty: false };
+    for item in ergometer::fetch::FETCHES {
+        match fetcher.take(item, path) {
+            Ok(place) => panic!("a file of another sum is taken for {}: {}", item.name, place.display()),
+            Err(error) => {
+                assert!(fetcher.path(item).is_none(), "{} is there, though refused", item.name);
+                if item.name == ergometer::fetch::FETCHES[0].name {
+                    continue;
+                }
+                return said(error);
+            }
+        }
+    }
+    Outcome::Nothing
+}
+
+fn arguments(_: &Path) -> Vec<Vec<u8>> {
+    let some = [
+        "run\0quick\0--check\0--out\0x\0--filter\0*native*\0--shard\01/2",
+        "time\0--model\0m\0--backend\0native\0--precision\0f32\0--batch\04\0--threads\02\0--seconds\01.5",
+        "export\0--model\0trm-6x6\0--to\0onnx\0f.onnx",
+        "report\0a\0b\0--format\0md",
+        "parity\0--model\0m\0--vectors\0v\0--backend\0native",
+        "list\0metrics\0--json",
+        "fetch\0arc-agi-1\0--from\0f",
+        "tune\0--model\0m\0--backend\0tract",
+        "doctor\0--ceilings",
+    ];
+    some.map(|t| t.as_bytes().to_vec()).into()
+}
+
+fn command_line(bytes: &[u8], _: &Path) -> Outcome {
+    use std::os::unix::ffi::OsStrExt;
+    let words = bytes.split(|b| *b == 0).map(|w| std::ffi::OsStr::from_bytes(w).to_os_string());
+    match ergometer::cli::understood(words) {
+        Ok(()) => Outcome::Taken,
+        // clap's own form: `error: ...`, then the usage or `--help`
+        Err(text) => {
+            assert!(!text.trim().is_empty());
+            assert!(text.len() <= MAX_REFUSAL + 4 * bytes.len(), "{} bytes", text.len());
+            Outcome::Nothing
+        }
+    }
+}
