@@ -115,7 +115,10 @@ impl Vectors {
     /// Reads a vectors file for a model with this graph: the header first, then the tensors that the graph has and no others.
     pub fn read(path: &Path, graph: &Graph) -> anyhow::Result<Self> {
         let file = Tensors::open(path)?;
-        Self::of(file, graph).with_context(|| format!("{} is no vectors file for this model", path.display()))
+        Self::of(file, graph).with_context(|| {
+            let path = path.display();
+            format!("{path} is no vectors file for this model\nhint: record it again, for the model that it is held to")
+        })
     }
 
     /// [`read`](Self::read) of a file's bytes.

@@ -35,7 +35,7 @@ const DEFAULT_PATIENCE: f64 = 20.0;
 
 /// Processor time since boot of the processors that this process may use, summed over them, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Busy {
+pub struct Busy {
     /// At work for anybody.
     seconds: f64,
     /// Wanted, and given to other guests by the hypervisor.
@@ -49,7 +49,7 @@ impl Busy {
     }
 
     /// Lines `cpu<N> user nice system idle iowait irq softirq steal guest guest_nice`; time of guests is in that of users already.
-    fn of(stat: &str, allowed: Option<&CpuSet>) -> Option<Self> {
+    pub fn of(stat: &str, allowed: Option<&CpuSet>) -> Option<Self> {
         let mut busy: Option<Self> = None;
         for line in stat.lines() {
             let Some((number, fields)) = line.strip_prefix("cpu").and_then(|rest| rest.split_once(' ')) else {
@@ -89,7 +89,7 @@ fn own(groups: &[Pid]) -> f64 {
 }
 
 /// Process group, and seconds of children that ended, of a `/proc/<pid>/stat` line.
-fn of_process(stat: &str) -> Option<(i32, f64)> {
+pub fn of_process(stat: &str) -> Option<(i32, f64)> {
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
     let ticks = |i: usize| fields.get(i)?.parse::<u64>().ok();
     Some((fields.get(2)?.parse().ok()?, (ticks(13)?.checked_add(ticks(14)?)?) as f64 / 100.0))

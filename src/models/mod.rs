@@ -67,9 +67,12 @@ pub struct ModelError {
     pub hint: Option<String>,
 }
 
+/// What helps where nothing better is known.
+const WHOLE: &str = "copy or fetch the model's folder again: its files must be whole, and belong together";
+
 impl ModelError {
     fn new(file: &Path, message: impl Into<String>) -> Self {
-        Self { file: file.display().to_string(), message: message.into(), hint: None }
+        Self { file: file.display().to_string(), message: message.into(), hint: Some(WHOLE.into()) }
     }
 
     /// The model's files changed after they were looked at.
@@ -100,6 +103,7 @@ impl From<GraphError> for ModelError {
 /// An error of a config whose file name the caller fills in.
 pub(crate) fn config_error(message: impl Into<String>) -> ModelError {
     ModelError::new(Path::new("config.json"), message)
+        .hint("a config has the fields of its family as published; those of the shipped models are in suites/models/")
 }
 
 pub(crate) const MAX_CONFIG_BYTES: u64 = 1 << 20;
