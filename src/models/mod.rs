@@ -90,7 +90,7 @@ impl From<SuiteError> for ModelError {
     fn from(e: SuiteError) -> Self {
         let place = e.place.map(|p| format!("{p}: ")).unwrap_or_default();
         let file = e.file.map_or_else(String::new, |f| f.display().to_string());
-        ModelError { file, message: format!("{place}{}", e.message), hint: e.hint }
+        ModelError { file, message: format!("{place}{}", e.message), hint: e.hint.or(Some(WHOLE.into())) }
     }
 }
 

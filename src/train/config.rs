@@ -155,7 +155,12 @@ impl TrainConfig {
         let mut config: TrainConfig = toml::from_str(&text).map_err(|e| {
             let line = e.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let place = line.map_or_else(String::new, |line| format!("line {line}: "));
-            anyhow!("{}: {place}{}\nhint: {}", path.display(), e.message().chars().take(400).collect::<String>().trim_end().replace('\n', ", "), meant(&text))
+            anyhow!(
+                "{}: {place}{}\nhint: {}",
+                path.display(),
+                e.message().chars().take(400).collect::<String>().trim_end().replace('\n', ", "),
+                meant(&text)
+            )
         })?;
         config.check().with_context(|| format!("{}\nhint: {}", path.display(), meant("")))?;
         config.folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
