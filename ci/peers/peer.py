@@ -14,6 +14,7 @@ loading. Every setting runs in turns with the others, on the batch, threads and 
 import hashlib
 import json
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -22,8 +23,11 @@ import traceback
 
 # The most samples of one block.
 MAX_ITERATIONS = 10_000
-# Rounds of a search: at least, at most, and the seconds after which none is begun any more.
-ROUNDS, MOST_ROUNDS, ENOUGH = 3, 5, 20.0
+# Rounds of a search: the fewest whose smallest and largest ratio are a 95 % interval of the median ratio. Seconds that a search may take; half of
+# them for loading and compiling settings.
+ROUNDS, BUDGET = 6, float(os.environ.get("ERGOMETER_PEERS_SEARCH", "12"))
+# Who was slower than the default by so much in every round takes no further part.
+HOPELESS = 1.05
 # Least seconds of a block of a search, and what a setting must save to be chosen over the default: less is noise.
 BLOCK, WORTH = 0.1, 0.02
 # How far the outputs of two settings may lie apart, over the largest; what is right is for ergometer to say.
@@ -283,8 +287,16 @@ def chosen_by_hand(peer, job):
 
 
 def search(peer, job):
-    """Every setting in turns; the fastest whose outputs are those of the default."""
+    """Settings in turns, as many as there is time for; the fastest whose outputs are those of the default, if it was faster in every round."""
+    import signal
+
     import numpy as np
+
+    def too_long(*_):
+        raise TimeoutError(f"not loaded within the search's {BUDGET:g} s")
+
+    signal.signal(signal.SIGALRM, too_long)
+    started = time.perf_counter()
 
     peer.describe(job)
     model = Model(job)
@@ -300,7 +312,14 @@ def search(peer, job):
 
     engines, errors, wanted = {}, {}, None
     for i, setting in enumerate(settings):
+        left = BUDGET / 2 - (time.perf_counter() - started)
+        if engines and left <= 0:
+            errors[i] = f"left out: half of the search's {BUDGET:g} s were over"
+            continue
         try:
+            # the first setting is always tried, however long it takes
+            if engines:
+                signal.setitimer(signal.ITIMER_REAL, left)
             engine = peer.load(job, model, setting)
             logits = np.array(iterate(engine)[1])
             wanted = logits if wanted is None else wanted
@@ -311,24 +330,35 @@ def search(peer, job):
         except Exception as error:
             traceback.print_exc()
             errors[i] = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     if not engines:
         raise Failure("backend", f"none of {len(settings)} settings runs; the first: {errors[0]}")
-    medians, began, rounds = {i: [] for i in engines}, time.perf_counter(), 0
-    while rounds < ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - began < ENOUGH):
-        for i in sorted(engines, reverse=rounds % 2 == 1):
+    medians, rounds, longest, first = {i: [] for i in engines}, 0, 0.0, min(engines)
+    alive = sorted(engines)
+    # an order of its own in each round, and the same again for the same job
+    order = random.Random(f"{job['model_hash']} {job['batch']}")
+    while rounds < ROUNDS:
+        began = time.perf_counter()
+        if rounds and began - started + longest > BUDGET:
+            break
+        for i in order.sample(alive, len(alive)):
             block, end = [], time.perf_counter() + BLOCK
             while not block or time.perf_counter() < end:
                 block.append(iterate(engines[i])[0])
             medians[i].append(float(np.median(block)))
         rounds += 1
-    base = medians[min(engines)]
-    ratios = {i: float(np.median(np.divide(m, base))) for i, m in medians.items()}
-    best = min(ratios, key=ratios.get)
-    if ratios[best] > 1 - WORTH:
-        best = min(engines)
+        longest = max(longest, time.perf_counter() - began)
+        slow = lambda i: all(m / d > HOPELESS for m, d in zip(medians[i], medians[first]))
+        if rounds > 1:
+            alive = [i for i in alive if i == first or not slow(i)]
+    each = {i: [m / d for m, d in zip(medians[i], medians[first])] for i in engines}
+    ratios = {i: float(np.median(r)) for i, r in each.items()}
+    sure = [i for i in alive if rounds == ROUNDS and max(each[i]) < 1 and ratios[i] < 1 - WORTH]
+    best = min(sure, key=ratios.get, default=first)
     method = (
-        f"{len(settings)} settings in {rounds} interleaved rounds of at least {BLOCK} s; the lowest median ratio to the first, "
-        f"if it saves more than {100 * WORTH:.0f} %"
+        f"{len(engines)} of {len(settings)} settings in {rounds} of {ROUNDS} interleaved rounds of at least {BLOCK} s within {BUDGET:g} s; the lowest "
+        f"median ratio to the first, if it saves more than {100 * WORTH:.0f} % and was below 1 in each of {ROUNDS} rounds"
     )
     versions = {"search": method}
     for i, setting in enumerate(settings):

@@ -10,7 +10,9 @@ use ergometer_suites::home::shipped_models;
 use serde_json::json;
 
 use crate::graph::Graph;
+use crate::graph::cost::Workload;
 use crate::models::Model;
+use crate::runner::estimate::RATE;
 
 /// What the flags say.
 #[derive(Clone, Debug)]
@@ -35,6 +37,18 @@ pub struct OneCase {
     pub tune: bool,
 }
 
+/// Most seconds of one iteration, and of answering all examples, where nobody asked for more.
+const ITERATION: f64 = 1.5;
+const SCORING: f64 = 8.0;
+
+/// A suite of one case.
+pub struct OneSuite {
+    /// Its file.
+    pub path: PathBuf,
+    /// What was cut short, so that a large net is done soon; in words.
+    pub cut: Vec<String>,
+}
+
 /// Path of a model given as a folder or by the name of a shipped one.
 pub fn find_model(model: &Path) -> anyhow::Result<PathBuf> {
     let shipped = shipped_models();
@@ -54,18 +68,43 @@ pub fn find_model(model: &Path) -> anyhow::Result<PathBuf> {
 }
 
 impl OneCase {
-    /// Writes the suite into a folder; gives its path.
-    pub fn suite(&self, folder: &Path, file: &str) -> anyhow::Result<PathBuf> {
+    /// Writes the suite into a folder. Of a large net it has fewer steps and examples, unless the flags ask for all.
+    pub fn suite(&self, folder: &Path, file: &str) -> anyhow::Result<OneSuite> {
         let path = find_model(&self.model)?;
         let model = Model::load(&path)?;
         let Some(backend) = crate::backends::backend(&self.backend) else {
             let known: Vec<&str> = crate::backends::BACKENDS.iter().map(|b| b.name()).collect();
             bail!("unknown backend `{}`\nhint: known are {}", self.backend, known.join(", "));
         };
-        let (task, parameters) = task(&model.graph, self.task.as_deref())?;
-        let depth = self.depth.clone().unwrap_or_else(|| {
-            if model.graph.max_steps == 1 { "once".into() } else { format!("halt-{}", model.graph.max_steps) }
-        });
+        let (task, mut parameters) = task(&model.graph, self.task.as_deref())?;
+        let (most, mut cut) = (model.graph.max_steps, Vec::new());
+        let cost = model.graph.cost(&Workload::one());
+        // how fast it is, is not known before it has run
+        let rate = if self.backend == "reference" { 0.1 * RATE } else { RATE * f64::from(self.threads.max(1)) };
+        let affordable = |seconds: f64, flops: f64| (seconds * rate / flops.max(1.0)).clamp(1.0, 1e9) as u64;
+        let fitting = affordable(ITERATION, cost.flops_steps * f64::from(self.batch.max(1)));
+        let mut steps = u64::from(most.max(1));
+        let depth = match &self.depth {
+            Some(depth) => {
+                steps = depth.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(1);
+                depth.clone()
+            }
+            None if most == 1 => "once".into(),
+            None if fitting < steps => {
+                cut.push(format!("{fitting} of {most} supervision steps (`--depth halt-{most}` asks for all)"));
+                steps = fitting;
+                format!("fixed-{fitting}")
+            }
+            None => format!("halt-{most}"),
+        };
+        for count in ["examples", "tasks"] {
+            let Some(all) = parameters[count].as_u64() else { continue };
+            let fitting = affordable(SCORING, cost.flops_steps * steps.max(1) as f64);
+            if fitting < all {
+                cut.push(format!("{fitting} of {all} {count} (a suite can have as many as you like)"));
+                parameters[count] = fitting.into();
+            }
+        }
         let scenario = if self.batch == 1 { "single-stream".to_string() } else { format!("offline-b{}", self.batch) };
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
         let name: String =
@@ -86,7 +125,7 @@ impl OneCase {
         let text = toml::to_string(&suite).context("cannot write the suite")?;
         let suite = folder.join(file);
         std::fs::write(&suite, text).with_context(|| format!("cannot write {}", suite.display()))?;
-        Ok(suite)
+        Ok(OneSuite { path: suite, cut })
     }
 }
 
@@ -124,4 +163,40 @@ fn task(graph: &Graph, asked: Option<&str>) -> anyhow::Result<(String, serde_jso
         _ => puzzles["minimal"] = json!(true),
     }
     Ok((name, puzzles))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_net_is_cut_short_and_says_so_and_a_small_one_is_not() {
+        let suites = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites");
+        let folder = tempfile::tempdir().unwrap();
+        let one = |model: &str, depth: Option<&str>| OneCase {
+            model: suites.join(model),
+            backend: "native".into(),
+            precision: None,
+            batch: 1,
+            threads: 1,
+            task: None,
+            depth: depth.map(str::to_string),
+            seconds: 3.0,
+            tune: false,
+        };
+        let written = |one: OneCase| {
+            let OneSuite { path, cut } = one.suite(folder.path(), "one.toml").unwrap();
+            (std::fs::read_to_string(path).unwrap(), cut)
+        };
+        let (text, cut) = written(one("timing/trm-mlp-512", None));
+        assert!(
+            cut.len() == 2 && cut[0].contains("of 16 supervision steps") && cut[1].contains("of 100 examples"),
+            "{cut:?}"
+        );
+        assert!(text.contains("fixed-1") && !text.contains("examples = 100"), "{text}");
+        let (text, cut) = written(one("timing/trm-mlp-512", Some("halt-16")));
+        assert!(text.contains("halt-16") && cut.len() == 1, "what is asked for is done: {cut:?}");
+        let (text, cut) = written(one("models/trm-4x4", None));
+        assert!(cut.is_empty() && text.contains("halt-") && text.contains("examples = 100"), "{cut:?} {text}");
+    }
 }

@@ -2,14 +2,17 @@
 //!
 //! In: flags. Out: the headline table and the report's path on stdout. Must not: know how cases are run.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ergometer_files::Links;
 
+use crate::backends::backend;
 use crate::console::{self, outln};
-use crate::runner::{self, RunOptions};
+use crate::runner::plan::PlannedCase;
+use crate::runner::{self, RunOptions, estimate};
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -101,21 +104,36 @@ fn dry_run(options: &RunOptions, json: bool) -> anyhow::Result<ExitCode> {
     if options.resume {
         bail!("`--dry-run` runs nothing, so there is nothing to resume");
     }
-    let (_, plan) = runner::plan(options)?;
+    let (suite, plan) = runner::plan(options)?;
+    let searched = |c: &PlannedCase| estimate::is_searched(&suite, c);
+    let all = estimate::of(&plan, options.check, options.repeats.unwrap_or(1), searched);
     if json {
-        let cases: Vec<_> =
-            plan.cases.iter().map(|c| serde_json::json!({"path": c.path, "id": c.id, "key": c.key})).collect();
-        console::json(&cases)?;
+        let cases = plan.cases.iter().zip(&all).map(|(c, e)| {
+            let seconds = serde_json::json!({"search": e.search, "reference": e.reference, "scoring": e.scoring, "timing": e.timing});
+            serde_json::json!({"path": c.path, "id": c.id, "key": c.key, "seconds": seconds})
+        });
+        console::json(&cases.collect::<Vec<_>>())?;
         return Ok(ExitCode::SUCCESS);
     }
-    for case in &plan.cases {
-        outln!("{:>6.1} s  {}", runner::estimated_ms(case, options.check) as f64 / 1000.0, case.path);
+    for (case, estimate) in plan.cases.iter().zip(&all) {
+        outln!("{:>6.1} s  {}", estimate.total(), case.path);
     }
-    let total: u64 = plan.cases.iter().map(|c| runner::estimated_ms(c, options.check)).sum();
+    let sum = estimate::sum(&all);
     outln!(
-        "{:>6.1} s  at least, for {} cases; scoring the answers comes on top",
-        total as f64 / 1000.0,
-        plan.cases.len()
+        "{:>6.1} s  for {} cases: searching settings {:.0} (at most), reference {:.0} (unless cached), scoring {:.0}, timing {:.0}",
+        sum.total(),
+        plan.cases.len(),
+        sum.search,
+        sum.reference,
+        sum.scoring,
+        sum.timing
     );
+    outln!("          where {:.0} GFLOP/s a thread are assumed of an engine", estimate::RATE / 1e9);
+    let engines: BTreeSet<&str> = plan.cases.iter().filter_map(|c| c.engine).collect();
+    for engine in engines {
+        if let Some(lacking) = backend(engine).and_then(|b| b.probe().err()) {
+            outln!("          and what it takes to fetch {engine}, which is not here: {}", lacking.reason);
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }

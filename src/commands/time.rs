@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use ergometer_reports::{Record, format};
 
-use super::one_case::OneCase;
+use super::one_case::{OneCase, OneSuite};
 use crate::columns::columns;
 use crate::console::{self, outln};
 use crate::interrupt::{self, Scratch};
@@ -64,7 +64,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let folder = Scratch::new()?;
     interrupt::words(|| "nothing was kept".into());
-    let suite = one.suite(folder.path(), "time.toml")?;
+    let OneSuite { path: suite, cut } = one.suite(folder.path(), "time.toml")?;
+    for cut in &cut {
+        console::say(format!("cut short: {cut}: more would take long"));
+    }
     let options = RunOptions {
         suite,
         out: Some(folder.path().join("run")),
@@ -88,6 +91,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
             if let Some(verdict) = &case.case.verdict {
                 outln!("checked: {}", runner::verdict_text(verdict));
+            }
+            for note in &case.case.notes {
+                outln!("note: {note}");
             }
         }
         console::out(&table(&records));

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use ergometer_reports::case::{Tried, Tuning};
 use serde_json::json;
 
-use super::one_case::OneCase;
+use super::one_case::{OneCase, OneSuite};
 use crate::columns::columns;
 use crate::console::{self, outln};
 use crate::interrupt::{self, Scratch};
@@ -63,7 +63,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let folder = Scratch::new()?;
     interrupt::words(|| "the search was not finished, and nothing of it is kept".into());
-    let suite = one.suite(folder.path(), "tune.toml")?;
+    let OneSuite { path: suite, cut } = one.suite(folder.path(), "tune.toml")?;
+    for cut in &cut {
+        console::say(format!("cut short: {cut}: more would take long"));
+    }
     let options = RunOptions { suite, command: "ergometer tune".into(), ..RunOptions::default() };
     let (path, tuning) = runner::tune::alone(&options, folder.path(), args.again)?;
     if args.json {

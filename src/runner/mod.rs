@@ -9,6 +9,7 @@ pub mod child;
 mod claims;
 mod contender;
 mod decide;
+pub mod estimate;
 mod judge;
 mod order;
 mod pass;
@@ -125,7 +126,19 @@ pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
             suite.name
         );
     }
+    estimate::check_limits(&plan)?;
+    for case in lonely(&plan) {
+        crate::console::warn(format!(
+            "warning: `interleave` pairs nothing with {case}: no other case that takes turns has its model, task, scenario, threads and depth"
+        ));
+    }
     Ok((suite, plan))
+}
+
+/// Paths of cases that are to take turns and have nobody to take turns with.
+fn lonely(plan: &Plan) -> Vec<String> {
+    let alone = plan::sittings(&plan.cases).into_iter().filter(|s| s.len() == 1 && s[0].turns.is_some());
+    alone.map(|s| s[0].path.clone()).collect()
 }
 
 /// Runs a suite.
@@ -435,10 +448,9 @@ fn boot(suite_hash: &str) -> String {
     hex(&Sha256::digest(format!("{suite_hash} {}", id.trim())))[..16].to_string()
 }
 
-/// A guess of what a case takes, for the progress bar alone.
+/// A guess of what a case takes, for the progress bar.
 pub fn estimated_ms(case: &PlannedCase, check: bool) -> u64 {
-    let measured = if check { 0.0 } else { case.spec.seconds + case.spec.warmup_seconds };
-    (1000.0 * (0.3 + measured)) as u64
+    (1000.0 * estimate::timing(case, check)) as u64
 }
 
 /// One line on how a case was judged, for people.

@@ -19,8 +19,8 @@ use crate::protocol::{Command, Go, Job, Message, Mode, PROTOCOL};
 
 /// Examples that parity looks at, at most.
 const EXAMPLES: usize = 4;
-/// FLOPs that the interpreter may spend on them, at most: about ten seconds on two cores. One step of one example it always takes.
-const BUDGET: f64 = 1e11;
+/// FLOPs that the interpreter may spend on them, at most: some seconds on two cores. One step of one example it always takes.
+const BUDGET: f64 = 3e10;
 
 /// Examples and steps that parity looks at, and whether the budget keeps it from more.
 pub fn extent(case: &PlannedCase, task: &PlannedTask) -> (usize, u32, bool) {

@@ -127,6 +127,11 @@ fn drop_the_slow(contenders: &mut [Contender]) {
     }
 }
 
+/// The suite fixes its options: there is nothing to search.
+pub fn has_own_options(suite: &Suite, case: &PlannedCase) -> bool {
+    suite.backends.get(&case.spec.backend).is_some_and(|b| !b.options.is_empty())
+}
+
 /// Gives every case of the plan that asks for it the fastest of its backend's settings.
 pub fn settle(
     suite: &Suite,
@@ -138,10 +143,9 @@ pub fn settle(
 ) -> anyhow::Result<()> {
     let seen = crate::environment::machine::observe();
     let machine = format!("{} x {} {}", seen.cpu, seen.cpus, crate::ceilings::executable_hash()?);
-    let own_options = |c: &PlannedCase| suite.backends.get(&c.spec.backend).is_some_and(|b| !b.options.is_empty());
     for i in 0..plan.cases.len() {
         let case = plan.cases[i].clone();
-        if !case.spec.tune || own_options(&case) {
+        if !case.spec.tune || has_own_options(suite, &case) {
             continue;
         }
         let search = Search { suite, plan, case: &case };

@@ -22,6 +22,7 @@ mod mutation;
 mod onnxruntime;
 mod output;
 mod parity;
+mod planning;
 mod random;
 mod resume;
 mod tidy;

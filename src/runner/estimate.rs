@@ -1,0 +1,123 @@
+//! What a plan is expected to take, and the limits that it would run into: known before anything runs.
+//!
+//! In: a plan. Out: seconds by phase, or an error that names the case. Must not: measure anything.
+//!
+//! How fast an engine is on this machine is not known beforehand, so that times of computing assume a modest rate; they are for planning, and
+//! no number of a report comes from them.
+
+use std::collections::BTreeSet;
+
+use anyhow::bail;
+use ergometer_reports::load::MAX_PREDICTIONS;
+
+use super::plan::{Plan, PlannedCase};
+use super::sitting::{BLOCKS, FEWEST};
+use super::{reference, tune};
+use crate::backends::backend;
+
+/// FLOP/s that a thread of an engine is expected to do.
+pub const RATE: f64 = 2e10;
+/// FLOP/s that the reference interpreter is expected to do, all threads.
+const INTERPRETER: f64 = 2e9;
+/// Seconds to start and load a worker.
+const START: f64 = 0.5;
+
+/// Seconds by phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Estimate {
+    /// Searching settings: the most that it may take.
+    pub search: f64,
+    /// Recording the reference's outputs; what is cached is not made again.
+    pub reference: f64,
+    /// Answering every example.
+    pub scoring: f64,
+    /// Loading, warming, and timed blocks.
+    pub timing: f64,
+}
+
+impl Estimate {
+    /// All phases.
+    pub fn total(&self) -> f64 {
+        self.search + self.reference + self.scoring + self.timing
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            search: self.search + other.search,
+            reference: self.reference + other.reference,
+            scoring: self.scoring + other.scoring,
+            timing: self.timing + other.timing,
+        }
+    }
+}
+
+/// Seconds that an engine is expected to take for one row, at most.
+fn row(case: &PlannedCase) -> f64 {
+    let rate = if case.engine == Some("reference") { INTERPRETER } else { RATE * f64::from(case.key.threads.max(1)) };
+    (case.costs.flops_admit + case.costs.flops_step * f64::from(case.max_steps)) / rate
+}
+
+/// Loading, warming and timing a case once.
+pub fn timing(case: &PlannedCase, check: bool) -> f64 {
+    let iteration = row(case) * f64::from(case.key.batch);
+    if check {
+        return START + 2.0 * iteration;
+    }
+    let blocks = f64::from(if iteration > 0.5 { FEWEST } else { BLOCKS });
+    let least = iteration * f64::from(case.spec.iterations).max(blocks);
+    START + iteration + case.spec.warmup_seconds.max(iteration) + case.spec.seconds.max(least)
+}
+
+/// What each case of a plan adds, in the order of the plan: what several share is with the first of them.
+pub fn of(plan: &Plan, check: bool, starts: u32, searched: impl Fn(&PlannedCase) -> bool) -> Vec<Estimate> {
+    let (mut judged, mut scored) = (BTreeSet::new(), BTreeSet::new());
+    let each = plan.cases.iter().map(|case| {
+        let task = &plan.tasks[&case.spec.task];
+        let mut all = Estimate { timing: timing(case, check) * f64::from(starts), ..Estimate::default() };
+        if judged.insert((&case.key.model_hash, &case.key.task_hash, case.max_steps)) {
+            let (rows, steps, _) = reference::extent(case, task);
+            all.reference = START + case.costs.flops_step * rows as f64 * f64::from(steps) / INTERPRETER;
+        }
+        if scored.insert(&case.group) {
+            all.scoring = row(case) * task.set.examples.len() as f64;
+        }
+        if !check && searched(case) {
+            all.search = case.spec.tune_seconds;
+        }
+        all
+    });
+    each.collect()
+}
+
+/// All cases of a plan.
+pub fn sum(all: &[Estimate]) -> Estimate {
+    all.iter().fold(Estimate::default(), |sum, e| sum.and(*e))
+}
+
+/// Whether a search of settings is made for a case, unless one is remembered.
+pub fn is_searched(suite: &ergometer_suites::suite::Suite, case: &PlannedCase) -> bool {
+    let several = || case.engine.and_then(backend).is_some_and(|b| b.settings(&case.options()).len() > 1);
+    case.spec.tune && !tune::has_own_options(suite, case) && several()
+}
+
+/// Refuses what would be refused only after hours: more answers than a run folder keeps.
+///
+/// # Errors
+/// The first such case.
+pub fn check_limits(plan: &Plan) -> anyhow::Result<()> {
+    for case in &plan.cases {
+        let examples = plan.tasks[&case.spec.task].set.examples.len();
+        let answers = examples.saturating_mul(case.max_steps as usize);
+        // of most only those are kept at which an answer turns right or wrong; how many that will be is not known before
+        if answers > MAX_PREDICTIONS {
+            bail!(
+                "{}: {examples} examples with an answer after each of {} steps can come to {answers} answers, and a run folder keeps {MAX_PREDICTIONS}\n\
+                 hint: give the task fewer `examples` (or `limit`), at most {}, or the case fewer steps (`depth`)",
+                case.path,
+                case.max_steps,
+                MAX_PREDICTIONS / case.max_steps.max(1) as usize
+            );
+        }
+    }
+    Ok(())
+}

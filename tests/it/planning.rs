@@ -1,0 +1,63 @@
+//! What is known before anything runs: how long a plan takes, which limit it would meet, whom nobody takes turns with.
+//!
+//! In: suites that are only planned. Out: what `--dry-run` and `run` say. Must not: measure.
+
+use crate::house::House;
+
+const CASE: &str = "[[cases]]\nmodels = [\"trm\"]\ntasks = [\"small\"]\nbackends = [\"native\"]\n";
+
+#[test]
+fn more_answers_than_a_run_folder_keeps_are_refused_when_planned() {
+    let house = House::new();
+    let many = "[[task]]\nname = \"many\"\nkind = \"sudoku\"\nsize = 4\nclues = [6, 10]\nexamples = 200\n";
+    let case = CASE.replace("small", "many");
+    let suite = house.suite("many.toml", &format!("{many}{case}depth = [\"fixed-65536\"]\n"));
+    for more in [&["--dry-run"][..], &[]] {
+        house.run(&suite, "run", more).refused(&[
+            "13107200 answers",
+            "200 examples",
+            "65536 steps",
+            "hint: ",
+            "`depth`",
+        ]);
+    }
+    assert!(!house.path("run").exists(), "nothing was begun");
+    let suite = house.suite("few.toml", &format!("{many}{case}depth = [\"fixed-64\"]\n"));
+    house.run(&suite, "run", &["--dry-run"]).exits(0);
+}
+
+#[test]
+fn a_dry_run_counts_every_phase() {
+    let house = House::new();
+    let suite = house.suite("plan.toml", &format!("{CASE}seconds = 7.0\nwarmup_seconds = 1.0\nthreads = [1, 2]\n"));
+    let ended = house.run(&suite, "none", &["--dry-run"]);
+    ended.exits(0);
+    for part in ["for 2 cases", "searching settings 0", "reference", "scoring", "timing 17"] {
+        assert!(ended.stdout.contains(part), "no `{part}` in {}", ended.stdout);
+    }
+    let thrice = house.run(&suite, "none", &["--dry-run", "--repeats", "3"]);
+    assert!(thrice.stdout.contains("timing 51"), "{}", thrice.stdout);
+    let json = house.run(&suite, "none", &["--dry-run", "--json"]);
+    let cases: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let seconds = |i: usize, phase: &str| cases[i]["seconds"][phase].as_f64().unwrap();
+    assert!(seconds(0, "reference") > 0.0 && seconds(0, "scoring") > 0.0);
+    assert_eq!((seconds(1, "reference"), seconds(1, "scoring")), (0.0, 0.0), "shared with the first");
+    // a search counts with the time that it may take
+    let tuned = format!("{}tune = true\ntune_seconds = 9\n", CASE.replace("native", "tract"));
+    let ended = house.run(&house.suite("tuned.toml", &tuned), "none", &["--dry-run"]);
+    assert!(ended.stdout.contains("searching settings 9"), "{}", ended.stdout);
+    assert!(!house.path("none").exists());
+}
+
+#[test]
+fn a_case_that_takes_turns_with_nobody_is_named() {
+    let house = House::new();
+    let suite = house.suite("alone.toml", &format!("{CASE}interleave = true\n"));
+    let ended = house.run(&suite, "none", &["--dry-run"]);
+    ended.exits(0);
+    let said = "warning: `interleave` pairs nothing with small/trm/f32/native";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    let pair = house.suite("pair.toml", &format!("{CASE}interleave = true\nprecisions = [\"f32\", \"bf16\"]\n"));
+    let ended = house.run(&pair, "none", &["--dry-run"]);
+    assert!(!ended.stderr.contains("pairs nothing"), "{}", ended.stderr);
+}
