@@ -53,6 +53,9 @@ fn an_interrupted_run_says_what_is_kept_and_its_command_goes_on() {
             + &house.fake("litter", &["--hold", "time", "--gate", gate_name, "--log", log_name])
             + &format!("{CASES}backends = [\"plain\"]\n{CASES}backends = [\"litter\"]\n");
         let suite = house.suite("held.toml", &text);
+        // one after the other: of cases whose workers are alive together none is finished before all are
+        let text = fs::read_to_string(&suite).unwrap();
+        fs::write(&suite, format!("together = 1\n{text}")).unwrap();
         let child = command(&house, &["run", suite.to_str().unwrap(), "--out", "my run"]).spawn().unwrap();
         wait_until("the second case", || fs::read_to_string(&log).is_ok_and(|l| l.contains("litter time")));
         let left_by_worker = scratch(&house).iter().any(|p| p.join("litter").exists());
