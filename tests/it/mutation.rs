@@ -163,6 +163,8 @@ const READING: &[&str] = &[
 
 /// Sources that read and are in no line of the table, with the reason.
 const APART: &[(&str, &str)] = &[
+    ("src/foreign.rs", "what the child that probes a foreign library says; the tests beside it"),
+    ("src/meters/nvml/apart.rs", "what the child that reads NVML says; the tests beside it"),
     ("src/interrupt.rs", "one mask of /proc/self/status"),
     ("src/environment.rs", "the first number of /proc/loadavg"),
     ("src/commands/list.rs", "the first lines of shipped suites, for `list`; what cannot be read is told as such"),
