@@ -63,11 +63,12 @@ fn apart(name: &str, environment: &[(&'static str, String)]) -> Result<Facts, Un
         }
     };
     ask().unwrap_or_else(|end| {
-        let hint = if end.contains("did not answer") {
-            format!("a library that is only slow gets more time by {SECONDS}; another is named or fetched as `ergometer doctor --help` says")
-        } else {
-            "the file may be cut off, damaged or made for another system".to_string()
+        let hint = match end.contains("did not answer") {
+            true => format!("{SECONDS} gives a library that is only slow more time"),
+            false => "the file may be cut off, damaged or made for another system".to_string(),
         };
+        let whole = crate::fetch::item(name).map(|_| format!("; `ergometer fetch {name}` obtains a whole one"));
+        let hint = hint + &whole.unwrap_or_default();
         Err(Unavailable { reason: format!("{library} cannot be used: {end}"), hint: Some(hint) })
     })
 }
