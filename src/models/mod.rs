@@ -115,6 +115,10 @@ const MAX_PARAMS: usize = 1 << 34;
 impl Model {
     /// Reads a model folder.
     pub fn load(path: &Path) -> Result<Model, ModelError> {
+        if path.is_file() {
+            return Err(ModelError::new(path, "is a file")
+                .hint("a model is a folder with config.json and model.safetensors: name the folder"));
+        }
         let config_path = path.join("config.json");
         let (config_bytes, config) = read_json(&config_path)?;
         let named = |mut e: ModelError| {

@@ -90,6 +90,12 @@ impl<R: Read + Seek> Tensors<R> {
         {
             return Err(fail(format!("is {what}; no safetensors file")).hint(hint));
         }
+        // the length of a header can begin with the byte of a brace, but a text has no zero bytes after it
+        if head.trim_ascii_start().first() == Some(&b'{') && !head[..8].contains(&0) {
+            return Err(fail("is JSON; no safetensors file".into()).hint(
+                "name the file of numbers: an index or a config is read beside `model.safetensors`, not in its place",
+            ));
+        }
         if size > MAX_HEADER {
             return Err(broken(format!("it claims a header of {size} bytes, {MAX_HEADER} are the most")));
         }
@@ -349,6 +355,7 @@ pub(crate) mod tests {
             (b"PK\x03\x04 and so on".to_vec(), &["zip archive"]),
             (b"GGUF\x03\0\0\0\0\0\0".to_vec(), &["GGUF"]),
             (b"<!DOCTYPE html>".to_vec(), &["web page"]),
+            (b"{\"weight_map\": {}}".to_vec(), &["is JSON"]),
             (vec![0; 80], &["not a whole"]),
         ] {
             let error = open(&bytes).err().unwrap_or_else(|| panic!("{words:?}"));

@@ -234,9 +234,7 @@ fn read_text(file: &Path) -> Result<String, SuiteError> {
         Some(_) => SuiteError::new(e.to_string()).hint("name a TOML file, or a shipped suite such as `quick`"),
         None => cannot(e),
     })?;
-    String::from_utf8(bytes).map_err(|e| {
-        SuiteError::new(format!("not UTF-8 text at byte {}", e.utf8_error().valid_up_to())).hint("is it a suite?")
-    })
+    crate::text::decode(&bytes).map(str::to_owned)
 }
 
 impl fmt::Display for CaseSpec {

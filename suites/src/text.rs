@@ -286,7 +286,7 @@ mod tests {
             (b"\x08\x08\x12\x07pytorch", "ONNX"),
             (b"\xff\xfe{\0\"\0", "UTF-16"),
             (b"\xfe\xff\0{\0\"", "UTF-16"),
-            (b"{\0\"\0a\0\"\0:\01\0}\0", "UTF-16"),
+            (b"{\0\"\0a\0\"\0:\x001\0}\0", "UTF-16"),
             (b"  <!DOCTYPE html><html>404</html>", "web page"),
             (b"\xEF\xBB\xBF<html>", "web page"),
             (b"\0\x05\x16\x07\0\x02", "AppleDouble"),

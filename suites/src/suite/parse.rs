@@ -88,7 +88,9 @@ pub(super) fn parse(text: &str, file: &Path, known: &Known) -> Result<Suite, Sui
     let table = DeTable::parse(text).map_err(malformed)?;
     if let Some(key) = table.get_ref().keys().find(|k| !TOP.contains(&k.get_ref().as_ref())) {
         let place = format!("line {}", lines.line(key.span().start));
-        return Err(unknown("key", key.get_ref(), TOP.into_iter()).at(place));
+        let error = unknown("key", key.get_ref(), TOP.into_iter()).at(place);
+        let training = table.get_ref().contains_key("optimiser");
+        return Err(if training { error.hint("it is a training file: `ergometer train` takes it") } else { error });
     }
     let parsed = File::deserialize(toml::Deserializer::from(table)).map_err(malformed)?;
 

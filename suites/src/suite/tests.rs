@@ -219,6 +219,24 @@ fn pieces() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..40).prop_map(|p| p.join("\n"))
 }
 
+#[test]
+fn what_is_no_suite_is_told_for_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let known = Known { backends: &["native"], precisions: &["f32"] };
+    for (bytes, words) in [
+        (&b"\xff\xfea\0"[..], &["UTF-16", "hint: "][..]),
+        (b"version https://git-lfs.github.com/spec/v1\n", &["Git LFS pointer", "git lfs pull"]),
+        (b"<!doctype html>", &["web page"]),
+        (b"about = \"a\"\n\0", &["line 2", "NUL byte"]),
+        (b"steps = 1\n[optimiser]\nlr = 1.0\n", &["line 1", "`steps`", "training file"]),
+    ] {
+        let file = folder.path().join("odd.toml");
+        std::fs::write(&file, bytes).unwrap();
+        let error = Suite::load(&file, &known).unwrap_err().to_string();
+        assert!(error.contains("odd.toml") && words.iter().all(|w| error.contains(w)), "{words:?}: {error}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_panics(text in "\\PC{0,200}") {
