@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Version of `case.json`, `samples.csv`, `predictions.csv`, `attempts.csv` and `environment.json`; a new meaning gets a new number.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The complete identity of a case: two cases never share a key, and equal keys mean comparable numbers on one machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -336,7 +336,7 @@ pub struct Case {
     /// When it took turns with others, where the suite asks for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sitting: Option<Sitting>,
-    /// First block of each start of its worker; empty: it was started once.
+    /// First timed block of each start of the worker, ascending; empty: one start, at the first block.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<u32>,
     /// The graph's costs, or `None` for a model whose inside cannot be seen.
@@ -374,7 +374,7 @@ pub struct Sample {
     /// First example of the iteration (index into the task), if it belongs to examples.
     pub example: Option<u64>,
     /// Rows (examples) that the observation covers.
-    pub row: Option<u64>,
+    pub rows: Option<u64>,
     /// Name in [`METRICS`](crate::metric::METRICS).
     pub metric: String,
     /// In the metric's unit. For a whole-block observation of energy or time: the block's total, divided by nothing.

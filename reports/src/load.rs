@@ -33,6 +33,8 @@ pub const MAX_PREDICTIONS: usize = 8_000_000;
 const MAX_LINE: u64 = 1 << 20;
 /// Most cases of one run.
 pub const MAX_CASES: usize = 10_000;
+/// Most baselines, notes, reasons, settings tried, routed layers, starts or versions that one `case.json` may list.
+pub const MAX_LISTED: usize = 2_000;
 
 /// One case as recorded.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,6 +152,22 @@ pub(crate) fn case_fault(case: &Case) -> Option<Fault> {
     if let Some(fault) = length_fault(case) {
         return Some(fault);
     }
+    let lists = [
+        ("baselines", case.baselines.len()),
+        ("unavailable", case.unavailable.len()),
+        ("notes", case.notes.len()),
+        ("routing", case.routing.len()),
+        ("starts", case.starts.len()),
+        ("versions", case.versions.len()),
+        ("tuning.tried", case.tuning.as_ref().map_or(0, |t| t.tried.len())),
+        ("key.backend_options", case.key.backend_options.len()),
+    ];
+    if let Some((name, n)) = lists.iter().find(|(_, n)| *n > MAX_LISTED) {
+        return Some((format!("`{name}` lists {n}"), format!("at most {MAX_LISTED} are read; was the file edited?")));
+    }
+    if case.starts.windows(2).any(|w| w[0] >= w[1]) {
+        return Some(("`starts` does not ascend".into(), "it holds the first block of each start, in order".into()));
+    }
     if let Some(unknown) = case.unavailable.iter().find(|u| metric(&u.metric).is_none()) {
         return Some(unknown_metric(&unknown.metric));
     }
@@ -262,7 +280,11 @@ fn check_schema(path: &Path, schema: u32) -> Result<(), ReportError> {
         return Ok(());
     }
     let message = format!("schema {schema}; this ergometer reads schema {SCHEMA}");
-    Err(ReportError::bad(path, None, message, "use the version of ergometer that wrote the run"))
+    let hint = match schema {
+        1 => "schema 1 called the column `rows` of samples.csv `row`: report it with the version of ergometer that wrote it, or run the suite again",
+        _ => "use the version of ergometer that wrote the run",
+    };
+    Err(ReportError::bad(path, None, message, hint))
 }
 
 fn unknown_metric(name: &str) -> Fault {

@@ -29,7 +29,7 @@ const SLUG_BYTES: usize = 180;
 
 /// Columns of `samples.csv`, in order: the fields of [`Sample`].
 pub(crate) const SAMPLE_COLUMNS: [&str; 8] =
-    ["block", "phase", "iteration", "t_ns", "example", "row", "metric", "value"];
+    ["block", "phase", "iteration", "t_ns", "example", "rows", "metric", "value"];
 /// Columns of `predictions.csv`, in order: the fields of [`Prediction`].
 pub(crate) const PREDICTION_COLUMNS: [&str; 9] =
     ["example", "cluster", "depth", "last", "halt_logit", "answer", "exact", "right", "cells"];

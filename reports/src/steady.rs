@@ -71,5 +71,5 @@ impl<'a> Steady<'a> {
 }
 
 fn examples(sample: &Sample) -> f64 {
-    sample.row.unwrap_or(1) as f64
+    sample.rows.unwrap_or(1) as f64
 }

@@ -125,7 +125,7 @@ impl Running<'_, '_> {
                 iteration: Some(s.iteration),
                 t_ns,
                 example: Some(s.example),
-                row: Some(s.rows),
+                rows: Some(s.rows),
                 metric: metric.into(),
                 value,
             };

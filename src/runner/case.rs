@@ -427,7 +427,7 @@ impl Running<'_, '_> {
         let n = self.task.set.examples.len() as u64;
         let latencies = self.out.samples.iter().filter(|s| s.phase == "steady" && s.metric == "latency");
         let met: BTreeSet<u64> = latencies
-            .filter_map(|s| Some((s.example?, s.row?)))
+            .filter_map(|s| Some((s.example?, s.rows?)))
             .flat_map(|(first, rows)| (first..first + rows.min(n)).map(move |i| i % n))
             .collect();
         if (met.len() as u64) < n {
@@ -447,7 +447,7 @@ impl Running<'_, '_> {
             iteration: None,
             t_ns,
             example,
-            row,
+            rows: row,
             metric: metric.into(),
             value,
         });
@@ -455,7 +455,7 @@ impl Running<'_, '_> {
 
     pub(super) fn block_sample(&mut self, t_ns: u64, row: Option<u64>, metric: &str, value: f64) {
         let (block, phase, metric) = (self.block, "steady".into(), metric.into());
-        self.out.samples.push(Sample { block, phase, iteration: None, t_ns, example: None, row, metric, value });
+        self.out.samples.push(Sample { block, phase, iteration: None, t_ns, example: None, rows: row, metric, value });
     }
 
     fn memory(&mut self, metric: &str, phase: &str, bytes: std::io::Result<u64>) {

@@ -2,6 +2,7 @@
 //!
 //! In: numbers. Out: [`Estimate`]s. Must not: know cases or metrics, or draw random numbers (every interval here has a closed or exact form).
 
+pub mod level;
 pub mod paired;
 pub mod proportion;
 pub mod quantile;

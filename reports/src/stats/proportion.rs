@@ -17,12 +17,16 @@ pub fn wilson(p: f64, n: f64, z: f64) -> (f64, f64) {
     ((centre - half).clamp(0.0, p), (centre + half).clamp(p, 1.0))
 }
 
+/// Fewest clusters that hold a right item, and that hold a wrong one, from which the variance between clusters is believed.
+const DIFFERING: u64 = 10;
+
 /// Share of right items over clusters of (right, items). Items of one cluster may depend on each other; clusters do not.
 ///
 /// With one item in every cluster this is Wilson's interval. Otherwise the variance of the share is estimated between clusters,
 /// G/(G−1) Σ(right − p·items)² / N² (the sandwich of Miller, arXiv 2411.00640), turned into the number of independent items that would
 /// have it, p(1−p)/var, at most N; Wilson's interval is taken at that number with the t quantile of G−1 (Korn and Graubard 1998 do
-/// the same with Clopper-Pearson). Where all or none is right that variance says nothing, and the number of clusters G is used.
+/// the same with Clopper-Pearson). Where fewer than ten clusters hold a right item, or fewer than ten a wrong one, that variance says little, and
+/// at most the number of clusters G is used.
 pub fn share(clusters: &[(u64, u64)], each_item_alone: bool) -> Option<Estimate> {
     let (right, items) = clusters.iter().fold((0, 0), |(r, n), c| (r + c.0, n + c.1));
     if items == 0 {
@@ -42,13 +46,12 @@ pub fn share(clusters: &[(u64, u64)], each_item_alone: bool) -> Option<Estimate>
     }
     let squares: f64 = clusters.iter().map(|&(r, n)| (r as f64 - p * n as f64).powi(2)).sum();
     let variance = groups / (groups - 1.0) * squares / (n * n);
-    let effective = if right == 0 || right == items {
-        groups
-    } else if variance > 0.0 {
-        (p * (1.0 - p) / variance).clamp(1.0, n)
-    } else {
-        n
-    };
+    let mut effective = if variance > 0.0 { (p * (1.0 - p) / variance).clamp(1.0, n) } else { n };
+    let holding = |some: fn(&(u64, u64)) -> bool| clusters.iter().filter(|c| some(c)).count() as u64;
+    // near 0 and 1 few clusters carry the whole variance
+    if holding(|c| c.0 > 0).min(holding(|c| c.0 < c.1)) < DIFFERING {
+        effective = effective.min(groups);
+    }
     Some(Estimate { value: p, interval: Ok(wilson(p, effective, t975(clusters.len() as u64 - 1))), n: items, method })
 }
 

@@ -82,6 +82,18 @@ pub fn t975(df: u64) -> f64 {
     0.5 * (low + high)
 }
 
+/// P[|T| > x] for Student's t with `df` ≥ 1 degrees of freedom.
+pub fn t_outside(df: u64, x: f64) -> f64 {
+    let df = df.max(1) as f64;
+    incomplete_beta(df / (df + x * x), 0.5 * df, 0.5)
+}
+
+/// Whether x lies above the quantile 0.99 of χ² with `df` ≥ 1 degrees of freedom, by the approximation of Wilson and Hilferty.
+pub fn chi_square_exceeds_99(x: f64, df: u64) -> bool {
+    let part = 2.0 / (9.0 * df.max(1) as f64);
+    ((x / df.max(1) as f64).cbrt() - (1.0 - part)) / part.sqrt() > 2.326_347_87
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

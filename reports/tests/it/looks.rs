@@ -221,7 +221,7 @@ proptest! {
         for case in &mut run.cases {
             let targets = case.samples.iter_mut().filter(|s| s.metric == metric);
             for (sample, value) in targets.zip(values.iter().cycle()) {
-                (sample.value, sample.row) = (*value, Some(row));
+                (sample.value, sample.rows) = (*value, Some(row));
             }
             if let Some(answer) = case.predictions.last_mut() {
                 answer.depth = depth;

@@ -17,7 +17,7 @@ fn get<'a>(records: &'a [Record], path: &str, metric: &str) -> &'a Record {
 
 fn sample(phase: &str, block: u32, iteration: Option<u64>, row: Option<u64>, metric: &str, value: f64) -> Sample {
     let t_ns = u64::from(block) * 1_000_000 + iteration.unwrap_or(999) * 1000;
-    Sample { block, phase: phase.into(), iteration, t_ns, example: None, row, metric: metric.into(), value }
+    Sample { block, phase: phase.into(), iteration, t_ns, example: None, rows: row, metric: metric.into(), value }
 }
 
 /// A run of one case: two blocks of three iterations of 4 examples in 0.5 s each; 60 J, then 84 J; 20 of 40 right.

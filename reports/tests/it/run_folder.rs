@@ -210,7 +210,7 @@ fn errors_name_file_line_and_remedy() {
     assert!(error.contains("17 right of 16"), "{error}");
     let error = after(|_, case| fs::remove_file(case.join("predictions.csv")).unwrap());
     assert!(error.contains("predictions.csv") && error.contains("hint:"), "{error}");
-    let error = after(|_, case| replace(&case.join("case.json"), "\"schema\": 1", "\"schema\": 9"));
+    let error = after(|_, case| replace(&case.join("case.json"), "\"schema\": 2", "\"schema\": 9"));
     assert!(error.contains("schema 9"), "{error}");
     let error = after(|_, case| replace(&case.join("case.json"), "\"largest\": ", "\"largest\": 1e999, \"x\": "));
     assert!(error.contains("case.json"), "{error}");
@@ -282,7 +282,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("samples.csv");
         let row = format!("{},{},{},{},{},{},latency,{value}", fields[0], fields[1], fields[2], fields[3], fields[4], fields[5]);
-        fs::write(&path, format!("block,phase,iteration,t_ns,example,row,metric,value\n{row}\n")).unwrap();
+        fs::write(&path, format!("block,phase,iteration,t_ns,example,rows,metric,value\n{row}\n")).unwrap();
         if let Ok(samples) = load::load_samples(&path) {
             prop_assert!(samples.iter().all(|s| s.value.is_finite()));
         }

@@ -30,7 +30,7 @@ fn sitting(rounds: u32, latency: impl Fn(&str, u32) -> f64) -> Run {
                         iteration: Some(iteration),
                         t_ns: u64::from(round) * 1_000_000 + iteration,
                         example: Some(0),
-                        row: Some(1),
+                        rows: Some(1),
                         metric: metric.into(),
                         value,
                     });

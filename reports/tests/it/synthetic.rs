@@ -111,7 +111,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
             iteration,
             t_ns,
             example: None,
-            row,
+            rows: row,
             metric: metric.into(),
             value,
         });
