@@ -281,7 +281,9 @@ fn check_schema(path: &Path, schema: u32) -> Result<(), ReportError> {
     }
     let message = format!("schema {schema}; this ergometer reads schema {SCHEMA}");
     let hint = match schema {
-        1 => "schema 1 called the column `rows` of samples.csv `row`: report it with the version of ergometer that wrote it, or run the suite again",
+        1 => {
+            "schema 1 called the column `rows` of samples.csv `row`: report it with the version of ergometer that wrote it, or run the suite again"
+        }
         _ => "use the version of ergometer that wrote the run",
     };
     Err(ReportError::bad(path, None, message, hint))

@@ -12,8 +12,8 @@ use crate::{
     precision::Finding,
     record::Missing,
     stats::{
-        Estimate,
-        quantile::{median, quantile, sorted},
+        CONFIDENCE, Estimate,
+        quantile::{median_at, quantile, sorted},
     },
     steady::Steady,
     summarise::kind_name,
@@ -43,7 +43,7 @@ pub fn speedups(
             let inferior = || findings.get(&base.case.id).and_then(|f| f.as_ref().ok()?.error());
             match base.case.error.clone().or_else(inferior) {
                 Some(error) => Err(failed(&base.case, error)),
-                None => against(own, base),
+                None => against(own, base, beside(run, own)),
             }
         });
         all.insert(own.case.id.clone(), found);
@@ -79,9 +79,17 @@ fn missing(message: String) -> Missing {
     Missing { kind: "not-measured".into(), message, hint: None }
 }
 
+/// How many cases of its sitting are compared with the same base.
+fn beside(run: &Run, own: &CaseRun) -> usize {
+    let of = |c: &CaseRun| c.case.sitting.as_ref().map(|s| (s.id.clone(), s.base.clone()));
+    let (mine, base) = (of(own), own.case.sitting.as_ref().and_then(|s| s.base.as_ref()));
+    let others = run.cases.iter().filter(|c| c.case.error.is_none() && Some(&c.case.id) != base);
+    others.filter(|c| of(c) == mine).count()
+}
+
 /// The median over the rounds of the ratio of the two medians of a round.
-fn against(own: &CaseRun, base: &CaseRun) -> Result<Speedup, Missing> {
-    let (mine, theirs) = (Steady::of(&own.samples), Steady::of(&base.samples));
+fn against(own: &CaseRun, base: &CaseRun, comparisons: usize) -> Result<Speedup, Missing> {
+    let (mine, theirs) = (Steady::of(&own.samples, &[]), Steady::of(&base.samples, &[]));
     let rounds = own.case.sitting.as_ref().map_or(0, |s| s.rounds as usize);
     for (case, steady) in [(own, &mine), (base, &theirs)] {
         let blocks = steady.block_latencies.len();
@@ -96,12 +104,19 @@ fn against(own: &CaseRun, base: &CaseRun) -> Result<Speedup, Missing> {
     }
     // the k-th timed block of each belongs to round k
     let ratios = paired(&theirs.block_latencies, &mine.block_latencies);
-    let Some(mut estimate) = median(&ratios) else { return Err(missing("there is no round".into())) };
+    let confidence = 1.0 - (1.0 - CONFIDENCE) / comparisons.max(1) as f64;
+    let Some(mut estimate) = median_at(&ratios, confidence) else { return Err(missing("there is no round".into())) };
     estimate.method = format!(
         "median over rounds of the base's median latency over this one's; order-statistic interval over rounds; base `{}`",
         base.case.path
     );
-    Ok(Speedup { estimate, notes: other_work(&mine, &theirs).into_iter().collect() })
+    let mut notes: Vec<String> = other_work(&mine, &theirs).into_iter().collect();
+    if comparisons > 1 && estimate.interval.is_ok() {
+        notes.push(format!(
+            "one of {comparisons} comparisons with this base: all their intervals hold together at 95 % (Bonferroni)"
+        ));
+    }
+    Ok(Speedup { estimate, notes })
 }
 
 /// Ratio of the medians of the same round, base over own.

@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::case::Sample;
+use crate::{
+    case::Sample,
+    stats::level::{Spacing, neighbours_alike},
+};
 
 /// The steady phase of a case, and whatever was observed once.
 #[derive(Debug)]
@@ -21,11 +24,18 @@ pub struct Steady<'a> {
     pub steps: Vec<(f64, f64)>,
     /// Examples and seconds of each block.
     blocks: BTreeMap<u32, (f64, f64)>,
+    /// First block of each start of the worker; one where there was a single one.
+    starts: Vec<u32>,
+    /// How the blocks lie in time.
+    spacing: Spacing,
 }
 
+/// Blocks lie apart if the pauses between them are this part of a block, or longer (medians of both).
+const PAUSE: f64 = 0.5;
+
 impl<'a> Steady<'a> {
-    /// Sorts the samples of one case.
-    pub fn of(samples: &'a [Sample]) -> Self {
+    /// Sorts the samples of one case; `starts` are those of the [case](crate::case::Case::starts).
+    pub fn of(samples: &'a [Sample], starts: &[u32]) -> Self {
         let series = |name: &str| {
             let mut found: Vec<&Sample> =
                 samples.iter().filter(|s| s.phase == "steady" && s.iteration.is_some() && s.metric == name).collect();
@@ -35,16 +45,80 @@ impl<'a> Steady<'a> {
         let (mut latencies, mut rows) = (Vec::new(), Vec::new());
         let mut blocks: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
         let mut by_block: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+        let mut spans: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
         for sample in series("latency") {
             let row = examples(sample);
             latencies.push(sample.value);
             rows.push(row);
             by_block.entry(sample.block).or_default().push(sample.value);
+            let begins = sample.t_ns as f64 * 1e-9;
+            let span = spans.entry(sample.block).or_insert((begins, begins));
+            span.1 = span.1.max(begins + sample.value);
             let block = blocks.entry(sample.block).or_default();
             *block = (block.0 + row, block.1 + sample.value);
         }
         let steps = series("steps_used").into_iter().map(|s| (s.value, examples(s))).collect();
-        Self { samples, latencies, block_latencies: by_block.into_values().collect(), rows, steps, blocks }
+        let block_latencies: Vec<Vec<f64>> = by_block.into_values().collect();
+        let starts = starts.to_vec();
+        let spacing = match () {
+            () if starts.len() > 1 => Spacing::Starts,
+            () if !apart(spans.into_values().collect()) => Spacing::Row,
+            () if neighbours_alike(&block_latencies.iter().map(|b| ends(b)).collect::<Vec<_>>()) => Spacing::Alike,
+            () => Spacing::Apart,
+        };
+        Self { samples, latencies, block_latencies, rows, steps, blocks, starts, spacing }
+    }
+
+    /// How the observations of [`Self::units`] lie in time.
+    pub fn spacing(&self) -> Spacing {
+        self.spacing
+    }
+
+    /// What an observation is.
+    pub fn unit(&self) -> &'static str {
+        if self.spacing == Spacing::Starts { "start" } else { "block" }
+    }
+
+    /// Which start a block belongs to.
+    fn start(&self, block: u32) -> usize {
+        self.starts.partition_point(|first| *first <= block).max(1) - 1
+    }
+
+    /// Totals by block as observations in time order: those of a start are added up, where the worker was started repeatedly.
+    pub fn units(&self, totals: impl Iterator<Item = (u32, (f64, f64))>) -> Vec<(f64, f64)> {
+        if self.spacing != Spacing::Starts {
+            return totals.map(|(_, pair)| pair).collect();
+        }
+        let mut starts: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+        for (block, (above, below)) in totals {
+            let sum = starts.entry(self.start(block)).or_default();
+            *sum = (sum.0 + above, sum.1 + below);
+        }
+        starts.into_values().collect()
+    }
+
+    /// Latencies by observation: by block, or by start where the worker was started repeatedly.
+    pub fn unit_latencies(&self) -> Vec<Vec<f64>> {
+        if self.spacing != Spacing::Starts {
+            return self.block_latencies.clone();
+        }
+        let mut starts: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        for (block, latencies) in self.blocks.keys().zip(&self.block_latencies) {
+            starts.entry(self.start(*block)).or_default().extend(latencies);
+        }
+        starts.into_values().collect()
+    }
+
+    /// (Steps, examples) by block.
+    pub fn block_steps(&self) -> BTreeMap<u32, (f64, f64)> {
+        let mut steps: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
+        for s in
+            self.samples.iter().filter(|s| s.phase == "steady" && s.iteration.is_some() && s.metric == "steps_used")
+        {
+            let sum = steps.entry(s.block).or_default();
+            *sum = (sum.0 + s.value, sum.1 + examples(s));
+        }
+        steps
     }
 
     /// Blocks with at least one iteration: their examples and seconds.
@@ -68,6 +142,24 @@ impl<'a> Steady<'a> {
     pub fn named(&self, name: &str) -> Vec<f64> {
         self.samples.iter().filter(|s| s.metric == name).map(|s| s.value).collect()
     }
+}
+
+/// Whether blocks with these begins and ends (seconds, by number) have pauses between them.
+fn apart(mut spans: Vec<(f64, f64)>) -> bool {
+    spans.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let middle = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(0.0)
+    };
+    let pauses = spans.windows(2).map(|w| w[1].0 - w[0].1).collect::<Vec<_>>();
+    spans.len() > 1 && middle(pauses) >= PAUSE * middle(spans.iter().map(|s| s.1 - s.0).collect())
+}
+
+/// Means of the first and the last third of a block.
+fn ends(block: &[f64]) -> (f64, f64) {
+    let k = (block.len() / 3).max(1);
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    (mean(&block[..k.min(block.len())]), mean(&block[block.len().saturating_sub(k)..]))
 }
 
 fn examples(sample: &Sample) -> f64 {

@@ -16,9 +16,10 @@ use crate::{
     speedup::{Speedup, speedups},
     stats::{
         CONFIDENCE, Estimate,
+        level::Spacing,
         proportion::share,
-        quantile::{TAIL_CONFIDENCE, Tail, drift, median, median_over_blocks, tail},
-        ratio::{over_blocks, over_iterations},
+        quantile::{TAIL_CONFIDENCE, Tail, dependent, drift, median, median_over, tail},
+        ratio::{over_blocks, over_iterations, over_level},
     },
     steady::Steady,
 };
@@ -44,7 +45,7 @@ pub fn summarise(run: &Run) -> Vec<Record> {
         let inferior = finding.and_then(|f| f.as_ref().ok()?.error());
         let speedup = speedups.get(&case.id);
         let ceilings = run.environment.ceilings.as_ref();
-        let steady = Steady::of(&case_run.samples);
+        let steady = Steady::of(&case_run.samples, &case.starts);
         let summary = Summary { case_run, source, finding, speedup, ceilings, steady, environment: &run.environment };
         // a task that decides row by row has no other way of counting, and full precision is what others are held to
         let counted = |m: &&Metric| match m.name {
@@ -141,9 +142,7 @@ impl Summary<'_> {
         match name {
             "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => self.accuracy(name),
             "accuracy_vs_f32" => self.against_full_precision(),
-            "latency" => {
-                self.or_missing(name, median_over_blocks(&self.steady.latencies, &self.steady.block_latencies))
-            }
+            "latency" => self.or_missing(name, self.latency()),
             "latency_p99" => self.tail(),
             "throughput" => self.or_missing(name, self.throughput()),
             "load_time" | "first_latency" => self.single(name),
@@ -205,15 +204,22 @@ impl Summary<'_> {
         if self.steady.latencies.is_empty() {
             return Err(self.missing("latency_p99"));
         }
-        match tail(&self.steady.latencies, 0.99) {
-            Tail::Bound { upper, over } => {
+        let dependent = dependent(&self.steady.block_latencies);
+        match (tail(&self.steady.latencies, 0.99), dependent) {
+            (Tail::Bound { .. }, Some(why)) => Err(Missing {
+                kind: "unavailable".into(),
+                message: format!("a bound takes iterations as independent, and here {why}"),
+                hint: Some("measure on a quieter machine".into()),
+            }),
+            (Tail::Bound { upper, over }, None) => {
                 let n = self.steady.latencies.len() as u64;
-                let method =
-                    format!("upper bound of the percentile by early stopping as in MLPerf LoadGen, t = {over}");
+                let method = format!(
+                    "upper bound of the percentile by early stopping as in MLPerf LoadGen, t = {over}; iterations taken as independent; within this run"
+                );
                 let estimate = Estimate { value: upper, interval: Ok((f64::NEG_INFINITY, upper)), n, method };
                 Ok(Outcome { estimate, confidence: TAIL_CONFIDENCE, notes: Vec::new() })
             }
-            Tail::TooFew { needs } => Err(Missing {
+            (Tail::TooFew { needs }, _) => Err(Missing {
                 kind: "too-few".into(),
                 message: format!("n = {} is too small, it needs {needs}", self.steady.latencies.len()),
                 hint: Some("measure for longer".into()),
@@ -221,15 +227,51 @@ impl Summary<'_> {
         }
     }
 
+    fn latency(&self) -> Option<Estimate> {
+        let steady = &self.steady;
+        let mut estimate = median_over(&steady.unit_latencies(), steady.spacing(), steady.unit())?;
+        if let Some((first, second)) = drift(&steady.latencies) {
+            self.widen(&mut estimate, [first, second]);
+        }
+        Some(estimate)
+    }
+
+    /// Widens an interval to both halves of the steady phase, where the machine drifted between them.
+    fn widen(&self, estimate: &mut Estimate, halves: [f64; 2]) {
+        if let Ok((lower, upper)) = &mut estimate.interval {
+            *lower = halves.into_iter().fold(*lower, f64::min);
+            *upper = halves.into_iter().fold(*upper, f64::max);
+            estimate.method += ", widened to both halves";
+        }
+    }
+
     fn throughput(&self) -> Option<Estimate> {
-        let pairs: Vec<_> = self.steady.rows.iter().copied().zip(self.steady.latencies.iter().copied()).collect();
-        over_iterations(&pairs)
+        let steady = &self.steady;
+        let pairs: Vec<_> = steady.rows.iter().copied().zip(steady.latencies.iter().copied()).collect();
+        let units = steady.units(steady.blocks().iter().map(|(block, pair)| (*block, *pair)));
+        let mut estimate = match steady.blocks().len() {
+            1 if steady.spacing() != Spacing::Starts => over_iterations(&pairs)?,
+            _ => over_level(&units, steady.spacing(), steady.unit())?,
+        };
+        if drift(&steady.latencies).is_some() {
+            let rate = |half: &[(f64, f64)]| {
+                let (rows, seconds) = half.iter().fold((0.0, 0.0), |(a, b), p| (a + p.0, b + p.1));
+                rows / seconds
+            };
+            let (first, second) = pairs.split_at(pairs.len() / 2);
+            self.widen(&mut estimate, [rate(first), rate(second)]);
+        }
+        Some(estimate)
     }
 
     /// Supervision steps per example: of the measured iterations, or of the answers where the worker gave none.
     fn steps(&self) -> Option<Estimate> {
-        if !self.steady.steps.is_empty() {
-            return over_iterations(&self.steady.steps);
+        let (steady, blocks) = (&self.steady, self.steady.block_steps());
+        if !blocks.is_empty() {
+            return match blocks.len() {
+                1 if steady.spacing() != Spacing::Starts => over_iterations(&steady.steps),
+                _ => over_level(&steady.units(blocks.into_iter()), steady.spacing(), steady.unit()),
+            };
         }
         let last: Vec<_> =
             self.source?.predictions.iter().filter(|p| p.last).map(|p| (f64::from(p.depth), 1.0)).collect();
@@ -413,11 +455,13 @@ fn record(case: &Case, metric: &Metric, outcome: Metered) -> Record {
             record.n = estimate.n;
             record.method = estimate.method;
             match estimate.interval {
-                Ok((lower, upper)) => {
+                // a bound has no lower end
+                Ok((lower, upper)) if upper.is_finite() && (lower.is_finite() || metric.name == "latency_p99") => {
                     record.lower = Some(lower).filter(|v| v.is_finite());
-                    record.upper = Some(upper).filter(|v| v.is_finite());
+                    record.upper = Some(upper);
                     record.confidence = Some(confidence);
                 }
+                Ok(_) => record.note = Some("no interval: its ends are beyond what a number can hold".into()),
                 Err(why) => record.note = Some(format!("no interval: {why}")),
             }
             notes.iter().for_each(|note| add_note(&mut record, note));

@@ -171,8 +171,8 @@ mod tests {
         let apart = [1.0, -2.0, 2.0, -1.0, 3.0, -3.0, 1.5, -1.5, 2.5, -2.5];
         let mut alike = apart;
         alike.sort_by(f64::total_cmp);
-        let [apart, alike] = [apart, alike].map(|v| half_width(&v, Spacing::Apart).unwrap());
-        assert!(alike > 1.5 * apart, "{apart} {alike}");
+        let [seen, unseen] = [Spacing::Alike, Spacing::Apart].map(|spacing| half_width(&alike, spacing).unwrap());
+        assert!(seen > 1.5 * unseen && half_width(&apart, Spacing::Alike).unwrap() < seen, "{seen} {unseen}");
         let plain = half_width(&[1.0, 2.0, 1.0, 2.0, 1.0, 2.0], Spacing::Starts).unwrap();
         let averaged = half_width(&[1.0, 2.0, 1.0, 2.0, 1.0, 2.0], Spacing::Apart).unwrap();
         assert!(averaged >= 0.95 * plain && averaged < 1.5 * plain, "{plain} {averaged}");

@@ -4,7 +4,9 @@
 
 use super::{
     CONFIDENCE, Estimate,
-    special::{binomial_cdf, binomial_pmf},
+    level::{Spacing, half_width},
+    ratio::batches,
+    special::{binomial_cdf, binomial_pmf, chi_square_exceeds_99},
 };
 
 /// Ascending copy of finite values.
@@ -27,6 +29,11 @@ pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
 /// P[Binomial(n, ½) ≤ k] ≤ 2.5 %). Exact for any continuous distribution and n ≥ 6; below that no pair of observations reaches 95 %.
 /// Observations are taken as independent.
 pub fn median(values: &[f64]) -> Option<Estimate> {
+    median_at(values, CONFIDENCE)
+}
+
+/// [`median`] with an interval at another confidence.
+pub fn median_at(values: &[f64], confidence: f64) -> Option<Estimate> {
     let sorted = sorted(values);
     let value = quantile(&sorted, 0.5)?;
     let n = sorted.len();
@@ -36,29 +43,102 @@ pub fn median(values: &[f64]) -> Option<Estimate> {
     let mut sum = 0.0;
     for candidate in first..n as u64 / 2 {
         sum += binomial_pmf(n as u64, 0.5, candidate);
-        if sum > (1.0 - CONFIDENCE) / 2.0 {
+        if sum > (1.0 - confidence) / 2.0 {
             break;
         }
         k = Some(candidate as usize);
     }
-    let interval =
-        k.map(|k| (sorted[k], sorted[n - 1 - k])).ok_or(format!("n = {n}; an interval of the median needs 6"));
+    let interval = k.map(|k| (sorted[k], sorted[n - 1 - k])).ok_or_else(|| {
+        // P[Binomial(n, ½) = 0] = 2^-n
+        let needs = (2.0 / (1.0 - confidence)).log2().ceil();
+        format!("n = {n}; an interval of the median needs {needs}")
+    });
     Some(Estimate { value, interval, n: n as u64, method: "median; order-statistic interval".into() })
 }
 
-/// [`median`] of all observations, with its interval widened to hold the median of every block. Iterations of one block share the
-/// machine's state, so their own interval is too narrow wherever that state moves between blocks.
-pub fn median_over_blocks(values: &[f64], blocks: &[Vec<f64>]) -> Option<Estimate> {
-    let all = median(values)?;
-    let medians: Vec<f64> = blocks.iter().filter_map(|b| median(b)).map(|m| m.value).collect();
-    let interval = match all.interval {
-        Ok((lower, upper)) if medians.len() > 1 => {
-            Ok((medians.iter().copied().fold(lower, f64::min), medians.iter().copied().fold(upper, f64::max)))
+/// Stretches in time whose medians limit the interval of a median.
+const STRETCHES: usize = 30;
+
+/// Median of all observations of these units (blocks, or starts) in time order, with an interval for units that lie so in time.
+///
+/// Between blocks apart it is Woodruff's (1952): the share of each block below the median has a half-width h (see [`half_width`]), and the interval
+/// runs from the quantile ½ − h to the quantile ½ + h of all observations, but not beyond the lowest and highest median of about 30 stretches.
+/// Otherwise it is Student's t over the medians of units. A single block is cut into batches.
+pub fn median_over(units: &[Vec<f64>], spacing: Spacing, what: &str) -> Option<Estimate> {
+    let all = units.concat();
+    let (n, ascending) = (all.len(), sorted(&all));
+    let value = quantile(&ascending, 0.5)?;
+    let middle = |values: &[f64]| quantile(&sorted(values), 0.5).unwrap_or(value);
+    let method = format!("median; {}", spacing.method(units.len(), what));
+    let estimate = |interval| Some(Estimate { value, interval, n: n as u64, method });
+    if units.len() > 1 && spacing != Spacing::Apart {
+        let middles: Vec<f64> = units.iter().map(|u| middle(u)).collect();
+        let centre = middles.iter().sum::<f64>() / middles.len() as f64;
+        let half = half_width(&middles, spacing).ok_or_else(|| format!("one {what} only; an interval needs 2"));
+        return estimate(half.map(|h| ((centre - h).max(0.0).min(value), (centre + h).max(value))));
+    }
+    if units.len() == 1 {
+        let parts: Vec<Vec<f64>> = batches(&all).map(<[f64]>::to_vec).collect();
+        if n < 6 {
+            return estimate(Err(format!("n = {n}; an interval of the median needs 6")));
         }
-        other => return Some(Estimate { interval: other, ..all }),
+        return Some(Estimate {
+            n: n as u64,
+            method: format!("median; {}", spacing.method(parts.len(), "batch")).replace("batchs", "batches"),
+            ..median_over(&parts, Spacing::Row, "batch")?
+        });
+    }
+    let below = |unit: &Vec<f64>| {
+        let sum: f64 =
+            unit.iter().map(|v| f64::from(u8::from(*v < value)) + 0.5 * f64::from(u8::from(*v == value))).sum();
+        sum - 0.5 * unit.len() as f64
     };
-    let method = format!("median; order-statistic interval, widened to the medians of {} blocks", medians.len());
-    Some(Estimate { interval, method, ..all })
+    let shares: Vec<f64> = units.iter().map(below).collect();
+    let half = half_width(&shares, spacing)? * units.len() as f64 / n as f64;
+    let pieces = STRETCHES.div_ceil(units.len());
+    let stretches: Vec<f64> = units
+        .iter()
+        .flat_map(|u| (0..pieces).map(move |i| &u[i * u.len() / pieces..(i + 1) * u.len() / pieces]))
+        .filter(|piece| !piece.is_empty())
+        .map(middle)
+        .collect();
+    let lowest = stretches.iter().copied().fold(value, f64::min);
+    let highest = stretches.iter().copied().fold(value, f64::max);
+    let at = |share: f64, beyond: f64| match (0.0..=1.0).contains(&share) {
+        true => quantile(&ascending, share).unwrap_or(beyond),
+        false => beyond,
+    };
+    estimate(Ok((at(0.5 - half, lowest).max(lowest).min(value), at(0.5 + half, highest).min(highest).max(value))))
+}
+
+/// Why iterations cannot be taken as independent, where they show it: blocks that differ in the share of iterations above the median, or
+/// above the ninth decile (χ² at 1 % each), or slow iterations that follow one another more often than by chance (at 1 %).
+pub fn dependent(blocks: &[Vec<f64>]) -> Option<&'static str> {
+    let all = blocks.concat();
+    let ascending = sorted(&all);
+    let n = all.len() as f64;
+    for (share, why) in
+        [(0.5, "the medians of blocks differ"), (0.9, "blocks differ in their share of slow iterations")]
+    {
+        let limit = quantile(&ascending, share)?;
+        let over = |values: &[f64]| values.iter().filter(|v| **v > limit).count() as f64;
+        let p = over(&all) / n;
+        if p == 0.0 || blocks.len() < 2 {
+            continue;
+        }
+        let distance: f64 =
+            blocks.iter().map(|b| (over(b) - p * b.len() as f64).powi(2) / (b.len() as f64 * p * (1.0 - p))).sum();
+        if chi_square_exceeds_99(distance, blocks.len() as u64 - 1) {
+            return Some(why);
+        }
+    }
+    let limit = quantile(&ascending, 0.9)?;
+    let p = all.iter().filter(|v| **v > limit).count() as f64 / n;
+    let pairs = || blocks.iter().flat_map(|b| b.windows(2));
+    let (both, of) = (pairs().filter(|w| w[0] > limit && w[1] > limit).count() as f64, pairs().count() as f64);
+    let spread = (of * p * p * (1.0 - p * p)).sqrt();
+    (spread > 0.0 && (both - of * p * p) / spread > 2.326_347_87)
+        .then_some("slow iterations follow one another more often than by chance")
 }
 
 /// An upper bound of a tail percentile, or how many observations it would take.
@@ -196,19 +276,25 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_of_a_median_holds_the_median_of_every_block() {
-        let blocks: Vec<Vec<f64>> =
-            (0..4).map(|b| (0..50).map(|i| 1.0 + 0.1 * f64::from(b) + 1e-3 * f64::from(i)).collect()).collect();
-        let all = blocks.concat();
-        let (lower, upper) = median_over_blocks(&all, &blocks).unwrap().interval.unwrap();
-        assert!(lower <= 1.0245 && upper >= 1.3245, "{lower} {upper}");
-        let narrow = median(&all).unwrap().interval.unwrap();
-        assert!(lower < narrow.0 && narrow.1 < upper);
-        assert_eq!(
-            median_over_blocks(&all, std::slice::from_ref(&all)).unwrap(),
-            median(&all).unwrap(),
-            "one block tells nothing more"
-        );
+    fn blocks_that_differ_widen_the_interval_of_a_median() {
+        let blocks = |step: f64| -> Vec<Vec<f64>> {
+            let level = |b: usize| 1.0 + step * [0.0, 4.0, 1.0, 3.0, 2.0, 5.0][b];
+            (0..6).map(|b| (0..50).map(|i| level(b) + 1e-3 * f64::from(i * 7 % 50)).collect()).collect()
+        };
+        let [equal, unequal] = [0.0, 0.1].map(|step| median_over(&blocks(step), Spacing::Apart, "block").unwrap());
+        let width = |e: &Estimate| e.interval.as_ref().map(|i| i.1 - i.0).unwrap();
+        assert!(width(&equal) < 0.01 && width(&unequal) > 0.3, "{equal:?} {unequal:?}");
+        assert!(dependent(&blocks(0.1)).is_some() && dependent(&blocks(0.0)).is_none());
+        let one = median_over(&blocks(0.0)[..1], Spacing::Row, "block").unwrap();
+        assert!(one.interval.is_ok() && one.n == 50 && one.method.contains("batches"), "{one:?}");
+    }
+
+    #[test]
+    fn slow_iterations_in_a_row_are_no_independent_ones() {
+        let mut block: Vec<f64> = (0..1000).map(|i| 1.0 + f64::from(i * 37 % 101) * 1e-4).collect();
+        assert_eq!(dependent(std::slice::from_ref(&block)), None);
+        block[400..450].iter_mut().for_each(|v| *v *= 1.5);
+        assert!(dependent(&[block]).is_some());
     }
 
     proptest! {

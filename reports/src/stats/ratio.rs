@@ -2,16 +2,20 @@
 //!
 //! In: pairs in time order. Out: [`Estimate`]s. Must not: average ratios of unequal pieces.
 
-use super::{Estimate, special::t975};
+use super::{
+    Estimate,
+    level::{Spacing, half_width},
+    special::t975,
+};
 
 /// Most batches that a series of iterations is cut into.
 const BATCHES: usize = 30;
 
-/// Σ numerator / Σ denominator over blocks, with a Student t interval on the residuals numerator − ratio·denominator (the linearised ratio
+/// Σ numerator / Σ denominator over independent observations, with a Student t interval on the residuals numerator − ratio·denominator (the linearised ratio
 /// estimator, Cochran 1977, with the sample's n−1). `None` where the denominators add up to nothing.
 pub fn over_blocks(pairs: &[(f64, f64)], blocks: &str) -> Option<Estimate> {
     let (numerator, denominator) = pairs.iter().fold((0.0, 0.0), |(a, b), p| (a + p.0, b + p.1));
-    if denominator <= 0.0 || !(numerator / denominator).is_finite() {
+    if denominator <= 0.0 || denominator.is_nan() {
         return None;
     }
     let value = numerator / denominator;
@@ -27,24 +31,44 @@ pub fn over_blocks(pairs: &[(f64, f64)], blocks: &str) -> Option<Estimate> {
     Some(Estimate { value, interval, n: n as u64, method: format!("ratio of totals; t interval over {n} {blocks}s") })
 }
 
-/// Σ numerator / Σ denominator over iterations in time order. Neighbours depend on each other, so the series is cut into up to 30
-/// batches of consecutive iterations and [`over_blocks`] is applied to their totals (the method of batch means). An interval needs 6 iterations.
+/// Σ numerator / Σ denominator over blocks (or starts) in time order. The interval is that of the mean residual numerator − ratio·denominator (the
+/// linearised ratio estimator, Cochran 1977) for observations that lie so in time (see [`level`](super::level)). `None` where the
+/// denominators add up to nothing.
+pub fn over_level(pairs: &[(f64, f64)], spacing: Spacing, what: &str) -> Option<Estimate> {
+    let (numerator, denominator) = pairs.iter().fold((0.0, 0.0), |(a, b), p| (a + p.0, b + p.1));
+    if denominator <= 0.0 || denominator.is_nan() {
+        return None;
+    }
+    let (value, n) = (numerator / denominator, pairs.len());
+    let residuals: Vec<f64> = pairs.iter().map(|p| p.0 - value * p.1).collect();
+    let least = if pairs.iter().all(|p| p.0 >= 0.0) { 0.0 } else { f64::NEG_INFINITY };
+    let interval = half_width(&residuals, spacing)
+        .map(|half| half * (n as f64 / denominator))
+        .map(|half| ((value - half).max(least), value + half))
+        .ok_or_else(|| format!("one {what} only; an interval needs 2"));
+    let method = format!("ratio of totals; {}", spacing.method(n, what));
+    Some(Estimate { value, interval, n: n as u64, method })
+}
+
+/// Σ numerator / Σ denominator over the iterations of a single block, in time order: the series is cut into up to 30 batches of consecutive
+/// iterations and [`over_level`] is applied to their totals. An interval needs 6 iterations.
 pub fn over_iterations(pairs: &[(f64, f64)]) -> Option<Estimate> {
+    let totals: Vec<(f64, f64)> =
+        batches(pairs).map(|batch| batch.iter().fold((0.0, 0.0), |(x, y), p| (x + p.0, y + p.1))).collect();
+    let mut estimate = over_level(&totals, Spacing::Row, "batch")?;
     let n = pairs.len();
-    let batches = n.min(BATCHES);
-    let totals: Vec<(f64, f64)> = (0..batches)
-        .map(|b| {
-            let batch = &pairs[b * n / batches..(b + 1) * n / batches];
-            batch.iter().fold((0.0, 0.0), |(x, y), p| (x + p.0, y + p.1))
-        })
-        .collect();
-    let mut estimate = over_blocks(&totals, "batch")?;
     if n < 6 {
         estimate.interval = Err(format!("n = {n}; an interval needs 6"));
     }
-    estimate.method = format!("ratio of totals; t interval over {batches} batches of consecutive iterations");
+    estimate.method = estimate.method.replace("batchs", "batches of consecutive iterations");
     estimate.n = n as u64;
     Some(estimate)
+}
+
+/// Up to 30 batches of neighbouring items.
+pub fn batches<T>(items: &[T]) -> impl Iterator<Item = &[T]> {
+    let (n, batches) = (items.len(), items.len().min(BATCHES));
+    (0..batches).map(move |b| &items[b * n / batches..(b + 1) * n / batches])
 }
 
 /// numerator / denominator of two independent positive estimates. The interval joins theirs on the logarithmic scale (MOVER: Donner and Zou
@@ -142,7 +166,8 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics_and_holds_its_value(pairs in prop::collection::vec((0.0f64..1e9, 0.0f64..1e9), 0..80)) {
-            for estimate in [over_blocks(&pairs, "block"), over_iterations(&pairs)].into_iter().flatten() {
+            let apart = over_level(&pairs, Spacing::Apart, "block");
+            for estimate in [over_blocks(&pairs, "block"), apart, over_iterations(&pairs)].into_iter().flatten() {
                 if let Ok((lower, upper)) = estimate.interval {
                     prop_assert!(lower <= estimate.value && estimate.value <= upper);
                 }

@@ -10,7 +10,10 @@ use super::{Metered, Outcome, Summary, exact};
 use crate::{
     metric::EDGE,
     record::Missing,
-    stats::{CONFIDENCE, Estimate, ratio::over_blocks},
+    stats::{
+        CONFIDENCE, Estimate,
+        ratio::{over_blocks, over_level},
+    },
 };
 
 /// Largest share of an energy that the edges of its blocks may be; beyond it there is no number.
@@ -29,7 +32,7 @@ impl Summary<'_> {
     /// Ratio of totals of a metric over the blocks that have it.
     pub(super) fn per_block(&self, name: &str, per: Per) -> Metered {
         let (totals, notes) = self.totals(name)?;
-        let estimate = over_blocks(&self.pairs(&totals, per), "block").ok_or_else(|| self.missing(name))?;
+        let estimate = self.level(&totals, per).ok_or_else(|| self.missing(name))?;
         Ok(Outcome { estimate, confidence: CONFIDENCE, notes: notes.into_iter().collect() })
     }
 
@@ -56,8 +59,7 @@ impl Summary<'_> {
                 edges = edges.zip(of_blocks.get(block)).map(|(sum, edge)| sum + edge);
             }
         }
-        let pairs = self.pairs(&joules, Per::Example);
-        let mut estimate = over_blocks(&pairs, "block").ok_or_else(|| self.missing(names[0]))?;
+        let mut estimate = self.level(&joules, Per::Example).ok_or_else(|| self.missing(names[0]))?;
         let covered: Vec<String> = names.iter().map(|name| covered(self.environment, name)).collect();
         estimate.method += &format!(", of {}", covered.join(" and "));
         let Some(edges) = edges else {
@@ -116,6 +118,13 @@ impl Summary<'_> {
             0 | 1 => Err(unavailable(format!("{have} of {all} blocks have {what}, and it needs 2{why}"))),
             _ => Ok(Some(format!("{have} of {all} blocks have {what}{why}"))),
         }
+    }
+
+    /// Ratio of totals, with an interval over blocks or starts.
+    fn level(&self, totals: &BTreeMap<u32, f64>, per: Per) -> Option<Estimate> {
+        let pairs = self.pairs(totals, per);
+        let units = self.steady.units(totals.keys().copied().zip(pairs));
+        over_level(&units, self.steady.spacing(), self.steady.unit())
     }
 
     fn pairs(&self, totals: &BTreeMap<u32, f64>, per: Per) -> Vec<(f64, f64)> {
