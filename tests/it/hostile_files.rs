@@ -78,3 +78,53 @@ fn inputs_that_are_pipes_or_devices_are_refused() {
         house.run(&house.suite("other.toml", &suite("other")), name, &[]).refused(&[name, "named pipe"]);
     }
 }
+
+/// A suite of one case that is judged by the reference.
+fn judged(house: &House) -> std::path::PathBuf {
+    let case = "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"native\"]\nseconds = 0.05\nwarmup_seconds = 0\n";
+    house.suite("judged.toml", case)
+}
+
+#[test]
+fn a_reference_that_cannot_be_made_condemns_nobody_for_good() {
+    let house = House::new();
+    let suite = judged(&house);
+    fs::create_dir(house.path("cache")).unwrap();
+    fs::write(house.path("cache/reference"), "a file where the folder should be").unwrap();
+    house.run(&suite, "run", &[]).exits(1);
+    let error = house.cases("run")["native"].error.clone().unwrap();
+    assert_eq!(error.kind, ergometer_reports::case::ErrorKind::Reference, "{error:?}");
+    assert!(error.message.contains("cache folder") && error.hint.unwrap().contains("ERGOMETER_CACHE"));
+    // once there is room for it the case runs again, in the same folder
+    fs::remove_file(house.path("cache/reference")).unwrap();
+    house.run(&suite, "run", &["--resume"]).exits(0);
+    assert_eq!(house.cases("run")["native"].error, None);
+    house.run(&suite, "run", &["--resume"]).exits(0);
+}
+
+#[test]
+fn a_damaged_reference_is_made_anew() {
+    let house = House::new();
+    let suite = judged(&house);
+    house.run(&suite, "first", &[]).exits(0);
+    let files = crate::house::tree(&house.path("cache/reference"));
+    let is_vectors = |name: &str| name.ends_with(".safetensors") && !name.contains("questions");
+    let (name, good) = files.into_iter().find(|(p, _)| is_vectors(&p.display().to_string())).unwrap();
+    let file = house.path("cache/reference").join(name);
+    // one bit of the last logit: still a file of the right shapes
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 0x40;
+    fs::write(&file, &bad).unwrap();
+    house.run(&suite, "second", &[]).exits(0);
+    assert!(fs::read(&file).unwrap() == good, "made anew");
+    // a link is replaced, and what it leads to stays
+    fs::rename(&file, house.path("elsewhere")).unwrap();
+    symlink(house.path("elsewhere"), &file).unwrap();
+    house.run(&suite, "third", &[]).exits(0);
+    assert!(fs::symlink_metadata(&file).unwrap().is_file());
+    // a pipe is not waited for: it is named
+    pipe(&file);
+    house.run(&suite, "fourth", &[]).exits(1);
+    let error = house.cases("fourth")["native"].error.clone().unwrap();
+    assert!(error.message.contains("named pipe"), "{error:?}");
+}
