@@ -48,6 +48,7 @@ pub fn observe(suite: &str, suite_hash: &str, command: &str, engines: &[&str], m
         meters: meters.states(),
         load_before: load(),
         foreign_before: None,
+        models: BTreeMap::new(),
         idle_watts: BTreeMap::new(),
         ceilings: None,
     }
@@ -97,11 +98,11 @@ pub fn load() -> Option<f64> {
 /// Now in UTC by RFC 3339, to the second. For people; the wall clock is never used in arithmetic.
 pub fn now_utc() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    rfc3339(seconds)
+    utc(seconds)
 }
 
 /// Seconds since 1970 as `YYYY-MM-DDThh:mm:ssZ`.
-fn rfc3339(seconds: u64) -> String {
+pub fn utc(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     // Howard Hinnant's civil_from_days: years begin in March, so that the leap day is the last day of one.
     let days = days + 719_468;
@@ -133,15 +134,15 @@ mod tests {
             (1_735_689_599, "2024-12-31T23:59:59Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(rfc3339(seconds), text);
+            assert_eq!(utc(seconds), text);
         }
     }
 
     #[test]
     fn every_day_follows_the_day_before() {
-        let mut last = rfc3339(0);
+        let mut last = utc(0);
         for day in 1..200_000u64 {
-            let text = rfc3339(day * 86_400);
+            let text = utc(day * 86_400);
             assert!(text > last, "{text} after {last}");
             let (year, rest) = text.split_once('-').unwrap();
             let new_year = &last[..4] != year;
@@ -173,7 +174,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_second_panics(seconds: u64) {
-            let _ = rfc3339(seconds % (1 << 60));
+            let _ = utc(seconds % (1 << 60));
         }
     }
 }

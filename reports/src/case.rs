@@ -22,7 +22,8 @@ pub struct CaseKey {
     pub family: String,
     /// Name of the backend (or of the suite's external backend).
     pub backend: String,
-    /// Every option that the backend was given, defaults written out.
+    /// Every option that was asked for, defaults written out; `settings = searched` where the suite leaves them to a search, whose outcome
+    /// is [`Case::settings`] and no part of the identity.
     pub backend_options: BTreeMap<String, String>,
     /// `f32`, `bf16`, `int8`, ...
     pub precision: String,
@@ -34,7 +35,7 @@ pub struct CaseKey {
     pub depth: String,
     /// Instruction set that the backend's kernels use, as it reports it; `unknown` where it cannot say.
     pub isa: String,
-    /// `static` or `symbolic`.
+    /// `static` or `symbolic`; `searched` where a search decides.
     pub shapes: String,
     /// Name of the task as the suite calls it.
     pub task: String,
@@ -50,8 +51,10 @@ impl CaseKey {
     /// The readable path, e.g. `sudoku-hard/trm-mlp/bf16/native/offline-b32/t2/halt-16`. Options that differ from nothing are left
     /// out, so that two keys can share a path: [`Case::id`] tells them apart.
     pub fn path(&self) -> String {
-        let scenario =
-            if self.batch == 1 { self.scenario.clone() } else { format!("{}-b{}", self.scenario, self.batch) };
+        let scenario = match self.scenario.as_str() {
+            "single-stream" => self.scenario.clone(),
+            scenario => format!("{scenario}-b{}", self.batch),
+        };
         format!(
             "{}/{}/{}/{}/{}/t{}/{}",
             self.task, self.model, self.precision, self.backend, scenario, self.threads, self.depth
@@ -303,6 +306,18 @@ impl Baseline {
     }
 }
 
+/// What a case ran with where its key says `searched`. Not part of its identity: a search is noisy, and two runs of one suite must have the
+/// same cases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Every option that the backend was given, defaults written out.
+    pub options: BTreeMap<String, String>,
+    /// `static` or `symbolic`.
+    pub shapes: String,
+    /// Where the choice comes from: `searched in this run`, `remembered`, `pinned by FILE`, or `default` where nothing was searched.
+    pub source: String,
+}
+
 /// Everything in `case.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
@@ -333,6 +348,12 @@ pub struct Case {
     /// The settings that were tried for it, where the suite asks for a search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
+    /// When the latest of the model's files was written, as RFC 3339: tells apart the cases of a model that changed between two parts of a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_modified: Option<String>,
+    /// What it ran with, where the suite leaves that to a search.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Settings>,
     /// When it took turns with others, where the suite asks for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sitting: Option<Sitting>,

@@ -48,9 +48,33 @@ pub struct Environment {
     pub foreign_before: Option<f64>,
     /// Idle power before the run in watts by energy metric, where a meter gives it.
     pub idle_watts: BTreeMap<String, f64>,
+    /// The models, as the run first saw them; a resumed run says what changed since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, ModelFiles>,
     /// What the machine can do at best; `None`: not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceilings: Option<Ceilings>,
+}
+
+/// A model's files as they were when the run first saw them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFiles {
+    /// sha256 over what decides its computation, as in the keys of its cases.
+    pub hash: String,
+    /// Each file by name.
+    pub files: BTreeMap<String, FileState>,
+}
+
+/// One file of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileState {
+    /// Length.
+    pub bytes: u64,
+    /// When it was last written, RFC 3339 UTC.
+    pub modified: String,
+    /// sha256, hex; none for a very large file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// What a meter said of itself when probed.

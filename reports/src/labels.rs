@@ -36,6 +36,15 @@ impl Labels {
         if let ([name], [part]) = (names.as_mut_slice(), parts.as_slice()) {
             name.clone_from(&part[1]);
         }
+        // a model whose files changed between two parts of a run: the cases are told apart by when they were written
+        for i in 0..cases.len() {
+            let alike = |k: &usize| parts[*k] == parts[i];
+            let models: BTreeSet<&str> =
+                (0..cases.len()).filter(alike).map(|k| cases[k].key.model_hash.as_str()).collect();
+            if let (true, Some(modified)) = (models.len() > 1, &cases[i].model_modified) {
+                names[i] = format!("{} (model of {modified})", names[i]);
+            }
+        }
         // options that the path leaves out may be all that differs
         let mut seen = BTreeSet::new();
         let twice: BTreeSet<String> = names.iter().filter(|n| !seen.insert(*n)).cloned().collect();

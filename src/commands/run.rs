@@ -43,6 +43,9 @@ pub struct Args {
     /// Measure nothing on a machine that is busy with other programs: exit code 3
     #[arg(long)]
     strict: bool,
+    /// Take searched settings from this file (the tuning.json of an earlier run folder) instead of searching
+    #[arg(long, value_name = "FILE")]
+    tuning: Option<PathBuf>,
     /// List the cases and what they would take, run nothing
     #[arg(long)]
     dry_run: bool,
@@ -71,6 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         shard: args.shard,
         strict: args.strict,
         repeats: args.repeats,
+        tuning: args.tuning,
         command: format!("ergometer {command}"),
         go_on: std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect(),
     };

@@ -120,17 +120,20 @@ impl Finished {
         if planned.random {
             notes.push("random weights: what it answers means nothing; time, memory and energy do".into());
         }
+        notes.extend(planned.model_changed.clone());
         let case = Case {
             schema: SCHEMA,
             id: planned.id.clone(),
             path: planned.path.clone(),
-            key: planned.key.clone(),
+            key: planned.asked.clone(),
             error: None,
             verdict: None,
             accuracy_from: scored.map(|s| s.id.clone()),
             questions: task.questions(),
             baselines: task.baselines(),
             tuning: planned.tuning.clone(),
+            settings: planned.settings(),
+            model_modified: planned.model_modified.clone(),
             sitting: None,
             starts: Vec::new(),
             costs: Some(planned.costs),

@@ -5,6 +5,7 @@
 
 mod block;
 pub mod case;
+mod changes;
 pub mod child;
 mod claims;
 mod contender;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ergometer_reports::case::{CaseError, ErrorKind, Verdict};
-use ergometer_reports::environment::Environment;
+use ergometer_reports::environment::{Environment, ModelFiles};
 use ergometer_reports::render::{self, Format};
 use ergometer_reports::{CaseRun, Report, RunFolder};
 use ergometer_suites::suite::{Known, Suite};
@@ -49,6 +50,9 @@ use crate::worker::monotonic_ns;
 /// How long the idle machine is watched before a run, where an energy meter is ready.
 const IDLE: Duration = Duration::from_secs(2);
 
+// what a suite may ask for, one run folder can hold
+const _: () = assert!(ergometer_suites::suite::MAX_CASES <= ergometer_reports::load::MAX_CASES);
+
 /// What the user asked for.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
@@ -68,6 +72,8 @@ pub struct RunOptions {
     pub repeats: Option<u32>,
     /// Measure nothing on a machine that is busy.
     pub strict: bool,
+    /// File of settings to take instead of searching.
+    pub tuning: Option<PathBuf>,
     /// The command line, for the record.
     pub command: String,
     /// Arguments of the command that goes on after an interruption; none: a run that nobody can go on with.
@@ -148,6 +154,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     if options.resume || options.out.as_ref().is_some_and(|dir| dir.join("environment.json").exists()) {
         open_folder(options, &suite)?;
     }
+    let pinned = options.tuning.as_deref().map(tune::Pinned::read).transpose()?;
     let before = quiet(options.check, options.strict)?;
     // before anything is begun: a cache that cannot be used would condemn every case
     crate::files::user_cache()?;
@@ -162,7 +169,9 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     }
     let mut meters = Meters::probe(&MeterOptions::from_env());
     let engines: Vec<&str> = plan.cases.iter().filter_map(|c| c.engine).collect();
-    let began = begin(options, &suite, &engines, &folder, &mut meters, &before)?;
+    let seen = plan.models.iter().map(|(name, m)| (name.clone(), changes::files(&m.folder, &m.hash))).collect();
+    let (began, changed) = begin(options, &suite, seen, &engines, &folder, &mut meters, &before)?;
+    plan.models_changed(&changed);
     let cache = reference::cache_folder(folder.dir())?;
     plan.materialise(&cache)?;
     let mut judges = Judges::new();
@@ -173,7 +182,8 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let progress = Progress::new(due.count() * starts as usize, ms * u64::from(starts));
     let mut setting = Setting { meters: &mut meters, began_ns, check: options.check, progress: progress.clone() };
     if !options.check {
-        let memory = tune::Memory::new(folder.dir(), &cache);
+        let mut memory = tune::Memory::new(folder.dir(), &cache);
+        memory.pinned = pinned;
         tune::settle(&suite, &mut plan, &memory, &cache, &mut judges, &mut setting)?;
     }
     let finished = folder.finished()?;
@@ -362,11 +372,12 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
 fn begin(
     options: &RunOptions,
     suite: &Suite,
+    models: BTreeMap<String, ModelFiles>,
     engines: &[&str],
     folder: &RunFolder,
     meters: &mut Meters,
     before: &Before,
-) -> anyhow::Result<Began> {
+) -> anyhow::Result<(Began, BTreeMap<String, String>)> {
     let hash = hex(&Sha256::digest(suite.text.as_bytes()));
     let mut now = crate::environment::observe(&suite.name, &hash, &options.command, engines, meters);
     now.versions.insert("executable".into(), executable_hash()?);
@@ -374,6 +385,13 @@ fn begin(
     now.versions.insert(STARTS.into(), options.repeats.unwrap_or(1).to_string());
     let path = folder.dir().join("environment.json");
     if !path.exists() {
+        if !folder.finished()?.is_empty() {
+            bail!(
+                "{} holds cases, but no environment.json: nobody knows how they were measured\nhint: start a new run in another folder",
+                folder.dir().display()
+            );
+        }
+        now.models = models;
         now.foreign_before = before.foreign;
         if !options.check {
             now.idle_watts = meters.idle_watts(IDLE);
@@ -388,12 +406,13 @@ fn begin(
         let seed = hex(&Sha256::digest(format!("{} {began_ns}", boot(&hash))))[..16].to_string();
         now.versions.insert(SEED.into(), seed.clone());
         folder.write_environment(&now)?;
-        return Ok(Began { ns: began_ns, seed, starts: options.repeats.unwrap_or(1) });
+        let began = Began { ns: began_ns, seed, starts: options.repeats.unwrap_or(1) };
+        return Ok((began, BTreeMap::new()));
     }
     let text = folder.folder().read("environment.json", ergometer_reports::load::MAX_JSON_BYTES);
     let text =
         text.with_context(|| format!("cannot read {}\nhint: start a new run in another folder", path.display()))?;
-    let before: Environment = serde_json::from_slice(&text)
+    let mut before: Environment = serde_json::from_slice(&text)
         .with_context(|| format!("{} is damaged\nhint: start a new run in another folder", path.display()))?;
     let unknown = String::from("unknown");
     let version = |e: &Environment, name: &str| e.versions.get(name).unwrap_or(&unknown).clone();
@@ -416,10 +435,24 @@ fn begin(
         }
     }
     meters.set_idle(&before.idle_watts);
+    let changed = changes::told(&before.models, &models);
+    for words in changed.values() {
+        crate::console::say(format!(
+            "{words}: its cases are measured anew, those that were measured before stay beside them"
+        ));
+    }
+    let new = models.keys().any(|name| !before.models.contains_key(name));
+    if new || !changed.is_empty() {
+        // the first look at a model stands: all later ones are held to it
+        models.into_iter().for_each(|(name, seen)| {
+            before.models.entry(name).or_insert(seen);
+        });
+        folder.write_environment(&before)?;
+    }
     let clock = version(&before, CLOCK);
     let origin = clock.split_once(' ').filter(|(before, _)| *before == boot(&hash)).and_then(|(_, ns)| ns.parse().ok());
     let starts = version(&before, STARTS).parse().ok().filter(|n| (1..=1000).contains(n)).unwrap_or(1);
-    Ok(Began { ns: origin.unwrap_or_else(monotonic_ns), seed: version(&before, SEED), starts })
+    Ok((Began { ns: origin.unwrap_or_else(monotonic_ns), seed: version(&before, SEED), starts }, changed))
 }
 
 /// What a run, resumed or not, holds on to from its beginning.

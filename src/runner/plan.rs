@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::{Baseline, CaseKey, Costs, Tuning};
+use ergometer_reports::case::{Baseline, CaseKey, Costs, Settings, Tuning};
 use ergometer_suites::suite::{CaseSpec, Depth, Scenario, Suite};
 use ergometer_suites::task::{self, ExampleSet, Task};
 use sha2::{Digest, Sha256};
@@ -51,6 +51,8 @@ pub struct PlannedModel {
     pub random: bool,
     /// See [`Model::numbering`].
     pub numbering: Option<String>,
+    /// When the latest of its files was written, as RFC 3339.
+    pub modified: Option<String>,
 }
 
 /// One case, ready to run.
@@ -58,9 +60,15 @@ pub struct PlannedModel {
 pub struct PlannedCase {
     /// What the suite asks for.
     pub spec: CaseSpec,
-    /// Complete key.
+    /// What changed in its model since the run began.
+    pub model_changed: Option<String>,
+    /// When its model's files were last written, as RFC 3339.
+    pub model_modified: Option<String>,
+    /// Complete key of what runs.
     pub key: CaseKey,
-    /// sha256 of the key.
+    /// The key that the case is known by: what the suite asks for. It differs from `key` where a search chooses the settings.
+    pub asked: CaseKey,
+    /// sha256 of `asked`.
     pub id: String,
     /// Readable path.
     pub path: String,
@@ -70,6 +78,8 @@ pub struct PlannedCase {
     pub engine: Option<&'static str>,
     /// How its options were found, where the suite asks for a search.
     pub tuning: Option<Tuning>,
+    /// Where those options come from, in the words of [`Settings::source`].
+    pub settings_from: String,
     /// What the graph costs.
     pub costs: Costs,
     /// Most supervision steps.
@@ -95,6 +105,15 @@ impl PlannedCase {
             capacity: self.key.batch as usize,
             extra: self.key.backend_options.clone(),
         }
+    }
+
+    /// What it runs with, where the key that it is known by leaves that open.
+    pub fn settings(&self) -> Option<Settings> {
+        (self.asked != self.key).then(|| Settings {
+            options: self.key.backend_options.clone(),
+            shapes: self.key.shapes.clone(),
+            source: self.settings_from.clone(),
+        })
     }
 }
 
@@ -132,8 +151,9 @@ impl Plan {
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
                 let random = models::random::is_random(path)?;
                 let Model { graph, hash, numbering, .. } = model;
-                let folder = path.clone();
-                plan.models.insert(spec.model.clone(), PlannedModel { graph, hash, folder, random, numbering });
+                let (folder, modified) = (path.clone(), super::changes::modified(path));
+                let planned = PlannedModel { graph, hash, folder, random, numbering, modified };
+                plan.models.insert(spec.model.clone(), planned);
             }
             let case = plan.case(suite, spec, None)?;
             if keep(&case.path) && plan.cases.iter().all(|c| c.id != case.id) {
@@ -141,6 +161,13 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// Takes note of models whose files changed since the run began, a sentence for each by name: their cases say so.
+    pub fn models_changed(&mut self, changed: &BTreeMap<String, String>) {
+        for case in &mut self.cases {
+            case.model_changed = changed.get(&case.spec.model).cloned();
+        }
     }
 
     /// Gives each model whose weights are drawn a folder in the cache with both files, which any worker can read.
@@ -184,6 +211,7 @@ impl Plan {
             capacity: batch as usize,
             extra: given.clone(),
         };
+        let as_asked = Options { extra: BTreeMap::new(), ..options.clone() };
         let (isa, shapes, backend_options, command) = match backend(kind) {
             Some(b) => match b.describe(&options) {
                 Ok(described) => (described.isa, described.shapes.to_string(), described.options, Vec::new()),
@@ -212,8 +240,10 @@ impl Plan {
             task: spec.task.clone(),
             task_hash: task.hash.clone(),
             seed: suite.tasks[&spec.task].seed,
-            scenario: if batch == 1 && spec.scenario == Scenario::SingleStream { "single-stream" } else { "offline" }
-                .into(),
+            scenario: match spec.scenario {
+                Scenario::SingleStream => "single-stream".into(),
+                Scenario::Offline { .. } => "offline".into(),
+            },
         };
         let sha = |text: &str| hex(&Sha256::digest(text.as_bytes()));
         // with random weights some logits are nearly equal, so that another batch's rounding turns an answer: each case is scored by itself
@@ -231,16 +261,32 @@ impl Plan {
             shapes: String::new(),
             ..key.clone()
         };
+        // what a search finds is no part of what was asked
+        let searched = spec.tune
+            && external.is_none_or(|b| b.options.is_empty())
+            && backend(kind).is_some_and(|b| b.settings(&as_asked).len() > 1);
+        let asked = match searched {
+            true => CaseKey {
+                backend_options: BTreeMap::from([("settings".into(), "searched".into())]),
+                shapes: "searched".into(),
+                ..key.clone()
+            },
+            false => key.clone(),
+        };
         Ok(PlannedCase {
-            id: sha(&format!("{}{}", key.canonical(), command.join("\0"))),
+            id: sha(&format!("{}{}", asked.canonical(), command.join("\0"))),
             group: sha(&format!("{}{}", same_answers.canonical(), command.join("\0"))),
             turns: spec.interleave.then(|| sha(&same_work.canonical())),
             path: key.path(),
             spec: spec.clone(),
             key,
+            asked,
             command,
             engine: backend(kind).map(|b| b.name()),
+            model_changed: None,
+            model_modified: model.modified.clone(),
             tuning: None,
+            settings_from: "default".into(),
             costs: Costs {
                 params_total: cost.params_total,
                 params_active: cost.params_active,

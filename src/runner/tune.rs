@@ -28,7 +28,7 @@ use crate::models::hex;
 use crate::protocol::{Message, Mode};
 use crate::worker::monotonic_ns;
 
-/// Rounds of a search.
+/// Rounds of a search: the fewest for which smallest and largest ratio are a 95 % interval of the median ratio (96.9 %).
 pub const ROUNDS: usize = 6;
 /// Least seconds of a block.
 const BLOCK: f64 = 0.1;
@@ -156,16 +156,27 @@ pub fn settle(
         // its library may still have to be obtained; where it cannot be, the search and then the case say so
         let _ = case.engine.and_then(backend).map(|b| b.prepare(&case.options()));
         let key = Memory::key(&case, &settings, &machine);
-        let tuning = match memory.recall(&key, &settings) {
-            Some(tuning) => tuning,
+        let (at, tuning, settings_from) = match memory.recall(&key, &case, &settings)? {
+            Some(found) => {
+                // the run's own note is what a resumed run, and another run that pins it, go by
+                memory.keep(&key, &case, &found.1)?;
+                found
+            }
             None => {
                 let judge = judges.of(&case, plan, cache);
                 let tuning = search.run(&settings, judge, around);
-                memory.keep(&key, &tuning)?;
-                tuning
+                memory.keep(&key, &case, &tuning)?;
+                (tuning.chosen, tuning, "searched in this run".into())
             }
         };
-        plan.cases[i] = PlannedCase { tuning: Some(tuning.clone()), ..settings[tuning.chosen].clone() };
+        plan.cases[i] = PlannedCase {
+            tuning: Some(tuning.clone()),
+            settings_from,
+            // the case stays the one that was asked for, whatever was found
+            id: case.id,
+            asked: case.asked,
+            ..settings[at].clone()
+        };
     }
     Ok(())
 }
@@ -180,7 +191,7 @@ pub fn alone(options: &RunOptions, folder: &Path, again: bool) -> anyhow::Result
     let mut meters = Meters::none();
     let mut around =
         Setting { meters: &mut meters, began_ns: monotonic_ns(), check: false, progress: Progress::new(1, 1) };
-    let memory = Memory { run: None, machine: Some(cache.join("tuning.json")), again };
+    let memory = Memory { run: None, machine: Some(cache.join("tuning.json")), again, pinned: None };
     settle(&suite, &mut plan, &memory, &cache, &mut Judges::new(), &mut around)?;
     Ok((plan.cases[0].path.clone(), plan.cases[0].tuning.clone()))
 }
@@ -266,7 +277,7 @@ fn verdict(contenders: Vec<Contender>, rounds: usize, budget: f64) -> Tuning {
         .collect();
     let mut method = format!(
         "{} settings, each in parity with the reference, in {rounds} interleaved rounds of at least {BLOCK} s; the lowest median \
-         ratio to the default, if it saves more than {:.0} %",
+         ratio to the default, if it saves more than {:.0} % and the interval of that ratio (its smallest and largest) is below 1",
         tried.len() - untried,
         100.0 * WORTH
     );
@@ -293,10 +304,13 @@ fn is_left_out<T>(worker: &Result<T, CaseError>) -> bool {
     worker.as_ref().err().is_some_and(|e| e.message.starts_with(LEFT_OUT))
 }
 
-/// The fastest, the default where nothing beats it by enough; the default too where nothing runs (its error is then the case's).
+/// The fastest of those whose interval of the ratio to the default excludes 1, the default where nothing beats it by enough; the default too
+/// where nothing runs (its error is then the case's).
 fn chosen(tried: &[Tried]) -> usize {
     let of = |t: &Tried| t.ratio.map(|r| r.0).or(t.latency);
-    let best = tried.iter().enumerate().filter_map(|(i, t)| Some((i, of(t)?)));
+    let beyond_doubt = |t: &Tried| t.ratio.is_none_or(|(_, _, high)| high < 1.0);
+    let best = tried.iter().enumerate().filter(|(i, t)| *i == 0 || beyond_doubt(t));
+    let best = best.filter_map(|(i, t)| Some((i, of(t)?)));
     let best = best.min_by(|a, b| a.1.total_cmp(&b.1));
     match (best, of(&tried[0])) {
         (Some((i, ratio)), Some(default)) if ratio < default * (1.0 - WORTH) => i,
@@ -312,18 +326,46 @@ pub struct Memory {
     machine: Option<PathBuf>,
     /// Recall nothing.
     again: bool,
+    /// Searches that are to be taken, whatever this machine remembers.
+    pub pinned: Option<Pinned>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Entry {
     key: String,
+    /// Id of the case that it was made for: by it a pinned file is looked up, on any machine.
+    #[serde(default)]
+    case: String,
     tuning: Tuning,
+}
+
+/// A file of searches that are taken instead of searching: the `tuning.json` of a run folder.
+pub struct Pinned {
+    path: PathBuf,
+    entries: Vec<Entry>,
+}
+
+impl Pinned {
+    /// Reads it.
+    ///
+    /// Errors: the file cannot be read, or holds no searches.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let hint = "give the tuning.json of a run folder of this suite";
+        let text = ergometer_files::read(path, MAX_MEMORY_BYTES, ergometer_files::Links::Followed)
+            .with_context(|| format!("cannot read {}\nhint: {hint}", path.display()))?;
+        let entries: Vec<Entry> = serde_json::from_slice(&text)
+            .map_err(|e| anyhow::anyhow!("{}: no file of searched settings: {e}\nhint: {hint}", path.display()))?;
+        if let Some(i) = entries.iter().position(|e| e.tuning.chosen >= e.tuning.tried.len()) {
+            anyhow::bail!("{}: entry {i} chooses a setting that it does not list\nhint: {hint}", path.display());
+        }
+        Ok(Self { path: path.to_path_buf(), entries })
+    }
 }
 
 impl Memory {
     /// Remembers in the run's folder and in the cache.
     pub fn new(run: &Path, cache: &Path) -> Self {
-        Self { run: Some(run.join("tuning.json")), machine: Some(cache.join("tuning.json")), again: false }
+        Self { run: Some(run.join("tuning.json")), machine: Some(cache.join("tuning.json")), ..Self::default() }
     }
 
     /// What decides a search: the machine and this very program, the engine and its versions, the model, and the work: task, batch, depth.
@@ -352,29 +394,45 @@ impl Memory {
         read_cached(path, MAX_MEMORY_BYTES).and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
-    /// A search with this key whose settings are these.
-    pub fn recall(&self, key: &str, settings: &[PlannedCase]) -> Option<Tuning> {
+    /// A search with this key whose settings are these: which of them it chose, the search, and where it comes from. A pinned file is asked
+    /// for the case alone.
+    ///
+    /// Errors: the pinned file has no search for this case, or one whose choice this program does not offer.
+    pub fn recall(
+        &self,
+        key: &str,
+        case: &PlannedCase,
+        settings: &[PlannedCase],
+    ) -> anyhow::Result<Option<(usize, Tuning, String)>> {
+        if let Some(Pinned { path, entries }) = &self.pinned {
+            let hint = "leave out `--tuning` to search, or make the file anew by a run of this suite";
+            let Some(entry) = entries.iter().find(|e| e.case == case.id) else {
+                anyhow::bail!("{} has no settings for {}\nhint: {hint}", path.display(), case.path);
+            };
+            let wanted = &entry.tuning.tried[entry.tuning.chosen].options;
+            let Some(at) = settings.iter().position(|s| s.key.backend_options == *wanted) else {
+                anyhow::bail!("{}: {} does not offer {wanted:?}\nhint: {hint}", path.display(), case.key.backend);
+            };
+            return Ok(Some((at, entry.tuning.clone(), format!("pinned by {}", path.display()))));
+        }
         let fits = |t: &Tuning| {
             t.chosen < t.tried.len()
                 && t.tried.len() == settings.len()
                 && t.tried.iter().zip(settings).all(|(t, s)| t.options == s.key.backend_options)
         };
         let places = [self.run.as_ref(), self.machine.as_ref()].into_iter().filter(|_| !self.again);
-        places
-            .flatten()
-            .flat_map(|path| Self::entries(path))
-            .find(|e| e.key == key && fits(&e.tuning))
-            .map(|e| e.tuning)
+        let found = places.flatten().flat_map(|path| Self::entries(path)).find(|e| e.key == key && fits(&e.tuning));
+        Ok(found.map(|e| (e.tuning.chosen, e.tuning, "remembered from an earlier search".into())))
     }
 
     /// Keeps a search. One in which something failed is kept for the run alone: next time it may work.
-    pub fn keep(&self, key: &str, tuning: &Tuning) -> anyhow::Result<()> {
+    pub fn keep(&self, key: &str, case: &PlannedCase, tuning: &Tuning) -> anyhow::Result<()> {
         let whole = tuning.tried.iter().all(|t| t.error.as_ref().is_none_or(|e| e.message.starts_with(LEFT_OUT)));
         let places = [self.run.as_ref(), self.machine.as_ref().filter(|_| whole)];
         for (path, of_run) in places.into_iter().zip([true, false]).filter_map(|(p, r)| Some((p?, r))) {
             let mut all = Self::entries(path);
             all.retain(|e| e.key != key);
-            all.push(Entry { key: key.into(), tuning: tuning.clone() });
+            all.push(Entry { key: key.into(), case: case.id.clone(), tuning: tuning.clone() });
             let text = serde_json::to_vec_pretty(&all).context("cannot write a search down")?;
             let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).context("cannot create the folder");
             let written = written.and_then(|()| write_atomically(path, &text));
@@ -405,6 +463,15 @@ mod tests {
         assert_eq!(choose(&[Some(1.0), Some(0.99), Some(1.2)]), 0, "a hundredth is noise");
         assert_eq!(choose(&[Some(1.0), None, Some(0.9)]), 2, "a wrong setting is never chosen");
         assert_eq!(choose(&[None, None]), 0);
+    }
+
+    #[test]
+    fn a_setting_is_switched_only_where_every_round_says_so() {
+        let with = |high: f64| Tried { ratio: Some((0.8, 0.7, high)), ..tried(Some(0.8)) };
+        assert_eq!(chosen(&[tried(Some(1.0)), with(0.99)]), 1);
+        assert_eq!(chosen(&[tried(Some(1.0)), with(1.01)]), 0, "the interval includes 1");
+        // the smallest and the largest of so many ratios hold their median with 95 % confidence
+        assert!(1.0 - 2.0 * 0.5f64.powi(ROUNDS as i32) >= 0.95);
     }
 
     #[test]

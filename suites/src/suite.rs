@@ -47,8 +47,8 @@ use crate::task::ExampleSet;
 
 /// Largest suite file.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Most cases of one suite.
-pub const MAX_CASES: usize = 100_000;
+/// Most cases of one suite: as many as one run folder holds.
+pub const MAX_CASES: usize = 10_000;
 /// Most workers that a suite may let live at once.
 pub const MAX_TOGETHER: usize = 16;
 /// Workers that live at once where a suite says nothing.

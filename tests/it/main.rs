@@ -15,6 +15,7 @@ mod errors;
 mod examples;
 mod hostile_files;
 mod house;
+mod identity;
 mod interrupt;
 mod matrix;
 mod meters;

@@ -179,6 +179,8 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
         questions: 0,
         baselines: Vec::new(),
         tuning: key.backend.contains("candle").then(tuning),
+        model_modified: None,
+        settings: None,
         sitting: None,
         starts: Vec::new(),
         costs: Some(Costs {
@@ -248,6 +250,7 @@ pub fn environment() -> Environment {
         ],
         load_before: Some(0.12),
         foreign_before: Some(0.03),
+        models: BTreeMap::new(),
         idle_watts: BTreeMap::from([("energy_cpu".into(), 9.5)]),
         ceilings: Some(ceilings()),
     }

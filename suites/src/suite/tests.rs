@@ -174,7 +174,7 @@ fn too_many_cases_are_refused_before_they_are_built() {
         .replace("threads = [2]", &format!("threads = [{}]", threads.join(",")))
         .replace("[\"halt-16\", \"fixed-8\", \"once\"]", &format!("[{}]", depths.join(",")));
     let message = error(&text);
-    assert!(message.contains("4000000") && message.contains("100000"), "{message}");
+    assert!(message.contains("4000000") && message.contains("10000"), "{message}");
 }
 
 #[test]
