@@ -90,7 +90,7 @@ fn parsed() -> ExitCode {
         Err(said) => {
             // help and versions are data, mistakes are not
             match said.use_stderr() {
-                true => console::warn(said.render().to_string()),
+                true => console::warn(format!("{}{}", said.render().to_string().trim_end(), choices(&said))),
                 false => console::out(&said.render().to_string()),
             }
             return ExitCode::from(said.exit_code() as u8);
@@ -123,6 +123,31 @@ fn parsed() -> ExitCode {
         // inconclusive is not a fault of the input
         ExitCode::from(if error.is::<crate::runner::Unfit>() { 3 } else { 2 })
     })
+}
+
+/// What there is to choose from, where something is missing.
+fn choices(said: &clap::Error) -> String {
+    if said.kind() != clap::error::ErrorKind::MissingRequiredArgument {
+        return String::new();
+    }
+    let text = said.to_string();
+    let names = |list: Vec<(String, std::path::PathBuf)>| list.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let asked = text.lines().filter(|l| l.starts_with("  ")).collect::<String>();
+    let mut lines = String::new();
+    let mut add = |what: &str, list: Vec<String>| lines += &format!("\nhint: {what} are {}", list.join(", "));
+    if asked.contains("<SUITE>") {
+        add("shipped suites", names(ergometer_suites::shipped_suites()));
+    }
+    if asked.contains("--model") {
+        add("shipped models", names(ergometer_suites::shipped_models()));
+    }
+    if asked.contains("--backend") {
+        add("backends", crate::backends::BACKENDS.iter().map(|b| b.name().to_string()).collect());
+    }
+    if asked.contains("<KIND>") {
+        add("kinds", commands::list::kinds().map(str::to_string).collect());
+    }
+    lines
 }
 
 /// What was tried and why it failed, each cause once, then every hint on a line of its own.

@@ -1,96 +1,167 @@
-//! The headline table for a terminal.
+//! What a terminal shows of a run: the strip, a table of every task, reasons.
 //!
-//! In: a [`Report`] and the width of the terminal in characters. Out: plain text. Must not: use colour, or run over the width with a table that
-//! would fit as a list.
+//! In: a [`Report`] and the width of the terminal in characters. Out: plain text. Must not: use colour, run over the width, or leave out a
+//! number without saying so.
+//!
+//! A table has one line a case. Columns without any number are left out, with a line that says why. Where intervals do not fit they are
+//! left out and it is said; where even that is too wide each case is a card.
 
 use crate::{
+    case::{Case, Verdict},
+    headline::footnotes::Footnotes,
+    labels::Labels,
     report::Report,
     shown::clean,
+    strip::Strip,
     table::{Row, Speedups, TITLES, Table, reason, tables},
 };
 
-/// The headline table of every task, then the footnotes.
+mod footnotes;
+
+/// Titles of the columns, shorter than those of other reports.
+const SHORT: [&str; TITLES.len()] = ["accuracy", "latency", "p99", "throughput", "memory", "J/right"];
+
+/// Where the text of the strip's lines begins.
+const INDENT: usize = 15;
+
+/// The strip, the table of every task, then the footnotes.
 pub fn headline(report: &Report, width: usize) -> String {
+    let width = width.max(20);
     let (tables, footnotes) = tables(report);
+    let mut notes = Footnotes::of(&tables, &footnotes);
     let mut text = String::new();
+    for line in Strip::of(report).lines {
+        let mut lines = wrapped(&plain(&line.text()), width.saturating_sub(INDENT), "").into_iter();
+        text += &format!("{:<INDENT$}{}\n", line.title, lines.next().unwrap_or_default());
+        lines.for_each(|l| text += &format!("{:INDENT$}{l}\n", ""));
+    }
+    text.push('\n');
     for table in &tables {
-        text += &one(table, width);
+        text += &one(table, width, &mut notes);
+        let uncompared = accuracy_only(report, &table.task);
+        if !uncompared.is_empty() {
+            let line = format!("accuracy only, nobody compared their outputs: {}", uncompared.join(", "));
+            text += &joined(&plain(&line), width, "  ");
+        }
         text.push('\n');
     }
-    for (i, footnote) in footnotes.iter().enumerate() {
-        text += &wrapped(&format!("[{}] {}", i + 1, plain(footnote)), width, "    ");
+    for footnote in notes.lines() {
+        text += &joined(&plain(&footnote), width, "    ");
     }
     text
 }
 
-fn one(table: &Table, width: usize) -> String {
+/// Cases of a task that were not compared with anything.
+fn accuracy_only(report: &Report, task: &str) -> Vec<String> {
+    let cases: Vec<&Case> = report.run.cases.iter().map(|c| &c.case).filter(|c| c.key.task == task).collect();
+    let labels = Labels::of(cases.iter().copied());
+    let uncompared = |c: &&&Case| c.error.is_none() && matches!(c.verdict, Some(Verdict::AccuracyOnly));
+    cases.iter().filter(uncompared).map(|c| labels.short(&c.id).to_string()).collect()
+}
+
+fn one(table: &Table, width: usize, notes: &mut Footnotes) -> String {
     // an extra blank line would be all that an empty list of shared parts adds
     let title = if table.common.contains(&table.task) || table.common.is_empty() {
         plain(&table.common)
     } else {
         plain(&format!("{} · {}", table.task, table.common))
     };
-    let mut text = wrapped(if title.is_empty() { &table.task } else { &title }, width, "  ");
-    let mut grid: Vec<Vec<String>> = vec![vec!["case".into()]];
-    grid[0].extend(TITLES.map(|t| t.replace("joules per right answer", "J per right")));
-    for row in table.rows.iter().filter(|r| r.error.is_none()) {
-        grid.push(std::iter::once(plain(&row.name)).chain(cells(row)).collect());
+    let mut text = joined(if title.is_empty() { &table.task } else { &title }, width, "  ");
+    let rows: Vec<&Row> = table.rows.iter().filter(|r| r.error.is_none()).collect();
+    // a column in which no case has a number says why, once
+    let empty = |i: usize| rows.iter().all(|r| r.cells.get(i).is_none_or(|c| c.value == "–"));
+    let shown: Vec<usize> = (0..TITLES.len()).filter(|i| !empty(*i)).collect();
+    let mut why = Vec::new();
+    for i in (0..TITLES.len()).filter(|i| empty(*i) && !rows.is_empty()) {
+        let reasons = notes.take(rows.iter().filter_map(|r| r.cells.get(i)?.footnote));
+        let line = format!("No case has {}: {}", TITLES[i], if reasons.is_empty() { "not recorded" } else { &reasons });
+        why.push(joined(&plain(&line), width, "  "));
     }
-    let widths: Vec<usize> = (0..grid[0].len())
-        .map(|i| grid.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0))
-        .collect();
-    let fits = widths.iter().sum::<usize>() + 2 * (widths.len() - 1) <= width;
-    if fits {
-        for line in grid.iter().filter(|_| grid.len() > 1) {
-            let mut out = format!("{:<1$}", line[0], widths[0]);
-            for (cell, width) in line[1..].iter().zip(&widths[1..]) {
-                out += &format!("  {cell:>width$}");
-            }
-            text += out.trim_end();
-            text.push('\n');
-        }
+    let grid = |intervals: bool, notes: &mut Footnotes| -> Vec<Vec<String>> {
+        let head = std::iter::once("case".to_string()).chain(shown.iter().map(|i| SHORT[*i].to_string()));
+        let body = rows.iter().map(|row| {
+            let cells =
+                shown.iter().map(|i| row.cells.get(*i).map_or_else(|| "–".into(), |c| cell(c, intervals, notes)));
+            std::iter::once(plain(&row.name)).chain(cells).collect()
+        });
+        std::iter::once(head.collect()).chain(body).collect()
+    };
+    // numbers of footnotes are given in the order in which they are met
+    let whole = grid(true, notes);
+    let bare = grid(false, notes);
+    let fits = |grid: &[Vec<String>]| widths(grid).iter().map(|w| w + 2).sum::<usize>() <= width + 2;
+    if rows.is_empty() {
+    } else if fits(&whole) {
+        text += &aligned(&whole);
+    } else if fits(&bare) {
+        text += &aligned(&bare);
+        let needed = widths(&whole).iter().map(|w| w + 2).sum::<usize>() - 2;
+        text +=
+            &joined(&format!("Intervals are left out: they need {needed} columns; the report has them."), width, "  ");
     } else {
-        for line in &grid[1..] {
-            text += &wrapped(&line[0], width, "  ");
-            let items: Vec<String> =
-                grid[0][1..].iter().zip(&line[1..]).map(|(t, cell)| format!("{t} {cell}")).collect();
-            text += &filled(&items, width);
+        for line in &whole[1..] {
+            text += &joined(&line[0], width, "  ");
+            for (title, cell) in whole[0][1..].iter().zip(&line[1..]) {
+                text += &format!("  {title:<11} {cell}\n");
+            }
         }
     }
+    why.iter().for_each(|line| text += line);
     if !table.baselines.is_empty() {
         let line = plain(&format!("Without a model: {}.", table.baselines)).replace('\u{202f}', " ");
-        text += &wrapped(&line, width, "  ");
+        text += &joined(&line, width, "  ");
     }
     for row in &table.rows {
         if let Some(error) = &row.error {
-            text += &wrapped(&plain(&format!("{}: {}", row.name, reason(error))), width, "    ");
+            text += &joined(&plain(&format!("failed: {}: {}", row.name, reason(error))), width, "    ");
         }
     }
     for sitting in &table.speedups {
-        text += &speedups(sitting, width);
+        text += &speedups(sitting, width, notes);
+    }
+    text
+}
+
+fn widths(grid: &[Vec<String>]) -> Vec<usize> {
+    let columns = 0..grid.first().map_or(0, Vec::len);
+    columns.map(|i| grid.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0)).collect()
+}
+
+/// The first column to the left, all others to the right.
+fn aligned(grid: &[Vec<String>]) -> String {
+    let widths = widths(grid);
+    let mut text = String::new();
+    for line in grid {
+        let mut out = format!("{:<1$}", line[0], widths[0]);
+        for (cell, width) in line[1..].iter().zip(&widths[1..]) {
+            out += &format!("  {cell:>width$}");
+        }
+        text += out.trim_end();
+        text.push('\n');
     }
     text
 }
 
 /// Speed-ups of one sitting, a line a case.
-fn speedups(sitting: &Speedups, width: usize) -> String {
+fn speedups(sitting: &Speedups, width: usize, notes: &mut Footnotes) -> String {
     let title = format!("Speed-up over {}, cases in turns ({}):", sitting.base, sitting.common);
-    let mut text = String::from("\n") + &wrapped(&plain(&title.replace(" ()", "")), width, "  ");
+    let mut text = String::from("\n") + &joined(&plain(&title.replace(" ()", "")), width, "  ");
     let room = sitting.rows.iter().map(|r| r.name.chars().count()).max().unwrap_or(0);
     for row in &sitting.rows {
-        let shown = row.error.as_ref().map_or_else(|| cells(row).collect(), |e| plain(&e.kind));
+        let shown = row
+            .error
+            .as_ref()
+            .map_or_else(|| row.cells.iter().map(|c| cell(c, true, notes)).collect(), |e| plain(&e.kind));
         let name = plain(&row.name);
         text += &format!("  {name:<room$}  {shown}\n");
     }
     text
 }
 
-fn cells(row: &Row) -> impl Iterator<Item = String> {
-    row.cells.iter().map(|cell| {
-        let interval = cell.interval.as_ref().map(|i| format!(" ({i})")).unwrap_or_default();
-        let footnote = cell.footnote.map(|f| format!(" [{f}]")).unwrap_or_default();
-        format!("{}{interval}{footnote}", cell.value).replace('\u{202f}', " ")
-    })
+fn cell(cell: &crate::table::Cell, intervals: bool, notes: &mut Footnotes) -> String {
+    let interval = cell.interval.as_ref().filter(|_| intervals).map(|i| format!(" ({i})")).unwrap_or_default();
+    let footnote = cell.footnote.map(|f| format!(" [{}]", notes.number(f))).unwrap_or_default();
+    format!("{}{interval}{footnote}", cell.value).replace('\u{202f}', " ")
 }
 
 /// A message of an untrusted worker must not steer the terminal.
@@ -98,38 +169,23 @@ fn plain(text: &str) -> String {
     clean(text).into_owned()
 }
 
-/// Items on indented lines, none of them broken.
-fn filled(items: &[String], width: usize) -> String {
-    let mut lines = String::new();
-    let mut used = width;
-    for item in items {
-        let needed = item.chars().count() + 2;
-        if used + needed > width {
-            lines += if lines.is_empty() { "  " } else { "\n  " };
-            used = 2;
-        } else {
-            lines += "  ";
-            used += 2;
-        }
-        lines += item;
-        used += needed - 2;
-    }
-    lines + "\n"
+fn joined(text: &str, width: usize, indent: &str) -> String {
+    wrapped(text, width, indent).join("\n") + "\n"
 }
 
-/// Breaks a line at blanks; further lines begin with `indent`.
-fn wrapped(text: &str, width: usize, indent: &str) -> String {
-    let mut lines = String::new();
+/// Breaks a text at blanks; further lines begin with `indent`.
+fn wrapped(text: &str, width: usize, indent: &str) -> Vec<String> {
+    let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split_whitespace() {
         if !line.trim().is_empty() && line.chars().count() + 1 + word.chars().count() > width.max(20) {
-            lines += line.trim_end();
-            lines.push('\n');
+            lines.push(line.trim_end().to_owned());
             line = indent.to_owned();
         } else if !line.is_empty() {
             line.push(' ');
         }
         line += word;
     }
-    lines + line.trim_end() + "\n"
+    lines.push(line.trim_end().to_owned());
+    lines
 }

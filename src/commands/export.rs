@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 
+use super::flags;
 use crate::console::{self, outln};
 use crate::files::write_atomically;
 use crate::graph::{Graph, Kind, Tokens, ValueType};
@@ -17,8 +18,8 @@ use crate::onnx::{self, Experts, Form, Opset};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  ergometer export --model suites/models/trm-4x4 --to onnx trm.onnx")]
 pub struct Args {
-    /// Folder of the model
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the model, or the name of a shipped one
+    #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// Format of the file
     #[arg(long, value_name = "FORMAT", value_parser = ["onnx"])]
@@ -26,7 +27,7 @@ pub struct Args {
     /// Rows of every run, or `dynamic`: as many as each run brings
     #[arg(long, value_name = "N", default_value = "dynamic")]
     batch: Batch,
-    /// Operator set: 17 has norms and attention in primitives, 23 as operators
+    /// Operator set: 17 has norms and attention in primitives (IR 8: ONNX Runtime from 1.12 on reads it), 23 as operators (IR 11: from 1.22 on)
     #[arg(long, value_name = "V", default_value = "17", value_parser = ["17", "23"])]
     opset: String,
     /// Experts that are computed: all, or those that tokens are routed to (shapes that depend on the data)
@@ -72,6 +73,8 @@ struct Written {
     weights_file: Option<PathBuf>,
     weights_bytes: Option<usize>,
     opset: String,
+    /// From which runtimes on the file is read.
+    read_by: &'static str,
     experts: String,
     inputs: Vec<String>,
     outputs: Vec<String>,
@@ -93,7 +96,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             ensure!(!path.exists(), "{} is already there\nhint: `--force` overwrites it", path.display());
         }
     }
-    let model = Model::load(&args.model)?;
+    let model = Model::load(&flags::model(&args.model)?)?;
     let form = Form {
         batch: args.batch.0,
         opset: if args.opset == "23" { Opset::TwentyThree } else { Opset::Seventeen },
@@ -112,6 +115,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         bytes: exported.model.len(),
         weights_bytes: exported.weights.as_ref().map(Vec::len),
         weights_file: beside,
+        read_by: match form.opset {
+            Opset::Seventeen => "ONNX Runtime 1.12 and later (IR 8)",
+            Opset::TwentyThree => "ONNX Runtime 1.22 and later (IR 11)",
+        },
         opset: args.opset,
         experts: args.experts,
         inputs: exported.inputs,
@@ -129,7 +136,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn show(written: &Written, graph: &Graph) {
-    outln!("{}: {} bytes, opset {}", written.file.display(), written.bytes, written.opset);
+    outln!("{}: {} bytes, opset {}, for {}", written.file.display(), written.bytes, written.opset, written.read_by);
     if let (Some(file), Some(bytes)) = (&written.weights_file, written.weights_bytes) {
         outln!("{}: {bytes} bytes of weights; keep the two together", file.display());
     }

@@ -33,6 +33,11 @@ const KINDS: &[Kind] = &[
     ("datasets", datasets),
 ];
 
+/// Their names.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|(name, _)| *name)
+}
+
 /// Flags.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  ergometer list metrics")]

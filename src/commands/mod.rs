@@ -6,6 +6,7 @@
 pub mod doctor;
 pub mod export;
 pub mod fetch;
+mod flags;
 pub mod list;
 mod one_case;
 pub mod parity;

@@ -5,10 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use ergometer_suites::error::did_you_mean;
-use ergometer_suites::home::shipped_models;
 use serde_json::json;
 
+use super::flags;
 use crate::graph::Graph;
 use crate::graph::cost::Workload;
 use crate::models::Model;
@@ -49,33 +48,16 @@ pub struct OneSuite {
     pub cut: Vec<String>,
 }
 
-/// Path of a model given as a folder or by the name of a shipped one.
-pub fn find_model(model: &Path) -> anyhow::Result<PathBuf> {
-    let shipped = shipped_models();
-    let named = shipped.iter().find(|(name, _)| model.as_os_str() == name.as_str());
-    let path = match named {
-        _ if model.exists() => model.to_path_buf(),
-        Some((_, path)) => path.clone(),
-        None => {
-            let meant = did_you_mean(&model.to_string_lossy(), shipped.iter().map(|(name, _)| name.as_str()));
-            bail!(
-                "there is no model `{}`{meant}\nhint: name a folder, or one of `ergometer list models`",
-                model.display()
-            );
-        }
-    };
-    std::path::absolute(&path).with_context(|| format!("cannot use {}", path.display()))
-}
-
 impl OneCase {
     /// Writes the suite into a folder. Of a large net it has fewer steps and examples, unless the flags ask for all.
     pub fn suite(&self, folder: &Path, file: &str) -> anyhow::Result<OneSuite> {
-        let path = find_model(&self.model)?;
-        let model = Model::load(&path)?;
+        let path = flags::model(&self.model)?;
         let Some(backend) = crate::backends::backend(&self.backend) else {
-            let known: Vec<&str> = crate::backends::BACKENDS.iter().map(|b| b.name()).collect();
-            bail!("unknown backend `{}`\nhint: known are {}", self.backend, known.join(", "));
+            bail!("{}", flags::backend(&self.backend).unwrap_err());
         };
+        // what flags say is checked before a model is read
+        let precision = flags::precision(backend, self.precision.as_deref())?;
+        let model = Model::load(&path)?;
         let (task, mut parameters) = task(&model.graph, self.task.as_deref())?;
         let (most, mut cut) = (model.graph.max_steps, Vec::new());
         let cost = model.graph.cost(&Workload::one());
@@ -109,7 +91,7 @@ impl OneCase {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
         let name: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
-        let precision = self.precision.clone().unwrap_or_else(|| backend.precisions()[0].to_string());
+
         let path =
             path.to_str().with_context(|| format!("the path {} is not UTF-8, which suites are", path.display()))?;
         let suite = json!({

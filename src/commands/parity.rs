@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 
+use super::flags;
 use crate::backends::probe::ready;
 use crate::backends::session::Session;
 use crate::backends::{Backend, BackendError, Options, backend};
@@ -20,23 +21,23 @@ use crate::parity::{self, Step, Vectors};
     after_help = "Example:\n  ergometer parity --model tests/golden/trm-mlp-d64 --vectors tests/golden/trm-mlp-d64/vectors.safetensors --backend native"
 )]
 pub struct Args {
-    /// Folder of the model
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the model, or the name of a shipped one
+    #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// Recorded inputs and outputs
     #[arg(long, value_name = "FILE")]
     vectors: PathBuf,
     /// Backend to check
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", value_parser = flags::backend)]
     backend: String,
     /// Precision that the backend computes in [default: its first]
     #[arg(long, value_name = "P")]
     precision: Option<String>,
     /// Compute threads
-    #[arg(long, value_name = "T", default_value_t = 1)]
-    threads: usize,
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = flags::threads)]
+    threads: u32,
     /// Largest error that passes [default: the named tolerance of the precision]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = flags::tolerance)]
     tolerance: Option<f64>,
     /// Print JSON
     #[arg(long)]
@@ -146,17 +147,21 @@ fn apart(backend: &'static dyn Backend) -> anyhow::Result<ExitCode> {
 
 /// Runs it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if let Some(foreign) = backend(&args.backend).filter(|b| b.library().is_some() && !args.here) {
-        return apart(foreign);
+    let engine = backend(&args.backend).context("checked with the flags")?;
+    flags::precision(engine, args.precision.as_deref())?;
+    let folder = flags::model(&args.model)?;
+    if engine.library().is_some() && !args.here {
+        return apart(engine);
     }
-    let model = Model::load(&args.model)?;
+    let model = Model::load(&folder)?;
     let vectors = Vectors::read(&args.vectors, &model.graph)?;
     anyhow::ensure!(
         vectors.steps.iter().all(|s| !s.logits.is_empty()),
         "{}: tensor `logits.1` is missing",
         args.vectors.display()
     );
-    let found = check(&model, &vectors, &args.backend, args.precision.as_deref(), args.threads, args.tolerance)?;
+    let found =
+        check(&model, &vectors, &args.backend, args.precision.as_deref(), args.threads as usize, args.tolerance)?;
     if args.json {
         console::json(&found)?;
     } else {

@@ -104,7 +104,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn dry_run(options: &RunOptions, json: bool) -> anyhow::Result<ExitCode> {
+/// Lists the cases and what they would take.
+pub fn dry_run(options: &RunOptions, json: bool) -> anyhow::Result<ExitCode> {
     if options.resume {
         bail!("`--dry-run` runs nothing, so there is nothing to resume");
     }

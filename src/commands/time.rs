@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use ergometer_reports::{Record, format};
 
+use super::flags;
 use super::one_case::{OneCase, OneSuite};
 use crate::columns::columns;
 use crate::console::{self, outln};
@@ -24,26 +25,29 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// Backend
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", value_parser = flags::backend)]
     backend: String,
     /// Precision [default: the backend's first]
     #[arg(long, value_name = "P")]
     precision: Option<String>,
     /// Rows per iteration; 1 is single-stream
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = flags::batch)]
     batch: u32,
     /// Compute threads
-    #[arg(long, value_name = "T", default_value_t = 1)]
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = flags::threads)]
     threads: u32,
     /// Board of the Sudoku to solve: 4, 6 or 9 [default: what fits the model]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", value_parser = flags::task)]
     task: Option<String>,
     /// Depth rule: once, fixed-N or halt-N [default: halt-N with the model's own N]
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = flags::depth)]
     depth: Option<String>,
     /// Seconds of measuring
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = flags::seconds)]
     seconds: f64,
+    /// Say what would be measured, and measure nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -74,6 +78,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         command: "ergometer time".into(),
         ..RunOptions::default()
     };
+    if args.dry_run {
+        return super::run::dry_run(&options, args.json);
+    }
     let outcome = runner::run(&options)?;
     let run = ergometer_reports::load(&outcome.folder)?;
     let records = ergometer_reports::summarise(&run);

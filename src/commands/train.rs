@@ -23,6 +23,9 @@ pub struct Args {
     /// Go on from the checkpoint in the model's folder
     #[arg(long)]
     resume: bool,
+    /// Read and check the training file, and train nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Folder of the model [default: as the file says]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -30,6 +33,16 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.dry_run {
+        let (config, _) = train::config::TrainConfig::load(&args.config)?;
+        console::out(&format!(
+            "{}: {} steps, into {}\n",
+            args.config.display(),
+            config.steps,
+            args.out.unwrap_or(config.out).display()
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
     let environment = train::missing_environment(&args.config)?;
     if !environment.is_empty() {
         use std::os::unix::process::CommandExt;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use ergometer_reports::case::{Tried, Tuning};
 use serde_json::json;
 
+use super::flags;
 use super::one_case::{OneCase, OneSuite};
 use crate::columns::columns;
 use crate::console::{self, outln};
@@ -23,26 +24,29 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// Backend
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", value_parser = flags::backend)]
     backend: String,
     /// Precision [default: the backend's first]
     #[arg(long, value_name = "P")]
     precision: Option<String>,
     /// Rows per iteration; 1 is single-stream
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = flags::batch)]
     batch: u32,
     /// Compute threads
-    #[arg(long, value_name = "T", default_value_t = 1)]
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = flags::threads)]
     threads: u32,
     /// Task whose examples are used [default: what fits the model]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", value_parser = flags::task)]
     task: Option<String>,
     /// Depth rule: once, fixed-N or halt-N [default: halt-N with the model's own N]
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = flags::depth)]
     depth: Option<String>,
     /// Search again, whatever is remembered
     #[arg(long)]
     again: bool,
+    /// Say what would be measured, and measure nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -68,6 +72,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         console::say(format!("cut short: {cut}: more would take long"));
     }
     let options = RunOptions { suite, command: "ergometer tune".into(), ..RunOptions::default() };
+    if args.dry_run {
+        return super::run::dry_run(&options, args.json);
+    }
     let (path, tuning) = runner::tune::alone(&options, folder.path(), args.again)?;
     if args.json {
         console::json(&json!({ "case": path, "tuning": tuning }))?;

@@ -191,7 +191,7 @@ fn download(fetcher: &Fetcher, item: &Fetch, variant: &Variant, folder: &Path) -
     pip.args(["-m", "pip"]).args(pip_options(variant));
     // an answer within a minute where there is no network, and no question that nobody sees
     pip.args(["--disable-pip-version-check", "--no-input", "--retries=2", "--timeout=20"]);
-    if !fetcher.chatty {
+    if !fetcher.chatty || console::quiet() {
         pip.arg("--quiet");
     }
     let whole = std::path::absolute(folder)

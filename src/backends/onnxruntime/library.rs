@@ -4,6 +4,7 @@
 //! load anything while searching, or end the process: `ort` panics if it has to look for a library itself.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -200,7 +201,8 @@ pub fn prepare(option: Option<&str>) -> Result<(), Unavailable> {
         let Some(item) = fetch::item("onnxruntime").filter(|_| !fetch::offline()) else { return Err(nowhere) };
         console::say(format!("fetching onnxruntime {}, which this run needs and this machine lacks", item.version));
         fetch::Fetcher::from_env()
-            .and_then(|fetcher| fetcher.fetch(item))
+            // how far it is, where somebody sees it
+            .and_then(|fetcher| fetch::Fetcher { chatty: std::io::stderr().is_terminal(), ..fetcher }.fetch(item))
             .map(drop)
             .map_err(|e| Unavailable { reason: format!("{}; {}", nowhere.reason, e.reason), hint: Some(e.hint) })
     };

@@ -1,0 +1,193 @@
+//! Footnotes of a terminal's tables, those that differ in a number alone told as one.
+//!
+//! In: tables and their footnotes. Out: numbers for cells, and lines. Must not: merge what differs in more than a number or two, or drop a
+//! note that a shown cell refers to.
+
+use crate::table::Table;
+
+/// Most numbers in which notes that are told as one may differ.
+const MOST: usize = 2;
+
+/// All notes, in groups.
+pub struct Footnotes {
+    /// Group of each footnote, in the order of the tables' own numbers.
+    group: Vec<usize>,
+    /// Text of each group.
+    texts: Vec<String>,
+    /// Groups that shown cells refer to, in the order in which they are met.
+    shown: Vec<usize>,
+}
+
+impl Footnotes {
+    /// Groups the notes of these tables.
+    pub fn of(tables: &[Table], footnotes: &[String]) -> Self {
+        let mut groups: Vec<(Vec<Part>, Vec<usize>)> = Vec::new();
+        let mut group = Vec::new();
+        for (i, note) in footnotes.iter().enumerate() {
+            let parts = parts(note);
+            let fits = |members: &[Part]| {
+                let same = |(a, b): (&Part, &Part)| match (a, b) {
+                    (Part::Text(a), Part::Text(b)) => a == b,
+                    (Part::Number { .. }, Part::Number { .. }) => true,
+                    _ => false,
+                };
+                members.len() == parts.len() && members.iter().zip(&parts).all(same)
+            };
+            let widened = |members: &[Part]| members.iter().zip(&parts).map(|(a, b)| a.with(b)).collect::<Vec<_>>();
+            let few = |members: &[Part]| widened(members).iter().filter(|p| p.varies()).count() <= MOST;
+            // of one kind of reason alone: what merely speaks of a number keeps its own line
+            let found = groups.iter().position(|(members, _)| is_reason(note) && fits(members) && few(members));
+            match found {
+                Some(at) => {
+                    groups[at].0 = widened(&groups[at].0);
+                    groups[at].1.push(i);
+                    group.push(at);
+                }
+                None => {
+                    group.push(groups.len());
+                    groups.push((parts, vec![i]));
+                }
+            }
+        }
+        let cases = |members: &[usize]| {
+            let rows = tables.iter().flat_map(|t| &t.rows);
+            rows.filter(|r| r.cells.iter().any(|c| c.footnote.is_some_and(|f| members.contains(&(f - 1))))).count()
+        };
+        let texts = groups.iter().map(|(parts, members)| {
+            let text: String = parts.iter().map(Part::text).collect();
+            match cases(members) {
+                0 | 1 => text,
+                n => format!("{text} ({n} cases)"),
+            }
+        });
+        Self { texts: texts.collect(), group, shown: Vec::new() }
+    }
+
+    /// Number under which a footnote of the tables is shown.
+    pub fn number(&mut self, footnote: usize) -> usize {
+        let group = self.group[footnote - 1];
+        match self.shown.iter().position(|g| *g == group) {
+            Some(at) => at + 1,
+            None => {
+                self.shown.push(group);
+                self.shown.len()
+            }
+        }
+    }
+
+    /// The texts of these footnotes in one line, each once.
+    pub fn take(&self, footnotes: impl Iterator<Item = usize>) -> String {
+        let mut groups: Vec<usize> = footnotes.map(|f| self.group[f - 1]).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups.into_iter().map(|g| self.texts[g].as_str()).collect::<Vec<_>>().join("; ")
+    }
+
+    /// The notes that shown cells refer to.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.shown.iter().enumerate().map(|(i, g)| format!("[{}] {}", i + 1, self.texts[*g]))
+    }
+}
+
+/// Begins with a kind, as the reason for a missing number does.
+fn is_reason(note: &str) -> bool {
+    note.split_once(": ").is_some_and(|(kind, _)| kind.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+}
+
+/// A piece of a note.
+#[derive(Clone, Debug)]
+enum Part {
+    Text(String),
+    /// The least and the largest, as written.
+    Number {
+        least: String,
+        most: String,
+    },
+}
+
+impl Part {
+    fn varies(&self) -> bool {
+        matches!(self, Part::Number { least, most } if least != most)
+    }
+
+    fn with(&self, other: &Part) -> Part {
+        let value = |s: &str| s.parse::<f64>().unwrap_or(0.0);
+        match (self, other) {
+            (Part::Number { least, most }, Part::Number { least: a, most: b }) => Part::Number {
+                least: if value(a) < value(least) { a } else { least }.clone(),
+                most: if value(b) > value(most) { b } else { most }.clone(),
+            },
+            _ => self.clone(),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Part::Text(text) => text.clone(),
+            Part::Number { least, most } if least == most => least.clone(),
+            Part::Number { least, most } => format!("{least} to {most}"),
+        }
+    }
+}
+
+/// Numbers and what stands between them.
+fn parts(note: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut rest = note;
+    while !rest.is_empty() {
+        let text = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        if text > 0 {
+            parts.push(Part::Text(rest[..text].into()));
+            rest = &rest[text..];
+            continue;
+        }
+        let mut end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        // a full stop ends a sentence
+        while rest[..end].ends_with('.') {
+            end -= 1;
+        }
+        let number = rest[..end].to_string();
+        parts.push(Part::Number { least: number.clone(), most: number });
+        rest = &rest[end..];
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_that_differ_in_a_number_are_one() {
+        let notes = [
+            "too-few: n = 30 is too small, it needs 662",
+            "too-few: n = 300 is too small, it needs 662",
+            "it took 7.81 steps",
+            "it took 7.9 steps",
+            "unavailable: no powercap",
+        ];
+        let notes = notes.map(String::from);
+        let mut all = Footnotes::of(&[], &notes);
+        assert_eq!((all.number(2), all.number(1), all.number(4), all.number(3)), (1, 1, 2, 3));
+        let lines: Vec<String> = all.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "[1] too-few: n = 30 to 300 is too small, it needs 662",
+                "[2] it took 7.9 steps",
+                "[3] it took 7.81 steps"
+            ]
+        );
+        assert_eq!(
+            all.take([5, 1, 2].into_iter()),
+            "too-few: n = 30 to 300 is too small, it needs 662; unavailable: no powercap"
+        );
+    }
+
+    #[test]
+    fn odd_notes_come_back_as_they_are() {
+        for note in ["", "1", "a.", "1.2.3", "ü 5 µs", "..", "5."] {
+            assert_eq!(parts(note).iter().map(Part::text).collect::<String>(), note);
+        }
+    }
+}

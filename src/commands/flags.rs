@@ -1,0 +1,142 @@
+//! Values of flags, checked where they are given: a mistake is told of the flag, with what it takes, before anything is read or run.
+//!
+//! In: the text of one flag. Out: its value, or what it takes. Must not: look at files other than to find a shipped model by name.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use ergometer_suites::error::did_you_mean;
+use ergometer_suites::home::shipped_models;
+use ergometer_suites::suite::{Depth, Scenario};
+
+use crate::backends::{BACKENDS, Backend};
+
+/// Longest time that one case is measured.
+const MAX_SECONDS: f64 = 86_400.0;
+
+/// Most compute threads.
+const MAX_THREADS: u32 = 1024;
+
+/// Seconds of measuring.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => Ok(seconds),
+        _ => Err(format!("a number of seconds above 0, {MAX_SECONDS} at most")),
+    }
+}
+
+/// A tolerance.
+pub fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(limit) if limit >= 0.0 && limit.is_finite() => Ok(limit),
+        _ => Err("a number, 0 or above".into()),
+    }
+}
+
+/// Compute threads.
+pub fn threads(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(n) if (1..=MAX_THREADS).contains(&n) => Ok(n),
+        _ => Err(format!("a whole number from 1 to {MAX_THREADS}")),
+    }
+}
+
+/// Rows per iteration.
+pub fn batch(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(n) if n >= 1 => match format!("offline-b{n}").parse::<Scenario>() {
+            Ok(_) => Ok(n),
+            Err(error) => Err(error.to_string()),
+        },
+        _ => Err("a whole number from 1 on".into()),
+    }
+}
+
+/// A depth rule.
+pub fn depth(text: &str) -> Result<String, String> {
+    text.parse::<Depth>().map(|_| text.to_string()).map_err(|error| error.to_string())
+}
+
+/// A task that `time` and `tune` know.
+pub fn task(text: &str) -> Result<String, String> {
+    const KNOWN: [&str; 7] = ["4", "6", "9", "sudoku-4x4", "sudoku-6x6", "sudoku-9x9", "arc-rules"];
+    match KNOWN.contains(&text) {
+        true => Ok(text.to_string()),
+        false => Err(format!(
+            "`--task` is 4, 6 or 9, or arc-rules{}\nhint: for another task write a suite and use `ergometer run`",
+            did_you_mean(text, KNOWN.into_iter().filter(|k| k.len() > 1))
+        )),
+    }
+}
+
+/// Name of a backend.
+pub fn backend(text: &str) -> Result<String, String> {
+    if crate::backends::backend(text).is_some() {
+        return Ok(text.to_string());
+    }
+    let known: Vec<&str> = BACKENDS.iter().map(|b| b.name()).collect();
+    let meant = did_you_mean(text, known.iter().copied());
+    Err(format!("unknown backend `{text}`{meant}\nhint: known are {}", known.join(", ")))
+}
+
+/// The precision that was asked for, or the backend's first.
+///
+/// # Errors
+/// The backend does not compute in it.
+pub fn precision(backend: &dyn Backend, asked: Option<&str>) -> anyhow::Result<String> {
+    let known = backend.precisions();
+    match asked {
+        None => Ok(known[0].to_string()),
+        Some(asked) if known.contains(&asked) => Ok(asked.to_string()),
+        Some(asked) => bail!(
+            "`--precision {asked}`: backend `{}` computes in {}{}\nhint: `ergometer list backends` has the precisions of each",
+            backend.name(),
+            known.join(", "),
+            did_you_mean(asked, known.iter().copied())
+        ),
+    }
+}
+
+/// Path of a model given as a folder or by the name of a shipped one: what every command understands by `--model`.
+///
+/// # Errors
+/// There is neither.
+pub fn model(model: &Path) -> anyhow::Result<PathBuf> {
+    let shipped = shipped_models();
+    let named = shipped.iter().find(|(name, _)| model.as_os_str() == name.as_str());
+    let path = match named {
+        _ if model.exists() => model.to_path_buf(),
+        Some((_, path)) => path.clone(),
+        None => {
+            let meant = did_you_mean(&model.to_string_lossy(), shipped.iter().map(|(name, _)| name.as_str()));
+            bail!(
+                "there is no model `{}`{meant}\nhint: name a folder, or one of `ergometer list models`",
+                model.display()
+            );
+        }
+    };
+    std::path::absolute(&path).with_context(|| format!("cannot use {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for text in ["nan", "inf", "-1", "0", "1e9", "", "3s"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+        assert_eq!(seconds("0.5"), Ok(0.5));
+        for text in ["nan", "inf", "-1", "x"] {
+            assert!(tolerance(text).is_err(), "{text}");
+        }
+        for text in ["0", "-1", "1.5", "99999999", "4294967297"] {
+            assert!(threads(text).is_err() && batch(text).is_err(), "{text}");
+        }
+        assert!(depth("halt-3").is_ok() && depth("halt-0").is_err() && depth("halt").is_err());
+        assert!(task("4x9").is_err() && task("sudoku-4x4").is_ok());
+        assert!(backend("referense").unwrap_err().contains("did you mean reference"));
+        assert!(backend("zzzzz").unwrap_err().contains("known are"));
+    }
+}
