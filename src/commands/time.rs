@@ -17,9 +17,7 @@ use crate::runner::{self, RunOptions};
 
 /// Flags.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Example:\n  ergometer time --model suites/models/trm-4x4 --backend native --threads 2 --batch 16"
-)]
+#[command(after_help = "Example:\n  ergometer time --model trm-4x4 --backend native --threads 2 --batch 16")]
 pub struct Args {
     /// Folder of the model, or the name of a shipped one
     #[arg(long, value_name = "PATH")]

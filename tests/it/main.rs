@@ -11,6 +11,7 @@ mod check;
 mod claims;
 mod cli;
 mod data;
+mod documents;
 mod errors;
 mod examples;
 mod hostile_files;
