@@ -624,10 +624,9 @@ fn ceilings(_: &Path) -> Vec<Vec<u8>> {
 }
 
 fn tuning_file(_: &[u8], path: &Path) -> Outcome {
-    let folder = path.parent().unwrap();
-    match ergometer::runner::tune::Memory::new(folder, folder).recall("00", &[]) {
-        Some(_) => Outcome::Taken,
-        None => Outcome::Nothing,
+    match ergometer::runner::tune::Pinned::read(path) {
+        Ok(_) => Outcome::Taken,
+        Err(error) => said(error),
     }
 }
 
