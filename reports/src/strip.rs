@@ -228,7 +228,9 @@ fn cases(report: &Report) -> Line {
 
 /// The case of least median latency of each task, model, depth rule and batch; only cases whose outputs were compared take part.
 fn fastest(report: &Report) -> Option<Line> {
-    let mut groups: BTreeMap<(&str, &str, &str, u32), Vec<(&Case, &Record)>> = BTreeMap::new();
+    // by task, model, depth rule and batch
+    type Group<'a> = (&'a str, &'a str, &'a str, u32);
+    let mut groups: BTreeMap<Group, Vec<(&Case, &Record)>> = BTreeMap::new();
     let mut unseen = 0;
     for case in good(report) {
         let Some(record) = report.record(case, "latency").filter(|r| r.value.is_some()) else { continue };

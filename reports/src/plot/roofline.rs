@@ -138,13 +138,16 @@ fn crosses([from, to]: &[(f64, f64); 2], place: &[f64; 4]) -> bool {
     })
 }
 
+/// The ends of a straight line.
+type Segment = [(f64, f64); 2];
+
 /// Writes the names of roofs as far to the right as no mark or slope is in the way, or at their right ends; gives the boxes (left, top, right, bottom) that they take.
 fn names(
     canvas: &mut Canvas,
     frame: &Frame,
     axis: &Axis,
     roofs: &[Roof],
-    (marks, lines): (&[[f64; 4]], &[[(f64, f64); 2]]),
+    (marks, lines): (&[[f64; 4]], &[Segment]),
 ) -> Vec<[f64; 4]> {
     let apart = |a: &[f64; 4], b: &[f64; 4]| a[2] <= b[0] || a[0] >= b[2] || a[3] <= b[1] || a[1] >= b[3];
     let mut taken: Vec<[f64; 4]> = Vec::new();
