@@ -1,10 +1,22 @@
-//! A drawing surface in points that writes SVG, and the few colours, dashes and shapes of every plot.
+//! A drawing surface in points that plotters draws as SVG, and the few colours, dashes and shapes of every plot.
 //!
 //! In: shapes and text. Out: SVG without a background, so that a page can put it on its own. Must not: use a colour outside [`PALETTE`],
 //! which the page's style sheet turns for dark screens, or write text unescaped.
 
-use std::fmt::Write;
+use std::{cell::RefCell, rc::Rc};
 
+use plotters::{
+    coord::Shift,
+    drawing::DrawingArea,
+    element::{Circle, Drawable, PathElement, PointCollection, Polygon, Rectangle, Text},
+    style::{
+        FontDesc, FontFamily, FontStyle, FontTransform, RGBAColor, ShapeStyle, TextStyle,
+        text_anchor::{HPos, Pos, VPos},
+    },
+};
+use plotters_backend::{BackendColor, BackendCoord};
+
+use super::svg::{Svg, units};
 use crate::shown;
 
 /// Red, green and blue.
@@ -133,7 +145,7 @@ pub const DASHES: [Dash; 5] = [Dash::Whole, Dash::Long, Dash::Short, Dash::DashD
 
 impl Dash {
     /// Lengths of dashes and gaps, as SVG has them.
-    fn lengths(self) -> &'static str {
+    pub fn lengths(self) -> &'static str {
         match self {
             Self::Whole => "",
             Self::Long => "9 4",
@@ -145,37 +157,32 @@ impl Dash {
 }
 
 /// The surface.
-#[derive(Debug)]
 pub struct Canvas {
-    svg: String,
+    svg: Rc<RefCell<Svg>>,
+    area: DrawingArea<Svg, Shift>,
 }
 
 /// Draws a plot of this size in points.
 pub fn draw(width: f64, height: f64, paint: impl FnOnce(&mut Canvas)) -> String {
-    let mut canvas = Canvas { svg: String::new() };
-    let (w, h) = (fine(width), fine(height));
-    canvas.put(format_args!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\" font-family=\"{FONTS}\">\n"
-    ));
+    let svg = Rc::new(RefCell::new(Svg::new(width, height)));
+    let area = DrawingArea::from(&svg);
+    let mut canvas = Canvas { svg, area };
     paint(&mut canvas);
-    canvas.svg += "</svg>\n";
-    canvas.svg
+    canvas.svg.borrow_mut().finish()
 }
 
-/// A length to a hundredth of a point.
-fn fine(length: f64) -> String {
-    let text = format!("{length:.2}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".into() } else { text.into() }
+/// A place as plotters has it.
+fn place((x, y): (f64, f64)) -> BackendCoord {
+    (units(x), units(y))
 }
 
-fn path(points: &[(f64, f64)]) -> String {
-    points.iter().map(|(x, y)| format!("{},{}", fine(*x), fine(*y))).collect::<Vec<_>>().join(" ")
+fn places(points: &[(f64, f64)]) -> Vec<BackendCoord> {
+    points.iter().copied().map(place).collect()
 }
 
-/// An attribute that is left out where nothing shines through.
-fn opacity(name: &str, alpha: f64) -> String {
-    if alpha < 1.0 { format!(" {name}=\"{}\"", fine(alpha)) } else { String::new() }
+/// A style of plotters' elements; the width is that of a line.
+fn style(Color(r, g, b): Color, alpha: f64, width: f64) -> ShapeStyle {
+    ShapeStyle { color: RGBAColor(r, g, b, alpha), filled: true, stroke_width: units(width).unsigned_abs() }
 }
 
 /// Text as XML has it, without what cannot be seen.
@@ -194,52 +201,46 @@ pub fn escaped(text: &str) -> String {
 }
 
 impl Canvas {
-    fn put(&mut self, text: std::fmt::Arguments) {
-        // writing to a String does not fail
-        let _ = self.svg.write_fmt(text);
+    fn put<'a, E: Drawable<Svg>>(&self, element: &'a E)
+    where
+        &'a E: PointCollection<'a, BackendCoord>,
+    {
+        // writing to a String does not fail, and nobody else holds it meanwhile
+        let _ = self.area.draw(element);
     }
 
     /// What belongs together, with words that a pointer or a screen reader brings up.
     pub fn titled(&mut self, title: &str, paint: impl FnOnce(&mut Self)) {
-        self.put(format_args!("<g class=\"mark\"><title>{}</title>\n", escaped(title)));
+        self.svg.borrow_mut().open(title);
         paint(self);
-        self.svg += "</g>\n";
+        self.svg.borrow_mut().close();
     }
 
     /// A line through points.
     pub fn line(&mut self, points: &[(f64, f64)], color: Color, alpha: f64, width: f64) {
-        self.dashed(points, color, alpha, width, Dash::Whole);
+        self.put(&PathElement::new(places(points), style(color, alpha, width)));
     }
 
     /// The same in dashes.
     pub fn dashed(&mut self, points: &[(f64, f64)], color: Color, alpha: f64, width: f64, dash: Dash) {
-        let (path, alpha) = (path(points), opacity("opacity", alpha));
-        let dash = match dash.lengths() {
-            "" => String::new(),
-            lengths => format!(" stroke-dasharray=\"{lengths}\""),
-        };
-        let width = fine(width);
-        self.put(format_args!(
-            "<polyline fill=\"none\" stroke=\"{color}\"{alpha} stroke-width=\"{width}\"{dash} points=\"{path}\"/>\n"
-        ));
+        self.svg.borrow_mut().dash = dash;
+        self.line(points, color, alpha, width);
+        self.svg.borrow_mut().dash = Dash::Whole;
     }
 
     /// A filled area.
     pub fn area(&mut self, points: &[(f64, f64)], color: Color, alpha: f64) {
-        let (path, alpha) = (path(points), opacity("opacity", alpha));
-        self.put(format_args!("<polygon fill=\"{color}\"{alpha} points=\"{path}\"/>\n"));
+        self.put(&Polygon::new(places(points), style(color, alpha, 0.0)));
     }
 
     /// A filled box between two corners.
     pub fn rectangle(&mut self, from: (f64, f64), to: (f64, f64), color: Color, alpha: f64) {
-        self.area(&[from, (to.0, from.1), to, (from.0, to.1)], color, alpha);
+        self.put(&Rectangle::new([place(from), place(to)], style(color, alpha, 0.0)));
     }
 
     /// A dot of this radius.
     pub fn dot(&mut self, centre: (f64, f64), radius: f64, color: Color, alpha: f64) {
-        let (x, y, r) = (fine(centre.0), fine(centre.1), fine(radius));
-        let alpha = opacity("opacity", alpha);
-        self.put(format_args!("<circle cx=\"{x}\" cy=\"{y}\" r=\"{r}\" fill=\"{color}\"{alpha}/>\n"));
+        self.put(&Circle::new(place(centre), units(radius), style(color, alpha, 0.0)));
     }
 
     /// A mark with a halo; one that is not full has a rim and paper inside.
@@ -258,44 +259,41 @@ impl Canvas {
 
     fn rim(
         &mut self,
-        (x, y): (f64, f64),
+        centre: (f64, f64),
         corners: &[(f64, f64)],
         size: f64,
         (fill, stroke, width): (Color, Color, f64),
     ) {
-        let width = fine(width);
-        let look = format!("fill=\"{fill}\" stroke=\"{stroke}\" stroke-width=\"{width}\"");
+        self.svg.borrow_mut().rim = Some((stroke, units(width).unsigned_abs()));
         if corners.is_empty() {
-            let (x, y, r) = (fine(x), fine(y), fine(size));
-            self.put(format_args!("<circle cx=\"{x}\" cy=\"{y}\" r=\"{r}\" {look}/>\n"));
+            self.dot(centre, size, fill, 1.0);
         } else {
-            let path = path(corners);
-            self.put(format_args!("<polygon points=\"{path}\" {look}/>\n"));
+            self.area(corners, fill, 1.0);
         }
+        self.svg.borrow_mut().rim = None;
     }
 
     /// Text whose middle line passes through the position.
     pub fn text(&mut self, text: &str, at: (f64, f64), size: f64, color: Color, anchor: Anchor) {
-        self.any_text(text, at, size, color, anchor, "");
+        self.any_text(text, at, size, color, anchor, FontTransform::None);
     }
 
     /// Text that runs upwards, centred at the position.
     pub fn upright(&mut self, text: &str, at: (f64, f64), size: f64, color: Color) {
-        let turn = format!(" transform=\"rotate(-90 {} {})\"", fine(at.0), fine(at.1));
-        self.any_text(text, at, size, color, Anchor::Middle, &turn);
+        self.any_text(text, at, size, color, Anchor::Middle, FontTransform::Rotate270);
     }
 
-    fn any_text(&mut self, text: &str, at: (f64, f64), size: f64, color: Color, anchor: Anchor, turn: &str) {
-        let anchor = match anchor {
-            Anchor::Start => "start",
-            Anchor::Middle => "middle",
-            Anchor::End => "end",
+    fn any_text(&self, text: &str, at: (f64, f64), size: f64, color: Color, anchor: Anchor, turn: FontTransform) {
+        let across = match anchor {
+            Anchor::Start => HPos::Left,
+            Anchor::Middle => HPos::Center,
+            Anchor::End => HPos::Right,
         };
-        let (x, y, dy) = (fine(at.0), fine(at.1), fine(0.36 * size));
-        let (size, text) = (fine(size), escaped(text));
-        self.put(format_args!(
-            "<text x=\"{x}\" y=\"{y}\" dy=\"{dy}\" font-size=\"{size}\" fill=\"{color}\" text-anchor=\"{anchor}\"{turn}>{text}</text>\n"
-        ));
+        let font = FontDesc::new(FontFamily::Name(FONTS), f64::from(units(size)), FontStyle::Normal).transform(turn);
+        let Color(r, g, b) = color;
+        let style =
+            TextStyle { font, color: BackendColor { alpha: 1.0, rgb: (r, g, b) }, pos: Pos::new(across, VPos::Center) };
+        self.put(&Text::new(text, place(at), style));
     }
 }
 

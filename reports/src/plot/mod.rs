@@ -14,6 +14,7 @@ pub mod look;
 pub mod roofline;
 pub mod rows;
 pub mod scatter;
+pub mod svg;
 pub mod sweep;
 
 use std::collections::BTreeSet;
