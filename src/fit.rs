@@ -46,8 +46,10 @@ pub fn check(
         );
         return Ok(None);
     };
+    // a task without ids shows every example to the first row
+    let without_ids = ids <= 1 && set.numbering.is_none();
     ensure!(
-        table.rows == ids,
+        table.rows == ids || without_ids,
         "task `{task}` needs a table of {ids} puzzle embeddings, model `{model}` has {}: its ids stand for other puzzles\n\
          hint: train it with `num_puzzle_identifiers` = {ids}, or use the task that it was trained on (of ARC files: the same file, `max_side` and `augmentations`)",
         table.rows
@@ -70,6 +72,10 @@ pub fn check(
             "task `{task}` has one kind of puzzle, model `{model}` was trained with the puzzles of {}\nhint: pair each model with the task it is made for",
             of_net.chars().take(64).flat_map(char::escape_debug).collect::<String>()
         ),
+        (None, None) if table.rows > 1 => Ok(Some(format!(
+            "The task has no puzzle ids, and the net's table has {} rows: every example uses the first, whatever that was trained for.",
+            table.rows
+        ))),
         (None, None) => Ok(None),
     }
 }
@@ -106,7 +112,7 @@ mod tests {
         for (set, ids, wanted) in [
             (set(4, 6, 1, 0), 0, None),
             (set(4, 6, 3, 2), 3, None),
-            (set(4, 6, 1, 0), 3, Some("a table of 1 puzzle embeddings, model `net` has 3")),
+            (set(4, 6, 1, 0), 3, None),
             (set(4, 6, 3, 0), 4, Some("a table of 3 puzzle embeddings, model `net` has 4")),
             (set(5, 6, 1, 0), 0, Some("has 5 cells, model `net` takes 4")),
             (set(4, 7, 1, 0), 0, Some("has 7 tokens, model `net` knows 6")),
@@ -121,6 +127,8 @@ mod tests {
                 Some(part) => assert!(found.as_ref().is_some_and(|f| f.contains(part)), "{part}: {found:?}"),
             }
         }
+        let first_row = check("t", &set(4, 6, 1, 0), "net", &net(3), None).unwrap().unwrap();
+        assert!(first_row.contains("has 3 rows") && first_row.contains("the first"), "{first_row}");
         // a numbering that is recorded must be the task's; where none is, nothing is claimed
         let told = |set: &ExampleSet, ids, of_net| check("t", set, "net", &net(ids), of_net);
         let known = told(&set(4, 6, 3, 2), 3, Some("arc-file-1")).unwrap().unwrap();

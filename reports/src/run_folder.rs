@@ -80,11 +80,6 @@ impl RunFolder {
             });
         }
         let cases = folder.make("cases").map_err(ReportError::io("create the folder", &dir.join("cases")))?;
-        // cases whose environment is gone would be adopted, though nobody knows how they were measured
-        if !load::case_folders(dir)?.is_empty() {
-            let source = io::Error::new(io::ErrorKind::AlreadyExists, "it holds cases, but no environment.json");
-            return Err(ReportError::Io { tried: "create the run folder", path: dir.to_owned(), source });
-        }
         Ok(Self { folder: folder.into(), cases: cases.into(), begun: Arc::new(()) })
     }
 

@@ -18,7 +18,7 @@ use crate::parity::{self, Step, Vectors};
 /// Flags.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example:\n  ergometer parity --model tests/golden/trm-mlp-d64 --backend native \\\n    --vectors tests/golden/trm-mlp-d64/vectors.safetensors"
+    after_help = "Example:\n  ergometer parity --model tests/golden/trm-mlp-d64 --backend native --vectors tests/golden/trm-mlp-d64/vectors.safetensors"
 )]
 pub struct Args {
     /// Folder of the model, or the name of a shipped one

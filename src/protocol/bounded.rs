@@ -24,9 +24,12 @@ pub const MAX_ANSWERS: usize = 1 << 20;
 /// Most cells of one answer.
 pub const MAX_CELLS: usize = 1 << 20;
 
+/// Longest word about what was left out: a head with it is taken as it is where it comes again.
+const CUT: usize = 48;
+
 /// The head of a text of at most `most` bytes, with a word about what was left out.
 pub fn head(text: &str, most: usize) -> String {
-    if text.len() <= most {
+    if text.len() <= most || (text.len() <= most + CUT && text.contains(" ... (cut off: ")) {
         return text.to_owned();
     }
     let end = (0..=most).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);

@@ -253,7 +253,7 @@ mod tests {
             example: 2 * i % 4,
             rows: 2,
             latency: 0.1,
-            steps: if i % 2 == 0 { 20 } else { 7 },
+            steps: if i.is_multiple_of(2) { 20 } else { 7 },
         };
         let rows = [16, 4, 3, 4].into_iter().zip(0..);
         let row = |(depth, example)| PredictionRow { example, depth, last: true, halt_logit: None, answer: vec![] };
@@ -282,10 +282,10 @@ mod tests {
             (each(|s| s.t_ns = 1_001_000_000 + s.iteration * 60_000_000), "overlap"),
             (told(|s, _| s.swap(0, 1)), "sample 1 came where sample 0 was due"),
             (told(|s, _| *s = s.iter().flat_map(|x| [x.clone(), x.clone()]).collect()), "where sample 1 was due"),
-            (told(|s, _| drop(s.pop())), "3 samples, 4 were asked for"),
+            (told(|s, _| s.truncate(s.len() - 1)), "3 samples, 4 were asked for"),
             (each(|s| s.steps = 2), "claims 2 steps, and the answers to its examples took 20"),
             (each(|s| s.steps = 32), "claims 32 steps"),
-            (told(|_, r| drop(r.pop())), "example 3 was timed and not answered"),
+            (told(|_, r| r.truncate(r.len() - 1)), "example 3 was timed and not answered"),
         ];
         for (told, part) in lies {
             let message = told.expect_err(part);

@@ -741,7 +741,7 @@ class Windbag(Fake):
         long = "x" * (3 << 20)
         for what in ["flops_executed", "weight_bytes", long]:
             self.say("unavailable", what=what, reason=long, hint=long)
-        self.job, self.inputs = job, job["inputs"]
+        self.job, self.inputs, self.next = job, job["inputs"], 0
         many = {f"key {i}": "value" for i in range(1000)}
         self.say("loaded", seconds=0.0, versions={long: long, **many}, options={long: long}, isa=long)
 

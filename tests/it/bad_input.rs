@@ -81,10 +81,19 @@ fn model_folder_refused(house: &House, parts: &[&str]) {
     house.run(&suite, "run", &[]).refused(parts);
     assert!(!house.path("run").exists());
     let vectors = root().join("tests/golden/trm-mlp-d64/vectors.safetensors");
-    house
-        .ergometer(&["parity", "--model", "bad", "--vectors", vectors.to_str().unwrap(), "--backend", "reference"])
-        .refused(parts);
-    if house.path("bad").exists() {
+    let parity = house.ergometer(&[
+        "parity",
+        "--model",
+        "bad",
+        "--vectors",
+        vectors.to_str().unwrap(),
+        "--backend",
+        "reference",
+    ]);
+    if !house.path("bad").exists() {
+        parity.refused(&["there is no model `bad`", "hint: "]);
+    } else {
+        parity.refused(parts);
         house.ergometer(&["time", "--model", "bad", "--backend", "reference"]).refused(parts);
     }
 }

@@ -74,6 +74,7 @@ fn inputs_that_are_pipes_or_devices_are_refused() {
         )
     };
     for name in ["config.json", "model.safetensors"] {
+        let _ = fs::remove_dir_all(house.path("other"));
         house.model("other", &crate::house::dense());
         pipe(&house.path("other").join(name));
         house.run(&house.suite("other.toml", &suite("other")), name, &[]).refused(&[name, "named pipe"]);

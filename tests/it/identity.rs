@@ -98,6 +98,6 @@ fn a_folder_of_cases_without_an_environment_is_not_adopted() {
     house.run(&suite, "run", &["--check"]).exits(0);
     house.run(&suite, "run", &["--resume"]).refused(&["another mode (check, now measure)", "hint: "]);
     fs::remove_file(house.path("run/environment.json")).unwrap();
-    house.run(&suite, "run", &[]).refused(&["it holds cases", "hint: "]);
+    house.run(&suite, "run", &[]).refused(&["holds cases, but no environment.json", "hint: "]);
     house.run(&suite, "run", &["--resume"]).refused(&["environment.json", "hint: "]);
 }

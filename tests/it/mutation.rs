@@ -30,7 +30,7 @@ fn recorded(house: &House) -> PathBuf {
     (config["seq_len"], config["vocab_size"]) = (25.into(), 12.into());
     (config["puzzle_emb_ndim"], config["num_puzzle_identifiers"]) = (16.into(), 257.into());
     house.model("five", &config);
-    house.run(&house.suite("seeds.toml", &text), "recorded", &["--check"]).exits(0);
+    house.run(&house.suite("seeds.toml", text), "recorded", &["--check"]).exits(0);
     house.path("recorded")
 }
 

@@ -53,7 +53,7 @@ pub struct Rows {
 /// Reads rows and checks each: characters, lengths, that the solution is solved and agrees with the clues, and that there is no other. A
 /// row without a solution is solved here, and must have exactly one.
 ///
-/// Columns are found by name ([`PUZZLES`], [`SOLUTIONS`]); without a header they are the first two that look like boards. Empty cells are
+/// Columns are found by name (`PUZZLES`, `SOLUTIONS`); without a header they are the first two that look like boards. Empty cells are
 /// `0`, `.`, `_` or a space.
 ///
 /// Errors: the first row that is wrong, by file and line, unless such rows are skipped.
