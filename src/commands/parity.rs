@@ -18,15 +18,15 @@ use crate::parity::{self, Step, Vectors};
 /// Flags.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example:\n  ergometer parity --model tests/golden/trm-mlp-d64 --backend native --vectors tests/golden/trm-mlp-d64/vectors.safetensors"
+    after_help = "Example:\n  ergometer parity --model tests/golden/trm-mlp-d64 --backend native"
 )]
 pub struct Args {
     /// Folder of the model, or the name of a shipped one
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
-    /// Recorded inputs and outputs
+    /// Recorded inputs and outputs [default: vectors.safetensors in the model's folder]
     #[arg(long, value_name = "FILE")]
-    vectors: PathBuf,
+    vectors: Option<PathBuf>,
     /// Backend to check
     #[arg(long, value_name = "B", value_parser = flags::backend)]
     backend: String,
@@ -154,11 +154,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return apart(engine);
     }
     let model = Model::load(&folder)?;
-    let vectors = Vectors::read(&args.vectors, &model.graph)?;
+    let file = args.vectors.unwrap_or_else(|| folder.join("vectors.safetensors"));
+    let vectors = Vectors::read(&file, &model.graph)?;
     anyhow::ensure!(
         vectors.steps.iter().all(|s| !s.logits.is_empty()),
         "{}: tensor `logits.1` is missing",
-        args.vectors.display()
+        file.display()
     );
     let found =
         check(&model, &vectors, &args.backend, args.precision.as_deref(), args.threads as usize, args.tolerance)?;
