@@ -113,7 +113,9 @@ fn one(table: &Table, width: usize, notes: &mut Footnotes) -> String {
     }
     for row in &table.rows {
         if let Some(error) = &row.error {
-            text += &joined(&plain(&format!("failed: {}: {}", row.name, reason(error))), width, "    ");
+            // what cannot be had here did not fail; its reason begins with that word
+            let word = if error.kind == "unavailable" { "" } else { "failed: " };
+            text += &joined(&plain(&format!("{word}{}: {}", row.name, reason(error))), width, "    ");
         }
     }
     for sitting in &table.speedups {

@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 
-use super::{MAX_REFUSAL, Outcome, again, read, said};
+#[cfg(feature = "candle")]
+use super::read;
+use super::{MAX_REFUSAL, Outcome, again, said};
 
 /// The memory of ceilings of the folder that the file lies in.
 pub(super) fn ceilings_file(_: &[u8], path: &Path) -> Outcome {

@@ -3,15 +3,19 @@
 //! In: a tiny net on `tract` (whose settings are searched) and on `native`. Out: ids, settings and words of run folders. Must not: depend on
 //! which setting is faster here.
 
+#[cfg(feature = "tract")]
 use std::collections::BTreeMap;
 use std::fs;
 
 use ergometer::models::Model;
+#[cfg(feature = "tract")]
 use ergometer_reports::case::Case;
+#[cfg(feature = "tract")]
 use serde_json::Value;
 
 use crate::house::{House, dense};
 
+#[cfg(feature = "tract")]
 fn by_path(house: &House, run: &str) -> BTreeMap<String, Case> {
     house.cases(run).into_values().map(|c| (c.path.clone(), c)).collect()
 }
