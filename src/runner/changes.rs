@@ -29,10 +29,7 @@ pub fn files(model: &Path, hash: &str) -> ModelFiles {
 
 /// When the latest of those files was written, as RFC 3339.
 pub fn modified(model: &Path) -> Option<String> {
-    let times = deciding(model).into_iter().filter_map(|p| {
-        let written = fs::metadata(p).ok()?.modified().ok()?;
-        Some(written.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
-    });
+    let times = deciding(model).into_iter().filter_map(|p| written(&fs::metadata(p).ok()?));
     times.max().map(crate::environment::utc)
 }
 
@@ -45,6 +42,11 @@ fn deciding(model: &Path) -> Vec<PathBuf> {
         p.extension().is_some_and(|e| ["json", "safetensors", "onnx", "gguf"].contains(&e.to_string_lossy().as_ref()))
     };
     listed.into_iter().filter(decides).collect()
+}
+
+/// When a file was last written, seconds since 1970.
+fn written(metadata: &fs::Metadata) -> Option<u64> {
+    Some(metadata.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
 }
 
 fn state(path: &Path) -> Option<FileState> {
@@ -62,7 +64,7 @@ fn state(path: &Path) -> Option<FileState> {
         }
         false => None,
     };
-    let seconds = metadata.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    let seconds = written(&metadata)?;
     Some(FileState { bytes: metadata.len(), modified: crate::environment::utc(seconds), sha256 })
 }
 

@@ -111,6 +111,27 @@ impl House {
         format!("[[backend]]\nname = \"{name}\"\nkind = \"external\"\ncommand = {command:?}\n")
     }
 
+    /// A suite of these fakes, name and mode, that write their phases to one log; `hold` is for `b`.
+    pub fn suite_of_fakes(&self, name: &str, fakes: &[(&str, &str)], hold: &[&str], rest: &str) -> PathBuf {
+        let log = self.path("log");
+        let names: Vec<&str> = fakes.iter().map(|f| f.0).collect();
+        let mut text = String::new();
+        for (name, mode) in fakes {
+            let mut more = vec!["--log", log.to_str().unwrap()];
+            more.extend(if *name == "b" { hold } else { &[] });
+            text += &self.fake_as(name, mode, &more);
+        }
+        text += &format!(
+            "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = {names:?}\nseconds = 0.05\nwarmup_seconds = 0\n{rest}"
+        );
+        self.suite(name, &text)
+    }
+
+    /// What the workers of such a suite have logged.
+    pub fn log(&self) -> Vec<String> {
+        fs::read_to_string(self.path("log")).unwrap_or_default().lines().map(str::to_string).collect()
+    }
+
     /// The program with these arguments, to be run in this folder.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program());

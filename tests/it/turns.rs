@@ -14,27 +14,11 @@ const ROUNDS: usize = 10;
 
 /// A suite of these fakes, name and mode, that take turns; what `rest` says is for all of them.
 fn suite(house: &House, fakes: &[(&str, &str)], hold: &[&str], rest: &str) -> PathBuf {
-    let log = house.path("log");
-    let names: Vec<&str> = fakes.iter().map(|f| f.0).collect();
-    let mut text = String::new();
-    for (name, mode) in fakes {
-        let mut more = vec!["--log", log.to_str().unwrap()];
-        more.extend(if *name == "b" { hold } else { &[] });
-        text += &house.fake_as(name, mode, &more);
-    }
-    text += &format!(
-        "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = {names:?}\nseconds = 0.05\nwarmup_seconds = 0\ninterleave = true\n{rest}"
-    );
-    house.suite("turns.toml", &text)
-}
-
-/// What the workers have logged.
-fn log(house: &House) -> Vec<String> {
-    fs::read_to_string(house.path("log")).unwrap_or_default().lines().map(str::to_string).collect()
+    house.suite_of_fakes("turns.toml", fakes, hold, &format!("interleave = true\n{rest}"))
 }
 
 fn starts(house: &House, name: &str) -> usize {
-    log(house).iter().filter(|l| **l == format!("{name} load")).count()
+    house.log().iter().filter(|l| **l == format!("{name} load")).count()
 }
 
 /// The cases of a run by backend.
@@ -86,7 +70,7 @@ fn all_are_ready_before_the_first_is_timed_and_turns_are_random_and_balanced() {
     for name in ["a", "b", "c"] {
         want.extend(["load", "warm", "answer"].map(|phase| format!("{name} {phase}")));
     }
-    let all = log(&house);
+    let all = house.log();
     assert_eq!(all[..9], want);
     // once round without being timed, so that nobody's first block bears having waited
     let settled: BTreeSet<&str> = all[9..12].iter().map(String::as_str).collect();
@@ -136,7 +120,7 @@ fn who_fails_drops_out_and_the_others_are_whole() {
         assert!(case.case.error.as_ref().unwrap().message.contains(message), "{name}: {:?}", case.case.error);
         assert!(case.samples.is_empty() && case.predictions.is_empty(), "{name}");
     }
-    let begun = |name: &str| log(&house).iter().filter(|l| **l == format!("{name} time")).count();
+    let begun = |name: &str| house.log().iter().filter(|l| **l == format!("{name} time")).count();
     assert_eq!(["a", "b", "c", "d", "e"].map(begun), [ROUNDS, 2, 0, ROUNDS, ROUNDS], "turns by name");
     let records = house.records("run");
     for name in ["a", "d"] {
@@ -184,7 +168,7 @@ fn a_killed_sitting_is_made_again_as_a_whole() {
     let hold = ["--hold", "time", "--gate", gate.to_str().unwrap()];
     let suite = suite(&house, &[("a", "plain"), ("b", "plain"), ("c", "plain")], &hold, "base = \"c\"\n");
     let mut harness = house.start(&["run", suite.to_str().unwrap(), "--out", "run"]);
-    wait_until("a turn of b", || log(&house).contains(&"b time".to_string()));
+    wait_until("a turn of b", || house.log().contains(&"b time".to_string()));
     harness.kill();
     house.assert_nobody_left();
     assert!(house.cases("run").is_empty(), "nobody had finished");

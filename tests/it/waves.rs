@@ -13,26 +13,11 @@ use crate::house::{House, wait_until};
 
 /// A suite of these fakes, name and mode, which are compared with nobody; `hold` is for `b`.
 fn suite(house: &House, fakes: &[(&str, &str)], hold: &[&str], rest: &str) -> PathBuf {
-    let log = house.path("log");
-    let names: Vec<&str> = fakes.iter().map(|f| f.0).collect();
-    let mut text = String::new();
-    for (name, mode) in fakes {
-        let mut more = vec!["--log", log.to_str().unwrap()];
-        more.extend(if *name == "b" { hold } else { &[] });
-        text += &house.fake_as(name, mode, &more);
-    }
-    text += &format!(
-        "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = {names:?}\nseconds = 0.05\nwarmup_seconds = 0\n{rest}"
-    );
-    house.suite("waves.toml", &text)
-}
-
-fn log(house: &House) -> Vec<String> {
-    fs::read_to_string(house.path("log")).unwrap_or_default().lines().map(str::to_string).collect()
+    house.suite_of_fakes("waves.toml", fakes, hold, rest)
 }
 
 fn count(house: &House, line: &str) -> usize {
-    log(house).iter().filter(|l| *l == line).count()
+    house.log().iter().filter(|l| *l == line).count()
 }
 
 fn cases(house: &House, run: &str) -> BTreeMap<String, CaseRun> {
@@ -50,7 +35,7 @@ fn blocks_of_short_cases_are_ten_and_spread_over_the_blocks_of_others() {
     let house = House::new();
     let suite = suite(&house, &[("a", "plain"), ("b", "plain"), ("c", "plain")], &[], "");
     house.run(&suite, "run", &[]).exits(0);
-    let timed: Vec<String> = log(&house).into_iter().filter(|l| l.ends_with("time")).collect();
+    let timed: Vec<String> = house.log().into_iter().filter(|l| l.ends_with("time")).collect();
     assert_eq!(timed.len(), 30);
     for round in timed.chunks(3) {
         assert_eq!(round.iter().collect::<BTreeSet<_>>().len(), 3, "each once a round: {round:?}");
@@ -67,7 +52,7 @@ fn blocks_of_short_cases_are_ten_and_spread_over_the_blocks_of_others() {
     fs::write(&suite, format!("together = 1\n{text}")).unwrap();
     fs::remove_file(house.path("log")).unwrap();
     house.run(&suite, "alone", &[]).exits(0);
-    let timed: Vec<String> = log(&house).into_iter().filter(|l| l.ends_with("time")).collect();
+    let timed: Vec<String> = house.log().into_iter().filter(|l| l.ends_with("time")).collect();
     assert_eq!(timed.chunks(10).map(|c| c.iter().collect::<BTreeSet<_>>().len()).collect::<Vec<_>>(), [1, 1, 1]);
     for wrong in ["0", "17", "-1"] {
         fs::write(&suite, format!("together = {wrong}\n{text}")).unwrap();
@@ -106,7 +91,7 @@ fn several_starts_are_spread_over_the_run_and_become_one_case() {
     house.assert_nobody_left();
     assert_eq!((count(&house, "a load"), count(&house, "bad load")), (3, 1), "who fails is not started again");
     assert_eq!(count(&house, "a answer"), 1, "scored once");
-    let order: Vec<String> = log(&house).into_iter().filter(|l| ["a load", "b load"].contains(&l.as_str())).collect();
+    let order: Vec<String> = house.log().into_iter().filter(|l| ["a load", "b load"].contains(&l.as_str())).collect();
     assert_eq!(order, ["a load", "b load"].repeat(3), "pass by pass");
     let cases = cases(&house, "run");
     for name in ["a t1", "b t1"] {
@@ -137,7 +122,7 @@ fn a_run_of_several_starts_that_was_killed_goes_on_with_those_that_are_left() {
     let text = fs::read_to_string(&suite).unwrap();
     fs::write(&suite, format!("together = 1\n{text}")).unwrap();
     let mut harness = house.start(&["run", suite.to_str().unwrap(), "--out", "run", "--repeats", "2"]);
-    wait_until("a block of b", || log(&house).contains(&"b time".to_string()));
+    wait_until("a block of b", || house.log().contains(&"b time".to_string()));
     harness.kill();
     house.assert_nobody_left();
     assert_eq!(count(&house, "a load"), 1);
