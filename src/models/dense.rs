@@ -6,14 +6,15 @@
 use serde::Deserialize;
 
 use super::blocks::{Block, BlockSize, Experts};
-use super::{ModelError, ModelFamily, Params, axis, config_error, read_config};
-use crate::graph::{Family, Graph, Halting, Input, Op, Output, RegionBuilder, Role, Start, ValueType};
+use super::embedding::{Embedding, EmbeddingSize, learned};
+use super::{ModelError, ModelFamily, Params, config_error, read_config};
+use crate::graph::{Family, Graph, Halting, Op, ParamId, RegionBuilder, ValueType};
 
 /// The family.
 pub const FAMILY: ModelFamily =
     ModelFamily { name: "encoder", about: "one-shot transformer encoder, the direct-prediction control", build };
 
-/// Fields of a config, for the mixture of experts too.
+/// Fields of a config, for the mixture of experts and the looped net too.
 #[derive(Deserialize)]
 pub(crate) struct Config {
     seq_len: usize,
@@ -55,83 +56,73 @@ fn build(config: &serde_json::Value) -> Result<Graph, ModelError> {
     encoder(read_config(config)?, None)
 }
 
+/// What a net of the encoder's config declares.
+pub(crate) struct Body {
+    pub embedding: Embedding,
+    pub size: BlockSize,
+    pub blocks: Vec<Block>,
+    pub head: ParamId,
+}
+
+impl Config {
+    /// Declares embedding, blocks and head. Errors: sizes that no net can have.
+    pub(crate) fn declare(self, params: &mut Params, experts: Option<Experts>) -> Result<Body, ModelError> {
+        if !(1..=1024).contains(&self.num_layers) {
+            return Err(config_error(format!("`num_layers` is {}; it must lie between 1 and 1024", self.num_layers)));
+        }
+        if self.puzzle_emb_ndim == 0 && self.puzzle_emb_len > 0 {
+            return Err(config_error("`puzzle_emb_len` without `puzzle_emb_ndim`: there is nothing to embed"));
+        }
+        let hidden = self.hidden_size;
+        let embedding = EmbeddingSize {
+            vocab: self.vocab_size,
+            hidden,
+            grid: self.seq_len,
+            learned: learned(&self.pos_encodings)?,
+            puzzle_features: self.puzzle_emb_ndim,
+            puzzle_len: self.puzzle_emb_len,
+            puzzles: self.num_puzzle_identifiers,
+        };
+        embedding.check()?;
+        let size = BlockSize {
+            tokens: embedding.tokens(),
+            hidden,
+            heads: self.num_heads,
+            expansion: self.expansion,
+            mlp_t: self.mlp_t,
+            rope: (self.pos_encodings == "rope").then_some(self.rope_theta),
+            eps: self.rms_norm_eps,
+            experts,
+        };
+        size.check()?;
+        let embedding = Embedding::declare(params, embedding)?;
+        let blocks = (0..self.num_layers)
+            .map(|i| Block::declare(params, &format!("layers.{i}"), size))
+            .collect::<Result<Vec<_>, _>>()?;
+        let head = params.weight("lm_head.weight", self.vocab_size, hidden)?;
+        Ok(Body { embedding, size, blocks, head })
+    }
+}
+
 /// The encoder, with one MLP or with experts along the features.
 pub(crate) fn encoder(c: Config, experts: Option<Experts>) -> Result<Graph, ModelError> {
-    axis("vocab_size", c.vocab_size)?;
-    axis("seq_len", c.seq_len)?;
-    axis("hidden_size", c.hidden_size)?;
-    if !(1..=1024).contains(&c.num_layers) {
-        return Err(config_error(format!("`num_layers` is {}; it must lie between 1 and 1024", c.num_layers)));
-    }
-    if !["rope", "learned", "none"].contains(&c.pos_encodings.as_str()) {
-        return Err(config_error(format!("`pos_encodings` is `{}`; known: rope, learned, none", c.pos_encodings)));
-    }
-    let prefix = match (c.puzzle_emb_ndim, c.puzzle_emb_len) {
-        (0, 0) => 0,
-        (0, _) => return Err(config_error("`puzzle_emb_len` without `puzzle_emb_ndim`: there is nothing to embed")),
-        (features, len) => {
-            axis("puzzle_emb_ndim", features)?;
-            axis("num_puzzle_identifiers", c.num_puzzle_identifiers)?;
-            if len == 0 { features.div_ceil(c.hidden_size) } else { len }
-        }
-    };
-    let rope = (c.pos_encodings == "rope").then_some(c.rope_theta);
-    let (grid, hidden, heads) = (c.seq_len, c.hidden_size, c.num_heads);
-    let tokens = grid.saturating_add(prefix);
-    let size =
-        BlockSize { tokens, hidden, heads, expansion: c.expansion, mlp_t: c.mlp_t, rope, eps: c.rms_norm_eps, experts };
-    size.check()?;
-
     let mut params = Params::default();
-    let embedding = Start::Normal(1.0 / (hidden as f32).sqrt());
-    let table = params.add("embed_tokens.embedding_weight", &[c.vocab_size, hidden], Role::Weight, embedding)?;
-    let positions = (c.pos_encodings == "learned")
-        .then(|| params.add("embed_pos.embedding_weight", &[tokens, hidden], Role::Weight, embedding))
-        .transpose()?;
-    let mut inputs = vec![Input { name: "inputs".into(), ty: ValueType::index(grid), rows: c.vocab_size }];
-    let mut puzzles = None;
-    if prefix > 0 {
-        let rows = c.num_puzzle_identifiers;
-        let start = Start::Constant(0.0);
-        puzzles = Some(params.add("puzzle_emb.weights", &[rows, c.puzzle_emb_ndim], Role::PuzzleTable, start)?);
-        inputs.push(Input { name: "puzzle_identifiers".into(), ty: ValueType::index(1), rows });
-    }
-    let blocks = (0..c.num_layers)
-        .map(|i| Block::declare(&mut params, &format!("layers.{i}"), size))
-        .collect::<Result<Vec<_>, _>>()?;
-    let head = params.weight("lm_head.weight", c.vocab_size, hidden)?;
-
-    let mut r = RegionBuilder::new(&params.0, &inputs.iter().map(|i| i.ty).collect::<Vec<_>>());
-    let mut x = r.op(Op::Embed { table }, &[r.arg(0)])?;
-    if let Some(table) = puzzles {
-        let before = r.op(Op::EmbedPrefix { table, positions: prefix, features: hidden }, &[r.arg(1)])?;
-        x = r.op(Op::Concat, &[before, x])?;
-    }
-    let mut scale = (hidden as f32).sqrt();
-    if let Some(table) = positions {
-        x = r.op(Op::AddPositions { table }, &[x])?;
-        scale *= std::f32::consts::FRAC_1_SQRT_2;
-    }
-    x = r.op(Op::Scale(scale), &[x])?;
-    let admit = r.finish(&[x]);
-
-    let mut r = RegionBuilder::new(&params.0, &[ValueType::float(tokens, hidden)]);
+    let Body { embedding, size, blocks, head } = c.declare(&mut params, experts)?;
+    let mut r = RegionBuilder::new(&params.0, &[ValueType::float(size.tokens, size.hidden)]);
     let first = r.arg(0);
-    let mut h = blocks.iter().try_fold(first, |h, block| block.apply(&mut r, h))?;
-    if prefix > 0 {
-        h = r.op(Op::Slice { start: prefix, len: grid }, &[h])?;
-    }
-    let logits = r.op(Op::Linear { weight: head, bias: None }, &[h])?;
+    let h = blocks.iter().try_fold(first, |h, block| block.apply(&mut r, h))?;
+    let grid = embedding.grid(&mut r, h)?;
+    let logits = r.op(Op::Linear { weight: head, bias: None }, &[grid])?;
     let step = r.finish(&[logits]);
 
     Ok(Graph {
         family: if experts.is_some() { Family::Moe } else { Family::Dense },
-        inputs,
-        params: params.0,
+        inputs: embedding.inputs(),
+        admit: embedding.admit(&params)?,
         states: Vec::new(),
-        admit,
         step,
-        outputs: vec![Output { name: "logits".into(), ty: ValueType::float(grid, c.vocab_size) }],
+        outputs: vec![embedding.logits()],
+        params: params.0,
         halting: Halting::Never,
         max_steps: 1,
     })

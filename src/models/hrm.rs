@@ -18,7 +18,7 @@ fn build(config: &serde_json::Value) -> Result<Graph, ModelError> {
         return Err(config_error("`H_layers` is missing or 0; an HRM has a net of its own for z_H"));
     }
     if config.puzzle_emb_ndim > 0 && config.puzzle_emb_len == 0 {
-        config.puzzle_emb_len = config.prefix();
+        config.puzzle_emb_len = config.embedding().prefix();
     }
     let mut params = Params::default();
     let h_net = declare_net(&mut params, "H_level", config.h_layers, config.size())?;

@@ -19,7 +19,9 @@ use crate::graph::{Graph, GraphError, Param, ParamId, Role, Start};
 
 mod blocks;
 pub mod dense;
+mod embedding;
 pub mod hrm;
+pub mod looped;
 pub mod moe;
 pub mod random;
 pub mod tensors;
@@ -27,7 +29,7 @@ pub mod trm;
 mod weights;
 
 /// Every family of models that we can build a graph for.
-pub const FAMILIES: &[ModelFamily] = &[trm::FAMILY, hrm::FAMILY, dense::FAMILY, moe::FAMILY];
+pub const FAMILIES: &[ModelFamily] = &[trm::FAMILY, hrm::FAMILY, looped::FAMILY, dense::FAMILY, moe::FAMILY];
 
 /// One architecture.
 pub struct ModelFamily {

@@ -35,6 +35,28 @@ fn full_size_nets_have_the_published_parameters_and_flops() {
 }
 
 #[test]
+fn a_looped_net_has_the_encoder_s_parameters_and_a_head_that_halts() {
+    let config = |kind: &str, loops: usize| {
+        json!({"model_type": kind, "seq_len": 81, "vocab_size": 11, "hidden_size": 128, "num_heads": 4, "expansion": 4.0, "num_layers": 4,
+            "pos_encodings": "rope", "loops": loops})
+    };
+    let cost = |kind, loops| build_graph(&config(kind, loops)).expect("a config").cost(&Workload::one());
+    let (encoder, once, thrice) = (cost("encoder", 1), cost("looped", 1), cost("looped", 3));
+    assert_eq!(once.params_total, encoder.params_total + 2 * 128 + 2, "the weights and biases of the halting head");
+    assert_eq!(thrice.params_total, once.params_total, "a loop has no weights of its own");
+    // one call of the stack: layers · (2·T·3·D·I + 8·T·D² + 4·T²·D)
+    let (t, d, inner) = (81.0, 128.0, 512.0);
+    let call = 4.0 * (6.0 * t * d * inner + 8.0 * t * d * d + 4.0 * t * t * d);
+    assert!(((thrice.flops_steps - once.flops_steps) / (2.0 * call) - 1.0).abs() < 1e-9);
+    for bad in [json!({"loops": 0}), json!({"loops": 1000}), json!({"halt_max_steps": 0}), json!({"num_layers": 0})] {
+        let mut config = config("looped", 1);
+        config.as_object_mut().unwrap().extend(bad.as_object().unwrap().clone());
+        let error = build_graph(&config).expect_err("refused").to_string();
+        assert!(error.contains(bad.as_object().unwrap().keys().next().unwrap()), "{error}");
+    }
+}
+
+#[test]
 fn costs_scale_with_batch_and_depth() {
     let graph = build_graph(&trm(true, 81, 11, 6)).unwrap();
     let one = graph.cost(&Workload::one());

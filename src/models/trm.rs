@@ -10,10 +10,11 @@
 use serde::Deserialize;
 
 use super::blocks::{Block, BlockSize};
-use super::{ModelError, ModelFamily, Params, axis, config_error, read_config};
+use super::embedding::{Embedding, EmbeddingSize, learned};
+use super::{ModelError, ModelFamily, Params, config_error, read_config};
 use crate::graph::{
-    Family, Graph, GraphError, Halting, Init, Input, Op, Output, ParamId, Region, RegionBuilder, Role, Start, State,
-    ValueId, ValueType,
+    Family, Graph, GraphError, Halting, Init, Op, Output, ParamId, Region, RegionBuilder, Role, Start, State, ValueId,
+    ValueType,
 };
 
 /// The family.
@@ -71,7 +72,6 @@ impl Config {
     /// Reads and checks the fields.
     pub fn read(config: &serde_json::Value) -> Result<Self, ModelError> {
         let c: Config = read_config(config)?;
-        axis("vocab_size", c.vocab_size)?;
         for (name, value) in [("H_cycles", c.h_cycles), ("L_cycles", c.l_cycles), ("L_layers", c.l_layers)] {
             if !(1..=256).contains(&value) {
                 return Err(config_error(format!("`{name}` is {value}; it must lie between 1 and 256")));
@@ -80,30 +80,29 @@ impl Config {
         if c.h_layers > 256 || !(1..=4096).contains(&c.halt_max_steps) {
             return Err(config_error("`H_layers` must be at most 256 and `halt_max_steps` between 1 and 4096"));
         }
-        if !["rope", "learned", "none"].contains(&c.pos_encodings.as_str()) {
-            return Err(config_error(format!("`pos_encodings` is `{}`; known: rope, learned, none", c.pos_encodings)));
-        }
-        if c.puzzle_emb_ndim > 0 {
-            axis("puzzle_emb_ndim", c.puzzle_emb_ndim)?;
-            axis("num_puzzle_identifiers", c.num_puzzle_identifiers)?;
-        }
+        learned(&c.pos_encodings)?;
+        c.embedding().check()?;
         c.size().check()?;
         Ok(c)
     }
 
-    /// Tokens that the puzzle embedding puts before the grid: `puzzle_emb_len`, or as many as its features fill.
-    pub fn prefix(&self) -> usize {
-        match (self.puzzle_emb_ndim, self.puzzle_emb_len) {
-            (0, _) => 0,
-            (features, 0) => features.div_ceil(self.hidden_size.max(1)),
-            (_, len) => len,
+    /// Sizes of the embedding.
+    pub fn embedding(&self) -> EmbeddingSize {
+        EmbeddingSize {
+            vocab: self.vocab_size,
+            hidden: self.hidden_size,
+            grid: self.seq_len,
+            learned: self.pos_encodings == "learned",
+            puzzle_features: self.puzzle_emb_ndim,
+            puzzle_len: self.puzzle_emb_len,
+            puzzles: self.num_puzzle_identifiers,
         }
     }
 
     /// Sizes of the blocks.
     pub fn size(&self) -> BlockSize {
         BlockSize {
-            tokens: self.seq_len.saturating_add(self.prefix()),
+            tokens: self.embedding().tokens(),
             hidden: self.hidden_size,
             heads: self.num_heads,
             expansion: self.expansion,
@@ -115,11 +114,8 @@ impl Config {
     }
 }
 
-/// Parameters outside the blocks.
+/// Parameters outside embedding and blocks.
 struct Frame {
-    tokens: ParamId,
-    positions: Option<ParamId>,
-    puzzles: Option<ParamId>,
     head: ParamId,
     q_weight: ParamId,
     q_bias: ParamId,
@@ -152,66 +148,35 @@ pub(crate) fn recursive_graph(
     h_net: &[Block],
     halting: Halting,
 ) -> Result<Graph, ModelError> {
-    let (d, s, t) = (c.hidden_size, c.seq_len, c.size().tokens);
-    let embedding = Start::Normal(1.0 / (d as f32).sqrt());
+    let (d, t) = (c.hidden_size, c.size().tokens);
+    let embedding = Embedding::declare(&mut params, c.embedding())?;
     let frame = Frame {
-        tokens: params.add("embed_tokens.embedding_weight", &[c.vocab_size, d], Role::Weight, embedding)?,
-        positions: (c.pos_encodings == "learned")
-            .then(|| params.add("embed_pos.embedding_weight", &[t, d], Role::Weight, embedding))
-            .transpose()?,
-        puzzles: (c.prefix() > 0)
-            .then(|| {
-                let shape = [c.num_puzzle_identifiers, c.puzzle_emb_ndim];
-                params.add("puzzle_emb.weights", &shape, Role::PuzzleTable, Start::Constant(0.0))
-            })
-            .transpose()?,
         head: params.weight("lm_head.weight", c.vocab_size, d)?,
         q_weight: params.add("q_head.weight", &[2, d], Role::Weight, Start::Constant(0.0))?,
         q_bias: params.add("q_head.bias", &[2], Role::Weight, Start::Constant(-5.0))?,
         h_init: params.add("H_init", &[d], Role::Buffer, Start::Normal(1.0))?,
         l_init: params.add("L_init", &[d], Role::Buffer, Start::Normal(1.0))?,
     };
-    let mut inputs = vec![Input { name: "inputs".into(), ty: ValueType::index(s), rows: c.vocab_size }];
-    if frame.puzzles.is_some() {
-        inputs.push(Input {
-            name: "puzzle_identifiers".into(),
-            ty: ValueType::index(1),
-            rows: c.num_puzzle_identifiers,
-        });
-    }
     let state = |name: &str, init| State { name: name.into(), ty: ValueType::float(t, d), init: Init::Vector(init) };
     let states = vec![state("z_H", frame.h_init), state("z_L", frame.l_init)];
-    let outputs = vec![
-        Output { name: "logits".into(), ty: ValueType::float(s, c.vocab_size) },
-        Output { name: "q".into(), ty: ValueType::float(1, 2) },
-    ];
-    let admit = admit_region(c, &params, &inputs, &frame)?;
-    let step = step_region(c, &params, &frame, l_net, h_net)?;
-    let max_steps = c.halt_max_steps;
-    Ok(Graph { family: Family::Recursive, inputs, params: params.0, states, admit, step, outputs, halting, max_steps })
-}
-
-/// x = sqrt(D) · concat(puzzle positions, token embeddings), with learned positions added at 1/sqrt(2) where the config asks.
-fn admit_region(c: &Config, params: &Params, inputs: &[Input], frame: &Frame) -> Result<Region, GraphError> {
-    let mut r = RegionBuilder::new(&params.0, &inputs.iter().map(|i| i.ty).collect::<Vec<_>>());
-    let mut x = r.op(Op::Embed { table: frame.tokens }, &[r.arg(0)])?;
-    if let Some(table) = frame.puzzles {
-        let prefix = r.op(Op::EmbedPrefix { table, positions: c.prefix(), features: c.hidden_size }, &[r.arg(1)])?;
-        x = r.op(Op::Concat, &[prefix, x])?;
-    }
-    let mut scale = (c.hidden_size as f32).sqrt();
-    if let Some(table) = frame.positions {
-        x = r.op(Op::AddPositions { table }, &[x])?;
-        scale *= std::f32::consts::FRAC_1_SQRT_2;
-    }
-    x = r.op(Op::Scale(scale), &[x])?;
-    Ok(r.finish(&[x]))
+    Ok(Graph {
+        family: Family::Recursive,
+        inputs: embedding.inputs(),
+        admit: embedding.admit(&params)?,
+        step: step_region(c, &params, &embedding, &frame, l_net, h_net)?,
+        params: params.0,
+        states,
+        outputs: vec![embedding.logits(), Output { name: "q".into(), ty: ValueType::float(1, 2) }],
+        halting,
+        max_steps: c.halt_max_steps,
+    })
 }
 
 /// Arguments z_H, z_L, x; results z_H, z_L, logits, q.
 fn step_region(
     c: &Config,
     params: &Params,
+    embedding: &Embedding,
     frame: &Frame,
     l_net: &[Block],
     h_net: &[Block],
@@ -239,7 +204,7 @@ fn step_region(
     };
     let repeat = Op::Repeat { times: c.h_cycles, carried: 2, body: Box::new(cycle), last_gradient_only: true };
     let states = r.ops(repeat, &[r.arg(0), r.arg(1), r.arg(2)])?;
-    let grid = r.op(Op::Slice { start: c.prefix(), len: c.seq_len }, &[states[0]])?;
+    let grid = embedding.grid(&mut r, states[0])?;
     let logits = r.op(Op::Linear { weight: frame.head, bias: None }, &[grid])?;
     let first = r.op(Op::Slice { start: 0, len: 1 }, &[states[0]])?;
     let q = r.op(Op::Linear { weight: frame.q_weight, bias: Some(frame.q_bias) }, &[first])?;

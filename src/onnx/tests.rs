@@ -23,6 +23,12 @@ fn moe() -> Model {
     Model::random(&config, 5).expect("a model")
 }
 
+fn looped() -> Model {
+    let config = json!({"model_type": "looped", "seq_len": 9, "vocab_size": 7, "hidden_size": 16, "num_layers": 2, "num_heads": 2,
+                        "expansion": 1.0, "pos_encodings": "rope", "loops": 2});
+    Model::random(&config, 7).expect("a model")
+}
+
 fn forms() -> Vec<Form> {
     let mut all = Vec::new();
     for batch in [None, Some(2)] {
@@ -37,7 +43,7 @@ fn forms() -> Vec<Form> {
 
 #[test]
 fn files_are_whole_and_always_the_same() {
-    for model in [golden("trm-mlp-d64"), golden("trm-att-d64"), golden("hrm-d64"), encoder(), moe()] {
+    for model in [golden("trm-mlp-d64"), golden("trm-att-d64"), golden("hrm-d64"), looped(), encoder(), moe()] {
         for form in forms() {
             let exported = export(&model.graph, &model.params, &form).expect("it has every operator");
             assert_eq!(exported.model, export(&model.graph, &model.params, &form).expect("again").model);

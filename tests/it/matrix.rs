@@ -61,6 +61,10 @@ fn models(house: &House) -> BTreeMap<&'static str, PathBuf> {
         config
     };
     house.model("encoder", &with(json!({"model_type": "encoder"})));
+    // damped: an undamped random net is chaotic over its loops
+    let looped = json!({"model_type": "looped", "loops": 3, "random_weights": {"seed": 3, "damping": 0.12}});
+    std::fs::create_dir(house.path("looped")).unwrap();
+    house.file("looped/config.json", with(looped).to_string());
     // damped: rounding before a router may send a token to another expert, which must not be the whole of its sum
     let experts = json!({"model_type": "moe-encoder", "num_experts": 5, "experts_per_token": 2, "expert_inner": 48,
                          "random_weights": {"seed": 7, "damping": 0.03}});
@@ -70,6 +74,7 @@ fn models(house: &House) -> BTreeMap<&'static str, PathBuf> {
         ("trm, MLP mixing", golden("trm-mlp-d64")),
         ("trm, attention", golden("trm-att-d64")),
         ("hrm", golden("hrm-d64")),
+        ("looped", house.path("looped")),
         ("encoder", house.path("encoder")),
         ("moe-encoder", house.path("moe-encoder")),
     ])

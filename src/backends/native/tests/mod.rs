@@ -54,6 +54,12 @@ fn small_nets() -> Vec<Value> {
         trm(6, 11, json!({"pos_encodings": "learned", "num_heads": 3, "L_layers": 2, "H_cycles": 1})),
         trm(33, 3, json!({"mlp_t": true, "puzzle_emb_ndim": 0, "pos_encodings": "learned"})),
         trm(16, 4, json!({"model_type": "hrm", "H_layers": 2})),
+        trm(20, 6, json!({"model_type": "looped", "num_layers": 2, "loops": 3})),
+        trm(
+            9,
+            5,
+            json!({"model_type": "looped", "num_layers": 1, "mlp_t": true, "puzzle_emb_ndim": 0, "pos_encodings": "learned"}),
+        ),
         encoder(json!({"model_type": "encoder", "num_layers": 2})),
         encoder(json!({"model_type": "encoder", "num_layers": 1, "pos_encodings": "learned", "mlp_t": true})),
         encoder(moe(5, 2, 2)),
