@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::{Backend, BackendError, Described, Engine, Facts, Options, Unavailable, no_options};
 use crate::graph::cost::Workload;
 use crate::graph::interpreter::{Interpreter, Tensor, value_elements};
-use crate::graph::{Init, Op, Region, Tokens};
+use crate::graph::{Init, Op, Region, Tokens, op};
 use crate::models::Model;
 
 /// See the module.
@@ -68,7 +68,7 @@ fn beyond(region: &Region) -> Option<&'static str> {
     }
     region.nodes.iter().find_map(|node| match &node.op {
         Op::Attend(a) if a.cache.is_some() => Some("attention over a cache"),
-        Op::Repeat { body, .. } => beyond(body),
+        Op::Repeat(op::Repeat { body, .. }) => beyond(body),
         _ => None,
     })
 }
@@ -77,7 +77,7 @@ fn beyond(region: &Region) -> Option<&'static str> {
 fn masked(region: &Region) -> bool {
     region.nodes.iter().any(|node| match &node.op {
         Op::Attend(a) => a.causal || a.window.is_some(),
-        Op::Repeat { body, .. } => masked(body),
+        Op::Repeat(op::Repeat { body, .. }) => masked(body),
         _ => false,
     })
 }

@@ -9,7 +9,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Graph, Kind, Op, Region, Role, ValueType};
+use super::op::{Costing, Shapes};
+use super::{Graph, Kind, Node, ParamId, Region, Role, ValueType};
 
 /// How much is asked of the graph.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,7 +66,7 @@ impl Graph {
         for (i, p) in self.params.iter().enumerate().filter(|(_, p)| p.role == Role::Weight) {
             let n = p.elements() as u64;
             cost.params_total += n;
-            cost.params_active += (n as f64 * self.active_share(i)).round() as u64;
+            cost.params_active += (n as f64 * self.active_share(ParamId(i))).round() as u64;
         }
         let stored: usize = self.params.iter().map(|p| p.elements()).sum();
         cost.weight_bytes = stored as f64 * w.weight_bytes;
@@ -76,7 +77,7 @@ impl Graph {
         cost.bytes_steps = steps * region_bytes(self, &self.step, w, w.weight_bytes);
         let mut used = BTreeSet::new();
         weights_of(&self.step, &mut used);
-        let elements: usize = used.iter().map(|p| self.params[*p].elements()).sum();
+        let elements: usize = used.iter().map(|p| self.params[p.0].elements()).sum();
         cost.step_weight_bytes = elements as f64 * w.weight_bytes;
         cost.step_value_bytes = region_bytes(self, &self.step, w, 0.0);
         let residents = self.admit.results.iter().map(|&r| self.admit.ty(r)).filter(|t| t.kind == Kind::Float);
@@ -86,102 +87,51 @@ impl Graph {
     }
 
     /// Share of a parameter that one token uses: below 1 only for experts.
-    fn active_share(&self, param: usize) -> f64 {
-        fn look(region: &Region, param: usize, graph: &Graph) -> Option<f64> {
-            region.nodes.iter().find_map(|node| match &node.op {
-                Op::MoeMlp { router, gate_up, down, top_k, .. } if gate_up.0 == param || down.0 == param => {
-                    Some(*top_k as f64 / graph.params[router.0].shape[0] as f64)
-                }
-                Op::Repeat { body, .. } => look(body, param, graph),
-                _ => None,
-            })
+    fn active_share(&self, param: ParamId) -> f64 {
+        fn look(region: &Region, param: ParamId, graph: &Graph) -> f64 {
+            let share = |node: &Node| match node.op.operator().body() {
+                Some((body, _)) => look(body, param, graph),
+                None => node.op.operator().active_share(param, &Shapes(&graph.params)),
+            };
+            region.nodes.iter().map(share).fold(1.0, f64::min)
         }
-        look(&self.step, param, self).or_else(|| look(&self.admit, param, self)).unwrap_or(1.0)
+        look(&self.step, param, self).min(look(&self.admit, param, self))
     }
 }
 
 /// FLOPs of one pass over one row.
 fn region_flops(graph: &Graph, region: &Region, w: &Workload) -> f64 {
-    let elements = |p: &super::ParamId| graph.params[p.0].elements() as f64;
-    region
-        .nodes
-        .iter()
-        .map(|node| {
-            let x = node.inputs.first().map(|&v| region.ty(v));
-            let tokens = x.map_or(0, |t| t.tokens_at(w.length)) as f64;
-            let per_position = |x: Option<ValueType>, over| match over {
-                super::Axis::Features => tokens,
-                super::Axis::Tokens => x.map_or(0.0, |t| t.features as f64),
-            };
-            match &node.op {
-                Op::Linear { weight, .. } => 2.0 * tokens * elements(weight),
-                Op::GatedMlp { gate_up, down, over, .. } => {
-                    2.0 * per_position(x, *over) * (elements(gate_up) + elements(down))
-                }
-                Op::Mlp { up, down, .. } => 2.0 * tokens * (elements(up) + elements(down)),
-                Op::MoeMlp { router, gate_up, down, top_k, .. } => {
-                    let share = *top_k as f64 / graph.params[router.0].shape[0] as f64;
-                    2.0 * tokens * (elements(router) + share * (elements(gate_up) + elements(down)))
-                }
-                Op::Attend(a) => {
-                    let pairs = attended_pairs(tokens, w.past as f64, a.causal, a.window);
-                    2.0 * 2.0 * pairs * (a.heads * a.head_dim) as f64
-                }
-                Op::Repeat { times, body, .. } => *times as f64 * region_flops(graph, body, w),
-                _ => 0.0,
-            }
-        })
-        .sum()
-}
-
-/// Query-key pairs that attention looks at, for `tokens` new tokens after `past` cached ones.
-fn attended_pairs(tokens: f64, past: f64, causal: bool, window: Option<usize>) -> f64 {
-    let mut pairs = 0.0;
-    let n = tokens as usize;
-    for q in 0..n {
-        let position = past + q as f64;
-        let (mut back, mut ahead) = (position + 1.0, if causal { 0.0 } else { tokens - 1.0 - q as f64 });
-        if let Some(window) = window {
-            back = back.min(window as f64);
-            ahead = ahead.min(window as f64 - 1.0);
+    let flops = |node: &Node| {
+        if let Some((body, times)) = node.op.operator().body() {
+            return times as f64 * region_flops(graph, body, w);
         }
-        pairs += back + ahead;
-    }
-    pairs
+        let x = region.ty(node.inputs[0]);
+        let (tokens, past) = (x.tokens_at(w.length) as f64, w.past as f64);
+        node.op.operator().flops(&Costing { shapes: Shapes(&graph.params), x, tokens, past })
+    };
+    region.nodes.iter().map(flops).sum()
 }
 
 /// Parameters that a region computes with.
-fn weights_of(region: &Region, used: &mut BTreeSet<usize>) {
+fn weights_of(region: &Region, used: &mut BTreeSet<ParamId>) {
     for node in &region.nodes {
-        match &node.op {
-            Op::Repeat { body, .. } => weights_of(body, used),
-            op => used.extend(op_weights(op)),
+        match node.op.operator().body() {
+            Some((body, _)) => weights_of(body, used),
+            None => used.extend(node.op.operator().whole_params()),
         }
-    }
-}
-
-/// Parameters that an operator reads as a whole.
-fn op_weights(op: &Op) -> Vec<usize> {
-    match op {
-        // a look-up touches the rows that it takes, not the table
-        Op::Embed { .. } | Op::EmbedPrefix { .. } => Vec::new(),
-        op => op.params().iter().map(|p| p.0).collect(),
     }
 }
 
 /// Bytes of one pass over all rows, weights read once per use at so many bytes an element.
 fn region_bytes(graph: &Graph, region: &Region, w: &Workload, weight_bytes: f64) -> f64 {
     let value = |t: ValueType| w.batch as f64 * t.elements_at(w.length) as f64 * w.value_bytes;
-    region
-        .nodes
-        .iter()
-        .map(|node| match &node.op {
-            Op::Repeat { times, body, .. } => *times as f64 * region_bytes(graph, body, w, weight_bytes),
-            op => {
-                let weights: usize = op_weights(op).iter().map(|p| graph.params[*p].elements()).sum();
-                let read: f64 = node.inputs.iter().map(|&v| value(region.ty(v))).sum();
-                weights as f64 * weight_bytes + read + value(region.ty(node.first))
-            }
-        })
-        .sum()
+    let bytes = |node: &Node| {
+        if let Some((body, times)) = node.op.operator().body() {
+            return times as f64 * region_bytes(graph, body, w, weight_bytes);
+        }
+        let weights: usize = node.op.operator().whole_params().iter().map(|p| graph.params[p.0].elements()).sum();
+        let read: f64 = node.inputs.iter().map(|&v| value(region.ty(v))).sum();
+        weights as f64 * weight_bytes + read + value(region.ty(node.first))
+    };
+    region.nodes.iter().map(bytes).sum()
 }

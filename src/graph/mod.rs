@@ -10,10 +10,13 @@
 
 pub mod cost;
 pub mod interpreter;
+pub mod op;
 
 mod builder;
+mod product;
 
 pub use builder::RegionBuilder;
+pub use op::{Activation, Attention, Op, Rope};
 
 /// A number of tokens: known when the graph is built, or the length of this call's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,166 +134,6 @@ pub enum Axis {
     Tokens,
 }
 
-/// Elementwise non-linearities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// x · sigmoid(x)
-    Silu,
-    /// x · Φ(x), by the error function
-    Gelu,
-    /// its tanh approximation
-    GeluTanh,
-    /// max(x, 0)
-    Relu,
-}
-
-/// Rotary position embedding: half-split rotation (Su et al. 2021; the GPT-NeoX layout), positions from 0 (plus the cache's length).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rope {
-    /// Base of the frequencies, usually 10,000.
-    pub base: f32,
-}
-
-/// Multi-head attention over one value that holds queries, keys and values side by side: `heads + 2·kv_heads` heads of `head_dim`
-/// features, in the order q heads, k heads, v heads.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attention {
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads; `heads` is a multiple.
-    pub kv_heads: usize,
-    /// Features per head.
-    pub head_dim: usize,
-    /// Factor on q·k before the softmax.
-    pub scale: f32,
-    /// A token sees itself and earlier ones only.
-    pub causal: bool,
-    /// With `Some(w)`: a token sees keys less than `w` positions away (backwards only, if causal).
-    pub window: Option<usize>,
-    /// Rotation of queries and keys.
-    pub rope: Option<Rope>,
-    /// Index of the state that keeps keys and values between steps (language models).
-    pub cache: Option<usize>,
-}
-
-/// A coarse operator. Weights are `[out, in]`, as in the files.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Op {
-    /// Index `[T]` to rows of `table [rows, D]`: `[T, D]`.
-    Embed {
-        /// The table.
-        table: ParamId,
-    },
-    /// Index `[1]` to one row of `table [rows, E]`, padded with zeros to `positions · D` features and seen as `[positions, D]`.
-    EmbedPrefix {
-        /// The table.
-        table: ParamId,
-        /// Tokens that come out.
-        positions: usize,
-        /// Features per token that come out.
-        features: usize,
-    },
-    /// Adds a learned table `[T, D]`.
-    AddPositions {
-        /// The table.
-        table: ParamId,
-    },
-    /// Joins values along tokens.
-    Concat,
-    /// Takes `len` tokens from `start`.
-    Slice {
-        /// First token.
-        start: usize,
-        /// Number of tokens.
-        len: usize,
-    },
-    /// a + b
-    Add,
-    /// a ⊙ b
-    Mul,
-    /// a · factor
-    Scale(f32),
-    /// x·Wᵀ + b
-    Linear {
-        /// `[out, in]`
-        weight: ParamId,
-        /// `[out]`
-        bias: Option<ParamId>,
-    },
-    /// x · rsqrt(mean(x²) + eps) ⊙ gain (Zhang & Sennrich 2019)
-    RmsNorm {
-        /// `[features]` (or `[tokens]` over tokens)
-        gain: Option<ParamId>,
-        /// Added to the mean square.
-        eps: f32,
-        /// The axis of the mean.
-        over: Axis,
-    },
-    /// (x − mean) · rsqrt(var + eps) ⊙ gain + bias over features (Ba et al. 2016)
-    LayerNorm {
-        /// `[features]`
-        gain: ParamId,
-        /// `[features]`
-        bias: Option<ParamId>,
-        /// Added to the variance.
-        eps: f32,
-    },
-    /// Elementwise.
-    Activate(Activation),
-    /// (act(g) ⊙ u)·Wdᵀ with `[g | u] = x·Wguᵀ` (Shazeer 2020), along either axis.
-    GatedMlp {
-        /// `[2·inner, n]`, rows 0..inner are the gate
-        gate_up: ParamId,
-        /// `[n, inner]`
-        down: ParamId,
-        /// On the gate.
-        act: Activation,
-        /// n is the number of features or of tokens.
-        over: Axis,
-    },
-    /// act(x·Wuᵀ + bu)·Wdᵀ + bd
-    Mlp {
-        /// `[inner, n]`
-        up: ParamId,
-        /// `[inner]`
-        up_bias: Option<ParamId>,
-        /// `[n, inner]`
-        down: ParamId,
-        /// `[n]`
-        down_bias: Option<ParamId>,
-        /// Between the two.
-        act: Activation,
-    },
-    /// A gated MLP per expert; each token goes to the `top_k` experts that the router scores highest, weighted by the softmax over
-    /// the chosen ones (Mixtral's rule).
-    MoeMlp {
-        /// `[experts, n]`
-        router: ParamId,
-        /// `[experts, 2·inner, n]`
-        gate_up: ParamId,
-        /// `[experts, n, inner]`
-        down: ParamId,
-        /// On the gate.
-        act: Activation,
-        /// Experts per token.
-        top_k: usize,
-    },
-    /// See [`Attention`]: `[T, (heads + 2·kv_heads)·head_dim]` to `[T, heads·head_dim]`.
-    Attend(Attention),
-    /// Runs `body` `times` times with the same weights. The first `carried` inputs are replaced by the body's results each time, the
-    /// rest stay; the node's values are the last results.
-    Repeat {
-        /// Iterations.
-        times: usize,
-        /// Inputs that change.
-        carried: usize,
-        /// The repeated region.
-        body: Box<Region>,
-        /// For training: only the last iteration is differentiated (the earlier ones only move the states).
-        last_gradient_only: bool,
-    },
-}
-
 /// One operator applied to values; its results follow those of the nodes before it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -400,13 +243,12 @@ impl Graph {
     pub fn mixtures(&self) -> Vec<(String, usize)> {
         fn collect(region: &Region, params: &[Param], found: &mut Vec<(String, usize)>) {
             for node in &region.nodes {
-                match &node.op {
-                    Op::MoeMlp { router, top_k, .. } => {
-                        let name = &params[router.0].name;
-                        found.push((name.trim_end_matches(".router.weight").into(), *top_k));
-                    }
-                    Op::Repeat { body, .. } => collect(body, params, found),
-                    _ => {}
+                if let Op::MoeMlp(moe) = &node.op {
+                    let name = &params[moe.router.0].name;
+                    found.push((name.trim_end_matches(".router.weight").into(), moe.top_k));
+                }
+                if let Some((body, _)) = node.op.operator().body() {
+                    collect(body, params, found);
                 }
             }
         }

@@ -6,7 +6,9 @@
 //! or a SwiGLU along the tokens whose norm also runs along the tokens. With experts, the second sublayer is a mixture of SwiGLUs.
 
 use super::{ModelError, Params, axis};
-use crate::graph::{Activation, Attention, Axis, GraphError, Op, ParamId, RegionBuilder, Role, Rope, Start, ValueId};
+use crate::graph::{
+    Activation, Attention, Axis, GraphError, Op, ParamId, RegionBuilder, Role, Rope, Start, ValueId, op,
+};
 
 /// Sizes of a block.
 #[derive(Clone, Copy, Debug)]
@@ -131,11 +133,11 @@ impl Block {
     pub fn apply(&self, r: &mut RegionBuilder, h: ValueId) -> Result<ValueId, GraphError> {
         let (mixed, over) = match self.mix {
             Mix::Tokens { gate_up, down } => {
-                (r.op(Op::GatedMlp { gate_up, down, act: Activation::Silu, over: Axis::Tokens }, &[h])?, Axis::Tokens)
+                (r.op(op::GatedMlp { gate_up, down, act: Activation::Silu, over: Axis::Tokens }, &[h])?, Axis::Tokens)
             }
             Mix::Attention { qkv, out } => {
                 let head_dim = self.size.hidden / self.size.heads;
-                let projected = r.op(Op::Linear { weight: qkv, bias: None }, &[h])?;
+                let projected = r.op(op::Linear { weight: qkv, bias: None }, &[h])?;
                 let attention = Attention {
                     heads: self.size.heads,
                     kv_heads: self.size.heads,
@@ -146,23 +148,25 @@ impl Block {
                     rope: self.size.rope.map(|base| Rope { base }),
                     cache: None,
                 };
-                let attended = r.op(Op::Attend(attention), &[projected])?;
-                (r.op(Op::Linear { weight: out, bias: None }, &[attended])?, Axis::Features)
+                let attended = r.op(attention, &[projected])?;
+                (r.op(op::Linear { weight: out, bias: None }, &[attended])?, Axis::Features)
             }
         };
         let h = self.add_norm(r, h, mixed, over)?;
         let act = Activation::Silu;
         let feed = match self.feed {
-            Feed::Mlp { gate_up, down } => Op::GatedMlp { gate_up, down, act, over: Axis::Features },
-            Feed::Experts { router, gate_up, down, top_k } => Op::MoeMlp { router, gate_up, down, act, top_k },
+            Feed::Mlp { gate_up, down } => Op::GatedMlp(op::GatedMlp { gate_up, down, act, over: Axis::Features }),
+            Feed::Experts { router, gate_up, down, top_k } => {
+                Op::MoeMlp(op::MoeMlp { router, gate_up, down, act, top_k })
+            }
         };
         let y = r.op(feed, &[h])?;
         self.add_norm(r, h, y, Axis::Features)
     }
 
     fn add_norm(&self, r: &mut RegionBuilder, h: ValueId, y: ValueId, over: Axis) -> Result<ValueId, GraphError> {
-        let sum = r.op(Op::Add, &[h, y])?;
-        r.op(Op::RmsNorm { gain: None, eps: self.size.eps, over }, &[sum])
+        let sum = r.op(op::Add, &[h, y])?;
+        r.op(op::RmsNorm { gain: None, eps: self.size.eps, over }, &[sum])
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::blocks::{Block, BlockSize, Experts};
 use super::embedding::{Embedding, EmbeddingSize, learned};
 use super::{ModelError, ModelFamily, Params, config_error, read_config};
-use crate::graph::{Family, Graph, Halting, Op, ParamId, RegionBuilder, ValueType};
+use crate::graph::{Family, Graph, Halting, ParamId, RegionBuilder, ValueType, op};
 
 /// The family.
 pub const FAMILY: ModelFamily =
@@ -112,7 +112,7 @@ pub(crate) fn encoder(c: Config, experts: Option<Experts>) -> Result<Graph, Mode
     let first = r.arg(0);
     let h = blocks.iter().try_fold(first, |h, block| block.apply(&mut r, h))?;
     let grid = embedding.grid(&mut r, h)?;
-    let logits = r.op(Op::Linear { weight: head, bias: None }, &[grid])?;
+    let logits = r.op(op::Linear { weight: head, bias: None }, &[grid])?;
     let step = r.finish(&[logits]);
 
     Ok(Graph {

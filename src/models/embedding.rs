@@ -6,7 +6,7 @@
 //! code, `_input_embeddings`).
 
 use super::{ModelError, Params, axis, config_error};
-use crate::graph::{GraphError, Input, Op, Output, ParamId, Region, RegionBuilder, Role, Start, ValueId, ValueType};
+use crate::graph::{GraphError, Input, Output, ParamId, Region, RegionBuilder, Role, Start, ValueId, ValueType, op};
 
 /// Sizes of an embedding.
 #[derive(Clone, Copy, Debug)]
@@ -108,25 +108,25 @@ impl Embedding {
     pub fn grid(&self, r: &mut RegionBuilder, h: ValueId) -> Result<ValueId, GraphError> {
         match self.size.prefix() {
             0 => Ok(h),
-            start => r.op(Op::Slice { start, len: self.size.grid }, &[h]),
+            start => r.op(op::Slice { start, len: self.size.grid }, &[h]),
         }
     }
 
     /// The region that turns a row's inputs into x.
     pub fn admit(&self, params: &Params) -> Result<Region, GraphError> {
         let mut r = RegionBuilder::new(&params.0, &self.inputs().iter().map(|i| i.ty).collect::<Vec<_>>());
-        let mut x = r.op(Op::Embed { table: self.table }, &[r.arg(0)])?;
+        let mut x = r.op(op::Embed { table: self.table }, &[r.arg(0)])?;
         if let Some(table) = self.puzzles {
-            let prefix = Op::EmbedPrefix { table, positions: self.size.prefix(), features: self.size.hidden };
+            let prefix = op::EmbedPrefix { table, positions: self.size.prefix(), features: self.size.hidden };
             let prefix = r.op(prefix, &[r.arg(1)])?;
-            x = r.op(Op::Concat, &[prefix, x])?;
+            x = r.op(op::Concat, &[prefix, x])?;
         }
         let mut scale = (self.size.hidden as f32).sqrt();
         if let Some(table) = self.positions {
-            x = r.op(Op::AddPositions { table }, &[x])?;
+            x = r.op(op::AddPositions { table }, &[x])?;
             scale *= std::f32::consts::FRAC_1_SQRT_2;
         }
-        x = r.op(Op::Scale(scale), &[x])?;
+        x = r.op(op::Scale(scale), &[x])?;
         Ok(r.finish(&[x]))
     }
 }

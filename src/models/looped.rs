@@ -11,7 +11,7 @@
 use serde::Deserialize;
 
 use super::{ModelError, ModelFamily, Params, config_error, dense, read_config};
-use crate::graph::{Family, Graph, Halting, Init, Op, Output, RegionBuilder, Role, Start, State, ValueType};
+use crate::graph::{Family, Graph, Halting, Init, Output, RegionBuilder, Role, Start, State, ValueType, op};
 
 /// The family.
 pub const FAMILY: ModelFamily = ModelFamily {
@@ -55,16 +55,16 @@ fn build(config: &serde_json::Value) -> Result<Graph, ModelError> {
     let pass = {
         let mut body = r.body(&[value; 2]);
         let (z, x) = (body.arg(0), body.arg(1));
-        let sum = body.op(Op::Add, &[z, x])?;
+        let sum = body.op(op::Add, &[z, x])?;
         let z = blocks.iter().try_fold(sum, |h, block| block.apply(&mut body, h))?;
         body.finish(&[z])
     };
-    let repeat = Op::Repeat { times: loops, carried: 1, body: Box::new(pass), last_gradient_only: false };
+    let repeat = op::Repeat { times: loops, carried: 1, body: Box::new(pass), last_gradient_only: false };
     let z = r.op(repeat, &[r.arg(0), r.arg(1)])?;
     let grid = embedding.grid(&mut r, z)?;
-    let logits = r.op(Op::Linear { weight: head, bias: None }, &[grid])?;
-    let first = r.op(Op::Slice { start: 0, len: 1 }, &[z])?;
-    let q = r.op(Op::Linear { weight: q_weight, bias: Some(q_bias) }, &[first])?;
+    let logits = r.op(op::Linear { weight: head, bias: None }, &[grid])?;
+    let first = r.op(op::Slice { start: 0, len: 1 }, &[z])?;
+    let q = r.op(op::Linear { weight: q_weight, bias: Some(q_bias) }, &[first])?;
     let step = r.finish(&[z, logits, q]);
 
     Ok(Graph {

@@ -73,14 +73,14 @@ fn costs_scale_with_batch_and_depth() {
 
 #[test]
 fn experts_count_in_full_but_only_the_routed_ones_are_active() {
-    use crate::graph::{Activation, Family, Halting, Op, RegionBuilder, ValueType};
+    use crate::graph::{Activation, Family, Halting, RegionBuilder, ValueType, op};
     let mut params = Params::default();
     let router = params.weight("router", 8, 16).unwrap();
     let gate_up = params.add("gate_up", &[8, 64, 16], Role::Weight, Start::Constant(0.0)).unwrap();
     let down = params.add("down", &[8, 16, 32], Role::Weight, Start::Constant(0.0)).unwrap();
     let x = ValueType::float(5, 16);
     let mut step = RegionBuilder::new(&params.0, &[x]);
-    let y = step.op(Op::MoeMlp { router, gate_up, down, act: Activation::Silu, top_k: 2 }, &[step.arg(0)]).unwrap();
+    let y = step.op(op::MoeMlp { router, gate_up, down, act: Activation::Silu, top_k: 2 }, &[step.arg(0)]).unwrap();
     let step = step.finish(&[y]);
     let admit = RegionBuilder::new(&params.0, &[]).finish(&[]);
     let graph = Graph {

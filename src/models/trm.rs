@@ -13,8 +13,8 @@ use super::blocks::{Block, BlockSize};
 use super::embedding::{Embedding, EmbeddingSize, learned};
 use super::{ModelError, ModelFamily, Params, config_error, read_config};
 use crate::graph::{
-    Family, Graph, GraphError, Halting, Init, Op, Output, ParamId, Region, RegionBuilder, Role, Start, State, ValueId,
-    ValueType,
+    Family, Graph, GraphError, Halting, Init, Output, ParamId, Region, RegionBuilder, Role, Start, State, ValueId,
+    ValueType, op,
 };
 
 /// The family.
@@ -183,30 +183,30 @@ fn step_region(
 ) -> Result<Region, GraphError> {
     let value = ValueType::float(c.size().tokens, c.hidden_size);
     let apply = |r: &mut RegionBuilder, net: &[Block], z: ValueId, injected: ValueId| {
-        let sum = r.op(Op::Add, &[z, injected])?;
+        let sum = r.op(op::Add, &[z, injected])?;
         net.iter().try_fold(sum, |h, block| block.apply(r, h))
     };
     let mut r = RegionBuilder::new(&params.0, &[value; 3]);
     let cycle = {
         let mut outer = r.body(&[value; 3]);
         let (z_h, z_l, x) = (outer.arg(0), outer.arg(1), outer.arg(2));
-        let injected = outer.op(Op::Add, &[z_h, x])?;
+        let injected = outer.op(op::Add, &[z_h, x])?;
         let inner = {
             let mut inner = outer.body(&[value; 2]);
             let (z, injected) = (inner.arg(0), inner.arg(1));
             let z = apply(&mut inner, l_net, z, injected)?;
             inner.finish(&[z])
         };
-        let repeat = Op::Repeat { times: c.l_cycles, carried: 1, body: Box::new(inner), last_gradient_only: false };
+        let repeat = op::Repeat { times: c.l_cycles, carried: 1, body: Box::new(inner), last_gradient_only: false };
         let z_l = outer.op(repeat, &[z_l, injected])?;
         let z_h = apply(&mut outer, h_net, z_h, z_l)?;
         outer.finish(&[z_h, z_l])
     };
-    let repeat = Op::Repeat { times: c.h_cycles, carried: 2, body: Box::new(cycle), last_gradient_only: true };
+    let repeat = op::Repeat { times: c.h_cycles, carried: 2, body: Box::new(cycle), last_gradient_only: true };
     let states = r.ops(repeat, &[r.arg(0), r.arg(1), r.arg(2)])?;
     let grid = embedding.grid(&mut r, states[0])?;
-    let logits = r.op(Op::Linear { weight: frame.head, bias: None }, &[grid])?;
-    let first = r.op(Op::Slice { start: 0, len: 1 }, &[states[0]])?;
-    let q = r.op(Op::Linear { weight: frame.q_weight, bias: Some(frame.q_bias) }, &[first])?;
+    let logits = r.op(op::Linear { weight: frame.head, bias: None }, &[grid])?;
+    let first = r.op(op::Slice { start: 0, len: 1 }, &[states[0]])?;
+    let q = r.op(op::Linear { weight: frame.q_weight, bias: Some(frame.q_bias) }, &[first])?;
     Ok(r.finish(&[states[0], states[1], logits, q]))
 }

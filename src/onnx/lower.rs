@@ -8,7 +8,7 @@
 
 use super::build::{Builder, Value};
 use super::{Experts, OnnxError, Opset};
-use crate::graph::{Activation, Attention, Axis, Node, Op, ParamId, Region, Tokens, ValueType};
+use crate::graph::{Activation, Attention, Axis, Node, Op, ParamId, Region, Tokens, ValueType, op};
 
 /// Nodes for a region.
 pub fn region(b: &mut Builder, region: &Region, args: Vec<String>) -> Result<Vec<String>, OnnxError> {
@@ -16,7 +16,7 @@ pub fn region(b: &mut Builder, region: &Region, args: Vec<String>) -> Result<Vec
     for node in &region.nodes {
         let inputs: Vec<String> = node.inputs.iter().map(|v| names[v.0].clone()).collect();
         match &node.op {
-            Op::Repeat { times, carried, body, .. } => {
+            Op::Repeat(op::Repeat { times, carried, body, .. }) => {
                 let mut values = inputs;
                 for _ in 0..*times {
                     let results = self::region(b, body, values.clone())?;
@@ -38,11 +38,11 @@ fn one(b: &mut Builder, node: &Node, ty: ValueType, x: &[&str]) -> Result<String
         return Err(OnnxError::Unsupported { what: "an input of open length".into() });
     };
     Ok(match &node.op {
-        Op::Embed { table } => {
+        Op::Embed(op::Embed { table }) => {
             let table = as_it_is(b, *table);
             b.op("Gather", &[&table, x[0]], &[("axis", Value::Int(0))])
         }
-        Op::EmbedPrefix { table, positions, features } => {
+        Op::EmbedPrefix(op::EmbedPrefix { table, positions, features }) => {
             let width = b.graph.params[table.0].shape[1];
             let name = as_it_is(b, *table);
             // [batch, 1, width]
@@ -56,21 +56,21 @@ fn one(b: &mut Builder, node: &Node, ty: ValueType, x: &[&str]) -> Result<String
             };
             reshape(b, &row, &[-1, *positions as i64, *features as i64])
         }
-        Op::AddPositions { table } => {
+        Op::AddPositions(op::AddPositions { table }) => {
             let table = as_it_is(b, *table);
             b.op("Add", &[x[0], &table], &[])
         }
-        Op::Concat => b.op("Concat", x, &[("axis", Value::Int(1))]),
-        Op::Slice { start, len } => slice(b, x[0], *start, start + len, 1),
-        Op::Add => b.op("Add", x, &[]),
-        Op::Mul => b.op("Mul", x, &[]),
-        Op::Scale(factor) => {
+        Op::Concat(_) => b.op("Concat", x, &[("axis", Value::Int(1))]),
+        Op::Slice(op::Slice { start, len }) => slice(b, x[0], *start, start + len, 1),
+        Op::Add(_) => b.op("Add", x, &[]),
+        Op::Mul(_) => b.op("Mul", x, &[]),
+        Op::Scale(op::Scale(factor)) => {
             let factor = b.float(*factor);
             b.op("Mul", &[x[0], &factor], &[])
         }
-        Op::Linear { weight, bias } => linear(b, x[0], *weight, *bias),
-        Op::RmsNorm { gain, eps, over } => rms_norm(b, x[0], *gain, *eps, *over, ty.features),
-        Op::LayerNorm { gain, bias, eps } => {
+        Op::Linear(op::Linear { weight, bias }) => linear(b, x[0], *weight, *bias),
+        Op::RmsNorm(op::RmsNorm { gain, eps, over }) => rms_norm(b, x[0], *gain, *eps, *over, ty.features),
+        Op::LayerNorm(op::LayerNorm { gain, bias, eps }) => {
             let gain = as_it_is(b, *gain);
             let bias = match bias {
                 Some(bias) => as_it_is(b, *bias),
@@ -80,7 +80,7 @@ fn one(b: &mut Builder, node: &Node, ty: ValueType, x: &[&str]) -> Result<String
             b.op("LayerNormalization", &[x[0], &gain, &bias], &attributes)
         }
         Op::Activate(act) => activate(b, x[0], *act),
-        Op::GatedMlp { gate_up, down, act, over: Axis::Features } => {
+        Op::GatedMlp(op::GatedMlp { gate_up, down, act, over: Axis::Features }) => {
             let (n, inner) = (b.graph.params[down.0].shape[0], b.graph.params[down.0].shape[1]);
             let half = |b: &mut Builder, name: &str, first: usize| {
                 b.weight(*gate_up, name, &[n, inner], |w| transpose(&w[first * n..(first + inner) * n], inner, n))
@@ -89,7 +89,7 @@ fn one(b: &mut Builder, node: &Node, ty: ValueType, x: &[&str]) -> Result<String
             let down = transposed(b, *down);
             gated(b, x[0], [&gate, &up, &down], *act)
         }
-        Op::GatedMlp { gate_up, down, act, over: Axis::Tokens } => {
+        Op::GatedMlp(op::GatedMlp { gate_up, down, act, over: Axis::Tokens }) => {
             // W·x for every row: [inner, T]·[batch, T, D]; nothing is transposed
             let (n, inner) = (b.graph.params[down.0].shape[0], b.graph.params[down.0].shape[1]);
             let gate = b.weight(*gate_up, "gate", &[inner, n], |w| w[..inner * n].to_vec());
@@ -100,17 +100,17 @@ fn one(b: &mut Builder, node: &Node, ty: ValueType, x: &[&str]) -> Result<String
             let hidden = b.op("Mul", &[&gate, &up], &[]);
             b.op("MatMul", &[&down, &hidden], &[])
         }
-        Op::Mlp { up, up_bias, down, down_bias, act } => {
+        Op::Mlp(op::Mlp { up, up_bias, down, down_bias, act }) => {
             let hidden = linear(b, x[0], *up, *up_bias);
             let hidden = activate(b, &hidden, *act);
             linear(b, &hidden, *down, *down_bias)
         }
-        Op::MoeMlp { router, gate_up, down, act, top_k } => {
+        Op::MoeMlp(op::MoeMlp { router, gate_up, down, act, top_k }) => {
             let moe = Moe { router: *router, gate_up: *gate_up, down: *down, act: *act, top_k: *top_k };
             moe.lower(b, x[0], tokens)
         }
         Op::Attend(a) => attend(b, x[0], a, tokens)?,
-        Op::Repeat { .. } => return Err(OnnxError::Unsupported { what: "a repetition within an operator".into() }),
+        Op::Repeat(_) => return Err(OnnxError::Unsupported { what: "a repetition within an operator".into() }),
     })
 }
 

@@ -16,7 +16,7 @@ pub mod proto;
 use prost::Message;
 
 use crate::graph::cost::Workload;
-use crate::graph::{Graph, Halting, Init, Op, Region, Tokens};
+use crate::graph::{Graph, Halting, Init, Op, Region, Tokens, op};
 use build::Builder;
 
 /// Which operator set the file asks for.
@@ -178,9 +178,9 @@ fn flops(graph: &Graph, experts: Experts) -> f64 {
     fn as_written(region: &mut Region, all: Option<&[usize]>) {
         for node in &mut region.nodes {
             match &mut node.op {
-                Op::MoeMlp { router, top_k, .. } => *top_k = all.map_or(*top_k, |rows| rows[router.0]),
+                Op::MoeMlp(op::MoeMlp { router, top_k, .. }) => *top_k = all.map_or(*top_k, |rows| rows[router.0]),
                 Op::Attend(a) => (a.causal, a.window) = (false, None),
-                Op::Repeat { body, .. } => as_written(body, all),
+                Op::Repeat(op::Repeat { body, .. }) => as_written(body, all),
                 _ => {}
             }
         }

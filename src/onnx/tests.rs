@@ -131,7 +131,7 @@ fn all_that_a_file_computes_is_counted() {
         for node in &mut region.nodes {
             match &mut node.op {
                 Op::Attend(a) => a.causal = true,
-                Op::Repeat { body, .. } => mask(body),
+                Op::Repeat(op::Repeat { body, .. }) => mask(body),
                 _ => {}
             }
         }

@@ -19,7 +19,7 @@ use crate::backends::candle::{
     lower::{Lowering, Mixture},
 };
 use crate::graph::cost::Workload;
-use crate::graph::{Graph, Halting, Op, Region};
+use crate::graph::{Graph, Halting, Op, Region, op};
 
 /// The rows in training.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,7 +199,7 @@ pub fn flops_per_row(graph: &Graph) -> f64 {
     fn last_only(region: &Region) -> Region {
         let mut region = region.clone();
         for node in &mut region.nodes {
-            if let Op::Repeat { times, body, last_gradient_only, .. } = &mut node.op {
+            if let Op::Repeat(op::Repeat { times, body, last_gradient_only, .. }) = &mut node.op {
                 **body = last_only(body);
                 if *last_gradient_only {
                     *times = 1;

@@ -107,6 +107,9 @@ fn every_part_has_its_file_and_its_line() {
     let slice = fs::read_to_string(root().join("src/models/mod.rs")).unwrap();
     assert_eq!(families.len(), FAMILIES.len());
     assert!(families.iter().all(|f| slice.contains(&format!("{f}::FAMILY"))), "FAMILIES: {families:?}");
+    let operators = parts("src/graph/op", &[]);
+    let lines = fs::read_to_string(root().join("src/graph/op/mod.rs")).unwrap();
+    assert!(operators.iter().all(|f| lines.contains(&format!("({f}::"))), "operators!: {operators:?}");
     let tasks: Vec<&str> = TASKS.iter().map(|t| t.name).collect();
     for task in &tasks {
         let path = root().join("suites/src").join(task);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use candle_core::{D, Device, Result, Tensor};
 
 use super::ops::{JoinHeads, RmsNorm, SiluGate, Softmax, SplitHeads, Turn};
-use crate::graph::{Activation, Attention, Axis, Graph, Kind, Op, Region, Tokens};
+use crate::graph::{Activation, Attention, Axis, Graph, Kind, Op, Region, Tokens, op};
 
 /// A graph with the tables that do not change between calls.
 pub struct Lowering {
@@ -59,7 +59,7 @@ impl Lowering {
             match &node.op {
                 Op::Attend(a) if a.cache.is_some() => return Err("attention with a cache".into()),
                 Op::Attend(a) => self.prepare_attention(a, region.ty(node.inputs[0]).tokens_at(0))?,
-                Op::Repeat { body, .. } => self.prepare(body)?,
+                Op::Repeat(op::Repeat { body, .. }) => self.prepare(body)?,
                 _ => {}
             }
         }
@@ -109,7 +109,7 @@ impl Lowering {
                 }
             }
             match &node.op {
-                Op::Repeat { times, carried, body, last_gradient_only } => {
+                Op::Repeat(op::Repeat { times, carried, body, last_gradient_only }) => {
                     let results = self.repeat(body, *times, *carried, *last_gradient_only, params, inputs)?;
                     values.extend(results.into_iter().map(Some));
                 }
@@ -148,23 +148,23 @@ impl Lowering {
     fn apply(&self, op: &Op, params: &[Tensor], inputs: Vec<Tensor>) -> Result<Tensor> {
         let x = &inputs[0];
         match op {
-            Op::Embed { table } => {
+            Op::Embed(op::Embed { table }) => {
                 let (batch, tokens) = x.dims2()?;
                 params[table.0].index_select(&x.flatten_all()?, 0)?.reshape((batch, tokens, ()))
             }
-            Op::EmbedPrefix { table, positions, features } => {
+            Op::EmbedPrefix(op::EmbedPrefix { table, positions, features }) => {
                 let rows = params[table.0].index_select(&x.flatten_all()?, 0)?;
                 let missing = positions * features - rows.dim(1)?;
                 rows.pad_with_zeros(1, 0, missing)?.reshape((x.dim(0)?, *positions, *features))
             }
-            Op::AddPositions { table } => x.broadcast_add(&params[table.0]),
-            Op::Concat => Tensor::cat(&inputs, 1),
-            Op::Slice { start, len } => x.narrow(1, *start, *len)?.contiguous(),
-            Op::Add => x + &inputs[1],
-            Op::Mul => x * &inputs[1],
-            Op::Scale(factor) => x.affine(f64::from(*factor), 0.0),
-            Op::Linear { weight, bias } => linear(x, &params[weight.0], bias.map(|b| &params[b.0])),
-            Op::RmsNorm { gain, eps, over } => {
+            Op::AddPositions(op::AddPositions { table }) => x.broadcast_add(&params[table.0]),
+            Op::Concat(_) => Tensor::cat(&inputs, 1),
+            Op::Slice(op::Slice { start, len }) => x.narrow(1, *start, *len)?.contiguous(),
+            Op::Add(_) => x + &inputs[1],
+            Op::Mul(_) => x * &inputs[1],
+            Op::Scale(op::Scale(factor)) => x.affine(f64::from(*factor), 0.0),
+            Op::Linear(op::Linear { weight, bias }) => linear(x, &params[weight.0], bias.map(|b| &params[b.0])),
+            Op::RmsNorm(op::RmsNorm { gain, eps, over }) => {
                 let over_tokens = *over == Axis::Tokens;
                 let y = x.contiguous()?.apply_op1(RmsNorm { eps: *eps, over_tokens })?;
                 match gain {
@@ -173,18 +173,18 @@ impl Lowering {
                     None => Ok(y),
                 }
             }
-            Op::LayerNorm { gain, bias, eps } => {
+            Op::LayerNorm(op::LayerNorm { gain, bias, eps }) => {
                 let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
                 let spread = centred.sqr()?.mean_keepdim(D::Minus1)?.affine(1.0, f64::from(*eps))?.sqrt()?;
                 let y = centred.broadcast_div(&spread)?.broadcast_mul(&params[gain.0])?;
                 bias.map_or(Ok(y.clone()), |b| y.broadcast_add(&params[b.0]))
             }
             Op::Activate(act) => activate(x, *act),
-            Op::GatedMlp { gate_up, down, act, over: Axis::Features } => {
+            Op::GatedMlp(op::GatedMlp { gate_up, down, act, over: Axis::Features }) => {
                 let inner = gated(&linear(x, &params[gate_up.0], None)?, *act, 1)?;
                 linear(&inner, &params[down.0], None)
             }
-            Op::GatedMlp { gate_up, down, act, over: Axis::Tokens } => {
+            Op::GatedMlp(op::GatedMlp { gate_up, down, act, over: Axis::Tokens }) => {
                 // tokens first, so that weights from the left make one product of the whole batch
                 let (batch, tokens, features) = x.dims3()?;
                 let x = x.transpose(0, 1)?.contiguous()?.reshape((tokens, batch * features))?;
@@ -192,16 +192,16 @@ impl Lowering {
                 let y = params[down.0].matmul(&inner)?;
                 y.reshape((tokens, batch, features))?.transpose(0, 1)?.contiguous()
             }
-            Op::Mlp { up, up_bias, down, down_bias, act } => {
+            Op::Mlp(op::Mlp { up, up_bias, down, down_bias, act }) => {
                 let inner = activate(&linear(x, &params[up.0], up_bias.map(|b| &params[b.0]))?, *act)?;
                 linear(&inner, &params[down.0], down_bias.map(|b| &params[b.0]))
             }
             Op::Attend(a) => self.attend(a, x),
-            Op::MoeMlp { router, gate_up, down, act, top_k } => {
+            Op::MoeMlp(op::MoeMlp { router, gate_up, down, act, top_k }) => {
                 let [router, gate_up, down] = [router, gate_up, down].map(|p| &params[p.0]);
                 self.mixture(x, router, gate_up, down, *act, *top_k)
             }
-            Op::Repeat { .. } => candle_core::bail!("`{}` is not lowered here", op.name()),
+            Op::Repeat(_) => candle_core::bail!("`{}` is not lowered here", op.name()),
         }
     }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::backends::native::Native;
 use crate::backends::reference::Reference;
 use crate::backends::session::{Rule, Session};
-use crate::graph::{Activation, Attention, Axis, Family, Graph, Halting, Input, Op, Output, Param, RegionBuilder};
+use crate::graph::{Activation, Attention, Axis, Family, Graph, Halting, Input, Op, Output, Param, RegionBuilder, op};
 use crate::graph::{ParamId, Role, Rope, Start, ValueType};
 use crate::models::to_f32;
 
@@ -124,11 +124,11 @@ fn every_operator() -> Model {
     let (m_up, m_bias, m_down, m_down_bias) = (add(&[7, d]), add(&[7]), add(&[d, 7]), add(&[d]));
     let types = [ValueType::index(t - 1), ValueType::index(1)];
     let mut r = RegionBuilder::new(&params, &types);
-    let x = r.op(Op::Embed { table }, &[r.arg(0)]).unwrap();
-    let p = r.op(Op::EmbedPrefix { table: prefix, positions: 1, features: d }, &[r.arg(1)]).unwrap();
-    let x = r.op(Op::Concat, &[p, x]).unwrap();
-    let x = r.op(Op::AddPositions { table: positions }, &[x]).unwrap();
-    let x = r.op(Op::Scale(1.5), &[x]).unwrap();
+    let x = r.op(op::Embed { table }, &[r.arg(0)]).unwrap();
+    let p = r.op(op::EmbedPrefix { table: prefix, positions: 1, features: d }, &[r.arg(1)]).unwrap();
+    let x = r.op(op::Concat, &[p, x]).unwrap();
+    let x = r.op(op::AddPositions { table: positions }, &[x]).unwrap();
+    let x = r.op(op::Scale(1.5), &[x]).unwrap();
     let admit = r.finish(&[x]);
 
     let value = ValueType::float(t, d);
@@ -136,7 +136,7 @@ fn every_operator() -> Model {
     let body = {
         let mut b = r.body(&[value, value]);
         let (z, x) = (b.arg(0), b.arg(1));
-        let q = b.op(Op::Linear { weight: qkv, bias: Some(bias) }, &[z]).unwrap();
+        let q = b.op(op::Linear { weight: qkv, bias: Some(bias) }, &[z]).unwrap();
         let attention = |causal, window, rope| Attention {
             heads: 4,
             kv_heads: 2,
@@ -147,39 +147,39 @@ fn every_operator() -> Model {
             rope,
             cache: None,
         };
-        let a = b.op(Op::Attend(attention(true, Some(3), Some(Rope { base: 100.0 }))), &[q]).unwrap();
-        let c = b.op(Op::Attend(attention(false, None, None)), &[q]).unwrap();
-        let s = b.op(Op::Add, &[a, x]).unwrap();
-        let s = b.op(Op::Mul, &[s, c]).unwrap();
-        let s = b.op(Op::Add, &[s, z]).unwrap();
-        let s = b.op(Op::RmsNorm { gain: Some(gain), eps: 1e-5, over: Axis::Features }, &[s]).unwrap();
-        let gate = |over, gate_up, down, act| Op::GatedMlp { gate_up, down, act, over };
+        let a = b.op(attention(true, Some(3), Some(Rope { base: 100.0 })), &[q]).unwrap();
+        let c = b.op(attention(false, None, None), &[q]).unwrap();
+        let s = b.op(op::Add, &[a, x]).unwrap();
+        let s = b.op(op::Mul, &[s, c]).unwrap();
+        let s = b.op(op::Add, &[s, z]).unwrap();
+        let s = b.op(op::RmsNorm { gain: Some(gain), eps: 1e-5, over: Axis::Features }, &[s]).unwrap();
+        let gate = |over, gate_up, down, act| Op::GatedMlp(op::GatedMlp { gate_up, down, act, over });
         let g = b.op(gate(Axis::Features, up, down, Activation::Silu), &[s]).unwrap();
-        let s = b.op(Op::Add, &[s, g]).unwrap();
+        let s = b.op(op::Add, &[s, g]).unwrap();
         let g = b.op(gate(Axis::Features, up, down, Activation::Gelu), &[s]).unwrap();
-        let s = b.op(Op::LayerNorm { gain, bias: Some(m_down_bias), eps: 1e-5 }, &[g]).unwrap();
+        let s = b.op(op::LayerNorm { gain, bias: Some(m_down_bias), eps: 1e-5 }, &[g]).unwrap();
         let g = b.op(gate(Axis::Tokens, t_up, t_down, Activation::Silu), &[s]).unwrap();
-        let s = b.op(Op::Add, &[s, g]).unwrap();
-        let s = b.op(Op::RmsNorm { gain: Some(t_gain), eps: 1e-5, over: Axis::Tokens }, &[s]).unwrap();
+        let s = b.op(op::Add, &[s, g]).unwrap();
+        let s = b.op(op::RmsNorm { gain: Some(t_gain), eps: 1e-5, over: Axis::Tokens }, &[s]).unwrap();
         let g = b.op(gate(Axis::Tokens, t_up, t_down, Activation::GeluTanh), &[s]).unwrap();
-        let s = b.op(Op::Add, &[s, g]).unwrap();
-        let mlp = Op::Mlp {
+        let s = b.op(op::Add, &[s, g]).unwrap();
+        let mlp = Op::Mlp(op::Mlp {
             up: m_up,
             up_bias: Some(m_bias),
             down: m_down,
             down_bias: Some(m_down_bias),
             act: Activation::GeluTanh,
-        };
+        });
         let m = b.op(mlp, &[s]).unwrap();
-        let m = b.op(Op::Activate(Activation::Relu), &[m]).unwrap();
-        let s = b.op(Op::Add, &[s, m]).unwrap();
-        let s = b.op(Op::RmsNorm { gain: None, eps: 1e-5, over: Axis::Features }, &[s]).unwrap();
+        let m = b.op(Activation::Relu, &[m]).unwrap();
+        let s = b.op(op::Add, &[s, m]).unwrap();
+        let s = b.op(op::RmsNorm { gain: None, eps: 1e-5, over: Axis::Features }, &[s]).unwrap();
         b.finish(&[s])
     };
     let x = r.arg(0);
-    let repeat = Op::Repeat { times: 2, carried: 1, body: Box::new(body), last_gradient_only: false };
+    let repeat = Op::Repeat(op::Repeat { times: 2, carried: 1, body: Box::new(body), last_gradient_only: false });
     let s = r.ops(repeat, &[x, x]).unwrap()[0];
-    let out = r.op(Op::Slice { start: 1, len: 4 }, &[s]).unwrap();
+    let out = r.op(op::Slice { start: 1, len: 4 }, &[s]).unwrap();
     let step = r.finish(&[out]);
     let names = ["inputs", "puzzle_identifiers"];
     let input = |i: usize| Input { name: names[i].into(), ty: types[i], rows: [5, 3][i] };

@@ -8,7 +8,7 @@ use ergometer_kernels::{Activation, Heads, Mask};
 use super::execute::{Loc, Mixture, Step};
 use super::plan::{Frame, Place, Planner, float};
 use crate::backends::BackendError;
-use crate::graph::{self, Axis, Node, Op, Region, ValueId};
+use crate::graph::{self, Axis, Node, Op, Region, ValueId, op};
 
 pub(super) struct Lowering<'p, 'a, 'r> {
     pub planner: &'p mut Planner<'a>,
@@ -47,7 +47,9 @@ impl<'r> Lowering<'_, '_, 'r> {
     fn sublayer(&mut self, k: usize) -> Result<bool, BackendError> {
         let nodes: &'r [Node] = &self.frame.region.nodes;
         let Some([f, sum, norm]) = nodes.get(k..k + 3) else { return Ok(false) };
-        let (Op::Add, Op::RmsNorm { gain: None, eps, over }) = (&sum.op, &norm.op) else { return Ok(false) };
+        let (Op::Add(_), Op::RmsNorm(op::RmsNorm { gain: None, eps, over })) = (&sum.op, &norm.op) else {
+            return Ok(false);
+        };
         if !(self.frame.feeds_only_the_next(k) && self.frame.feeds_only_the_next(k + 1)) {
             return Ok(false);
         }
@@ -57,12 +59,12 @@ impl<'r> Lowering<'_, '_, 'r> {
             return Ok(false);
         }
         match f.op {
-            Op::GatedMlp { gate_up, down, act: graph::Activation::Silu, over: axis }
+            Op::GatedMlp(op::GatedMlp { gate_up, down, act: graph::Activation::Silu, over: axis })
                 if axis == *over && residual == f.inputs[0] =>
             {
                 self.gated_mlp(f.inputs[0], norm.first, k + 2, gate_up, down, axis, Some(*eps))?;
             }
-            Op::Linear { weight, bias: None } if *over == Axis::Features => {
+            Op::Linear(op::Linear { weight, bias: None }) if *over == Axis::Features => {
                 let (x, h) = (self.at(f.inputs[0])?, self.at(residual)?);
                 // the sum is made where the residual is, or where it is copied to
                 let mut out = self.onto(norm.first, k + 2, &[h]);
@@ -86,12 +88,12 @@ impl<'r> Lowering<'_, '_, 'r> {
         self.frame.feeds_only_the_next(k)
             && match (&nodes[k].op, &nodes[k + 1].op) {
                 // the kernels add from another buffer only
-                (Op::Add, Op::RmsNorm { .. }) => {
+                (Op::Add(_), Op::RmsNorm(_)) => {
                     self.frame.place(nodes[k].inputs[0]) != self.frame.place(nodes[k].inputs[1])
                 }
-                (Op::Embed { .. }, Op::Scale(_)) => true,
+                (Op::Embed(_), Op::Scale(_)) => true,
                 // whole groups of heads for each thread, which padding makes hardly wider
-                (Op::Linear { bias: None, .. }, Op::Attend(a)) => {
+                (Op::Linear(op::Linear { bias: None, .. }), Op::Attend(a)) => {
                     let (packer, heads) = (&self.planner.packer, shape(a).0);
                     a.cache.is_none()
                         && a.kv_heads.is_multiple_of(packer.threads())
@@ -103,12 +105,14 @@ impl<'r> Lowering<'_, '_, 'r> {
 
     fn pair(&mut self, first: &Node, second: &Node, k: usize) -> Result<(), BackendError> {
         match (&first.op, &second.op) {
-            (Op::Add, Op::RmsNorm { gain, eps, over }) => {
+            (Op::Add(_), Op::RmsNorm(op::RmsNorm { gain, eps, over })) => {
                 let operands = [self.at(first.inputs[0])?, self.at(first.inputs[1])?];
                 self.rms_norm(second.first, k, &operands, *gain, *eps, *over)
             }
-            (Op::Linear { weight, .. }, Op::Attend(a)) => self.project(first, second.first, k, *weight, a),
-            (Op::Embed { table }, Op::Scale(factor)) => self.embed(first, second.first, k, *table, *factor),
+            (Op::Linear(op::Linear { weight, .. }), Op::Attend(a)) => self.project(first, second.first, k, *weight, a),
+            (Op::Embed(op::Embed { table }), Op::Scale(op::Scale(factor))) => {
+                self.embed(first, second.first, k, *table, *factor)
+            }
             _ => unreachable!("only pairs that `fuses` names"),
         }
     }
@@ -116,13 +120,13 @@ impl<'r> Lowering<'_, '_, 'r> {
     fn node(&mut self, node: &'r Node, k: usize) -> Result<(), BackendError> {
         let v = node.first;
         match &node.op {
-            Op::Embed { table } => return self.embed(node, v, k, *table, 1.0),
-            Op::EmbedPrefix { table, .. } => {
+            Op::Embed(op::Embed { table }) => return self.embed(node, v, k, *table, 1.0),
+            Op::EmbedPrefix(op::EmbedPrefix { table, .. }) => {
                 let (input, width) = (self.input(node.inputs[0])?, self.planner.packer.matrix(*table).1);
                 let (table, out) = (self.planner.packer.plain(*table), self.apart(v, k, &[]));
                 self.push(Step::EmbedPrefix { input, table, width, out });
             }
-            Op::Concat => {
+            Op::Concat(_) => {
                 let parts = node.inputs.iter().map(|&v| self.at(v)).collect::<Result<Vec<_>, _>>()?;
                 let out = self.apart(v, k, &parts);
                 let mut to = 0;
@@ -131,22 +135,22 @@ impl<'r> Lowering<'_, '_, 'r> {
                     to += x.len;
                 }
             }
-            Op::Slice { start, .. } => {
+            Op::Slice(op::Slice { start, .. }) => {
                 let x = self.at(node.inputs[0])?;
                 let out = self.apart(v, k, &[x]);
                 let from = start * self.frame.region.ty(v).features;
                 self.push(Step::CopyPart { x, from, width: out.len, to: 0, out });
             }
-            Op::Add => {
+            Op::Add(_) => {
                 let (x, y) = (self.at(node.inputs[0])?, self.at(node.inputs[1])?);
                 let out = self.onto(v, k, &[x, y]);
                 self.push(if out == y { Step::Add { x: y, y: x, out } } else { Step::Add { x, y, out } });
             }
-            Op::AddPositions { table } => {
+            Op::AddPositions(op::AddPositions { table }) => {
                 let (x, table) = (self.own_copy(node, k)?, self.planner.packer.plain(*table));
                 self.push(Step::AddPositions { x, table });
             }
-            Op::Scale(factor) => {
+            Op::Scale(op::Scale(factor)) => {
                 let x = self.own_copy(node, k)?;
                 self.push(Step::Scale { x, factor: *factor });
             }
@@ -154,28 +158,28 @@ impl<'r> Lowering<'_, '_, 'r> {
                 let x = self.own_copy(node, k)?;
                 self.push(Step::Activate { x, kind: activation(*act) });
             }
-            Op::LayerNorm { gain, bias, eps } => {
+            Op::LayerNorm(op::LayerNorm { gain, bias, eps }) => {
                 let (x, d) = (self.own_copy(node, k)?, self.frame.region.ty(v).features);
                 let packer = &mut self.planner.packer;
                 let (gain, bias) = (packer.plain(*gain), bias.map(|b| packer.plain(b)));
                 self.push(Step::LayerNorm { x, gain, bias, eps: *eps, d });
             }
-            Op::RmsNorm { gain, eps, over } => {
+            Op::RmsNorm(op::RmsNorm { gain, eps, over }) => {
                 let x = self.at(node.inputs[0])?;
                 return self.rms_norm(v, k, &[x], *gain, *eps, *over);
             }
-            Op::Linear { weight, bias } => {
+            Op::Linear(op::Linear { weight, bias }) => {
                 let x = self.at(node.inputs[0])?;
                 let out = self.apart(v, k, &[x]);
                 self.linear(x, *weight, *bias, out);
             }
-            Op::GatedMlp { gate_up, down, act, over } => {
+            Op::GatedMlp(op::GatedMlp { gate_up, down, act, over }) => {
                 if *act != graph::Activation::Silu {
                     return Err(no_kernel(&node.op, &format!("gated by {act:?}")));
                 }
                 return self.gated_mlp(node.inputs[0], v, k, *gate_up, *down, *over, None);
             }
-            Op::Mlp { up, up_bias, down, down_bias, act } => {
+            Op::Mlp(op::Mlp { up, up_bias, down, down_bias, act }) => {
                 let x = self.at(node.inputs[0])?;
                 let inner = self.planner.packer.matrix(*up).0;
                 let h = self.planner.take(x.len / self.frame.region.ty(v).features * inner);
@@ -186,9 +190,9 @@ impl<'r> Lowering<'_, '_, 'r> {
                 self.planner.give(h.buffer);
             }
             Op::Attend(a) => return self.attend(node, k, a),
-            Op::Repeat { times, carried, body, .. } => return self.repeat(node, k, *times, *carried, body),
-            Op::Mul => return Err(no_kernel(&node.op, "")),
-            Op::MoeMlp { router, gate_up, down, act, top_k } => {
+            Op::Repeat(op::Repeat { times, carried, body, .. }) => return self.repeat(node, k, *times, *carried, body),
+            Op::Mul(_) => return Err(no_kernel(&node.op, "")),
+            Op::MoeMlp(op::MoeMlp { router, gate_up, down, act, top_k }) => {
                 if *act != graph::Activation::Silu {
                     return Err(no_kernel(&node.op, &format!("gated by {act:?}")));
                 }
@@ -268,7 +272,7 @@ impl<'r> Lowering<'_, '_, 'r> {
                 self.push(Step::RmsNorm { x, residual, gain, eps, d, out });
             }
             Axis::Tokens if gain.is_some() => {
-                return Err(no_kernel(&Op::RmsNorm { gain, eps, over }, "over tokens with a gain"));
+                return Err(no_kernel(&Op::RmsNorm(op::RmsNorm { gain, eps, over }), "over tokens with a gain"));
             }
             Axis::Tokens => {
                 if x != out {

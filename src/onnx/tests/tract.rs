@@ -6,7 +6,7 @@ use super::*;
 use crate::graph::interpreter::{Interpreter, Tensor as Values};
 use crate::graph::{
     Activation, Attention, Axis, Family, Input, Kind, Output, Param, ParamId, RegionBuilder, Role, Rope, Start, State,
-    ValueType,
+    ValueType, op,
 };
 use crate::parity;
 
@@ -129,40 +129,40 @@ fn unusual() -> (Graph, Vec<Vec<f32>>) {
     let (mix, unmix) = (add("mix", &[8, t]), add("unmix", &[t, 4]));
 
     let mut r = RegionBuilder::new(&params, &[ValueType::index(t - 2), ValueType::index(1)]);
-    let tokens = r.op(Op::Embed { table }, &[r.arg(0)]).unwrap();
-    let first = r.op(Op::EmbedPrefix { table: prefix, positions: 2, features: d }, &[r.arg(1)]).unwrap();
-    let x = r.op(Op::Concat, &[first, tokens]).unwrap();
+    let tokens = r.op(op::Embed { table }, &[r.arg(0)]).unwrap();
+    let first = r.op(op::EmbedPrefix { table: prefix, positions: 2, features: d }, &[r.arg(1)]).unwrap();
+    let x = r.op(op::Concat, &[first, tokens]).unwrap();
     let admit = r.finish(&[x]);
 
     let value = ValueType::float(t, d);
     let mut r = RegionBuilder::new(&params, &[value, value]);
     let mut body = r.body(&[value, value]);
-    let h = body.op(Op::Add, &[body.arg(0), body.arg(1)]).unwrap();
-    let mut h = body.op(Op::LayerNorm { gain, bias: Some(bias), eps: 1e-3 }, &[h]).unwrap();
+    let h = body.op(op::Add, &[body.arg(0), body.arg(1)]).unwrap();
+    let mut h = body.op(op::LayerNorm { gain, bias: Some(bias), eps: 1e-3 }, &[h]).unwrap();
     for (causal, window, rope) in
         [(true, None, Some(Rope { base: 100.0 })), (true, Some(2), None), (false, Some(3), None), (false, None, None)]
     {
-        let joined = body.op(Op::Linear { weight: qkv, bias: Some(qkv_bias) }, &[h]).unwrap();
+        let joined = body.op(op::Linear { weight: qkv, bias: Some(qkv_bias) }, &[h]).unwrap();
         let attention = Attention { heads: 4, kv_heads: 2, head_dim: 4, scale: 0.7, causal, window, rope, cache: None };
-        let y = body.op(Op::Attend(attention), &[joined]).unwrap();
-        let y = body.op(Op::Linear { weight: out, bias: None }, &[y]).unwrap();
-        let y = body.op(Op::Add, &[h, y]).unwrap();
-        h = body.op(Op::RmsNorm { gain: Some(gain), eps: 1e-2, over: Axis::Features }, &[y]).unwrap();
+        let y = body.op(attention, &[joined]).unwrap();
+        let y = body.op(op::Linear { weight: out, bias: None }, &[y]).unwrap();
+        let y = body.op(op::Add, &[h, y]).unwrap();
+        h = body.op(op::RmsNorm { gain: Some(gain), eps: 1e-2, over: Axis::Features }, &[y]).unwrap();
     }
     for act in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
-        let y = body.op(Op::Mlp { up, up_bias: Some(up_bias), down, down_bias: Some(bias), act }, &[h]).unwrap();
-        let y = body.op(Op::GatedMlp { gate_up: mix, down: unmix, act, over: Axis::Tokens }, &[y]).unwrap();
-        h = body.op(Op::RmsNorm { gain: Some(column), eps: 1e-2, over: Axis::Tokens }, &[y]).unwrap();
+        let y = body.op(op::Mlp { up, up_bias: Some(up_bias), down, down_bias: Some(bias), act }, &[h]).unwrap();
+        let y = body.op(op::GatedMlp { gate_up: mix, down: unmix, act, over: Axis::Tokens }, &[y]).unwrap();
+        h = body.op(op::RmsNorm { gain: Some(column), eps: 1e-2, over: Axis::Tokens }, &[y]).unwrap();
     }
     let y =
-        body.op(Op::MoeMlp { router, gate_up: experts, down: downs, act: Activation::Silu, top_k: 2 }, &[h]).unwrap();
-    let y = body.op(Op::LayerNorm { gain, bias: None, eps: 1e-3 }, &[y]).unwrap();
+        body.op(op::MoeMlp { router, gate_up: experts, down: downs, act: Activation::Silu, top_k: 2 }, &[h]).unwrap();
+    let y = body.op(op::LayerNorm { gain, bias: None, eps: 1e-3 }, &[y]).unwrap();
     let body = Box::new(body.finish(&[y]));
-    let repeat = Op::Repeat { times: 2, carried: 1, body, last_gradient_only: false };
+    let repeat = Op::Repeat(op::Repeat { times: 2, carried: 1, body, last_gradient_only: false });
     let z = r.op(repeat, &[r.arg(0), r.arg(1)]).unwrap();
-    let y = r.op(Op::Activate(Activation::Gelu), &[z]).unwrap();
-    let y = r.op(Op::Mul, &[y, z]).unwrap();
-    let y = r.op(Op::Slice { start: 1, len: 3 }, &[y]).unwrap();
+    let y = r.op(Activation::Gelu, &[z]).unwrap();
+    let y = r.op(op::Mul, &[y, z]).unwrap();
+    let y = r.op(op::Slice { start: 1, len: 3 }, &[y]).unwrap();
     // the state itself is an output as well
     let step = r.finish(&[z, y, z]);
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::graph::interpreter::{Interpreter, Tensor};
 use crate::graph::{
-    Activation, Axis, Family, Halting, Op, Output, Param, Region, RegionBuilder, Role, Start, State, ValueId, ValueType,
+    Activation, Axis, Family, Halting, Output, Param, Region, RegionBuilder, Role, Start, State, ValueId, ValueType, op,
 };
 
 /// A graph of one step over states that start as vectors, with these parameters.
@@ -40,7 +40,7 @@ fn operators_without_a_kernel_are_named() {
     let params = vec![Param { name: "p".into(), shape: vec![4], role: Role::Buffer, start: Start::Constant(0.0) }];
     let ty = ValueType::float(2, 4);
     let mut r = RegionBuilder::new(&params, &[ty]);
-    let out = r.op(Op::Mul, &[r.arg(0), r.arg(0)]).expect("fits");
+    let out = r.op(op::Mul, &[r.arg(0), r.arg(0)]).expect("fits");
     let step = r.finish(&[out]);
     let states = vec![State { name: "z".into(), ty, init: Init::Vector(ParamId(0)) }];
     let model = graph_of(params, states, step);
@@ -92,24 +92,24 @@ fn build(r: &mut RegionBuilder, values: &mut Vec<ValueId>, pieces: &[Piece]) {
         let v = |i: usize| values[i % values.len()];
         let new = match piece {
             Piece::Add(a, b, true) => {
-                let sum = r.op(Op::Add, &[v(*a), v(*b)]).expect("fits");
-                r.ops(Op::RmsNorm { gain: None, eps: 1e-2, over: Axis::Features }, &[sum])
+                let sum = r.op(op::Add, &[v(*a), v(*b)]).expect("fits");
+                r.ops(op::RmsNorm { gain: None, eps: 1e-2, over: Axis::Features }, &[sum])
             }
             Piece::Add(a, b, false) => {
-                let halves = [*a, *b].map(|i| r.op(Op::Scale(0.5), &[v(i)]).expect("fits"));
-                r.ops(Op::Add, &halves)
+                let halves = [*a, *b].map(|i| r.op(op::Scale(0.5), &[v(i)]).expect("fits"));
+                r.ops(op::Add, &halves)
             }
-            Piece::Scale(a) => r.ops(Op::Scale(0.5), &[v(*a)]),
-            Piece::Norm(a, tokens) => r.ops(Op::RmsNorm { gain: None, eps: 1e-2, over: axis(*tokens) }, &[v(*a)]),
-            Piece::Linear(a) => r.ops(Op::Linear { weight: p(0), bias: Some(p(1)) }, &[v(*a)]),
+            Piece::Scale(a) => r.ops(op::Scale(0.5), &[v(*a)]),
+            Piece::Norm(a, tokens) => r.ops(op::RmsNorm { gain: None, eps: 1e-2, over: axis(*tokens) }, &[v(*a)]),
+            Piece::Linear(a) => r.ops(op::Linear { weight: p(0), bias: Some(p(1)) }, &[v(*a)]),
             Piece::Gated(a, tokens) => {
                 let (gate_up, down) = if *tokens { (p(2), p(3)) } else { (p(4), p(5)) };
-                r.ops(Op::GatedMlp { gate_up, down, act: Activation::Silu, over: axis(*tokens) }, &[v(*a)])
+                r.ops(op::GatedMlp { gate_up, down, act: Activation::Silu, over: axis(*tokens) }, &[v(*a)])
             }
             Piece::Rejoin(a) => {
-                let head = r.op(Op::Slice { start: 0, len: 1 }, &[v(*a)]).expect("fits");
-                let tail = r.op(Op::Slice { start: 1, len: TOKENS - 1 }, &[v(*a)]).expect("fits");
-                r.ops(Op::Concat, &[tail, head])
+                let head = r.op(op::Slice { start: 0, len: 1 }, &[v(*a)]).expect("fits");
+                let tail = r.op(op::Slice { start: 1, len: TOKENS - 1 }, &[v(*a)]).expect("fits");
+                r.ops(op::Concat, &[tail, head])
             }
             Piece::Repeat(inputs, carried, pieces, results) => {
                 let inputs: Vec<ValueId> = inputs.iter().map(|&i| v(i)).collect();
@@ -121,7 +121,7 @@ fn build(r: &mut RegionBuilder, values: &mut Vec<ValueId>, pieces: &[Piece]) {
                 let pick = |i: usize| inner[inner.len() - 1 - results[i % results.len()] % inner.len()];
                 let results: Vec<ValueId> = (0..carried).map(pick).collect();
                 let body = Box::new(body.finish(&results));
-                r.ops(Op::Repeat { times: 2, carried, body, last_gradient_only: false }, &inputs)
+                r.ops(op::Repeat { times: 2, carried, body, last_gradient_only: false }, &inputs)
             }
         };
         values.extend(new.expect("all values have one type"));
