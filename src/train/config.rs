@@ -45,6 +45,8 @@ pub struct TrainConfig {
     /// What is minimised.
     #[serde(default)]
     pub loss: LossConfig,
+    /// What the trainer for a GPU alone knows (`ci/train/`): such a file is read here, and not trained.
+    pub torch: Option<toml::Table>,
 }
 
 /// `[task]`
@@ -203,6 +205,18 @@ impl TrainConfig {
                 "`task.{key}` is the trainer's to choose: it holds out the side `test`\nhint: write `{instead}`"
             );
         }
+        Ok(())
+    }
+
+    /// Refuses a file whose recipe is another trainer's: what came out would be another net under its name.
+    pub fn trained_here(&self, path: &Path) -> anyhow::Result<()> {
+        ensure!(
+            self.torch.is_none(),
+            "{}: it has a table `[torch]`: its recipe is for the trainer on a GPU\n\
+             hint: `python3 ci/train/train.py {} --data TRAIN --eval TEST --seconds N --out FOLDER`, or take the table out",
+            path.display(),
+            path.display()
+        );
         Ok(())
     }
 

@@ -103,6 +103,7 @@ pub fn run(config_path: &Path, options: &TrainOptions) -> anyhow::Result<()> {
         bail!("no training on `{device}` in this build\nhint: leave `--device` out, or give `--device cpu`");
     }
     let (mut config, text) = TrainConfig::load(config_path)?;
+    config.trained_here(config_path)?;
     if let Some(out) = &options.out {
         config.out.clone_from(out);
     }
