@@ -14,9 +14,9 @@ say "rustdoc"
 RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --release --workspace --no-deps --document-private-items
 
 say "scripts"
-for script in .ci/run ci/*.sh ci/peers/*.sh; do
+for script in .ci/run ci/*.sh ci/peers/*.sh ci/train/*.sh; do
     bash -n "$script"
 done
 if command -v shellcheck >/dev/null; then
-    shellcheck --shell=bash --external-sources .ci/run ci/*.sh ci/peers/*.sh
+    shellcheck --shell=bash --external-sources .ci/run ci/*.sh ci/peers/*.sh ci/train/*.sh
 fi

@@ -4,7 +4,7 @@ set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-scripts=(.ci/run ci/test.sh ci/lint.sh ci/suites.sh ci/required.sh ci/features.sh ci/onnx.sh ci/amx.sh ci/peers/install.sh ci/peers/run.sh)
+scripts=(.ci/run ci/test.sh ci/lint.sh ci/suites.sh ci/required.sh ci/features.sh ci/onnx.sh ci/amx.sh ci/peers/install.sh ci/peers/run.sh ci/train/check.sh ci/train/gpu.sh)
 files=(
     README.md ARCHITECTURE.md GLOSSARY.md METHODS.md BIAS.md CONTRIBUTING.md LICENSE-MIT LICENSE-APACHE
     Cargo.lock rust-toolchain.toml rustfmt.toml ci/lib.sh ci/github/workflow.yml
@@ -13,6 +13,7 @@ files=(
     suites/timing/moe-top2of8/config.json suites/timing/dense-active/config.json
     ci/amx/emulator.c ci/amx/selftest.c
     ci/peers/peer.py ci/peers/openvino_worker.py ci/peers/pytorch_worker.py ci/peers/requirements.txt ci/peers/requirements-pytorch.txt
+    ci/train/train.py ci/train/nets.py suites/train/gpu.plan
     # tests that live in files of their own
     tests/it/main.rs reports/tests/it/main.rs kernels/src/tests.rs kernels/src/tests/single.rs src/models/tests.rs src/meters/rapl/tests.rs
     suites/src/sudoku/tests.rs suites/src/suite/tests.rs

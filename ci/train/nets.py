@@ -15,7 +15,7 @@ BLOCKS = {"seq_len": None, "vocab_size": None, "hidden_size": None, "num_heads":
           "rms_norm_eps": 1e-5, "puzzle_emb_ndim": 0, "puzzle_emb_len": 0, "num_puzzle_identifiers": 0}
 FAMILIES = {
     "trm": {**BLOCKS, "pos_encodings": "rope", "H_cycles": None, "L_cycles": None, "L_layers": None, "H_layers": 0, "halt_max_steps": 16},
-    "looped": {**BLOCKS, "pos_encodings": None, "num_layers": None, "loops": None, "halt_max_steps": None},
+    "looped": {**BLOCKS, "pos_encodings": None, "num_layers": None, "loops": 1, "halt_max_steps": 16},
     "encoder": {**BLOCKS, "pos_encodings": None, "num_layers": None},
     "moe-encoder": {**BLOCKS, "pos_encodings": None, "num_layers": None, "num_experts": None, "experts_per_token": None, "expert_inner": None},
 }

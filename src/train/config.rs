@@ -231,3 +231,30 @@ impl TrainConfig {
         o.lr * (o.final_share + (1.0 - o.final_share) * cosine)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_training_file_is_read_and_those_for_a_gpu_are_not_trained() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/train");
+        let (mut here, mut elsewhere) = (0, 0);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|e| e != "toml") {
+                continue;
+            }
+            let (config, _) = TrainConfig::load(&path).unwrap();
+            crate::models::build_graph(&serde_json::to_value(&config.model).unwrap()).unwrap();
+            match config.trained_here(&path) {
+                Ok(()) => here += 1,
+                Err(e) => {
+                    assert!(e.to_string().contains("ci/train/train.py"), "{e}");
+                    elsewhere += 1;
+                }
+            }
+        }
+        assert!(here >= 8 && elsewhere >= 5, "{here}, {elsewhere}");
+    }
+}
