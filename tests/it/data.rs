@@ -88,6 +88,10 @@ fn files_that_stand_for_others_are_named() {
     let suite = root().join("suites/quick.toml");
     house.ergometer(&["train", suite.to_str().unwrap()]).refused(&["quick.toml", "is a suite", "ergometer run"]);
     let of_another = root().join("suites/train/trm-att-9x9.toml");
-    house.ergometer(&["train", of_another.to_str().unwrap()]).refused(&["trm-att-9x9.toml", "[torch]", "ci/train/train.py"]);
+    house.ergometer(&["train", of_another.to_str().unwrap()]).refused(&[
+        "trm-att-9x9.toml",
+        "[torch]",
+        "ci/train/train.py",
+    ]);
     house.ergometer(&["train", "absent.toml"]).refused(&["absent.toml", "cannot be read", "training file"]);
 }
