@@ -17,6 +17,11 @@ pub enum Size {
 
 /// Most cells of a board.
 pub(super) const MAX_CELLS: usize = 81;
+/// Most digits.
+pub(super) const DIGITS: usize = 9;
+
+/// A set of cells: bit `c` is cell `c`.
+pub(super) type Board = u128;
 
 impl Size {
     /// Every size.
@@ -89,8 +94,12 @@ impl Size {
 pub(super) struct Layout {
     /// Cells of each row, column and box.
     pub units: Vec<Vec<u8>>,
+    /// The same as sets.
+    pub unit_boards: Vec<Board>,
     /// For each cell, every other cell that shares a unit with it.
-    pub peers: Vec<Vec<u8>>,
+    pub peer_boards: [Board; MAX_CELLS],
+    /// Every cell.
+    pub all: Board,
 }
 
 impl Layout {
@@ -106,8 +115,10 @@ impl Layout {
             }
         }
         let sees = |a: usize, b: usize| a != b && kinds.iter().any(|kind| kind(a) == kind(b));
-        let peers = (0..cells).map(|a| (0..cells).filter(|&b| sees(a, b)).map(|b| b as u8).collect()).collect();
-        Layout { units, peers }
+        let peers = |a| (0..cells).filter(|&b| sees(a, b)).fold(0, |set, b| set | 1 << b);
+        let peer_boards = std::array::from_fn(|a| if a < cells { peers(a) } else { 0 });
+        let unit_boards = units.iter().map(|u: &Vec<u8>| u.iter().fold(0, |set, &c| set | 1 << c)).collect();
+        Layout { units, unit_boards, peer_boards, all: (1 << cells) - 1 }
     }
 }
 
@@ -132,7 +143,8 @@ mod tests {
             let layout = size.layout();
             assert_eq!(layout.units.len(), 3 * size.side());
             assert!(layout.units.iter().all(|u| u.len() == size.side()));
-            assert!(layout.peers.iter().all(|p| p.len() == peers), "{size:?}");
+            assert!(layout.peer_boards[..size.cells()].iter().all(|p| p.count_ones() == peers), "{size:?}");
+            assert!(layout.unit_boards.iter().all(|u| u.count_ones() as usize == size.side()));
         }
         assert_eq!(Size::Six.layout().units[12], [0, 1, 2, 6, 7, 8]);
     }

@@ -10,7 +10,7 @@
 use rand::Rng;
 use rand::seq::SliceRandom;
 
-use super::board::{Layout, MAX_CELLS, Size};
+use super::board::{Board, DIGITS, Layout, MAX_CELLS, Size};
 
 /// Guesses after which a search gives up. The hardest known 9x9 puzzles take some tens of thousands.
 pub const MAX_GUESSES: u32 = 1_000_000;
@@ -44,8 +44,8 @@ pub(super) fn is_redundant(size: Size, clues: &[u8], without: usize, digit: u8) 
     fewer[..clues.len()].copy_from_slice(clues);
     fewer[without] = 0;
     // A second solution would have another digit here, so it is enough to look for one of those.
-    let grid = Grid::of_clues(size, &fewer[..clues.len()]);
-    if let Some(grid) = grid.and_then(|mut g| g.bar(size, without, digit).then_some(g)) {
+    if let Some(mut grid) = Grid::of_clues(size, &fewer[..clues.len()]) {
+        grid.candidates[usize::from(digit) - 1] &= !(1 << without);
         search.run(grid, &mut |_| {});
     }
     search.solutions == 0 && !search.gave_up
@@ -86,29 +86,28 @@ impl Search {
     }
 
     /// Depth is at most the number of cells, since every level fills one. `order` arranges the digits of a branch.
-    fn run(&mut self, mut grid: Grid, order: &mut impl FnMut(&mut [u16])) {
-        if !grid.propagate(self.size) {
+    fn run(&mut self, mut grid: Grid, order: &mut impl FnMut(&mut [u8])) {
+        let layout = self.size.layout();
+        if !grid.propagate(layout) {
             return;
         }
         if grid.open == 0 {
             if self.solutions == 0 {
-                for (digit, bit) in self.first.iter_mut().zip(grid.placed) {
-                    *digit = if bit == 0 { 0 } else { bit.trailing_zeros() as u8 + 1 };
+                for (digit, cells) in (1..).zip(grid.candidates) {
+                    each(cells, |cell| self.first[cell] = digit);
                 }
             }
             self.solutions += 1;
             return;
         }
-        let candidates = &grid.candidates[..self.size.cells()];
-        let counts = candidates.iter().map(|c| if *c == 0 { u32::MAX } else { c.count_ones() });
-        let Some((cell, _)) = counts.enumerate().min_by_key(|&(_, count)| count) else { return };
-        let mut digits = [0; 9];
+        let cell = grid.fewest_candidates();
+        let mut digits = [0; DIGITS];
         let mut n = 0;
-        let mut left = grid.candidates[cell];
-        while left != 0 {
-            digits[n] = left & left.wrapping_neg();
-            left &= left - 1;
-            n += 1;
+        for (digit, cells) in (0..).zip(grid.candidates) {
+            if cells >> cell & 1 == 1 {
+                digits[n] = digit;
+                n += 1;
+            }
         }
         order(&mut digits[..n]);
         for &digit in &digits[..n] {
@@ -118,9 +117,8 @@ impl Search {
             }
             self.guesses += 1;
             let mut branch = grid;
-            if branch.place(self.size.layout(), cell, digit) {
-                self.run(branch, order);
-            }
+            branch.place(layout, cell, usize::from(digit));
+            self.run(branch, order);
             if self.solutions >= self.wanted || self.gave_up {
                 return;
             }
@@ -128,128 +126,131 @@ impl Search {
     }
 }
 
-/// Digits are bits.
+/// Calls `f` with each cell of a board.
+fn each(mut cells: Board, mut f: impl FnMut(usize)) {
+    while cells != 0 {
+        f(cells.trailing_zeros() as usize);
+        cells &= cells - 1;
+    }
+}
+
+/// One board a digit, one bit a cell. What contradicts the rules is found by [`Grid::propagate`].
 #[derive(Clone, Copy)]
 struct Grid {
-    /// What may still go into each open cell; 0 for a filled one.
-    candidates: [u16; MAX_CELLS],
-    /// What is in each filled cell; 0 for an open one.
-    placed: [u16; MAX_CELLS],
-    /// Open cells.
-    open: u8,
+    /// Where each digit may still go, and where it is.
+    candidates: [Board; DIGITS],
+    /// Cells that are not filled.
+    open: Board,
+    /// Digits whose units are to be looked through, as bits.
+    changed: u16,
 }
 
 impl Grid {
     fn empty(size: Size) -> Self {
-        let mut candidates = [0; MAX_CELLS];
-        candidates[..size.cells()].fill(size.all_digits());
-        Grid { candidates, placed: [0; MAX_CELLS], open: size.cells() as u8 }
+        let mut candidates = [0; DIGITS];
+        candidates[..size.side()].fill(size.layout().all);
+        Grid { candidates, open: size.layout().all, changed: size.all_digits() }
     }
 
-    /// `None` if the clues contradict each other or are no clues of this size.
+    /// `None` if these are no clues of this size, or two that see each other are the same.
     fn of_clues(size: Size, clues: &[u8]) -> Option<Self> {
         if clues.len() != size.cells() || clues.iter().any(|&d| usize::from(d) > size.side()) {
             return None;
         }
         let mut grid = Grid::empty(size);
+        let mut placed = [0; DIGITS];
         for (cell, &digit) in clues.iter().enumerate().filter(|(_, d)| **d != 0) {
-            let bit = 1 << (digit - 1);
-            if grid.placed[cell] == bit {
-                continue; // it followed already
-            }
-            if grid.candidates[cell] & bit == 0 || !grid.place(size.layout(), cell, bit) {
+            let digit = usize::from(digit) - 1;
+            placed[digit] |= 1 << cell;
+            grid.open &= !(1 << cell);
+            grid.candidates[digit] &= !size.layout().peer_boards[cell];
+        }
+        for (candidates, placed) in grid.candidates.iter_mut().zip(placed) {
+            if *candidates & placed != placed {
                 return None;
             }
+            *candidates &= grid.open | placed;
         }
         Some(grid)
     }
 
-    /// Forbids `digit` at an open cell, or undoes the grid if the cell holds it already. False at a contradiction.
-    fn bar(&mut self, size: Size, cell: usize, digit: u8) -> bool {
-        let bit = 1 << (digit - 1);
-        if self.placed[cell] != 0 {
-            return self.placed[cell] != bit;
+    /// Fills a cell with a digit counted from 0.
+    fn place(&mut self, layout: &Layout, cell: usize, digit: usize) {
+        let bit = 1 << cell;
+        for (other, candidates) in self.candidates.iter_mut().enumerate() {
+            if *candidates & bit != 0 {
+                self.changed |= 1 << other;
+                if other != digit {
+                    *candidates &= !bit;
+                }
+            }
         }
-        self.candidates[cell] &= !bit;
-        match self.candidates[cell] {
-            0 => false,
-            left if left.is_power_of_two() => self.place(size.layout(), cell, left),
-            _ => true,
-        }
+        self.candidates[digit] &= !layout.peer_boards[cell];
+        self.open &= !bit;
     }
 
-    /// Fills a cell and every naked single that follows. False at a contradiction.
-    #[inline]
-    fn place(&mut self, layout: &Layout, cell: usize, bit: u16) -> bool {
-        let mut waiting = [(0u8, 0u16); MAX_CELLS];
-        waiting[0] = (cell as u8, bit);
-        let mut n = 1;
-        while n > 0 {
-            n -= 1;
-            let (cell, bit) = (usize::from(waiting[n].0), waiting[n].1);
-            if self.placed[cell] != 0 {
-                if self.placed[cell] != bit {
-                    return false;
+    /// Fills naked and hidden singles until nothing follows. False at a contradiction: a cell that no digit fits, or a unit that lacks one.
+    fn propagate(&mut self, layout: &Layout) -> bool {
+        loop {
+            let (mut once, mut twice) = (0, 0);
+            for candidates in self.candidates {
+                twice |= once & candidates;
+                once |= candidates;
+            }
+            if once != layout.all {
+                return false;
+            }
+            let naked = once & !twice & self.open;
+            if naked != 0 {
+                self.open &= !naked;
+                for (digit, candidates) in self.candidates.iter_mut().enumerate() {
+                    let here = *candidates & naked;
+                    if here != 0 {
+                        // of two that see each other both go, and the cells are found empty
+                        each(here, |cell| *candidates &= !layout.peer_boards[cell]);
+                        self.changed |= 1 << digit;
+                    }
                 }
                 continue;
             }
-            if self.candidates[cell] & bit == 0 {
-                return false;
-            }
-            self.placed[cell] = bit;
-            self.candidates[cell] = 0;
-            self.open -= 1;
-            for &peer in &layout.peers[cell] {
-                let peer = usize::from(peer);
-                if self.candidates[peer] & bit != 0 {
-                    let left = self.candidates[peer] & !bit;
-                    self.candidates[peer] = left;
-                    if left == 0 {
-                        return false;
-                    }
-                    if left.is_power_of_two() {
-                        // A cell becomes single once, so each cell waits at most once.
-                        waiting[n] = (peer as u8, left);
-                        n += 1;
-                    }
-                }
-            }
-        }
-        true
-    }
-
-    /// Fills hidden singles, and the naked ones that follow, until nothing follows. False at a contradiction.
-    fn propagate(&mut self, size: Size) -> bool {
-        let (layout, all) = (size.layout(), size.all_digits());
-        loop {
-            let before = self.open;
-            for unit in &layout.units {
-                let (mut once, mut twice, mut filled) = (0u16, 0u16, 0u16);
-                for &cell in unit {
-                    let candidates = self.candidates[usize::from(cell)];
-                    twice |= once & candidates;
-                    once |= candidates;
-                    filled |= self.placed[usize::from(cell)];
-                }
-                if once | filled != all {
-                    return false;
-                }
-                let hidden = once & !twice;
-                if hidden == 0 {
-                    continue;
-                }
-                for &cell in unit {
-                    let cell = usize::from(cell);
-                    let here = self.candidates[cell] & hidden;
-                    if here != 0 && (!here.is_power_of_two() || !self.place(layout, cell, here)) {
-                        return false;
-                    }
-                }
-            }
-            if self.open == before || self.open == 0 {
+            if self.changed == 0 || self.open == 0 {
+                // a filled grid without an empty cell is right: equal digits that see each other would have emptied one
                 return true;
             }
+            let digit = self.changed.trailing_zeros() as usize;
+            self.changed &= self.changed - 1;
+            let candidates = self.candidates[digit];
+            let mut single = 0;
+            for unit in &layout.unit_boards {
+                let here = candidates & unit;
+                if here == 0 {
+                    return false;
+                }
+                if here & (here - 1) == 0 {
+                    single |= here;
+                }
+            }
+            let hidden = single & self.open;
+            if hidden != 0 {
+                each(hidden, |cell| self.place(layout, cell, digit));
+                // what was taken from its units here is looked for once more
+                self.changed |= 1 << digit;
+            }
         }
+    }
+
+    /// The open cell with the fewest candidates, the first of several. There must be one, and none with fewer than two.
+    fn fewest_candidates(&self) -> usize {
+        // at_least[n]: open cells with n candidates or more
+        let mut at_least = [0; DIGITS + 1];
+        at_least[0] = self.open;
+        for candidates in self.candidates {
+            for n in (1..=DIGITS).rev() {
+                at_least[n] |= at_least[n - 1] & candidates;
+            }
+        }
+        let fewest = (1..DIGITS).map(|n| at_least[n] & !at_least[n + 1]).find(|cells| *cells != 0);
+        fewest.unwrap_or(self.open).trailing_zeros() as usize
     }
 }
 
@@ -297,7 +298,8 @@ mod tests {
         fn fill(grid: &mut Vec<u8>, all: &mut Vec<Vec<u8>>) {
             let Some(cell) = grid.iter().position(|&d| d == 0) else { return all.push(grid.clone()) };
             for digit in 1..=4 {
-                if Size::Four.layout().peers[cell].iter().all(|&p| grid[usize::from(p)] != digit) {
+                let peers = Size::Four.layout().peer_boards[cell];
+                if (0..16).all(|p| peers >> p & 1 == 0 || grid[p] != digit) {
                     grid[cell] = digit;
                     fill(grid, all);
                     grid[cell] = 0;
