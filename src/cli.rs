@@ -49,6 +49,8 @@ enum Commands {
     Report(commands::report::Args),
     /// Obtain runtimes and data sets by name, pinned and checked
     Fetch(commands::fetch::Args),
+    /// A task's examples as a file for any trainer
+    Dataset(commands::dataset::Args),
     /// Train a reference model
     #[cfg(feature = "candle")]
     Train(commands::train::Args),
@@ -112,6 +114,7 @@ fn parsed() -> ExitCode {
         Some(Commands::Export(args)) => commands::export::run(args),
         Some(Commands::Report(args)) => commands::report::run(args),
         Some(Commands::Fetch(args)) => commands::fetch::run(args),
+        Some(Commands::Dataset(args)) => commands::dataset::run(args),
         #[cfg(feature = "candle")]
         Some(Commands::Train(args)) => commands::train::run(args),
         Some(Commands::Doctor(args)) => commands::doctor::run(args),

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod columns;
 pub mod commands;
 pub mod console;
+pub mod dataset;
 pub mod environment;
 pub mod fetch;
 pub mod files;

@@ -144,10 +144,24 @@ fn rest(file: File, limit: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// What the system said; what stands there is no file.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(path, |file| file.write_all(bytes))
+}
+
+/// [`replace`] by what `write` writes, for what is too large to be held.
+///
+/// # Errors
+/// As [`replace`], and what `write` gives.
+pub fn replace_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let (folder, name) = place(path)?;
+    folder.replace(name, write)
+}
+
+/// The folder of a file, made where missing, and the file's name.
+fn place(path: &Path) -> io::Result<(Folder, &Path)> {
     // a bare name has the empty path as its parent, which cannot be opened
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "names no file"))?;
-    Folder::create(parent)?.replace(name.as_ref(), bytes)
+    Ok((Folder::create(parent)?, name.as_ref()))
 }
 
 /// Opens a file to hold a lock on, made where missing.
@@ -256,10 +270,10 @@ impl Folder {
     /// What the system said; a folder between is a link; what stands there is no file.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let (folder, last) = self.parent(name)?;
-        folder.as_ref().unwrap_or(self).replace(last.as_ref(), bytes)
+        folder.as_ref().unwrap_or(self).replace(last.as_ref(), |file| file.write_all(bytes))
     }
 
-    fn replace(&self, name: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn replace(&self, name: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         // a link is replaced; a device or a pipe is somebody's, and no file of ours
         match self.kind_of(name)? {
             None | Some(FileType::RegularFile | FileType::Symlink) => {}
@@ -267,7 +281,7 @@ impl Folder {
         }
         let aside = temporary(&name.to_string_lossy());
         let mut file = self.new_file(&aside)?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        let written = write(&mut file).and_then(|()| file.sync_all());
         written.and_then(|()| Ok(rustix::fs::renameat(&self.fd, &aside, &self.fd, name)?)).inspect_err(|_| {
             let _ = rustix::fs::unlinkat(&self.fd, &aside, AtFlags::empty());
         })?;

@@ -186,6 +186,16 @@ impl<R: Read + Seek> Tensors<R> {
         Ok(values)
     }
 
+    /// The bytes of the tensor `name` as they lie in the file.
+    pub fn raw(&mut self, name: &str, dtype: &str, elements: usize) -> Result<Vec<u8>, ModelError> {
+        if self.entry(name, elements)?.dtype != dtype {
+            return Err(self.wrong(name, &format!("is {}, not {dtype}", self.entries[name].dtype)));
+        }
+        let mut values = Vec::new();
+        self.pieces(name, |bytes| values.extend_from_slice(bytes))?;
+        Ok(values)
+    }
+
     fn entry(&self, name: &str, elements: usize) -> Result<Entry, ModelError> {
         let Some(entry) = self.entries.get(name) else {
             return Err(self.wrong(name, "is missing"));

@@ -11,6 +11,7 @@ mod keys;
 pub mod sudoku;
 pub mod suite;
 pub mod task;
+pub mod task_file;
 pub mod text;
 
 pub use home::{home, shipped_models, shipped_suites};

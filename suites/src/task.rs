@@ -3,9 +3,10 @@
 //! In: parameters from a suite file. Out: [`Example`]s and [`Score`]s. Must not: know a model, a backend or a report.
 //! Adding a task: one file with a `pub const TASK: Task`, and its line in [`TASKS`](crate::TASKS).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::SuiteError;
+use crate::hash::hash;
 
 /// The token of padding, in every task. A cell whose right answer is padding asks for nothing: it is no part of a training loss.
 pub const PAD: u32 = 0;
@@ -127,10 +128,53 @@ pub struct ExampleSet {
     pub notes: Vec<String>,
 }
 
+/// What nets learn from, and what is held out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// Free to learn from.
+    Train,
+    /// Held out.
+    Test,
+}
+
+impl Split {
+    /// As suites and files call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Test => "test",
+        }
+    }
+}
+
+/// Makes so many examples of one side from a seed: the chunks of a large set, in any order and by several threads. The same seed always
+/// gives the same examples, and a smaller number of them the first of these.
+pub type Maker = Box<dyn Fn(u64, usize) -> Result<ExampleSet, SuiteError> + Send + Sync>;
+
+/// The seed of a chunk of a set that has the seed `seed`: that of the first is the set's own, so that a small set is what a suite with the
+/// same seed gets. Sets of one request must stay the same: never to be changed.
+pub fn chunk_seed(seed: u64, chunk: u64) -> u64 {
+    // as large as a number of a TOML file can be
+    if chunk == 0 { seed } else { hash(0x6368_756e, [seed, chunk]) >> 1 }
+}
+
+/// A value of a readable row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// A text without commas, quotes and ends of lines.
+    Text(String),
+    /// A number.
+    Number(u32),
+    /// Numbers, one a cell.
+    Numbers(Vec<u32>),
+}
+
 /// See [`Task::decide`].
 pub type Decide = fn(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision>;
 /// See [`Task::training`].
 pub type MakeTraining = fn(parameters: &toml::Table, seed: u64) -> Result<Box<dyn Training>, SuiteError>;
+/// See [`Task::dataset`].
+pub type MakeDataset = fn(parameters: &toml::Table, folder: &Path, split: Split) -> Result<Maker, SuiteError>;
 
 /// A kind of task: one line in [`TASKS`](crate::TASKS).
 pub struct Task {
@@ -148,4 +192,53 @@ pub struct Task {
     pub decide: Option<Decide>,
     /// Training examples for these parameters (a suite's, `split` and `examples` left out) and this seed; `None`: not trainable here.
     pub training: Option<MakeTraining>,
+    /// Makers of sets of either side where [`examples`](Self::examples) alone cannot make them; `None`: it can, by its parameter `split`.
+    pub dataset: Option<MakeDataset>,
+    /// An example as columns that people and the task's own reader of files read; `None`: its numbers as they are.
+    pub readable: Option<fn(&Example) -> Vec<(&'static str, Field)>>,
+}
+
+impl Task {
+    /// A maker of sets of one side, for a suite's parameters without `split`, `examples` and `seed`.
+    ///
+    /// # Errors
+    /// What is wrong with the parameters, as far as that is seen before an example is made.
+    pub fn maker(&self, parameters: &toml::Table, folder: &Path, split: Split) -> Result<Maker, SuiteError> {
+        match self.dataset {
+            Some(make) => make(parameters, folder, split),
+            None => Ok(asked(self.examples, parameters.clone(), folder.to_owned(), Some(split))),
+        }
+    }
+
+    /// An example as columns.
+    pub fn row(&self, example: &Example) -> Vec<(&'static str, Field)> {
+        match self.readable {
+            Some(readable) => readable(example),
+            None => vec![
+                ("tokens", Field::Numbers(example.tokens.clone())),
+                ("answer", Field::Numbers(example.answer.clone())),
+                ("puzzle_id", Field::Number(example.puzzle_id)),
+                ("difficulty", Field::Number(example.difficulty)),
+            ],
+        }
+    }
+}
+
+/// A maker that asks [`Task::examples`], with `split` if it is given.
+pub(crate) fn asked(
+    examples: fn(&toml::Table, &Path) -> Result<ExampleSet, SuiteError>,
+    parameters: toml::Table,
+    folder: PathBuf,
+    split: Option<Split>,
+) -> Maker {
+    Box::new(move |seed, count| {
+        let mut parameters = parameters.clone();
+        if let Some(split) = split {
+            parameters.insert("split".into(), split.name().into());
+        }
+        let number = |n: u64| toml::Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
+        parameters.insert("examples".into(), number(count as u64));
+        parameters.insert("seed".into(), number(seed));
+        examples(&parameters, &folder)
+    })
 }

@@ -29,6 +29,8 @@ pub const TASK: Task = Task {
     score,
     decide: Some(vote::decide),
     training: Some(training::training),
+    dataset: Some(training::dataset),
+    readable: None,
 };
 
 /// Cells count where the right answer is no padding, the edge included, as in TRM's loss. The whole is right if the grid that the answer

@@ -313,7 +313,7 @@ fn set(asked: &[Asked], side: usize, puzzle_ids: u32, numbering: String, notes: 
 }
 
 /// Cells of the output that are not the input's at the same place.
-fn not_copied(input: &Grid, output: &Grid) -> u32 {
+pub fn not_copied(input: &Grid, output: &Grid) -> u32 {
     let places = (0..output.height()).flat_map(|r| (0..output.width()).map(move |c| (r as isize, c as isize)));
     places.filter(|&(r, c)| output.peek(r, c) != input.peek(r, c)).count() as u32
 }

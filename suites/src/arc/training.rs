@@ -4,17 +4,18 @@
 //! test pair of a file into training.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::parameters::{Parameters, Source};
 use super::rules::{self, Draw, RULES, Side};
-use super::set::{Asked, numbered};
-use super::tokens::encode_at;
+use super::set::{self, Asked, not_copied, numbered};
+use super::tokens::{VOCABULARY, encode_at};
 use super::variant::Variant;
 use crate::error::SuiteError;
-use crate::task::{Example, Training};
+use crate::task::{self, Example, ExampleSet, Maker, Split, Training};
 
 /// See [`Task::training`](crate::task::Task::training). Of a file
 /// both halves are trained on, as in the released TRM, but for the test pairs.
@@ -25,28 +26,82 @@ pub fn training(table: &toml::Table, seed: u64) -> Result<Box<dyn Training>, Sui
         return Err(SuiteError::new("says nothing about training").at(format!("`{key}`")).hint("leave it out"));
     }
     let parameters = Parameters::new(table, Path::new(""))?;
-    let rng = ChaCha8Rng::seed_from_u64(seed);
     match &parameters.source {
-        Source::Rules(numbers) => {
-            let max_side = parameters.max_side.unwrap_or(*rules::SIDES.end());
-            let turns = parameters.augmentations.unwrap_or(8) as u32;
-            let draw = Draw { rng, max_side };
-            let source = OfRules { numbers: numbers.clone(), turns, side: parameters.side, draw };
-            Ok(Box::new(source.check()?))
-        }
         Source::File(file, _) if file.is_relative() => {
             Err(SuiteError::new(format!("{} is a relative path", file.display()))
                 .at("`file`")
                 .hint("for training write the whole path, or `dataset = \"arc-agi-1\"`"))
         }
-        Source::File(file, _) => {
-            let tasks = numbered(&parameters, file)?.tasks.into_iter().map(|(_, asked)| asked).collect();
-            Ok(Box::new(OfFile { tasks, side: parameters.side, rng }))
+        _ => Ok((Learned::new(&parameters)?.make)(seed)),
+    }
+}
+
+/// See [`Task::dataset`](crate::task::Task::dataset): the train side is what [`training`] draws, the test side what a suite asks.
+///
+/// Errors: as [`training`].
+pub fn dataset(table: &toml::Table, folder: &Path, split: Split) -> Result<Maker, SuiteError> {
+    let mut table = table.clone();
+    // how many are wanted is said otherwise
+    table.remove("tasks");
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let parameters = Parameters::new(&table, &folder)?;
+    if split == Split::Test {
+        let rules = matches!(parameters.source, Source::Rules(_));
+        return Ok(task::asked(set::examples, table, folder, rules.then_some(split)));
+    }
+    let learned = Learned::new(&parameters)?;
+    Ok(Box::new(move |seed, count| {
+        let mut training = (learned.make)(seed);
+        Ok(ExampleSet {
+            examples: (0..count).map(|_| training.next_example()).collect(),
+            vocabulary: VOCABULARY,
+            puzzle_ids: learned.puzzle_ids,
+            numbering: Some(learned.numbering.clone()),
+            questions: Vec::new(),
+            baselines: Vec::new(),
+            notes: Vec::new(),
+        })
+    }))
+}
+
+/// What there is to learn, from which any seed draws.
+struct Learned {
+    make: Box<dyn Fn(u64) -> Box<dyn Training> + Send + Sync>,
+    puzzle_ids: u32,
+    numbering: String,
+}
+
+impl Learned {
+    fn new(parameters: &Parameters) -> Result<Self, SuiteError> {
+        let side = parameters.side;
+        match &parameters.source {
+            Source::Rules(numbers) => {
+                let max_side = parameters.max_side.unwrap_or(*rules::SIDES.end());
+                let turns = parameters.augmentations.unwrap_or(8) as u32;
+                let draw = move |seed| Draw { rng: ChaCha8Rng::seed_from_u64(seed), max_side };
+                let source = OfRules { numbers: numbers.clone(), turns, side, draw: draw(0) }.check()?;
+                Ok(Self {
+                    make: Box::new(move |seed| Box::new(OfRules { draw: draw(seed), ..source.clone() })),
+                    puzzle_ids: rules::PUZZLE_IDS,
+                    numbering: format!("arc-rules-{}", rules::VERSION),
+                })
+            }
+            Source::File(file, _) => {
+                let numbered = numbered(parameters, file)?;
+                let tasks: Arc<[Asked]> = numbered.tasks.into_iter().map(|(_, asked)| asked).collect();
+                let rng = ChaCha8Rng::seed_from_u64;
+                Ok(Self {
+                    make: Box::new(move |seed| Box::new(OfFile { tasks: tasks.clone(), side, rng: rng(seed) })),
+                    puzzle_ids: numbered.puzzle_ids,
+                    numbering: numbered.numbering,
+                })
+            }
         }
     }
 }
 
 /// All rules and turns are equally likely.
+#[derive(Clone)]
 struct OfRules {
     numbers: Vec<usize>,
     turns: u32,
@@ -83,6 +138,7 @@ impl Training for OfRules {
                     puzzle_id: rules::puzzle_id(number, turn),
                     answer: encode_at(&variant.apply(&pair.output), self.side, (0, 0)),
                     cluster: number as u64,
+                    difficulty: not_copied(&pair.input, &pair.output),
                     variant: variant.code(),
                     ..Example::default()
                 };
@@ -94,7 +150,7 @@ impl Training for OfRules {
 /// All tasks are equally likely, then all variants, then all demonstrations.
 struct OfFile {
     /// One or more, each with one or more demonstrations and variants.
-    tasks: Vec<Asked>,
+    tasks: Arc<[Asked]>,
     side: usize,
     rng: ChaCha8Rng,
 }
@@ -115,6 +171,7 @@ impl Training for OfFile {
             puzzle_id,
             answer: encode_at(&output, self.side, place),
             cluster: *cluster,
+            difficulty: not_copied(&input, &output),
             variant: variant.code(),
             ..Example::default()
         }

@@ -22,7 +22,7 @@ pub use symmetry::{Side, augment, class};
 
 use crate::error::SuiteError;
 use crate::keys::{Keys, unknown};
-use crate::task::{Example, ExampleSet, Score, Task};
+use crate::task::{Example, ExampleSet, Field, Score, Task};
 
 /// Most examples of one set.
 pub const MAX_EXAMPLES: u64 = 1_000_000;
@@ -37,6 +37,8 @@ pub const TASK: Task = Task {
     score,
     decide: None,
     training: Some(training::training),
+    dataset: None,
+    readable: Some(readable),
 };
 
 /// A puzzle with its one solution. Made by [`Generator`], [`read`] or [`Puzzle::new`], which vouch for it; the functions of this module
@@ -108,6 +110,17 @@ impl Puzzle {
 /// Digits (0 for an empty cell) as the released TRM numbers them: 0 is padding and never used, 1 is a blank, digit d is d + 1.
 pub fn tokens(cells: &[u8]) -> Vec<u32> {
     cells.iter().map(|&d| u32::from(d) + 1).collect()
+}
+
+/// The columns that [`read`] knows, and how hard the puzzle is.
+fn readable(example: &Example) -> Vec<(&'static str, Field)> {
+    let digit = |t: &u32| char::from_digit(t.saturating_sub(1), 10).unwrap_or('0');
+    let text = |tokens: &[u32]| Field::Text(tokens.iter().map(digit).collect());
+    vec![
+        ("puzzle", text(&example.tokens)),
+        ("solution", text(&example.answer)),
+        ("guesses", Field::Number(example.difficulty)),
+    ]
 }
 
 /// Number of tokens: padding, blank and the digits.

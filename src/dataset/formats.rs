@@ -1,0 +1,169 @@
+//! The formats of a file of examples.
+//!
+//! In: a [`Set`]. Out: its bytes, the same for the same set. Must not: know a task: what is readable of an example the task says
+//! ([`Task::row`](ergometer_suites::Task::row)).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::Context;
+use ergometer_suites::error::near_matches;
+use ergometer_suites::task::Field;
+use serde::Serialize;
+
+use super::chunk::{Chunk, Shape};
+use super::npz;
+use super::set::Set;
+
+/// A format: one line in [`FORMATS`].
+pub struct Format {
+    /// How files end, without the dot.
+    pub ending: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// Writes a file.
+    pub write: fn(&Set, &mut File) -> io::Result<()>,
+}
+
+/// Every format.
+pub const FORMATS: &[Format] = &[
+    Format { ending: "safetensors", about: "arrays and what they are, for Python, Rust and others", write: safetensors },
+    Format { ending: "npz", about: "the same arrays for NumPy, compressed", write: npz::write },
+    Format { ending: "csv", about: "one line an example, as the task's own reader takes it where it has one", write: csv },
+    Format { ending: "jsonl", about: "one JSON object an example", write: jsonl },
+];
+
+/// The format of a file by its ending.
+///
+/// # Errors
+/// There is none of this ending.
+pub fn of(path: &Path) -> anyhow::Result<&'static Format> {
+    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    FORMATS.iter().find(|f| f.ending == ending).with_context(|| {
+        let known: Vec<String> = FORMATS.iter().map(|f| format!(".{}", f.ending)).collect();
+        let near = near_matches(ending, FORMATS.iter().map(|f| f.ending));
+        let meant = near.first().map_or_else(String::new, |near| format!("; did you mean .{near}?"));
+        let what = if ending.is_empty() { "no ending that says its format".into() } else { format!("the ending .{ending}") };
+        format!("{} has {what}\nhint: the ending says the format: {}{meant}", path.display(), known.join(", "))
+    })
+}
+
+/// One array of a set.
+pub struct Array {
+    /// Its name.
+    pub name: &'static str,
+    /// Bytes of an element, an unsigned number.
+    pub width: usize,
+    /// Elements of a row; `None`: one, and the array has one axis.
+    pub columns: Option<usize>,
+    bytes: for<'a> fn(&'a Chunk) -> Cow<'a, [u8]>,
+}
+
+impl Array {
+    /// The arrays of a shape, those of wider elements first, so that each begins at a multiple of its elements' size. `ids`: also where
+    /// they say nothing.
+    pub fn of(shape: &Shape, ids: bool) -> Vec<Array> {
+        fn words(words: &[u32]) -> Cow<'_, [u8]> {
+            words.iter().flat_map(|w| w.to_le_bytes()).collect()
+        }
+        let mut arrays = vec![Array { name: "difficulty", width: 4, columns: None, bytes: |c| words(&c.difficulty) }];
+        if ids || shape.has_ids() {
+            arrays.push(Array { name: "puzzle_id", width: 4, columns: None, bytes: |c| words(&c.puzzle_id) });
+        }
+        let width = shape.width();
+        arrays.push(Array { name: "tokens", width, columns: Some(shape.cells), bytes: |c| (&c.tokens[..]).into() });
+        arrays.push(Array { name: "answer", width, columns: Some(shape.answer_cells), bytes: |c| (&c.answer[..]).into() });
+        arrays
+    }
+
+    /// As safetensors call it.
+    pub fn dtype(&self) -> &'static str {
+        match self.width {
+            1 => "U8",
+            2 => "U16",
+            _ => "U32",
+        }
+    }
+
+    /// Axes for so many rows.
+    pub fn axes(&self, rows: usize) -> Vec<usize> {
+        std::iter::once(rows).chain(self.columns).collect()
+    }
+
+    /// The bytes of rows.
+    pub fn bytes(&self, chunk: &Chunk, rows: Range<usize>) -> Vec<u8> {
+        let row = self.width * self.columns.unwrap_or(1);
+        (self.bytes)(chunk)[rows.start * row..rows.end * row].to_vec()
+    }
+}
+
+#[derive(Serialize)]
+struct Entry {
+    dtype: &'static str,
+    shape: Vec<usize>,
+    data_offsets: [usize; 2],
+}
+
+/// Everything of a safetensors file that stands before its arrays.
+pub fn tensors(arrays: &[Array], rows: usize, metadata: &BTreeMap<&str, String>) -> io::Result<Vec<u8>> {
+    // written piece by piece, since the order of a JSON map hangs on how its library was built
+    let mut text = format!("{{\"__metadata__\":{}", serde_json::to_string(metadata)?);
+    let mut at = 0;
+    for array in arrays {
+        let shape = array.axes(rows);
+        let begin = at;
+        at += array.width * shape.iter().product::<usize>();
+        let entry = Entry { dtype: array.dtype(), shape, data_offsets: [begin, at] };
+        text += &format!(",\"{}\":{}", array.name, serde_json::to_string(&entry)?);
+    }
+    text.push('}');
+    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text.into_bytes());
+    Ok(bytes)
+}
+
+fn safetensors(set: &Set, file: &mut File) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let arrays = Array::of(&set.shape, false);
+    out.write_all(&tensors(&arrays, set.examples as usize, &set.metadata()?)?)?;
+    arrays.iter().try_for_each(|array| set.write(array, &mut out))?;
+    out.flush()
+}
+
+fn csv(set: &Set, file: &mut File) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let mut first = true;
+    set.each_example(|example| {
+        let row = set.task().row(example);
+        if std::mem::take(&mut first) {
+            writeln!(out, "{}", row.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(","))?;
+        }
+        let text = |field: &Field| match field {
+            Field::Text(text) => text.clone(),
+            Field::Number(number) => number.to_string(),
+            Field::Numbers(numbers) => numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
+        };
+        writeln!(out, "{}", row.iter().map(|(_, field)| text(field)).collect::<Vec<_>>().join(","))
+    })?;
+    out.flush()
+}
+
+fn jsonl(set: &Set, file: &mut File) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    set.each_example(|example| {
+        let text = |field: &Field| match field {
+            Field::Text(text) => serde_json::to_string(text),
+            Field::Number(number) => serde_json::to_string(number),
+            Field::Numbers(numbers) => serde_json::to_string(numbers),
+        };
+        let row = set.task().row(example);
+        let fields = row.iter().map(|(name, field)| Ok(format!("\"{name}\":{}", text(field)?)));
+        writeln!(out, "{{{}}}", fields.collect::<io::Result<Vec<_>>>()?.join(","))
+    })?;
+    out.flush()
+}
