@@ -106,3 +106,73 @@ impl TaskFile {
         self.file.parent().unwrap_or(Path::new(""))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: Known = Known { backends: &["native"], precisions: &["f32"] };
+    const SUITE: &str = "[[model]]\nname = 'net'\npath = 'net'\n[[task]]\nname = 'small'\nkind = 'sudoku'\nsize = 4\nexamples = 7\nseed = 3\n\
+                         split = 'train'\n[[cases]]\nmodels = ['net']\nbackends = ['native']\ntasks = ['small']\n";
+    const SECOND: &str = "[[task]]\nname = 'rules'\nkind = 'arc'\nrules = 'all'\n";
+
+    fn load(text: &str, name: Option<&str>) -> Result<TaskFile, SuiteError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("task.toml");
+        std::fs::write(&file, text).unwrap();
+        TaskFile::load(&file, name, &KNOWN)
+    }
+
+    #[test]
+    fn a_task_is_found_in_each_kind_of_file() {
+        let found = |text: &str, name| {
+            let found = load(text, name).unwrap_or_else(|e| panic!("{text}: {e}"));
+            (found.name, found.task.name, found.parameters.to_string())
+        };
+        let own = "about = 'mine'\n[task]\nkind = 'sudoku'\nsize = 4\n";
+        assert_eq!(found(own, None), ("sudoku".into(), "sudoku", "size = 4\n".into()));
+        let training = "steps = 3\n[model]\nx = 1\n[task]\nkind = 'sudoku'\nsize = 4\npuzzles = 5\neval_examples = 3\neval_seed = 1\n";
+        assert_eq!(found(training, None), ("sudoku".into(), "sudoku", "size = 4\n".into()));
+        assert_eq!(found(SUITE, None), ("small".into(), "sudoku", "size = 4\n".into()));
+        let both = SUITE.replace("[[cases]]", &format!("{SECOND}[[cases]]"));
+        assert_eq!(found(&both, Some("rules")), ("rules".into(), "arc", "rules = \"all\"\n".into()));
+        assert_eq!(TaskFile::load(Path::new("quick"), Some("sudoku-4x4"), &KNOWN_ALL).unwrap().task.name, "sudoku");
+        let folder = load(own, None).unwrap();
+        assert_eq!(Some(folder.folder()), folder.file.parent());
+    }
+
+    const KNOWN_ALL: Known = Known {
+        backends: &["native", "reference", "onnxruntime", "tract", "candle"],
+        precisions: &["f32", "f64", "bf16", "int8", "f16"],
+    };
+
+    #[test]
+    fn what_names_no_task_is_refused_with_a_way_out() {
+        let both = SUITE.replace("[[cases]]", &format!("{SECOND}[[cases]]"));
+        for (text, name, word) in [
+            ("", None, "names no task"),
+            ("kind = 'sudoku'\nsize = 4", None, "names no task"),
+            ("[task", None, "line 1"),
+            ("\n\n[task]\nsize = = 4", None, "line 4"),
+            ("[task]\nsize = 4", None, "`kind`"),
+            ("[task]\nkind = 7", None, "`kind`"),
+            ("[task]\nkind = 'soduku'", None, "`sudoku`"),
+            ("abot = 'x'\n[task]\nkind = 'sudoku'", None, "`about`"),
+            ("[task]\nkind = 'sudoku'\nexamples = 5", None, "--examples"),
+            ("[task]\nkind = 'sudoku'\nsplit = 'test'", None, "--split"),
+            ("[task]\nkind = 'sudoku'\nseed = 5", None, "--seed"),
+            ("[task]\nkind = 'sudoku'", Some("x"), "`x`"),
+            ("task = 3", None, "line 1"),
+            (&both, None, "rules, small"),
+            (&both, Some("rulse"), "`rules`"),
+            (&SUITE.replace("size = 4", "size = 4\n[[tsk]]"), None, "tsk"),
+        ] {
+            let said = load(text, name).err().unwrap_or_else(|| panic!("{text} {name:?}")).to_string();
+            assert!(said.contains(word) && said.contains("hint: ") && said.contains("task.toml"), "{text}: {said}");
+        }
+        for path in ["quikc", "no/such.toml", "."] {
+            let said = TaskFile::load(Path::new(path), None, &KNOWN).err().expect(path).to_string();
+            assert!(said.contains("hint: "), "{said}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod check;
 mod claims;
 mod cli;
 mod data;
+mod dataset;
 mod documents;
 mod errors;
 mod examples;

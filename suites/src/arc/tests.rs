@@ -16,7 +16,7 @@ use super::rules::{PUZZLE_IDS, RULES, Side};
 use super::tokens::{EOS, PAD, decode, encode, encode_at};
 use super::*;
 use crate::error::SuiteError;
-use crate::task::{Answer, Decision, ExampleSet, Training};
+use crate::task::{Answer, Decision, ExampleSet, Split, Training};
 
 /// A grid from rows of digits.
 fn grid(rows: &str) -> Grid {
@@ -339,4 +339,48 @@ fn a_numbering_names_tasks_demonstrations_and_variants_and_nothing_else() {
     }
     let table = "rules = 'all'\ntasks = 2".parse().unwrap();
     assert_eq!((TASK.examples)(&table, folder.path()).unwrap().numbering.as_deref(), Some("arc-rules-1"));
+}
+
+#[test]
+fn chunks_of_a_data_set_keep_the_sides_of_rules_and_the_tests_of_files_apart() {
+    let folder = collection();
+    let maker = |text: &str, split| TASK.maker(&text.parse().unwrap(), folder.path(), split);
+    // `tasks` is a suite's way to say how many
+    let rules = "rules = ['mirror', 'border', 'gravity']\nmax_side = 5\ntasks = 7";
+    let inputs = |split| -> HashSet<Grid> {
+        let set = maker(rules, split).unwrap()(4, 90).unwrap();
+        assert_eq!((set.vocabulary, set.puzzle_ids), (12, PUZZLE_IDS));
+        assert_eq!(set.numbering.as_deref(), Some("arc-rules-1"));
+        assert_eq!(set.examples.len(), 90);
+        set.examples.iter().map(|e| decode(&e.tokens).unwrap().canonical()).collect()
+    };
+    let (train, test) = (inputs(Split::Train), inputs(Split::Test));
+    assert!(train.is_disjoint(&test));
+    let side = |grids: &HashSet<Grid>, side| grids.iter().all(|g| Side::of(g) == side);
+    assert!(side(&train, Side::Train) && side(&test, Side::Test));
+    let suite = set_of("rules = ['mirror', 'border', 'gravity']\nmax_side = 5\nexamples = 30\nseed = 4").unwrap().examples;
+    assert_eq!(maker(rules, Split::Test).unwrap()(4, 30).unwrap().examples, suite);
+    assert_eq!(maker(rules, Split::Test).unwrap()(4, 12).unwrap().examples, suite[..12], "fewer are the first of them");
+    let drawn = |count| maker(rules, Split::Train).unwrap()(4, count).unwrap().examples;
+    assert_eq!(drawn(30)[..12], drawn(12));
+    assert!(drawn(30).iter().all(|e| e.difficulty > 0), "cells that change");
+
+    let file = "file = 'arc.json'\naugmentations = 2\nside = 6";
+    let (train, test) = (maker(file, Split::Train).unwrap(), maker(file, Split::Test).unwrap());
+    let (train, test) = (train(1, 400).unwrap(), test(1, 400).unwrap());
+    assert_eq!((train.puzzle_ids, &train.numbering), (test.puzzle_ids, &test.numbering));
+    let asked: HashSet<_> = test.examples.iter().map(|e| (e.puzzle_id, decode(&e.tokens))).collect();
+    // those that are moved about the canvas do not begin at its corner
+    let learned: HashSet<_> = train.examples.iter().map(|e| (e.puzzle_id, decode(&e.tokens))).collect();
+    assert!(asked.is_disjoint(&learned) && learned.len() > 4 && asked.len() == 6, "{asked:?} {learned:?}");
+
+    for (text, split, word) in [
+        ("rules = 'all'\nsubset = 'eval'", Split::Train, "`subset`"),
+        ("rules = ['mirro']", Split::Test, "`mirror`"),
+        ("file = 'absent.json'", Split::Train, "absent.json"),
+        ("", Split::Test, "`rules"),
+    ] {
+        let said = maker(text, split).err().expect(text).to_string();
+        assert!(said.contains(word) && said.contains("hint: "), "{text}: {said}");
+    }
 }

@@ -270,4 +270,6 @@ fn score(example: &Example, answer: &[u32]) -> Score {
 }
 
 #[cfg(test)]
+mod plain;
+#[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::file::{Wanted, read_from};
 use super::symmetry::canonical;
 use super::*;
+use crate::task::{Split, chunk_seed};
 
 const CASES: [(Size, Option<(usize, usize)>); 4] =
     [(Size::Four, Some((4, 6))), (Size::Six, None), (Size::Six, Some((12, 16))), (Size::Nine, None)];
@@ -182,6 +183,57 @@ fn wrong_parameters_are_named() {
         let message = set_of(parameters).expect_err(parameters).to_string();
         assert!(message.contains(word) && message.contains("hint:"), "{parameters:?}: {message}");
     }
+}
+
+#[test]
+fn chunks_of_a_data_set_are_prefixes_of_what_a_suite_gets_and_keep_the_sides_apart() {
+    for text in ["size = 4\nclues = [4, 6]", "size = 6\nclues = [12, 16]", "size = 9"] {
+        let maker = |split| TASK.maker(&text.parse().unwrap(), Path::new(""), split).unwrap();
+        let suite = set_of(&format!("{text}\nexamples = 60\nseed = 5\nsplit = 'test'")).unwrap().examples;
+        let classes = |split: Split, seed, count| -> HashSet<u64> {
+            let cells = |tokens: &[u32]| tokens.iter().map(|t| (t - 1) as u8).collect::<Vec<_>>();
+            let puzzle = |e: &Example| {
+                let size = Size::from_cells(e.tokens.len()).unwrap();
+                let puzzle = Puzzle::new(size, cells(&e.tokens), cells(&e.answer)).unwrap();
+                assert_eq!(Side::of(&puzzle) == Side::Test, split == Split::Test, "{text}");
+                class(&puzzle)
+            };
+            maker(split)(seed, count).unwrap().examples.iter().map(puzzle).collect()
+        };
+        let (test, train) = (maker(Split::Test), maker(Split::Train));
+        assert_eq!(test(5, 60).unwrap().examples, suite);
+        assert_eq!(test(5, 20).unwrap().examples, suite[..20], "fewer are the first of them");
+        assert_ne!(train(5, 20).unwrap().examples, suite[..20]);
+        assert_ne!(train(6, 20).unwrap().examples, train(5, 20).unwrap().examples);
+        assert!(classes(Split::Test, 5, 60).is_disjoint(&classes(Split::Train, 5, 60)), "{text}");
+    }
+    let seeds: HashSet<u64> = (0..100).flat_map(|chunk| [0, 1, 2].map(|seed| chunk_seed(seed, chunk))).collect();
+    assert_eq!(seeds.len(), 300);
+    assert_eq!(chunk_seed(7, 0), 7);
+    assert!(seeds.iter().all(|s| i64::try_from(*s).is_ok()), "a suite can name it");
+}
+
+#[test]
+fn a_readable_row_is_read_again() {
+    let set = set_of("size = 6\nexamples = 12\nseed = 2").unwrap();
+    let mut file = String::new();
+    for example in &set.examples {
+        let row = TASK.row(example);
+        let text: Vec<String> = row
+            .iter()
+            .map(|(_, field)| match field {
+                Field::Text(text) => text.clone(),
+                Field::Number(number) => number.to_string(),
+                Field::Numbers(_) => panic!("a board is a text"),
+            })
+            .collect();
+        if file.is_empty() {
+            file = row.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(",") + "\n";
+        }
+        file += &(text.join(",") + "\n");
+    }
+    let again: Vec<Example> = rows(&file).unwrap().puzzles.iter().map(Puzzle::example).collect();
+    assert_eq!(again, set.examples);
 }
 
 #[test]
