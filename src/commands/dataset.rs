@@ -19,26 +19,30 @@ use crate::runner;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 TASK-FILE is one of
-  a training file       its [task] table
-  a suite, or the name  one of its [[task]] blocks, chosen by --task
-  of a shipped one
-  a file of your own    with nothing but the table:
-                          [task]
-                          kind = \"sudoku\"
-                          size = 9
+  a training file: its [task] table
+  a suite, or the name of a shipped one: one of its tasks, chosen by --task
+  a file of your own with nothing but the table:
+    [task]
+    kind = \"sudoku\"
+    size = 9
 
 The ending of FILE says the format:
-  .safetensors  tokens and answer (U8, U16 or U32, by the vocabulary; examples x cells), difficulty (U32) and, where the task
-                has them, puzzle_id (U32); the metadata say task, side, seed, parameters and numbering
+  .safetensors  tokens, answer (U8, U16 or U32, by the vocabulary), difficulty
+                and, where the task has them, puzzle_id (U32); metadata say
+                task, side, seed, parameters and numbering
   .npz          the same arrays, compressed
-  .csv .jsonl   readable; puzzles and solutions of Sudoku are read again by a task with `csv = \"FILE\"`
+  .csv .jsonl   a line an example; Sudoku's are read again by a suite's task
+                with `csv = \"FILE\"`
 
-The same request gives the same bytes, whatever the number of threads. The first 1000 examples of the test side are those
-of a suite with the same parameters and seed. No example is there twice.
+The same request gives the same bytes, whatever the number of threads. The
+first 1000 examples of the test side are those of a suite with the same
+parameters and seed. No example is there twice.
 
 Examples:
-  ergometer dataset quick --task sudoku-6x6 --split train --examples 100000 --out train.safetensors
-  ergometer dataset suites/train/trm-4x4.toml --split test --examples 500 --seed 1 --out test.csv")]
+  ergometer dataset quick --task sudoku-6x6 --split train --examples 5000\\
+    --out train.safetensors
+  ergometer dataset suites/train/trm-4x4.toml --split test --examples 500\\
+    --seed 1 --out test.csv")]
 pub struct Args {
     /// Training file, suite, or a file with a [task] table
     #[arg(value_name = "TASK-FILE")]
@@ -50,16 +54,16 @@ pub struct Args {
     #[arg(long, value_name = "SIDE", value_parser = ["train", "test"])]
     split: String,
     /// How many examples
-    #[arg(long, value_name = "N", value_parser = examples)]
+    #[arg(long, value_name = "N", value_parser = examples, allow_negative_numbers = true)]
     examples: u64,
     /// The file to write: .safetensors, .npz, .csv or .jsonl
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Seed
-    #[arg(long, value_name = "S", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
+    #[arg(long, value_name = "S", default_value_t = 0, value_parser = seed, allow_negative_numbers = true)]
     seed: u64,
     /// Threads that make examples [default: one a processor]
-    #[arg(long, value_name = "T", value_parser = flags::threads)]
+    #[arg(long, value_name = "T", value_parser = flags::threads, allow_negative_numbers = true)]
     threads: Option<u32>,
     /// Go on with the examples of a call that was ended
     #[arg(long)]
@@ -79,6 +83,13 @@ fn examples(text: &str) -> Result<u64, String> {
     }
 }
 
+fn seed(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(n) if i64::try_from(n).is_ok() => Ok(n),
+        _ => Err(format!("a whole number from 0 to {}", i64::MAX)),
+    }
+}
+
 /// Runs it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let format = formats::of(&args.out)?;
@@ -89,7 +100,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         split: if args.split == "train" { Split::Train } else { Split::Test },
         examples: args.examples,
         seed: args.seed,
-        threads: args.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()), |n| n as usize),
+        threads: args
+            .threads
+            .map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()), |n| n as usize),
         out: args.out,
         format,
         resume: args.resume,

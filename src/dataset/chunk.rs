@@ -70,7 +70,10 @@ impl Chunk {
             let fits = (example.tokens.len(), example.answer.len()) == (shape.cells, shape.answer_cells)
                 && example.tokens.iter().chain(&example.answer).all(|t| *t < shape.vocabulary)
                 && example.puzzle_id < shape.puzzle_ids;
-            ensure!(fits, "example {row} of the task is not of its shape {shape:?}\nhint: this is a fault of the program");
+            ensure!(
+                fits,
+                "example {row} of the task is not of its shape {shape:?}\nhint: this is a fault of the program"
+            );
             for (tokens, bytes) in [(&example.tokens, &mut chunk.tokens), (&example.answer, &mut chunk.answer)] {
                 tokens.iter().for_each(|t| bytes.extend(&t.to_le_bytes()[..shape.width()]));
             }

@@ -31,9 +31,17 @@ pub struct Format {
 
 /// Every format.
 pub const FORMATS: &[Format] = &[
-    Format { ending: "safetensors", about: "arrays and what they are, for Python, Rust and others", write: safetensors },
+    Format {
+        ending: "safetensors",
+        about: "arrays and what they are, for Python, Rust and others",
+        write: safetensors,
+    },
     Format { ending: "npz", about: "the same arrays for NumPy, compressed", write: npz::write },
-    Format { ending: "csv", about: "one line an example, as the task's own reader takes it where it has one", write: csv },
+    Format {
+        ending: "csv",
+        about: "one line an example, as the task's own reader takes it where it has one",
+        write: csv,
+    },
     Format { ending: "jsonl", about: "one JSON object an example", write: jsonl },
 ];
 
@@ -47,7 +55,8 @@ pub fn of(path: &Path) -> anyhow::Result<&'static Format> {
         let known: Vec<String> = FORMATS.iter().map(|f| format!(".{}", f.ending)).collect();
         let near = near_matches(ending, FORMATS.iter().map(|f| f.ending));
         let meant = near.first().map_or_else(String::new, |near| format!("; did you mean .{near}?"));
-        let what = if ending.is_empty() { "no ending that says its format".into() } else { format!("the ending .{ending}") };
+        let what =
+            if ending.is_empty() { "no ending that says its format".into() } else { format!("the ending .{ending}") };
         format!("{} has {what}\nhint: the ending says the format: {}{meant}", path.display(), known.join(", "))
     })
 }
@@ -76,7 +85,12 @@ impl Array {
         }
         let width = shape.width();
         arrays.push(Array { name: "tokens", width, columns: Some(shape.cells), bytes: |c| (&c.tokens[..]).into() });
-        arrays.push(Array { name: "answer", width, columns: Some(shape.answer_cells), bytes: |c| (&c.answer[..]).into() });
+        arrays.push(Array {
+            name: "answer",
+            width,
+            columns: Some(shape.answer_cells),
+            bytes: |c| (&c.answer[..]).into(),
+        });
         arrays
     }
 

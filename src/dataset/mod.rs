@@ -32,6 +32,8 @@ use crate::{console, interrupt};
 
 /// Examples of a chunk. Part of what a seed means: never to be changed.
 const CHUNK: u64 = 1000;
+/// Rounds of chunks without a new example after which a set is taken to hold all there are (near enough).
+const MAX_BARREN: u32 = 5;
 /// Most examples of a file.
 pub const MAX_EXAMPLES: u64 = 10_000_000;
 
@@ -126,7 +128,7 @@ fn collect<'a>(request: &'a Request, maker: &Maker, parts: &'a Parts) -> anyhow:
     let mut seen = HashSet::new();
     let mut found = 0;
     let mut ready = parts.ready()?;
-    let (mut first, mut missing, mut repeated) = (0, request.examples, 0);
+    let (mut first, mut missing, mut repeated, mut barren) = (0, request.examples, 0, 0);
     while missing > 0 {
         let last = first + missing.div_ceil(CHUNK);
         // the last chunk of a first round is only as large as it must be
@@ -169,13 +171,13 @@ fn collect<'a>(request: &'a Request, maker: &Maker, parts: &'a Parts) -> anyhow:
                 .collect();
             set.keep(chunk, &new);
         }
-        if missing == before {
+        barren = if missing < before { 0 } else { barren + 1 };
+        if barren == MAX_BARREN {
             let there = request.examples - missing;
             bail!(
-                "{}: after {there} examples the next {} only repeat them\nhint: ask for at most {there} examples (`--examples`), or \
+                "{}: after {there} different examples the next ones only repeat them\nhint: ask for at most {there} examples (`--examples`), or \
                  change the task's parameters",
-                request.task.file.display(),
-                (last - first) * size(first) as u64
+                request.task.file.display()
             );
         }
         first = last;

@@ -70,19 +70,27 @@ impl Entry {
 
     fn central(&self) -> Vec<u8> {
         // no comment, first disk, no attributes
-        [b"PK\x01\x02\x14\x00", &self.common()[..], &[0; 10], &self.offset.to_le_bytes()[..], self.name.as_bytes()].concat()
+        [b"PK\x01\x02\x14\x00", &self.common()[..], &[0; 10], &self.offset.to_le_bytes()[..], self.name.as_bytes()]
+            .concat()
     }
 }
 
 fn small(bytes: u64) -> io::Result<u32> {
     u32::try_from(bytes).map_err(|_| {
-        io::Error::new(io::ErrorKind::FileTooLarge, "more than 4 GiB, which NPZ does not hold here; choose .safetensors")
+        io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "more than 4 GiB, which NPZ does not hold here; choose .safetensors",
+        )
     })
 }
 
 impl Zip<'_> {
     /// One file of the archive: its header is written before what it says is known, and again after.
-    fn entry(&mut self, name: &str, fill: impl FnOnce(&mut CrcWriter<DeflateEncoder<BufWriter<&mut File>>>) -> io::Result<()>) -> io::Result<()> {
+    fn entry(
+        &mut self,
+        name: &str,
+        fill: impl FnOnce(&mut CrcWriter<DeflateEncoder<BufWriter<&mut File>>>) -> io::Result<()>,
+    ) -> io::Result<()> {
         let begin = self.out.stream_position()?;
         let mut entry = Entry { name: format!("{name}.npy"), offset: small(begin)?, crc: 0, packed: 0, unpacked: 0 };
         self.out.write_all(&entry.local())?;

@@ -50,7 +50,10 @@ impl Parts {
             Err(_) => {}
         }
         let cannot = || {
-            format!("cannot work in `{}`\nhint: is there space, and may you write there? `--out` names another place", path.display())
+            format!(
+                "cannot work in `{}`\nhint: is there space, and may you write there? `--out` names another place",
+                path.display()
+            )
         };
         let _gate = interrupt::gate();
         let folder = Folder::create(&path).with_context(cannot)?;
@@ -138,7 +141,8 @@ impl Parts {
                 let elements = rows.checked_mul(array.columns.unwrap_or(1)).context("a size that no chunk has")?;
                 found.push(file.raw(array.name, array.dtype(), elements)?);
             }
-            let [difficulty, puzzle_id, tokens, answer] = <[Vec<u8>; 4]>::try_from(found).map_err(|_| anyhow!("too few arrays"))?;
+            let [difficulty, puzzle_id, tokens, answer] =
+                <[Vec<u8>; 4]>::try_from(found).map_err(|_| anyhow!("too few arrays"))?;
             let words = |b: Vec<u8>| b.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             let chunk = Chunk { tokens, answer, difficulty: words(difficulty), puzzle_id: words(puzzle_id) };
             ensure!(chunk.within(&shape), "tokens or ids out of range");
@@ -155,7 +159,9 @@ impl Parts {
         let (parent, last) = (self.path.parent().unwrap_or(Path::new("")), self.path.file_name().unwrap_or_default());
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let removed = Folder::open(parent).and_then(|parent| parent.remove(&last.to_string_lossy()));
-        removed.with_context(|| format!("the file is made, but {} cannot be removed\nhint: remove it", self.path.display()))
+        removed.with_context(|| {
+            format!("the file is made, but {} cannot be removed\nhint: remove it", self.path.display())
+        })
     }
 }
 

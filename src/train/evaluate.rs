@@ -170,6 +170,8 @@ mod tests {
             },
             decide: Some(decide),
             training: None,
+            dataset: None,
+            readable: None,
         };
         let example = |question| Example { question, answer: vec![1, 2], cluster: question, ..Example::default() };
         let set = ExampleSet {

@@ -97,7 +97,8 @@ impl TaskFile {
     }
 
     fn new(file: &Path, name: &str, kind: &str, parameters: toml::Table) -> Result<TaskFile, SuiteError> {
-        let task = crate::task(kind).ok_or_else(|| unknown("task kind", kind, crate::task_names()).at("`task.kind`"))?;
+        let task =
+            crate::task(kind).ok_or_else(|| unknown("task kind", kind, crate::task_names()).at("`task.kind`"))?;
         Ok(TaskFile { file: file.to_owned(), name: name.to_owned(), task, parameters })
     }
 

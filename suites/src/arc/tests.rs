@@ -358,7 +358,8 @@ fn chunks_of_a_data_set_keep_the_sides_of_rules_and_the_tests_of_files_apart() {
     assert!(train.is_disjoint(&test));
     let side = |grids: &HashSet<Grid>, side| grids.iter().all(|g| Side::of(g) == side);
     assert!(side(&train, Side::Train) && side(&test, Side::Test));
-    let suite = set_of("rules = ['mirror', 'border', 'gravity']\nmax_side = 5\nexamples = 30\nseed = 4").unwrap().examples;
+    let suite =
+        set_of("rules = ['mirror', 'border', 'gravity']\nmax_side = 5\nexamples = 30\nseed = 4").unwrap().examples;
     assert_eq!(maker(rules, Split::Test).unwrap()(4, 30).unwrap().examples, suite);
     assert_eq!(maker(rules, Split::Test).unwrap()(4, 12).unwrap().examples, suite[..12], "fewer are the first of them");
     let drawn = |count| maker(rules, Split::Train).unwrap()(4, count).unwrap().examples;

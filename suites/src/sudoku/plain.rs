@@ -20,7 +20,10 @@ impl Plain {
         let (side, rows, columns) = (self.size.side(), self.size.box_rows(), self.size.box_columns());
         let place = |c: usize| [c / side, c % side, c / side / rows * (side / columns) + c % side / columns];
         let all = 0..side * side;
-        (0..3).flat_map(|k| (0..side).map(move |u| (k, u))).map(|(k, u)| all.clone().filter(|&c| place(c)[k] == u).collect()).collect()
+        (0..3)
+            .flat_map(|k| (0..side).map(move |u| (k, u)))
+            .map(|(k, u)| all.clone().filter(|&c| place(c)[k] == u).collect())
+            .collect()
     }
 
     /// Digits that no cell in a common unit has.
@@ -59,7 +62,10 @@ impl Plain {
                 grid[cell] = digit;
                 continue;
             }
-            let fewest = open.iter().copied().fold(first, |best, c| if candidates[c].len() < candidates[best].len() { c } else { best });
+            let fewest = open
+                .iter()
+                .copied()
+                .fold(first, |best, c| if candidates[c].len() < candidates[best].len() { c } else { best });
             for &digit in &candidates[fewest] {
                 self.guesses += 1;
                 let mut branch = grid.clone();
