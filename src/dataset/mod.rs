@@ -92,7 +92,16 @@ pub fn make(request: &Request) -> anyhow::Result<Made> {
     let place = |e| anyhow!("{}: {e}", request.task.file.display());
     let maker = task.maker(parameters, request.task.folder(), request.split).map_err(place)?;
     let parts = Parts::open(request)?;
-    let made = collect(request, &maker, &parts)?;
+    let made = match collect(request, &maker, &parts) {
+        Ok(made) => made,
+        // a request that cannot be met leaves nothing behind
+        Err(error) => {
+            if parts.ready().is_ok_and(|ready| ready.is_empty()) {
+                let _ = parts.remove();
+            }
+            return Err(error);
+        }
+    };
     {
         let _gate = interrupt::gate();
         let written = ergometer_files::replace_with(&request.out, |file| (request.format.write)(&made, file));

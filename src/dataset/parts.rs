@@ -64,7 +64,7 @@ impl Parts {
         }
         let parts = Self { folder, path: path.clone(), _lock: lock };
         let wanted = wanted(request)?;
-        if parts.folder.has(REQUEST).with_context(cannot)? {
+        if parts.folder.has(REQUEST).with_context(cannot)? && !parts.ready()?.is_empty() {
             let there = parts.folder.read(REQUEST, MAX_REQUEST).unwrap_or_default();
             if request.resume {
                 let there = String::from_utf8_lossy(&there);
@@ -87,7 +87,7 @@ impl Parts {
         } else {
             // a folder of somebody's is not taken over
             let names = parts.folder.names().with_context(cannot)?;
-            let foreign = names.iter().find(|n| *n != LOCK && !n.starts_with(ergometer_files::TEMPORARY));
+            let foreign = names.iter().find(|n| ![LOCK, REQUEST].contains(&n.as_str()) && !n.starts_with(ergometer_files::TEMPORARY));
             if let Some(name) = foreign {
                 bail!(
                     "{} holds `{name}`, which is nothing of ours\nhint: name another file with `--out`, or move the folder away",
