@@ -87,7 +87,9 @@ impl Parts {
         } else {
             // a folder of somebody's is not taken over
             let names = parts.folder.names().with_context(cannot)?;
-            let foreign = names.iter().find(|n| ![LOCK, REQUEST].contains(&n.as_str()) && !n.starts_with(ergometer_files::TEMPORARY));
+            let foreign = names
+                .iter()
+                .find(|n| ![LOCK, REQUEST].contains(&n.as_str()) && !n.starts_with(ergometer_files::TEMPORARY));
             if let Some(name) = foreign {
                 bail!(
                     "{} holds `{name}`, which is nothing of ours\nhint: name another file with `--out`, or move the folder away",
