@@ -28,6 +28,8 @@ pub struct Steady<'a> {
     starts: Vec<u32>,
     /// How the blocks lie in time.
     spacing: Spacing,
+    /// They follow one another without pauses.
+    in_a_row: bool,
 }
 
 /// Blocks lie apart if the pauses between them are this part of a block, or longer (medians of both).
@@ -60,18 +62,24 @@ impl<'a> Steady<'a> {
         let steps = series("steps_used").into_iter().map(|s| (s.value, examples(s))).collect();
         let block_latencies: Vec<Vec<f64>> = by_block.into_values().collect();
         let starts = starts.to_vec();
+        let in_a_row = !apart(spans.into_values().collect());
         let spacing = match () {
             () if starts.len() > 1 => Spacing::Starts,
-            () if !apart(spans.into_values().collect()) => Spacing::Row,
+            () if in_a_row => Spacing::Row,
             () if neighbours_alike(&block_latencies.iter().map(|b| ends(b)).collect::<Vec<_>>()) => Spacing::Alike,
             () => Spacing::Apart,
         };
-        Self { samples, latencies, block_latencies, rows, steps, blocks, starts, spacing }
+        Self { samples, latencies, block_latencies, rows, steps, blocks, starts, spacing, in_a_row }
     }
 
     /// How the observations of [`Self::units`] lie in time.
     pub fn spacing(&self) -> Spacing {
         self.spacing
+    }
+
+    /// Whether blocks follow one another without pauses (a single one too), within each start.
+    pub fn in_a_row(&self) -> bool {
+        self.in_a_row
     }
 
     /// What an observation is.

@@ -9,6 +9,7 @@ use crate::{
     case::{Case, ErrorKind, Prediction, Routing, Verdict},
     ceiling::Ceilings,
     environment::Environment,
+    format,
     load::{CaseRun, Run},
     metric::{METRICS, Metric, OF_QUESTIONS},
     precision::{Finding, findings, reduced},
@@ -204,17 +205,26 @@ impl Summary<'_> {
         if self.steady.latencies.is_empty() {
             return Err(self.missing("latency_p99"));
         }
-        let dependent = dependent(&self.steady.block_latencies);
+        let in_a_row = self.steady.in_a_row().then_some("blocks follow one another, and see one mood of the machine");
+        let dependent = in_a_row.or_else(|| dependent(&self.steady.block_latencies));
         match (tail(&self.steady.latencies, 0.99), dependent) {
             (Tail::Bound { .. }, Some(why)) => Err(Missing {
                 kind: "unavailable".into(),
                 message: format!("a bound takes iterations as independent, and here {why}"),
-                hint: Some("measure on a quieter machine".into()),
+                hint: Some(
+                    if in_a_row.is_some() {
+                        "ten blocks with pauses of at least half their length have one"
+                    } else {
+                        "measure on a quieter machine"
+                    }
+                    .into(),
+                ),
             }),
             (Tail::Bound { upper, over }, None) => {
                 let n = self.steady.latencies.len() as u64;
                 let method = format!(
-                    "upper bound of the percentile by early stopping as in MLPerf LoadGen, t = {over}; iterations taken as independent; within this run"
+                    "upper bound of the percentile by early stopping as in MLPerf LoadGen, t = {over}; iterations taken as independent; within this run, what comes less often than once in its {} is not in it",
+                    format::scaled(self.steady.latencies.iter().sum(), "s")
                 );
                 let estimate = Estimate { value: upper, interval: Ok((f64::NEG_INFINITY, upper)), n, method };
                 Ok(Outcome { estimate, confidence: TAIL_CONFIDENCE, notes: Vec::new() })
@@ -327,7 +337,7 @@ impl Summary<'_> {
         }
         let most = loads.iter().copied().fold(0.0, f64::max);
         let outcome = exact(loads.iter().sum::<f64>() / n as f64, n, "mean over blocks")?;
-        Ok(Outcome { notes: vec![format!("at most {} in a block", crate::format::number(most))], ..outcome })
+        Ok(Outcome { notes: vec![format!("at most {} in a block", format::number(most))], ..outcome })
     }
 
     fn largest(&self, name: &str) -> Metered {

@@ -25,7 +25,7 @@ const MOST_OVERRUN: f64 = 5.0;
 const MOST_REWARM: f64 = 1.0;
 
 /// Longest pause before a block of a case that has the machine for itself.
-const MOST_PAUSE: f64 = 0.25;
+const MOST_PAUSE: f64 = 0.5;
 
 /// What went on around the timed blocks of a case, in seconds.
 pub(super) struct Around {

@@ -4,9 +4,9 @@
 
 use super::{
     CONFIDENCE, Estimate,
-    level::{Spacing, half_width},
+    level::{Spacing, sides},
     ratio::batches,
-    special::{binomial_cdf, binomial_pmf, chi_square_exceeds_99},
+    special::{binomial_cdf, binomial_pmf, chi_square_exceeds_99, poisson_at_least},
 };
 
 /// Ascending copy of finite values.
@@ -61,23 +61,20 @@ const STRETCHES: usize = 30;
 
 /// Median of all observations of these units (blocks, or starts) in time order, with an interval for units that lie so in time.
 ///
-/// Between blocks apart it is Woodruff's (1952): the share of each block below the median has a half-width h (see [`half_width`]), and the interval
-/// runs from the quantile ½ − h to the quantile ½ + h of all observations, but not beyond the lowest and highest median of about 30 stretches.
-/// Otherwise it is Student's t over the medians of units. A single block is cut into batches.
+/// Between blocks apart it is Woodruff's (1952): the share of each block below the median has an interval over blocks, from −a to b about ½ (see
+/// [`sides`]), and the median's runs from the quantile ½ − b to the quantile ½ + a of all observations, but not beyond the lowest and highest median of about 30
+/// stretches. Between starts it is Student's t over their medians. Of blocks in a row it is both together: a drift leaves what the run has seen, and
+/// two speeds have no median between them. A single block is cut into batches.
 pub fn median_over(units: &[Vec<f64>], spacing: Spacing, what: &str) -> Option<Estimate> {
     let all = units.concat();
     let (n, ascending) = (all.len(), sorted(&all));
     let value = quantile(&ascending, 0.5)?;
-    let middle = |values: &[f64]| quantile(&sorted(values), 0.5).unwrap_or(value);
     let method = format!("median; {}", spacing.method(units.len(), what));
     let estimate = |interval| Some(Estimate { value, interval, n: n as u64, method });
-    if units.len() > 1 && spacing != Spacing::Apart {
-        let middles: Vec<f64> = units.iter().map(|u| middle(u)).collect();
-        let centre = middles.iter().sum::<f64>() / middles.len() as f64;
-        let half = half_width(&middles, spacing).ok_or_else(|| format!("one {what} only; an interval needs 2"));
-        return estimate(half.map(|h| ((centre - h).max(0.0).min(value), (centre + h).max(value))));
-    }
     if units.len() == 1 {
+        if spacing == Spacing::Starts {
+            return estimate(Err(format!("one {what} only; an interval needs 2")));
+        }
         let parts: Vec<Vec<f64>> = batches(&all).map(<[f64]>::to_vec).collect();
         if n < 6 {
             return estimate(Err(format!("n = {n}; an interval of the median needs 6")));
@@ -88,31 +85,57 @@ pub fn median_over(units: &[Vec<f64>], spacing: Spacing, what: &str) -> Option<E
             ..median_over(&parts, Spacing::Row, "batch")?
         });
     }
-    let below = |unit: &Vec<f64>| {
+    let limits = match spacing {
+        Spacing::Starts => of_medians(units, value, spacing)?,
+        Spacing::Apart | Spacing::Alike => woodruff(units, &ascending, value, spacing)?,
+        Spacing::Row => {
+            let (a, b) = (of_medians(units, value, spacing)?, woodruff(units, &ascending, value, spacing)?);
+            (a.0.min(b.0), a.1.max(b.1))
+        }
+    };
+    estimate(Ok(limits))
+}
+
+fn middle(values: &[f64]) -> f64 {
+    quantile(&sorted(values), 0.5).unwrap_or(f64::NAN)
+}
+
+/// Student's t over the medians of units.
+fn of_medians(units: &[Vec<f64>], value: f64, spacing: Spacing) -> Option<(f64, f64)> {
+    let middles: Vec<f64> = units.iter().filter(|u| !u.is_empty()).map(|u| middle(u)).collect();
+    let centre = middles.iter().sum::<f64>() / middles.len() as f64;
+    let (below, above) = sides(&middles, spacing)?;
+    Some(((centre - below).max(0.0).min(value), (centre + above).max(value)))
+}
+
+/// Woodruff's interval of the median `value` of `ascending` observations.
+fn woodruff(units: &[Vec<f64>], ascending: &[f64], value: f64, spacing: Spacing) -> Option<(f64, f64)> {
+    let surplus = |unit: &Vec<f64>| {
         let sum: f64 =
             unit.iter().map(|v| f64::from(u8::from(*v < value)) + 0.5 * f64::from(u8::from(*v == value))).sum();
         sum - 0.5 * unit.len() as f64
     };
-    let shares: Vec<f64> = units.iter().map(below).collect();
-    let half = half_width(&shares, spacing)? * units.len() as f64 / n as f64;
+    let per = units.len() as f64 / ascending.len() as f64;
+    let (below, above) = sides(&units.iter().map(surplus).collect::<Vec<_>>(), spacing)?;
     let pieces = STRETCHES.div_ceil(units.len());
-    let stretches: Vec<f64> = units
+    let stretches = units
         .iter()
         .flat_map(|u| (0..pieces).map(move |i| &u[i * u.len() / pieces..(i + 1) * u.len() / pieces]))
         .filter(|piece| !piece.is_empty())
-        .map(middle)
-        .collect();
-    let lowest = stretches.iter().copied().fold(value, f64::min);
-    let highest = stretches.iter().copied().fold(value, f64::max);
+        .map(middle);
+    let (lowest, highest) = stretches.fold((value, value), |(l, h), m| (l.min(m), h.max(m)));
     let at = |share: f64, beyond: f64| match (0.0..=1.0).contains(&share) {
-        true => quantile(&ascending, share).unwrap_or(beyond),
+        true => quantile(ascending, share).unwrap_or(beyond),
         false => beyond,
     };
-    estimate(Ok((at(0.5 - half, lowest).max(lowest).min(value), at(0.5 + half, highest).min(highest).max(value))))
+    // where too many observations lie below the true median, it is lower than this one
+    let (lower, upper) = (at(0.5 - above * per, lowest), at(0.5 + below * per, highest));
+    Some((lower.max(lowest).min(value), upper.min(highest).max(value)))
 }
 
 /// Why iterations cannot be taken as independent, where they show it: blocks that differ in the share of iterations above the median, or
-/// above the ninth decile (χ² at 1 % each), or slow iterations that follow one another more often than by chance (at 1 %).
+/// above the ninth decile (χ² at 1 % each), or slow iterations that follow one another more often than by chance: of the slowest
+/// tenth, fiftieth, 10, 5, 3 and 2, which decide a bound (at 1 % each).
 pub fn dependent(blocks: &[Vec<f64>]) -> Option<&'static str> {
     let all = blocks.concat();
     let ascending = sorted(&all);
@@ -132,14 +155,19 @@ pub fn dependent(blocks: &[Vec<f64>]) -> Option<&'static str> {
             return Some(why);
         }
     }
-    let limit = quantile(&ascending, 0.9)?;
-    let p = all.iter().filter(|v| **v > limit).count() as f64 / n;
-    let pairs = || blocks.iter().flat_map(|b| b.windows(2));
-    let (both, of) = (pairs().filter(|w| w[0] > limit && w[1] > limit).count() as f64, pairs().count() as f64);
-    let spread = (of * p * p * (1.0 - p * p)).sqrt();
-    (spread > 0.0 && (both - of * p * p) / spread > 2.326_347_87)
-        .then_some("slow iterations follow one another more often than by chance")
+    SLOWEST.iter().map(|share| (all.len() as f64 * share) as usize).chain([2, 3, 5, 10]).find_map(|slowest| {
+        let limit = *ascending.get(ascending.len().checked_sub(slowest + 1)?)?;
+        let slow = all.iter().filter(|v| **v > limit).count() as f64;
+        let pairs = || blocks.iter().flat_map(|b| b.windows(2));
+        let both = pairs().filter(|w| w[0] > limit && w[1] > limit).count() as u64;
+        let expected = pairs().count() as f64 * slow * (slow - 1.0) / (n * (n - 1.0));
+        (both > 0 && poisson_at_least(expected, both) <= 0.01)
+            .then_some("slow iterations follow one another more often than by chance")
+    })
 }
+
+/// Shares of slow iterations that are looked at, beside the slowest few (those decide a bound).
+const SLOWEST: [f64; 2] = [0.1, 0.02];
 
 /// An upper bound of a tail percentile, or how many observations it would take.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,7 +4,7 @@
 
 use super::{
     Estimate,
-    level::{Spacing, half_width},
+    level::{Spacing, sides},
     special::t975,
 };
 
@@ -42,9 +42,9 @@ pub fn over_level(pairs: &[(f64, f64)], spacing: Spacing, what: &str) -> Option<
     let (value, n) = (numerator / denominator, pairs.len());
     let residuals: Vec<f64> = pairs.iter().map(|p| p.0 - value * p.1).collect();
     let least = if pairs.iter().all(|p| p.0 >= 0.0) { 0.0 } else { f64::NEG_INFINITY };
-    let interval = half_width(&residuals, spacing)
-        .map(|half| half * (n as f64 / denominator))
-        .map(|half| ((value - half).max(least), value + half))
+    let per = n as f64 / denominator;
+    let interval = sides(&residuals, spacing)
+        .map(|(below, above)| ((value - below * per).max(least), value + above * per))
         .ok_or_else(|| format!("one {what} only; an interval needs 2"));
     let method = format!("ratio of totals; {}", spacing.method(n, what));
     Some(Estimate { value, interval, n: n as u64, method })

@@ -94,6 +94,25 @@ pub fn chi_square_exceeds_99(x: f64, df: u64) -> bool {
     ((x / df.max(1) as f64).cbrt() - (1.0 - part)) / part.sqrt() > 2.326_347_87
 }
 
+/// P[Poisson(mean) ≥ k].
+pub fn poisson_at_least(mean: f64, k: u64) -> f64 {
+    if mean <= 0.0 {
+        return if k == 0 { 1.0 } else { 0.0 };
+    }
+    let term = |i: u64| (i as f64 * mean.ln() - mean - ln_gamma(i as f64 + 1.0)).exp();
+    if k as f64 <= mean {
+        return 1.0 - (0..k).map(term).sum::<f64>();
+    }
+    // above the mean the terms fall, by a factor that falls itself
+    let (mut sum, mut last, mut i) = (0.0, term(k), k);
+    while last > 1e-16 * sum && last > 0.0 {
+        sum += last;
+        i += 1;
+        last *= mean / i as f64;
+    }
+    sum
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +124,16 @@ mod tests {
         }
         assert!((ln_gamma(101.0) - 363.739_375_555_563_5).abs() < 1e-9);
         assert!((incomplete_beta(0.3, 2.0, 5.0) - 0.579_825).abs() < 1e-9);
+        for (mean, k, p) in [
+            (1.0, 0, 1.0),
+            (1.0, 1, 0.632_120_559),
+            (0.3, 2, 0.036_936_313),
+            (10.0, 20, 0.003_454_342),
+            (50.0, 40, 0.935_429_7),
+        ] {
+            assert!((poisson_at_least(mean, k) - p).abs() < 1e-6, "{mean} {k}: {}", poisson_at_least(mean, k));
+        }
+        assert_eq!((poisson_at_least(0.0, 1), poisson_at_least(1e5, 1_000_000)), (0.0, 0.0));
     }
 
     #[test]

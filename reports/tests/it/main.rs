@@ -8,6 +8,7 @@ mod plots;
 mod precision;
 mod records;
 mod run_folder;
+mod simulate;
 mod speedup;
 mod strip;
 mod synthetic;

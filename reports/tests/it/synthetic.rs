@@ -102,9 +102,16 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
     };
     let step_seconds = model.flops_step * slowness / 40e9 * (batch as f64).powf(0.8);
     let mut samples = Vec::new();
-    let mut t_ns = 0;
+    let mut now = 0.0;
     let mut push = |phase: &str, block, iteration, row, metric: &str, value: f64| {
-        t_ns += 1000;
+        now += 1e-6;
+        let t_ns = (now * 1e9) as u64;
+        // blocks lie apart
+        now += match metric {
+            "memory_peak" => 2.0 * step_seconds * f64::from(model.steps) * iterations as f64,
+            "latency" => value,
+            _ => 0.0,
+        };
         samples.push(Sample {
             block,
             phase: phase.into(),
