@@ -14,9 +14,9 @@ say "rustdoc"
 RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --release --workspace --no-deps --document-private-items
 
 say "scripts"
-for script in .ci/run ci/*.sh ci/peers/*.sh ci/train/*.sh; do
+for script in .ci/run ci/*.sh ci/peers/*.sh ci/train/*.sh ci/gpu/*.sh; do
     bash -n "$script"
 done
 if command -v shellcheck >/dev/null; then
-    shellcheck --shell=bash --external-sources .ci/run ci/*.sh ci/peers/*.sh ci/train/*.sh
+    shellcheck --shell=bash --external-sources .ci/run ci/*.sh ci/peers/*.sh ci/train/*.sh ci/gpu/*.sh
 fi

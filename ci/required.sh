@@ -4,15 +4,15 @@ set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
-scripts=(.ci/run ci/test.sh ci/lint.sh ci/suites.sh ci/required.sh ci/features.sh ci/onnx.sh ci/amx.sh ci/peers/install.sh ci/peers/run.sh ci/train/check.sh ci/train/gpu.sh)
+scripts=(.ci/run ci/test.sh ci/lint.sh ci/suites.sh ci/required.sh ci/features.sh ci/onnx.sh ci/amx.sh ci/peers/install.sh ci/peers/run.sh ci/train/check.sh ci/train/gpu.sh ci/gpu/check.sh)
 files=(
     README.md ARCHITECTURE.md GLOSSARY.md METHODS.md BIAS.md CONTRIBUTING.md LICENSE-MIT LICENSE-APACHE
     Cargo.lock rust-toolchain.toml rustfmt.toml ci/lib.sh ci/github/workflow.yml
-    suites/quick.toml suites/matrix.toml suites/kernels.toml suites/peers.toml suites/README.md ci/onnx/check.py ci/onnx/requirements.txt tests/it/matrix.rs reports/example/accuracy-latency.svg
+    suites/quick.toml suites/matrix.toml suites/kernels.toml suites/peers.toml suites/gpu.toml suites/README.md ci/onnx/check.py ci/onnx/requirements.txt tests/it/matrix.rs reports/example/accuracy-latency.svg
     suites/timing/trm-mlp-512/config.json suites/timing/trm-mlp-256/config.json suites/timing/trm-att-128/config.json
     suites/timing/moe-top2of8/config.json suites/timing/dense-active/config.json
     ci/amx/emulator.c ci/amx/selftest.c
-    ci/peers/peer.py ci/peers/openvino_worker.py ci/peers/pytorch_worker.py ci/peers/requirements.txt ci/peers/requirements-pytorch.txt
+    ci/peers/peer.py ci/peers/openvino_worker.py ci/peers/pytorch_worker.py ci/peers/test.py ci/gpu/nvml.py ci/gpu/suite.py ci/peers/requirements.txt ci/peers/requirements-pytorch.txt
     ci/train/train.py ci/train/nets.py suites/train/gpu.plan
     # tests that live in files of their own
     tests/it/main.rs reports/tests/it/main.rs kernels/src/tests.rs kernels/src/tests/single.rs src/models/tests.rs src/meters/rapl/tests.rs

@@ -5,7 +5,7 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 # Suites that must be there; more are run if there are more.
-required=(quick matrix kernels peers external-worker)
+required=(quick matrix kernels peers gpu external-worker)
 
 find_onnxruntime
 scratch=$(mktemp -d)

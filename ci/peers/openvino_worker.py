@@ -13,6 +13,7 @@ import peer
 
 class OpenVino:
     name = "openvino"
+    devices = ("cpu",)
 
     def __init__(self):
         self.scratch = tempfile.TemporaryDirectory(prefix="ergometer-openvino-")
@@ -131,7 +132,12 @@ class Engine:
         self.turn = 1 - self.turn
         for request, _ in self.lanes:
             request.wait() if len(self.lanes) > 1 else request.infer()
-        return self.joined("logits"), self.joined("q").reshape(-1, 2) if self.has_q else None
+
+    def outputs(self):
+        return self.joined("logits"), self.halting()
+
+    def halting(self):
+        return self.joined("q").reshape(-1, 2) if self.has_q else None
 
     def joined(self, name):
         parts = [request.get_tensor(name).data for request, _ in self.lanes]

@@ -1,11 +1,17 @@
 """What the peers' workers share: the protocol of src/protocol.rs, the reading of models and of questions, and the search of settings.
 
-A peer is a class with `name`, `describe`, `settings` and `load`; see openvino_worker.py. What `load` gives is an engine for full batches:
+A peer is a class with `name`, `devices`, `describe`, `settings` and `load`; see openvino_worker.py. What `load` gives is an engine for full batches:
 
     begin(tokens, ids)      rows in (numpy, [batch, S] and [batch]), states at their start
-    step()                  one supervision step; (logits [batch, S, V], q [batch, 2] or None) as numpy arrays of float32
+    step()                  one supervision step
+    outputs()               (logits [batch, S, V], q [batch, 2] or None) of the last step as numpy arrays of float32, in this process's memory; they
+                            hold until the next step
+    halting()               q alone
+    keep(rows)              go on with these rows alone, in this order; False: it cannot, and all rows go on (an engine may lack it)
     states()                the states as they are, a list of [batch, T, D]
     set_states(values)      other ones
+
+Latency is from handing over the rows to holding the outputs of the last step of each row, so that an engine on a device of its own is waited for.
 
 Settings are searched in a process of its own, so that what lost leaves nothing behind in the memory that is metered, nor in the time of
 loading. Every setting runs in turns with the others, on the batch, threads and examples of the case; the list goes into the case's record.
@@ -24,7 +30,7 @@ import traceback
 # The most samples of one block.
 MAX_ITERATIONS = 10_000
 # Rounds of a search: the fewest whose smallest and largest ratio are a 95 % interval of the median ratio. Seconds that a search may take; half of
-# them for loading and compiling settings.
+# them for loading and compiling settings. 0: no search, the first setting.
 ROUNDS, BUDGET = 6, float(os.environ.get("ERGOMETER_PEERS_SEARCH", "12"))
 # Who was slower than the default by so much in every round takes no further part.
 HOPELESS = 1.05
@@ -90,8 +96,9 @@ class Model:
             self.config = json.load(file)
         self.weights = read_safetensors(files[1])
         # names of the states, and the vector that each token of them starts from
-        recursive = self.config["model_type"] in ("trm", "hrm")
-        self.states = {"z_H": self.weights["H_init"], "z_L": self.weights["L_init"]} if recursive else {}
+        starts = {"trm": {"z_H": "H_init", "z_L": "L_init"}, "looped": {"z": "z_init"}}
+        starts = starts.get(self.config["model_type"], {})
+        self.states = {state: self.weights[start] for state, start in starts.items() if start in self.weights}
         prefix, features, width = (self.config.get(k, 0) for k in ("puzzle_emb_len", "puzzle_emb_ndim", "hidden_size"))
         self.prefix = (prefix or -(-features // width)) if features else 0
         self.tokens = self.config["seq_len"] + self.prefix
@@ -137,36 +144,41 @@ class Worker:
             self.say("failed", kind=failure.kind, message=str(failure))
         except Exception as error:
             traceback.print_exc()
-            self.say("failed", kind="backend", message=f"{type(error).__name__}: {error}")
+            # a board's memory ends by an error of PyTorch's own
+            kind = "out-of-memory" if type(error).__name__ == "OutOfMemoryError" else "backend"
+            self.say("failed", kind=kind, message=f"{type(error).__name__}: {error}")
         return 1
 
     def load(self, job):
         self.job = job
-        if job["halt"]:
-            hint = "ask for `fixed-N` with this backend"
-            raise Refusal("this worker runs a fixed number of steps, not until the halting head stops a row", hint)
+        device = device_of(self.peer, job)
         versions = self.peer.describe(job)
         import numpy as np
 
         self.np = np
-        settings = chosen_by_hand(self.peer, job)
-        if settings is None:
+        setting = chosen_by_hand(self.peer, job)
+        if setting is not None:
+            versions["search"] = "none: the suite gives options"
+        elif BUDGET <= 0:
+            setting = self.peer.settings(job)[0]
+            versions["search"] = "none: ERGOMETER_PEERS_SEARCH is 0"
+        else:
             found = self.searched(job)
             setting = found["setting"]
             versions.update(found["versions"])
-        else:
-            setting = settings
-            versions["search"] = "none: the suite gives options"
         # the time of loading is that of what is timed; the search before it stands beside it
         began = time.perf_counter()
         model = Model(job)
         self.engine = self.peer.load(job, model, setting)
         seconds = time.perf_counter() - began
         self.batch, self.steps, self.next = job["batch"], job["max_steps"], 0
+        # the rule of the family, see src/models
+        kind = model.config["model_type"]
+        self.rule = (lambda q: q[:, 0] > 0) if job["halt"] and kind in ("trm", "looped") else None
         self.inputs = np.asarray(job["inputs"], np.int64)
         self.ids = np.asarray(job["puzzle_ids"], np.int64)
         versions.update(getattr(self.engine, "report", dict)())
-        options = {key: str(value) for key, value in setting.items()}
+        options = {"device": device, **{key: str(value) for key, value in setting.items()}}
         isa = self.peer.isa()
         self.say("loaded", seconds=seconds, versions=versions, options=options, **({"isa": isa} if isa else {}))
 
@@ -190,12 +202,40 @@ class Worker:
         at = self.np.arange(first, first + n) % len(self.inputs)
         return self.inputs[at], self.ids[at]
 
-    def iterate(self, first):
-        """What is timed: rows in, steps, logits in memory."""
+    def walk(self, first):
+        """A batch from its start until each row has its answer. After each step: its number, the rows at work (where they belong in the batch,
+        and where the engine has them), and which of them stop here."""
+        np, keep = self.np, getattr(self.engine, "keep", None)
         self.engine.begin(*self.rows(first, self.batch))
-        for _ in range(self.steps):
-            outputs = self.engine.step()
-        return outputs
+        slots = places = np.arange(self.batch)
+        for depth in range(1, self.steps + 1):
+            self.engine.step()
+            stops = np.full(len(slots), depth == self.steps)
+            if self.rule and depth < self.steps:
+                stops = self.rule(self.engine.halting())[places]
+            yield depth, slots, places, stops
+            if stops.all():
+                return
+            if stops.any():
+                slots, places = slots[~stops], places[~stops]
+                if keep and keep(places):
+                    places = np.arange(len(places))
+
+    def iterate(self, first):
+        """What is timed: rows in, steps, outputs in memory. Gives (logits, q), and the steps of each row."""
+        whole, used = None, self.np.empty(self.batch, int)
+        for depth, slots, places, stops in self.walk(first):
+            if not stops.any():
+                continue
+            used[slots[stops]] = depth
+            parts = self.engine.outputs()
+            if stops.all() and len(slots) == self.batch:
+                return parts, used
+            whole = whole or [None if p is None else self.np.empty((self.batch, *p.shape[1:]), p.dtype) for p in parts]
+            for all_rows, part in zip(whole, parts):
+                if part is not None:
+                    all_rows[slots[stops]] = part[places[stops]]
+        return whole, used
 
     def warm(self, go):
         began = time.perf_counter()
@@ -225,7 +265,8 @@ class Worker:
                 self.engine.begin(asked["inputs"][at].astype(np.int64), ids[at])
                 if step > 1:
                     self.engine.set_states([asked[f"{name}.{step - 1}"][at] for name in names])
-                l, q = self.engine.step()
+                self.engine.step()
+                l, q = self.engine.outputs()
                 logits += listed(l[:live])
                 qs += listed(q[:live]) if q is not None else []
                 for all_rows, state in zip(states, self.engine.states()):
@@ -233,21 +274,23 @@ class Worker:
             self.say("outputs", step=step, logits=logits, q=qs, states=states)
         self.say("done", block=go["block"])
 
-    def predictions(self, outputs, depth, last):
-        """Row by row, without the example's number."""
+    def predictions(self, outputs):
+        """Row by row, without the example's number and the step."""
         logits, q = outputs
         answers = logits.argmax(axis=-1).tolist()
         halts = [{"halt_logit": float(v)} for v in q[:, 0]] if q is not None else [{}] * len(answers)
-        return [{"depth": depth, "last": last, "answer": a, **h} for a, h in zip(answers, halts)]
+        return [{"answer": a, **h} for a, h in zip(answers, halts)]
 
     def answer(self, go):
         for first in range(0, len(self.inputs), self.batch):
-            self.engine.begin(*self.rows(first, self.batch))
             live = min(self.batch, len(self.inputs) - first)
-            for depth in range(1, self.steps + 1):
-                told = self.predictions(self.engine.step(), depth, depth == self.steps)
-                told = [{"example": first + i, **row} for i, row in enumerate(told[:live])]
-                self.say("predictions", block=go["block"], rows=told)
+            for depth, slots, places, stops in self.walk(first):
+                rows, told = self.predictions(self.engine.outputs()), []
+                for slot, place, last in zip(slots.tolist(), places.tolist(), stops.tolist()):
+                    if slot < live:
+                        told.append({"example": first + slot, "depth": depth, "last": last, **rows[place]})
+                if told:
+                    self.say("predictions", block=go["block"], rows=told)
         self.say("done", block=go["block"])
 
     def time(self, go):
@@ -258,15 +301,16 @@ class Worker:
             first = self.next
             self.next = (first + self.batch) % n
             t_ns, began = time.monotonic_ns(), time.perf_counter()
-            outputs = self.iterate(first)
+            outputs, used = self.iterate(first)
             latency = time.perf_counter() - began
-            steps = self.steps * self.batch
-            sample = {"iteration": len(samples), "t_ns": t_ns, "example": first, "rows": self.batch, "latency": latency, "steps": steps}
+            sample = {"iteration": len(samples), "t_ns": t_ns, "example": first, "rows": self.batch, "latency": latency, "steps": int(used.sum())}
             samples.append(sample)
+            if len(answers) == n:
+                continue
             met = [(first + i) % n for i in range(min(self.batch, n))]
             if any(example not in answers for example in met):
-                for example, row in zip(met, self.predictions(outputs, self.steps, True)):
-                    answers.setdefault(example, {"example": example, **row})
+                for example, depth, row in zip(met, used.tolist(), self.predictions(outputs)):
+                    answers.setdefault(example, {"example": example, "depth": depth, "last": True, **row})
         self.say("measured", block=go["block"])
         for sample in samples:
             self.say("sample", block=go["block"], **sample)
@@ -275,15 +319,24 @@ class Worker:
         self.say("done", block=go["block"])
 
 
+def device_of(peer, job):
+    """Where the suite's options want the case computed."""
+    device = (job.get("options") or {}).get("device", "cpu")
+    if device not in peer.devices:
+        raise Failure("backend", f"{peer.name} has no device `{device}` here; it has {', '.join(peer.devices)}")
+    return device
+
+
 def chosen_by_hand(peer, job):
-    """The setting that a suite's options ask for, if they ask."""
-    if not job.get("options"):
+    """The setting that a suite's options ask for, if they ask for more than a device."""
+    asked = {key: value for key, value in (job.get("options") or {}).items() if key != "device"}
+    if not asked:
         return None
     default = peer.settings(job)[0]
-    unknown = sorted(set(job["options"]) - set(default))
+    unknown = sorted(set(asked) - set(default))
     if unknown:
-        raise Failure("backend", f"{peer.name} has no option {', '.join(unknown)}; it has {', '.join(default)}")
-    return {key: job["options"].get(key, value) for key, value in default.items()}
+        raise Failure("backend", f"{peer.name} has no option {', '.join(unknown)}; it has device, {', '.join(default)}")
+    return {key: asked.get(key, value) for key, value in default.items()}
 
 
 def search(peer, job):
@@ -298,6 +351,7 @@ def search(peer, job):
     signal.signal(signal.SIGALRM, too_long)
     started = time.perf_counter()
 
+    device_of(peer, job)
     peer.describe(job)
     model = Model(job)
     settings = peer.settings(job)
@@ -307,7 +361,8 @@ def search(peer, job):
     def iterate(engine):
         began = time.perf_counter()
         engine.begin(tokens, ids)
-        logits, _ = engine.step()
+        engine.step()
+        logits, _ = engine.outputs()
         return time.perf_counter() - began, logits
 
     engines, errors, wanted = {}, {}, None

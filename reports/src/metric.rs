@@ -62,6 +62,7 @@ metrics! {
     "energy_gpu" "J" Lower "gross energy of the GPU boards per example, steady phase";
     "energy_gpu_edge" "J" Lower "the most that the edges of the blocks can put into energy_gpu, or take from it";
     "joules_per_right" "J" Lower "gross joules (packages, and boards where the backend computes on them) per right answer; a question is charged for all its rows";
+    "board_joules_per_right" "J" Lower "gross joules of the GPU boards alone per right answer (cases that compute on boards only): what processors and memory use meanwhile is not in it";
     "steps_used" "1" Lower "recursion steps (or generated tokens) spent on an example";
     "flops_model" "FLOP" Lower "floating-point operations that the mathematics needs per example at the steps used";
     "flops_executed" "FLOP" Lower "floating-point operations of matrix products and attention that the backend carried out per example, padding included";

@@ -31,6 +31,7 @@ mod domains;
 mod questions;
 
 use blocks::Per;
+use questions::BOARDS_ALONE;
 pub use questions::share_decided;
 
 /// All records of a run.
@@ -52,6 +53,7 @@ pub fn summarise(run: &Run) -> Vec<Record> {
         let counted = |m: &&Metric| match m.name {
             "accuracy_vs_f32" => reduced(&case.key.precision),
             "speedup" => case.sitting.is_some(),
+            BOARDS_ALONE => summary.on_boards(),
             name => case.questions > 0 || !OF_QUESTIONS.contains(&name),
         };
         for metric in METRICS.iter().filter(counted) {
@@ -66,6 +68,7 @@ pub fn summarise(run: &Run) -> Vec<Record> {
             let mut record = record(case, metric, outcome);
             let fed: &[&str] = match metric.name {
                 "joules_per_right" => summary.domains().unwrap_or_default(),
+                BOARDS_ALONE => &["energy_gpu"],
                 name => &[name],
             };
             if let Some(estimators) = estimators(run, fed).filter(|_| record.value.is_some()) {
@@ -160,6 +163,7 @@ impl Summary<'_> {
                 Ok(Outcome { notes: peak.notes, ..added })
             }
             "joules_per_right" => self.joules_per_right(),
+            BOARDS_ALONE => self.board_joules_per_right(),
             "steps_used" => self.or_missing(name, self.steps()),
             "flops_model" | "flop_rate" | "share_of_ceiling" if self.unseen_work() => Err(Missing {
                 kind: "unavailable".into(),

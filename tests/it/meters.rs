@@ -5,12 +5,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use ergometer::meters::fake_powercap::FakePowercap;
 use ergometer_reports::case::ErrorKind;
 
-use crate::house::{House, Records, ended};
+use crate::house::{House, Records, ended, root};
 
 /// One case of a fake worker, with the powercap tree given.
 fn measure(house: &House, mode: &str, seconds: f64, powercap: &Path) -> Records {
@@ -62,6 +63,34 @@ fn known_watts_become_joules_in_records_and_page() {
     let html = fs::read_to_string(house.path("run/report/index.html")).unwrap();
     let shown = shown_joules(&html, "joules_per_right");
     assert!((shown / expected - 1.0).abs() < 0.15, "the page shows {shown} J");
+}
+
+/// As on most virtual machines with a board: NVML, and no counter of the processor.
+#[test]
+fn a_board_without_packages_beside_it_has_joules_of_its_own() {
+    // the fake's two boards
+    const WATTS: f64 = 400.0;
+    let house = House::new();
+    let library = house.path("libnvidia-ml.so.1");
+    let source = root().join("tests/fakes/nvml.c");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
+    assert!(built.expect("a C compiler named `cc` is needed").success());
+    let text = house.fake("nap", &[])
+        + "options = { device = \"cuda\" }\n[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"nap\"]\nseconds = 3\nwarmup_seconds = 0.1\n";
+    let suite = house.suite("boards.toml", &text);
+    let mut command = house.command(&["run", suite.to_str().unwrap(), "--out", "run"]);
+    command.env("ERGOMETER_POWERCAP", house.path("none")).env("ERGOMETER_NVML", &library);
+    command.env_remove("CUDA_VISIBLE_DEVICES");
+    ended(command).exits(0);
+    let records = house.records("run");
+    let expected = WATTS * records.value("nap", "latency");
+    for metric in ["energy_gpu", "board_joules_per_right"] {
+        let joules = records.value("nap", metric);
+        assert!((joules / expected - 1.0).abs() < 0.25, "{metric}: {joules} J, {expected} J expected");
+    }
+    // the sum lacks a part, and says what the other part is
+    let why = records.get("nap", "joules_per_right").missing.as_ref().unwrap();
+    assert!(why.message.contains("none") && why.message.contains("board_joules_per_right"), "{why:?}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! In: what a case says of the device that it computes on, what the run's meters cover. Out: metrics to add up, or why no sum means
 //! anything. Must not: guess that a program which does not say where it computes leaves the boards alone.
 
+use std::collections::BTreeMap;
+
 use super::Summary;
 use crate::{environment::Environment, record::Missing};
 
@@ -33,6 +35,13 @@ fn device(said: &str) -> Device {
     }
 }
 
+/// The UUIDs in a word for a device, as NVML and CUDA write them: `cuda:GPU-4f8c...`.
+fn uuids(said: &str) -> impl Iterator<Item = &str> {
+    let parts = said.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    // 32 digits in groups; `GPU-1` is a number
+    parts.filter(|p| p.len() == 40 && p.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("GPU-")))
+}
+
 /// Names of a domain's parts, as its meter told them when the run began.
 fn names<'a>(environment: &'a Environment, metric: &str) -> Option<&'a str> {
     let of = |meter: &str| environment.versions.get(&format!("{meter}.{metric}")).map(String::as_str);
@@ -57,18 +66,54 @@ impl Summary<'_> {
     /// Where the case computes, by its option `device` and by what its worker reports under that name. One that computes on boards says
     /// so whatever else it says.
     fn device(&self) -> Device {
-        let case = &self.case_run.case;
-        let of = |map: &std::collections::BTreeMap<String, String>, wanted: &str| {
-            map.iter().filter(|(k, _)| k.eq_ignore_ascii_case(wanted)).map(|(_, v)| device(v)).collect::<Vec<_>>()
-        };
-        let mut said = of(&case.key.backend_options, "device");
-        said.extend(of(&case.versions, "device"));
-        said.extend(of(&case.versions, "option device"));
+        let said: Vec<Device> = self.said().iter().map(|said| device(said)).collect();
         let first = |wanted: fn(&Device) -> bool| said.iter().find(|d| wanted(d)).cloned();
         first(|d| *d == Device::Boards)
             .or(first(|d| matches!(d, Device::Other(_))))
             .or(first(|d| *d == Device::Processor))
             .unwrap_or(Device::Untold)
+    }
+
+    /// Whether it computes on boards.
+    pub(super) fn on_boards(&self) -> bool {
+        self.device() == Device::Boards
+    }
+
+    /// The boards that it computes on are among the metered ones: none that it may use is left out, and those that it names are there.
+    pub(super) fn metered_boards(&self) -> Result<(), Missing> {
+        let versions = &self.environment.versions;
+        let metered = |name: &str| versions.get(name).map(String::as_str).filter(|_| self.ready("energy_gpu"));
+        if let Some(left_out) = metered("nvml.unmetered") {
+            return Err(refuse(
+                format!("it computes on boards, and one that it may use is not metered: {left_out}"),
+                "hide that board by CUDA_VISIBLE_DEVICES, or have its power integrated by ERGOMETER_NVML_POWER=integrate",
+            ));
+        }
+        let Some(boards) = metered("nvml.energy_gpu") else { return Ok(()) };
+        let told = self.said().into_iter().flat_map(|said| uuids(&said).map(str::to_string).collect::<Vec<_>>());
+        match told.into_iter().find(|uuid| !boards.split('+').any(|board| board.eq_ignore_ascii_case(uuid))) {
+            None => Ok(()),
+            Some(other) => Err(refuse(
+                format!("it computes on {other}, and what is metered is {boards}"),
+                "let CUDA_VISIBLE_DEVICES name that board, for ergometer too",
+            )),
+        }
+    }
+
+    fn ready(&self, metric: &str) -> bool {
+        self.environment.meters.iter().any(|m| m.unavailable.is_none() && m.metrics.iter().any(|name| name == metric))
+    }
+
+    /// What it says of its device, in its option and in what its worker reports.
+    fn said(&self) -> Vec<String> {
+        let case = &self.case_run.case;
+        let of = |map: &BTreeMap<String, String>, wanted: &str| {
+            map.iter().filter(|(k, _)| k.eq_ignore_ascii_case(wanted)).map(|(_, v)| v.clone()).collect::<Vec<_>>()
+        };
+        let mut said = of(&case.key.backend_options, "device");
+        said.extend(of(&case.versions, "device"));
+        said.extend(of(&case.versions, "option device"));
+        said
     }
 
     /// Whether it computes on something that the processor's ceilings say nothing of.
@@ -78,22 +123,12 @@ impl Summary<'_> {
 
     /// The metrics whose sum is what a right answer costs.
     pub(super) fn domains(&self) -> Result<&'static [&'static str], Missing> {
-        let environment = self.environment;
-        let ready = |metric: &str| {
-            environment.meters.iter().any(|m| m.unavailable.is_none() && m.metrics.iter().any(|name| name == metric))
-        };
         const SAY: &str = "the worker's `loaded` tells it in its versions: device = cpu, or device = cuda:0";
         match self.device() {
             Device::Processor => Ok(&["energy_cpu"]),
-            Device::Boards => match environment.versions.get("nvml.unmetered") {
-                Some(left_out) if ready("energy_gpu") => Err(refuse(
-                    format!("it computes on boards, and one that it may use is not metered: {left_out}"),
-                    "hide that board by CUDA_VISIBLE_DEVICES, or have its power integrated by ERGOMETER_NVML_POWER=integrate",
-                )),
-                _ => Ok(&["energy_cpu", "energy_gpu"]),
-            },
+            Device::Boards => self.metered_boards().map(|()| &["energy_cpu", "energy_gpu"][..]),
             Device::Other(said) => Err(refuse(format!("it computes on `{said}`, which no meter here reads"), SAY)),
-            Device::Untold if ready("energy_gpu") => Err(refuse(
+            Device::Untold if self.ready("energy_gpu") => Err(refuse(
                 "boards are metered here, and the worker does not say whether it computes on them".into(),
                 SAY,
             )),
@@ -115,6 +150,10 @@ mod tests {
         for said in ["cpu", "CPU", " Cpu:0", "cpu.0"] {
             assert_eq!(device(said), Device::Processor, "{said}");
         }
+        let uuid = "GPU-4f8c1d2e-0a3b-5c6d-7e8f-90a1b2c3d4e5";
+        assert_eq!(device(&format!("cuda:{uuid}")), Device::Boards);
+        assert_eq!(uuids(&format!("AUTO:{uuid},cpu")).collect::<Vec<_>>(), [uuid]);
+        assert_eq!(uuids("GPU-1 cuda:0 gpu.1").count(), 0);
         assert_eq!((device(""), device("0")), (Device::Untold, Device::Untold));
         assert_eq!(device("NPU"), Device::Other("NPU".into()));
     }

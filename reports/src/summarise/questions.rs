@@ -6,10 +6,14 @@ use super::domains::covered;
 use super::{Metered, Missing, Outcome, Summary, kind_name, share_right};
 use crate::{
     case::{Attempt, Prediction},
+    format::scaled,
     load::CaseRun,
     questions::{most_attempts, of_record, questions, rows_per_question, share_of_outputs, share_of_questions},
     stats::{Estimate, ratio::per_right},
 };
+
+/// The metric that leaves the processor out.
+pub const BOARDS_ALONE: &str = "board_joules_per_right";
 
 /// Accuracy of attempts of one depth under the official rule.
 pub fn share_decided<'a>(attempts: impl Iterator<Item = &'a Attempt> + Clone) -> Option<Estimate> {
@@ -61,7 +65,28 @@ impl Summary<'_> {
         if let Some(reason) = self.reason(name) {
             return Err(reason);
         }
-        let energy = self.energy(self.domains()?)?;
+        self.domains().and_then(|domains| self.per_right_of(name, domains)).map_err(|mut missing| {
+            // a part is no sum, but it is known
+            if let Ok(Outcome { estimate, .. }) = self.board_joules_per_right() {
+                missing.message +=
+                    &format!("; of the boards alone it is {} ({BOARDS_ALONE})", scaled(estimate.value, "J"));
+            }
+            missing
+        })
+    }
+
+    /// What a right answer costs the boards, whether or not the processor is metered.
+    pub(super) fn board_joules_per_right(&self) -> Metered {
+        if !self.on_boards() {
+            return Err(self.missing(BOARDS_ALONE));
+        }
+        // boards that are not metered, or others than the worker's, are no part of any sum
+        self.metered_boards()?;
+        self.per_right_of(BOARDS_ALONE, &["energy_gpu"])
+    }
+
+    fn per_right_of(&self, name: &str, domains: &[&str]) -> Metered {
+        let energy = self.energy(domains)?;
         let accuracy = self.accuracy("accuracy")?.estimate;
         if accuracy.value == 0.0 {
             let message = format!("no right answer in {}", accuracy.n);
@@ -69,7 +94,7 @@ impl Summary<'_> {
         }
         let rows = self.rows_per_question(name)?;
         let mut outcome = self.or_missing(name, per_right(&energy.estimate, rows, &accuracy))?;
-        let covered: Vec<String> = self.domains()?.iter().map(|metric| covered(self.environment, metric)).collect();
+        let covered: Vec<String> = domains.iter().map(|metric| covered(self.environment, metric)).collect();
         outcome.estimate.method += &format!("; energy of {}", covered.join(" and "));
         Ok(Outcome { notes: energy.notes, ..outcome })
     }

@@ -107,9 +107,9 @@ fn a_share_of_a_ceiling_names_it_or_says_why_there_is_none() {
 fn every_case_has_every_metric_with_a_value_or_a_reason() {
     let (run, decided) = (synthetic::large(), synthetic::decided());
     let (records, of_questions) = (summarise(&run), summarise(&decided));
-    // both runs are in full precision, which is held to nothing, and nobody took turns
-    assert_eq!(records.len(), run.cases.len() * (METRICS.len() - OF_QUESTIONS.len() - 2));
-    assert_eq!(of_questions.len(), decided.cases.len() * (METRICS.len() - 2));
+    // both runs are in full precision, which is held to nothing, on processors, and nobody took turns
+    assert_eq!(records.len(), run.cases.len() * (METRICS.len() - OF_QUESTIONS.len() - 3));
+    assert_eq!(of_questions.len(), decided.cases.len() * (METRICS.len() - 3));
     for r in records.iter().chain(&of_questions) {
         assert!(r.value.is_some() != r.missing.is_some(), "{r:?}");
         if r.value.is_some() {
@@ -187,7 +187,10 @@ fn blocks_without_a_reading_are_told() {
     for metric in ["energy_cpu", "joules_per_right"] {
         let missing = get(&records, "", metric).missing.clone().unwrap();
         assert_eq!(missing.kind, "unavailable");
-        assert_eq!(missing.message, "1 of 5 blocks have energy_cpu, and it needs 2: the counter jumped", "{metric}");
+        // the sum's reason goes on with what the boards are known to have used
+        let (why, more) = missing.message.split_once("; of the boards").unwrap_or((&missing.message, ""));
+        assert_eq!(why, "1 of 5 blocks have energy_cpu, and it needs 2: the counter jumped", "{metric}");
+        assert_eq!(more.contains("board_joules_per_right"), metric == "joules_per_right", "{}", missing.message);
     }
 }
 
@@ -544,6 +547,27 @@ fn the_domains_of_joules_per_right_are_named_and_do_not_depend_on_spelling() {
     }
     let untold = get(&summarise(&run), "", "joules_per_right").missing.clone().unwrap();
     assert!(untold.message.contains("does not say whether") && untold.hint.is_some(), "{untold:?}");
+    // without packages there is no sum, and the boards' part is known by a name of its own
+    let mut alone = metered(None);
+    alone.cases[0].samples.retain(|s| !s.metric.starts_with("energy_cpu"));
+    let case = &mut alone.cases[0].case;
+    case.versions.insert("device".into(), "cuda:0".into());
+    case.unavailable.push(Unavailable { metric: "energy_cpu".into(), reason: "no powercap".into() });
+    let records = summarise(&alone);
+    let (sum, boards) = (get(&records, "", "joules_per_right"), get(&records, "", "board_joules_per_right"));
+    assert!(boards.method.contains("energy of boards GPU-aa") && !boards.method.contains("package"), "{boards:?}");
+    assert_eq!(boards.value, told(&run, 0, "cpu").value, "both counters say the same here");
+    let why = &sum.missing.as_ref().unwrap().message;
+    assert!(why.contains("no powercap") && why.contains("board_joules_per_right"), "{why}");
+    // nobody asks what a case on a processor costs the boards
+    assert!(summarise(&run).iter().all(|r| r.metric != "board_joules_per_right"));
+    // a board that it names must be a metered one
+    let (here, there) = ("GPU-4f8c1d2e-0a3b-5c6d-7e8f-90a1b2c3d4e5", "GPU-4f8c1d2e-0a3b-5c6d-7e8f-90a1b2c3d4e6");
+    let mut named = run.clone();
+    named.environment.versions.insert("nvml.energy_gpu".into(), format!("GPU-aa+{here}"));
+    assert!(told(&named, 1, &format!("cuda:{}", here.to_lowercase())).value.is_some());
+    let other = told(&named, 1, &format!("cuda:{there}")).missing.unwrap();
+    assert!(other.message.contains(there) && other.hint.is_some(), "{other:?}");
     let lacking = metered(Some("Old board (GPU-bb) has no energy counter"));
     assert!(told(&lacking, 0, "cuda").missing.unwrap().message.contains("GPU-bb"));
     assert!(told(&lacking, 0, "cpu").value.is_some());

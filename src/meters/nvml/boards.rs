@@ -3,8 +3,7 @@
 //! In: NVML. Out: J of a window. Must not: be reached without the feature `nvml`, or run in the harness: NVML may take its process down.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nvml_wrapper::Nvml;
@@ -19,8 +18,8 @@ use crate::meters::MeterOptions;
 use crate::meters::tally::{Nature, TICK, Tally};
 use crate::worker::monotonic_ns;
 
-/// How long a counter may stand still in the probe; it moves each 10 to 100 ms.
-const PROBE: Duration = Duration::from_millis(500);
+/// How long the probe waits for [`MOVES`]; a counter moves each 10 to 100 ms, and a board at rest may be slower.
+const PROBE: Duration = Duration::from_millis(2500);
 /// Moves that tell a counter's period.
 const MOVES: u32 = 5;
 /// More than any board draws, in W; one that shows its limit is held to one and a half times that.
@@ -32,6 +31,17 @@ const SAMPLE: Duration = Duration::from_millis(20);
 /// Seconds over which a power reading is a mean: from Ampere on, and before.
 const MEAN: f64 = 1.0;
 const MEAN_BEFORE: f64 = 0.1;
+
+/// Name of the library.
+const LIBRARY: &str = "libnvidia-ml.so.1";
+/// Where drivers put it, beside where the loader looks: containers, WSL, Debian, NixOS.
+const FOLDERS: [&str; 5] = [
+    "/usr/local/nvidia/lib64",
+    "/usr/local/nvidia/lib",
+    "/usr/lib/wsl/lib",
+    "/usr/lib/x86_64-linux-gnu/nvidia/current",
+    "/run/opengl-driver/lib",
+];
 
 /// What the process is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -122,26 +132,10 @@ pub(super) struct Boards {
 impl Boards {
     /// Loads NVML, finds the visible boards, waits until each counter has moved.
     pub fn probe(setup: &Setup) -> Result<(Self, Proven), Unavailable> {
-        let library = setup.library.as_deref().map(|p| p.as_os_str());
-        let named = library.unwrap_or(OsStr::new("libnvidia-ml.so.1"));
-        let mut builder = Nvml::builder();
-        let nvml = match library {
-            Some(path) => builder.lib_path(path).init(),
-            None => builder.init(),
-        };
-        let nvml = nvml.map_err(|e| Unavailable {
-            reason: match &e {
-                // the loader names the library itself
-                NvmlError::LibloadingError(_) => one_line(&e),
-                e => format!("{}: {}", named.display(), one_line(e)),
-            },
-            hint: Some(
-                "needs an NVIDIA GPU and its driver; name the library in ERGOMETER_NVML if it lies elsewhere".into(),
-            ),
-        })?;
+        let (nvml, library) = load(setup.library.as_deref(), &FOLDERS.map(Path::new))?;
         let mut boards = Vec::new();
         let mut unmetered: Vec<(String, String)> = Vec::new();
-        let mut facts = BTreeMap::new();
+        let mut facts = BTreeMap::from([("nvml.library".to_string(), library.display().to_string())]);
         for board in find(&nvml, setup.visible.as_deref())? {
             facts.insert(format!("gpu.{}", board.index), board.name.clone());
             match how(&nvml, &board, setup.integrate) {
@@ -271,6 +265,23 @@ impl How {
             Self::Power(of) => of.mean,
         }
     }
+}
+
+/// Loads the library: the one that is named, else the loader's, else the first that works of those that lie in these folders.
+fn load(named: Option<&Path>, folders: &[&Path]) -> Result<(Nvml, PathBuf), Unavailable> {
+    let own = named.unwrap_or(Path::new(LIBRARY));
+    let elsewhere = folders.iter().map(|folder| folder.join(LIBRARY)).filter(|path| named.is_none() && path.exists());
+    let mut failures = Vec::new();
+    for path in std::iter::once(own.to_path_buf()).chain(elsewhere) {
+        match Nvml::builder().lib_path(path.as_os_str()).init() {
+            Ok(nvml) => return Ok((nvml, path)),
+            // the loader names the library itself
+            Err(e @ NvmlError::LibloadingError(_)) => failures.push(one_line(&e)),
+            Err(e) => failures.push(format!("{}: {}", path.display(), one_line(&e))),
+        }
+    }
+    let hint = "needs an NVIDIA GPU and its driver; name the library in ERGOMETER_NVML if it lies elsewhere";
+    Err(Unavailable { reason: failures.join("; "), hint: Some(hint.into()) })
 }
 
 /// Why most boards that are not metered are not.

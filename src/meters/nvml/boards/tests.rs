@@ -77,6 +77,25 @@ fn millijoules_of_the_visible_boards_become_joules() {
 }
 
 #[test]
+fn the_library_is_found_where_the_loader_does_not_look() {
+    let (folder, _) = library(&[]);
+    let empty = tempfile::tempdir().unwrap();
+    let broken = tempfile::tempdir().unwrap();
+    std::fs::write(broken.path().join(LIBRARY), "no library").unwrap();
+    let (nvml, path) = load(None, &[empty.path(), broken.path(), folder.path()]).unwrap_or_else(|e| panic!("{e:?}"));
+    assert!(nvml.device_count().unwrap() > 0);
+    // on a machine with a driver the loader has one of its own
+    assert!(path.starts_with(folder.path()) || path == Path::new(LIBRARY), "{path:?}");
+    // one that is named is the only one
+    let named = load(Some(Path::new("/nonexistent/nvml.so")), &[folder.path()]).err().expect("it is not there");
+    assert!(named.reason.contains("/nonexistent/nvml.so"), "{named:?}");
+    if path.starts_with(folder.path()) {
+        let why = load(None, &[broken.path()]).err().expect("no library is one");
+        assert!(why.reason.contains(&broken.path().display().to_string()), "{why:?}");
+    }
+}
+
+#[test]
 fn a_board_without_a_counter_takes_nothing_from_the_other() {
     let (_folder, path) = library(&["-DUNSUPPORTED=1"]);
     let mut left = ready(&options(&path, None));

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""A suite for nets at hand on a machine with a board: one batch, and one row at a time, in few seconds.
+
+    python3 ci/gpu/suite.py SECONDS NET... >SUITE        each NET a model folder for 6x6 or 9x9 Sudoku
+
+In: model folders. Out: a suite on stdout: PyTorch on CUDA in bf16 (mixtures in f32, since a rounded score sends a token to another expert,
+which parity does not allow), and native on all processors. Must not: measure more than about two and a half times SECONDS for each net."""
+
+import json
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SIZES = {36: (6, "clues = [12, 16]"), 81: (9, "minimal = true")}
+BATCH = 1024
+
+
+def main():
+    if len(sys.argv) < 3:
+        sys.exit(f"{__doc__}\nerror: SECONDS and a NET are needed")
+    seconds, nets, tasks = float(sys.argv[1]), [], {}
+    for folder in sys.argv[2:]:
+        folder = os.path.abspath(folder)
+        with open(os.path.join(folder, "config.json")) as file:
+            config = json.load(file)
+        if config.get("seq_len") not in SIZES:
+            print(f"{folder} is no net for 6x6 or 9x9 Sudoku: left out", file=sys.stderr)
+            continue
+        size = SIZES[config["seq_len"]][0]
+        tasks[size] = SIZES[config["seq_len"]][1]
+        nets.append((os.path.basename(folder), folder, size, "f32" if config["model_type"] == "moe-encoder" else "bf16"))
+    if not nets:
+        sys.exit("error: none of these is a net for 6x6 or 9x9 Sudoku")
+    threads = len(os.sched_getaffinity(0))
+    text = ['about = "Nets on an NVIDIA board (PyTorch, CUDA) beside native on the processor"', "# a board has one program at a time", "together = 1"]
+    for name, folder, _, _ in nets:
+        text += ["", "[[model]]", f"name = {json.dumps(name)}", f"path = {json.dumps(folder)}"]
+    for size, more in tasks.items():
+        for examples in (256, 64):
+            text += ["", "[[task]]", f'name = "sudoku-{size}x{size}-{examples}"', 'kind = "sudoku"', f"size = {size}", 'split = "test"']
+            text += [f"examples = {examples}", "seed = 1", more]
+    command = json.dumps([os.path.join(HERE, "..", "peers", "run.sh"), "pytorch"])
+    text += ["", "[[backend]]", 'name = "pytorch-cuda"', 'kind = "external"', f"command = {command}", 'options = { device = "cuda" }']
+    for name, _, size, precision in nets:
+        cases = [
+            ("pytorch-cuda", 256, precision, f"offline-b{BATCH}", 1, seconds),
+            ("pytorch-cuda", 256, precision, "single-stream", 1, seconds / 2),
+            # few examples: 9x9 nets take the processor long
+            ("native", 64, "f32", "single-stream", threads, seconds / 2),
+        ]
+        for backend, examples, precision_, scenario, count, time in cases:
+            text += ["", "[[cases]]", f"models = [{json.dumps(name)}]", f'tasks = ["sudoku-{size}x{size}-{examples}"]']
+            text += [f'backends = ["{backend}"]', f'precisions = ["{precision_}"]', f'scenarios = ["{scenario}"]', f"threads = [{count}]"]
+            text += [f"seconds = {time:g}", "may_be_unavailable = true"]
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
