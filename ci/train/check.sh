@@ -23,7 +23,7 @@ export OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD
 train=("$python" ci/train/train.py)
 
 say "data"
-printf 'kind = "sudoku"\nsize = 4\nclues = [4, 6]\n' >"$scratch/task.toml"
+printf '[task]\nkind = "sudoku"\nsize = 4\nclues = [4, 6]\n' >"$scratch/task.toml"
 for split in train test; do
     "${ergometer[@]}" dataset "$scratch/task.toml" --split "$split" --examples 400 --out "$scratch/$split.safetensors"
 done

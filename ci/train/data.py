@@ -106,9 +106,13 @@ class Dataset:
         return len(self.tokens)
 
 
+# what `load` has read and unpacked, by file: the nets of a plan share it
+READ = {}
+
+
 def load(path, config, net, split):
     """A file of the training file's task, of this side of its split, that fits the net."""
-    tensors, metadata = read_safetensors(path)
+    tensors, metadata = READ.get(path) or read_safetensors(path)
 
     def refuse(message, hint=HINT):
         raise Refusal(f"{path}: {message}", hint)
@@ -133,6 +137,7 @@ def load(path, config, net, split):
         if clues is None or len(clues) != len(words) or words.shape[1:] != (-(-((side - 1) ** 2) // 5),) or clues.shape[1:] != (-(-side * side // 8),):
             refuse("its packed tensors do not belong together", "make it with ci/train/pack.py")
         tokens, answer = unpack(words, clues, side)
+        tensors = {"tokens": tokens, "answer": answer, **{k: v for k, v in tensors.items() if k == "difficulty"}}
     else:
         tokens, answer = tensors.get("tokens"), tensors.get("answer")
     for name, value in [("tokens", tokens), ("answer", answer)]:
@@ -147,6 +152,7 @@ def load(path, config, net, split):
     difficulty = tensors.get("difficulty")
     if difficulty is not None and difficulty.shape != (len(tokens),):
         refuse("`difficulty` has not one number for each example")
+    READ[path] = tensors, metadata
     return Dataset(str(path), kind, side_of_split, parameters, tokens, answer, difficulty, metadata)
 
 

@@ -269,8 +269,10 @@ class Net:
 
     def embed(self, tokens, w):
         """By a product with ones and zeros: its gradient is a product too, summed in f32, and no scatter into a dozen rows."""
-        table = w["embed_tokens.embedding_weight"]
-        ones = (tokens.unsqueeze(-1) == torch.arange(self.vocab, device=tokens.device, dtype=tokens.dtype)).to(table.dtype)
+        # rows of a whole number of 16 bytes, for the tensor cores
+        pad = -self.vocab % 8
+        table = F.pad(w["embed_tokens.embedding_weight"], (0, 0, 0, pad))
+        ones = (tokens.unsqueeze(-1) == torch.arange(self.vocab + pad, device=tokens.device, dtype=tokens.dtype)).to(table.dtype)
         x = ones @ table
         if "embed_pos.embedding_weight" in w:
             x = x + w["embed_pos.embedding_weight"]
@@ -280,7 +282,6 @@ class Net:
         return [w[name].to(dtype).expand(rows, self.tokens, self.dim).contiguous() for name in self.states]
 
     def outputs(self, z, w):
-        # rows of a whole number of 16 bytes, for the tensor cores
         pad = -self.vocab % 8
         logits = F.linear(z, F.pad(w["lm_head.weight"], (0, 0, 0, pad)))[..., : self.vocab].float()
         q = F.linear(z[:, 0].float(), w["q_head.weight"], w["q_head.bias"])[:, 0] if self.recursive else None

@@ -66,12 +66,15 @@ class Optimiser:
 
     @torch.no_grad()
     def step(self, gradients):
-        """`gradients`: one a parameter, in `order`. Gives the length of the whole before clipping."""
+        """`gradients`: one a parameter, in `order`. Gives the length of the whole before clipping, and whether it is a number: where it is
+        none, nothing moves but the count of steps."""
         o = self.options
         g = torch.cat([v.reshape(-1).float() for v in gradients])
         length = g.norm()
+        finite = length.isfinite()
+        g = torch.where(finite, g, torch.zeros_like(g))
         if o["clip"] is not None:
-            g = g * (o["clip"] / length.clamp(min=1e-30)).clamp(max=1.0)
+            g = g * (o["clip"] / length.clamp(min=1e-30)).nan_to_num(0.0).clamp(max=1.0)
         self.step_count += 1
         b1, b2 = o["betas"]
         own = g[: self.adam]
@@ -81,19 +84,19 @@ class Optimiser:
         first = self.first / (1 - (one * b1) ** self.step_count)
         second = self.second / (1 - (one * b2) ** self.step_count)
         w = self.flat[: self.adam]
-        w.sub_(self.lr * (o["weight_decay"] * self.decay * w + first / (second.sqrt() + 1e-8)))
+        w.sub_(finite * self.lr * (o["weight_decay"] * self.decay * w + first / (second.sqrt() + 1e-8)))
         if self.muon:
-            self.muon_step(g[self.adam :])
+            self.muon_step(g[self.adam :], finite * self.muon_lr)
         keep = ((self.step_count + 1) / (self.step_count + 10)).clamp(max=o["ema"])
         self.average.lerp_(self.flat, 1 - keep)
-        return length
+        return length, finite
 
-    def muon_step(self, g):
+    def muon_step(self, g, lr):
         beta = self.muon["momentum"]
         self.momentum.lerp_(g, 1 - beta)
         ahead = g.lerp(self.momentum, beta)
         w = self.flat[self.adam :]
-        w.mul_(1 - self.muon_lr * self.muon["weight_decay"])
+        w.mul_(1 - lr * self.muon["weight_decay"])
         for members in self.groups.values():
             matrices = []
             for start, stop, split, rows, columns, stands in members:
@@ -104,7 +107,7 @@ class Optimiser:
                 m = moved[at : at + split]
                 at += split
                 m = (m.mT if stands else m).reshape(-1)
-                w[start:stop].sub_(self.muon_lr * max(1.0, rows / columns) ** 0.5 * m)
+                w[start:stop].sub_(lr * max(1.0, rows / columns) ** 0.5 * m)
 
     def state(self):
         return {"weights": self.flat, "average": self.average, "first": self.first, "second": self.second, "momentum": self.momentum}
