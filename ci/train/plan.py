@@ -14,6 +14,7 @@ import argparse
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -88,7 +89,7 @@ def warm(nets, args, seconds):
         for change in args.set + settings:
             command += ["--set", change]
         with open(os.path.join(args.out, "models", f"{name}.warm.tmp"), "w+") as log:
-            children.append((name, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)))
+            children.append((name, subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)))
     import job  # PyTorch starts meanwhile
 
     for name, child in children:
@@ -96,12 +97,13 @@ def warm(nets, args, seconds):
         try:
             child.wait(max(1.0, began + seconds - time.perf_counter()))
         except subprocess.TimeoutExpired:
-            child.kill()
+            os.killpg(child.pid, signal.SIGKILL)  # with its compilers
             child.wait()
             say(f"{name}: compiling beforehand took longer than {seconds:.0f} s; it compiles by itself")
         with open(path) as log:
             text = log.read()
-        say(text[-1500:].rstrip() if child.returncode == 0 else f"{name}: compiling beforehand failed:\n{text[-1500:].rstrip()}")
+        if child.returncode >= 0:
+            say(text[-1500:].rstrip() if child.returncode == 0 else f"{name}: compiling beforehand failed:\n{text[-1500:].rstrip()}")
         os.unlink(path)
     say(f"== compiled in {time.perf_counter() - began:.0f} s")
     return job
