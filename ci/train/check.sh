@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The trainer for a GPU, tried on a processor: gpu.sh trains a small 4x4 net of every family, a killed training goes on, bad input is refused,
 # a net reaches 95 %, and what was written is what `ergometer parity` computes from it on every backend. Minutes; skipped where there is
-# no PyTorch. PYTHON names the Python that has it.
+# no PyTorch. PYTHON names the Python that has it,
+# ERGOMETER_EXE the program instead of the one that cargo builds.
 set -euo pipefail
 # shellcheck source=ci/lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/../lib.sh"
@@ -16,11 +17,15 @@ fi
     exit 0
 }
 ergometer=(cargo run --release --quiet --)
+[ -z "${ERGOMETER_EXE:-}" ] || ergometer=("$ERGOMETER_EXE")
 scratch=$(mktemp -d)
 trap 'rm -rf -- "$scratch"' EXIT
 # one thread each, and memory kept: what is tried here is that it works, on a machine that others use
 export OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184
 train=("$python" ci/train/train.py)
+
+say "what can be told without training"
+"$python" ci/train/test.py
 
 say "data"
 printf '[task]\nkind = "sudoku"\nsize = 4\nclues = [4, 6]\n' >"$scratch/task.toml"
@@ -112,8 +117,13 @@ done
 say "what was written is what every backend computes"
 for name in "${families[@]}"; do
     model=$scratch/out/models/$name
-    "$python" ci/train/vectors.py "$model" --data "$scratch/test.safetensors" --out "$model/vectors.safetensors"
-    "${ergometer[@]}" parity --model "$model" --vectors "$model/vectors.safetensors"
+    for precision in f32 bf16; do
+        "$python" ci/train/vectors.py "$model" --data "$scratch/test.safetensors" --precision "$precision" --out "$model/$precision.safetensors"
+    done
+    for backend in reference native tract candle; do
+        "${ergometer[@]}" parity --model "$model" --backend "$backend" --vectors "$model/f32.safetensors"
+    done
+    "${ergometer[@]}" parity --model "$model" --backend native --precision bf16 --vectors "$model/bf16.safetensors"
 done
 
 say "a killed training goes on"

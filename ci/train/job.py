@@ -26,6 +26,10 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
+class DeviceLost(Exception):
+    """Nothing more can be computed in this process."""
+
+
 class Job:
     def __init__(self, args, began, writes=True):
         self.args, self.began = args, began
@@ -149,7 +153,7 @@ class Job:
         def tried(what, attempt, otherwise):
             try:
                 return attempt()
-            except (Refusal, KeyboardInterrupt):
+            except Refusal:
                 raise
             except Exception as error:
                 text = f"{what} failed, going on without it: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:400]
@@ -176,10 +180,20 @@ class Job:
                 self.steps += 1
                 return function
 
-            function = tried("the CUDA graph", capture, lambda: step)
+            function = tried("the CUDA graph", capture, lambda: self.without_graph())
         self.graphed = function is not step
         self.compile_seconds += time.perf_counter() - began
         return function
+
+    def without_graph(self):
+        """A capture that failed may leave the device's random numbers unusable, for this process."""
+        try:
+            torch.cuda.synchronize()
+            torch.rand(1, device=self.device)
+            torch.cuda.synchronize()
+        except Exception as error:
+            raise DeviceLost(f"the CUDA graph failed, and after it the device: {error}") from error
+        return self.step
 
     def evaluated(self, held, steps, **limits):
         """With the compiled blocks, or where they fail on it without."""

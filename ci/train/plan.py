@@ -30,6 +30,7 @@ import folder
 from problem import Fault, Refusal
 
 LEAST_SECONDS = 5  # of a net
+WITHOUT_GRAPHS = 4  # exit code for gpu.sh
 MOST_CHECKPOINTS = 6  # eight files come back; models.tar and log.txt are two of them
 
 
@@ -124,7 +125,8 @@ def begun(out, name=None):
             file.write(name + "\n")
     try:
         with open(path) as file:
-            return file.read().split()
+            names = file.read().split()
+            return [n for n in names if names.count(n) > names.count("-" + n)]
     except OSError:
         return []
 
@@ -144,6 +146,7 @@ def train(job, net, args, seconds, checkpoints):
     watch = threading.Timer(seconds + 25, lambda: (say(f"{name}: hangs; its last checkpoint is kept"), os._exit(3)))
     watch.daemon = True
     watch.start()
+    begun(args.out, name)
     code = 1
     try:
         job.Job(own, time.perf_counter()).train()
@@ -151,10 +154,15 @@ def train(job, net, args, seconds, checkpoints):
     except (Refusal, Fault) as error:
         say(f"error: {error}\nhint: {error.hint}")
         code = 2 if isinstance(error, Refusal) else 1
+    except job.DeviceLost as error:
+        say(f"{name}: {error}; a new process begins it again without graphs")
+        code = WITHOUT_GRAPHS
     except Exception as error:
         say("".join(traceback.format_exception(error))[-3000:])
     finally:
         watch.cancel()
+    if code == WITHOUT_GRAPHS:
+        begun(args.out, "-" + name)
     left = os.path.join(model, folder.CHECKPOINT)
     if os.path.isfile(left) and checkpoints < MOST_CHECKPOINTS:
         shutil.copyfile(left, os.path.join(args.out, f"{name}.{folder.CHECKPOINT}"))
@@ -204,8 +212,10 @@ def main():
             say(f"== {net[0]}: {seconds:.0f} s are left for it, too few")
             codes.append(1)
             continue
-        begun(args.out, net[0])
-        codes.append(train(job, net, args, seconds, len(before) + i))
+        code = train(job, net, args, seconds, len(before) + i)
+        if code == WITHOUT_GRAPHS:
+            return code
+        codes.append(code)
         pack(args.out)
         gc.collect()
         torch._dynamo.reset()
