@@ -97,15 +97,17 @@ def card(name, config, net, report, figures, held_out):
                 table += row(f"{point['steps']} steps", point["exact"], point["cells"], point["steps"])
     else:
         table += row("one pass", e["full"], e["cells_full"], 1)
-    classes = "".join(f"| {c['class']} | {c['full']['n']} | {percent(c['full'])} | {percent(c['last'])} |\n" for c in e["by_difficulty"])
+    classes = "".join(f"| {c['class']} | {c['full']['n']} | {percent(c['full'])} |{' ' + percent(c['last']) + ' |' if net.recursive else ''}\n" for c in e["by_difficulty"])
     if classes:
         last = e["anytime"][-1]["steps"] if e["anytime"] else 1
-        classes = f"\nBy the guesses that the solver of the task needs:\n\n| puzzles | examples | exact, {net.max_steps} step{'s' * recursive} | exact, {last} step{'s' * (last > 1)} |\n|---|---|---|---|\n{classes}"
+        columns = [f"exact, {net.max_steps} steps", f"exact, {last} steps"] if net.recursive else ["exact"]
+        head = "| " + " | ".join(["puzzles", "examples", *columns]) + " |\n" + "|---" * (2 + len(columns)) + "|\n"
+        classes = f"\nBy the guesses that the solver of the task needs:\n\n{head}{classes}"
     experts = "".join(f"| {i + 1} | {x['entropy_over_maximum']:.3f} |\n" for i, x in enumerate(e.get("experts", [])))
     if experts:
         experts = f"\n## Experts\n\n| mixture | load entropy over its maximum |\n|---|---|\n{experts}\nUnder {LEAST_ENTROPY} in any mixture the training counts as failed.\n"
     joules = figures["energy"]
-    told = [f"{joules[k]:.0f} J by the {what}" for k, what in (("joules_counter", "board's counter"), ("joules_integrated", "its power added up")) if isinstance(joules[k], float)]
+    told = [f"{joules[k]:.0f} J by {what}" for k, what in (("joules_counter", "the board's counter"), ("joules_integrated", "its power added up")) if isinstance(joules[k], float)]
     energy = f"{' and '.join(told)} (the board alone, from the first step to the last)" if told else f"Energy: unavailable ({joules['joules_counter']['unavailable']})"
     parameters = ", ".join(f"{k} = {json.dumps(v)}" for k, v in config.parameters.items())
     optimiser = f"Muon at {config.torch['muon_lr']:g} for the blocks' matrices, AdamW at {config.optimiser['lr']:g} for the rest" if config.torch["optimiser"] == "muon" else f"AdamW at {config.optimiser['lr']:g}"
