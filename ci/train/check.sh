@@ -161,10 +161,10 @@ sed 's/^size = 4/size = 6/' "$scratch/moe.toml" >"$scratch/bad.toml"
 refused 'size 4' "${train[@]}" "$scratch/bad.toml" "${data[@]}" --seconds 5 --out "$scratch/x" --device cpu
 head -c 3000 "$scratch/train.safetensors" >"$scratch/torn.safetensors"
 refused 'torn.safetensors' "${train[@]}" "$scratch/moe.toml" --data "$scratch/torn.safetensors" --eval "$scratch/test.safetensors" --seconds 5 --out "$scratch/x" --device cpu
-if [ -w /dev/full ]; then
-    mkdir -p "$scratch/full" && ln -s /dev/full "$scratch/full/nothing"
-    refused 'cannot be made' "${train[@]}" "$scratch/moe.toml" "${data[@]}" --seconds 5 --out "$scratch/full/nothing/below" --device cpu
-fi
+# as a full disk: no file may grow beyond what the model needs
+cp -- "$scratch/good" "$killed/checkpoint.safetensors"
+refused 'checkpoint.safetensors.*cannot be written' bash -c 'ulimit -f 1000; exec "$@"' - "${train[@]}" "$scratch/moe.toml" "${data[@]}" --seconds 8 --out "$killed" --device cpu --resume
+cmp -s "$killed/checkpoint.safetensors" "$scratch/good" || fail "the good checkpoint was not kept on a full disk"
 
 say "95 % in minutes"
 sed 's/^eval_every = 50/eval_every = 50\nrequire_accuracy = 0.95/' "$scratch/trm-mlp.toml" >"$scratch/whole.toml"

@@ -260,7 +260,10 @@ class Job:
             if over:
                 break
             if time.perf_counter() - saved > args.checkpoint_seconds:
-                self.save_checkpoint()
+                try:
+                    self.save_checkpoint()
+                except Refusal as error:  # a full disk, say: the one before is kept, and the training may still end well
+                    say(f"error: {error}\nhint: {error.hint}")
                 saved = time.perf_counter()
             depth = self.stage()
             if depth != step.depth:
@@ -322,7 +325,11 @@ class Job:
         if self.trained_before:
             energy["before_this_process"] = self.energy_before
         self.meter.stop()
-        self.save_checkpoint()
+        unsaved = None
+        try:
+            self.save_checkpoint()
+        except Refusal as error:
+            unsaved = error
         deepest = max([net.max_steps, *config.torch["eval_steps"]]) if net.recursive else 1
         reports = []
         for i, held in enumerate(self.held_out):
@@ -358,6 +365,8 @@ class Job:
         e = reports[0]
         say(f"done: {folder.percent(e['full'])} exact after {net.max_steps} steps, halting {folder.percent(e['halting']['exact'])} in {e['halting']['mean_steps']:.2f} steps, "
             f"{self.steps} steps in {self.seconds():.0f} s, {flop_rate / 1e12:.2f} TFLOP/s")
+        if unsaved:
+            raise unsaved
         low = [v for v in self.last.entropies() if v < LEAST_ENTROPY]
         if low:
             raise Fault(f"a router spreads its tokens at {min(low):.3f} of the greatest entropy, {LEAST_ENTROPY} is the least", f"raise `loss.balance`; the model and its log are in {args.out}")

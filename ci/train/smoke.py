@@ -68,7 +68,7 @@ def main():
     failed = 0
     if not args.child:
         began = time.perf_counter()
-        common = [sys.executable, os.path.abspath(__file__), "--child", "--data", args.data, "--eval", args.eval, "--steps", "0"]
+        common = [sys.executable, os.path.abspath(__file__), "--child", "--data", args.data, "--eval", args.eval, "--steps", "0", "--set", "torch.graph=false"]
         common += ["--device", args.device] if args.device else []
         for change in args.set:
             common += ["--set", change]
