@@ -13,7 +13,7 @@ use crate::{
     record::Missing,
     stats::{
         CONFIDENCE, Estimate,
-        quantile::{median_at, quantile, sorted},
+        quantile::{least_for_median, median_at, quantile, sorted},
     },
     steady::Steady,
     summarise::kind_name,
@@ -79,6 +79,16 @@ fn missing(message: String) -> Missing {
     Missing { kind: "not-measured".into(), message, hint: None }
 }
 
+/// Confidence of each of so many comparisons with one base, all of which then hold together (Bonferroni).
+fn confidence(comparisons: usize) -> f64 {
+    1.0 - (1.0 - CONFIDENCE) / comparisons.max(1) as f64
+}
+
+/// Fewest rounds of a sitting after which so many comparisons with one base have an interval each.
+pub fn least_rounds(comparisons: usize) -> u32 {
+    least_for_median(confidence(comparisons))
+}
+
 /// How many cases of its sitting are compared with the same base.
 fn beside(run: &Run, own: &CaseRun) -> usize {
     let of = |c: &CaseRun| c.case.sitting.as_ref().map(|s| (s.id.clone(), s.base.clone()));
@@ -104,8 +114,9 @@ fn against(own: &CaseRun, base: &CaseRun, comparisons: usize) -> Result<Speedup,
     }
     // the k-th timed block of each belongs to round k
     let ratios = paired(&theirs.block_latencies, &mine.block_latencies);
-    let confidence = 1.0 - (1.0 - CONFIDENCE) / comparisons.max(1) as f64;
-    let Some(mut estimate) = median_at(&ratios, confidence) else { return Err(missing("there is no round".into())) };
+    let Some(mut estimate) = median_at(&ratios, confidence(comparisons)) else {
+        return Err(missing("there is no round".into()));
+    };
     estimate.method = format!(
         "median over rounds of the base's median latency over this one's; order-statistic interval over rounds; base `{}`",
         base.case.path
@@ -156,6 +167,20 @@ pub fn sittings<'a>(cases: &[&'a CaseRun]) -> Vec<Vec<&'a CaseRun>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_least_rounds_are_just_enough_for_an_interval() {
+        assert_eq!([1, 2, 3, 4, 6, 7, 12, 13, 25, 26].map(least_rounds), [6, 7, 7, 8, 8, 9, 9, 10, 10, 11]);
+        for comparisons in 1..200 {
+            let at = |rounds: u32| {
+                let ratios: Vec<f64> = (0..rounds).map(f64::from).collect();
+                median_at(&ratios, confidence(comparisons)).unwrap().interval
+            };
+            let least = least_rounds(comparisons);
+            assert!(at(least).is_ok() && at(least - 1).is_err(), "{comparisons}: {least}");
+        }
+        assert_eq!(least_rounds(0), 6);
+    }
 
     #[test]
     fn ratios_are_of_medians_of_the_same_round() {

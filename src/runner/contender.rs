@@ -9,7 +9,7 @@ use ergometer_reports::case::{CaseError, Sample, Sitting};
 use super::case::{Finished, Running, Scored, Setting};
 use super::child::Worker;
 use super::plan::{PlannedCase, PlannedTask};
-use super::sitting::{BLOCKS, FEWEST, Seat};
+use super::sitting::{self, Seat};
 use crate::environment::load::{self, Seen};
 
 /// Share of one processor that a virtual machine may lose to others before a case says so.
@@ -17,9 +17,6 @@ const MUCH_STOLEN: f64 = 0.02;
 
 /// Share of one processor that waiting workers may use before a case says so.
 pub(super) const MUCH_WAITING: f64 = 0.01;
-
-/// Seconds by which least one iteration a block may draw a case out before it gets fewer blocks.
-const MOST_OVERRUN: f64 = 5.0;
 
 /// Longest iteration that is made once more before each block: what others left in the caches is nothing to a longer one.
 const MOST_REWARM: f64 = 1.0;
@@ -82,14 +79,15 @@ impl<'a> Contender<'a> {
         if latencies.is_empty() { first() } else { latencies.iter().sum::<f64>() / latencies.len() as f64 }
     }
 
-    /// How many blocks it gets: fewer where ten of one iteration each would take much longer than it asks for.
+    /// How many blocks it gets by itself.
     pub fn blocks(&self, check: bool) -> u32 {
-        let least = f64::from(BLOCKS) * self.iteration();
-        match check {
-            true => 1,
-            false if least > (3.0 * self.planned.spec.seconds).max(MOST_OVERRUN) => FEWEST,
-            false => BLOCKS,
-        }
+        if check { 1 } else { sitting::blocks(self.iteration(), self.planned.spec.seconds) }
+    }
+
+    /// Id of the case that it is compared with, unless it is that case.
+    pub fn base(&self) -> Option<&str> {
+        let base = self.finished.case.sitting.as_ref()?.base.as_deref();
+        base.filter(|id| *id != self.planned.id)
     }
 
     /// Whether an untimed iteration comes before each of its blocks.

@@ -11,8 +11,7 @@ use anyhow::bail;
 use ergometer_reports::load::MAX_PREDICTIONS;
 
 use super::plan::{Plan, PlannedCase};
-use super::sitting::{BLOCKS, FEWEST};
-use super::{reference, tune};
+use super::{reference, sitting, tune};
 use crate::backends::backend;
 
 /// FLOP/s that a thread of an engine is expected to do.
@@ -57,14 +56,17 @@ fn row(case: &PlannedCase) -> f64 {
     (case.costs.flops_admit + case.costs.flops_step * f64::from(case.max_steps)) / rate
 }
 
-/// Loading, warming and timing a case once.
+/// Loading, warming and timing a case once, with the rounds that its sitting needs.
 pub fn timing(case: &PlannedCase, check: bool) -> f64 {
     let iteration = row(case) * f64::from(case.key.batch);
     if check {
         return START + 2.0 * iteration;
     }
-    let blocks = f64::from(if iteration > 0.5 { FEWEST } else { BLOCKS });
-    let least = iteration * f64::from(case.spec.iterations).max(blocks);
+    let mut blocks = sitting::blocks(iteration, case.spec.seconds);
+    if case.turns.is_some() {
+        blocks = sitting::rounds(blocks, case.compared);
+    }
+    let least = iteration * f64::from(case.spec.iterations).max(blocks.into());
     START + iteration + case.spec.warmup_seconds.max(iteration) + case.spec.seconds.max(least)
 }
 

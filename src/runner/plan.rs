@@ -90,6 +90,8 @@ pub struct PlannedCase {
     pub group: String,
     /// Cases with the same value take turns in one sitting; none: it is measured by itself.
     pub turns: Option<String>,
+    /// How many cases of its sitting are compared with one base, at most.
+    pub compared: usize,
     /// The model's weights are random.
     pub random: bool,
     /// What is known of the model's and the task's numbering of puzzles.
@@ -159,6 +161,10 @@ impl Plan {
             if keep(&case.path) && plan.cases.iter().all(|c| c.id != case.id) {
                 plan.cases.push(case);
             }
+        }
+        let compared = comparisons(&plan.cases);
+        for case in &mut plan.cases {
+            case.compared = compared.get(&case.id).copied().unwrap_or(0);
         }
         Ok(plan)
     }
@@ -277,6 +283,7 @@ impl Plan {
             id: sha(&format!("{}{}", asked.canonical(), command.join("\0"))),
             group: sha(&format!("{}{}", same_answers.canonical(), command.join("\0"))),
             turns: spec.interleave.then(|| sha(&same_work.canonical())),
+            compared: 0,
             path: key.path(),
             spec: spec.clone(),
             key,
@@ -324,6 +331,17 @@ pub fn base<'a>(sitting: &[&'a PlannedCase], case: &PlannedCase) -> Option<&'a P
     let asked = case.spec.base.as_ref();
     let fits = sitting.iter().copied().filter(|c| asked.is_none_or(|name| c.key.backend == *name));
     fits.min_by_key(|c| c.key.precision != "f32")
+}
+
+/// How many cases of its sitting are compared with one base, at most, by id of the case.
+fn comparisons(cases: &[PlannedCase]) -> BTreeMap<String, usize> {
+    let mut all = BTreeMap::new();
+    for sitting in sittings(cases).iter().filter(|s| s.len() > 1) {
+        let bases = sitting.iter().map(|c| base(sitting, c).map(|b| b.id.as_str()).filter(|id| *id != c.id));
+        let compared = super::sitting::compared(bases);
+        all.extend(sitting.iter().map(|c| (c.id.clone(), compared)));
+    }
+    all
 }
 
 fn plan_task(suite: &Suite, name: &str) -> anyhow::Result<PlannedTask> {
@@ -440,6 +458,28 @@ mod tests {
             base(&super::sittings(&plan.cases)[0], &plan.cases[0]).is_none(),
             "nothing stands in for what was asked"
         );
+    }
+
+    #[test]
+    fn a_sitting_is_expected_to_have_the_rounds_that_its_comparisons_need() {
+        let block = |names: &str| format!("[[cases]]\nbackends = [{names}]\nprecisions = [\"f32\", \"bf16\"]\n");
+        let turns = planned(&format!("{}interleave = true\n", block("\"x\", \"y\"")));
+        assert_eq!(turns.cases.iter().map(|c| c.compared).collect::<Vec<_>>(), [3; 4], "all but their base");
+        let apart = planned(&block("\"x\", \"y\""));
+        assert!(apart.cases.iter().all(|c| c.compared == 0));
+        // an iteration takes ten seconds: six blocks of it, seven for the intervals of three comparisons
+        let seconds = |mut case: PlannedCase, compared: usize| {
+            case.costs.flops_step = 10.0 * super::super::estimate::RATE * f64::from(case.key.threads.max(1));
+            (case.costs.flops_admit, case.max_steps, case.compared) = (0.0, 1, compared);
+            (case.spec.seconds, case.spec.warmup_seconds, case.spec.iterations) = (1.0, 0.0, 1);
+            super::super::estimate::timing(&case, false)
+        };
+        let mut cases = turns.cases.into_iter();
+        let mut next = |compared| seconds(cases.next().unwrap(), compared);
+        let (alone, three, nine) = (next(1), next(3), next(9));
+        assert!((three - alone - 10.0).abs() < 1e-9 && (nine - alone - 30.0).abs() < 1e-9, "{alone} {three} {nine}");
+        let apart = seconds(apart.cases.into_iter().next().unwrap(), 9);
+        assert!((apart - alone).abs() < 1e-9, "{apart}: no rounds for a case that takes no turns");
     }
 
     #[test]

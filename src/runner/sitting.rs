@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ergometer_reports::case::Sitting;
+use ergometer_reports::speedup::least_rounds;
 use sha2::{Digest, Sha256};
 
 use super::case::{Finished, Judge, Scored, Setting};
@@ -28,10 +29,13 @@ use crate::models::hex;
 use crate::worker::monotonic_ns;
 
 /// Timed blocks of a case, and so rounds.
-pub const BLOCKS: u32 = 10;
+const BLOCKS: u32 = 10;
 
 /// Blocks of a case whose iterations are long: enough for an interval of a median.
-pub const FEWEST: u32 = 6;
+const FEWEST: u32 = 6;
+
+/// Seconds by which ten blocks of one iteration each may draw a case out before it gets fewer.
+const MOST_OVERRUN: f64 = 5.0;
 
 /// Most seconds of untimed iterations before the first round.
 const SETTLE: f64 = 0.2;
@@ -96,12 +100,35 @@ pub fn run(seats: &[Seat], known: &BTreeMap<String, Scored>, seed: u64, setting:
     leave(contenders, setting)
 }
 
+/// Timed blocks of a case whose iterations take so long: fewer where ten of one iteration each would take much longer than the seconds it asks
+/// for.
+pub fn blocks(iteration: f64, seconds: f64) -> u32 {
+    if f64::from(BLOCKS) * iteration > (3.0 * seconds).max(MOST_OVERRUN) { FEWEST } else { BLOCKS }
+}
+
+/// Rounds of a sitting whose slowest case has so many blocks: at least as many as the interval of a speed-up needs where so many cases are
+/// compared with one base, however long they take; a speed-up without an interval says nothing.
+pub fn rounds(blocks: u32, compared: usize) -> u32 {
+    blocks.max(least_rounds(compared))
+}
+
+/// Most of these cases that are compared with one base; each case gives the id of its base, unless it is that case itself.
+pub fn compared<'a>(bases: impl Iterator<Item = Option<&'a str>>) -> usize {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    bases.flatten().for_each(|base| *counts.entry(base).or_default() += 1);
+    counts.into_values().max().unwrap_or(0)
+}
+
 /// All rounds.
 fn take_turns(contenders: &mut [Contender], turns: bool, seed: u64, setting: &mut Setting) {
     let mut blocks: Vec<u32> = contenders.iter().map(|c| c.blocks(setting.check)).collect();
-    let alive = || contenders.iter().zip(&blocks).filter(|(c, _)| c.worker.is_some()).map(|(_, n)| *n);
-    let rounds = if turns { alive().min() } else { alive().max() }.unwrap_or(0);
+    let alive = || contenders.iter().zip(&blocks).filter(|(c, _)| c.worker.is_some());
+    let numbers = || alive().map(|(_, n)| *n);
+    let mut rounds = if turns { numbers().min() } else { numbers().max() }.unwrap_or(0);
     if turns {
+        if !setting.check {
+            rounds = self::rounds(rounds, compared(alive().map(|(c, _)| c.base())));
+        }
         blocks.fill(rounds);
     }
     for sitting in contenders.iter_mut().filter_map(|c| c.finished.case.sitting.as_mut()) {

@@ -64,6 +64,20 @@ class Nap(Fake):
         return super().iterate(first)
 
 
+class SlowStart(Fake):
+    """slow-start: its first iteration takes 0.6 s, as if all did"""
+
+    def warm(self, go):
+        self.first = not hasattr(self, "first")
+        super().warm(go)
+
+    def iterate(self, first):
+        if self.first:
+            time.sleep(0.6)
+            self.first = False
+        return super().iterate(first)
+
+
 class Equipped(Fake):
     """equipped: looks whether it has been given what an external program may count on"""
 

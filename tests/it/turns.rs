@@ -107,6 +107,27 @@ fn all_are_ready_before_the_first_is_timed_and_turns_are_random_and_balanced() {
 }
 
 #[test]
+fn slow_cases_have_the_rounds_that_the_intervals_of_their_speed_ups_need() {
+    // ten blocks of such iterations would take seconds more than asked for: by itself each would get six
+    for (fakes, rounds) in [(&[("a", "slow-start"), ("b", "plain")][..], 6), (&[("a", "slow-start"); 1][..], 6)] {
+        let house = House::new();
+        house.run(&suite(&house, fakes, &[], "base = \"a\"\n"), "run", &[]).exits(0);
+        assert_eq!(house.records("run").get("a", "speedup").n, rounds);
+    }
+    let house = House::new();
+    let fakes = [("a", "slow-start"), ("b", "plain"), ("c", "plain"), ("d", "plain")];
+    house.run(&suite(&house, &fakes, &[], "base = \"a\"\n"), "run", &[]).exits(0);
+    let records = house.records("run");
+    for name in ["b", "c", "d"] {
+        let record = records.get(name, "speedup");
+        assert!(record.n == 7 && record.lower < record.value && record.value < record.upper, "{record:?}");
+    }
+    // a check has one round, whatever that means for intervals
+    house.run(&suite(&house, &fakes, &[], "base = \"a\"\n"), "check", &["--check"]).exits(0);
+    assert_eq!(house.records("check").get("b", "speedup").n, 1);
+}
+
+#[test]
 fn who_fails_drops_out_and_the_others_are_whole() {
     let fakes = [("a", "plain"), ("b", "exit-third"), ("c", "exit"), ("d", "plain"), ("e", "exit-last")];
     let house = House::new();

@@ -48,12 +48,16 @@ pub fn median_at(values: &[f64], confidence: f64) -> Option<Estimate> {
         }
         k = Some(candidate as usize);
     }
-    let interval = k.map(|k| (sorted[k], sorted[n - 1 - k])).ok_or_else(|| {
-        // P[Binomial(n, ½) = 0] = 2^-n
-        let needs = (2.0 / (1.0 - confidence)).log2().ceil();
-        format!("n = {n}; an interval of the median needs {needs}")
-    });
+    let interval = k
+        .map(|k| (sorted[k], sorted[n - 1 - k]))
+        .ok_or_else(|| format!("n = {n}; an interval of the median needs {}", least_for_median(confidence)));
     Some(Estimate { value, interval, n: n as u64, method: "median; order-statistic interval".into() })
+}
+
+/// Fewest observations whose median has an interval at this confidence: from the least to the largest of them, since
+/// P[Binomial(n, ½) = 0] = 2^-n.
+pub fn least_for_median(confidence: f64) -> u32 {
+    (2.0 / (1.0 - confidence)).log2().ceil() as u32
 }
 
 /// Stretches in time whose medians limit the interval of a median.
