@@ -3,11 +3,14 @@
 #
 #     ci/gpu/check.sh OUT [short|long] [NET...]
 #
-# OUT gets three files: logs.tar.xz (each part's output, nvml.json, nvml.csv), run-nets.tar.xz (a run folder with its HTML page), summary.txt. `short` is about two minutes, `long` (the default)
-# about one, and 50 seconds a net; NET are model folders for 6x6 or 9x9 Sudoku (all of suites/models/*-9x9 and trm-6x6, dense-6x6 where none is named). The program is
-# what ERGOMETER names, else target/gpu/ergometer, else target/gpu/ergometer.xz unpacked, else target/release/ergometer; PYTHON is a Python
-# that has PyTorch with CUDA and nvidia-ml-py (python3). SECONDS_EACH is the time of a batched case (8, 20), RUN_LIMIT that of the whole run (150, 330). Every part runs whatever becomes of the others, within a time limit of its own;
-# exit code 1 if one failed. No setting of the board is changed.
+# OUT gets one file, gpu-check.tar.xz: each part's output, nvml.json, nvml.csv, and `run`, a run folder with its HTML page. `short` takes about a
+# minute and 20 seconds a net, `long` (the default) two minutes and 50 seconds a net; NET are model folders for 6x6 or 9x9 Sudoku (all of
+# suites/models/*-9x9, trm-6x6 and dense-6x6 where none is named). SECONDS_EACH is the time of a batched case (10, 20), RUN_LIMIT that of the
+# whole run (150, 330).
+#
+# The program is what ERGOMETER names, else target/gpu/ergometer, else target/gpu/ergometer.xz unpacked, else target/release/ergometer; PYTHON
+# is a Python that has PyTorch with CUDA and nvidia-ml-py (python3). Every part runs whatever becomes of the others, within a time limit of its
+# own; exit code 1 if one failed. No setting of the board is changed.
 set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." || exit 1
 
@@ -20,7 +23,7 @@ out=$(cd -- "$1" && pwd)
 mode=${2:-long}
 shift "$(($# < 2 ? $# : 2))"
 case $mode in
-    short) seconds=${SECONDS_EACH:-8} nvml_seconds=4 limit=${RUN_LIMIT:-150} ;;
+    short) seconds=${SECONDS_EACH:-10} nvml_seconds=4 limit=${RUN_LIMIT:-150} ;;
     long) seconds=${SECONDS_EACH:-20} nvml_seconds=10 limit=${RUN_LIMIT:-330} ;;
     *)
         echo "error: \`$mode\` is neither short nor long" >&2
@@ -47,7 +50,7 @@ fi
 export ERGOMETER_HOME=$PWD ERGOMETER_CACHE=$scratch/cache ERGOMETER_PEERS_PYTHON=$python PYTHONUNBUFFERED=1
 # a search of settings starts PyTorch once more for each case; without it the worker takes a graph of plain kernels
 export ERGOMETER_PEERS_SEARCH=${ERGOMETER_PEERS_SEARCH:-0}
-[ "$mode" = long ] || export ERGOMETER_PEERS_MODELS="suites/models/trm-6x6 suites/models/moe-6x6"
+[ "$mode" = long ] || export ERGOMETER_PEERS_MODELS="suites/models/trm-6x6"
 
 summary=()
 failed=0
@@ -61,15 +64,25 @@ part() {
     tail -n 40 -- "$logs/$name.log"
     [ "$code" -eq 0 ] || failed=1
     summary+=("$(printf '%-12s exit %3d %5d s' "$name" "$code" "$((SECONDS - began))")")
-    printf '%s\n' "${summary[@]}" >"$out/summary.txt"
+    printf '%s\n' "${summary[@]}" >"$logs/summary.txt"
     # whoever ends this script has what there is so far
-    keep logs "$logs"
+    keep || failed=1
     return "$code"
 }
-keep() { # NAME FOLDER: a folder as one file
-    [ -d "$2" ] || return 0
-    "$python" -c 'import sys, tarfile
-with tarfile.open(sys.argv[1], "w:xz", preset=2) as tar: tar.add(sys.argv[2], sys.argv[3])' "$out/$1.tar.xz" "$2" "$1" || failed=1
+# Everything as one file of less than 16 MiB: without raw samples if they do not fit.
+keep() {
+    "$python" - "$out/gpu-check.tar.xz" "$logs" <<'EOF'
+import os, sys, tarfile
+out, logs = sys.argv[1:]
+for drop in ("", "samples.csv"):
+    keep = lambda entry: None if drop and entry.name.endswith(drop) else entry
+    with tarfile.open(out + ".part", "w:xz", preset=2) as tar:
+        tar.add(logs, "gpu-check", filter=keep)
+    if os.path.getsize(out + ".part") < 15 << 20:
+        break
+    print("gpu-check.tar.xz: more than 15 MiB with raw samples: they stay behind", file=sys.stderr)
+os.replace(out + ".part", out)
+EOF
 }
 
 machine() {
@@ -85,13 +98,16 @@ machine() {
 export -f machine
 export python
 
+export PATH=$PATH:/usr/local/nvidia/bin
 part machine 60 bash -c machine
 part program 20 "$program" --version
 part meters 20 "$program" list meters
 part doctor 60 "$program" doctor
-part doctor-json 60 "$program" doctor --json
 part nvml $((20 * nvml_seconds)) "$python" -B ci/gpu/nvml.py "$logs" --seconds "$nvml_seconds"
-part peers 120 "$python" -B ci/peers/test.py
+code=0
+part peers 120 "$python" -B ci/peers/test.py || code=$?
+# a run without graphs says more than none
+[ "$code" -ne 3 ] || export ERGOMETER_GPU_GRAPH=no
 
 nets=("$@")
 if [ ${#nets[@]} -eq 0 ]; then
@@ -100,13 +116,15 @@ if [ ${#nets[@]} -eq 0 ]; then
         [ -s "$net/model.safetensors" ] && nets+=("$net")
     done
 fi
-if part suite 20 "$python" -B ci/gpu/suite.py "$seconds" "${nets[@]}"; then
-    # what it says beside the suite is in the log too
-    "$python" -B ci/gpu/suite.py "$seconds" "${nets[@]}" >"$logs/nets.toml" 2>/dev/null
-    part run-nets "$limit" "$program" run "$logs/nets.toml" --out "$scratch/run-nets"
-    keep run-nets "$scratch/run-nets"
+suite() {
+    "$python" -B ci/gpu/suite.py "$mode" "$seconds" "${nets[@]}" >"$logs/nets.toml"
+}
+if suite; then
+    part run "$limit" "$program" run "$logs/nets.toml" --out "$logs/run"
+else
+    failed=1
 fi
 
 printf '\n== summary\n'
-cat -- "$out/summary.txt"
+cat -- "$logs/summary.txt"
 exit "$failed"

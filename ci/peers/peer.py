@@ -69,11 +69,15 @@ def read_safetensors(path):
     for name, entry in json.loads(data[8 : 8 + n]).items():
         if name == "__metadata__":
             continue
-        dtype = {"F32": np.float32, "I32": np.int32}.get(entry["dtype"])
+        dtype = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I32": np.int32}.get(entry["dtype"])
         if dtype is None:
-            raise Failure("model", f"{path}: tensor {name} is {entry['dtype']}; this worker reads F32 and I32")
+            raise Failure("model", f"{path}: tensor {name} is {entry['dtype']}; this worker reads F32, F16, BF16 and I32")
         first, last = entry["data_offsets"]
-        tensors[name] = np.frombuffer(data[8 + n + first : 8 + n + last], dtype).reshape(entry["shape"])
+        values = np.frombuffer(data[8 + n + first : 8 + n + last], dtype).reshape(entry["shape"])
+        if entry["dtype"] == "BF16":
+            # the upper half of an f32
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        tensors[name] = values if dtype is np.int32 else values.astype(np.float32)
     return tensors
 
 

@@ -6,6 +6,7 @@ norms are computed in f32, as the released TRM does. In f32 a board computes in 
 On a board the kernels of a step are captured once as a CUDA graph and replayed, since small nets otherwise wait for their launches."""
 
 import os
+import re
 import shutil
 import sys
 
@@ -114,11 +115,11 @@ def board(torch):
         about = torch.cuda.get_device_properties(0)
     except (RuntimeError, AssertionError) as error:
         raise peer.Refusal(f"CUDA cannot use its first board: {error}".splitlines()[0], hint) from error
-    uuid = str(getattr(about, "uuid", ""))
-    uuid = uuid if uuid.startswith(("GPU-", "MIG-")) or not uuid else f"GPU-{uuid}"
+    # PyTorch leaves out what NVML and nvidia-smi put before it
+    uuid = re.search(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", str(getattr(about, "uuid", "")))
     return {
         # the meters know boards by this name
-        "device": f"cuda:{uuid}" if uuid else "cuda:0",
+        "device": f"cuda:GPU-{uuid[0]}" if uuid else "cuda:0",
         "cuda.board": about.name,
         "cuda.capability": f"{about.major}.{about.minor}",
         "cuda.memory": f"{about.total_memory} B",
@@ -384,6 +385,9 @@ def classes():
 
         def capture(self, device):
             work = {"enter": self.enter, "advance": self.advance, "read": self.read}
+            if self.rows < self.body.batch:
+                # rows come here from larger lanes
+                del work["enter"]
             # whatever libraries set up at their first calls is set up before
             side = torch.cuda.Stream(device)
             side.wait_stream(torch.cuda.current_stream(device))

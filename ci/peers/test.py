@@ -3,7 +3,8 @@
 
     PYTHON ci/peers/test.py         with a Python that has PyTorch; on a machine with an NVIDIA board the board is checked too
 
-On processors the buffers and lanes of a board are checked without one; graphs need one, and the last line says whether they were checked."""
+On processors the buffers and lanes of a board are checked without one; graphs need one, and the last line says whether they were checked.
+Exit code 1: answers differ; 3: nothing worse than graphs that cannot be captured."""
 
 import os
 import random
@@ -13,8 +14,9 @@ import peer
 import pytorch_worker
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
-# How far outputs may lie apart, over the largest.
-APART = {"f32": 2e-4, "bf16": 0.1}
+# How far outputs may lie apart, over the largest: after five steps on one machine, and between processor and board, whose roundings grow from step
+# to step (that each step is right is for ergometer's parity to say).
+APART = {("cpu", "f32"): 2e-4, ("cpu", "bf16"): 0.1, ("cuda", "f32"): 2e-3, ("cuda", "bf16"): 0.7}
 
 
 class Fixed:
@@ -30,7 +32,8 @@ class Fixed:
         self.job = {"model": folder, "halt": halt, "batch": batch, "precision": precision, "threads": 1, "max_steps": 5, "options": {"device": device}}
         self.job.update(inputs=inputs, puzzle_ids=[i % 2 for i in range(13)] if config.get("puzzle_emb_ndim") else [0] * 13)
         self.worker = worker = peer.Worker.__new__(peer.Worker)
-        worker.np, worker.job, worker.batch, worker.steps = np, self.job, batch, 5 if "H_cycles" in config else 1
+        recursive = config["model_type"] in ("trm", "looped")
+        worker.np, worker.job, worker.batch, worker.steps = np, self.job, batch, 5 if recursive else 1
         worker.inputs, worker.ids = np.asarray(inputs, np.int64), np.asarray(self.job["puzzle_ids"], np.int64)
         worker.rule = None
         if halt:
@@ -56,61 +59,91 @@ class Fixed:
         return self.engine.halting()[:, 0].copy()
 
 
-def same(name, want, got, precision):
+def same(want, got, device, precision, routed):
     import numpy as np
 
     for a, b in zip(want, got):
-        if a is None or b is None:
-            assert a is None and b is None, name
+        assert (a is None) == (b is None), "one has a halting head, the other has none"
+        if a is None:
             continue
+        assert np.isfinite(b).all(), "an output is not finite"
         apart = np.abs(a - b).max() / np.abs(a).max()
-        assert apart <= APART[precision], f"{name}: outputs lie {apart:.1e} apart"
+        # a rounded score sends a token to another expert
+        loose = routed and (device, precision) == ("cuda", "bf16")
+        assert loose or apart <= APART[device, precision], f"outputs lie {apart:.1e} apart"
+
+
+def copied(parts):
+    return [None if part is None else part.copy() for part in parts]
+
+
+def fixed(folder, batch, precision, routed, ways):
+    """Five steps, or one of a net that has no more."""
+    want = copied(Fixed(folder, False, batch, precision, "cpu", **PLAIN).worker.iterate(3)[0])
+
+    def check(device, way):
+        got, _ = Fixed(folder, False, batch, precision, device, **way).worker.iterate(3)
+        same(want, got, device, precision, routed)
+
+    return [(device, way, check) for device, way in ways]
+
+
+def halting(folder, batch, ways):
+    """Rows stop at unlike steps, and what each gives is what it gives where nobody is dropped."""
+    import numpy as np
+
+    reference = Fixed(folder, True, batch, "f32", "cpu", **PLAIN)
+    bar = float(np.median(reference.heads())) if batch > 1 else 1e9
+    reference.bar, reference.engine.any_rows = bar, False
+    want, used = reference.worker.iterate(0)
+    want = copied(want)
+    assert batch == 1 or len(set(used.tolist())) > 1, f"every row stops after {used[0]} steps: nothing is tested"
+
+    def check(device, way):
+        other = Fixed(folder, True, batch, "f32", device, **way)
+        other.bar = bar
+        got, steps = other.worker.iterate(0)
+        # a head within rounding of the bar may stop elsewhere: one row at most, and it is not compared
+        alike = steps == used
+        assert (~alike).sum() <= 1, f"steps {steps} for {used}"
+        same([p[alike] for p in want], [p[alike] for p in got], device, "f32", False)
+
+    return [(device, way, check) for device, way in [("cpu", PLAIN), *ways]]
+
+
+PLAIN = {"compile": "no", "linear": "plain", "tokens": "left"}
+LANES = {"compile": "no", "graph": "no", "tokens": "left", "experts": "all"}
 
 
 def main():
-    import numpy as np
     import torch
 
-    plain = {"compile": "no", "linear": "plain", "tokens": "left"}
-    lanes = {"compile": "no", "graph": "no", "tokens": "left", "experts": "all"}
-    graphs = {**lanes, "graph": "step"}
-    boards = ["cuda"] if torch.cuda.is_available() else []
-    ways = [("cpu", lanes), ("cpu", {**lanes, "experts": "routed", "tokens": "transposed"})]
-    ways += [("cuda", way) for way in ([lanes, graphs] if boards else [])]
+    board = torch.cuda.is_available()
+    ways = [("cpu", LANES), ("cpu", {**LANES, "experts": "routed", "tokens": "transposed"})]
+    ways += [("cuda", LANES), ("cuda", {**LANES, "graph": "step"})] if board else []
     models = os.environ.get("ERGOMETER_PEERS_MODELS", "suites/models/trm-6x6 suites/models/dense-6x6 suites/models/moe-6x6 suites/models/trm-arc")
-    checked = 0
+    checked, wrong, uncaptured = 0, [], []
     for name in models.split():
         folder = os.path.join(ROOT, name)
-        recursive = "H_cycles" in peer.Model({"model": folder}).config
+        config = peer.Model({"model": folder}).config
+        routed = config["model_type"] == "moe-encoder"
         for precision in ("f32", "bf16"):
             for batch in (1, 6):
-                want = [np.copy(p) if p is not None else None for p in Fixed(folder, False, batch, precision, "cpu", **plain).worker.iterate(3)[0]]
-                for device, way in ways:
-                    if device == "cuda" and way["graph"] == "step" and way["experts"] == "routed":
-                        continue
-                    got, used = Fixed(folder, False, batch, precision, device, **way).worker.iterate(3)
-                    same(f"{name} {precision} {batch} {device} {way}", want, got, precision)
+                checks = [("fixed", *c) for c in fixed(folder, batch, precision, routed, ways)]
+                if config["model_type"] in ("trm", "looped") and precision == "f32":
+                    checks += [("halting", *c) for c in halting(folder, batch, ways)]
+                for rule, device, way, check in checks:
                     checked += 1
-                if not recursive or precision == "bf16":
-                    continue
-                # halting: rows stop at unlike steps, and what each gives is what it gives without anybody dropped
-                reference = Fixed(folder, True, batch, precision, "cpu", **plain)
-                bar = float(np.median(reference.heads())) if batch > 1 else 1e9
-                reference.bar, reference.engine.any_rows = bar, False
-                want, used = reference.worker.iterate(0)
-                assert batch == 1 or len(set(used.tolist())) > 1, f"{name}: every row stops after {used[0]} steps, nothing is tested"
-                want = [np.copy(p) for p in want]
-                for device, way in [("cpu", plain), *ways]:
-                    other = Fixed(folder, True, batch, precision, device, **way)
-                    other.bar = bar
-                    got, steps = other.worker.iterate(0)
-                    near = np.abs(steps - used) > 0
-                    # a head within rounding of the bar may stop elsewhere: one row at most, and it is not compared
-                    assert near.sum() <= 1, f"{name} {device} {way}: steps {steps} for {used}"
-                    same(f"{name} halting {batch} {device} {way}", [p[~near] for p in want], [p[~near] for p in got], precision)
-                    checked += 1
+                    try:
+                        check(device, way)
+                    except Exception as error:
+                        told = f"{name} {precision} batch {batch} {rule} {device} {way}: {type(error).__name__}: {error}"
+                        print(told)
+                        captured = way.get("graph") == "step" and not isinstance(error, AssertionError)
+                        (uncaptured if captured else wrong).append(told)
     assert checked > 0
-    print(f"{checked} ways agree; graphs on a board: {'checked' if boards else 'NOT checked, no board here'}")
+    print(f"{checked - len(wrong) - len(uncaptured)} of {checked} ways agree; graphs on a board: {'checked' if board else 'NOT checked, no board here'}")
+    return 1 if wrong else 3 if uncaptured else 0
 
 
 if __name__ == "__main__":
