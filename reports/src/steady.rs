@@ -64,7 +64,7 @@ impl<'a> Steady<'a> {
         let starts = starts.to_vec();
         let in_a_row = !apart(spans.into_values().collect());
         let spacing = match () {
-            () if starts.len() > 1 => Spacing::Starts,
+            () if starts.len() > 1 => Spacing::Independent,
             () if in_a_row => Spacing::Row,
             () if neighbours_alike(&block_latencies.iter().map(|b| ends(b)).collect::<Vec<_>>()) => Spacing::Alike,
             () => Spacing::Apart,
@@ -84,7 +84,7 @@ impl<'a> Steady<'a> {
 
     /// What an observation is.
     pub fn unit(&self) -> &'static str {
-        if self.spacing == Spacing::Starts { "start" } else { "block" }
+        if self.spacing == Spacing::Independent { "start" } else { "block" }
     }
 
     /// Which start a block belongs to.
@@ -94,7 +94,7 @@ impl<'a> Steady<'a> {
 
     /// Totals by block as observations in time order: those of a start are added up, where the worker was started repeatedly.
     pub fn units(&self, totals: impl Iterator<Item = (u32, (f64, f64))>) -> Vec<(f64, f64)> {
-        if self.spacing != Spacing::Starts {
+        if self.spacing != Spacing::Independent {
             return totals.map(|(_, pair)| pair).collect();
         }
         let mut starts: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
@@ -107,7 +107,7 @@ impl<'a> Steady<'a> {
 
     /// Latencies by observation: by block, or by start where the worker was started repeatedly.
     pub fn unit_latencies(&self) -> Vec<Vec<f64>> {
-        if self.spacing != Spacing::Starts {
+        if self.spacing != Spacing::Independent {
             return self.block_latencies.clone();
         }
         let mut starts: BTreeMap<usize, Vec<f64>> = BTreeMap::new();

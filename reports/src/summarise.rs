@@ -20,7 +20,7 @@ use crate::{
         level::Spacing,
         proportion::share,
         quantile::{TAIL_CONFIDENCE, Tail, dependent, drift, median, median_over, tail},
-        ratio::{over_blocks, over_iterations, over_level},
+        ratio::{over_iterations, over_level},
     },
     steady::Steady,
 };
@@ -29,6 +29,7 @@ mod blocks;
 mod ceiling;
 mod domains;
 mod questions;
+mod steps;
 
 use blocks::Per;
 use questions::BOARDS_ALONE;
@@ -264,7 +265,7 @@ impl Summary<'_> {
         let pairs: Vec<_> = steady.rows.iter().copied().zip(steady.latencies.iter().copied()).collect();
         let units = steady.units(steady.blocks().iter().map(|(block, pair)| (*block, *pair)));
         let mut estimate = match steady.blocks().len() {
-            1 if steady.spacing() != Spacing::Starts => over_iterations(&pairs)?,
+            1 if steady.spacing() != Spacing::Independent => over_iterations(&pairs)?,
             _ => over_level(&units, steady.spacing(), steady.unit())?,
         };
         if drift(&steady.latencies).is_some() {
@@ -278,21 +279,6 @@ impl Summary<'_> {
         Some(estimate)
     }
 
-    /// Supervision steps per example: of the measured iterations, or of the answers where the worker gave none.
-    fn steps(&self) -> Option<Estimate> {
-        let (steady, blocks) = (&self.steady, self.steady.block_steps());
-        if !blocks.is_empty() {
-            return match blocks.len() {
-                1 if steady.spacing() != Spacing::Starts => over_iterations(&steady.steps),
-                _ => over_level(&steady.units(blocks.into_iter()), steady.spacing(), steady.unit()),
-            };
-        }
-        let last: Vec<_> =
-            self.source?.predictions.iter().filter(|p| p.last).map(|p| (f64::from(p.depth), 1.0)).collect();
-        let estimate = over_blocks(&last, "answer")?;
-        Some(Estimate { method: format!("mean depth of the scored answers; {}", estimate.method), ..estimate })
-    }
-
     /// Its outputs were compared with nothing: what it computes may be something other than the model.
     fn accuracy_only(&self) -> bool {
         self.case_run.case.verdict == Some(Verdict::AccuracyOnly)
@@ -301,18 +287,6 @@ impl Summary<'_> {
     /// Nobody knows what it computed.
     fn unseen_work(&self) -> bool {
         self.accuracy_only() && self.steady.named("flops_executed").is_empty()
-    }
-
-    fn flops_model(&self) -> Option<Estimate> {
-        let costs = self.case_run.case.costs.as_ref()?;
-        let steps = self.steps()?;
-        let flops = |steps: f64| costs.flops_admit + costs.flops_step * steps;
-        Some(Estimate {
-            value: flops(steps.value),
-            interval: steps.interval.map(|(lower, upper)| (flops(lower), flops(upper))),
-            n: steps.n,
-            method: format!("operations of the graph at the mean of steps_used; {}", steps.method),
-        })
     }
 
     fn single(&self, name: &str) -> Metered {

@@ -97,4 +97,36 @@ mod tests {
         assert!(sum.abs() < 300, "{sum} of 5000 turns");
         assert!(turns(1, 0, 3).iter().all(Vec::is_empty));
     }
+
+    /// Share of sittings of so many like cases in which the speed-up of the second over the first is told apart from 1, where every `period`-th turn
+    /// is slowed down by a tenth.
+    fn false_alarms(cases: usize, period: usize, order: impl Fn(u64) -> Vec<Vec<usize>>) -> f64 {
+        let mut alarms = 0;
+        for seed in 0..1000 {
+            let mut random = Random(!seed);
+            let mut noise = || 1.0 + 0.01 * (random.next() as f64 / u64::MAX as f64 - 0.5);
+            let phase = seed as usize % period;
+            let mut blocks = vec![Vec::new(); cases];
+            for (turn, seat) in order(seed).into_iter().flatten().enumerate() {
+                blocks[seat].push(noise() * if turn % period == phase { 1.1 } else { 1.0 });
+            }
+            let ratios: Vec<f64> = blocks[0].iter().zip(&blocks[1]).map(|(base, own)| base / own).collect();
+            let (lower, upper) = ergometer_reports::stats::quantile::median(&ratios).unwrap().interval.unwrap();
+            alarms += u32::from(lower > 1.0 || upper < 1.0);
+        }
+        f64::from(alarms) / 1000.0
+    }
+
+    #[test]
+    fn a_disturbance_with_a_period_raises_no_more_false_alarms_than_chance() {
+        for cases in [2, 3, 4, 6] {
+            for period in [2, 3, 4, 5, 6, 8, 12] {
+                let share = false_alarms(cases, period, |seed| turns(seed, cases, 10));
+                assert!(share <= 0.065, "{cases} cases, every {period}th turn: {share}");
+            }
+        }
+        // what a fixed order does
+        let share = false_alarms(2, 2, |_| vec![vec![0, 1]; 10]);
+        assert!(share > 0.9, "{share}");
+    }
 }

@@ -8,8 +8,8 @@ use super::special::{t_outside, t975};
 /// How the observations of a case lie in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spacing {
-    /// They are starts of the worker (totals over the blocks of each).
-    Starts,
+    /// They do not depend on each other: starts of the worker (totals over the blocks of each), clusters of answers.
+    Independent,
     /// Blocks with pauses between them, and no sign that neighbours are alike.
     Apart,
     /// Blocks with pauses between them whose neighbours are more alike than others.
@@ -23,7 +23,7 @@ impl Spacing {
     pub fn method(self, n: usize, what: &str) -> String {
         let skew = if n < SKEW_FROM { "" } else { ", corrected for skewness" };
         match self {
-            Self::Starts => format!("t interval over {n} starts{skew}"),
+            Self::Independent => format!("t interval over {n} {what}s{skew}"),
             Self::Apart => {
                 format!("t interval over {n} {what}s, their correlation unknown{skew}; within this run")
             }
@@ -63,7 +63,7 @@ pub fn sides(values: &[f64], spacing: Spacing) -> Option<(f64, f64)> {
     let n = values.len();
     let (half, t) = match (n, spacing) {
         (0 | 1, _) => return None,
-        (_, Spacing::Starts) => (t975(n as u64 - 1) * standard_error(values), t975(n as u64 - 1)),
+        (_, Spacing::Independent) => (t975(n as u64 - 1) * standard_error(values), t975(n as u64 - 1)),
         (2, _) => (HALVES * t975(1) * standard_error(values), t975(1)),
         (_, Spacing::Row) => (THIRDS * t975(2) * standard_error(&thirds(values)), t975(2)),
         (_, Spacing::Alike) => (averaged(values, 0), t975(n as u64 - 1)),
@@ -196,9 +196,9 @@ mod tests {
     #[test]
     fn starts_have_the_plain_t_interval() {
         // standard deviation sqrt(2.5), n = 5, no skewness
-        let (below, above) = sides(&[1.0, 2.0, 3.0, 4.0, 5.0], Spacing::Starts).unwrap();
+        let (below, above) = sides(&[1.0, 2.0, 3.0, 4.0, 5.0], Spacing::Independent).unwrap();
         assert!((below - 1.963_24).abs() < 1e-4 && (above - below).abs() < 1e-9, "{below} {above}");
-        assert_eq!(sides(&[1.0], Spacing::Starts), None);
+        assert_eq!(sides(&[1.0], Spacing::Independent), None);
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn few_high_values_lengthen_the_upper_side() {
         let burst = [1.0, 1.0, 1.1, 0.9, 1.0, 1.05, 0.95, 3.0, 1.0, 1.0];
-        let (below, above) = sides(&burst, Spacing::Starts).unwrap();
+        let (below, above) = sides(&burst, Spacing::Independent).unwrap();
         let plain = t975(9) * standard_error(&burst);
         assert!(above > 2.0 * plain && below < plain, "{below} {plain} {above}");
         // the transformation turned back: a t value at either end gives t again
@@ -241,7 +241,7 @@ mod tests {
         alike.sort_by(f64::total_cmp);
         let [seen, unseen] = [Spacing::Alike, Spacing::Apart].map(|spacing| half(&alike, spacing));
         assert!(seen > 1.5 * unseen && half(&apart, Spacing::Alike) < seen, "{seen} {unseen}");
-        let plain = half(&[1.0, 2.0, 1.0, 2.0, 1.0, 2.0], Spacing::Starts);
+        let plain = half(&[1.0, 2.0, 1.0, 2.0, 1.0, 2.0], Spacing::Independent);
         let averaged = half(&[1.0, 2.0, 1.0, 2.0, 1.0, 2.0], Spacing::Apart);
         assert!(averaged >= 0.95 * plain && averaged < 1.5 * plain, "{plain} {averaged}");
         assert_eq!(sides(&[2.0; 10], Spacing::Apart), Some((0.0, 0.0)));
@@ -264,7 +264,7 @@ mod tests {
             values in prop::collection::vec(-1e3f64..1e3, 2..40),
             factor in 1e-3f64..1e3,
         ) {
-            for spacing in [Spacing::Starts, Spacing::Row, Spacing::Alike, Spacing::Apart] {
+            for spacing in [Spacing::Independent, Spacing::Row, Spacing::Alike, Spacing::Apart] {
                 let (below, above) = sides(&values, spacing).unwrap();
                 prop_assert!(below >= 0.0 && above >= 0.0 && below.is_finite() && above.is_finite());
                 let turned: Vec<f64> = values.iter().map(|v| 7.0 - factor * v).collect();

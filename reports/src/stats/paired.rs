@@ -5,11 +5,9 @@
 
 use super::{
     Estimate,
+    proportion::worth,
     special::{Z975, t975},
 };
-
-/// Fewest clusters with a difference in them from which the variance between clusters is believed.
-const DIFFERING: u64 = 10;
 
 /// The pairs of one cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,8 +54,8 @@ pub fn tango(gained: f64, lost: f64, n: f64, z: f64) -> (f64, f64) {
 ///
 /// With one pair in every cluster this is Tango's interval. Otherwise the variance of the difference is estimated between clusters,
 /// G/(G−1) Σ(difference − mean·pairs)² / N², and turned into the number of independent pairs that would have it, at most N; Tango's
-/// interval is taken at that number with the t quantile of G−1, as is done for single shares. Where fewer than ten clusters hold a
-/// difference that variance says little, and no more than the number of clusters G is used. `None`: there are no pairs.
+/// interval is taken at that number with the t quantile of G−1, as is done for single shares. Where few clusters carry that
+/// variance it says little, and no more pairs are used than the clusters are worth. `None`: there are no pairs.
 pub fn paired_difference(clusters: &[Pairs], each_pair_alone: bool) -> Option<Estimate> {
     let sum = clusters.iter().fold(Pairs::default(), |s, c| Pairs {
         gained: s.gained + c.gained,
@@ -86,12 +84,13 @@ pub fn paired_difference(clusters: &[Pairs], each_pair_alone: bool) -> Option<Es
         let why = "all examples belong to one cluster".into();
         return Some(Estimate { value, interval: Err(why), n: sum.all, method });
     }
-    let squares: f64 = clusters.iter().map(|c| (c.difference() - value * c.all as f64).powi(2)).sum();
-    let between = groups / (groups - 1.0) * squares / (n * n);
+    let deviations: Vec<f64> = clusters.iter().map(|c| c.difference() - value * c.all as f64).collect();
+    let between = groups / (groups - 1.0) * deviations.iter().map(|d| d * d).sum::<f64>() / (n * n);
     let alone = (gained + lost - n * value * value) / (n * n);
     let mut effective = if between > 0.0 { (n * alone / between).clamp(1.0, n) } else { n };
-    if (clusters.iter().filter(|c| c.gained + c.lost > 0).count() as u64) < DIFFERING {
-        effective = effective.min(groups);
+    let sizes: Vec<f64> = clusters.iter().map(|c| c.all as f64).collect();
+    if let Some(most) = worth(&deviations, &sizes) {
+        effective = effective.min(most);
     }
     let scale = effective / n;
     let interval = tango(gained * scale, lost * scale, effective, t975(clusters.len() as u64 - 1));

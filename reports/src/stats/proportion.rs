@@ -5,7 +5,7 @@
 
 use super::{
     Estimate,
-    special::{Z975, t975},
+    special::{Z975, incomplete_beta, t975},
 };
 
 /// Wilson's score interval (Wilson 1927) for a share `p` out of `n`; `n` may be fractional. `z` is the two-sided normal (or t) quantile.
@@ -17,16 +17,47 @@ pub fn wilson(p: f64, n: f64, z: f64) -> (f64, f64) {
     ((centre - half).clamp(0.0, p), (centre + half).clamp(p, 1.0))
 }
 
-/// Fewest clusters that hold a right item, and that hold a wrong one, from which the variance between clusters is believed.
-const DIFFERING: u64 = 10;
+/// The interval of Clopper and Pearson (1934) for a share `p` out of `n` at 95 %; `n` may be fractional. It never holds less than it promises, and is
+/// longer for that.
+pub fn clopper_pearson(p: f64, n: f64) -> (f64, f64) {
+    let right = p * n;
+    // I_x(a, b) rises with x
+    let solve = |a: f64, b: f64, wanted: f64| {
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..60 {
+            let x = 0.5 * (low + high);
+            if incomplete_beta(x, a, b) < wanted { low = x } else { high = x }
+        }
+        0.5 * (low + high)
+    };
+    let lower = if right <= 0.0 { 0.0 } else { solve(right, n - right + 1.0, 0.025) };
+    let upper = if right >= n { 1.0 } else { solve(right + 1.0, n - right, 0.975) };
+    (lower.min(p), upper.max(p))
+}
+
+/// Fewest clusters that must carry the variance between them for it to be believed, or a fifth of all clusters (of independent items a third carries it).
+const CARRIERS: f64 = 20.0;
+/// Fewest clusters that must hold a right item, and a wrong one, for the same.
+const DIFFERING: usize = 10;
+
+/// At how many items the variance between clusters stops being believed: `None` where it is carried by enough of them, else the number of clusters
+/// that they are worth, (Σ items)² / Σ items² (Kish 1965), which is their number where all are of one size. `deviations` are the clusters' own; the number that
+/// carry their squares is (Σ d²)² / Σ d⁴: of two hundred clusters of which five are right as a whole, five carry it.
+pub(super) fn worth(deviations: &[f64], sizes: &[f64]) -> Option<f64> {
+    let power = |values: &[f64], p: i32| values.iter().map(|v| v.powi(p)).sum::<f64>();
+    let (squares, fourth) = (power(deviations, 2), power(deviations, 4));
+    let few = fourth <= 0.0 || squares * squares / fourth < CARRIERS.min(0.2 * sizes.len() as f64);
+    few.then(|| power(sizes, 1).powi(2) / power(sizes, 2).max(f64::MIN_POSITIVE))
+}
 
 /// Share of right items over clusters of (right, items). Items of one cluster may depend on each other; clusters do not.
 ///
 /// With one item in every cluster this is Wilson's interval. Otherwise the variance of the share is estimated between clusters,
 /// G/(G−1) Σ(right − p·items)² / N² (the sandwich of Miller, arXiv 2411.00640), turned into the number of independent items that would
 /// have it, p(1−p)/var, at most N; Wilson's interval is taken at that number with the t quantile of G−1 (Korn and Graubard 1998 do
-/// the same with Clopper-Pearson). Where fewer than ten clusters hold a right item, or fewer than ten a wrong one, that variance says little, and
-/// at most the number of clusters G is used.
+/// the same with Clopper-Pearson). Where fewer than twenty clusters (and a fifth of them) carry that variance, or fewer than ten hold a right item, or a wrong one, it says little:
+/// at most as many items are used as the clusters are worth, and the interval holds that of Clopper and Pearson too (Wilson's alone dips to 90 % where one or two
+/// clusters are expected to differ).
 pub fn share(clusters: &[(u64, u64)], each_item_alone: bool) -> Option<Estimate> {
     let (right, items) = clusters.iter().fold((0, 0), |(r, n), c| (r + c.0, n + c.1));
     if items == 0 {
@@ -44,15 +75,22 @@ pub fn share(clusters: &[(u64, u64)], each_item_alone: bool) -> Option<Estimate>
         let why = "all examples belong to one cluster".into();
         return Some(Estimate { value: p, interval: Err(why), n: items, method });
     }
-    let squares: f64 = clusters.iter().map(|&(r, n)| (r as f64 - p * n as f64).powi(2)).sum();
-    let variance = groups / (groups - 1.0) * squares / (n * n);
+    let deviations: Vec<f64> = clusters.iter().map(|&(r, n)| r as f64 - p * n as f64).collect();
+    let variance = groups / (groups - 1.0) * deviations.iter().map(|d| d * d).sum::<f64>() / (n * n);
     let mut effective = if variance > 0.0 { (p * (1.0 - p) / variance).clamp(1.0, n) } else { n };
-    let holding = |some: fn(&(u64, u64)) -> bool| clusters.iter().filter(|c| some(c)).count() as u64;
-    // near 0 and 1 few clusters carry the whole variance
-    if holding(|c| c.0 > 0).min(holding(|c| c.0 < c.1)) < DIFFERING {
-        effective = effective.min(groups);
+    let sizes: Vec<f64> = clusters.iter().map(|c| c.1 as f64).collect();
+    let holding = |some: fn(&(u64, u64)) -> bool| clusters.iter().filter(|c| some(c)).count();
+    let differing = holding(|c| c.0 > 0).min(holding(|c| c.0 < c.1));
+    let worth = worth(if differing < DIFFERING { &[] } else { &deviations }, &sizes);
+    if let Some(most) = worth {
+        effective = effective.min(most);
     }
-    Some(Estimate { value: p, interval: Ok(wilson(p, effective, t975(clusters.len() as u64 - 1))), n: items, method })
+    let (mut lower, mut upper) = wilson(p, effective, t975(clusters.len() as u64 - 1));
+    if worth.is_some() {
+        let (below, above) = clopper_pearson(p, effective);
+        (lower, upper) = (lower.min(below), upper.max(above));
+    }
+    Some(Estimate { value: p, interval: Ok((lower, upper)), n: items, method })
 }
 
 #[cfg(test)]
@@ -66,6 +104,17 @@ mod tests {
         // ARC-AGI-1, 178 of 400: 39.7 to 49.4 %
         let (lower, upper) = wilson(0.445, 400.0, Z975);
         assert!((lower - 0.397).abs() < 5e-4 && (upper - 0.494).abs() < 5e-4, "{lower} {upper}");
+    }
+
+    #[test]
+    fn clopper_pearson_known_values() {
+        // 0 of 10: 1 − 0.025^(1/10); 2 of 50: 0.5 to 13.7 %
+        let (lower, upper) = clopper_pearson(0.0, 10.0);
+        assert!(lower == 0.0 && (upper - 0.308_497).abs() < 1e-6, "{upper}");
+        let (lower, upper) = clopper_pearson(0.04, 50.0);
+        assert!((lower - 0.004_881).abs() < 1e-5 && (upper - 0.137_138).abs() < 1e-5, "{lower} {upper}");
+        let (below, above) = clopper_pearson(0.96, 50.0);
+        assert!((1.0 - above - lower).abs() < 1e-9 && (1.0 - below - upper).abs() < 1e-9);
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub fn median_over(units: &[Vec<f64>], spacing: Spacing, what: &str) -> Option<E
     let method = format!("median; {}", spacing.method(units.len(), what));
     let estimate = |interval| Some(Estimate { value, interval, n: n as u64, method });
     if units.len() == 1 {
-        if spacing == Spacing::Starts {
+        if spacing == Spacing::Independent {
             return estimate(Err(format!("one {what} only; an interval needs 2")));
         }
         let parts: Vec<Vec<f64>> = batches(&all).map(<[f64]>::to_vec).collect();
@@ -90,7 +90,7 @@ pub fn median_over(units: &[Vec<f64>], spacing: Spacing, what: &str) -> Option<E
         });
     }
     let limits = match spacing {
-        Spacing::Starts => of_medians(units, value, spacing)?,
+        Spacing::Independent => of_medians(units, value, spacing)?,
         Spacing::Apart | Spacing::Alike => woodruff(units, &ascending, value, spacing)?,
         Spacing::Row => {
             let (a, b) = (of_medians(units, value, spacing)?, woodruff(units, &ascending, value, spacing)?);

@@ -5,33 +5,12 @@
 use super::{
     Estimate,
     level::{Spacing, sides},
-    special::t975,
 };
 
 /// Most batches that a series of iterations is cut into.
 const BATCHES: usize = 30;
 
-/// Σ numerator / Σ denominator over independent observations, with a Student t interval on the residuals numerator − ratio·denominator (the linearised ratio
-/// estimator, Cochran 1977, with the sample's n−1). `None` where the denominators add up to nothing.
-pub fn over_blocks(pairs: &[(f64, f64)], blocks: &str) -> Option<Estimate> {
-    let (numerator, denominator) = pairs.iter().fold((0.0, 0.0), |(a, b), p| (a + p.0, b + p.1));
-    if denominator <= 0.0 || denominator.is_nan() {
-        return None;
-    }
-    let value = numerator / denominator;
-    let n = pairs.len();
-    let interval = if n < 2 {
-        Err(format!("one {blocks} only; an interval needs 2"))
-    } else {
-        let squares: f64 = pairs.iter().map(|p| (p.0 - value * p.1).powi(2)).sum();
-        let error = (n as f64 / (n as f64 - 1.0) * squares).sqrt() / denominator;
-        let half = t975(n as u64 - 1) * error;
-        Ok((value - half, value + half))
-    };
-    Some(Estimate { value, interval, n: n as u64, method: format!("ratio of totals; t interval over {n} {blocks}s") })
-}
-
-/// Σ numerator / Σ denominator over blocks (or starts) in time order. The interval is that of the mean residual numerator − ratio·denominator (the
+/// Σ numerator / Σ denominator over blocks (or starts, or clusters of answers) in time order. The interval is that of the mean residual numerator − ratio·denominator (the
 /// linearised ratio estimator, Cochran 1977) for observations that lie so in time (see [`level`](super::level)). `None` where the
 /// denominators add up to nothing.
 pub fn over_level(pairs: &[(f64, f64)], spacing: Spacing, what: &str) -> Option<Estimate> {
@@ -114,7 +93,7 @@ mod tests {
     fn equal_denominators_give_the_t_interval_of_the_mean() {
         // mean 3, sample standard deviation sqrt(2.5), n = 5: 3 +- 2.776 * 0.7071
         let pairs: Vec<_> = (1..=5).map(|v| (f64::from(v), 1.0)).collect();
-        let estimate = over_blocks(&pairs, "block").unwrap();
+        let estimate = over_level(&pairs, Spacing::Independent, "block").unwrap();
         let (lower, upper) = estimate.interval.unwrap();
         assert_eq!(estimate.value, 3.0);
         assert!((upper - 4.963_24).abs() < 1e-4 && (lower - 1.036_76).abs() < 1e-4, "{lower} {upper}");
@@ -122,10 +101,10 @@ mod tests {
 
     #[test]
     fn unequal_blocks_weigh_by_their_size() {
-        assert_eq!(over_blocks(&[(10.0, 1.0), (10.0, 9.0)], "block").unwrap().value, 2.0);
-        assert!(over_blocks(&[], "block").is_none());
-        assert!(over_blocks(&[(1.0, 0.0)], "block").is_none());
-        assert!(over_blocks(&[(1.0, 2.0)], "block").unwrap().interval.is_err());
+        assert_eq!(over_level(&[(10.0, 1.0), (10.0, 9.0)], Spacing::Independent, "block").unwrap().value, 2.0);
+        assert!(over_level(&[], Spacing::Independent, "block").is_none());
+        assert!(over_level(&[(1.0, 0.0)], Spacing::Independent, "block").is_none());
+        assert!(over_level(&[(1.0, 2.0)], Spacing::Independent, "block").unwrap().interval.is_err());
     }
 
     #[test]
@@ -167,7 +146,7 @@ mod tests {
         #[test]
         fn never_panics_and_holds_its_value(pairs in prop::collection::vec((0.0f64..1e9, 0.0f64..1e9), 0..80)) {
             let apart = over_level(&pairs, Spacing::Apart, "block");
-            for estimate in [over_blocks(&pairs, "block"), apart, over_iterations(&pairs)].into_iter().flatten() {
+            for estimate in [over_level(&pairs, Spacing::Independent, "block"), apart, over_iterations(&pairs)].into_iter().flatten() {
                 if let Ok((lower, upper)) = estimate.interval {
                     prop_assert!(lower <= estimate.value && estimate.value <= upper);
                 }

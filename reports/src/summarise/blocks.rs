@@ -10,10 +10,7 @@ use super::{Metered, Outcome, Summary, exact};
 use crate::{
     metric::EDGE,
     record::Missing,
-    stats::{
-        CONFIDENCE, Estimate,
-        ratio::{over_blocks, over_level},
-    },
+    stats::{CONFIDENCE, Estimate, level::Spacing, ratio::over_level},
 };
 
 /// Largest share of an energy that the edges of its blocks may be; beyond it there is no number.
@@ -85,7 +82,7 @@ impl Summary<'_> {
     /// The edge error of an energy metric, per example.
     pub(super) fn edge(&self, name: &str) -> Metered {
         let pairs = self.pairs(&self.steady.totals(name), Per::Example);
-        match over_blocks(&pairs, "block") {
+        match over_level(&pairs, Spacing::Independent, "block") {
             Some(Estimate { value, n, .. }) => exact(value, n, "two counter periods a block at its mean power"),
             None => Err(self.reason(name.trim_end_matches(EDGE)).unwrap_or_else(|| self.missing(name))),
         }

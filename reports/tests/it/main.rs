@@ -6,6 +6,7 @@ mod coverage;
 mod looks;
 mod plots;
 mod precision;
+mod promises;
 mod records;
 mod run_folder;
 mod simulate;
