@@ -3,8 +3,8 @@
 
     python3 ci/gpu/suite.py short|long SECONDS NET... >SUITE        each NET a model folder for 6x6 or 9x9 Sudoku
 
-In: model folders. Out: a suite on stdout: PyTorch on CUDA in bf16 (mixtures in f32, since a rounded score sends a token to another expert,
-which parity does not allow; ERGOMETER_GPU_GRAPH is its option `graph`), and native on all processors; `long`: also one row at a time on the board. Must not: measure for more than twice
+In: model folders. Out: a suite on stdout: PyTorch on CUDA, one-shot nets in bf16, others in f32: a recursion adds up what bf16 rounds away, and a
+rounded score sends a token to another expert, both beyond what parity allows (ERGOMETER_GPU_GRAPH is its option `graph`); and native on all processors; `long`: also one row at a time on the board. Must not: measure for more than twice
 SECONDS a net."""
 
 import json
@@ -29,7 +29,7 @@ def main():
             continue
         size = SIZES[config["seq_len"]][0]
         tasks[size] = SIZES[config["seq_len"]][1]
-        nets.append((os.path.basename(folder), folder, size, "f32" if config["model_type"] == "moe-encoder" else "bf16"))
+        nets.append((os.path.basename(folder), folder, size, "bf16" if config["model_type"] == "encoder" else "f32"))
     if not nets:
         sys.exit("error: none of these is a net for 6x6 or 9x9 Sudoku")
     threads = len(os.sched_getaffinity(0))
