@@ -4,8 +4,8 @@
     python3 ci/gpu/suite.py short|long SECONDS NET... >SUITE        each NET a model folder for 6x6 or 9x9 Sudoku
 
 In: model folders. Out: a suite on stdout: PyTorch on CUDA, one-shot nets in bf16, others in f32: a recursion adds up what bf16 rounds away, and a
-rounded score sends a token to another expert, both beyond what parity allows (ERGOMETER_GPU_GRAPH is its option `graph`); and native on all processors; `long`: also one row at a time on the board. Must not: measure for more than twice
-SECONDS a net."""
+rounded score sends a token to another expert, both beyond what parity allows (ERGOMETER_GPU_GRAPH is its option `graph`); native on all
+processors; `long`: also one row at a time on the board. Must not: measure for more than twice SECONDS a net."""
 
 import json
 import os
