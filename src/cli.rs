@@ -154,7 +154,7 @@ fn choices(said: &clap::Error) -> String {
 }
 
 /// What was tried and why it failed, each cause once, then every hint on a line of its own.
-fn explain(error: &anyhow::Error) -> String {
+pub(crate) fn explain(error: &anyhow::Error) -> String {
     let (mut said, mut hints) = (String::new(), Vec::new());
     for cause in error.chain() {
         let text = cause.to_string();

@@ -19,6 +19,10 @@ use std::{
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
+pub mod kind;
+mod words;
+pub use words::counted;
+
 /// Names that start so are unfinished: they were never renamed into place.
 pub const TEMPORARY: &str = ".tmp-";
 

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ergometer_files::kind::{sniff, without_mark};
 use ergometer_files::{Links, Refusal};
 use serde::de::DeserializeOwned;
 
@@ -331,7 +332,10 @@ fn open(path: &Path, limit: u64) -> Result<impl Read, ReportError> {
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReportError> {
     let mut bytes = Vec::new();
     open(path, MAX_JSON_BYTES)?.read_to_end(&mut bytes).map_err(ReportError::io("read", path))?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    if let Some((what, hint)) = sniff(&bytes) {
+        return Err(ReportError::bad(path, None, format!("is {what}"), hint));
+    }
+    serde_json::from_slice(without_mark(&bytes)).map_err(|error| {
         let hint = "the file is not as ergometer writes it; was it cut off or edited?";
         ReportError::bad(path, Some(error.line() as u64), error.to_string(), hint)
     })

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use ergometer_suites::error::did_you_mean;
 use ergometer_suites::home::shipped_models;
-use ergometer_suites::suite::{Depth, Scenario};
+use ergometer_suites::suite::{Depth, MAX_BATCH};
 
 use crate::backends::{BACKENDS, Backend};
 
@@ -44,11 +44,8 @@ pub fn threads(text: &str) -> Result<u32, String> {
 /// Rows per iteration.
 pub fn batch(text: &str) -> Result<u32, String> {
     match text.parse() {
-        Ok(n) if n >= 1 => match format!("offline-b{n}").parse::<Scenario>() {
-            Ok(_) => Ok(n),
-            Err(error) => Err(error.to_string()),
-        },
-        _ => Err("a whole number from 1 on".into()),
+        Ok(n) if (1..=MAX_BATCH).contains(&n) => Ok(n),
+        _ => Err(format!("a whole number from 1 to {MAX_BATCH}")),
     }
 }
 
@@ -56,6 +53,10 @@ pub fn batch(text: &str) -> Result<u32, String> {
 pub fn depth(text: &str) -> Result<String, String> {
     text.parse::<Depth>().map(|_| text.to_string()).map_err(|error| error.to_string())
 }
+
+/// Help of `--task`.
+pub const TASK_HELP: &str =
+    "Task to answer: 4, 6 or 9 (Sudoku of that side) or arc-rules (tasks of own rules) [default: what fits the model]";
 
 /// A task that `time` and `tune` know.
 pub fn task(text: &str) -> Result<String, String> {
@@ -108,7 +109,9 @@ pub fn model(model: &Path) -> anyhow::Result<PathBuf> {
         _ if model.exists() => model.to_path_buf(),
         Some((_, path)) => path.clone(),
         None => {
-            let meant = did_you_mean(&model.to_string_lossy(), shipped.iter().map(|(name, _)| name.as_str()));
+            // of a path, as a shipped model has one in its tree, the last name
+            let last = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
+            let meant = did_you_mean(&last, shipped.iter().map(|(name, _)| name.as_str()));
             bail!(
                 "there is no model `{}`{meant}\nhint: name a folder, or one of `ergometer list models`",
                 model.display()
@@ -136,6 +139,9 @@ mod tests {
         }
         assert!(depth("halt-3").is_ok() && depth("halt-0").is_err() && depth("halt").is_err());
         assert!(task("4x9").is_err() && task("sudoku-4x4").is_ok());
+        assert!(batch("65537").unwrap_err().contains("65536") && batch("65536").is_ok());
+        assert!(backend("onnx").unwrap_err().contains("did you mean onnxruntime"));
+        assert!(model(Path::new("suites/models/trm-4x5")).unwrap_err().to_string().contains("did you mean trm-4x4"));
         assert!(backend("referense").unwrap_err().contains("did you mean reference"));
         assert!(backend("zzzzz").unwrap_err().contains("known are"));
     }

@@ -148,8 +148,7 @@ fn suites() -> Vec<Entry> {
 
 /// The `about` of a suite file; nothing else of it is checked.
 fn about_of(path: &Path) -> Result<String, String> {
-    let text = ergometer_files::read(path, ergometer_suites::suite::MAX_FILE_BYTES, Links::Followed);
-    let text = String::from_utf8(text.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+    let text = ergometer_suites::text::read_text(path, ergometer_suites::suite::MAX_FILE_BYTES).map_err(|e| e.message)?;
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.message().to_string())?;
     Ok(table.get("about").and_then(|a| a.as_str()).unwrap_or_default().to_string())
 }

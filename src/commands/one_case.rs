@@ -58,7 +58,16 @@ impl OneCase {
         // what flags say is checked before a model is read
         let precision = flags::precision(backend, self.precision.as_deref())?;
         let model = Model::load(&path)?;
-        let (task, mut parameters) = task(&model.graph, self.task.as_deref())?;
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
+        let name: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+        let (task, mut parameters) = task(&model.graph, &name, self.task.as_deref())?;
+        belong(&task, &parameters, &name, &model, self.task.as_deref())?;
+        if let Some(depth) = self.depth.as_ref().filter(|d| model.graph.states.is_empty() && *d != "once") {
+            bail!(
+                "`--depth {depth}`: model `{name}` is one-shot, its only depth is `once`\nhint: leave `--depth` out, or use a recursive model"
+            );
+        }
         let (most, mut cut) = (model.graph.max_steps, Vec::new());
         let cost = model.graph.cost(&Workload::one());
         // how fast it is, is not known before it has run
@@ -88,10 +97,6 @@ impl OneCase {
             }
         }
         let scenario = if self.batch == 1 { "single-stream".to_string() } else { format!("offline-b{}", self.batch) };
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
-        let name: String =
-            name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
-
         let path =
             path.to_str().with_context(|| format!("the path {} is not UTF-8, which suites are", path.display()))?;
         let suite = json!({
@@ -111,14 +116,28 @@ impl OneCase {
     }
 }
 
+impl OneSuite {
+    /// An error in terms of the command: the file of this suite is nothing that its user knows of.
+    pub fn told(&self, error: anyhow::Error) -> anyhow::Error {
+        let file = self.path.display().to_string();
+        let text = crate::cli::explain(&error);
+        if !text.contains(&file) {
+            return error;
+        }
+        anyhow::anyhow!("{}", text.replace(&format!("{file}: "), "").replace(&file, "what the flags ask for"))
+    }
+}
+
 /// Name and parameters of the task that was asked for, or of the one that fits the model: a board of that many cells and digits.
-fn task(graph: &Graph, asked: Option<&str>) -> anyhow::Result<(String, serde_json::Value)> {
+fn task(graph: &Graph, model: &str, asked: Option<&str>) -> anyhow::Result<(String, serde_json::Value)> {
     let (cells, tokens) = (graph.inputs[0].ty.elements(), graph.inputs[0].rows);
     // a square canvas of ARC's tokens
     let side = (cells as f64).sqrt() as usize;
     let arc = side * side == cells && (5..=10).contains(&side) && tokens == 12;
     if asked.map_or(arc, |task| task == "arc-rules") {
         let name = "arc-rules".to_string();
+        // whether the model takes such a canvas is seen afterwards
+        let side = if arc { side } else { 6 };
         let rules = json!({"name": name, "kind": "arc", "rules": "all", "max_side": side, "side": side, "tasks": 64, "seed": 1});
         return Ok((name, rules));
     }
@@ -129,11 +148,9 @@ fn task(graph: &Graph, asked: Option<&str>) -> anyhow::Result<(String, serde_jso
     };
     let Some(size @ (4 | 6 | 9)) = size else {
         match asked {
-            Some(_) => bail!(
-                "`--task` is 4, 6 or 9, or arc-rules\nhint: for another task write a suite and use `ergometer run`"
-            ),
+            Some(_) => bail!("{}", flags::task("").unwrap_err()),
             None => bail!(
-                "no shipped task has {cells} cells and {tokens} tokens, as the model does\nhint: write a suite with a task of your own and use `ergometer run`"
+                "no shipped task has {cells} cells and {tokens} tokens, as model `{model}` does\nhint: write a suite with a task of your own and use `ergometer run`"
             ),
         }
     };
@@ -147,12 +164,40 @@ fn task(graph: &Graph, asked: Option<&str>) -> anyhow::Result<(String, serde_jso
     Ok((name, puzzles))
 }
 
+/// Errors: the model cannot take the task. One example tells.
+fn belong(
+    task: &str,
+    parameters: &serde_json::Value,
+    name: &str,
+    model: &Model,
+    asked: Option<&str>,
+) -> anyhow::Result<()> {
+    let mut one: toml::Table = toml::Table::try_from(parameters).context("parameters of a task are a table")?;
+    let kind = one.remove("kind").and_then(|k| Some(k.as_str()?.to_owned())).unwrap_or_default();
+    one.remove("name");
+    for count in ["examples", "tasks"].into_iter().filter(|c| parameters[*c].is_u64()) {
+        one.insert(count.into(), 1.into());
+    }
+    let kind = ergometer_suites::task(&kind).with_context(|| format!("no task `{kind}`"))?;
+    let set = (kind.examples)(&one, Path::new("")).map_err(anyhow::Error::from);
+    let fits = set.and_then(|set| crate::fit::check(task, &set, name, &model.graph, model.numbering.as_deref()));
+    let Err(error) = fits else { return Ok(()) };
+    let text = error.to_string();
+    let why = text.split("\nhint: ").next().unwrap_or_default();
+    match asked {
+        Some(asked) => bail!("`--task {asked}`: {why}\nhint: leave `--task` out for what fits the model, or name another model"),
+        None => bail!(
+            "no shipped task fits model `{name}`: {why}\nhint: write a suite with a task of your own and use `ergometer run`"
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_large_net_is_cut_short_and_says_so_and_a_small_one_is_not() {
+    fn flags_become_a_suite_or_are_named_and_a_large_net_is_cut_short() {
         let suites = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites");
         let folder = tempfile::tempdir().unwrap();
         let one = |model: &str, depth: Option<&str>| OneCase {
@@ -178,6 +223,25 @@ mod tests {
         assert!(text.contains("fixed-1") && !text.contains("examples = 100"), "{text}");
         let (text, cut) = written(one("timing/trm-mlp-512", Some("halt-16")));
         assert!(text.contains("halt-16") && cut.len() == 1, "what is asked for is done: {cut:?}");
+        let refused = |one: OneCase| one.suite(folder.path(), "one.toml").err().expect("refused").to_string();
+        let asked = |model: &str, task: &str| OneCase { task: Some(task.into()), ..one(model, None) };
+        for (model, task, why) in [
+            ("models/trm-4x4", "9", "has 81 cells, model `trm-4x4` takes 16"),
+            ("models/trm-4x4", "arc-rules", "has 36 cells, model `trm-4x4` takes 16"),
+            ("models/dense-6x6", "arc-rules", "has 12 tokens, model `dense-6x6` knows 8"),
+            ("models/trm-arc", "6", "was trained with the puzzles of arc-rules-1"),
+            ("models/trm-arc", "sudoku-4x4", "has 16 cells, model `trm-arc` takes 36"),
+        ] {
+            let said = refused(asked(model, task));
+            assert!(said.contains(&format!("`--task {task}`: ")) && said.contains(why), "{said}");
+            assert!(said.contains("hint: leave `--task` out") && !said.contains("toml"), "{said}");
+        }
+        for (model, task) in [("models/trm-4x4", "4"), ("models/trm-arc", "arc-rules"), ("models/dense-6x6", "6")] {
+            assert!(asked(model, task).suite(folder.path(), "one.toml").is_ok(), "{model} {task}");
+        }
+        let said = refused(one("models/dense-4x4", Some("halt-4")));
+        assert!(said.contains("`--depth halt-4`") && said.contains("`once`"), "{said}");
+        assert!(written(one("models/dense-4x4", Some("once"))).0.contains("once"));
         let (text, cut) = written(one("models/trm-4x4", None));
         assert!(cut.is_empty() && text.contains("halt-") && text.contains("examples = 100"), "{cut:?} {text}");
     }

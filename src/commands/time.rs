@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use ergometer_reports::{Record, format};
 
 use super::flags;
-use super::one_case::{OneCase, OneSuite};
+use super::one_case::OneCase;
 use crate::columns::columns;
 use crate::console::{self, outln};
 use crate::interrupt::{self, Scratch};
@@ -34,8 +34,7 @@ pub struct Args {
     /// Compute threads
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = flags::threads)]
     threads: u32,
-    /// Board of the Sudoku to solve: 4, 6 or 9 [default: what fits the model]
-    #[arg(long, value_name = "T", value_parser = flags::task)]
+    #[arg(long, value_name = "T", value_parser = flags::task, help = flags::TASK_HELP)]
     task: Option<String>,
     /// Depth rule: once, fixed-N or halt-N [default: halt-N with the model's own N]
     #[arg(long, value_name = "D", value_parser = flags::depth)]
@@ -66,20 +65,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let folder = Scratch::new()?;
     interrupt::words(|| "nothing was kept".into());
-    let OneSuite { path: suite, cut } = one.suite(folder.path(), "time.toml")?;
-    for cut in &cut {
+    let suite = one.suite(folder.path(), "time.toml")?;
+    for cut in &suite.cut {
         console::say(format!("cut short: {cut}: more would take long"));
     }
     let options = RunOptions {
-        suite,
+        suite: suite.path.clone(),
         out: Some(folder.path().join("run")),
         command: "ergometer time".into(),
         ..RunOptions::default()
     };
     if args.dry_run {
-        return super::run::dry_run(&options, args.json);
+        return super::run::dry_run(&options, args.json).map_err(|e| suite.told(e));
     }
-    let outcome = runner::run(&options)?;
+    let outcome = runner::run(&options).map_err(|e| suite.told(e))?;
     let run = ergometer_reports::load(&outcome.folder)?;
     let records = ergometer_reports::summarise(&run);
     if args.json {

@@ -10,7 +10,7 @@ use ergometer_reports::case::{Tried, Tuning};
 use serde_json::json;
 
 use super::flags;
-use super::one_case::{OneCase, OneSuite};
+use super::one_case::OneCase;
 use crate::columns::columns;
 use crate::console::{self, outln};
 use crate::interrupt::{self, Scratch};
@@ -35,8 +35,7 @@ pub struct Args {
     /// Compute threads
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = flags::threads)]
     threads: u32,
-    /// Task whose examples are used [default: what fits the model]
-    #[arg(long, value_name = "T", value_parser = flags::task)]
+    #[arg(long, value_name = "T", value_parser = flags::task, help = flags::TASK_HELP)]
     task: Option<String>,
     /// Depth rule: once, fixed-N or halt-N [default: halt-N with the model's own N]
     #[arg(long, value_name = "D", value_parser = flags::depth)]
@@ -67,15 +66,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let folder = Scratch::new()?;
     interrupt::words(|| "the search was not finished, and nothing of it is kept".into());
-    let OneSuite { path: suite, cut } = one.suite(folder.path(), "tune.toml")?;
-    for cut in &cut {
+    let suite = one.suite(folder.path(), "tune.toml")?;
+    for cut in &suite.cut {
         console::say(format!("cut short: {cut}: more would take long"));
     }
-    let options = RunOptions { suite, command: "ergometer tune".into(), ..RunOptions::default() };
+    let options = RunOptions { suite: suite.path.clone(), command: "ergometer tune".into(), ..RunOptions::default() };
     if args.dry_run {
-        return super::run::dry_run(&options, args.json);
+        return super::run::dry_run(&options, args.json).map_err(|e| suite.told(e));
     }
-    let (path, tuning) = runner::tune::alone(&options, folder.path(), args.again)?;
+    let (path, tuning) = runner::tune::alone(&options, folder.path(), args.again).map_err(|e| suite.told(e))?;
     if args.json {
         console::json(&json!({ "case": path, "tuning": tuning }))?;
         return Ok(ExitCode::from(u8::from(tuning.is_none_or(|t| t.tried[t.chosen].error.is_some()))));

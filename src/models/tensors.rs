@@ -77,6 +77,12 @@ impl<R: Read + Seek> Tensors<R> {
             fail(format!("not a whole safetensors file: {m}"))
                 .hint("fetch or copy it again; the file is cut off, damaged, or no safetensors file")
         };
+        // a header that can be read is of a whole file: what is wrong with it was written so
+        let written = |m: String| {
+            fail(format!("header: {m}")).hint(
+                "the file is whole, but its header is not as the format asks: write it again (`safetensors.torch.save_file` in Python)",
+            )
+        };
         let length = from.seek(SeekFrom::End(0)).map_err(io)?;
         from.seek(SeekFrom::Start(0)).map_err(io)?;
         let mut head = Vec::new();
@@ -106,26 +112,34 @@ impl<R: Read + Seek> Tensors<R> {
         let mut header = vec![0; 8 + size as usize];
         from.read_exact(&mut header).map_err(io)?;
         let value = text::json(header[8..].trim_ascii_end()).map_err(|e| {
+            if e.message.starts_with(text::REPEATED) {
+                return written(format!("{}: which of them is meant cannot be known", e.message));
+            }
             let place = e.place.map(|p| format!(", {p}")).unwrap_or_default();
             broken(format!("header{place}: {}", e.message))
         })?;
-        let object = value.as_object().ok_or_else(|| broken("its header is no JSON object".into()))?;
+        let object = value.as_object().ok_or_else(|| written("it is no JSON object".into()))?;
         let (mut entries, mut metadata) = (BTreeMap::new(), BTreeMap::new());
         for (name, value) in object {
             if name == "__metadata__" {
-                let strings =
-                    value.as_object().ok_or_else(|| fail("header: `__metadata__` is no object of strings".into()))?;
+                // the format's own library reads null as none
+                let none = serde_json::Map::new();
+                let strings = if value.is_null() { Some(&none) } else { value.as_object() };
+                let strings = strings.ok_or_else(|| {
+                    let shown: String = value.to_string().chars().take(60).collect();
+                    written(format!("`__metadata__` must be an object of strings, and is {shown}"))
+                })?;
                 for (key, value) in strings {
                     let shown: String = value.to_string().chars().take(60).collect();
                     let text = value.as_str().ok_or_else(|| {
-                        fail(format!("header: metadata values must be strings, `{}` is {shown}", shown_name(key)))
+                        written(format!("metadata values must be strings, `{}` is {shown}", shown_name(key)))
                             .hint("the file is whole but not as the format asks: write it again with every metadata value as text (`str(v)` in Python)")
                     })?;
                     metadata.insert(key.clone(), text.to_owned());
                 }
                 continue;
             }
-            let entry = entry(value).map_err(|m| broken(format!("header: tensor `{}`: {m}", shown_name(name))))?;
+            let entry = entry(value).map_err(|m| written(format!("tensor `{}`: {m}", shown_name(name))))?;
             entries.insert(name.clone(), entry);
         }
         let mut order: Vec<(&String, &Entry)> = entries.iter().collect();
@@ -134,8 +148,8 @@ impl<R: Read + Seek> Tensors<R> {
         for (name, e) in &order {
             if e.begin != at {
                 let name = shown_name(name);
-                return Err(broken(format!(
-                    "header: tensor `{name}` begins at byte {} where byte {at} is due",
+                return Err(written(format!(
+                    "tensor `{name}` begins at byte {} where byte {at} is due",
                     e.begin
                 )));
             }
@@ -209,7 +223,9 @@ impl<R: Read + Seek> Tensors<R> {
     fn finite(&self, name: &str, values: &[f32]) -> Result<(), ModelError> {
         match values.iter().position(|v| !v.is_finite()) {
             None => Ok(()),
-            Some(at) => Err(self.wrong(name, &format!("holds {} at element {at}", values[at]))),
+            Some(at) => Err(self.wrong(name, &format!("holds {} at element {at}, which is no number", values[at])).hint(
+                "nothing can be computed with it: was it saved after its training had diverged, or converted to a type too narrow for it?",
+            )),
         }
     }
 
@@ -265,7 +281,7 @@ impl<R: Read + Seek> Tensors<R> {
 /// What the header says of one tensor.
 fn entry(value: &serde_json::Value) -> Result<Entry, String> {
     let dtype = value.get("dtype").and_then(|v| v.as_str()).ok_or("`dtype` is missing")?;
-    let bits = bits(dtype).ok_or_else(|| format!("`dtype` is `{}`, which the format has not", shown_name(dtype)))?;
+    let bits = bits(dtype).ok_or_else(|| format!("`dtype` is `{}`, which is not known here", shown_name(dtype)))?;
     let numbers =
         |key: &str| -> Option<Vec<u64>> { value.get(key)?.as_array()?.iter().map(serde_json::Value::as_u64).collect() };
     let shape = numbers("shape").ok_or("`shape` is no list of whole numbers")?;
@@ -344,7 +360,20 @@ pub(crate) mod tests {
             (vec![], &["not a whole", "0 bytes"][..]),
             (file(&format!("{{{a}}}"), 7), &["describes 8 bytes", "has 7"]),
             (file(&format!("{{{a}}}"), 9), &["describes 8 bytes", "has 9"]),
-            (file(&format!("{{{a},{a}}}"), 8), &["repeated key `a`"]),
+            (file(&format!("{{{a},{a}}}"), 8), &["repeated key `a`", "whole"]),
+            (
+                file(&format!("{{{a},\"__metadata__\":{{}},\"__metadata__\":{{}}}}"), 8),
+                &["repeated key `__metadata__`", "whole"],
+            ),
+            (
+                file(&format!("{{{a},\"__metadata__\":{{\"k\":\"1\",\"k\":\"2\"}}}}"), 8),
+                &["repeated key `k`", "whole"],
+            ),
+            (file(&format!("{{{a},\"__metadata__\":[\"x\"]}}"), 8), &["`__metadata__`", "is [\"x\"]", "whole"]),
+            (file(&format!("{{{a},\"__metadata__\":\"x\"}}"), 8), &["`__metadata__`", "is \"x\"", "whole"]),
+            (file(r#"{"a":{"dtype":"XYZ","shape":[2],"data_offsets":[0,8]}}"#, 8), &["tensor `a`", "`XYZ`", "whole"]),
+            (file(r#"{"a":{"shape":[2],"data_offsets":[0,8]}}"#, 8), &["tensor `a`", "`dtype` is missing", "whole"]),
+            (file(r#"{"a":3}"#, 8), &["tensor `a`", "`dtype` is missing", "whole"]),
             (
                 file(&format!("{{{a},\"__metadata__\":{{\"version\":1}}}}"), 8),
                 &["metadata values must be strings", "`version` is 1"],
@@ -370,7 +399,15 @@ pub(crate) mod tests {
         ] {
             let error = open(&bytes).err().unwrap_or_else(|| panic!("{words:?}"));
             assert!(words.iter().all(|w| error.contains(w)) && error.contains("hint: "), "{words:?}: {error}");
+            assert!(!words.contains(&"whole") || !error.contains("damaged"), "{error}");
         }
+        let null = file(&format!("{{{a},\"__metadata__\":null}}"), 8);
+        assert!(open(&null).map_err(|e| panic!("{e}")).unwrap().metadata.is_empty());
+        let mut nan = file(&format!("{{{a}}}"), 8);
+        let at = nan.len() - 4;
+        nan[at..].copy_from_slice(&f32::NAN.to_le_bytes());
+        let error = open(&nan).map_err(|e| panic!("{e}")).unwrap().floats("a", 2).unwrap_err().to_string();
+        assert!(error.contains("tensor `a` holds NaN at element 1") && error.contains("diverged"), "{error}");
     }
 
     proptest::proptest! {

@@ -412,8 +412,10 @@ fn begin(
     let text = folder.folder().read("environment.json", ergometer_reports::load::MAX_JSON_BYTES);
     let text =
         text.with_context(|| format!("cannot read {}\nhint: start a new run in another folder", path.display()))?;
-    let mut before: Environment = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is damaged\nhint: start a new run in another folder", path.display()))?;
+    let value = ergometer_suites::text::json(&text).map_err(|e| e.in_file(&path))?;
+    let mut before: Environment = serde_json::from_value(value).with_context(|| {
+        format!("{} is not as ergometer writes it\nhint: start a new run in another folder", path.display())
+    })?;
     let unknown = String::from("unknown");
     let version = |e: &Environment, name: &str| e.versions.get(name).unwrap_or(&unknown).clone();
     let asked_starts = options.repeats.map_or_else(|| version(&before, STARTS), |n| n.to_string());

@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::Context;
 use ergometer_reports::case::{CaseError, ErrorKind, Tried, Tuning};
 use ergometer_suites::suite::Suite;
+use ergometer_suites::text;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -351,9 +352,9 @@ impl Pinned {
     /// Errors: the file cannot be read, or holds no searches.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let hint = "give the tuning.json of a run folder of this suite";
-        let text = ergometer_files::read(path, MAX_MEMORY_BYTES, ergometer_files::Links::Followed)
-            .with_context(|| format!("cannot read {}\nhint: {hint}", path.display()))?;
-        let entries: Vec<Entry> = serde_json::from_slice(&text)
+        let read = |path| text::json(&text::read(path, MAX_MEMORY_BYTES)?).map_err(|e| e.in_file(path));
+        let value = read(path).map_err(|e| if e.hint.is_some() { e } else { e.hint(hint) })?;
+        let entries: Vec<Entry> = serde_json::from_value(value)
             .map_err(|e| anyhow::anyhow!("{}: no file of searched settings: {e}\nhint: {hint}", path.display()))?;
         if let Some(i) = entries.iter().position(|e| e.tuning.chosen >= e.tuning.tried.len()) {
             anyhow::bail!("{}: entry {i} chooses a setting that it does not list\nhint: {hint}", path.display());

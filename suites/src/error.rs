@@ -67,12 +67,61 @@ pub fn did_you_mean<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>)
     if near.is_empty() { String::new() } else { format!(", did you mean {}?", near.join(" or ")) }
 }
 
-/// The known names nearest to an unknown one; empty if none is near.
+/// What others call things that have a name here, in lower case and without `-`, `_` and blanks; the nearest name first.
+const SYNONYMS: &[(&str, &[&str])] = &[
+    ("fp64", &["f64"]),
+    ("float64", &["f64"]),
+    ("double", &["f64"]),
+    ("fp32", &["f32"]),
+    ("float32", &["f32"]),
+    ("float", &["f32"]),
+    ("single", &["f32"]),
+    ("tf32", &["f32"]),
+    ("fp16", &["f16", "bf16"]),
+    ("float16", &["f16", "bf16"]),
+    ("half", &["f16", "bf16"]),
+    ("f16", &["bf16"]),
+    ("bfloat16", &["bf16"]),
+    ("bfp16", &["bf16"]),
+    ("brainfloat", &["bf16"]),
+    ("int8", &["int8"]),
+    ("i8", &["int8"]),
+    ("s8", &["int8"]),
+    ("u8", &["int8"]),
+    ("uint8", &["int8"]),
+    ("q8", &["int8"]),
+    ("w8a8", &["int8"]),
+    ("int4", &["int8"]),
+    ("onnx", &["onnxruntime"]),
+    ("ort", &["onnxruntime"]),
+    ("onnxrt", &["onnxruntime"]),
+    ("cpu", &["native"]),
+    ("kernels", &["native"]),
+    ("interpreter", &["reference"]),
+    ("oracle", &["reference"]),
+    ("markdown", &["md"]),
+    ("htm", &["html"]),
+];
+
+/// The known names that an unknown one may stand for: what others call so, else the nearest in writing; empty if none is near.
 pub fn near_matches<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let known: Vec<&str> = known.into_iter().collect();
+    let plain = |name: &str| name.to_lowercase().replace(['-', '_', ' '], "");
+    let asked = plain(unknown);
+    let same = SYNONYMS.iter().find(|(other, _)| *other == asked).map_or(&[][..], |(_, names)| names);
+    let meant: Vec<&str> = same.iter().filter_map(|name| known.iter().find(|k| *k == name).copied()).collect();
+    if !meant.is_empty() {
+        return meant;
+    }
     let mut scored: Vec<(usize, &str)> = known
         .into_iter()
-        .map(|k| (edit_distance(unknown, k), k))
-        .filter(|&(d, k)| d <= 1 + k.len().max(unknown.len()) / 3)
+        .filter_map(|k| {
+            let (distance, name) = (edit_distance(unknown, k), plain(k));
+            // the beginning of a name, or a name with more behind it
+            let begins = asked.len() >= 3 && name.len() >= 3 && (name.starts_with(&asked) || asked.starts_with(&name));
+            let near = distance <= 1 + k.chars().count().max(unknown.chars().count()) / 3;
+            (near || begins).then_some((distance, k))
+        })
         .collect();
     scored.sort();
     scored.into_iter().take(3).map(|(_, k)| k).collect()
@@ -103,5 +152,20 @@ mod tests {
         assert_eq!(near_matches("nativ", ["native", "candle"]), ["native"]);
         assert!(near_matches("zzz", ["native", "candle"]).is_empty());
         assert_eq!(edit_distance("kitten", "sitting"), 3);
+        let precisions = ["f32", "bf16", "int8"];
+        for (other, meant) in [
+            ("fp16", &["bf16"][..]),
+            ("FP32", &["f32"]),
+            ("float-16", &["bf16"]),
+            ("half", &["bf16"]),
+            ("i8", &["int8"]),
+            ("bfloat16", &["bf16"]),
+        ] {
+            assert_eq!(near_matches(other, precisions), meant, "{other}");
+        }
+        assert_eq!(near_matches("fp16", ["f16", "bf16"]), ["f16", "bf16"]);
+        for other in ["onnx", "ort", "onnx-runtime", "OnnxRuntime", "onnxruntime-gpu"] {
+            assert_eq!(near_matches(other, ["native", "onnxruntime", "tract"]), ["onnxruntime"], "{other}");
+        }
     }
 }

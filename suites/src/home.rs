@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::SuiteError;
+use crate::error::{SuiteError, near_matches};
 use crate::keys::unknown;
 
 /// The variable that names the folder of the shipped suites, or the folder above it.
@@ -90,7 +90,16 @@ pub(crate) fn find_suite(path_or_name: &Path) -> Result<PathBuf, SuiteError> {
             error.hint(format!("{HOME_VARIABLE} is {}, which is no folder", named.to_string_lossy()))
         }
         (None, None) => error.hint(format!("name a file, or set {HOME_VARIABLE} to the folder of the shipped suites")),
-        _ if !bare => SuiteError::new("no such file").in_file(path_or_name).hint("name a TOML file or a shipped suite"),
+        _ if !bare => {
+            // the path that a shipped suite has in the tree, elsewhere
+            let stem = path_or_name.file_stem().unwrap_or_default().to_string_lossy();
+            let near = near_matches(&stem, shipped.iter().map(|(n, _)| n.as_str()));
+            let hint = match near.first() {
+                Some(name) => format!("`{name}` is a shipped suite, found by its name from anywhere: `ergometer run {name}`"),
+                None => "name a TOML file or a shipped suite (`ergometer list suites`)".into(),
+            };
+            SuiteError::new("no such file").in_file(path_or_name).hint(hint)
+        }
         _ => error,
     })
 }

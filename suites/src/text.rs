@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::path::Path;
 
+pub use ergometer_files::kind::{BOM, sniff, without_mark};
 use ergometer_files::{Links, Refusal};
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -43,88 +44,6 @@ pub fn is_leftover(name: &str) -> bool {
         || ["thumbs.db", "desktop.ini", "__macosx", "$recycle.bin"].contains(&lower.as_str())
 }
 
-/// What a file is by its first bytes, and what to do about it; `None` for plain text and for what is not known.
-pub fn sniff(head: &[u8]) -> Option<(&'static str, &'static str)> {
-    const UNPACK: &str = "unpack it first";
-    const CONVERT: &str =
-        "convert it: weights are read from safetensors files (`safetensors.torch.save_file` in Python)";
-    const EXPORT: &str = "open it in the program that made it and export it as text";
-    let known: [(&[u8], &str, &str); 24] = [
-        (
-            b"version https://git-lfs.github.com/",
-            "a Git LFS pointer, not the file that it stands for",
-            "run `git lfs pull` where the repository lies",
-        ),
-        (
-            b"/annex/objects/",
-            "a git-annex pointer, not the file that it stands for",
-            "run `git annex get` where the repository lies",
-        ),
-        (b"\x1f\x8b", "compressed with gzip", "unpack it first (`gunzip`)"),
-        (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first (`unzstd`)"),
-        (b"\xfd7zXZ\0", "compressed with xz", "unpack it first (`unxz`)"),
-        (b"BZh", "compressed with bzip2", "unpack it first (`bunzip2`)"),
-        (b"\x04\x22\x4d\x18", "compressed with lz4", UNPACK),
-        (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
-        (b"Rar!", "a RAR archive", UNPACK),
-        (
-            b"PK\x03\x04",
-            "a zip archive (a PyTorch checkpoint, an NPZ file and a spreadsheet are such archives)",
-            "unpack it; weights of PyTorch are converted by `safetensors.torch.save_file` in Python",
-        ),
-        (b"\x80\x02", "a Python pickle (PyTorch)", CONVERT),
-        (b"\x80\x03", "a Python pickle", CONVERT),
-        (b"\x80\x04", "a Python pickle", CONVERT),
-        (b"\x80\x05", "a Python pickle", CONVERT),
-        (b"GGUF", "a GGUF file", CONVERT),
-        (b"\x89HDF", "an HDF5 file (Keras, h5py)", CONVERT),
-        (b"\x93NUMPY", "a NumPy array file", CONVERT),
-        (b"PAR1", "a Parquet file", "save it as CSV or JSON first"),
-        (b"ARROW1", "an Arrow file", "save it as CSV or JSON first"),
-        (b"SQLite format 3", "a SQLite data base", "save it as CSV or JSON first"),
-        (b"%PDF", "a PDF file", EXPORT),
-        (b"\x89PNG", "a PNG image", EXPORT),
-        (b"\x7fELF", "a program", "name the data file"),
-        (b"\0\x05\x16\x07", "macOS's shadow of a file (AppleDouble)", "name the file without `._`"),
-    ];
-    if let Some((_, what, hint)) = known.iter().find(|(magic, ..)| head.starts_with(magic)) {
-        return Some((what, hint));
-    }
-    const SAVE: &str = "save it as UTF-8";
-    match head {
-        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Some(("text in UTF-32", SAVE)),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some(("text in UTF-16", SAVE)),
-        // ONNX: field 1 (the IR version, a small number), then a string or the next field
-        [0x08, 1..=15, 0x12 | 0x1a | 0x22 | 0x2a | 0x32 | 0x3a | 0x42, ..] => {
-            return Some(("an ONNX file", "a model is a folder with config.json and model.safetensors"));
-        }
-        [a, 0, b, 0, c, 0, d, 0, ..] | [0, a, 0, b, 0, c, 0, d, ..]
-            if [a, b, c, d].iter().all(|c| c.is_ascii_graphic() || c.is_ascii_whitespace()) && head.len() >= 8 =>
-        {
-            return Some(("text in UTF-16 (without a byte order mark)", SAVE));
-        }
-        _ => {}
-    }
-    let text = head.strip_prefix(BOM).unwrap_or(head).trim_ascii_start();
-    let begins = |word: &str| text.get(..word.len()).is_some_and(|t| t.eq_ignore_ascii_case(word.as_bytes()));
-    if ["<!doctype html", "<html", "<head", "<!--", "<body"].iter().any(|w| begins(w)) {
-        return Some((
-            "a web page (HTML), perhaps an error page saved in its place",
-            "fetch the raw file, not the page about it",
-        ));
-    }
-    if begins("<?xml") || begins("<Error>") {
-        return Some(("XML, perhaps the error message of a server", "fetch the file itself again"));
-    }
-    if begins("{\\rtf") {
-        return Some(("a rich-text document", "save it as plain text"));
-    }
-    None
-}
-
-/// The byte order mark of UTF-8, which some editors write.
-pub const BOM: &[u8] = b"\xEF\xBB\xBF";
-
 /// The text of a file's bytes, without a byte order mark.
 ///
 /// Errors: what is no text, by what it is; the place of what is not UTF-8, or of a NUL.
@@ -132,7 +51,7 @@ pub fn decode(bytes: &[u8]) -> Result<&str, SuiteError> {
     if let Some((what, hint)) = sniff(bytes) {
         return Err(SuiteError::new(format!("is {what}")).hint(hint));
     }
-    let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+    let bytes = without_mark(bytes);
     let line = |at: usize| 1 + bytes[..at].iter().filter(|b| **b == b'\n').count();
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let at = e.valid_up_to();
@@ -154,6 +73,9 @@ pub fn read_text(path: &Path, cap: u64) -> Result<String, SuiteError> {
     decode(&bytes).map(str::to_owned).map_err(|e| e.in_file(path))
 }
 
+/// How the message begins where an object names a key twice.
+pub const REPEATED: &str = "repeated key";
+
 /// JSON in which no object names a key twice: of two values for one name a reader would keep either.
 ///
 /// Errors: what [`decode`] finds; what is no JSON, by line and column, with the usual reasons named (comments, trailing commas, NaN).
@@ -167,8 +89,10 @@ pub fn json(bytes: &[u8]) -> Result<Value, SuiteError> {
     found.map_err(|e| {
         let message = e.to_string();
         let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(m, _)| m);
+        // what names a key twice is JSON, but not of one meaning
+        let no = if message.starts_with(REPEATED) { "" } else { "no JSON: " };
         let error =
-            SuiteError::new(format!("no JSON: {message}")).at(format!("line {}, column {}", e.line(), e.column()));
+            SuiteError::new(format!("{no}{message}")).at(format!("line {}, column {}", e.line(), e.column()));
         error.hint(reason(text, &e))
     })
 }
@@ -181,7 +105,7 @@ fn reason(text: &str, e: &serde_json::Error) -> &'static str {
     let rest = &line[from..];
     let back = line[..from].trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == '-' || c == '+');
     let word = line[back.len()..].trim_start_matches(['-', '+']);
-    if e.to_string().starts_with("repeated key") {
+    if e.to_string().starts_with(REPEATED) {
         "keep one of them: a reader would silently lose the other"
     } else if rest.starts_with('/') || rest.starts_with('#') {
         "JSON has no comments: take them out"
@@ -261,7 +185,7 @@ impl<'de> Visitor<'de> for Strict {
         while let Some(key) = entries.next_key::<String>()? {
             if object.contains_key(&key) {
                 let shown: String = key.chars().take(64).flat_map(char::escape_debug).collect();
-                return Err(A::Error::custom(format!("repeated key `{shown}`")));
+                return Err(A::Error::custom(format!("{REPEATED} `{shown}`")));
             }
             let value = entries.next_value_seed(Strict)?;
             object.insert(key, value);

@@ -170,7 +170,7 @@ fn flags_are_named_as_flags() {
         (["--seconds", "0"], ["--seconds", "number of seconds"]),
         (["--precision", "fp16"], ["--precision fp16", "f32"]),
         (["--batch", "0"], ["--batch", "whole number"]),
-        (["--batch", "9999999"], ["--batch", "offline-bN"]),
+        (["--batch", "9999999"], ["--batch", "65536"]),
         (["--threads", "0"], ["--threads", "whole number"]),
         (["--threads", "100000"], ["--threads", "whole number"]),
         (["--depth", "halt"], ["--depth", "halt-N"]),
@@ -186,6 +186,22 @@ fn flags_are_named_as_flags() {
     for (flag, value) in [("--tolerance", "nan"), ("--threads", "0"), ("--precision", "fp16")] {
         house.ergometer(&[&parity[..], &[flag, value]].concat()).refused(&[flag]);
     }
+    let two = |model: &'static str, flag: &'static str, value: &'static str, parts: &[&str]| {
+        for command in ["time", "tune"] {
+            let done = house.ergometer(&[command, "--model", model, "--backend", "native", flag, value]);
+            done.refused(parts);
+            assert!(!done.stderr.contains(".toml"), "{}", done.stderr);
+        }
+    };
+    two("trm-4x4", "--task", "9", &["`--task 9`", "81 cells", "hint: "]);
+    two("trm-4x4", "--task", "arc-rules", &["`--task arc-rules`", "36 cells", "hint: "]);
+    two("dense-6x6", "--task", "arc-rules", &["`--task arc-rules`", "12 tokens", "hint: "]);
+    two("trm-arc", "--task", "6", &["`--task 6`", "arc-rules-1", "hint: "]);
+    two("dense-4x4", "--depth", "halt-4", &["`--depth halt-4`", "one-shot", "hint: "]);
+    two("trm", "--precision", "fp16", &["`--precision fp16`", "did you mean bf16"]);
+    assert!(house.ergometer(&["time", "--help"]).stdout.contains("arc-rules"));
+    house.ergometer(&["run", "suites/quick.toml"]).refused(&["suites/quick.toml", "hint: `quick` is a shipped suite"]);
+    house.ergometer(&["time", "--model", "trm", "--backend", "onnx"]).refused(&["did you mean onnxruntime"]);
     // what is missing is listed, what is near is named
     house.ergometer(&["run"]).refused(&["<SUITE>", "shipped suites are", "quick"]);
     house.ergometer(&["list"]).refused(&["kinds are models"]);

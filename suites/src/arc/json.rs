@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use ergometer_files::counted;
 use serde_json::{Map, Value};
 
 use super::grid::{COLOURS, Grid, MAX_SIDE};
@@ -98,15 +99,17 @@ fn half_of(name: &str) -> Option<Subset> {
 
 /// Task files below a folder, at any depth (a folder a concept, a whole repository), each with the half that a folder's name says.
 fn read_folder(folder: &Path) -> Result<Vec<(Option<Subset>, ArcTask)>, SuiteError> {
-    let mut files = Vec::new();
-    list(folder, None, 0, &mut files)?;
+    let mut found = Listed::default();
+    list(folder, None, 0, &mut found)?;
+    found.none_beside()?;
+    let Listed { mut files, .. } = found;
     files.sort_by(|a, b| a.1.cmp(&b.1));
     let one = |(half, file): &(Option<Subset>, PathBuf)| {
         let value = parse(file)?;
         if let Some(object) = value.as_object().filter(|o| is_task(o)) {
             return task(&stem(file), object, None).map(|t| (*half, t)).map_err(|e| e.in_file(file));
         }
-        Err(no_task(&value).in_file(file))
+        Err(other_layout(folder, &files, file, &value))
     };
     let tasks: Vec<(Option<Subset>, ArcTask)> = files.iter().map(one).collect::<Result<_, _>>()?;
     let mut ids: HashMap<(Option<Subset>, &str), &Path> = HashMap::new();
@@ -126,26 +129,78 @@ fn read_folder(folder: &Path) -> Result<Vec<(Option<Subset>, ArcTask)>, SuiteErr
     Ok(tasks)
 }
 
-/// What a file of a folder holds instead of a task.
-fn no_task(value: &Value) -> SuiteError {
-    let pairs = |list: &Vec<Value>| !list.is_empty() && list.iter().all(|p| p.get("input").is_some());
-    let error = match value {
-        Value::Array(list) if pairs(list) => SuiteError::new(format!(
-            "is no ARC task but a list of {} pairs of input and output (as re-arc writes them), which does not say which of them are tests",
-            list.len()
-        )),
-        _ => SuiteError::new("is no ARC task"),
-    };
-    error.hint(LAYOUTS)
+/// What the folder is instead, of which this file is no task.
+fn other_layout(folder: &Path, files: &[(Option<Subset>, PathBuf)], file: &Path, value: &Value) -> SuiteError {
+    let named = |f: &PathBuf| solutions_of(f).is_some_and(|s| s.exists());
+    let name = |f: &PathBuf| f.file_name().map_or_else(String::new, |n| shown(&n.to_string_lossy()));
+    let challenges: Vec<String> = files.iter().map(|(_, f)| f).filter(|f| named(f)).map(name).collect();
+    if !challenges.is_empty() {
+        return SuiteError::new("is a folder of Kaggle's files, each of which is a collection")
+            .in_file(folder)
+            .hint(format!("name one of them, and its solutions are read too: {}", challenges.join(", ")));
+    }
+    // beside a table of contents (re-arc's metadata.json) the tasks themselves tell what they are
+    let after = files.iter().map(|(_, f)| f).skip_while(|f| *f != file).skip(1);
+    let pairs = |f: &PathBuf| parse(f).ok().filter(is_pairs);
+    match after.filter(|_| !is_pairs(value)).find_map(|f| Some((f, pairs(f)?))) {
+        Some((other, pairs)) => no_task(&pairs).in_file(other),
+        None => no_task(value).in_file(file),
+    }
 }
 
-/// Adds the task files below a folder. Leftovers of systems and editors are no tasks; links that lead round end at [`MAX_DEPTH`].
-fn list(
-    folder: &Path,
-    half: Option<Subset>,
-    depth: usize,
-    files: &mut Vec<(Option<Subset>, PathBuf)>,
-) -> Result<(), SuiteError> {
+/// What a file of a folder holds instead of a task.
+fn no_task(value: &Value) -> SuiteError {
+    match value {
+        Value::Array(list) if is_pairs(value) => SuiteError::new(format!(
+            "is no ARC task but a list of {} of input and output (as re-arc writes them), which does not say which of them are tests",
+            counted(list.len(), "pair")
+        ))
+        .hint(LAYOUTS),
+        // a collection by id: an object, of which a list is none
+        _ => match value.as_object().map(|_| tasks(value, None, "x")) {
+            Some(Ok(several)) if !several.is_empty() => {
+                SuiteError::new(format!("is no ARC task but a collection of {}", counted(several.len(), "task")))
+                    .hint("name the file itself instead of its folder")
+            }
+            _ => SuiteError::new("is no ARC task").hint(LAYOUTS),
+        },
+    }
+}
+
+/// A list of pairs of input and output.
+fn is_pairs(value: &Value) -> bool {
+    value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(|p| p.get("input").is_some()))
+}
+
+/// Files below a folder.
+#[derive(Default)]
+struct Listed {
+    /// Those that are tasks, with the half that a folder's name says.
+    files: Vec<(Option<Subset>, PathBuf)>,
+    /// Those that lie beside folders of halves, and in neither.
+    beside: Vec<PathBuf>,
+}
+
+impl Listed {
+    /// Errors: tasks in files beside the halves, which nobody would be asked about.
+    fn none_beside(&self) -> Result<(), SuiteError> {
+        let mut lost = Vec::new();
+        for file in &self.beside {
+            let value = parse(file)?;
+            if is_pairs(&value) || tasks(&value, None, "x").is_ok_and(|t| !t.is_empty()) {
+                lost.push(file);
+            }
+        }
+        let Some(first) = lost.first() else { return Ok(()) };
+        let more = if lost.len() > 1 { format!(", as do {} more", lost.len() - 1) } else { String::new() };
+        Err(SuiteError::new(format!("holds tasks and lies beside `training` and `evaluation`, in neither of them{more}"))
+            .in_file(*first)
+            .hint("move it into one of them or out of the folder, or name one of the folders alone"))
+    }
+}
+
+/// Adds the JSON files below a folder. Leftovers of systems and editors are no tasks; links that lead round end at [`MAX_DEPTH`].
+fn list(folder: &Path, half: Option<Subset>, depth: usize, found: &mut Listed) -> Result<(), SuiteError> {
     let cannot = |e| SuiteError::new(format!("cannot be read: {e}")).in_file(folder);
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(cannot)? {
@@ -159,21 +214,24 @@ fn list(
     let halves = |path: &Path, name: &str| half.is_none() && half_of(name).is_some() && path.is_dir();
     let divided = entries.iter().any(|(name, path)| halves(path, name));
     for (name, path) in entries {
+        let aside = divided && !halves(&path, &name);
+        let mut below = Listed::default();
         if path.is_dir() {
-            // beside halves nothing else is a task
-            if divided && half_of(&name).is_none() {
-                continue;
-            }
             if depth == MAX_DEPTH {
                 return Err(SuiteError::new(format!("folders lie more than {MAX_DEPTH} deep"))
                     .in_file(path)
                     .hint("name a folder that holds ARC tasks and nothing else"));
             }
-            list(&path, half.or_else(|| half_of(&name)), depth + 1, files)?;
-        } else if !divided && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
-            files.push((half, path));
+            list(&path, half.or_else(|| half_of(&name)), depth + 1, &mut below)?;
+        } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+            below.files.push((half, path));
         }
-        if files.len() > MAX_FILES {
+        found.beside.extend(below.beside);
+        match aside {
+            true => found.beside.extend(below.files.into_iter().map(|(_, file)| file)),
+            false => found.files.extend(below.files),
+        }
+        if found.files.len() + found.beside.len() > MAX_FILES {
             return Err(SuiteError::new(format!("more than {MAX_FILES} JSON files"))
                 .in_file(folder)
                 .hint("name a folder that holds ARC tasks and nothing else"));

@@ -8,11 +8,13 @@ mod file;
 mod generate;
 mod solver;
 mod symmetry;
+mod table;
 mod training;
 
 use std::collections::HashSet;
 use std::path::Path;
 
+use ergometer_files::counted;
 pub use board::{Size, is_solved};
 pub use file::{Rows, Wanted, read};
 pub use generate::{Generator, MAX_TRIES, Options};
@@ -154,17 +156,17 @@ fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let mut notes = vec![format!(
         "The puzzles come from {name}; whether a model has seen them, or puzzles symmetric to them, is not known here."
     )];
+    notes.extend(rows.columns.clone());
     if rows.repeated > 0 {
-        notes.push(format!("{} rows repeat an earlier puzzle and are left out.", rows.repeated));
+        notes.push(format!("Left out because they repeat an earlier puzzle: {}.", counted(rows.repeated, "row")));
     }
     if rows.solved > 0 {
-        notes.push(format!(
-            "{} rows came without a solution: they were solved here, and each has exactly one.",
-            rows.solved
-        ));
+        let rows = counted(rows.solved, "row");
+        notes.push(format!("Without a solution in the file: {rows}, solved here; each has exactly one solution."));
     }
     if let Some(first) = &rows.first_skipped {
-        notes.push(format!("{} rows are wrong and left out (`skip_bad`); the first is {first}.", rows.skipped));
+        let rows = counted(rows.skipped, "row");
+        notes.push(format!("Left out as wrong (`skip_bad`): {rows}; the first is {first}."));
     }
     let mut set = set(rows.size, &rows.puzzles, notes, false);
     // a file may hold symmetric copies of one puzzle

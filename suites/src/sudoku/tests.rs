@@ -32,6 +32,8 @@ fn text(cells: &[u8]) -> String {
     cells.iter().map(|d| char::from(b'0' + d)).collect()
 }
 
+mod columns;
+
 #[test]
 fn minimal_9x9_puzzles_have_the_known_statistics() {
     // Known for this way of digging: 24.4 clues, 41 % need no guess, 4.3 guesses, 10.5 % need 11 or more. The bands are four standard
@@ -310,14 +312,14 @@ fn files_are_read_as_people_have_them() {
     assert_eq!((&found.puzzles[..], found.skipped), (&puzzles[..2], 2));
     assert_eq!(found.first_skipped.as_deref(), Some("line 3: an empty row"));
     assert!(rows(&bad).unwrap_err().to_string().contains("skip_bad"));
-    assert!(skip("puzzle,solution\n,\n").unwrap_err().to_string().contains("none of its 1 rows"));
+    assert!(skip("puzzle,solution\n,\n").unwrap_err().to_string().contains("1 row left out"));
 
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("p.csv"), bad).unwrap();
     let set = |text: &str| (TASK.examples)(&text.parse().unwrap(), folder.path());
     assert!(set("csv = 'p.csv'").is_err());
     let noted = set("csv = 'p.csv'\nskip_bad = true").unwrap().notes.join(" ");
-    assert!(noted.contains("2 rows are wrong") && noted.contains("line 3: an empty row"), "{noted}");
+    assert!(noted.contains("(`skip_bad`): 2 rows;") && noted.contains("line 3: an empty row"), "{noted}");
 }
 
 #[test]
@@ -352,7 +354,7 @@ fn faults_in_a_file_are_named_by_line() {
         ("\u{feff}version https://git-lfs.github.com/spec/v1", "holds no puzzle"),
         ("version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         ("<html><body>404</body></html>", "web page"),
-        ("puzzle,question\n", "columns 1 (`puzzle`) and 2 (`question`)"),
+        ("puzzle,id,Puzzle\n", "line 1: columns 1 and 3 are both called `puzzle`"),
         ("puzzle,solution\n1\0", "line 2: a NUL byte"),
         ("\0\0\0\0\0\0\0\0\0", "NUL byte"),
     ] {
@@ -360,7 +362,7 @@ fn faults_in_a_file_are_named_by_line() {
         // a mark before a pointer makes it a text like any other
         assert!(message.contains(word) || text.starts_with('\u{feff}'), "{text:?}: {message}");
     }
-    assert!(rows("board,answer\n1,2").expect_err("header").to_string().contains("line 1: the header"));
+    assert!(rows("field,answer\n1,2").expect_err("header").to_string().contains("line 1: the header"));
 
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("p.csv"), format!("{good}\n{good}\nx,y")).unwrap();

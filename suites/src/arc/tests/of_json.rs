@@ -69,8 +69,8 @@ fn every_layout_gives_the_same_task() {
     write("one/bad.json", "[]");
     fails("one", &["bad.json", "no ARC task"]);
     write("one/bad.json", r#"[{"input": [[1]], "output": [[2]]}]"#);
-    fails("one", &["bad.json", "list of 1 pairs", "re-arc", "layouts that are read"]);
-    fails("one/bad.json", &["bad.json", "list of 1 pairs", "layouts that are read"]);
+    fails("one", &["bad.json", "list of 1 pair of", "re-arc", "layouts that are read"]);
+    fails("one/bad.json", &["bad.json", "list of 1 pair of", "layouts that are read"]);
     write("one/bad.json", &format!("{{\"a\": {TASK_TEXT},\n\"a\": {TASK_TEXT}}}"));
     fails("one/bad.json", &["bad.json", "line 2", "repeated key `a`"]);
     write("one/bad.json", "version https://git-lfs.github.com/spec/v1\n");
@@ -79,6 +79,35 @@ fn every_layout_gives_the_same_task() {
     fails("one", &["bad.json", "web page"]);
     write("concepts/above/b1.json", TASK_TEXT);
     fails("concepts", &["second task `b1`", "below", "above"]);
+
+    // no task beside halves is passed over
+    write("two/training/a.json", TASK_TEXT);
+    write("two/extra/c.json", TASK_TEXT);
+    fails("two", &["extra/c.json", "in neither of them", "move it"]);
+    write("mix/training/a.json", TASK_TEXT);
+    write("mix/z.json", &format!("{{\"k\": {TASK_TEXT}}}"));
+    write("mix/deep/er/y.json", TASK_TEXT);
+    fails("mix", &["deep/er/y.json", "in neither of them, as do 1 more"]);
+    write("pair/training/a.json", TASK_TEXT);
+    write("pair/test/b.json", TASK_TEXT);
+    fails("pair", &["test/b.json", "in neither of them"]);
+    write("repo/data/package.json", r#"{"name": "no task", "version": 2}"#);
+    write("repo/data/notes.txt", "not read");
+    assert_eq!(found("repo"), halves, "what is no task is no loss");
+
+    // layouts that are not read are named
+    for half in ["training", "evaluation"] {
+        write(&format!("kaggle/arc-agi_{half}_challenges.json"), &format!("{{\"k\": {challenge}}}"));
+        write(&format!("kaggle/arc-agi_{half}_solutions.json"), r#"{"k": [[[6, 7]]]}"#);
+    }
+    write("kaggle/sample_submission.json", r#"{"k": [{"attempt_1": [[0]], "attempt_2": [[0]]}]}"#);
+    fails("kaggle", &["folder of Kaggle's files", "arc-agi_evaluation_challenges.json, arc-agi_training_challenges.json"]);
+    assert_eq!(found("kaggle/arc-agi_training_challenges.json"), [(None, task("k"))]);
+    write("re_arc/metadata.json", r#"{"a": {"n_examples": 1000}}"#);
+    write("re_arc/tasks/a.json", r#"[{"input": [[1]], "output": [[2]]}]"#);
+    fails("re_arc", &["tasks/a.json", "re-arc", "list of 1 pair of", "layouts that are read"]);
+    write("inside/all.json", &format!("{{\"k\": {TASK_TEXT}}}"));
+    fails("inside", &["all.json", "collection of 1 task\n", "name the file itself"]);
     std::fs::create_dir_all(at("folder.json")).unwrap();
     fails("folder.json", &["holds no task"]);
     write("empty/x.txt", "");
