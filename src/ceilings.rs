@@ -109,6 +109,8 @@ pub fn of_run(threads: &[u32], cache: &Path, check: bool) -> anyhow::Result<Opti
     let counts: Vec<u32> = threads.iter().copied().map(allowed).collect();
     let known = memory.recall().filter(|c| c.covers(&counts));
     if known.is_some() || check {
+        let from = if known.is_some() { "remembered in" } else { "not measured in a check, and not remembered in" };
+        console::detail(|| format!("ceilings: {from} {}", cache.join(FILE).display()));
         return Ok(known);
     }
     console::say("measuring what this machine can do at best (some seconds; remembered)");

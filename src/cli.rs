@@ -17,7 +17,7 @@ struct Cli {
     /// Say nothing but results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
     quiet: bool,
-    /// Say more
+    /// Say more: what is started, read and written, what was searched and why cases are measured together, with times
     #[arg(short, long, global = true, help_heading = "Output")]
     verbose: bool,
     /// Colours; `auto`: on a terminal, unless NO_COLOR is set
@@ -91,6 +91,7 @@ fn parsed() -> ExitCode {
         Ok(cli) => cli,
         Err(said) => {
             // help and versions are data, mistakes are not
+            console::set(0, console::color_of(std::env::args_os().skip(1)));
             match said.use_stderr() {
                 true => console::warn(format!("{}{}", said.render().to_string().trim_end(), choices(&said))),
                 false => console::out(&said.render().to_string()),
@@ -99,6 +100,12 @@ fn parsed() -> ExitCode {
         }
     };
     console::set(i8::from(cli.verbose) - i8::from(cli.quiet), cli.color);
+    console::detail(|| {
+        let home = ergometer_suites::home().map_or("nowhere".into(), |h| h.display().to_string());
+        let words: Vec<String> = std::env::args_os().skip(1).map(|w| w.to_string_lossy().into_owned()).collect();
+        let version = env!("CARGO_PKG_VERSION");
+        format!("ergometer {version}, `{}`; shipped suites and models: {home}", interrupt::shell(&words))
+    });
     if !matches!(cli.command, None | Some(Commands::Worker(_))) {
         interrupt::install();
     }

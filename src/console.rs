@@ -5,8 +5,9 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI8, AtomicU8, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::time::Instant;
 
 use ergometer_reports::shown::{clean_json, clean_lines};
 use serde::Serialize;
@@ -30,6 +31,8 @@ pub enum Color {
     Never,
 }
 
+/// When the program began, near enough.
+static BEGAN: OnceLock<Instant> = OnceLock::new();
 static VERBOSITY: AtomicI8 = AtomicI8::new(0);
 static COLOR: AtomicU8 = AtomicU8::new(Color::Auto as u8);
 /// The reader of stdout has gone, or why text was lost.
@@ -44,10 +47,22 @@ enum Taken {
     Lost(String),
 }
 
+/// What `--color` asks for on a command line that is not understood as a whole.
+pub fn color_of(words: impl Iterator<Item = std::ffi::OsString>) -> Color {
+    let words: Vec<String> = words.map(|w| w.to_string_lossy().into_owned()).collect();
+    let given = words.iter().enumerate().find_map(|(i, word)| match word.strip_prefix("--color") {
+        Some("") => words.get(i + 1).map(String::as_str),
+        Some(value) => value.strip_prefix('='),
+        None => None,
+    });
+    given.and_then(|value| <Color as clap::ValueEnum>::from_str(value, true).ok()).unwrap_or_default()
+}
+
 /// Sets how much is said: below 0 results and errors alone, above 0 details too.
 pub fn set(verbosity: i8, color: Color) {
     VERBOSITY.store(verbosity, Ordering::Relaxed);
     COLOR.store(color as u8, Ordering::Relaxed);
+    BEGAN.get_or_init(Instant::now);
 }
 
 /// Nothing but results and errors is wanted.
@@ -58,6 +73,23 @@ pub fn quiet() -> bool {
 /// Details are wanted.
 pub fn verbose() -> bool {
     VERBOSITY.load(Ordering::Relaxed) > 0
+}
+
+/// Columns of a terminal that does not tell, and of what is no terminal.
+const WIDTH: usize = 80;
+
+/// Characters in a line of the terminal that stdout is.
+pub fn width() -> usize {
+    width_or(WIDTH)
+}
+
+/// The same, and something else where stdout is no terminal.
+pub fn width_or(other: usize) -> usize {
+    match rustix::termios::tcgetwinsize(std::io::stdout()).map(|size| usize::from(size.ws_col)) {
+        Ok(0) => WIDTH,
+        Ok(columns) => columns.max(20),
+        Err(_) => other,
+    }
 }
 
 /// A terminal that cannot move its cursor.
@@ -111,10 +143,11 @@ pub fn say(text: impl AsRef<str>) {
     }
 }
 
-/// A line for those who want details.
-pub fn detail(text: impl AsRef<str>) {
+/// Details for those who asked for them (`-v`), with the seconds since the program began; the text is made only then.
+pub fn detail(text: impl FnOnce() -> String) {
     if verbose() {
-        warn(text);
+        let seconds = BEGAN.get_or_init(Instant::now).elapsed().as_secs_f64();
+        warn(format!("[{seconds:8.3}] {}", text().trim_end().replace('\n', "\n           ")));
     }
 }
 
@@ -163,6 +196,16 @@ fn paint(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_colour_that_is_asked_for_is_found_in_any_command_line() {
+        let of = |words: &[&str]| color_of(words.iter().map(std::ffi::OsString::from));
+        assert_eq!(of(&["run", "--color", "never", "--nope"]), Color::Never);
+        assert_eq!(of(&["--color=always", "tiem"]), Color::Always);
+        for words in [&["run"][..], &["--color"], &["--color", "sometimes"], &["--colors=never"]] {
+            assert_eq!(of(words), Color::Auto, "{words:?}");
+        }
+    }
 
     #[test]
     fn colours_mark_the_beginning_of_a_line_and_change_no_text() {

@@ -15,6 +15,7 @@ use crate::{console, interrupt};
 /// Writes a file beside its place, flushes it to the disk and renames it there, making its folder where missing.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let _gate = interrupt::gate();
+    console::detail(|| format!("write {} ({} bytes)", path.display(), bytes.len()));
     ergometer_files::replace(path, bytes).with_context(|| {
         format!("failed to write `{}`\nhint: is there space, and may you write there?", path.display())
     })

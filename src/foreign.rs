@@ -165,6 +165,7 @@ impl Foreign {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| fail(e.into()))?;
         program.stdout(write.try_clone().map_err(fail)?).stderr(write);
         let child = program.spawn().map_err(fail)?;
+        crate::console::detail(|| format!("start process {}: the library of {name}, tried apart", child.id()));
         // the command holds the other ends of socket and pipe, whose closing tells us of the child's end
         drop(program);
         rustix::fs::fcntl_getfl(&read)

@@ -21,7 +21,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 pub mod kind;
 mod words;
-pub use words::counted;
+pub use words::{counted, joined};
 
 /// Names that start so are unfinished: they were never renamed into place.
 pub const TEMPORARY: &str = ".tmp-";

@@ -21,6 +21,20 @@ fn plural(noun: &str) -> String {
     }
 }
 
+/// Remarks one after another in one line; a full stop at the end of one gives way to what separates them.
+pub fn joined<T: AsRef<str>>(remarks: impl IntoIterator<Item = T>) -> String {
+    let mut text = String::new();
+    for remark in remarks {
+        if !text.is_empty() {
+            let whole = text.trim_end_matches('.').len();
+            text.truncate(whole);
+            text.push_str("; ");
+        }
+        text.push_str(remark.as_ref());
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +53,11 @@ mod tests {
             assert_eq!(counted(n, noun), text);
         }
         assert_eq!(counted(1.5, "second"), "1.5 seconds");
+    }
+
+    #[test]
+    fn remarks_are_joined_without_a_stop_before_a_semicolon() {
+        assert_eq!(joined(["It is so.", "timed on 3", "End."]), "It is so; timed on 3; End.");
+        assert_eq!(joined(Vec::<String>::new()), "");
     }
 }

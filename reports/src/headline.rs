@@ -3,20 +3,18 @@
 //! In: a [`Report`] and the width of the terminal in characters. Out: plain text. Must not: use colour, run over the width, or leave out a
 //! number without saying so.
 //!
-//! A table has one line a case. Columns without any number are left out, with a line that says why. Where intervals do not fit they are
-//! left out and it is said; where even that is too wide each case is a card.
+//! A table has one line a case. Where intervals do not fit they are left out; where even that is too wide each case is a card. What is left
+//! out, columns without any number too, is said once, under the last table, with the reason.
 
 use crate::{
     case::{Case, Verdict},
-    headline::footnotes::Footnotes,
+    footnotes::{Footnotes, cell_of, columns, gaps},
     labels::Labels,
     report::Report,
     shown::clean,
     strip::Strip,
     table::{Row, Speedups, TITLES, Table, reason, tables},
 };
-
-mod footnotes;
 
 /// Titles of the columns, shorter than those of other reports.
 const SHORT: [&str; TITLES.len()] = ["accuracy", "latency", "p99", "throughput", "memory", "J/right"];
@@ -36,14 +34,22 @@ pub fn headline(report: &Report, width: usize) -> String {
         lines.for_each(|l| text += &format!("{:INDENT$}{l}\n", ""));
     }
     text.push('\n');
+    let mut needed = 0;
     for table in &tables {
-        text += &one(table, width, &mut notes);
+        text += &one(table, width, &mut notes, &mut needed);
         let uncompared = accuracy_only(report, &table.task);
         if !uncompared.is_empty() {
             let line = format!("accuracy only, nobody compared their outputs: {}", uncompared.join(", "));
             text += &joined(&plain(&line), width, "  ");
         }
         text.push('\n');
+    }
+    if needed > 0 {
+        let line = format!("Intervals that do not fit are left out: they need {needed} columns; the report has them.");
+        text += &joined(&line, width, "  ");
+    }
+    for line in gaps(&tables, &notes) {
+        text += &joined(&plain(&line), width, "  ");
     }
     for footnote in notes.lines() {
         text += &joined(&plain(&footnote), width, "    ");
@@ -59,7 +65,8 @@ fn accuracy_only(report: &Report, task: &str) -> Vec<String> {
     cases.iter().filter(uncompared).map(|c| labels.short(&c.id).to_string()).collect()
 }
 
-fn one(table: &Table, width: usize, notes: &mut Footnotes) -> String {
+/// One task. `needed` becomes the width that the intervals of some table would need, where it is more than there is.
+fn one(table: &Table, width: usize, notes: &mut Footnotes, needed: &mut usize) -> String {
     // an extra blank line would be all that an empty list of shared parts adds
     let title = if table.common.contains(&table.task) || table.common.is_empty() {
         plain(&table.common)
@@ -68,20 +75,12 @@ fn one(table: &Table, width: usize, notes: &mut Footnotes) -> String {
     };
     let mut text = joined(if title.is_empty() { &table.task } else { &title }, width, "  ");
     let rows: Vec<&Row> = table.rows.iter().filter(|r| r.error.is_none()).collect();
-    // a column in which no case has a number says why, once
-    let empty = |i: usize| rows.iter().all(|r| r.cells.get(i).is_none_or(|c| c.value == "–"));
-    let shown: Vec<usize> = (0..TITLES.len()).filter(|i| !empty(*i)).collect();
-    let mut why = Vec::new();
-    for i in (0..TITLES.len()).filter(|i| empty(*i) && !rows.is_empty()) {
-        let reasons = notes.take(rows.iter().filter_map(|r| r.cells.get(i)?.footnote));
-        let line = format!("No case has {}: {}", TITLES[i], if reasons.is_empty() { "not recorded" } else { &reasons });
-        why.push(joined(&plain(&line), width, "  "));
-    }
+    let shown = columns(table);
     let grid = |intervals: bool, notes: &mut Footnotes| -> Vec<Vec<String>> {
         let head = std::iter::once("case".to_string()).chain(shown.iter().map(|i| SHORT[*i].to_string()));
         let body = rows.iter().map(|row| {
             let cells =
-                shown.iter().map(|i| row.cells.get(*i).map_or_else(|| "–".into(), |c| cell(c, intervals, notes)));
+                shown.iter().map(|i| cell_of(row, *i).map_or_else(|| "–".into(), |c| cell(c, intervals, notes)));
             std::iter::once(plain(&row.name)).chain(cells).collect()
         });
         std::iter::once(head.collect()).chain(body).collect()
@@ -95,9 +94,7 @@ fn one(table: &Table, width: usize, notes: &mut Footnotes) -> String {
         text += &aligned(&whole);
     } else if fits(&bare) {
         text += &aligned(&bare);
-        let needed = widths(&whole).iter().map(|w| w + 2).sum::<usize>() - 2;
-        text +=
-            &joined(&format!("Intervals are left out: they need {needed} columns; the report has them."), width, "  ");
+        *needed = (*needed).max(widths(&whole).iter().map(|w| w + 2).sum::<usize>() - 2);
     } else {
         for line in &whole[1..] {
             text += &joined(&line[0], width, "  ");
@@ -106,7 +103,6 @@ fn one(table: &Table, width: usize, notes: &mut Footnotes) -> String {
             }
         }
     }
-    why.iter().for_each(|line| text += line);
     if !table.baselines.is_empty() {
         let line = plain(&format!("Without a model: {}.", table.baselines)).replace('\u{202f}', " ");
         text += &joined(&line, width, "  ");

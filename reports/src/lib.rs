@@ -7,6 +7,7 @@ pub mod case;
 pub mod ceiling;
 pub mod environment;
 pub mod error;
+mod footnotes;
 pub mod format;
 pub mod headline;
 pub mod labels;

@@ -206,7 +206,10 @@ fn attempt_row(name: &str, case: &CaseRun) -> AttemptRow {
     let of = |n: u64| format!("{:.1}\u{202f}% ({n} of {questions})", 100.0 * n as f64 / questions.max(1) as f64);
     let source = |(number, kind, n, right): &(u32, String, u64, u64)| {
         let number = if *number == 2 { String::new() } else { format!("attempt {number}: ") };
-        format!("{number}{kind}: {n} attempts, {right} right where no earlier one was")
+        {
+            let attempts = ergometer_files::counted(n, "attempt");
+            format!("{number}{kind}: {attempts}, {right} right where no earlier one was")
+        }
     };
     AttemptRow {
         name: name.into(),
@@ -229,7 +232,7 @@ fn cell(title: &'static str, record: &Record, more: Option<String>, footnotes: &
     };
     let notes: Vec<String> = note.into_iter().chain(more).collect();
     let footnote =
-        (!notes.is_empty()).then(|| notes.join("; ")).map(|note| match footnotes.iter().position(|f| *f == note) {
+        (!notes.is_empty()).then(|| ergometer_files::joined(&notes)).map(|note| match footnotes.iter().position(|f| *f == note) {
             Some(place) => place + 1,
             None => {
                 footnotes.push(note);

@@ -37,6 +37,10 @@ pub fn probed(backend: &'static dyn Backend, options: Option<&Options>) -> Resul
         return before.clone();
     }
     let found = apart(backend.name(), &key.1);
+    crate::console::detail(|| match &found {
+        Ok(facts) => format!("backend {}: ready, {facts:?}", backend.name()),
+        Err(why) => format!("backend {}: unavailable, {}", backend.name(), why.reason),
+    });
     known.insert(key, found.clone());
     found
 }

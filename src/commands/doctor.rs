@@ -117,6 +117,7 @@ fn find(options: &MeterOptions) -> Findings {
     let meters = Meters::probe(options);
     let seen: Environment = observe("", "", "", &[], &meters);
     let backends = BACKENDS.iter().map(|backend| {
+        console::detail(|| format!("probe backend {}", backend.name()));
         let (facts, unavailable) = match probed(*backend, None) {
             Ok(facts) => (facts, None),
             Err(why) => (BTreeMap::new(), Some(why.text())),
@@ -136,6 +137,7 @@ fn find(options: &MeterOptions) -> Findings {
         None => "set ERGOMETER_HOME to the folder of the shipped suites, then: ergometer list suites".into(),
     };
     let machine = machine::observe();
+    console::detail(|| format!("look at what else runs, {} s", LOOK.as_secs_f64()));
     Findings {
         ergometer: seen.ergometer,
         os: seen.os,

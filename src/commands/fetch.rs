@@ -74,6 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             args.names.len()
         );
     }
+    console::detail(|| format!("cache folder {}; offline: {}", fetcher.cache.display(), fetcher.offline));
     let chosen = args.names.iter().map(|name| named(name)).collect::<anyhow::Result<Vec<&Fetch>>>()?;
     let again = interrupt::shell(&args.names);
     interrupt::words(move || format!("what was complete is kept\nnext: ergometer fetch {again}"));

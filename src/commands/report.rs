@@ -11,9 +11,9 @@ use ergometer_reports::render::{self, FORMATS};
 use ergometer_reports::{Report, Run, load};
 use ergometer_suites::error::did_you_mean;
 
-use crate::console::outln;
+use crate::console::{self, outln};
 
-/// Width of the headline table where the terminal does not tell.
+/// Width of the headline table where its reader is no terminal.
 const WIDTH: usize = 120;
 
 /// Flags.
@@ -51,8 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// The headline table of a run, for a terminal.
 pub fn headline(run: Run) -> String {
-    let width = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(WIDTH, |s| usize::from(s.ws_col));
-    render::headline(&Report::new(run), if width == 0 { WIDTH } else { width })
+    render::headline(&Report::new(run), console::width_or(WIDTH))
 }
 
 /// Writes a run's report in these formats into a folder, else into that of the run; gives the files.

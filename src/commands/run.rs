@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use ergometer_files::Links;
+use ergometer_files::{Links, counted};
 
 use crate::backends::backend;
 use crate::console::{self, outln};
@@ -83,7 +83,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let outcome = runner::run(&options)?;
     if outcome.found > 0 {
-        console::say(format!("{} of {} cases were finished before", outcome.found, outcome.cases));
+        console::say(format!("finished before: {} of {}", outcome.found, counted(outcome.cases, "case")));
     }
     let run = ergometer_reports::load(&outcome.folder)?;
     let report = outcome.folder.join("report/index.html");
@@ -98,7 +98,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         outln!("next     ergometer report {} --format md      (or csv, json, png)", outcome.folder.display());
     }
     if outcome.failed > 0 {
-        console::warn(format!("{} of {} cases failed; the report says why", outcome.failed, outcome.cases));
+        console::warn(format!("failed: {} of {}; the report says why", outcome.failed, counted(outcome.cases, "case")));
         return Ok(ExitCode::from(1));
     }
     Ok(ExitCode::SUCCESS)
@@ -125,9 +125,9 @@ pub fn dry_run(options: &RunOptions, json: bool) -> anyhow::Result<ExitCode> {
     }
     let sum = estimate::sum(&all);
     outln!(
-        "{:>6.1} s  for {} cases: searching settings {:.0} (at most), reference {:.0} (unless cached), scoring {:.0}, timing {:.0}",
+        "{:>6.1} s  for {}: searching settings {:.0} (at most), reference {:.0} (unless cached), scoring {:.0}, timing {:.0}",
         sum.total(),
-        plan.cases.len(),
+        counted(plan.cases.len(), "case"),
         sum.search,
         sum.reference,
         sum.scoring,

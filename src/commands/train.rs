@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ergometer_files::counted;
+
 use crate::console;
 use crate::interrupt;
 use crate::train::{self, Collapsed, TooInaccurate, TrainOptions};
@@ -36,9 +38,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         let (config, _) = train::config::TrainConfig::load(&args.config)?;
         console::out(&format!(
-            "{}: {} steps, into {}\n",
+            "{}: {}, into {}\n",
             args.config.display(),
-            config.steps,
+            counted(config.steps, "step"),
             args.out.unwrap_or(config.out).display()
         ));
         return Ok(ExitCode::SUCCESS);

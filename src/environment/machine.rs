@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ergometer_files::counted;
+
 /// Instruction-set extensions that kernels care about, as `/proc/cpuinfo` spells them (x86-64, then AArch64) and as we do.
 const EXTENSIONS: &[(&str, &str)] = &[
     ("avx2", "avx2"),
@@ -94,25 +96,24 @@ fn cores(allowed: &rustix::thread::CpuSet, siblings: impl Fn(usize) -> Option<St
 impl Machine {
     /// What to know of so many compute threads on this machine: that they must take turns, or share cores.
     pub fn threads(&self, threads: u32) -> Option<String> {
-        let of = |n: u32, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         if threads > self.cpus {
             return Some(format!(
-                "{} on the {} that this process may use: they take turns, and what waits for a thread waits for its turn",
-                of(threads, "thread"),
-                of(self.cpus, "processor")
+                "{} on the {} that this process may use: they share processors, so every operator that splits its work waits for threads that are not running",
+                counted(threads, "thread"),
+                counted(self.cpus, "processor")
             ));
         }
         if let Some(quota) = self.quota.filter(|quota| f64::from(threads) > *quota) {
             return Some(format!(
                 "{} under a quota of {quota:.2} processors: the control group stops them for a part of each period",
-                of(threads, "thread")
+                counted(threads, "thread")
             ));
         }
         (self.cores > 0 && threads > self.cores).then(|| {
             format!(
                 "{} on {}: processors that share a core have the ceiling of one",
-                of(threads, "thread"),
-                of(self.cores, "core")
+                counted(threads, "thread"),
+                counted(self.cores, "core")
             )
         })
     }

@@ -33,7 +33,12 @@ pub(super) fn fetch(fetcher: &Fetcher, item: &Fetch) -> Result<PathBuf, FetchErr
     let variant = variant(item)?;
     let place = fetcher.place(item, variant);
     let _lock = lock(fetcher, item)?;
-    if sha256(&place, Links::Refused).is_ok_and(|sum| sum == variant.sha256) {
+    let here = sha256(&place, Links::Refused);
+    console::detail(|| match &here {
+        Ok(sum) => format!("read {}: sha256 {sum}, pinned {}", place.display(), variant.sha256),
+        Err(e) => format!("read {}: {e}", place.display()),
+    });
+    if here.is_ok_and(|sum| sum == variant.sha256) {
         return Ok(place);
     }
     let folder = fetcher.folder().join("archives");
@@ -59,6 +64,7 @@ pub(super) fn fetch(fetcher: &Fetcher, item: &Fetch) -> Result<PathBuf, FetchErr
 pub(super) fn take(fetcher: &Fetcher, item: &Fetch, file: &Path) -> Result<PathBuf, FetchError> {
     let variant = variant(item)?;
     let place = fetcher.place(item, variant);
+    console::detail(|| format!("read {} for {}", file.display(), item.name));
     let sum =
         sha256(file, Links::Followed).map_err(|e| io(item, variant, format!("cannot read {}: {e}", file.display())))?;
     let _lock = lock(fetcher, item)?;
@@ -202,6 +208,7 @@ fn download(fetcher: &Fetcher, item: &Fetch, variant: &Variant, folder: &Path) -
     // stdout is for data, which pip's words are not
     // in a group of its own, which an interruption ends whole
     pip.process_group(0);
+    console::detail(|| format!("start {pip:?}"));
     let gate = interrupt::gate();
     let child = pip.stdin(Stdio::null()).stdout(std::io::stderr()).stderr(Stdio::piped()).spawn();
     let child =
@@ -249,6 +256,7 @@ fn last_error(mut child: Child) -> std::io::Result<Option<String>> {
 fn unpack(fetcher: &Fetcher, item: &Fetch, variant: &Variant, archive: &Path) -> Result<(), FetchError> {
     let (mut command, python) = fetcher.python();
     command.args(["-I", "-c", UNPACK]).arg(archive).arg(variant.member);
+    console::detail(|| format!("unpack {} out of {} with {python}", variant.member, archive.display()));
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child
         .map_err(|e| tool(item, variant, format!("cannot start {python} to unpack {}: {e}", archive.display())))?;

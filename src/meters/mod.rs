@@ -60,7 +60,7 @@ pub trait Source: Send {
     fn tick(&mut self);
     /// Closes the window: one reading for each metric that the meter feeds, in J over the whole window.
     fn stop(&mut self) -> Vec<Reading>;
-    /// The longest time between two reads that the source bears; `None`: any.
+    /// The longest time between two reads that loses nothing; `None`: any.
     fn tick_interval(&self) -> Option<Duration> {
         None
     }
@@ -182,6 +182,10 @@ impl Meters {
                     state.unavailable = Some(reason);
                 }
             }
+            crate::console::detail(|| match &state.unavailable {
+                None => format!("meter {}: ready, resolution {}", state.name, state.resolution.as_deref().unwrap_or("?")),
+                Some(why) => format!("meter {}: unavailable, {why}", state.name),
+            });
             meters.states.push(state);
         }
         meters

@@ -122,6 +122,7 @@ impl Model {
                 .hint("a model is a folder with config.json and model.safetensors: name the folder"));
         }
         let config_path = path.join("config.json");
+        crate::console::detail(|| format!("read model {}", path.display()));
         let (config_bytes, config) = read_json(&config_path)?;
         let named = |mut e: ModelError| {
             e.file = config_path.display().to_string();

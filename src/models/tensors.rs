@@ -300,7 +300,7 @@ fn entry(value: &serde_json::Value) -> Result<Entry, String> {
 fn room<T>(path: &Path, name: &str, elements: usize) -> Result<Vec<T>, ModelError> {
     let mut values = Vec::new();
     let bytes = elements.saturating_mul(size_of::<T>());
-    // Linux promises memory that it has not; what it has is asked beforehand
+    // Linux grants memory that it does not have; what is available is asked beforehand
     let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

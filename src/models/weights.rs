@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use ergometer_files::counted;
 use ergometer_suites::text;
 use sha2::{Digest, Sha256};
 
@@ -190,10 +191,10 @@ fn matched(
             "the config describes a smaller net than the file holds (layers, puzzle embeddings, heads?): check that both belong together, or \
              save the file without what the net does not use"
         };
-        let (n, s) = (unused.len(), if unused.len() == 1 { "" } else { "s" });
+        let unused = counted(unused.len(), "tensor");
         return Err(ModelError::new(
             &paths[*at],
-            format!("{n} tensor{s} that the net does not use: {}{more}", names.join(", ")),
+            format!("{unused} that the net does not use: {}{more}", names.join(", ")),
         )
         .hint(hint));
     }

@@ -217,7 +217,7 @@ impl Running<'_, '_> {
         Ok(told)
     }
 
-    /// Timed answers must be the scored ones: a speed without a right answer is none.
+    /// Timed answers must be the scored ones, else the time is of something that was not scored.
     fn check_timed(&mut self, rows: &[PredictionRow], scored: &Scored) -> Result<(), CaseError> {
         let mut strays = 0;
         for row in rows {

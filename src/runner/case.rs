@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ergometer_files::counted;
 use ergometer_reports::case::{
     Attempt, Case, CaseError, ErrorKind, Prediction, Routing, SCHEMA, Sample, Unavailable, Verdict,
 };
@@ -326,7 +327,7 @@ impl Running<'_, '_> {
                         if *done || row.depth <= *depth {
                             return Err(case_error(
                                 ErrorKind::WrongOutput,
-                                format!("example {} was answered again after {} steps", row.example, row.depth),
+                                format!("example {} was answered again after {}", row.example, counted(row.depth, "step")),
                             ));
                         }
                         (*depth, *done) = (row.depth, row.last);
@@ -434,7 +435,7 @@ impl Running<'_, '_> {
             .flat_map(|(first, rows)| (first..first + rows.min(n)).map(move |i| i % n))
             .collect();
         if (met.len() as u64) < n {
-            self.note(format!("timed on {} of {n} examples; accuracy is over all of them", met.len()));
+            self.note(format!("timed on {} of {}; accuracy is over all of them", met.len(), counted(n, "example")));
         }
     }
 

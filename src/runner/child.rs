@@ -23,7 +23,7 @@ use rustix::fs::OFlags;
 use crate::interrupt::{self, Scratch};
 use crate::protocol::{Command, FailureKind, MAX_LINE, MAX_SHORT_LINE, Message, Mode, may_be_long};
 
-/// Lines that one worker may send; a babbler is stopped here.
+/// Lines that one worker may send; one that sends more is stopped.
 const MAX_MESSAGES: u64 = 20_000_000;
 
 /// How often a worker is looked at, whatever it says: is it still there, is its log still short.
@@ -164,6 +164,13 @@ impl Worker {
         program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(group.id);
         let oom_kills = oom_kills();
         let mut child = program.spawn().map_err(|e| fail(format!("cannot start a worker: {e}")))?;
+        crate::console::detail(|| {
+            let words: Vec<String> = program.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+            let set = program.get_envs().filter_map(|(k, v)| Some(format!("{}={}", k.display(), v?.display())));
+            let set: Vec<String> = set.collect();
+            let set = if set.is_empty() { String::new() } else { format!(" with {}", set.join(" ")) };
+            format!("start process {}: ergometer {}{set}", child.id(), interrupt::shell(&words))
+        });
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(fail("the worker has no pipes".into()));
         };

@@ -35,7 +35,7 @@ const PREEMPTED: f64 = 20e-3;
 const EDGES_TOLD: f64 = 2e-3;
 const EDGES: f64 = 30e-3;
 
-/// Operations per second that no machine of today does, by far: a claim above is none.
+/// Operations per second, far above what any machine does: a larger claim is refused.
 const MOST_FLOPS: f64 = 1e18;
 
 /// Bytes that no machine of today holds.

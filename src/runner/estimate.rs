@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::bail;
+use ergometer_files::counted;
 use ergometer_reports::load::MAX_PREDICTIONS;
 
 use super::plan::{Plan, PlannedCase};
@@ -113,9 +114,10 @@ pub fn check_limits(plan: &Plan) -> anyhow::Result<()> {
         // of most only those are kept at which an answer turns right or wrong; how many that will be is not known before
         if answers > MAX_PREDICTIONS {
             bail!(
-                "{}: {examples} examples with an answer after each of {} steps can come to {answers} answers, and a run folder keeps {MAX_PREDICTIONS}\n\
+                "{}: {} with an answer after each of {} steps can come to {answers} answers, and a run folder keeps {MAX_PREDICTIONS}\n\
                  hint: give the task fewer `examples` (or `limit`), at most {}, or the case fewer steps (`depth`)",
                 case.path,
+                counted(examples, "example"),
                 case.max_steps,
                 MAX_PREDICTIONS / case.max_steps.max(1) as usize
             );

@@ -3,6 +3,7 @@
 //! In: a warm worker, the vectors of the reference. Out: the case's verdict, or the error that it is out of tolerance. Must not: let a
 //! case pass whose judge failed.
 
+use ergometer_files::counted;
 use ergometer_reports::case::{CaseError, ErrorKind, Verdict};
 
 use super::case::{Judge, Running, unexpected};
@@ -64,7 +65,9 @@ impl Running<'_, '_> {
         if super::reference::extent(self.planned, self.task).2 {
             let (steps, most) = (vectors.steps.len(), self.planned.max_steps);
             self.note(format!(
-                "parity looked at {examples} examples and {steps} of {most} steps: more would take the reference interpreter too long"
+                "parity looked at {} and {steps} of {}: more would take the reference interpreter too long",
+                counted(examples, "example"),
+                counted(most, "step")
             ));
         }
         if !compared.largest.is_finite() {

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use ergometer_files::counted;
 use ergometer_reports::case::{CaseError, ErrorKind, Verdict};
 use ergometer_reports::environment::{Environment, ModelFiles};
 use ergometer_reports::render::{self, Format};
@@ -133,6 +134,11 @@ pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
         );
     }
     estimate::check_limits(&plan)?;
+    crate::console::detail(|| {
+        let models: Vec<String> = plan.models.iter().map(|(name, m)| format!("{name} {}", m.folder.display())).collect();
+        let cases = counted(plan.cases.len(), "case");
+        format!("read suite {}: {cases}\n  models: {}", suite.file.display(), models.join(", "))
+    });
     for case in lonely(&plan) {
         crate::console::warn(format!(
             "warning: `interleave` pairs nothing with {case}: no other case that takes turns has its model, task, scenario, threads and depth"
@@ -160,6 +166,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     crate::files::user_cache()?;
     let folder = open_folder(options, &suite)?;
     let _lock = lock(folder.dir())?;
+    crate::console::detail(|| format!("run folder {}", folder.dir().display()));
     folder.remove_leftovers()?;
     tell_when_interrupted(options, &folder, &plan);
     // before the environment is observed, so that it tells of what the cases will use; whoever lacks it afterwards says so itself
@@ -261,7 +268,9 @@ fn tell_when_interrupted(options: &RunOptions, folder: &RunFolder, plan: &Plan) 
             folder.finished()
         });
         let kept = finished.map_or(0, |f| f.len());
-        format!("{kept} of {cases} cases are finished and kept in {}\nnext: {go_on}", dir.display())
+        let cases = counted(cases, "case");
+        let lost = "those in progress, which end together, are measured again";
+        format!("{kept} of {cases} finished and kept in {}; {lost}\nnext: {go_on}", dir.display())
     });
 }
 
@@ -314,7 +323,8 @@ fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize)> {
     let cases = report.run.cases.iter().filter(|c| of_plan(c).is_some()).count();
     report.write_records(folder)?;
     let formats: Vec<&Format> = ["html", "md", "svg"].into_iter().filter_map(render::format).collect();
-    render::write_in_run(&report, &formats, folder.dir())?;
+    let written = render::write_in_run(&report, &formats, folder.dir())?;
+    crate::console::detail(|| format!("wrote records and {} of the report", counted(written.len(), "file")));
     Ok((cases, failed))
 }
 

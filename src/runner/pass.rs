@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ergometer_files::counted;
 use ergometer_reports::RunFolder;
 use sha2::{Digest, Sha256};
 
@@ -13,6 +14,7 @@ use super::case::{Scored, Setting};
 use super::plan::{self, Plan, PlannedCase};
 use super::sitting::{self, Seat};
 use super::{Judges, estimated_ms};
+use crate::console;
 use crate::interrupt;
 
 /// What a pass needs to know.
@@ -45,7 +47,10 @@ impl Pass<'_> {
             .iter()
             .flat_map(|s| s.iter().filter_map(|c| Some((c.id.as_str(), plan::base(s, c)?.id.clone()))))
             .collect();
-        for mut wave in waves(&sittings, due, if setting.check { 1 } else { self.together }) {
+        let all = waves(&sittings, &due, if setting.check { 1 } else { self.together });
+        let n = all.len();
+        for (i, mut wave) in all.into_iter().enumerate() {
+            console::detail(|| format!("{} of {n}: {}", i + 1, why(&wave, self.together, setting.check)));
             while !wave.is_empty() {
                 let ended = self.wave(&wave, &bases, into, judges, scored, setting)?;
                 wave.drain(..ended);
@@ -96,6 +101,10 @@ impl Pass<'_> {
             let kept = writer.finish(&ended.case, &ended.samples, &ended.predictions, &ended.attempts);
             written = written.and(kept.map(|_| ()));
             setting.progress.done(estimated_ms(planned, setting.check));
+            console::detail(|| match &ended.case.error {
+                None => format!("ended {}: {}", planned.path, counted(ended.samples.len(), "sample")),
+                Some(error) => format!("ended {}: {:?}, {}", planned.path, error.kind, error.message),
+            });
         }
         written?;
         Ok(count)
@@ -120,6 +129,20 @@ fn waves<'a>(
     let place = |w: &Vec<&PlannedCase>| sittings.iter().position(|s| s.iter().any(|c| c.id == w[0].id));
     waves.sort_by_key(place);
     waves
+}
+
+/// Why these cases are alive together, for people.
+fn why(wave: &[&PlannedCase], most: usize, check: bool) -> String {
+    let n = counted(wave.len(), "case");
+    let paths: String = wave.iter().map(|c| format!("\n  {}", c.path)).collect();
+    let why = match wave.first().is_some_and(|c| c.turns.is_some()) {
+        true => format!("a sitting of {n} that take turns (`interleave`), compared with each other"),
+        false if check => format!("{n} by itself, since a check times nothing"),
+        false => {
+            format!("a wave of {n}, at most {most} at once (`together`), so that the blocks of each are spread over the time of all")
+        }
+    };
+    why + &paths
 }
 
 /// A number that only these cases in this start of this run have.

@@ -5,12 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ergometer_files::Links;
+use ergometer_files::{Links, counted};
 use ergometer_reports::case::{CaseError, ErrorKind};
 use sha2::{Digest, Sha256};
 
 use super::child::{Launch, Worker, case_error};
 use super::plan::{PlannedCase, PlannedModel, PlannedTask};
+use crate::console;
 use crate::files::{read_cached, user_cache, write_atomically};
 use crate::graph::Graph;
 use crate::models::hex;
@@ -55,8 +56,17 @@ pub fn vectors(
     let stem = cache.join("reference").join(hex(&hash.finalize()));
     let (path, questions) = (stem.with_extension("safetensors"), stem.with_extension("questions.safetensors"));
     let vectors = match kept(&path, &model.graph) {
-        Some(vectors) => vectors,
-        None => make(case, model, task, rows, steps, &path)?,
+        Some(vectors) => {
+            console::detail(|| format!("reference of {}: read {}", case.path, path.display()));
+            vectors
+        }
+        None => {
+            console::detail(|| {
+                let rows = counted(rows, "example");
+                format!("reference of {}: made of {rows} and {} into {}", case.path, counted(steps, "step"), path.display())
+            });
+            make(case, model, task, rows, steps, &path)?
+        }
     };
     // workers get a file without the answers
     let bytes = vectors.questions().write(&model.graph);
@@ -71,7 +81,7 @@ fn sum_of(path: &Path) -> PathBuf {
     path.with_extension("sha256")
 }
 
-/// What the cache holds is believed only as far as it is what was written, byte for byte, and vectors of this model.
+/// What the cache holds is used only if it is what was written, byte for byte, and vectors of this model.
 fn kept(path: &Path, graph: &Graph) -> Option<Vectors> {
     let bytes = read_cached(path, MAX_BYTES)?;
     let sum = read_cached(&sum_of(path), 64)?;

@@ -5,8 +5,8 @@
 //!
 //! A *sitting* holds cases that a suite lets take turns: all of them, however much memory that takes, and the k-th timed block of each belongs to
 //! round k. A *wave* holds other cases, as many as fit into a part of the memory, so that the blocks of each are spread over minutes
-//! and do not all see one mood of the machine. In both, all are made ready first, one after the other; then each makes iterations that nobody times, and every
-//! round has one timed block of each, in a random balanced order (`order.rs`).
+//! and meet more than one state of the machine (frequency, neighbours). In both, all are made ready first, one after the other; then each makes
+//! untimed iterations, and every round has one timed block of each, in a random balanced order (`order.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -23,6 +23,7 @@ use super::child::Worker;
 use super::contender::{Contender, MUCH_WAITING};
 use super::order;
 use super::plan::{PlannedCase, PlannedTask};
+use crate::console;
 use crate::environment::load::Watch;
 use crate::meters::{cpu, memory};
 use crate::models::hex;
@@ -81,9 +82,14 @@ pub fn run(seats: &[Seat], known: &BTreeMap<String, Scored>, seed: u64, setting:
     let mut contenders: Vec<Contender> = Vec::new();
     for seat in seats {
         if !turns && !contenders.is_empty() && held(&contenders) + expected(seat.planned) > room {
+            console::detail(|| {
+                let (n, mib) = (contenders.len(), |bytes: u64| bytes >> 20);
+                let (held, next) = (mib(held(&contenders)), mib(expected(seat.planned)));
+                format!("the wave ends after {n}: {held} MiB are held, {next} would come, {} may be used", mib(room))
+            });
             break;
         }
-        // whoever is ready already may still spin
+        // threads of a worker that is ready may still spin
         if !setting.check && !contenders.is_empty() {
             wait_for_quiet(&contenders, contenders.len());
         }
@@ -136,7 +142,7 @@ fn take_turns(contenders: &mut [Contender], turns: bool, seed: u64, setting: &mu
     }
     let together = contenders.len() > 1;
     if together && !setting.check {
-        // so that nobody's first block bears what comes of having waited while the others were made ready
+        // a worker that waited while the others were made ready is warm again before its first block
         for i in order::turns(!seed, contenders.len(), 1).concat() {
             wait_for_quiet(contenders, i);
             let seconds = SETTLE.min(contenders[i].planned.spec.warmup_seconds);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
+use ergometer_files::counted;
 use ergometer_reports::case::{CaseError, ErrorKind, Tried, Tuning};
 use ergometer_suites::suite::Suite;
 use ergometer_suites::text;
@@ -23,6 +24,7 @@ use super::progress::Progress;
 use super::{Judges, RunOptions};
 use crate::backends::backend;
 use crate::backends::probe::probed;
+use crate::console;
 use crate::files::{read_cached, write_atomically};
 use crate::meters::Meters;
 use crate::models::hex;
@@ -170,6 +172,16 @@ pub fn settle(
                 (tuning.chosen, tuning, "searched in this run".into())
             }
         };
+        console::detail(|| {
+            let best = &tuning.tried[at.min(tuning.tried.len() - 1)];
+            let fixed = if at == 0 { "the default".into() } else { format!("{:?}", best.options) };
+            let ratio = best.ratio.filter(|_| at > 0);
+            let ratio = ratio.map(|(r, low, high)| format!(", {r:.3} [{low:.3}, {high:.3}] of the default's latency"));
+            let left = tuning.tried.iter().filter(|t| t.error.is_some()).count();
+            let left = if left > 0 { format!("; {left} did not run or had no time") } else { String::new() };
+            let n = counted(tuning.tried.len(), "setting");
+            format!("search of {} ({n}, {settings_from}): {fixed}{}{left}", case.path, ratio.unwrap_or_default())
+        });
         plan.cases[i] = PlannedCase {
             tuning: Some(tuning.clone()),
             settings_from,
@@ -277,9 +289,10 @@ fn verdict(contenders: Vec<Contender>, rounds: usize, budget: f64) -> Tuning {
         })
         .collect();
     let mut method = format!(
-        "{} settings, each in parity with the reference, in {rounds} interleaved rounds of at least {BLOCK} s; the lowest median \
+        "{}, each in parity with the reference, in {} of at least {BLOCK} s; the lowest median \
          ratio to the default, if it saves more than {:.0} % and the interval of that ratio (its smallest and largest) is below 1",
-        tried.len() - untried,
+        counted(tried.len() - untried, "setting"),
+        counted(rounds, "interleaved round"),
         100.0 * WORTH
     );
     if out > 0 {

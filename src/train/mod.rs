@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
+use ergometer_files::counted;
 use ergometer_suites::task::{ExampleSet, Task};
 use rand_chacha::ChaCha8Rng;
 
@@ -170,6 +171,12 @@ impl Job {
         if resume {
             job.resume()?;
         }
+        console::detail(|| {
+            let (c, held_out) = (&job.config, counted(job.held_out.examples.len(), "held-out example"));
+            let threads = counted(c.threads, "thread");
+            let (from, steps) = (job.optimiser.steps, c.steps);
+            format!("train {} of {} rows, {threads}, from step {from} of {steps}; {held_out}", c.task.kind, c.batch)
+        });
         Ok(job)
     }
 

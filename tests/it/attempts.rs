@@ -123,7 +123,7 @@ fn a_run_goes_on_with_the_attempts_that_it_has() {
     fs::remove_dir_all(&lost).unwrap();
     let ended = house.run(&suite, "run", &["--resume"]);
     ended.exits(0);
-    assert!(ended.stderr.contains("1 of 2 cases were finished before"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("finished before: 1 of 2 cases"), "{}", ended.stderr);
     assert_eq!(attempts("run"), before);
     // attempts that are gone are missed, and nothing is made up from single rows
     fs::remove_file(house.path("run").join(&before[0].0)).unwrap();

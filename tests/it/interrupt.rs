@@ -62,7 +62,7 @@ fn an_interrupted_run_says_what_is_kept_and_its_command_goes_on() {
         assert!(left_by_worker, "the worker writes where the harness says: {:?}", scratch(&house));
         let (code, said) = signalled(&house, child, signal);
         assert_eq!(code, Some(130), "{said}");
-        assert!(said.contains("interrupted: 1 of 2 cases are finished and kept in my run"), "{said}");
+        assert!(said.contains("interrupted: 1 of 2 cases finished and kept in my run; those in progress"), "{said}");
         let begun =
             fs::read_dir(house.path("my run/cases")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
         assert_eq!(begun.filter(|n| n.starts_with('.')).count(), 0);
@@ -74,7 +74,7 @@ fn an_interrupted_run_says_what_is_kept_and_its_command_goes_on() {
         let words = String::from_utf8(shell.output().unwrap().stdout).unwrap();
         let done = house.ergometer(&words.lines().collect::<Vec<_>>());
         done.exits(0);
-        assert!(done.stderr.contains("1 of 2 cases were finished before"), "{}", done.stderr);
+        assert!(done.stderr.contains("finished before: 1 of 2 cases"), "{}", done.stderr);
     }
 }
 

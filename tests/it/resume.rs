@@ -71,7 +71,7 @@ fn a_kill_in_any_phase_loses_nothing_and_repeats_nothing() {
                 house.file("gate", "");
                 let ended = house.run(&suite, "run", &["--resume"]);
                 ended.exits(0);
-                assert!(ended.stderr.contains("1 of 3 cases were finished before"), "{}", ended.stderr);
+                assert!(ended.stderr.contains("finished before: 1 of 3 cases"), "{}", ended.stderr);
                 assert_eq!([starts(&house, "a"), starts(&house, "b"), starts(&house, "c")], [1, 2, 1], "{phase}");
                 let after = finished(&house);
                 assert!(before.iter().all(|file| after.contains(file)), "a finished case was touched");

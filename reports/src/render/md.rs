@@ -7,6 +7,7 @@ use std::fmt::Write;
 use super::{Files, html::routing};
 use crate::{
     case::Case,
+    footnotes::{Footnotes, cell_of, columns, gaps},
     format,
     report::Report,
     shown::clean,
@@ -16,6 +17,7 @@ use crate::{
 /// Makes `report.md`.
 pub fn render(report: &Report) -> Files {
     let (tables, footnotes) = tables(report);
+    let mut notes = Footnotes::of(&tables, &footnotes);
     let environment = &report.run.environment;
     let mut text = String::new();
     // writing to a String does not fail
@@ -25,12 +27,19 @@ pub fn render(report: &Report) -> Files {
         if !table.common.is_empty() {
             let _ = write!(text, "All cases: {}.\n\n", escaped(&table.common));
         }
-        let _ = writeln!(text, "| case | {} |", TITLES.join(" | "));
-        let _ = writeln!(text, "|:---|{}", "---:|".repeat(TITLES.len()));
+        let columns = columns(table);
+        let titles: Vec<&str> = columns.iter().map(|i| TITLES[*i]).collect();
+        // of cases that all failed there is one column, for the reasons
+        let titles = if titles.is_empty() { vec!["outcome"] } else { titles };
+        let _ = writeln!(text, "| case | {} |", titles.join(" | "));
+        let _ = writeln!(text, "|:---|{}", "---:|".repeat(titles.len()));
         for row in &table.rows {
             let cells = match &row.error {
-                Some(error) => format!("{}{}", escaped(&reason(error)), " |".repeat(TITLES.len() - 1)),
-                None => row.cells.iter().map(shown).collect::<Vec<_>>().join(" | "),
+                Some(error) => format!("{}{}", escaped(&reason(error)), " |".repeat(titles.len() - 1)),
+                None => {
+                    let cell = |i: &usize| cell_of(row, *i).map_or_else(|| "–".into(), |c| shown(c, &mut notes));
+                    columns.iter().map(cell).collect::<Vec<_>>().join(" | ")
+                }
             };
             let _ = writeln!(text, "| {} | {cells} |", escaped(&row.name));
         }
@@ -45,20 +54,25 @@ pub fn render(report: &Report) -> Files {
             }
         }
         for sitting in &table.speedups {
-            let _ = write_speedups(&mut text, sitting);
+            let _ = write_speedups(&mut text, sitting, &mut notes);
         }
     }
-    if !footnotes.is_empty() {
+    let gaps = gaps(&tables, &notes);
+    if !gaps.is_empty() || notes.lines().next().is_some() {
         text += "\n";
-        for (i, footnote) in footnotes.iter().enumerate() {
-            let _ = writeln!(text, "- [{}] {}", i + 1, escaped(footnote));
-        }
+    }
+    for line in gaps {
+        let _ = writeln!(text, "- {}", escaped(&line));
+    }
+    for line in notes.lines() {
+        let (number, words) = line.split_once(' ').unwrap_or((&line, ""));
+        let _ = writeln!(text, "- {number} {}", escaped(words));
     }
     let notes: Vec<_> = report.run.cases.iter().filter(|c| !c.case.notes.is_empty()).collect();
     if !notes.is_empty() {
         text += "\n## Notes\n\n";
         for case in notes {
-            let _ = writeln!(text, "- {}: {}", escaped(&case.case.path), escaped(&case.case.notes.join("; ")));
+            let _ = writeln!(text, "- {}: {}", escaped(&case.case.path), escaped(&ergometer_files::joined(&case.case.notes)));
         }
     }
     let _ = write_experts(&mut text, report);
@@ -68,7 +82,7 @@ pub fn render(report: &Report) -> Files {
 }
 
 /// Speed-ups of the cases of one sitting.
-fn write_speedups(text: &mut String, sitting: &Speedups) -> std::fmt::Result {
+fn write_speedups(text: &mut String, sitting: &Speedups, notes: &mut Footnotes) -> std::fmt::Result {
     let common = if sitting.common.is_empty() { String::new() } else { format!(" ({})", escaped(&sitting.common)) };
     writeln!(
         text,
@@ -78,7 +92,7 @@ fn write_speedups(text: &mut String, sitting: &Speedups) -> std::fmt::Result {
     for row in &sitting.rows {
         let shown = match &row.error {
             Some(error) => escaped(&error.kind),
-            None => row.cells.iter().map(shown).collect(),
+            None => row.cells.iter().map(|c| shown(c, notes)).collect(),
         };
         writeln!(text, "| {} | {shown} |", escaped(&row.name))?;
     }
@@ -86,9 +100,9 @@ fn write_speedups(text: &mut String, sitting: &Speedups) -> std::fmt::Result {
 }
 
 /// Value, interval and footnote.
-fn shown(cell: &Cell) -> String {
+fn shown(cell: &Cell, notes: &mut Footnotes) -> String {
     let interval = cell.interval.as_ref().map(|i| format!(" ({i})")).unwrap_or_default();
-    let footnote = cell.footnote.map(|f| format!(" [{f}]")).unwrap_or_default();
+    let footnote = cell.footnote.map(|f| format!(" [{}]", notes.number(f))).unwrap_or_default();
     format!("{}{interval}{footnote}", cell.value)
 }
 

@@ -132,7 +132,7 @@ struct Buffer {
 const LINE: usize = 16;
 
 impl Memory {
-    /// Buffers of `sizes[i] * rows` zeros, written once so that they are there and not only promised.
+    /// Buffers of `sizes[i] * rows` zeros, written once so that their pages are mapped.
     ///
     /// # Errors
     /// The number of bytes that cannot be had.

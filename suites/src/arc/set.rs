@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use ergometer_files::counted;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -138,12 +139,13 @@ fn of_file(parameters: &Parameters, file: &Path, name: &str) -> Result<ExampleSe
         _ => "",
     };
     let tests: usize = asked.iter().map(|a| a.task.tests.len()).sum();
-    let mut notes = vec![format!("ARC tasks of {name}{half}: {} of {tasks}, with {tests} test outputs.", asked.len())];
+    let (n, outputs) = (asked.len(), counted(tests, "test output"));
+    let mut notes = vec![format!("ARC tasks of {name}{half}: {n} of {tasks}, with {outputs}.")];
     if too_large > 0 {
         let side = parameters.max_side.unwrap_or(parameters.side);
         notes.push(format!(
-            "{too_large} tasks are left out because a grid of theirs is larger than {side}x{side}: smaller tasks are easier, so this is no \
-             score on the whole set."
+            "Left out because a grid is larger than {side}x{side}: {}. Smaller tasks are easier, so this is no score on the whole set.",
+            counted(too_large, "task")
         ));
     }
     notes.push(

@@ -1,9 +1,10 @@
-//! Footnotes of a terminal's tables, those that differ in a number alone told as one.
+//! Footnotes of a report's tables, those that differ in a number alone told as one; and the columns in which no case has a number, each
+//! told once for the whole run.
 //!
 //! In: tables and their footnotes. Out: numbers for cells, and lines. Must not: merge what differs in more than a number or two, or drop a
 //! note that a shown cell refers to.
 
-use crate::table::Table;
+use crate::table::{Cell, Row, TITLES, Table};
 
 /// Most numbers in which notes that are told as one may differ.
 const MOST: usize = 2;
@@ -80,13 +81,53 @@ impl Footnotes {
         let mut groups: Vec<usize> = footnotes.map(|f| self.group[f - 1]).collect();
         groups.sort_unstable();
         groups.dedup();
-        groups.into_iter().map(|g| self.texts[g].as_str()).collect::<Vec<_>>().join("; ")
+        ergometer_files::joined(groups.into_iter().map(|g| &self.texts[g]))
     }
 
     /// The notes that shown cells refer to.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.shown.iter().enumerate().map(|(i, g)| format!("[{}] {}", i + 1, self.texts[*g]))
     }
+}
+
+/// Cases of a table that did not fail.
+fn rows(table: &Table) -> impl Iterator<Item = &Row> {
+    table.rows.iter().filter(|r| r.error.is_none())
+}
+
+/// The cell of a column, by its place in [`TITLES`].
+pub fn cell_of(row: &Row, column: usize) -> Option<&Cell> {
+    row.cells.iter().find(|c| c.title == TITLES[column])
+}
+
+/// The columns of a table, by their places in [`TITLES`], in which some case has a number.
+pub fn columns(table: &Table) -> Vec<usize> {
+    let has = |i: usize| rows(table).any(|r| cell_of(r, i).is_some_and(|c| c.value != "–"));
+    (0..TITLES.len()).filter(|i| has(*i)).collect()
+}
+
+/// A line for each column that a table lacks because none of its cases has a number, with the reason: one for all tables that lack it for
+/// the same one.
+pub fn gaps(tables: &[Table], notes: &Footnotes) -> Vec<String> {
+    let tables: Vec<&Table> = tables.iter().filter(|t| rows(t).next().is_some()).collect();
+    let mut found: Vec<(usize, String, Vec<&str>)> = Vec::new();
+    for table in &tables {
+        let shown = columns(table);
+        for i in (0..TITLES.len()).filter(|i| !shown.contains(i)) {
+            let reasons = notes.take(rows(table).filter_map(|r| cell_of(r, i)?.footnote));
+            let reasons = if reasons.is_empty() { "not recorded".to_owned() } else { reasons };
+            match found.iter_mut().find(|(column, why, _)| *column == i && *why == reasons) {
+                Some((.., tasks)) => tasks.push(&table.task),
+                None => found.push((i, reasons, vec![&table.task])),
+            }
+        }
+    }
+    found.sort_by_key(|(column, ..)| *column);
+    let line = |(column, why, tasks): &(usize, String, Vec<&str>)| {
+        let of = if tasks.len() == tables.len() { String::new() } else { format!(" of {}", tasks.join(", ")) };
+        format!("No case{of} has {}: {why}", TITLES[*column])
+    };
+    found.iter().map(line).collect()
 }
 
 /// Begins with a kind, as the reason for a missing number does.
