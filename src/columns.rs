@@ -88,7 +88,8 @@ mod tests {
     #[test]
     fn where_the_last_column_has_no_room_cells_stand_under_each_other() {
         let long = "word ".repeat(12);
-        let rows = [vec!["name".to_string(), "x".repeat(50), long.trim().into()], vec!["b".into(), String::new(), "c".into()]];
+        let rows =
+            [vec!["name".to_string(), "x".repeat(50), long.trim().into()], vec!["b".into(), String::new(), "c".into()]];
         let text = within(60, 0, &rows);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[..2], ["name".to_string(), format!("    {}", "x".repeat(50))]);

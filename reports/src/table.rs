@@ -231,14 +231,15 @@ fn cell(title: &'static str, record: &Record, more: Option<String>, footnotes: &
         None => record.note.clone().filter(|n| !n.ends_with("a reading, not an estimate")),
     };
     let notes: Vec<String> = note.into_iter().chain(more).collect();
-    let footnote =
-        (!notes.is_empty()).then(|| ergometer_files::joined(&notes)).map(|note| match footnotes.iter().position(|f| *f == note) {
+    let footnote = (!notes.is_empty()).then(|| ergometer_files::joined(&notes)).map(|note| {
+        match footnotes.iter().position(|f| *f == note) {
             Some(place) => place + 1,
             None => {
                 footnotes.push(note);
                 footnotes.len()
             }
-        });
+        }
+    });
     let bound = record.lower.is_none() && record.upper.is_some();
     let value = format::value(record).map_or("–".into(), |v| if bound { format!("≤ {v}") } else { v });
     Cell { title, number: record.value, value, interval: format::interval(record), footnote }

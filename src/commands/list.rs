@@ -148,7 +148,8 @@ fn suites() -> Vec<Entry> {
 
 /// The `about` of a suite file; nothing else of it is checked.
 fn about_of(path: &Path) -> Result<String, String> {
-    let text = ergometer_suites::text::read_text(path, ergometer_suites::suite::MAX_FILE_BYTES).map_err(|e| e.message)?;
+    let text =
+        ergometer_suites::text::read_text(path, ergometer_suites::suite::MAX_FILE_BYTES).map_err(|e| e.message)?;
     let table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.message().to_string())?;
     Ok(table.get("about").and_then(|a| a.as_str()).unwrap_or_default().to_string())
 }

@@ -185,7 +185,9 @@ fn belong(
     let text = error.to_string();
     let why = text.split("\nhint: ").next().unwrap_or_default();
     match asked {
-        Some(asked) => bail!("`--task {asked}`: {why}\nhint: leave `--task` out for what fits the model, or name another model"),
+        Some(asked) => {
+            bail!("`--task {asked}`: {why}\nhint: leave `--task` out for what fits the model, or name another model")
+        }
         None => bail!(
             "no shipped task fits model `{name}`: {why}\nhint: write a suite with a task of your own and use `ergometer run`"
         ),

@@ -183,7 +183,9 @@ impl Meters {
                 }
             }
             crate::console::detail(|| match &state.unavailable {
-                None => format!("meter {}: ready, resolution {}", state.name, state.resolution.as_deref().unwrap_or("?")),
+                None => {
+                    format!("meter {}: ready, resolution {}", state.name, state.resolution.as_deref().unwrap_or("?"))
+                }
                 Some(why) => format!("meter {}: unavailable, {why}", state.name),
             });
             meters.states.push(state);

@@ -148,10 +148,7 @@ impl<R: Read + Seek> Tensors<R> {
         for (name, e) in &order {
             if e.begin != at {
                 let name = shown_name(name);
-                return Err(written(format!(
-                    "tensor `{name}` begins at byte {} where byte {at} is due",
-                    e.begin
-                )));
+                return Err(written(format!("tensor `{name}` begins at byte {} where byte {at} is due", e.begin)));
             }
             at = e.end;
         }
@@ -365,10 +362,7 @@ pub(crate) mod tests {
                 file(&format!("{{{a},\"__metadata__\":{{}},\"__metadata__\":{{}}}}"), 8),
                 &["repeated key `__metadata__`", "whole"],
             ),
-            (
-                file(&format!("{{{a},\"__metadata__\":{{\"k\":\"1\",\"k\":\"2\"}}}}"), 8),
-                &["repeated key `k`", "whole"],
-            ),
+            (file(&format!("{{{a},\"__metadata__\":{{\"k\":\"1\",\"k\":\"2\"}}}}"), 8), &["repeated key `k`", "whole"]),
             (file(&format!("{{{a},\"__metadata__\":[\"x\"]}}"), 8), &["`__metadata__`", "is [\"x\"]", "whole"]),
             (file(&format!("{{{a},\"__metadata__\":\"x\"}}"), 8), &["`__metadata__`", "is \"x\"", "whole"]),
             (file(r#"{"a":{"dtype":"XYZ","shape":[2],"data_offsets":[0,8]}}"#, 8), &["tensor `a`", "`XYZ`", "whole"]),

@@ -327,7 +327,11 @@ impl Running<'_, '_> {
                         if *done || row.depth <= *depth {
                             return Err(case_error(
                                 ErrorKind::WrongOutput,
-                                format!("example {} was answered again after {}", row.example, counted(row.depth, "step")),
+                                format!(
+                                    "example {} was answered again after {}",
+                                    row.example,
+                                    counted(row.depth, "step")
+                                ),
                             ));
                         }
                         (*depth, *done) = (row.depth, row.last);

@@ -135,7 +135,8 @@ pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
     }
     estimate::check_limits(&plan)?;
     crate::console::detail(|| {
-        let models: Vec<String> = plan.models.iter().map(|(name, m)| format!("{name} {}", m.folder.display())).collect();
+        let models: Vec<String> =
+            plan.models.iter().map(|(name, m)| format!("{name} {}", m.folder.display())).collect();
         let cases = counted(plan.cases.len(), "case");
         format!("read suite {}: {cases}\n  models: {}", suite.file.display(), models.join(", "))
     });

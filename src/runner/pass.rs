@@ -139,7 +139,9 @@ fn why(wave: &[&PlannedCase], most: usize, check: bool) -> String {
         true => format!("a sitting of {n} that take turns (`interleave`), compared with each other"),
         false if check => format!("{n} by itself, since a check times nothing"),
         false => {
-            format!("a wave of {n}, at most {most} at once (`together`), so that the blocks of each are spread over the time of all")
+            format!(
+                "a wave of {n}, at most {most} at once (`together`), so that the blocks of each are spread over the time of all"
+            )
         }
     };
     why + &paths

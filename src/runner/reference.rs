@@ -63,7 +63,12 @@ pub fn vectors(
         None => {
             console::detail(|| {
                 let rows = counted(rows, "example");
-                format!("reference of {}: made of {rows} and {} into {}", case.path, counted(steps, "step"), path.display())
+                format!(
+                    "reference of {}: made of {rows} and {} into {}",
+                    case.path,
+                    counted(steps, "step"),
+                    path.display()
+                )
             });
             make(case, model, task, rows, steps, &path)?
         }

@@ -95,7 +95,9 @@ pub(crate) fn find_suite(path_or_name: &Path) -> Result<PathBuf, SuiteError> {
             let stem = path_or_name.file_stem().unwrap_or_default().to_string_lossy();
             let near = near_matches(&stem, shipped.iter().map(|(n, _)| n.as_str()));
             let hint = match near.first() {
-                Some(name) => format!("`{name}` is a shipped suite, found by its name from anywhere: `ergometer run {name}`"),
+                Some(name) => {
+                    format!("`{name}` is a shipped suite, found by its name from anywhere: `ergometer run {name}`")
+                }
                 None => "name a TOML file or a shipped suite (`ergometer list suites`)".into(),
             };
             SuiteError::new("no such file").in_file(path_or_name).hint(hint)

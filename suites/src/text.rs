@@ -91,8 +91,7 @@ pub fn json(bytes: &[u8]) -> Result<Value, SuiteError> {
         let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(m, _)| m);
         // what names a key twice is JSON, but not of one meaning
         let no = if message.starts_with(REPEATED) { "" } else { "no JSON: " };
-        let error =
-            SuiteError::new(format!("{no}{message}")).at(format!("line {}, column {}", e.line(), e.column()));
+        let error = SuiteError::new(format!("{no}{message}")).at(format!("line {}, column {}", e.line(), e.column()));
         error.hint(reason(text, &e))
     })
 }

@@ -72,7 +72,12 @@ pub fn render(report: &Report) -> Files {
     if !notes.is_empty() {
         text += "\n## Notes\n\n";
         for case in notes {
-            let _ = writeln!(text, "- {}: {}", escaped(&case.case.path), escaped(&ergometer_files::joined(&case.case.notes)));
+            let _ = writeln!(
+                text,
+                "- {}: {}",
+                escaped(&case.case.path),
+                escaped(&ergometer_files::joined(&case.case.notes))
+            );
         }
     }
     let _ = write_experts(&mut text, report);

@@ -193,9 +193,11 @@ impl Listed {
         }
         let Some(first) = lost.first() else { return Ok(()) };
         let more = if lost.len() > 1 { format!(", as do {} more", lost.len() - 1) } else { String::new() };
-        Err(SuiteError::new(format!("holds tasks and lies beside `training` and `evaluation`, in neither of them{more}"))
-            .in_file(*first)
-            .hint("move it into one of them or out of the folder, or name one of the folders alone"))
+        Err(SuiteError::new(format!(
+            "holds tasks and lies beside `training` and `evaluation`, in neither of them{more}"
+        ))
+        .in_file(*first)
+        .hint("move it into one of them or out of the folder, or name one of the folders alone"))
     }
 }
 

@@ -206,7 +206,11 @@ fn tasks_are_left_out_by_size_and_number() {
         (&small.questions[..], small.puzzle_ids, small.examples[0].tokens.len()),
         (&["a".to_owned()][..], 3, 900)
     );
-    assert!(small.notes.iter().any(|n| n.starts_with("Left out because a grid is larger") && n.contains(": 1 task.")), "{:?}", small.notes);
+    assert!(
+        small.notes.iter().any(|n| n.starts_with("Left out because a grid is larger") && n.contains(": 1 task.")),
+        "{:?}",
+        small.notes
+    );
     let few = |parameters: &str| file_set(parameters).unwrap().questions.len();
     assert_eq!((few("tasks = 1"), few("tasks = 9"), few("examples = 1"), few("examples = 3")), (1, 2, 1, 2));
     let chosen: HashSet<Vec<String>> =

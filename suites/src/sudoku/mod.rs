@@ -14,8 +14,8 @@ mod training;
 use std::collections::HashSet;
 use std::path::Path;
 
-use ergometer_files::counted;
 pub use board::{Size, is_solved};
+use ergometer_files::counted;
 pub use file::{Rows, Wanted, read};
 pub use generate::{Generator, MAX_TRIES, Options};
 pub use solver::{MAX_GUESSES, Outcome, solve};

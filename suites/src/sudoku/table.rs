@@ -349,7 +349,10 @@ impl Columns {
                     ))
                     .hint("rename one of them: which of them is meant cannot be known"));
                 }
-                note = Some(format!("Of the columns that can be the {what} `{}` is read, and not `{}`.", names[a], names[b]));
+                note = Some(format!(
+                    "Of the columns that can be the {what} `{}` is read, and not `{}`.",
+                    names[a], names[b]
+                ));
             }
             Ok(found.first().map(|(_, i)| *i))
         };
@@ -360,9 +363,8 @@ impl Columns {
             return Ok(None);
         }
         // without a known name, or where it is that of a number: the one other column of boards with empty cells
-        let others = (0..header.len()).filter(|i| {
-            Some(*i) != solution && rows.iter().any(|r| r.fields.get(*i).is_some_and(|f| unsolved(f)))
-        });
+        let others = (0..header.len())
+            .filter(|i| Some(*i) != solution && rows.iter().any(|r| r.fields.get(*i).is_some_and(|f| unsolved(f))));
         let others: Vec<usize> = others.collect();
         let puzzle = match (named, &others[..]) {
             (Some(named), _) if rows.is_empty() || holds(named) => named,

@@ -101,7 +101,10 @@ fn every_layout_gives_the_same_task() {
         write(&format!("kaggle/arc-agi_{half}_solutions.json"), r#"{"k": [[[6, 7]]]}"#);
     }
     write("kaggle/sample_submission.json", r#"{"k": [{"attempt_1": [[0]], "attempt_2": [[0]]}]}"#);
-    fails("kaggle", &["folder of Kaggle's files", "arc-agi_evaluation_challenges.json, arc-agi_training_challenges.json"]);
+    fails(
+        "kaggle",
+        &["folder of Kaggle's files", "arc-agi_evaluation_challenges.json, arc-agi_training_challenges.json"],
+    );
     assert_eq!(found("kaggle/arc-agi_training_challenges.json"), [(None, task("k"))]);
     write("re_arc/metadata.json", r#"{"a": {"n_examples": 1000}}"#);
     write("re_arc/tasks/a.json", r#"[{"input": [[1]], "output": [[2]]}]"#);
