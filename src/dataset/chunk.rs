@@ -52,11 +52,11 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// At most `most` of the examples.
+    /// All of the examples.
     ///
     /// # Errors
     /// There is none; rows of unlike lengths, or tokens and ids out of range: a fault of the task.
-    pub fn of(set: &ExampleSet, most: usize) -> anyhow::Result<(Shape, Chunk)> {
+    pub fn of(set: &ExampleSet) -> anyhow::Result<(Shape, Chunk)> {
         let first = set.examples.first().context("the task has no examples\nhint: change its parameters")?;
         let shape = Shape {
             cells: first.tokens.len(),
@@ -66,7 +66,7 @@ impl Chunk {
             numbering: set.numbering.clone(),
         };
         let mut chunk = Chunk::default();
-        for (row, example) in set.examples.iter().take(most).enumerate() {
+        for (row, example) in set.examples.iter().enumerate() {
             let fits = (example.tokens.len(), example.answer.len()) == (shape.cells, shape.answer_cells)
                 && example.tokens.iter().chain(&example.answer).all(|t| *t < shape.vocabulary)
                 && example.puzzle_id < shape.puzzle_ids;

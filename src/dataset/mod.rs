@@ -13,6 +13,7 @@ mod parts;
 mod set;
 
 use std::collections::HashSet;
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -21,7 +22,7 @@ use std::sync::mpsc;
 use anyhow::{Context, anyhow, bail, ensure};
 use ergometer_suites::task::{Maker, Split, chunk_seed};
 use ergometer_suites::task_file::TaskFile;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use self::chunk::{Chunk, Shape};
@@ -146,10 +147,7 @@ fn collect<'a>(request: &'a Request, maker: &Maker, parts: &'a Parts) -> anyhow:
             _ => CHUNK.min(request.examples) as usize,
         };
         let (there, absent): (Vec<u64>, Vec<u64>) = (first..last).partition(|chunk| ready.contains(chunk));
-        for chunk in there {
-            found += size(chunk) as u64;
-            kept.fetch_add(size(chunk) as u64, Ordering::Relaxed);
-        }
+        kept.fetch_add(there.iter().map(|&chunk| size(chunk) as u64).sum(), Ordering::Relaxed);
         bar.set_position(kept.load(Ordering::Relaxed).min(request.examples));
         bar.reset_eta();
         let jobs: Vec<(u64, usize)> = absent.into_iter().map(|chunk| (chunk, size(chunk))).collect();
@@ -163,6 +161,7 @@ fn collect<'a>(request: &'a Request, maker: &Maker, parts: &'a Parts) -> anyhow:
         let before = missing;
         for chunk in first..last {
             let (shape, rows) = parts.read(chunk)?;
+            found += if there.contains(&chunk) { rows.rows() as u64 } else { 0 };
             let set = set.get_or_insert_with(|| Set::new(request, parts, shape.clone()));
             ensure!(
                 set.shape == shape,
@@ -213,7 +212,7 @@ fn in_parallel(
                 while let Some(&(chunk, size)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let made = maker(chunk_seed(request.seed, chunk), size)
                         .map_err(|e| anyhow!("{}: {e}", request.task.file.display()))
-                        .and_then(|set| Chunk::of(&set, size));
+                        .and_then(|set| Chunk::of(&set));
                     // nobody listens after an error
                     if stop.load(Ordering::Relaxed) || sender.send((chunk, made)).is_err() {
                         break;
@@ -238,8 +237,12 @@ fn bar(examples: u64) -> ProgressBar {
     if console::quiet() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:20} {human_pos}/{human_len} examples  {per_sec}  ETA {eta}");
-    ProgressBar::new(examples).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let style = ProgressStyle::with_template("{bar:20} {human_pos}/{human_len} examples  {rate}  ETA {eta}");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    let rate = |state: &ProgressState, out: &mut dyn Write| {
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    };
+    ProgressBar::new(examples).with_style(style.with_key("rate", rate))
 }
 
 /// The command that goes on is the one that was given, with `--resume`.

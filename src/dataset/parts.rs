@@ -39,9 +39,10 @@ impl Parts {
     /// The file is there already; chunks that are not to be used, or of another request; another process is at work; the folder cannot be made.
     pub fn open(request: &Request) -> anyhow::Result<Self> {
         let out = &request.out;
-        let mut path = out.clone().into_os_string();
-        path.push(".parts");
-        let path = PathBuf::from(path);
+        let name = out.file_name().and_then(|n| n.to_str()).with_context(|| {
+            format!("`{}` names no file that can be written\nhint: the name of the file must be UTF-8", out.display())
+        })?;
+        let path = out.with_file_name(format!("{name}.parts"));
         match out.symlink_metadata() {
             Ok(there) if !there.is_file() => {
                 bail!("{} is there and is no file\nhint: name another file with `--out`", out.display())

@@ -169,6 +169,9 @@ pub enum Field {
     Numbers(Vec<u32>),
 }
 
+/// An example as named columns, the same names for every example of a task.
+pub type Row = Vec<(&'static str, Field)>;
+
 /// See [`Task::decide`].
 pub type Decide = fn(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision>;
 /// See [`Task::training`].
@@ -195,7 +198,7 @@ pub struct Task {
     /// Makers of sets of either side where [`examples`](Self::examples) alone cannot make them; `None`: it can, by its parameter `split`.
     pub dataset: Option<MakeDataset>,
     /// An example as columns that people and the task's own reader of files read; `None`: its numbers as they are.
-    pub readable: Option<fn(&Example) -> Vec<(&'static str, Field)>>,
+    pub readable: Option<fn(&Example) -> Row>,
 }
 
 impl Task {
@@ -211,7 +214,7 @@ impl Task {
     }
 
     /// An example as columns.
-    pub fn row(&self, example: &Example) -> Vec<(&'static str, Field)> {
+    pub fn row(&self, example: &Example) -> Row {
         match self.readable {
             Some(readable) => readable(example),
             None => vec![

@@ -336,14 +336,11 @@ fn bad_requests_are_refused_before_anything_is_made() {
         let left = [house.path("o.csv"), house.path("o.csv.parts")];
         assert!(left.iter().all(|path| !path.exists()), "{words}");
     }
-    // all there are, and one more
-    let there = make(&house, "full.toml --split test --examples 5000 --out o.csv");
-    let said = there.stderr.split("ask for at most ").nth(1).unwrap().split(' ').next().unwrap().to_string();
-    let most: u64 = said.parse().unwrap();
-    make(&house, &format!("full.toml --split test --examples {most} --out all.csv --force")).exits(0);
-    assert_eq!(fs::read_to_string(house.path("all.csv")).unwrap().lines().count() as u64, most + 1);
-    make(&house, &format!("full.toml --split test --examples {} --out more.csv", most + 1))
-        .refused(&["ask for at most"]);
+    // all there are (288 grids, none of them held out), and one more
+    make(&house, "full.toml --split train --examples 288 --out all.csv").exits(0);
+    assert_eq!(fs::read_to_string(house.path("all.csv")).unwrap().lines().count(), 289);
+    make(&house, "full.toml --split train --examples 289 --out o.csv").refused(&["full.toml", "ask for at most 288"]);
+    make(&house, "full.toml --split test --examples 1 --out o.csv").refused(&["full.toml", "none of", "hint: "]);
 }
 
 #[test]

@@ -172,6 +172,10 @@ const APART: &[(&str, &str)] = &[
     ("src/runner/mod.rs", "`environment.json` of a run that goes on, as the table's `environment`; the boot's number"),
     ("src/train/mod.rs", "the training file inside of a checkpoint, as the table's `training`"),
     ("src/train/checkpoint.rs", "the tests of src/train"),
+    (
+        "src/dataset/parts.rs",
+        "chunks that this program wrote, read as the table's `weights`; damaged ones in tests/it/dataset.rs",
+    ),
     ("src/meters/rapl.rs", "the tests beside it, with counters of a fake tree"),
     ("src/meters/rapl/zone.rs", "the tests beside it, with counters of a fake tree"),
     ("kernels/src/ceiling/caches.rs", "one word of sysfs"),

@@ -24,7 +24,7 @@ pub use symmetry::{Side, augment, class};
 
 use crate::error::SuiteError;
 use crate::keys::{Keys, unknown};
-use crate::task::{Example, ExampleSet, Field, Score, Task};
+use crate::task::{Example, ExampleSet, Field, Row, Score, Task};
 
 /// Most examples of one set.
 pub const MAX_EXAMPLES: u64 = 1_000_000;
@@ -115,7 +115,7 @@ pub fn tokens(cells: &[u8]) -> Vec<u32> {
 }
 
 /// The columns that [`read`] knows, and how hard the puzzle is.
-fn readable(example: &Example) -> Vec<(&'static str, Field)> {
+fn readable(example: &Example) -> Row {
     let digit = |t: &u32| char::from_digit(t.saturating_sub(1), 10).unwrap_or('0');
     let text = |tokens: &[u32]| Field::Text(tokens.iter().map(digit).collect());
     vec![
