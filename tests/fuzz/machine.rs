@@ -1,4 +1,5 @@
-//! Parsers of what the machine, the command line and the program itself hand in: caches, `/proc`, archives, arguments, training files.
+//! Parsers of what the machine, the command line and the program itself hand in: caches, `/proc`, archives, arguments, training and
+//! task files.
 //!
 //! In: bytes, or the file that they lie in. Out: an [`Outcome`]. Must not: keep anything between two inputs but what is dear to make.
 
@@ -8,9 +9,7 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 
-#[cfg(feature = "candle")]
-use super::read;
-use super::{MAX_REFUSAL, Outcome, again, said};
+use super::{KNOWN, MAX_REFUSAL, Outcome, again, read, said};
 
 /// The memory of ceilings of the folder that the file lies in.
 pub(super) fn ceilings_file(_: &[u8], path: &Path) -> Outcome {
@@ -49,6 +48,38 @@ pub(super) fn tunings(_: &Path) -> Vec<Vec<u8>> {
     let tried = json!({"options": {"kernel": "a"}, "latency": 0.5, "ratio": [1.0, 0.9, 1.1], "error": null});
     let tuning = json!({"method": "m", "chosen": 0, "tried": [tried, tried]});
     vec![json!([{"key": "00", "tuning": tuning}]).to_string().into_bytes()]
+}
+
+pub(super) fn tasks(_: &Path) -> Vec<Vec<u8>> {
+    let mut seeds = ["suites/quick.toml", "suites/train/trm-arc.toml", "suites/train/trm-4x4.toml"].map(read).to_vec();
+    seeds.push(b"about = \"mine\"\n[task]\nkind = \"sudoku\"\nsize = 4\nclues = [4, 6]\n".to_vec());
+    seeds.push(b"[task]\nkind = \"arc\"\nrules = [\"mirror\"]\nmax_side = 5\n".to_vec());
+    seeds
+}
+
+pub(super) fn task(_: &[u8], path: &Path) -> Outcome {
+    use ergometer_suites::task::Split;
+    use ergometer_suites::task_file::TaskFile;
+    // a name chooses among a suite's tasks, and is refused where there is no choice
+    let found = [Some("sudoku-4x4"), None].map(|name| TaskFile::load(path, name, &KNOWN));
+    let mut refused = None;
+    for found in found {
+        let made = found.and_then(|f| {
+            for key in ["examples", "seed", "split"] {
+                assert!(!f.parameters.contains_key(key), "{key} is said by the command");
+            }
+            let n = |key: &str| f.parameters.get(key).and_then(|v| v.as_integer());
+            // what takes long is not made
+            let small = n("size") == Some(4) && !f.parameters.contains_key("clues");
+            let make = f.task.maker(&f.parameters, f.folder(), Split::Train)?;
+            if small { make(1, 2).map(drop) } else { Ok(()) }
+        });
+        match made {
+            Ok(()) => return Outcome::Taken,
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    said(refused.expect("two tries"))
 }
 
 #[cfg(feature = "candle")]

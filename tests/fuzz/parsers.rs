@@ -11,7 +11,7 @@ mod machine;
 
 use self::machine::{
     archives, arguments, ceilings, ceilings_file, command_line, copy, fetched, proc_files, proc_stat, proc_status,
-    tuning_file, tunings,
+    task, tasks, tuning_file, tunings,
 };
 #[cfg(feature = "candle")]
 use self::machine::{training_file, trainings};
@@ -63,13 +63,7 @@ pub const PARSERS: &[Parser] = &[
         seeds: suites,
         parse: suite,
     },
-    Parser {
-        name: "task",
-        file: "task.toml",
-        covers: &["suites/src/task_file.rs"],
-        seeds: task_files,
-        parse: task_file,
-    },
+    Parser { name: "task", file: "task.toml", covers: &["suites/src/task_file.rs"], seeds: tasks, parse: task },
     Parser {
         name: "config",
         file: "config.json",
@@ -289,38 +283,6 @@ const KNOWN: Known = Known {
     backends: &["native", "tract", "candle", "onnxruntime", "reference"],
     precisions: &["f32", "f64", "bf16", "int8"],
 };
-
-fn task_files(_: &Path) -> Vec<Vec<u8>> {
-    let mut seeds = ["suites/quick.toml", "suites/train/trm-arc.toml", "suites/train/trm-4x4.toml"].map(read).to_vec();
-    seeds.push(b"about = \"mine\"\n[task]\nkind = \"sudoku\"\nsize = 4\nclues = [4, 6]\n".to_vec());
-    seeds.push(b"[task]\nkind = \"arc\"\nrules = [\"mirror\"]\nmax_side = 5\n".to_vec());
-    seeds
-}
-
-fn task_file(_: &[u8], path: &Path) -> Outcome {
-    use ergometer_suites::task::Split;
-    use ergometer_suites::task_file::TaskFile;
-    // a name chooses among a suite's tasks, and is refused where there is no choice
-    let found = [Some("sudoku-4x4"), None].map(|name| TaskFile::load(path, name, &KNOWN));
-    let mut refused = None;
-    for found in found {
-        let made = found.and_then(|f| {
-            for key in ["examples", "seed", "split"] {
-                assert!(!f.parameters.contains_key(key), "{key} is said by the command");
-            }
-            let n = |key: &str| f.parameters.get(key).and_then(|v| v.as_integer());
-            // what takes long is not made
-            let small = n("size") == Some(4) && !f.parameters.contains_key("clues");
-            let make = f.task.maker(&f.parameters, f.folder(), Split::Train)?;
-            if small { make(1, 2).map(drop) } else { Ok(()) }
-        });
-        match made {
-            Ok(()) => return Outcome::Taken,
-            Err(error) => refused = refused.or(Some(error)),
-        }
-    }
-    said(refused.expect("two tries"))
-}
 
 fn suite(_: &[u8], path: &Path) -> Outcome {
     let suite = match Suite::load(path, &KNOWN) {
