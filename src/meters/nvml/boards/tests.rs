@@ -87,10 +87,10 @@ fn the_library_is_found_where_the_loader_does_not_look() {
     // on a machine with a driver the loader has one of its own
     assert!(path.starts_with(folder.path()) || path == Path::new(LIBRARY), "{path:?}");
     // one that is named is the only one
-    let named = load(Some(Path::new("/nonexistent/nvml.so")), &[folder.path()]).err().expect("it is not there");
+    let named = load(Some(Path::new("/nonexistent/nvml.so")), &[folder.path()]).expect_err("it is not there");
     assert!(named.reason.contains("/nonexistent/nvml.so"), "{named:?}");
     if path.starts_with(folder.path()) {
-        let why = load(None, &[broken.path()]).err().expect("no library is one");
+        let why = load(None, &[broken.path()]).expect_err("no library is one");
         assert!(why.reason.contains(&broken.path().display().to_string()), "{why:?}");
     }
 }
