@@ -147,7 +147,7 @@ fn averaged(values: &[f64], prior: i32) -> f64 {
     let outside =
         |half: f64| weighed.iter().map(|(w, e)| (w - top).exp() * t_outside(n as u64 - 1, half / e)).sum::<f64>() / all;
     let (mut low, mut high) = (0.0, 16.0 * weighed.iter().map(|w| w.1).fold(0.0, f64::max));
-    for _ in 0..60 {
+    for _ in 0..36 {
         let half = 0.5 * (low + high);
         if outside(half) > 1.0 - super::CONFIDENCE { low = half } else { high = half }
     }
