@@ -67,14 +67,15 @@ done
 
 say "intervals that hold the median of $runs runs"
 median() { sort -g | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
-of() { awk -F, -v m="$1" '$14 == m { print $17, ($18 == "" ? "-" : $18), ($19 == "" ? "-" : $19) }' "$folder"/*/records.csv; }
+of() { awk -F, -v m="$1" '$14 == m && $17 != "" { print $17, ($18 == "" ? "-" : $18), ($19 == "" ? "-" : $19) }' "$folder"/*/records.csv; }
 for metric in latency throughput cpu_time energy_cpu; do
+    [ -n "$(of "$metric")" ] || continue
     middle=$(of "$metric" | awk '{ print $1 }' | median)
     of "$metric" | awk -v m="$metric" -v middle="$middle" '
         $3 != "-" { n++; width += ($3 - $2) / middle; if ($2 <= middle && middle <= $3) held++ }
-        $1 != "" { d = $1 / middle - 1; spread += d * d; k++ }
+        { d = $1 / middle - 1; spread += d * d }
         END {
-            if (n) printf "%-12s %d of %d, mean width %.2f %%, runs differ by %.2f %% (standard deviation)\n", m, held, n, 100 * width / n, 100 * sqrt(spread / k)
+            if (n) printf "%-12s %d of %d, mean width %.2f %%, runs differ by %.2f %% (standard deviation)\n", m, held, n, 100 * width / n, 100 * sqrt(spread / NR)
             else printf "%-12s no interval\n", m
         }'
 done
