@@ -1,7 +1,7 @@
 //! Footnotes of a report's tables, those that differ in a number alone told as one; and the columns in which no case has a number, each
 //! told once for the whole run.
 //!
-//! In: tables and their footnotes. Out: numbers for cells, and lines. Must not: merge what differs in more than a number or two, or drop a
+//! In: tables and their footnotes, or any texts. Out: numbers for cells, and lines. Must not: merge what differs in more than a number or two, or drop a
 //! note that a shown cell refers to.
 
 use crate::table::{Cell, Row, TITLES, Table};
@@ -22,40 +22,18 @@ pub struct Footnotes {
 impl Footnotes {
     /// Groups the notes of these tables.
     pub fn of(tables: &[Table], footnotes: &[String]) -> Self {
-        let mut groups: Vec<(Vec<Part>, Vec<usize>)> = Vec::new();
-        let mut group = Vec::new();
-        for (i, note) in footnotes.iter().enumerate() {
-            let parts = parts(note);
-            let fits = |members: &[Part]| {
-                let same = |(a, b): (&Part, &Part)| match (a, b) {
-                    (Part::Text(a), Part::Text(b)) => a == b,
-                    (Part::Number { .. }, Part::Number { .. }) => true,
-                    _ => false,
-                };
-                members.len() == parts.len() && members.iter().zip(&parts).all(same)
-            };
-            let widened = |members: &[Part]| members.iter().zip(&parts).map(|(a, b)| a.with(b)).collect::<Vec<_>>();
-            let few = |members: &[Part]| widened(members).iter().filter(|p| p.varies()).count() <= MOST;
-            // of one kind of reason alone: what merely speaks of a number keeps its own line
-            let found = groups.iter().position(|(members, _)| is_reason(note) && fits(members) && few(members));
-            match found {
-                Some(at) => {
-                    groups[at].0 = widened(&groups[at].0);
-                    groups[at].1.push(i);
-                    group.push(at);
-                }
-                None => {
-                    group.push(groups.len());
-                    groups.push((parts, vec![i]));
-                }
-            }
+        // of one kind of reason alone: what merely speaks of a number keeps its own line
+        let groups = groups(footnotes, is_reason);
+        let mut group = vec![0; footnotes.len()];
+        for (at, (_, members)) in groups.iter().enumerate() {
+            members.iter().for_each(|i| group[*i] = at);
         }
         let cases = |members: &[usize]| {
             let rows = tables.iter().flat_map(|t| &t.rows);
             rows.filter(|r| r.cells.iter().any(|c| c.footnote.is_some_and(|f| members.contains(&(f - 1))))).count()
         };
         let texts = groups.iter().map(|(parts, members)| {
-            let text: String = parts.iter().map(Part::text).collect();
+            let text = whole(parts);
             match cases(members) {
                 0 | 1 => text,
                 n => format!("{text} ({n} cases)"),
@@ -84,10 +62,51 @@ impl Footnotes {
         ergometer_files::joined(groups.into_iter().map(|g| &self.texts[g]))
     }
 
-    /// The notes that shown cells refer to.
-    pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.shown.iter().enumerate().map(|(i, g)| format!("[{}] {}", i + 1, self.texts[*g]))
+    /// The texts that shown cells refer to, by rising number.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.shown.iter().map(|g| self.texts[*g].as_str())
     }
+
+    /// The same as lines with their numbers.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.texts().enumerate().map(|(i, text)| format!("[{}] {text}", i + 1))
+    }
+}
+
+/// Each of these texts once; those that differ in a number or two alone as one, with the least and the largest of it.
+pub fn merged(texts: &[String]) -> Vec<String> {
+    groups(texts, |_| true).iter().map(|(parts, _)| whole(parts)).collect()
+}
+
+/// Texts that are told as one: their parts, and their places among all. Only those that `may` be are.
+fn groups(texts: &[String], may: impl Fn(&str) -> bool) -> Vec<(Vec<Part>, Vec<usize>)> {
+    let mut groups: Vec<(Vec<Part>, Vec<usize>)> = Vec::new();
+    for (i, text) in texts.iter().enumerate() {
+        let parts = parts(text);
+        let fits = |members: &[Part]| {
+            let same = |(a, b): (&Part, &Part)| match (a, b) {
+                (Part::Text(a), Part::Text(b)) => a == b,
+                (Part::Number { .. }, Part::Number { .. }) => true,
+                _ => false,
+            };
+            members.len() == parts.len() && members.iter().zip(&parts).all(same)
+        };
+        let widened = |members: &[Part]| members.iter().zip(&parts).map(|(a, b)| a.with(b)).collect::<Vec<_>>();
+        let few = |members: &[Part]| widened(members).iter().filter(|p| p.varies()).count() <= MOST;
+        let alike = |members: &[Part]| (may(text) || whole(members) == *text) && fits(members) && few(members);
+        match groups.iter_mut().find(|(members, _)| alike(members)) {
+            Some(group) => {
+                group.0 = widened(&group.0);
+                group.1.push(i);
+            }
+            None => groups.push((parts, vec![i])),
+        }
+    }
+    groups
+}
+
+fn whole(parts: &[Part]) -> String {
+    parts.iter().map(Part::text).collect()
 }
 
 /// Cases of a table that did not fail.
@@ -197,6 +216,13 @@ fn parts(note: &str) -> Vec<Part> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_that_differ_in_a_number_are_merged() {
+        let texts = ["over 5 blocks", "over 10 blocks", "over 10 starts", "over 5 blocks"].map(String::from);
+        assert_eq!(merged(&texts), ["over 5 to 10 blocks", "over 10 starts"]);
+        assert!(merged(&[]).is_empty());
+    }
 
     #[test]
     fn notes_that_differ_in_a_number_are_one() {

@@ -4,14 +4,15 @@
 //! In: a [`Report`]. Out: a [`Strip`] of a few [`Line`]s. Must not: name a winner that failed or whose outputs nobody compared, or hide
 //! that two values cannot be told apart.
 
+mod winners;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use crate::{
-    case::{Case, ErrorKind, Verdict},
+    case::{Case, ErrorKind},
     format,
-    labels::Labels,
     metric::EDGE,
     record::Record,
     report::Report,
@@ -90,9 +91,9 @@ impl Strip {
     /// The first lines of a report.
     pub fn of(report: &Report) -> Self {
         let mut lines = vec![machine(report), load(report), energy(report), cases(report)];
-        lines.extend(fastest(report));
-        lines.extend(most_accurate(report));
-        lines.push(intervals());
+        lines.extend(winners::fastest(report));
+        lines.extend(winners::most_accurate(report));
+        lines.extend(intervals(report));
         Self { lines }
     }
 
@@ -152,6 +153,7 @@ fn load(report: &Report) -> Line {
     let drifted = timed.iter().filter(|r| r.note.as_deref().is_some_and(|n| n.contains("drift"))).count();
     if !timed.is_empty() {
         items.push(Item::plain(match drifted {
+            _ if timed.len() == 1 => if drifted == 0 { "it did not drift" } else { "it drifted" }.into(),
             0 => format!("none of {} drifted", count(timed.len() as u64, "case")),
             _ => format!("{drifted} of {} drifted", count(timed.len() as u64, "case")),
         }));
@@ -185,6 +187,9 @@ fn energy(report: &Report) -> Line {
         let text = format!("{how} ({}) in {} of {}", domains.join(", "), with.len(), count(good as u64, "case"));
         let state = if with.len() < good { State::Warning } else { State::Good };
         return Line::new("energy", state, vec![Item::plain(text)]);
+    }
+    if good == 0 {
+        return Line::new("energy", State::Plain, vec![Item::plain("not metered, since no case ended well")]);
     }
     let of_meter = (report.run.environment.meters.iter())
         .filter(|m| m.metrics.iter().any(|m| is_energy(m)))
@@ -226,144 +231,19 @@ fn cases(report: &Report) -> Line {
     Line::new("cases", if bad { State::Bad } else { State::Warning }, items)
 }
 
-/// The case of least median latency of each task, model, depth rule and batch; only cases whose outputs were compared take part.
-fn fastest(report: &Report) -> Option<Line> {
-    // by task, model, depth rule and batch
-    type Group<'a> = (&'a str, &'a str, &'a str, u32);
-    let mut groups: BTreeMap<Group, Vec<(&Case, &Record)>> = BTreeMap::new();
-    let mut unseen = 0;
-    for case in good(report) {
-        let Some(record) = report.record(case, "latency").filter(|r| r.value.is_some()) else { continue };
-        if !matches!(case.verdict, Some(Verdict::Reference { .. } | Verdict::Peer { .. })) {
-            unseen += 1;
-            continue;
-        }
-        let key = &case.key;
-        groups.entry((&key.task, &key.model, &key.depth, key.batch)).or_default().push((case, record));
-    }
-    // a case without a rival is no winner
-    groups.retain(|_, cases| cases.len() > 1);
-    // the largest batch is beside the smallest only where nothing else is compared
-    let least: BTreeMap<(&str, &str, &str), u32> =
-        groups.keys().rev().map(|(task, model, depth, batch)| ((*task, *model, *depth), *batch)).collect();
-    groups.retain(|(task, model, depth, batch), _| least.get(&(*task, *model, *depth)) == Some(batch));
-    let mut items = Vec::new();
-    let several = Several::of(groups.keys().map(|g| (g.0, g.1, g.2)));
-    for (group, cases) in &groups {
-        let labels = Labels::of(cases.iter().map(|c| c.0));
-        let Some((case, record)) = cases.iter().min_by(|a, b| order(a.1, b.1)) else { continue };
-        let rivals = cases.iter().filter(|(other, r)| other.id != case.id && overlap(record, r)).count();
-        let batch = if group.3 > 1 { format!(" at batch {}", group.3) } else { String::new() };
-        let text = format!(
-            "{}{}{batch}, {}{}",
-            several.prefix(group.0, group.1, group.2),
-            labels.short(&case.id),
-            format::full(record),
-            not_apart(rivals)
-        );
-        items.push(Item::of(case, text));
-    }
-    limit(&mut items);
-    if items.is_empty() {
-        return None;
-    }
-    if unseen > 0 {
-        items.push(Item::plain(format!("{} without compared outputs left out", count(unseen, "case"))));
-    }
-    Some(Line::new("fastest", State::Plain, items))
-}
-
-/// The most accurate model (with precision and depth rule) of each task.
-fn most_accurate(report: &Report) -> Option<Line> {
-    let mut items = Vec::new();
-    let tasks = report.tasks();
-    for (task, cases) in &tasks {
-        // the best case of a model stands for it: backends and batches answer alike, or nearly so
-        let mut best: BTreeMap<(&str, &str, &str), (&Case, &Record)> = BTreeMap::new();
-        for case in cases.iter().map(|c| &c.case).filter(|c| c.error.is_none()) {
-            let Some(record) = report.record(case, "accuracy").filter(|r| r.value.is_some()) else { continue };
-            let own = best.entry((&case.key.model, &case.key.precision, &case.key.depth)).or_insert((case, record));
-            if order(own.1, record).is_lt() {
-                *own = (case, record);
-            }
-        }
-        let cases: Vec<(&Case, &Record)> = best.into_values().collect();
-        let Some((case, record)) = cases.iter().max_by(|a, b| order(a.1, b.1).then(b.0.path.cmp(&a.0.path))) else {
-            continue;
-        };
-        let place = if tasks.len() > 1 { format!("{task}: ") } else { String::new() };
-        if record.value == Some(0.0) {
-            items.push(Item::plain(format!("{place}no case has a right answer")));
-            continue;
-        }
-        let labels = Labels::of_models(cases.iter().map(|c| c.0));
-        let rivals = cases.iter().filter(|(other, r)| other.id != case.id && overlap(record, r)).count();
-        let text = format!("{place}{}, {}{}", labels.short(&case.id), format::full(record), not_apart(rivals));
-        items.push(Item::of(case, text));
-    }
-    limit(&mut items);
-    (!items.is_empty()).then(|| Line::new("most accurate", State::Plain, items))
-}
-
-fn intervals() -> Line {
-    let text = "in parentheses, 95 %, within this run: other starts, days and machines are not in them";
-    Line::new("intervals", State::Plain, vec![Item::plain(text)])
+fn intervals(report: &Report) -> Option<Line> {
+    good(report).next()?;
+    let started_again = good(report).all(|case| case.starts.len() > 1);
+    let text = match started_again {
+        true => "in parentheses, 95 %, over the starts of this run: other days and machines are not in them",
+        false => "in parentheses, 95 %, within this run: other starts, days and machines are not in them",
+    };
+    Some(Line::new("intervals", State::Plain, vec![Item::plain(text)]))
 }
 
 /// Cases that ended well.
 fn good(report: &Report) -> impl Iterator<Item = &Case> {
     report.run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none())
-}
-
-/// Which parts of a group's name differ between groups.
-struct Several {
-    tasks: bool,
-    models: bool,
-    depths: bool,
-}
-
-impl Several {
-    fn of<'a>(groups: impl Iterator<Item = (&'a str, &'a str, &'a str)> + Clone) -> Self {
-        let differ = |part: fn((&'a str, &'a str, &'a str)) -> &'a str| {
-            groups.clone().map(part).collect::<BTreeSet<_>>().len() > 1
-        };
-        Self { tasks: differ(|g| g.0), models: differ(|g| g.1), depths: differ(|g| g.2) }
-    }
-
-    /// `sudoku-6x6 · trm: `, or nothing where there is one group.
-    fn prefix(&self, task: &str, model: &str, depth: &str) -> String {
-        let parts = [(self.tasks, task), (self.models, model), (self.depths, depth)];
-        let parts: Vec<&str> = parts.into_iter().filter(|p| p.0).map(|p| p.1).collect();
-        if parts.is_empty() { String::new() } else { format!("{}: ", parts.join(" · ")) }
-    }
-}
-
-/// Records by their values.
-fn order(a: &Record, b: &Record) -> std::cmp::Ordering {
-    let value = |r: &Record| r.value.unwrap_or(f64::NAN);
-    value(a).total_cmp(&value(b))
-}
-
-/// Whether two intervals have a value in common; without intervals, whether the values are the same.
-fn overlap(a: &Record, b: &Record) -> bool {
-    let ends = |r: &Record| Some((r.lower.or(r.value)?, r.upper.or(r.value)?));
-    ends(a).zip(ends(b)).is_some_and(|(a, b)| a.0 <= b.1 && b.0 <= a.1)
-}
-
-fn not_apart(rivals: usize) -> String {
-    match rivals {
-        0 => String::new(),
-        1 => " (another one's interval overlaps)".into(),
-        n => format!(" (intervals of {n} others overlap)"),
-    }
-}
-
-fn limit(items: &mut Vec<Item>) {
-    if items.len() > MOST + 1 {
-        let more = items.len() - MOST;
-        items.truncate(MOST);
-        items.push(Item::plain(format!("{more} more groups in the tables")));
-    }
 }
 
 fn count(n: u64, what: &str) -> String {

@@ -9,7 +9,8 @@ use super::{
     canvas::{DASHES, Dash, FRONT, Fill, INK, Shape},
     depth,
     legend::{Entry, Sign},
-    mark_title, methods, n_of, scatter,
+    scatter,
+    words::{intervals, mark_title},
 };
 use crate::{
     case::CaseKey,
@@ -70,15 +71,11 @@ impl Set<'_> {
         let unit = costs.first().map_or("", |r| r.unit.as_str());
         let svg = scatter::scatter((name, unit), &points, &lines, &legend, WIDTH)?;
         let caption = format!(
-            "{}: accuracy{} against {name} of {} cases. Bars: 95 % intervals ({} for accuracy, {}; {} for {name}, {}). Line: Pareto \
-             front; no case above and left of it.{without}",
+            "{}: accuracy{} against {name} of {} cases. {} Line: Pareto front; no case above and left of it.{without}",
             self.task,
             self.measure(),
             points.len(),
-            methods(&shares),
-            n_of(&shares),
-            methods(&costs),
-            n_of(&costs),
+            intervals("Bars", &[("accuracy", &shares), (name, &costs)]),
         );
         Some((svg, caption))
     }
@@ -93,7 +90,9 @@ impl Set<'_> {
             .collect();
         let labels = Labels::of_models(cases.iter().map(|c| &c.case));
         let mut points = Vec::new();
-        let mut shares: Vec<&Record> = Vec::new();
+        let (mut shares, mut costs): (Vec<&Record>, Vec<&Record>) = (Vec::new(), Vec::new());
+        let mut legend = self.look.models(&cases.iter().map(|c| &c.case.key).collect::<Vec<_>>());
+        legend.push(front());
         for c in &cases {
             let records = (self.report.record(&c.case, "flops_model"), self.report.record(&c.case, "accuracy"));
             let (Some(cost), Some(share)) = records else { continue };
@@ -116,18 +115,18 @@ impl Set<'_> {
                 ),
             });
             shares.push(share);
+            costs.push(cost);
         }
         let cost = ("model operations per example", "FLOP");
         let (lines, without) = self.baselines();
-        let svg = scatter::scatter(cost, &points, &lines, &[front()], WIDTH)?;
+        let svg = scatter::scatter(cost, &points, &lines, &legend, WIDTH)?;
         let caption = format!(
             "{}: accuracy{} against the operations that the mathematics needs at the mean number of steps used, for {} models; the \
-             backend does not matter here. Bars: 95 % intervals ({} for accuracy, {}). Line: Pareto front.{without}",
+             backend does not matter here. {} Line: Pareto front.{without}",
             self.task,
             self.measure(),
             points.len(),
-            methods(&shares),
-            n_of(&shares),
+            intervals("Bars", &[("accuracy", &shares), ("operations", &costs)]),
         );
         Some((svg, caption))
     }
@@ -146,23 +145,22 @@ impl Set<'_> {
             let color = self.look.model_color(key);
             let before = drawn.iter().filter(|c| **c == color).count();
             drawn.push(color);
-            (color, Shape::Circle, DASHES[before % DASHES.len()])
+            (color, DASHES[before % DASHES.len()])
         };
         let curves: Vec<depth::Curve> = (sources.iter())
             .map(|c| depth::Curve::new(labels.short(&c.case.id).into(), sign(&c.case.key), c))
             .collect();
-        let stop = Sign::Mark(Shape::Circle, INK, Fill::Hollow);
-        let legend = [Entry { sign: stop, name: "where the halting rule stops, on average".into() }];
+        let stops = curves.iter().any(|c| c.stop.is_some() && c.points.len() > 1);
+        let name = "where the halting rule stops, on average".into();
+        let legend: Vec<Entry> = stops.then_some(Entry { sign: Sign::Stop(INK), name }).into_iter().collect();
         let (lines, without) = self.baselines();
         let svg = depth::depth(&curves, &lines, &legend, WIDTH)?;
         let shares: Vec<&Record> = sources.iter().filter_map(|c| self.report.record(&c.case, "accuracy")).collect();
         let caption = format!(
-            "{}: share of right answers{} after each supervision step; an example that halted keeps its answer, and thin lines carry the last answers on. Bands: 95 % intervals \
-             ({}, {}).{without}",
+            "{}: share of right answers{} after each supervision step; an example that halted keeps its answer, and thin lines carry the last answers on. {}{without}",
             self.task,
             self.measure(),
-            methods(&shares),
-            n_of(&shares),
+            intervals("Bands", &[("", &shares)]),
         );
         Some((svg, caption))
     }

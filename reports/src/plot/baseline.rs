@@ -26,7 +26,7 @@ pub fn draw(canvas: &mut Canvas, frame: &Frame, axis: &Axis, baselines: &[(Strin
             let place = [frame.right - width - 4.0, middle - 6.0, frame.right, middle + 6.0];
             let free = taken.iter().all(|t| place[3] <= t[1] || place[1] >= t[3]);
             if free && place[1] >= frame.top && place[3] <= frame.bottom + 1.0 {
-                canvas.text(&name, (frame.right - 2.0, middle), TEXT, SOFT, Anchor::End);
+                canvas.label(&name, (frame.right - 2.0, middle), SOFT, Anchor::End);
                 taken.push(place);
                 break;
             }

@@ -100,9 +100,8 @@ pub enum Shape {
     Star,
 }
 
-/// All shapes, in the order in which they are given out.
-pub const SHAPES: [Shape; 11] = [
-    Shape::Circle,
+/// The shapes that stand for something, in the order in which they are given out. A circle stands for nothing but its case.
+pub const SHAPES: [Shape; 10] = [
     Shape::Square,
     Shape::Triangle,
     Shape::Diamond,
@@ -257,6 +256,13 @@ impl Canvas {
         }
     }
 
+    /// Where a line stops, on average: a stroke across it, unlike any mark of a case.
+    pub fn stop(&mut self, (x, y): (f64, f64), color: Color) {
+        let across = [(x, y - 6.0), (x, y + 6.0)];
+        self.line(&across, PAPER, 1.0, 5.0);
+        self.line(&across, color, 1.0, 2.4);
+    }
+
     fn rim(
         &mut self,
         centre: (f64, f64),
@@ -276,6 +282,13 @@ impl Canvas {
     /// Text whose middle line passes through the position.
     pub fn text(&mut self, text: &str, at: (f64, f64), size: f64, color: Color, anchor: Anchor) {
         self.any_text(text, at, size, color, anchor, FontTransform::None);
+    }
+
+    /// Text among data: a halo keeps the lines that pass by off its letters.
+    pub fn label(&mut self, text: &str, at: (f64, f64), color: Color, anchor: Anchor) {
+        self.svg.borrow_mut().rim = Some((PAPER, units(3.0).unsigned_abs()));
+        self.text(text, at, TEXT, color, anchor);
+        self.svg.borrow_mut().rim = None;
     }
 
     /// Text that runs upwards, centred at the position.

@@ -7,8 +7,8 @@ use super::{
     axis::Axis,
     bar,
     legend::{Entry, Sign},
-    n_of, n_range,
     rows::{self, Ratio},
+    words::{intervals, n_range},
 };
 use crate::{
     case::{Case, CaseKey},
@@ -125,10 +125,9 @@ impl Set<'_> {
         let svg = rows::ratios(axis, 0.0, &rows, &self.look.entries(&keys), WIDTH)?;
         let records: Vec<&Record> = found.iter().map(|f| f.1).collect();
         let caption = format!(
-            "{}: accuracy of reduced precisions minus that of full precision on the same examples. Bars: 95 % intervals of paired differences \
-             ({}). Line: no difference. {}",
+            "{}: accuracy of reduced precisions minus that of full precision on the same examples. {} Line: no difference. {}",
             self.task,
-            n_of(&records),
+            intervals("Bars", &[("", &records)]),
             self.shared()
         );
         Some((svg, caption))
@@ -137,30 +136,32 @@ impl Set<'_> {
     /// Title, picture and caption of the speed-ups of one sitting, where there is one beside the base's own.
     pub(super) fn speedups(&self, sitting: &[&CaseRun]) -> Option<(String, String, String)> {
         let labels = Labels::of(sitting.iter().map(|c| &c.case));
-        let (mut rows, mut rounds, mut keys) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut base, mut others) = (None, 0);
+        let (mut rows, mut records, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        let mut base = None;
         for case in sitting.iter().map(|c| &c.case).take(MOST) {
             let Some((record, own)) = self.report.record(case, "speedup").zip(case.sitting.as_ref()) else { continue };
             let Some(bar) = bar(record) else { continue };
             base = own.base.as_deref();
-            others += u32::from(base != Some(case.id.as_str()));
+            if base != Some(case.id.as_str()) {
+                records.push(record);
+            }
             let (label, shown) = (labels.short(&case.id).to_owned(), format::full(record));
             rows.push(Ratio { label, sign: self.sign(&case.key), bar, shown });
-            rounds.push(record.n);
             keys.push(&case.key);
         }
-        if others == 0 {
+        if records.is_empty() {
             return None;
         }
         let base = base_name(self.report, base, &labels);
         let axis = Axis::log(&format!("speed-up over {base}"), "1", rows.iter().flat_map(|r| r.bar).chain([1.0]));
         let svg = rows::ratios(axis, 1.0, &rows, &self.look.entries(&keys), WIDTH)?;
         let common = if labels.common.is_empty() { String::new() } else { format!(": {}", labels.common) };
+        let several = records.len() > 1 && records.iter().any(|r| r.upper.is_some());
+        let together = if several { " All of them hold together at 95 %." } else { "" };
         let caption = format!(
-            "{}: median latency of {base} over that of each case, median over the rounds in which they took turns. Bars: 95 % intervals \
-             (order statistics over rounds, n = {}). Line: {base} itself.",
+            "{}: median latency of {base} over that of each case, median over the rounds in which they took turns. {}{together} Line: {base} itself.",
             self.task,
-            n_range(rounds.into_iter()),
+            intervals("Bars", &[("", &records)]),
         );
         Some((format!("Speed-up in turns{common}"), svg, caption))
     }

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use super::baseline;
 use super::{
-    axis::{Axis, Frame},
-    canvas::{Anchor, Color, Dash, Fill, INK, Shape, TEXT, draw, fitted, text_width},
-    legend::{Entry, Key},
+    axis::Axis,
+    canvas::{Color, Dash, Fill, Shape},
+    framed::{Sizes, end_names, framed, room},
+    legend::Entry,
 };
 use crate::{
     case::Prediction,
@@ -25,8 +26,6 @@ pub struct Curve {
     pub label: String,
     /// Its colour.
     pub color: Color,
-    /// Shape of the mark at which its halting rule stops.
-    pub shape: Shape,
     /// How its line is broken.
     pub dash: Dash,
     /// Depth, accuracy, lower, upper; by rising depth.
@@ -37,7 +36,7 @@ pub struct Curve {
 
 impl Curve {
     /// The curve of a case that is scored by itself, by the measure of its task: questions where it decides them, else examples.
-    pub fn new(label: String, (color, shape, dash): (Color, Shape, Dash), case: &CaseRun) -> Self {
+    pub fn new(label: String, (color, dash): (Color, Dash), case: &CaseRun) -> Self {
         let last: Vec<&Prediction> = case.predictions.iter().filter(|p| p.last).collect();
         let mean = last.iter().map(|p| f64::from(p.depth)).sum::<f64>() / last.len() as f64;
         let (points, record) = if case.case.questions > 0 {
@@ -47,15 +46,19 @@ impl Curve {
         } else {
             (by_rows(&case.predictions), share_right(&last, false))
         };
-        Self { label, color, shape, dash, points, stop: record.map(|s| (mean, s.value)) }
+        Self { label, color, dash, points, stop: record.map(|s| (mean, s.value)) }
     }
 }
 
 impl Curve {
     /// Its ends in words.
     fn title(&self) -> String {
-        let at = |p: &(u32, f64, f64, f64)| {
-            format!("{:.1} % ({:.1}–{:.1}) after {}", 100.0 * p.1, 100.0 * p.2, 100.0 * p.3, p.0)
+        let at = |&(depth, share, lower, upper): &(u32, f64, f64, f64)| {
+            let share = format!("{:.1} %", 100.0 * share);
+            match lower < upper {
+                true => format!("{share} ({:.1}–{:.1}) after {depth}", 100.0 * lower, 100.0 * upper),
+                false => format!("{share} after {depth}"),
+            }
         };
         match (self.points.first(), self.points.last()) {
             (Some(first), Some(last)) if first.0 < last.0 => {
@@ -105,15 +108,10 @@ pub fn depth(curves: &[Curve], baselines: &[(String, f64)], legend: &[Entry], wi
         return None;
     }
     let x_axis = Axis::counts("supervision steps", most);
-    let key = Key::new(legend, width - 56.0);
-    let names = curves.iter().map(|c| text_width(&c.label, TEXT)).fold(0.0, f64::max).min(0.3 * width);
-    let top = 10.0 + key.height;
-    let frame = Frame { left: 48.0, top, right: width - names - 14.0, bottom: top + 240.0 };
-    Some(draw(width, frame.bottom + 38.0, |canvas| {
-        frame.draw_x(canvas, &x_axis);
-        frame.draw_y(canvas, &y_axis);
-        key.draw(canvas, (frame.left, 4.0));
-        baseline::draw(canvas, &frame, &y_axis, baselines);
+    let names = room(curves.iter().map(|c| c.label.as_str()), 0.3 * width);
+    let sizes = Sizes { width, height: 240.0, left: 48.0, names };
+    Some(framed(sizes, (&x_axis, &y_axis), legend, |canvas, frame| {
+        baseline::draw(canvas, frame, &y_axis, baselines);
         let place = |d: f64, a: f64| (frame.x(&x_axis, d), frame.y(&y_axis, a));
         for c in curves {
             let upper = c.points.iter().map(|p| place(p.0.into(), p.3));
@@ -129,7 +127,7 @@ pub fn depth(curves: &[Curve], baselines: &[(String, f64)], legend: &[Entry], wi
                 }
                 if let ([only], Some((d, _, lower, upper))) = (line.as_slice(), c.points.first()) {
                     canvas.line(&[place((*d).into(), *lower), place((*d).into(), *upper)], c.color, 0.55, 0.9);
-                    canvas.mark(*only, c.shape, 3.2, c.color, Fill::Full);
+                    canvas.mark(*only, Shape::Circle, 3.2, c.color, Fill::Full);
                 }
             });
         }
@@ -140,19 +138,10 @@ pub fn depth(curves: &[Curve], baselines: &[(String, f64)], legend: &[Entry], wi
                     c.label,
                     100.0 * accuracy
                 );
-                canvas
-                    .titled(&title, |canvas| canvas.mark(place(steps, accuracy), c.shape, 3.8, c.color, Fill::Hollow));
+                canvas.titled(&title, |canvas| canvas.stop(place(steps, accuracy), c.color));
             }
         }
-        // names at the ends, pushed apart from above
-        let mut ends: Vec<(f64, &str)> =
-            curves.iter().filter_map(|c| Some((frame.y(&y_axis, c.points.last()?.1), c.label.as_str()))).collect();
-        ends.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
-        let mut free = f64::NEG_INFINITY;
-        for (y, name) in ends {
-            let y = y.max(free);
-            canvas.text(&fitted(name, TEXT, names + 4.0), (frame.right + 6.0, y), TEXT, INK, Anchor::Start);
-            free = y + 13.0;
-        }
+        let ends = curves.iter().filter_map(|c| Some((frame.y(&y_axis, c.points.last()?.1), c.label.as_str())));
+        end_names(canvas, frame, names, ends.collect());
     }))
 }

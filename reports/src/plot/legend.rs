@@ -13,6 +13,8 @@ pub enum Sign {
     Swatch(Color, Fill),
     /// A line.
     Line(Color, Dash),
+    /// Where a line stops.
+    Stop(Color),
     /// A letter that stands for itself in the plot.
     Letter(char),
 }
@@ -71,6 +73,7 @@ impl Key {
                     }
                 }
                 Sign::Line(color, dash) => canvas.dashed(&[(x - 10.0, y), (x + 7.0, y)], color, 1.0, 1.4, dash),
+                Sign::Stop(color) => canvas.stop((x, y), color),
                 Sign::Letter(letter) => canvas.text(&letter.to_string(), (x, y), TEXT, SOFT, Anchor::Middle),
             }
             canvas.text(&entry.name, (x + SIGN / 2.0, y), TEXT, SOFT, Anchor::Start);

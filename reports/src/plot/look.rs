@@ -125,8 +125,11 @@ impl Look {
         if self.color.part == Part::Backend { INK } else { self.color(key) }
     }
 
-    /// Shape of a case.
+    /// Shape of a case; a circle where shapes say nothing.
     pub fn shape(&self, key: &CaseKey) -> Shape {
+        if !self.shape.varies() {
+            return Shape::Circle;
+        }
         SHAPES[self.shape.place(key) % SHAPES.len()]
     }
 
@@ -174,6 +177,20 @@ impl Look {
         }
         add(&self.fill, &|key| Sign::Swatch(SOFT, self.fill(key)));
         entries
+    }
+
+    /// The key of a plot whose marks are models, in their [colours](Self::model_color).
+    pub fn models(&self, keys: &[&CaseKey]) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for key in keys.iter().filter(|_| self.color.varies() && self.color.part != Part::Backend) {
+            let entry = Entry { sign: Sign::Swatch(self.color(key), Fill::Full), name: self.color.part.of(key) };
+            match entries.iter_mut().find(|e| e.sign == entry.sign) {
+                Some(known) if known.name.split(", ").any(|name| name == entry.name) => {}
+                Some(known) => known.name = format!("{}, {}", known.name, entry.name),
+                None => entries.push(entry),
+            }
+        }
+        if entries.len() > 1 { entries } else { Vec::new() }
     }
 
     /// What colour, shape and fill stand for, in one sentence.

@@ -9,6 +9,7 @@ pub mod baseline;
 pub mod canvas;
 pub mod cases;
 pub mod depth;
+pub mod framed;
 pub mod legend;
 pub mod look;
 pub mod roofline;
@@ -16,17 +17,18 @@ pub mod rows;
 pub mod scatter;
 pub mod svg;
 pub mod sweep;
+mod words;
 
 use std::collections::BTreeSet;
 
-use crate::{
-    case::Case, error::ReportError, format, labels::Labels, load::CaseRun, record::Record, report::Report,
-    speedup::sittings,
-};
+use crate::{error::ReportError, labels::Labels, load::CaseRun, record::Record, report::Report, speedup::sittings};
 use look::Look;
 
 /// Width of a plot in points: a column of a paper, the width of a phone.
 const WIDTH: f64 = 420.0;
+
+/// Most rows of a plot that is among the first.
+const MOST_ROWS: usize = 24;
 
 /// One plot.
 #[derive(Clone, Debug)]
@@ -66,7 +68,8 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
         let answers = set.varies(|r| r.value, "accuracy");
         let backends = set.cases.iter().map(|c| &c.case.key.backend).collect::<BTreeSet<_>>().len() > 1;
         let in_turns = plots.iter().any(|p| p.name.starts_with(&place("speedup")));
-        let times = backends && !in_turns;
+        // more rows than a screen has are looked up, not looked at
+        let times = backends && !in_turns && set.cases.len() <= MOST_ROWS;
         for (kind, title, main, drawn) in [
             ("accuracy-depth", "Accuracy against recursion depth", true, set.depth()),
             ("accuracy-precision", "Accuracy against full precision", true, set.precision()),
@@ -89,9 +92,9 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
                 true,
                 set.sweep("threads", |k| k.threads, |k| k.threads = 0),
             ),
-            ("latency", "Latency", times, set.latency()),
             ("accuracy-flops", "Accuracy against operations", false, set.against_flops()),
             ("roofline", "Roofline", !answers, set.roofline()),
+            ("latency", "Latency", times, set.latency()),
             ("memory", "Memory", false, set.memory()),
         ] {
             let Some((svg, caption)) = drawn else { continue };
@@ -138,42 +141,8 @@ impl Set<'_> {
     }
 }
 
-/// A case and its values in words, for whoever points at its mark.
-fn mark_title(case: &Case, values: &[(&str, Option<&Record>)]) -> String {
-    let word = |(name, record): &(&str, Option<&Record>)| {
-        let shown = format::full((*record)?);
-        Some(if name.is_empty() { shown } else { format!("{name} {shown}") })
-    };
-    format!("{}: {}", case.path, values.iter().filter_map(word).collect::<Vec<_>>().join(", "))
-}
-
 /// Value and interval as a bar; without an interval the bar has no length.
 fn bar(record: &Record) -> Option<[f64; 3]> {
     let value = record.value?;
     Some([value, record.lower.unwrap_or(value), record.upper.unwrap_or(value)])
-}
-
-/// The interval methods of records, each once, without what only one case has.
-fn methods(records: &[&Record]) -> String {
-    let method = |r: &&Record| match r.metric.as_str() {
-        "accuracy" if r.method.contains("effective") => "clustered Wilson",
-        "accuracy" => "Wilson",
-        "latency" => "order statistics of the median",
-        _ => "t over blocks",
-    };
-    let names: BTreeSet<&str> = records.iter().filter(|r| r.upper.is_some()).map(method).collect();
-    if names.is_empty() { "none".into() } else { names.into_iter().collect::<Vec<_>>().join(" or ") }
-}
-
-fn n_of(records: &[&Record]) -> String {
-    format!("n = {}", n_range(records.iter().map(|r| r.n)))
-}
-
-fn n_range(ns: impl Iterator<Item = u64>) -> String {
-    let ns: Vec<u64> = ns.collect();
-    match (ns.iter().min(), ns.iter().max()) {
-        (Some(low), Some(high)) if low == high => low.to_string(),
-        (Some(low), Some(high)) => format!("{low} to {high}"),
-        _ => "0".into(),
-    }
 }

@@ -1,7 +1,7 @@
 //! Roofline: what each case reaches against what the machine can do at best, by arithmetic intensity.
 //!
-//! In: cases with a ceiling, the environment's ceilings. Out: SVG. Must not: draw a case that no measured ceiling holds for, or let two names of roofs overlap;
-//! a name without room is left to the caption, which has them all.
+//! In: cases with a ceiling, the environment's ceilings. Out: SVG. Must not: draw a case that no measured ceiling holds for, or let a name lie on a line or another
+//! name; a name without room is left to the caption, which has them all.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,16 @@ use super::{
     Drawn, Set, WIDTH,
     axis::{Axis, Frame},
     bar,
-    canvas::{Anchor, Canvas, Dash, INK, SOFT, TEXT, draw, fitted, text_width},
-    legend::{Entry, Key, Sign},
-    mark_title, n_of,
-    scatter::{Point, apart, label},
+    canvas::{Anchor, Canvas, Dash, INK, SOFT, TEXT, fitted, text_width},
+    framed::{Sizes, framed},
+    legend::{Entry, Sign},
+    scatter::{Point, apart, label, told_by_color},
+    words::{intervals, mark_title},
 };
 use crate::{ceiling::Ceiling, format::scaled, labels::Labels, record::Record};
+
+/// Peaks whose lines would lie on each other.
+const SAME: f64 = 0.03;
 
 /// A flat line: the best arithmetic of a precision.
 #[derive(Clone, Debug)]
@@ -50,22 +54,19 @@ pub fn roofline(points: &[Point], roofs: &[Roof], slopes: &[Slope], legend: &[En
     let x_axis = Axis::log(x_label, "FLOP/B", points.iter().flat_map(|p| p.x).chain(ridges))?;
     let ys = points.iter().flat_map(|p| p.y).chain(roofs.iter().map(|r| r.peak));
     let y_axis = Axis::log("model operations per second", "FLOP/s", ys)?;
-    let key = Key::new(legend, width - 56.0);
-    let frame = Frame { left: 56.0, top: 10.0 + key.height, right: width - 10.0, bottom: 270.0 + key.height };
-    Some(draw(width, frame.bottom + 38.0, |canvas| {
-        frame.draw_x(canvas, &x_axis);
-        frame.draw_y(canvas, &y_axis);
-        key.draw(canvas, (frame.left, 4.0));
+    let sizes = Sizes { width, height: 260.0, left: 56.0, names: 0.0 };
+    Some(framed(sizes, (&x_axis, &y_axis), legend, |canvas, frame| {
         let place = |x: f64, y: f64| (frame.x(&x_axis, x), frame.y(&y_axis, y));
         let ((left, right), (low, _)) = (x_axis.ends(), y_axis.ends());
-        let mut slanted = Vec::new();
+        // what no name may lie on
+        let mut lines: Vec<[f64; 4]> = Vec::new();
         for slope in slopes {
             // from where it comes into the frame to the highest roof
             let (from, to) = (left.max(low / slope.bandwidth), right.min(highest / slope.bandwidth));
             if from < to {
                 let ends = [place(from, from * slope.bandwidth), place(to, to * slope.bandwidth)];
                 canvas.titled(&slope.name, |canvas| canvas.dashed(&ends, SOFT, 1.0, 1.2, slope.dash));
-                slanted.push((ends, slope));
+                lines.extend(boxes_along(ends));
             }
         }
         let fastest = slopes.iter().map(|s| s.bandwidth).fold(0.0, f64::max);
@@ -76,13 +77,15 @@ pub fn roofline(points: &[Point], roofs: &[Roof], slopes: &[Slope], legend: &[En
         }
         let marks = points.iter().map(|p| place(p.x[0], p.y[0]));
         let marks: Vec<[f64; 4]> = marks.map(|(x, y)| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]).collect();
-        let lines: Vec<[(f64, f64); 2]> = slanted.iter().map(|s: &Slanted| s.0).collect();
-        let mut taken = names(canvas, &frame, &y_axis, roofs, (&marks, &lines));
+        lines.extend(points.iter().map(|p| {
+            let x = frame.x(&x_axis, p.x[0]);
+            [x - 1.0, frame.y(&y_axis, p.y[2]), x + 1.0, frame.y(&y_axis, p.y[1])]
+        }));
+        let mut taken = names(canvas, frame, &y_axis, roofs, &[marks.as_slice(), &lines].concat());
         taken.extend(marks);
-        let flat: Vec<f64> = roofs.iter().map(|r| frame.y(&y_axis, r.peak)).collect();
-        for k in 0..slanted.len() {
-            slope_name(canvas, &frame, &slanted, k, &flat, &mut taken);
-        }
+        lines.extend(
+            roofs.iter().map(|r| frame.y(&y_axis, r.peak)).map(|y| [frame.left, y - 1.0, frame.right, y + 1.0]),
+        );
         for p in points {
             let (x, _) = place(p.x[0], p.y[0]);
             canvas.line(&[(x, frame.y(&y_axis, p.y[1])), (x, frame.y(&y_axis, p.y[2]))], p.color, 0.55, 0.9);
@@ -92,88 +95,45 @@ pub fn roofline(points: &[Point], roofs: &[Roof], slopes: &[Slope], legend: &[En
             canvas.titled(&p.title, |canvas| canvas.mark(at, p.shape, 4.0, p.color, p.fill));
         }
         let mut named = BTreeSet::new();
-        for p in points.iter().filter(|_| points.len() <= 24) {
+        for (i, p) in points.iter().enumerate().filter(|_| points.len() <= 24) {
             // the same model on another backend lies above or below it
             if named.insert(&p.label) {
-                label(canvas, &frame, place(p.x[0], p.y[0]), (&p.label, INK), &mut taken, &[]);
+                let must = !told_by_color(points, i);
+                label(canvas, frame, place(p.x[0], p.y[0]), (&p.label, INK), &mut taken, (&lines, must));
             }
         }
     }))
 }
 
-type Slanted<'a> = ([(f64, f64); 2], &'a Slope);
-
-/// Writes the name of a slope below it, where it crosses no line, mark or other name; without such a place it is left to the key.
-fn slope_name(
-    canvas: &mut Canvas,
-    frame: &Frame,
-    slopes: &[Slanted],
-    k: usize,
-    roofs: &[f64],
-    taken: &mut Vec<[f64; 4]>,
-) {
-    let ([from, to], slope) = &slopes[k];
-    let width = text_width(&slope.name, TEXT);
-    for i in 1..20 {
-        let part = f64::from(i) / 20.0;
-        let (x, y) = (from.0 + part * (to.0 - from.0), from.1 + part * (to.1 - from.1));
-        let place = [x + 4.0, y + 3.0, x + 8.0 + width, y + 16.0];
-        let inside = place[2] < frame.right && place[3] < frame.bottom;
-        let crossed = slopes.iter().any(|(ends, _)| crosses(ends, &place))
-            || roofs.iter().any(|y| (place[1]..place[3]).contains(y));
-        if inside && !crossed && taken.iter().all(|t| apart(t, &place)) {
-            canvas.text(&slope.name, (place[0] + 2.0, (place[1] + place[3]) / 2.0), TEXT, SOFT, Anchor::Start);
-            taken.push(place);
-            return;
-        }
-    }
-}
-
-/// Whether a line passes through a box.
-fn crosses([from, to]: &[(f64, f64); 2], place: &[f64; 4]) -> bool {
-    (0..=200).any(|i| {
-        let part = f64::from(i) / 200.0;
-        let (x, y) = (from.0 + part * (to.0 - from.0), from.1 + part * (to.1 - from.1));
-        (place[0]..place[2]).contains(&x) && (place[1]..place[3]).contains(&y)
+/// Small boxes that cover a straight line.
+fn boxes_along([from, to]: [(f64, f64); 2]) -> impl Iterator<Item = [f64; 4]> {
+    const PIECES: u32 = 100;
+    let at = move |i: u32| {
+        let part = f64::from(i) / f64::from(PIECES);
+        (from.0 + part * (to.0 - from.0), from.1 + part * (to.1 - from.1))
+    };
+    (0..PIECES).map(move |i| {
+        let (a, b) = (at(i), at(i + 1));
+        [a.0.min(b.0) - 1.0, a.1.min(b.1) - 1.0, a.0.max(b.0) + 1.0, a.1.max(b.1) + 1.0]
     })
 }
 
-/// The ends of a straight line.
-type Segment = [(f64, f64); 2];
-
-/// Writes the names of roofs as far to the right as no mark or slope is in the way, or at their right ends; gives the boxes (left, top, right, bottom) that they take.
-fn names(
-    canvas: &mut Canvas,
-    frame: &Frame,
-    axis: &Axis,
-    roofs: &[Roof],
-    (marks, lines): (&[[f64; 4]], &[Segment]),
-) -> Vec<[f64; 4]> {
-    let apart = |a: &[f64; 4], b: &[f64; 4]| a[2] <= b[0] || a[0] >= b[2] || a[3] <= b[1] || a[1] >= b[3];
+/// Writes the names of roofs as far to the right as nothing is in the way; gives the boxes (left, top, right, bottom) that they take.
+fn names(canvas: &mut Canvas, frame: &Frame, axis: &Axis, roofs: &[Roof], blocked: &[[f64; 4]]) -> Vec<[f64; 4]> {
     let mut taken: Vec<[f64; 4]> = Vec::new();
     for roof in roofs {
         let y = frame.y(axis, roof.peak);
         let name = fitted(&roof.name, TEXT, 0.7 * (frame.right - frame.left));
         let width = text_width(&name, TEXT);
-        let mut places = Vec::new();
-        for middle in [y - 7.0, y + 7.5] {
-            let crossed = roofs.iter().any(|r| (frame.y(axis, r.peak) - middle).abs() < 5.5);
-            let mut right = frame.right;
-            while !crossed && right - width - 4.0 >= frame.left {
-                let place = [right - width - 4.0, middle - 6.0, right, middle + 6.0];
-                let inside = place[1] >= frame.top - 12.0 && place[3] <= frame.bottom;
-                if inside && taken.iter().all(|t| apart(t, &place)) {
-                    places.push(place);
-                }
-                right -= 8.0;
-            }
-        }
-        let seen =
-            |place: &&[f64; 4]| marks.iter().all(|m| apart(m, place)) && lines.iter().all(|line| !crosses(line, place));
-        let rightmost = places.iter().filter(seen).min_by(|a, b| b[2].total_cmp(&a[2])).or(places.first());
-        if let Some(place) = rightmost {
-            canvas.text(&name, (place[2] - 2.0, (place[1] + place[3]) / 2.0), TEXT, INK, Anchor::End);
-            taken.push(*place);
+        let rights = (0..).map(|i| frame.right - 8.0 * f64::from(i)).take_while(|r| r - width - 4.0 >= frame.left);
+        let place = rights
+            .flat_map(|right| [y - 7.5, y + 7.5].map(|middle| [right - width - 4.0, middle - 6.0, right, middle + 6.0]))
+            .filter(|p| p[1] >= frame.top - 14.0 && p[3] <= frame.bottom)
+            .filter(|p| roofs.iter().all(|r| !(p[1] + 0.5..p[3] - 0.5).contains(&frame.y(axis, r.peak))))
+            .find(|p| taken.iter().chain(blocked).all(|t| apart(t, p)));
+        if let Some(place) = place {
+            canvas.label(&name, (place[2] - 2.0, (place[1] + place[3]) / 2.0), INK, Anchor::End);
+            taken.push(place);
         }
     }
     taken
@@ -226,11 +186,7 @@ impl Set<'_> {
         // a roof is that of the machine, whatever instruction set a single case is held to
         let best: Vec<(&str, u32, &Ceiling)> =
             kinds.iter().filter_map(|&(p, n)| Some((p, n, ceilings.of(p, "", n).ok()?))).collect();
-        let named = |&(precision, n, c): &(&str, u32, &Ceiling)| {
-            format!("{precision} arithmetic, {}: {}", of_threads(n), scaled(c.best, "FLOP/s"))
-        };
-        let roofs: Vec<Roof> =
-            (best.iter()).map(|b| Roof { name: named(b), peak: b.2.best, dash: self.look.dash(b.0) }).collect();
+        let roofs = self.roofs(&best);
         let reading = ceilings.slopes(threads);
         let slopes: Vec<Slope> = reading
             .map(|c| {
@@ -243,21 +199,49 @@ impl Set<'_> {
         let mut legend = self.look.entries(&keys);
         legend.extend(slopes.iter().map(|s| Entry { sign: Sign::Line(SOFT, s.dash), name: s.name.clone() }));
         let svg = roofline(&points, &roofs, &slopes, &legend, WIDTH)?;
-        let flat: Vec<String> =
-            best.iter().map(|b| format!("{} ({}, best of {})", named(b), b.2.name, b.2.n)).collect();
+        let held_to: BTreeSet<String> = best.iter().map(|b| format!("{}, best of {}", b.2.name, b.2.n)).collect();
+        let held_to = held_to.into_iter().collect::<Vec<_>>().join("; ");
+        let flat: Vec<&str> = roofs.iter().map(|r| r.name.as_str()).collect();
         let slanted: Vec<&str> = slopes.iter().map(|s| s.name.as_str()).collect();
         let caption = format!(
             "{}: what {} cases reach of the model's operations, against operations per byte of a supervision step: its weights once at the \
-             precision's size, and what its operators read and write once, at the full batch. Bars: 95 % intervals ({}). Flat lines: the \
-             machine's best arithmetic, {}. Slanted lines: what reading allows with {}, {}. Values that stay in a cache need no memory, so a \
+             precision's size, and what its operators read and write once, at the full batch. {} Flat lines: the \
+             machine's best arithmetic, {} ({held_to}). Slanted lines: what reading allows with {}, {}. Values that stay in a cache need no memory, so a \
              case may lie above the line of memory.",
             self.task,
             points.len(),
-            n_of(&rates),
+            intervals("Bars", &[("", &rates)]),
             flat.join("; "),
             of_threads(threads),
             slanted.join(", "),
         );
         Some((svg, caption))
+    }
+
+    /// The best arithmetic of each precision and number of threads; those of a precision that no eye could tell apart are one.
+    fn roofs(&self, best: &[(&str, u32, &Ceiling)]) -> Vec<Roof> {
+        let mut groups: Vec<Vec<(&str, u32, &Ceiling)>> = Vec::new();
+        for roof in best.iter().copied() {
+            let alike = |g: &&mut Vec<(&str, u32, &Ceiling)>| {
+                g[0].0 == roof.0 && (roof.2.best / g[0].2.best - 1.0).abs() < SAME
+            };
+            match groups.iter_mut().find(alike) {
+                Some(group) => group.push(roof),
+                None => groups.push(vec![roof]),
+            }
+        }
+        let one = |group: &Vec<(&str, u32, &Ceiling)>| {
+            let threads: Vec<String> = group.iter().map(|g| g.1.to_string()).collect();
+            let plural = if threads == ["1"] { "" } else { "s" };
+            let peak = group.iter().map(|g| g.2.best).fold(0.0, f64::max);
+            let name = format!(
+                "{} arithmetic, {} thread{plural}: {}",
+                group[0].0,
+                threads.join(" or "),
+                scaled(peak, "FLOP/s")
+            );
+            Roof { name, peak, dash: self.look.dash(group[0].0) }
+        };
+        groups.iter().map(one).collect()
     }
 }

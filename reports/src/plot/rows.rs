@@ -11,7 +11,9 @@ use crate::{format::scaled, stats::quantile::quantile};
 
 const ROW: f64 = 18.0;
 /// Height of a row whose label takes two lines.
-const TALL: f64 = 28.0;
+const TALL: f64 = 34.0;
+/// Distance of the two lines of a label.
+const LINE: f64 = 13.0;
 /// Share of the width that labels may take.
 const LABELS: f64 = 0.42;
 
@@ -105,7 +107,7 @@ pub fn bytes(rows: &[Bytes], legend: &[Entry], width: f64) -> Option<String> {
             for (letter, _, value) in others {
                 let x = frame.x(&axis, *value);
                 if taken.iter().all(|t| (t - x).abs() > 7.0) {
-                    canvas.text(&letter.to_string(), (x, y), TEXT, SOFT, Anchor::Middle);
+                    canvas.label(&letter.to_string(), (x, y), SOFT, Anchor::Middle);
                     taken.push(x);
                 }
             }
@@ -173,9 +175,9 @@ fn frame_of_rows(
         frame.draw_x(canvas, axis);
         for (i, lines) in lines.iter().enumerate() {
             let y = frame.top + 2.0 + row * (i as f64 + 0.5);
-            let first = y - 5.5 * (lines.len() - 1) as f64;
+            let first = y - 0.5 * LINE * (lines.len() - 1) as f64;
             for (k, line) in lines.iter().enumerate() {
-                let at = (frame.left - 8.0, first + 11.0 * k as f64);
+                let at = (frame.left - 8.0, first + LINE * k as f64);
                 canvas.text(&fitted(line, TEXT, widest + 4.0), at, TEXT, INK, Anchor::End);
             }
             paint(canvas, &frame, i, y);

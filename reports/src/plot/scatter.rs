@@ -5,8 +5,9 @@
 use super::{
     axis::{Axis, Frame},
     baseline,
-    canvas::{Anchor, Canvas, Color, Dash, FRONT, Fill, INK, SOFT, Shape, TEXT, draw, text_width},
-    legend::{Entry, Key},
+    canvas::{Anchor, Canvas, Color, Dash, FRONT, Fill, INK, SOFT, Shape, TEXT, text_width},
+    framed::{Sizes, framed},
+    legend::Entry,
 };
 
 /// One mark.
@@ -58,16 +59,12 @@ pub fn scatter(
     let x_axis = Axis::log(cost.0, cost.1, points.iter().flat_map(|p| p.x))?;
     let shares = points.iter().map(|p| p.y[1]).chain(baselines.iter().map(|b| b.1));
     let y_axis = Axis::share("accuracy", shares)?;
-    let key = Key::new(legend, width - 56.0);
-    let frame = Frame { left: 48.0, top: 10.0 + key.height, right: width - 10.0, bottom: 250.0 + key.height };
     let front = pareto(points);
-    Some(draw(width, frame.bottom + 38.0, |canvas| {
-        frame.draw_x(canvas, &x_axis);
-        frame.draw_y(canvas, &y_axis);
-        key.draw(canvas, (frame.left, 4.0));
-        let mut taken = baseline::draw(canvas, &frame, &y_axis, baselines);
+    let sizes = Sizes { width, height: 240.0, left: 48.0, names: 0.0 };
+    Some(framed(sizes, (&x_axis, &y_axis), legend, |canvas, frame| {
+        let mut taken = baseline::draw(canvas, frame, &y_axis, baselines);
         let place = |p: &Point| (frame.x(&x_axis, p.x[0]), frame.y(&y_axis, p.y[0]));
-        let line = steps(&frame, front.iter().map(|i| place(&points[*i])));
+        let line = steps(frame, front.iter().map(|i| place(&points[*i])));
         canvas.titled("Pareto front: no case is above and left of it", |canvas| {
             canvas.dashed(&line, FRONT, 1.0, 1.0, Dash::Whole);
         });
@@ -83,19 +80,19 @@ pub fn scatter(
         let others = (0..points.len()).filter(|i| !front.contains(i));
         taken.extend(points.iter().map(place).map(|(x, y)| [x - 5.0, y - 5.0, x + 5.0, y + 5.0]));
         taken.extend(line.windows(2).map(|w| [w[0].0 - 1.0, w[1].1 - 1.0, w[1].0 + 1.0, w[0].1 + 1.0]));
-        // a label may cross an error bar where nothing else is left
-        let mut bars: Vec<[f64; 4]> = Vec::new();
-        for p in points {
+        let bars = points.iter().flat_map(|p| {
             let (x, y) = place(p);
-            bars.push([x - 1.0, frame.y(&y_axis, p.y[2]), x + 1.0, frame.y(&y_axis, p.y[1])]);
-            bars.push([frame.x(&x_axis, p.x[1]), y - 1.0, frame.x(&x_axis, p.x[2]), y + 1.0]);
-        }
+            let upright = [x - 1.0, frame.y(&y_axis, p.y[2]), x + 1.0, frame.y(&y_axis, p.y[1])];
+            [upright, [frame.x(&x_axis, p.x[1]), y - 1.0, frame.x(&x_axis, p.x[2]), y + 1.0]]
+        });
+        let bars: Vec<[f64; 4]> = bars.collect();
         let mut last = "";
         for i in front.iter().copied().chain(others.filter(|_| points.len() <= 12)) {
             let color = if front.contains(&i) { INK } else { SOFT };
             // neighbours on the front are often the same model on another backend
             if points[i].label != last {
-                label(canvas, &frame, place(&points[i]), (&points[i].label, color), &mut taken, &bars);
+                let must = !told_by_color(points, i);
+                label(canvas, frame, place(&points[i]), (&points[i].label, color), &mut taken, (&bars, must));
             }
             last = &points[i].label;
         }
@@ -117,33 +114,40 @@ fn steps(frame: &Frame, front: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f6
     steps
 }
 
-/// Puts a label where nothing is yet, trying eight places, first those that keep clear of `bars` too.
+/// Whether the key's colours tell what the label of this point would.
+pub(super) fn told_by_color(points: &[Point], i: usize) -> bool {
+    points.iter().all(|p| p.color != points[i].color || p.label == points[i].label)
+}
+
+/// Puts a label where nothing is yet and no bar passes, as near as can be. Where there is no such place it is left out, or, if it `must` be there,
+/// lies over a bar.
 pub(super) fn label(
     canvas: &mut Canvas,
     frame: &Frame,
     at: (f64, f64),
     (text, color): (&str, Color),
     taken: &mut Vec<[f64; 4]>,
-    bars: &[[f64; 4]],
+    (bars, must): (&[[f64; 4]], bool),
 ) {
+    const AROUND: [(i8, i8); 8] = [(1, 0), (-1, -1), (1, -1), (1, 1), (-1, 1), (-1, 0), (0, -1), (0, 1)];
     let width = text_width(text, TEXT);
-    let places: Vec<[f64; 4]> = [(1, 0), (-1, -1), (1, -1), (1, 1), (-1, 1), (-1, 0), (0, -1), (0, 1)]
-        .into_iter()
-        .map(|(dx, dy)| {
+    let near = [1.0, 1.6, 2.3].into_iter().flat_map(|far| AROUND.map(|(dx, dy)| (dx, dy, far)));
+    let places: Vec<[f64; 4]> = near
+        .map(|(dx, dy, far)| {
             let left = match dx {
                 1 => at.0 + 8.0,
                 -1 => at.0 - 8.0 - width,
                 _ => at.0 - width / 2.0,
             };
-            let middle = at.1 + f64::from(dy) * if dx == 0 { 13.0 } else { 10.0 };
+            let middle = at.1 + far * f64::from(dy) * if dx == 0 { 13.0 } else { 10.0 };
             [left - 2.0, middle - 6.5, left + width + 2.0, middle + 6.5]
         })
-        .filter(|p| p[0] > frame.left && p[2] < frame.right + 8.0 && p[1] > frame.top && p[3] < frame.bottom)
+        .filter(|p| p[0] > frame.left && p[2] < frame.right + 8.0 && p[1] > frame.top - 4.0 && p[3] < frame.bottom)
         .filter(|p| taken.iter().all(|t| apart(p, t)))
         .collect();
     let clear = places.iter().find(|p| bars.iter().all(|b| apart(p, b)));
-    if let Some(place) = clear.or(places.first()) {
-        canvas.text(text, (place[0] + 2.0, place[1] + 6.5), TEXT, color, Anchor::Start);
+    if let Some(place) = clear.or(places.first().filter(|_| must)) {
+        canvas.label(text, (place[0] + 2.0, place[1] + 6.5), color, Anchor::Start);
         taken.push(*place);
     }
 }

@@ -27,7 +27,7 @@ pub struct Svg {
     size: (u32, u32),
     /// How lines are broken.
     pub dash: Dash,
-    /// Colour and width, in units, of what runs around areas and circles.
+    /// Colour and width, in units, of what runs around areas, circles and letters.
     pub rim: Option<(Color, u32)>,
 }
 
@@ -173,9 +173,13 @@ impl DrawingBackend for Svg {
             FontTransform::Rotate270 => format!(" transform=\"rotate(-90 {x} {y})\""),
         };
         let (color, opacity) = look(style.color());
+        let halo = match self.rim() {
+            rim if rim.is_empty() => rim,
+            rim => format!("{rim} stroke-linejoin=\"round\" paint-order=\"stroke\""),
+        };
         let (size, dy, text) = (point(style.size()), point(0.36 * style.size()), escaped(text));
         self.put(format_args!(
-            "<text x=\"{x}\" y=\"{y}\" dy=\"{dy}\" font-size=\"{size}\" fill=\"{color}\"{opacity} text-anchor=\"{anchor}\"{turn}>{text}</text>\n"
+            "<text x=\"{x}\" y=\"{y}\" dy=\"{dy}\" font-size=\"{size}\" fill=\"{color}\"{opacity} text-anchor=\"{anchor}\"{turn}{halo}>{text}</text>\n"
         ));
         Ok(())
     }

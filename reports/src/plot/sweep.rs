@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Drawn, Set, WIDTH,
-    axis::{Axis, Frame},
+    axis::Axis,
     bar,
-    canvas::{Anchor, Color, Dash, Fill, INK, Shape, TEXT, draw, fitted, text_width},
-    legend::{Entry, Key},
-    mark_title, methods, n_of,
+    canvas::{Color, Dash, Fill, Shape},
+    framed::{Sizes, end_names, framed, room},
+    legend::Entry,
+    words::{intervals, mark_title},
 };
 use crate::{case::CaseKey, record::Record};
 
@@ -43,15 +44,9 @@ pub fn sweep(x: &str, y: (&str, &str), series: &[Series], legend: &[Entry], widt
     let x_axis = Axis::sizes(x, &sizes)?;
     let y_axis = Axis::log(y.0, y.1, series.iter().flat_map(|s| s.points.iter().flat_map(|p| p.1)))?;
     let named = series.len() > 1 && series.len() <= NAMED;
-    let key = Key::new(legend, width - 56.0);
-    let widest = series.iter().map(|s| text_width(&s.label, TEXT)).fold(0.0, f64::max).min(0.34 * width);
-    let names = if named { widest } else { 0.0 };
-    let top = 10.0 + key.height;
-    let frame = Frame { left: 56.0, top, right: width - names - 14.0, bottom: top + 240.0 };
-    Some(draw(width, frame.bottom + 38.0, |canvas| {
-        frame.draw_x(canvas, &x_axis);
-        frame.draw_y(canvas, &y_axis);
-        key.draw(canvas, (frame.left, 4.0));
+    let names = if named { room(series.iter().map(|s| s.label.as_str()), 0.34 * width) } else { 0.0 };
+    let sizes = Sizes { width, height: 240.0, left: 56.0, names };
+    Some(framed(sizes, (&x_axis, &y_axis), legend, |canvas, frame| {
         let place = |size: u32, value: f64| (frame.x(&x_axis, size.into()), frame.y(&y_axis, value));
         for s in series {
             let line: Vec<_> = s.points.iter().map(|p| place(p.0, p.1[0])).collect();
@@ -65,18 +60,9 @@ pub fn sweep(x: &str, y: (&str, &str), series: &[Series], legend: &[Entry], widt
                 });
             }
         }
-        let mut ends: Vec<(f64, &str)> = series
-            .iter()
-            .filter(|_| named)
-            .filter_map(|s| Some((frame.y(&y_axis, s.points.last()?.1[0]), s.label.as_str())))
-            .collect();
-        ends.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
-        let mut free = f64::NEG_INFINITY;
-        for (y, name) in ends {
-            let y = y.max(free);
-            canvas.text(&fitted(name, TEXT, names + 4.0), (frame.right + 6.0, y), TEXT, INK, Anchor::Start);
-            free = y + 13.0;
-        }
+        let last = |s: &Series| Some(frame.y(&y_axis, s.points.last()?.1[0]));
+        let ends = series.iter().filter(|_| named).filter_map(|s| Some((last(s)?, s.label.as_str())));
+        end_names(canvas, frame, names, ends.collect());
     }))
 }
 
@@ -124,10 +110,9 @@ impl Set<'_> {
         let legend: Vec<Entry> = if series.len() > NAMED { self.look.entries(&keys) } else { Vec::new() };
         let svg = sweep(name, ("throughput", "1/s"), &series, &legend, WIDTH)?;
         let caption = format!(
-            "{}: examples finished per second against {name}; a line joins cases that differ in nothing else. Bars: 95 % intervals ({}, {}).",
+            "{}: examples finished per second against {name}; a line joins cases that differ in nothing else. {}",
             self.task,
-            methods(&records),
-            n_of(&records)
+            intervals("Bars", &[("", &records)])
         );
         Some((svg, caption))
     }

@@ -14,6 +14,7 @@ use crate::{
     ceiling,
     environment::Environment,
     error::ReportError,
+    footnotes::Footnotes,
     format,
     load::CaseRun,
     metric::{METRICS, metric},
@@ -42,7 +43,6 @@ struct Page<'a> {
     memory: String,
     ceilings: Vec<ceiling::Shown>,
     tables: Vec<TableView>,
-    footnotes: Vec<String>,
     mapping: String,
     plots: Vec<PlotView>,
     more_plots: Vec<PlotView>,
@@ -57,27 +57,30 @@ struct Page<'a> {
     script_hash: String,
 }
 
-/// A table without the columns that no case has, its rows by model.
+/// A table without the columns that no case has, its rows by model. Its cells refer to its own notes.
 #[derive(Serialize)]
 struct TableView {
     table: Table,
     columns: Vec<&'static str>,
     absent: Vec<(&'static str, String)>,
     groups: Vec<(String, Vec<Row>)>,
+    notes: Vec<String>,
 }
 
 impl TableView {
     /// The rows of the cases whose tags are shown.
     fn new(mut table: Table, footnotes: &[String], shown: &BTreeSet<&str>) -> Self {
+        let mut notes = Footnotes::of(std::slice::from_ref(&table), footnotes);
         let rows: Vec<Row> = table.rows.drain(..).filter(|r| shown.contains(r.tag.as_str())).collect();
         table.attempts.retain(|r| shown.contains(r.tag.as_str()));
+        table.speedups.iter_mut().for_each(|s| s.rows.retain(|r| shown.contains(r.tag.as_str())));
         let cells =
             |title: &str| rows.iter().flat_map(|r| &r.cells).filter(move |c| c.title == title).collect::<Vec<&Cell>>();
         let (columns, absent): (Vec<&str>, Vec<&str>) =
             TITLES.into_iter().partition(|title| cells(title).iter().any(|c| c.number.is_some()));
         let why = |title: &&'static str| {
-            let note = cells(title).iter().find_map(|c| footnotes.get(c.footnote?.checked_sub(1)?).cloned());
-            Some((*title, note.filter(|_| !rows.is_empty())?))
+            let why = notes.take(cells(title).iter().filter_map(|c| c.footnote));
+            (!why.is_empty()).then_some((*title, why))
         };
         let absent = absent.iter().filter_map(why).collect();
         let mut groups: Vec<(String, Vec<Row>)> = Vec::new();
@@ -97,7 +100,13 @@ impl TableView {
                 }
             }
         }
-        Self { table, columns, absent, groups }
+        // numbers of notes rise in the order in which a reader meets them
+        let rows = groups.iter_mut().flat_map(|g| &mut g.1);
+        for cell in rows.chain(table.speedups.iter_mut().flat_map(|s| &mut s.rows)).flat_map(|r| &mut r.cells) {
+            cell.footnote = cell.footnote.map(|footnote| notes.number(footnote));
+        }
+        let notes = notes.texts().map(str::to_owned).collect();
+        Self { table, columns, absent, groups, notes }
     }
 }
 
@@ -228,7 +237,6 @@ pub fn render(report: &Report) -> Files {
         memory: format!("{gibibytes:.1} GiB"),
         ceilings: environment.ceilings.iter().flat_map(|c| &c.list).map(ceiling::Ceiling::shown).collect(),
         tables,
-        footnotes,
         mapping: look(report).sentence(),
         plots: main.into_iter().map(view).collect(),
         more_plots: more.into_iter().map(view).collect(),
@@ -248,6 +256,7 @@ pub fn render(report: &Report) -> Files {
         Some(text) => escape_formatter(out, state, &Value::from(clean(text).into_owned())),
         None => escape_formatter(out, state, value),
     });
+    templates.add_filter("letters", letters);
     let name = "page.html";
     templates.add_template(name, TEMPLATE).map_err(|e| ReportError::render("index.html", e))?;
     let page = templates
@@ -255,6 +264,17 @@ pub fn render(report: &Report) -> Files {
         .and_then(|t| t.render(Serde(&page)))
         .map_err(|e| ReportError::render("index.html", e))?;
     Ok(vec![("index.html".into(), page.into_bytes())])
+}
+
+/// The mark of a note: a, b, ... z, aa, ab, ...; a digit would read as an exponent.
+fn letters(mut number: u32) -> String {
+    let mut mark = String::new();
+    while number > 0 {
+        number -= 1;
+        mark.insert(0, char::from(b'a' + (number % 26) as u8));
+        number /= 26;
+    }
+    mark
 }
 
 /// First 8 digits of the id.
@@ -320,5 +340,15 @@ fn verdict(case: &Case) -> String {
         ),
         Some(Verdict::AccuracyOnly) => "no outputs to compare; right and wrong answers are all there is".into(),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_notes_are_letters() {
+        assert_eq!([1, 2, 26, 27, 52, 53, 702, 703].map(letters), ["a", "b", "z", "aa", "az", "ba", "zz", "aaa"]);
     }
 }

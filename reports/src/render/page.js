@@ -1,4 +1,4 @@
-// Sorting and filtering of the tables, and what is folded opens on paper and where a link leads. Without it everything can be read.
+// Sorting and filtering of the tables, and what is folded opens where a link leads. Without it everything can be read.
 "use strict";
 for (const table of document.querySelectorAll("table.headline")) {
   const heads = [...table.tHead.rows[0].cells];
@@ -29,31 +29,36 @@ for (const table of document.querySelectorAll("table.headline")) {
     });
   });
 }
+// A case is looked for by all that the page calls it: heading, shared parts, model, path, and what its row says.
 const tools = document.getElementById("tools");
-if (tools && document.querySelectorAll("table.headline tbody tr").length > 5) {
+const named = [...document.querySelectorAll("table.headline tr[data-case]")];
+if (tools && named.length > 5) {
   const field = document.createElement("input");
   field.type = "search";
   field.placeholder = "show cases with these words";
   field.setAttribute("aria-label", field.placeholder);
-  tools.append(field);
+  const said = document.createElement("output");
+  tools.append(field, said);
+  const texts = new Map();
+  for (const row of named) {
+    const group = row.parentElement.querySelector(".group");
+    const parts = [row.closest(".task").dataset.words, row.dataset.words, group ? group.textContent : "", row.textContent];
+    texts.set(row.dataset.case, parts.join(" ").toLowerCase());
+  }
+  const left = (part) => part.querySelector("[data-case]:not([hidden])") !== null;
   field.addEventListener("input", () => {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
-    for (const body of document.querySelectorAll("table.headline tbody")) {
-      const group = body.querySelector(".group");
-      const name = group ? group.textContent.toLowerCase() : "";
-      let shown = 0;
-      for (const row of body.rows) {
-        if (row === group) continue;
-        const text = name + " " + row.textContent.toLowerCase();
-        row.hidden = !words.every((word) => text.includes(word));
-        shown += !row.hidden;
-      }
-      if (group) group.hidden = shown === 0;
+    const found = new Set([...texts.keys()].filter((name) => words.every((word) => texts.get(name).includes(word))));
+    for (const part of document.querySelectorAll("[data-case]")) part.hidden = !found.has(part.dataset.case);
+    // what has no case left goes with its heading and notes
+    for (const group of document.querySelectorAll(".group")) group.hidden = !left(group.parentElement);
+    for (const table of document.querySelectorAll(".task .scroll")) table.hidden = !left(table);
+    for (const part of document.querySelectorAll(".task, .cases")) part.hidden = !left(part);
+    for (const note of document.querySelectorAll(".notes li")) {
+      const marks = [...document.querySelectorAll("a.note")].filter((mark) => mark.hash === "#" + note.id);
+      note.hidden = marks.every((mark) => mark.closest("[hidden]"));
     }
-    for (const details of document.querySelectorAll("details[id^=case-]")) {
-      const text = details.firstElementChild.textContent.toLowerCase();
-      details.hidden = !words.every((word) => text.includes(word));
-    }
+    said.textContent = words.length === 0 ? "" : found.size === 0 ? "no case matches" : `${found.size} of ${texts.size} cases`;
   });
 }
 const open = () => {
@@ -62,9 +67,3 @@ const open = () => {
 };
 addEventListener("hashchange", open);
 open();
-let opened = [];
-addEventListener("beforeprint", () => {
-  opened = [...document.querySelectorAll("details:not([open])")];
-  opened.forEach((details) => (details.open = true));
-});
-addEventListener("afterprint", () => opened.forEach((details) => (details.open = false)));

@@ -6,7 +6,7 @@
 use std::{env, fs, path::Path};
 
 use ergometer_reports::{
-    Report,
+    Report, Run,
     plot::{canvas::PALETTE, plots},
     render::{self, FORMATS, format, headline},
 };
@@ -183,6 +183,55 @@ fn a_roofline_has_a_roof_for_each_precision_and_a_mark_for_each_case() {
 }
 
 #[test]
+fn every_note_has_a_mark_where_it_holds_and_every_mark_its_note() {
+    let mut seen = 0;
+    for run in [synthetic::small(), synthetic::large(), synthetic::turns(), synthetic::decided(), synthetic::checked()]
+    {
+        let page = text("html", &Report::new(run));
+        let ids = |before: &str| -> Vec<String> {
+            page.split(before).skip(1).map(|t| t.split('"').next().unwrap().to_owned()).collect()
+        };
+        let (notes, marks) = (ids("<li id=\"note-"), ids("href=\"#note-"));
+        for note in &notes {
+            assert!(marks.contains(note), "note {note} has no mark");
+        }
+        for mark in &marks {
+            assert_eq!(notes.iter().filter(|n| *n == mark).count(), 1, "mark {mark}");
+        }
+        // a raised digit reads as an exponent
+        assert!(!page.contains("<sup>") && page.contains(">[a]</a>") != notes.is_empty());
+        seen += notes.len();
+        // the reason of a column that nobody has is told once, in its own line
+        for line in page.split("No case has a value of ").skip(1) {
+            let why = line.split_once(": ").unwrap().1.split("</p>").next().unwrap().trim_end_matches('.');
+            assert!(!page.contains(&format!("</span> {why}</li>")), "{why}");
+        }
+    }
+    assert!(seen > 5, "{seen} notes");
+}
+
+#[test]
+fn a_search_finds_a_case_by_all_that_the_page_calls_it() {
+    // the words of each row are those of its section and path: what all cases share is left out of their names
+    let page = text("html", &Report::new(synthetic::decided()));
+    let section = page.split("<section class=\"task\"").nth(1).unwrap();
+    assert!(section.starts_with(" data-words=\"rules-10x10 "), "{}", &section[..80]);
+    let table = section.split("</table>").next().unwrap();
+    assert_eq!(table.matches("<tr data-case=").count(), 4);
+    assert_eq!(table.matches("data-words=\"rules-10x10&#x2f;").count(), 4, "each with its path");
+    // every other table's rows say whose they are
+    for rest in page.split("class=\"attempts\"").skip(1) {
+        let rows = rest.split("<tbody>").nth(1).unwrap().split("</tbody>").next().unwrap();
+        assert!(
+            rows.matches("<tr").count() > 0 && rows.matches("<tr").count() == rows.matches("<tr data-case=").count()
+        );
+    }
+    let mut details = page.split("<details id=\"case-").skip(1).map(|t| t.split('>').next().unwrap());
+    assert!(details.all(|head| head.contains("data-case=\"")));
+    assert!(page.contains("no case matches"));
+}
+
+#[test]
 fn joules_are_on_the_page() {
     let report = Report::new(synthetic::small());
     let case = &report.run.cases.iter().find(|c| c.case.error.is_none()).unwrap().case;
@@ -238,6 +287,22 @@ proptest! {
     }
 }
 
+/// One case that ended well, and nothing else.
+fn one() -> Run {
+    let mut run = synthetic::sixty();
+    run.cases.truncate(1);
+    run
+}
+
+/// Cases that all failed.
+fn failures() -> Run {
+    let mut run = synthetic::large();
+    run.cases.retain(|c| c.case.error.is_some());
+    let hung = synthetic::small().cases.into_iter().filter(|c| c.case.error.is_some());
+    run.cases.extend(hung);
+    run
+}
+
 /// Writes everything for people to look at.
 #[test]
 fn look() {
@@ -249,6 +314,10 @@ fn look() {
         ("decided", synthetic::decided()),
         ("turns", synthetic::turns()),
         ("precisions", synthetic::precisions()),
+        ("checked", synthetic::checked()),
+        ("sixty", synthetic::sixty()),
+        ("one", one()),
+        ("failures", failures()),
     ] {
         let report = Report::new(run);
         let dir = Path::new(&dir).join(name);

@@ -10,7 +10,7 @@ use ergometer_reports::{
     case::CaseKey,
     plot::{
         Plot,
-        canvas::{Color, GRID, INK, PALETTE, PAPER, SERIES, SOFT, text_width},
+        canvas::{Color, GRID, INK, PALETTE, PAPER, SERIES, SHAPES, SOFT, Shape, text_width},
         look, plots,
     },
     render::format,
@@ -32,6 +32,8 @@ fn runs() -> Vec<(&'static str, Run)> {
         ("turns", synthetic::turns()),
         ("precisions", synthetic::precisions()),
         ("unmetered", synthetic::unmetered()),
+        ("checked", synthetic::checked()),
+        ("sixty", synthetic::sixty()),
         ("long names", named),
     ]
 }
@@ -210,6 +212,103 @@ fn labels_do_not_collide() {
     assert!(texts > 300, "{texts} texts");
 }
 
+/// Straight pieces of lines that carry data or guide the eye to it: from, to. The grid and the axes are none.
+fn lines(plot: &Plot) -> Vec<[(f64, f64); 2]> {
+    let drawn = plot.svg.split("<polyline").skip(1).map(|t| t.split("/>").next().unwrap());
+    let quiet = [GRID, SOFT].map(|c| format!("stroke=\"{c}\""));
+    drawn
+        // axes and their ticks are whole and quiet, slanted lines of a roofline are not whole
+        .filter(|t| !t.contains(&quiet[0]) && !(t.contains(&quiet[1]) && !t.contains("dasharray")))
+        .flat_map(|t| {
+            let points = t.split("points=\"").nth(1).unwrap().trim_end_matches('"');
+            let number = |p: &str| p.split_once(',').map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap())).unwrap();
+            let points: Vec<(f64, f64)> = points.split(' ').map(number).collect();
+            points.windows(2).map(|w| [w[0], w[1]]).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[test]
+fn no_line_passes_through_a_label() {
+    let mut seen = 0;
+    for (name, run) in runs() {
+        for plot in plots(&Report::new(run)).unwrap() {
+            let lines = lines(&plot);
+            seen += lines.len();
+            for (place, words) in boxes(&plot) {
+                // letters stand on the rule of their row, which their halo interrupts
+                if words.len() == 1 && plot.name.starts_with("memory") {
+                    continue;
+                }
+                let crossed = lines.iter().find(|[a, b]| {
+                    (0..=100).map(|i| f64::from(i) / 100.0).any(|t| {
+                        let (x, y) = (a.0 + t * (b.0 - a.0), a.1 + t * (b.1 - a.1));
+                        (place[0]..place[2]).contains(&x) && (place[1]..place[3]).contains(&y)
+                    })
+                });
+                assert!(crossed.is_none(), "{name}: {}: {crossed:?} passes through `{words}` {place:?}", plot.name);
+            }
+        }
+    }
+    assert!(seen > 1000, "{seen} lines");
+}
+
+#[test]
+fn letters_among_data_have_a_halo() {
+    let drawn = plots(&Report::new(synthetic::large())).unwrap();
+    let memory = drawn.iter().find(|p| p.name.starts_with("memory")).unwrap();
+    let letters: Vec<&str> = memory.svg.split("<text").filter(|t| t.contains(">w</text>")).collect();
+    assert!(letters.len() > 1);
+    assert!(
+        letters[1..].iter().all(|t| t.contains("paint-order=\"stroke\"")),
+        "those of the rows, not that of the key"
+    );
+}
+
+#[test]
+fn captions_speak_of_the_intervals_that_the_records_have() {
+    for (name, run) in runs() {
+        let report = Report::new(run);
+        for plot in plots(&report).unwrap() {
+            let caption = &plot.caption;
+            let text = format!("{name}: {}: {caption}", plot.name);
+            // none of the shipped methods is one over order statistics but that of speed-ups
+            assert!(!caption.contains("order statistics of the median"), "{text}");
+            let bars = caption.contains("Bars: 95 %") || caption.contains("Bands: 95 %");
+            let none = caption.contains("No bars: ") || caption.contains("No bands: ");
+            let plain = ["latency", "memory"].iter().any(|p| plot.name.starts_with(p));
+            assert!(plain || bars != none, "{text}");
+            if name == "checked" && ["speedup", "roofline", "throughput"].iter().any(|p| plot.name.starts_with(p)) {
+                assert!(none, "{text}");
+            }
+            if plot.name.starts_with("accuracy-latency") {
+                let method = match name {
+                    "checked" => "none of median latency, n = 1",
+                    "small" | "unmetered" | "decided" | "large" | "long names" | "precisions" => {
+                        "median latency: t interval over"
+                    }
+                    _ => continue,
+                };
+                assert!(caption.contains(method) && caption.contains("accuracy: "), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mark_has_one_meaning() {
+    assert!(!SHAPES.contains(&Shape::Circle), "a circle stands for no backend");
+    for (name, run) in runs() {
+        let report = Report::new(run);
+        for plot in plots(&report).unwrap().iter().filter(|p| p.name.starts_with("accuracy-depth")) {
+            // paper inside of a rim is another precision or batch, so that a halting rule is shown otherwise
+            let hollow = format!("fill=\"{PAPER}\" stroke=\"");
+            let rims = plot.svg.split(&hollow).skip(1).filter(|rest| !rest.starts_with(&PAPER.to_string()));
+            assert_eq!(rims.count(), 0, "{name}: {}", plot.name);
+        }
+    }
+}
+
 #[test]
 fn the_page_is_made_for_screens_phones_and_paper() {
     let page = page(&Report::new(synthetic::decided()));
@@ -220,9 +319,16 @@ fn the_page_is_made_for_screens_phones_and_paper() {
     );
     assert!(at("id=\"results\"") < at("id=\"more-plots\"") && at("id=\"more-plots\"") < at("id=\"cases\""));
     let print = &page[at("@media print")..at("</style>")];
-    for rule in ["break-inside: avoid", "details-content"] {
+    for rule in [
+        "break-inside: avoid",
+        "details:not([open], .printed) { display: none; }",
+        ".plots { display: block; orphans: 1; widows: 1; }",
+        "thead, .group { break-after: avoid; }",
+    ] {
         assert!(print.contains(rule), "{rule}");
     }
+    assert!(!page.contains("beforeprint"), "what is folded stays folded on paper");
+    assert!(page.contains("<span class=\"whole\">2000-01-01T00:00:00Z</span>"), "a date is not broken");
     // no phone on paper: narrow rules are of screens
     assert!(page.matches("max-width: 760px").count() == 1 && page.contains("@media screen and (max-width: 760px)"));
     assert!(page.contains("@media screen and (prefers-color-scheme: dark)"), "paper is white");

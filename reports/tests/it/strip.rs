@@ -27,6 +27,19 @@ fn every_run_says_machine_load_energy_and_ends() {
     let mut run = synthetic::small();
     run.cases.clear();
     assert_eq!(Strip::of(&Report::new(run)).line("cases").unwrap().state, State::Warning);
+    // of a run of failures nothing is said that only numbers have, and no meter is blamed
+    let mut run = synthetic::large();
+    run.cases.retain(|c| c.case.error.is_some());
+    let strip = Strip::of(&Report::new(run));
+    assert!(strip.line("intervals").is_none() && strip.line("fastest").is_none());
+    assert_eq!(text(&strip, "energy"), "not metered, since no case ended well");
+    let mut run = synthetic::small();
+    run.cases.retain(|c| c.case.error.is_none());
+    run.cases.truncate(1);
+    assert!(text(&Strip::of(&Report::new(run)), "load").ends_with("; it did not drift"));
+    let mut run = synthetic::small();
+    run.cases.iter_mut().for_each(|c| c.case.starts = vec![0, 1]);
+    assert!(text(&Strip::of(&Report::new(run)), "intervals").contains("over the starts of this run"));
 }
 
 #[test]
@@ -80,6 +93,37 @@ fn the_fastest_is_right_and_has_a_rival() {
     run.cases.retain(|c| c.case.error.is_none());
     run.cases.truncate(1);
     assert!(Strip::of(&Report::new(run)).line("fastest").is_none());
+}
+
+#[test]
+fn one_iteration_names_no_winner() {
+    let report = Report::new(synthetic::checked());
+    let strip = Strip::of(&report);
+    let line = strip.line("fastest").unwrap();
+    assert!(line.items.iter().all(|i| i.case.is_none()), "{}", line.text());
+    assert_eq!(line.text(), "none can be told: the least latency has no interval");
+    // nobody wins beside a faster one without an interval
+    let mut run = synthetic::large();
+    for case in run.cases.iter_mut().filter(|c| c.case.key.backend == "native" && c.case.key.model == "trm-mlp") {
+        case.samples.retain(|s| s.phase != "steady" || s.block == 0 && s.iteration.is_none_or(|i| i == 0));
+    }
+    let line = Strip::of(&Report::new(run)).line("fastest").unwrap().clone();
+    assert!(line.text().contains("none of 2 more groups can be told"), "{}", line.text());
+    assert!(!line.text().contains("trm-mlp"), "{}", line.text());
+    // and who wins beside one without an interval says so
+    let mut run = synthetic::large();
+    for case in run.cases.iter_mut().filter(|c| c.case.key.backend == "candle") {
+        case.samples.retain(|s| s.phase != "steady" || s.block == 0 && s.iteration.is_none_or(|i| i == 0));
+    }
+    let line = Strip::of(&Report::new(run)).line("fastest").unwrap().clone();
+    assert!(line.items[0].text.ends_with("(another one has no interval)"), "{}", line.text());
+    // one cluster has no interval, and one model no rival
+    let mut run = synthetic::checked();
+    run.cases.iter_mut().flat_map(|c| &mut c.predictions).for_each(|p| p.cluster = 0);
+    let text = text(&Strip::of(&Report::new(run.clone())), "most accurate");
+    assert_eq!(text, "none can be told: the highest accuracy has no interval");
+    run.cases.retain(|c| c.case.key.model == "hrm");
+    assert!(Strip::of(&Report::new(run)).line("most accurate").is_none());
 }
 
 #[test]

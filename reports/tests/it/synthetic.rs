@@ -443,6 +443,42 @@ pub fn precisions() -> Run {
     run
 }
 
+/// What `--check` leaves: one iteration a case, so no interval of any time.
+pub fn checked() -> Run {
+    let mut run = large();
+    run.cases.retain(|c| c.case.key.task == "sudoku-6x6");
+    let first = |s: &Sample| s.phase != "steady" || s.block == 0 && s.iteration.is_none_or(|i| i == 0);
+    run.cases.iter_mut().for_each(|c| c.samples.retain(first));
+    let ids: Vec<(String, String)> =
+        run.cases.iter().map(|c| (c.case.key.model.clone() + &c.case.key.scenario, c.case.id.clone())).collect();
+    for case in run.cases.iter_mut().map(|c| &mut c.case) {
+        let same = case.key.model.clone() + &case.key.scenario;
+        let base = ids.iter().find(|(name, _)| *name == same).map(|(_, id)| id.clone());
+        case.sitting = Some(Sitting { id: same, base, rounds: 1 });
+    }
+    run
+}
+
+/// Sixty cases of one task: five models, two of them in two depth rules, on three backends with one, two and four threads, metered.
+pub fn sixty() -> Run {
+    let mut cases = Vec::new();
+    for (model, rule) in [(0, ""), (0, "fixed-16"), (1, ""), (1, "fixed-16"), (2, ""), (3, "")] {
+        for (backend, batch) in [("native", 1), ("native", 16), ("candle", 1), ("candle", 16), ("onnxruntime", 1)] {
+            for threads in [1, 4] {
+                let model = &MODELS[model];
+                let mut key = key("rules-30x30", model, backend, batch);
+                key.threads = threads;
+                if !rule.is_empty() {
+                    key.depth = rule.into();
+                }
+                let seed = 400 + cases.len() as u64;
+                cases.push(case_run(key, model, seed, 10, 40, 60));
+            }
+        }
+    }
+    sorted(cases)
+}
+
 /// Writes a run as the runner would.
 pub fn write(run: &Run, dir: &std::path::Path) {
     let folder = ergometer_reports::RunFolder::create(dir).unwrap();
