@@ -58,7 +58,7 @@ const SKEW_FROM: usize = 5;
 
 /// How far the 95 % interval of the mean of `values`, which are in time order, reaches below and above it. `None`: fewer than two.
 ///
-/// The half-width of a t interval, made unequal by the skewness of the values (see [`hall`]).
+/// The half-width of a t interval, made unequal by the skewness of the values (Hall 1992).
 pub fn sides(values: &[f64], spacing: Spacing) -> Option<(f64, f64)> {
     let n = values.len();
     let (half, t) = match (n, spacing) {
