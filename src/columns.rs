@@ -39,7 +39,14 @@ pub fn within(most: usize, indent: usize, rows: &[Vec<String>]) -> String {
         for (cell, width) in cells.iter().zip(&widths) {
             let _ = write!(line, "{cell:width$}  ");
         }
-        let start = line.chars().count();
+        let mut start = line.chars().count();
+        // a path that does not fit beside the other cells stands under them
+        let longest = last.split_whitespace().map(|w| w.chars().count()).max().unwrap_or(0);
+        if start + longest > most && !cells.is_empty() {
+            let _ = writeln!(text, "{}", line.trim_end());
+            start = indent + 4;
+            line = " ".repeat(start);
+        }
         for (i, part) in wrap(last, most.saturating_sub(start).max(LEAST)).iter().enumerate() {
             let before = if i == 0 { line.clone() } else { " ".repeat(start) };
             let _ = writeln!(text, "{}", format!("{before}{part}").trim_end());
@@ -95,6 +102,12 @@ mod tests {
         assert_eq!(lines[..2], ["name".to_string(), format!("    {}", "x".repeat(50))]);
         assert!(lines[2].starts_with("    word word") && lines[lines.len() - 2..] == ["b", "    c"], "{text}");
         assert!(lines.iter().all(|l| l.chars().count() <= 60), "{text}");
+    }
+
+    #[test]
+    fn a_path_that_does_not_fit_stands_under_its_row() {
+        let rows = [vec!["name".to_string(), "/a/".repeat(20)], vec!["b".into(), "c".into()]];
+        assert_eq!(within(60, 0, &rows), format!("name\n    {}\nb     c\n", "/a/".repeat(20)));
     }
 
     #[test]

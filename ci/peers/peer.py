@@ -30,8 +30,8 @@ import traceback
 # The most samples of one block.
 MAX_ITERATIONS = 10_000
 # Rounds of a search: the fewest whose smallest and largest ratio are a 95 % interval of the median ratio. Seconds that a search may take; half of
-# them for loading and compiling settings. 0: no search, the first setting.
-ROUNDS, BUDGET = 6, float(os.environ.get("ERGOMETER_PEERS_SEARCH", "12"))
+# them for loading and compiling settings. 0: no search, the first setting. The suite's `tune_seconds`, where it says `tune = true`.
+ROUNDS, BUDGET = 6, float(os.environ.get("ERGOMETER_PEERS_SEARCH") or os.environ.get("ERGOMETER_TUNE_SECONDS") or "12")
 # Who was slower than the default by so much in every round takes no further part.
 HOPELESS = 1.05
 # Least seconds of a block of a search, and what a setting must save to be chosen over the default: less is noise.

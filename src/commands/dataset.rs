@@ -19,7 +19,7 @@ use crate::runner;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 TASK-FILE is one of
-  a training file: its [task] table
+  a training file, or the name of a shipped one: its [task] table
   a suite, or the name of a shipped one: one of its tasks, chosen by --task
   a file of your own with nothing but the table:
     [task]
@@ -41,8 +41,7 @@ parameters and seed. No example is there twice.
 Examples:
   ergometer dataset quick --task sudoku-6x6 --split train --examples 5000\\
     --out train.safetensors
-  ergometer dataset suites/train/trm-4x4.toml --split test --examples 500\\
-    --seed 1 --out test.csv")]
+  ergometer dataset trm-4x4 --split test --examples 500 --seed 1 --out test.csv")]
 pub struct Args {
     /// Training file, suite, or a file with a [task] table
     #[arg(value_name = "TASK-FILE")]

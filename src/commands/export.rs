@@ -16,7 +16,7 @@ use crate::onnx::{self, Experts, Form, Opset};
 
 /// Flags.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  ergometer export --model suites/models/trm-4x4 --to onnx trm.onnx")]
+#[command(after_help = "Example:\n  ergometer export --model trm-4x4 --to onnx trm.onnx")]
 pub struct Args {
     /// Folder of the model, or the name of a shipped one
     #[arg(long, value_name = "PATH")]

@@ -18,7 +18,7 @@ const WIDTH: usize = 120;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  ergometer report ergometer-runs/quick-20260101T000000Z-1 --format md")]
+#[command(after_help = "Example:\n  ergometer report my-run --format md")]
 pub struct Args {
     /// Run folders
     #[arg(required = true, value_name = "RUN")]

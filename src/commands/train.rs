@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ergometer_files::counted;
+use ergometer_suites::error::did_you_mean;
 
 use crate::console;
 use crate::interrupt;
@@ -14,10 +15,10 @@ use crate::train::{self, Collapsed, TooInaccurate, TrainOptions};
 /// Flags.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  ergometer train suites/train/trm-4x4.toml --out my-net\n  ergometer train suites/train/trm-4x4.toml --out my-net --resume"
+    after_help = "Examples:\n  ergometer train trm-4x4 --out my-net\n  ergometer train trm-4x4 --out my-net --resume"
 )]
 pub struct Args {
-    /// Training file: model, task and recipe (see suites/train)
+    /// Training file (model, task and recipe), or the name of a shipped one
     config: PathBuf,
     /// Where to compute
     #[arg(long, value_name = "cpu", default_value = "cpu")]
@@ -34,7 +35,19 @@ pub struct Args {
 }
 
 /// Runs it.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(shipped) = ergometer_suites::find_training(&args.config) {
+        args.config = shipped;
+    } else if !args.config.exists() && args.config.extension().is_none() {
+        let known = ergometer_suites::shipped_trainings();
+        let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+        let meant = did_you_mean(&args.config.to_string_lossy(), names.iter().copied());
+        anyhow::bail!(
+            "there is no training file `{}`{meant}\nhint: name a file, or one of {}",
+            args.config.display(),
+            names.join(", ")
+        );
+    }
     if args.dry_run {
         let (config, _) = train::config::TrainConfig::load(&args.config)?;
         console::out(&format!(

@@ -172,6 +172,9 @@ pub(super) struct Running<'a, 'm> {
     pub refusals: u32,
 }
 
+/// Variable that tells an external worker how many seconds it may search its settings, where the suite asks for a search.
+const TUNE_SECONDS: &str = "ERGOMETER_TUNE_SECONDS";
+
 impl Running<'_, '_> {
     /// A worker that has loaded the model, is warm, and has been compared with the reference.
     pub(super) fn begin(&mut self, model: &Path, judge: Judge, log: &Arc<File>) -> Result<Worker, CaseError> {
@@ -181,9 +184,12 @@ impl Running<'_, '_> {
             return Err(CaseError { kind: ErrorKind::Unavailable, message: lacking.reason, hint: lacking.hint });
         }
         let environment = built_in.map(|b| b.environment(&options)).unwrap_or_default();
+        // an external program searches by itself, within the time that the suite gives a search
+        let external = built_in.is_none() && self.planned.spec.tune;
+        let search = external.then(|| (TUNE_SECONDS.to_string(), self.planned.spec.tune_seconds.to_string()));
         let launch = Launch {
             command: self.planned.command.clone(),
-            environment: environment.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
+            environment: environment.into_iter().map(|(k, v)| (k.to_string(), v)).chain(search).collect(),
             silence: Duration::from_secs_f64(self.planned.spec.timeout_seconds),
         };
         let mut worker = Worker::start(&launch, log)?;

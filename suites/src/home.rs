@@ -55,6 +55,19 @@ fn models_in(home: &Path) -> Vec<(String, PathBuf)> {
     found
 }
 
+/// Names and files of the shipped training files, sorted by name.
+pub fn shipped_trainings() -> Vec<(String, PathBuf)> {
+    let is = |p: &Path| p.extension().is_some_and(|e| e == "toml");
+    home().map(|h| entries(&h.join("train"), is)).unwrap_or_default()
+}
+
+/// The shipped training file that a bare name means, where no file is called so.
+pub fn find_training(name: &Path) -> Option<PathBuf> {
+    let bare = name.components().count() == 1 && name.extension().is_none() && !name.exists();
+    let found = shipped_trainings().into_iter().find(|(n, _)| bare && name.as_os_str() == n.as_str());
+    found.map(|(_, file)| file)
+}
+
 fn is_model(folder: &Path) -> bool {
     folder.join("config.json").is_file()
 }

@@ -14,7 +14,7 @@ pub mod task;
 pub mod task_file;
 pub mod text;
 
-pub use home::{home, shipped_models, shipped_suites};
+pub use home::{find_training, home, shipped_models, shipped_suites, shipped_trainings};
 pub use task::Task;
 
 /// Every kind of task. Adding one: its file and its line here.

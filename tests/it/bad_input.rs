@@ -195,7 +195,7 @@ fn puzzle_files_are_checked_line_by_line() {
     };
     refused("", &["own.csv", "no puzzle", "hint: "]);
     refused("question\n", &["own.csv", "no puzzle", "hint: "]);
-    refused("board,answer\n", &["own.csv", "line 1", "header", "hint: "]);
+    refused("field,answer\n", &["own.csv", "line 1", "header", "hint: "]);
     refused(&good.replace("4321\n", "4322\n"), &["own.csv", "line 2", "hint: "]);
     refused(&good.replace("0000,", "000,"), &["own.csv", "line 2", "15 cells", "hint: "]);
     refused(&good.replace("0000,", "000x,"), &["own.csv", "line 2", "'x'", "hint: "]);

@@ -83,6 +83,27 @@ fn lists_hold_what_there_is() {
 }
 
 #[test]
+fn lists_are_as_wide_as_a_terminal_that_does_not_tell() {
+    let house = House::new();
+    let lists: [&[&str]; 8] = [
+        &["list", "metrics"],
+        &["list", "backends"],
+        &["list", "meters"],
+        &["list", "tasks"],
+        &["list", "suites"],
+        &["list", "models"],
+        &["fetch"],
+        &["doctor"],
+    ];
+    for args in lists {
+        let text = house.ergometer(args).exits(0).stdout.clone();
+        // a path is not broken
+        let wide = text.lines().find(|l| l.chars().count() > 80 && l.split_whitespace().count() > 1);
+        assert_eq!(wide, None, "{args:?}: {text}");
+    }
+}
+
+#[test]
 fn fetch_lists_its_items_and_says_what_to_do_where_it_may_not_download() {
     let house = House::new();
     let listed = house.ergometer(&["fetch", "--json"]);

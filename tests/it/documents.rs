@@ -8,21 +8,31 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::house::{Ended, House, ended, root};
+use crate::house::{Ended, House, ended, root, skip_here};
+
+/// What a text says before a command that names files of the tree.
+const FROM_ROOT: &str = "rom the root of this tree";
+
+/// A command as written, and whether the text says that it is for the root of the tree.
+type Line = (String, bool);
 
 /// Commands in a text: whole lines of code, and code within prose.
-fn commands(text: &str) -> BTreeSet<String> {
+fn commands(text: &str) -> BTreeSet<Line> {
     let mut found = BTreeSet::new();
     let text = text.replace("\\\n   ", "");
-    for line in text.lines() {
+    let lines: Vec<&str> = text.lines().collect();
+    for (i, line) in lines.iter().enumerate() {
+        let rooted = lines[i.saturating_sub(2)..=i].iter().any(|l| l.contains(FROM_ROOT));
         let code = line.trim_start();
         let whole = code.strip_prefix("cargo run --release -- ").or_else(|| code.strip_prefix("ergometer "));
         // a comment ends the command
         found.extend(
-            whole.map(|c| c.split(" #").next().unwrap_or(c).split("  ").next().unwrap_or(c).trim().to_string()),
+            whole
+                .map(|c| c.split(" #").next().unwrap_or(c).split("  ").next().unwrap_or(c).trim().to_string())
+                .map(|c| (c, rooted)),
         );
         for part in line.split('`').skip(1).step_by(2) {
-            found.extend(part.strip_prefix("ergometer ").map(|c| c.trim().to_string()));
+            found.extend(part.strip_prefix("ergometer ").map(|c| (c.trim().to_string(), rooted)));
         }
     }
     found
@@ -35,15 +45,17 @@ fn words(line: &str) -> Vec<String> {
     ended(shell).stdout.lines().map(str::to_string).collect()
 }
 
-/// Runs it, in a form that takes no minutes; what it must come to.
-fn tried(house: &House, line: &str) -> (Vec<String>, Ended, bool) {
+/// Runs it in a folder, in a form that takes no minutes; what it must come to.
+fn tried(house: &House, folder: &Path, line: &str) -> (Vec<String>, Ended, bool) {
     let mut args = words(line);
+    let here = |name: &str| house.path(name).display().to_string();
     for arg in &mut args {
         match arg.as_str() {
-            "RUN" => *arg = "a-run".into(),
+            // what a command before it has made
+            "RUN" | "my-run" if line.starts_with("report") => *arg = here("a-run"),
             "B" => *arg = "native".into(),
             "FILE" if line.starts_with("export") => *arg = "a-net.onnx".into(),
-            "FILE" | "SUITE" => *arg = "a-suite.toml".into(),
+            "FILE" | "SUITE" => *arg = here("a-suite.toml"),
             "NAME" => *arg = "arc-agi-1".into(),
             _ => {}
         }
@@ -63,34 +75,32 @@ fn tried(house: &House, line: &str) -> (Vec<String>, Ended, bool) {
         args.push("--force".into());
     }
     let offline = command == "fetch" && args.len() > 1 && !helps;
-    let done = house.ergometer(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    (args, done, offline)
+    let mut program = house.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    program.current_dir(folder);
+    (args, ended(program), offline)
 }
 
-/// A house in which the paths of the documents lead somewhere.
+/// A house with a suite and a recorded run, for commands that are about such.
 fn house() -> House {
     let house = House::new();
-    for name in ["suites", "tests"] {
-        std::os::unix::fs::symlink(root().join(name), house.path(name)).unwrap();
-    }
     let suite = house.suite(
         "a-suite.toml",
         "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"reference\"]\nprecisions = [\"f64\"]\n",
     );
     house.run(&suite, "a-run", &["--check"]).exits(0);
-    // the example of `report`
-    fs::create_dir(house.path("ergometer-runs")).unwrap();
-    let run = house.path("ergometer-runs/quick-20260101T000000Z-1");
-    assert!(Command::new("cp").arg("-r").arg(house.path("a-run")).arg(run).status().unwrap().success());
     house
 }
 
+/// Each command works in a folder with nothing in it, or, where the text says so, in the root of the tree.
 #[track_caller]
-fn all_work(house: &House, commands: &BTreeSet<String>, least: usize) {
+fn all_work(house: &House, commands: &BTreeSet<Line>, least: usize) {
     assert!(commands.len() >= least, "{commands:?}");
     let mut wrong = Vec::new();
-    for line in commands {
-        let (args, done, offline) = tried(house, line);
+    for (line, rooted) in commands {
+        let empty = tempfile::tempdir().unwrap();
+        let names_files = ["tests/", "suites/", "ci/"].iter().any(|f| line.contains(f));
+        let folder = if *rooted && names_files { root() } else { empty.path() };
+        let (args, done, offline) = tried(house, folder, line);
         let right = match offline {
             // it resolves, and stops where it would download
             true => done.code == Some(2) && done.stderr.contains("ERGOMETER_OFFLINE"),
@@ -106,10 +116,10 @@ fn all_work(house: &House, commands: &BTreeSet<String>, least: usize) {
 #[test]
 fn commands_of_the_documents_work_as_written() {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
-    let all = ["README.md", "CONTRIBUTING.md", "suites/README.md", "METHODS.md", "BIAS.md"].map(read).join("\n");
+    let all = ["README.md", "CONTRIBUTING.md", "suites/README.md", "METHODS.md", "BIAS.md", "reports/RESULTS.md"].map(read).join("\n");
     let found = commands(&all);
     for wanted in ["export --model trm-6x6 --to onnx FILE", "run quick", "doctor"] {
-        assert!(found.contains(wanted), "{wanted} in {found:?}");
+        assert!(found.iter().any(|(line, _)| line == wanted), "{wanted} in {found:?}");
     }
     all_work(&house(), &found, 10);
 }
@@ -128,7 +138,7 @@ fn examples_of_every_help_work_as_written() {
         let own = commands(&help);
         // a broken line cannot be pasted
         assert!(help.lines().all(|l| !l.starts_with("  ergometer ") || l.len() <= 80), "{name}: {help}");
-        assert!(own.iter().any(|c| c.starts_with(name)), "{name} has no example");
+        assert!(own.iter().any(|(c, _)| c.starts_with(name)), "{name} has no example");
         assert!(help.contains("Exit codes: 0 ok, 1 a case failed, 2"), "{name}: {help}");
         found.extend(own);
     }
@@ -212,6 +222,24 @@ fn flags_are_named_as_flags() {
 }
 
 #[test]
+fn readme_is_read_in_two_minutes() {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(text.split_whitespace().count() <= 700, "{} words", text.split_whitespace().count());
+    assert_eq!(text.matches("![").count(), 1, "one picture");
+    // what it points to is there
+    for link in text.split("](").skip(1).filter_map(|l| l.split(')').next()) {
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let page = fs::read_to_string(root().join(file)).unwrap_or_default();
+        assert!(root().join(file).exists(), "{link}");
+        let heads = page.lines().filter(|l| l.starts_with('#')).map(|l| {
+            let words = l.trim_start_matches('#').trim().to_lowercase();
+            words.chars().filter(|c| c.is_alphanumeric() || "- ".contains(*c)).collect::<String>().replace(' ', "-")
+        });
+        assert!(anchor.is_empty() || heads.into_iter().any(|h| h == anchor), "{link}");
+    }
+}
+
+#[test]
 fn an_export_says_which_runtimes_read_it() {
     let house = House::new();
     let export = |opset: &'static str| {
@@ -237,6 +265,8 @@ fn colours_are_for_who_wants_them_and_quiet_is_quiet() {
     assert!(!escapes(&["list", "metrix"], false), "a pipe is no terminal");
     assert!(escapes(&["list", "metrix", "--color", "always"], true), "what is asked for is given");
     assert!(!escapes(&["list", "metrix", "--color", "never"], false));
+    // also where the command line itself is not understood
+    assert!(escapes(&["tiem", "--color", "always"], true) && escapes(&["run", "--color=always"], true));
     let suite = house.suite(
         "one.toml",
         "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"reference\"]\nprecisions = [\"f64\"]\n",
@@ -248,4 +278,41 @@ fn colours_are_for_who_wants_them_and_quiet_is_quiet() {
     assert_eq!(again.exits(0).stderr, "");
     assert!(again.stdout.lines().take(40).all(|l| l.chars().count() <= 130), "{}", again.stdout);
     house.ergometer(&["run", "-q", "-v", suite]).refused(&["--quiet", "--verbose"]);
+}
+
+#[test]
+fn details_are_told_to_whoever_asks() {
+    if ergometer::backends::backend("tract").is_none() {
+        return skip_here("details of a search: this build has no backend with several settings");
+    }
+    let house = House::new();
+    let suite = house.suite(
+        "one.toml",
+        "[[cases]]\nmodels = [\"trm\"]\ntasks = [\"small\"]\nbackends = [\"tract\"]\ntune = true\ntune_seconds = 1\n\
+         seconds = 0.05\nwarmup_seconds = 0\n",
+    );
+    let suite = suite.to_str().unwrap();
+    let told = |args: &[&str], parts: &[&str]| {
+        let done = house.ergometer(args);
+        // on a busy machine a case may fail
+        assert!(matches!(done.code, Some(0 | 1)), "{done:?}");
+        for part in parts {
+            assert!(done.stderr.contains(part), "no `{part}` in {}", done.stderr);
+        }
+        // a time before each
+        assert!(done.stderr.lines().filter(|l| l.starts_with('[')).count() > 3, "{}", done.stderr);
+    };
+    let parts = [
+        "read suite", "one.toml", "start process", "ergometer worker", "search of small/trm/", "a wave of 1 case", "meter rapl",
+        "reference of small/trm/", "made of", "loading", "timing", "ended small/trm/", "write ", "run folder", "wrote records",
+    ];
+    told(&["run", suite, "--out", "run", "-v"], &parts);
+    told(&["run", suite, "--out", "again", "-v"], &["reference of small/trm/", ": read "]);
+    told(&["run", suite, "--out", "check", "--check", "-v"], &["1 case by itself"]);
+    told(&["-v", "time", "--model", "trm", "--backend", "native", "--seconds", "0.05"], &["start process", "read model"]);
+    told(&["doctor", "-v"], &["probe backend native", "meter rapl: unavailable", "look at what else runs"]);
+    let fetch = house.ergometer(&["fetch", "arc-agi-1", "-v"]);
+    assert!(fetch.stderr.contains("cache folder") && fetch.stderr.contains("arcagi"), "{}", fetch.stderr);
+    // and to nobody else
+    assert!(!house.ergometer(&["doctor"]).stderr.contains("probe backend"));
 }

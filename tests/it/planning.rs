@@ -32,7 +32,7 @@ fn a_dry_run_counts_every_phase() {
     let suite = house.suite("plan.toml", &format!("{CASE}seconds = 7.0\nwarmup_seconds = 1.0\nthreads = [1, 2]\n"));
     let ended = house.run(&suite, "none", &["--dry-run"]);
     ended.exits(0);
-    for part in ["for 2 cases", "searching settings 0", "reference", "scoring", "timing 17"] {
+    for part in ["for 2 cases: ", "searching settings 0", "reference", "scoring", "timing 17"] {
         assert!(ended.stdout.contains(part), "no `{part}` in {}", ended.stdout);
     }
     let thrice = house.run(&suite, "none", &["--dry-run", "--repeats", "3"]);
@@ -47,6 +47,23 @@ fn a_dry_run_counts_every_phase() {
     let ended = house.run(&house.suite("tuned.toml", &tuned), "none", &["--dry-run"]);
     assert!(ended.stdout.contains("searching settings 9"), "{}", ended.stdout);
     assert!(!house.path("none").exists());
+}
+
+#[test]
+fn the_timing_suites_take_at_most_twenty_minutes() {
+    let house = House::new();
+    for suite in ["kernels", "peers"] {
+        let ended = house.ergometer(&["run", suite, "--dry-run", "--json"]);
+        let cases: serde_json::Value = serde_json::from_str(&ended.exits(0).stdout).unwrap();
+        let cases = cases.as_array().unwrap();
+        let sum = |phase: &str| cases.iter().map(|c| c["seconds"][phase].as_f64().unwrap()).sum::<f64>();
+        let total: f64 = ["search", "reference", "scoring", "timing"].into_iter().map(sum).sum();
+        assert!(total <= 1200.0, "{suite}: {total} s");
+        // external programs search too
+        let external = cases.iter().filter(|c| c["path"].as_str().unwrap().contains("/openvino/"));
+        let searched = external.filter(|c| c["seconds"]["search"].as_f64().unwrap() > 0.0).count();
+        assert_eq!(searched > 0, suite == "peers", "{suite}");
+    }
 }
 
 #[test]
