@@ -17,7 +17,9 @@ use crate::parity::{self, Step, Vectors};
 
 /// Flags.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example, from the root of this tree:\n  ergometer parity --model tests/golden/trm-mlp-d64 --backend native")]
+#[command(
+    after_help = "Example, from the root of this tree:\n  ergometer parity --model tests/golden/trm-mlp-d64 --backend native"
+)]
 pub struct Args {
     /// Folder of the model, or the name of a shipped one
     #[arg(long, value_name = "PATH")]

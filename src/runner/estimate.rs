@@ -99,7 +99,9 @@ pub fn sum(all: &[Estimate]) -> Estimate {
 
 /// Whether a search of settings is made for a case, unless one is remembered. An external program may search by itself, for as long.
 pub fn is_searched(suite: &ergometer_suites::suite::Suite, case: &PlannedCase) -> bool {
-    let several = || case.engine.is_none() || case.engine.and_then(backend).is_some_and(|b| b.settings(&case.options()).len() > 1);
+    let several = || {
+        case.engine.is_none() || case.engine.and_then(backend).is_some_and(|b| b.settings(&case.options()).len() > 1)
+    };
     case.spec.tune && !tune::has_own_options(suite, case) && several()
 }
 

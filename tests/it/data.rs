@@ -75,16 +75,17 @@ fn files_that_stand_for_others_are_named() {
     fs::copy(root().join("suites/models/dense-4x4/config.json"), house.path("odd/config.json")).unwrap();
     let size = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
     let header = String::from_utf8(good[8..8 + size].to_vec()).unwrap();
-    let with = |header: &str, data: &[u8]| {
-        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
-    };
+    let with = |header: &str, data: &[u8]| [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat();
     let rest = header.trim_end().strip_prefix('{').unwrap();
     let more = |entry: &str| with(&format!("{{{entry},{rest}"), &good[8 + size..]);
     let first = rest.split('"').nth(1).unwrap_or_default();
     for (bytes, words) in [
         (more("\"__metadata__\":[\"x\"]"), &["`__metadata__`"][..]),
         (more("\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}"), &["repeated key `a`"]),
-        (with(&header.replacen("\"BF16\"", "\"XYZ\"", 1).replacen("\"F32\"", "\"XYZ\"", 1), &good[8 + size..]), &["`XYZ`"]),
+        (
+            with(&header.replacen("\"BF16\"", "\"XYZ\"", 1).replacen("\"F32\"", "\"XYZ\"", 1), &good[8 + size..]),
+            &["`XYZ`"],
+        ),
         (more(&format!("\"{first}\":{{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}")), &["repeated key"]),
     ] {
         house.file("odd/model.safetensors", bytes);

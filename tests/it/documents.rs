@@ -116,7 +116,9 @@ fn all_work(house: &House, commands: &BTreeSet<Line>, least: usize) {
 #[test]
 fn commands_of_the_documents_work_as_written() {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
-    let all = ["README.md", "CONTRIBUTING.md", "suites/README.md", "METHODS.md", "BIAS.md", "reports/RESULTS.md"].map(read).join("\n");
+    let all = ["README.md", "CONTRIBUTING.md", "suites/README.md", "METHODS.md", "BIAS.md", "reports/RESULTS.md"]
+        .map(read)
+        .join("\n");
     let found = commands(&all);
     for wanted in ["export --model trm-6x6 --to onnx FILE", "run quick", "doctor"] {
         assert!(found.iter().any(|(line, _)| line == wanted), "{wanted} in {found:?}");
@@ -303,13 +305,29 @@ fn details_are_told_to_whoever_asks() {
         assert!(done.stderr.lines().filter(|l| l.starts_with('[')).count() > 3, "{}", done.stderr);
     };
     let parts = [
-        "read suite", "one.toml", "start process", "ergometer worker", "search of small/trm/", "a wave of 1 case", "meter rapl",
-        "reference of small/trm/", "made of", "loading", "timing", "ended small/trm/", "write ", "run folder", "wrote records",
+        "read suite",
+        "one.toml",
+        "start process",
+        "ergometer worker",
+        "search of small/trm/",
+        "a wave of 1 case",
+        "meter rapl",
+        "reference of small/trm/",
+        "made of",
+        "loading",
+        "timing",
+        "ended small/trm/",
+        "write ",
+        "run folder",
+        "wrote records",
     ];
     told(&["run", suite, "--out", "run", "-v"], &parts);
     told(&["run", suite, "--out", "again", "-v"], &["reference of small/trm/", ": read "]);
     told(&["run", suite, "--out", "check", "--check", "-v"], &["1 case by itself"]);
-    told(&["-v", "time", "--model", "trm", "--backend", "native", "--seconds", "0.05"], &["start process", "read model"]);
+    told(
+        &["-v", "time", "--model", "trm", "--backend", "native", "--seconds", "0.05"],
+        &["start process", "read model"],
+    );
     told(&["doctor", "-v"], &["probe backend native", "meter rapl: unavailable", "look at what else runs"]);
     let fetch = house.ergometer(&["fetch", "arc-agi-1", "-v"]);
     assert!(fetch.stderr.contains("cache folder") && fetch.stderr.contains("arcagi"), "{}", fetch.stderr);
