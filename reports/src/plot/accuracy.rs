@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Drawn, Set, WIDTH, bar,
-    canvas::{DASHES, Dash, FRONT, Fill, INK, Shape},
+    canvas::{DASHES, Dash, FRONT, INK, Shape},
     depth,
     legend::{Entry, Sign},
     scatter,
@@ -104,7 +104,7 @@ impl Set<'_> {
                 color: self.look.model_color(key),
                 // no backend is meant
                 shape: Shape::Circle,
-                fill: Fill::Full,
+                fill: self.look.model_fill(key),
                 label: labels.short(&c.case.id).to_owned(),
                 title: format!(
                     "{}, {}, {}: {}",

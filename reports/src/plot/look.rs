@@ -138,6 +138,11 @@ impl Look {
         FILLS[self.fill.place(key).min(FILLS.len() - 1)]
     }
 
+    /// Fill of a model's mark, where no backend or batch is meant.
+    pub fn model_fill(&self, key: &CaseKey) -> Fill {
+        if self.fill.part == Part::Precision { self.fill(key) } else { Fill::Full }
+    }
+
     /// Dashes of a precision's lines.
     pub fn dash(&self, precision: &str) -> Dash {
         let place = self.precision.places.get(precision).copied().unwrap_or(0);

@@ -1,18 +1,18 @@
 //! Roofline: what each case reaches against what the machine can do at best, by arithmetic intensity.
 //!
 //! In: cases with a ceiling, the environment's ceilings. Out: SVG. Must not: draw a case that no measured ceiling holds for, or let a name lie on a line or another
-//! name; a name without room is left to the caption, which has them all.
+//! name: lines are named in the key.
 
 use std::collections::BTreeSet;
 
 use super::{
     Drawn, Set, WIDTH,
-    axis::{Axis, Frame},
+    axis::Axis,
     bar,
-    canvas::{Anchor, Canvas, Dash, INK, SOFT, TEXT, fitted, text_width},
+    canvas::{Dash, INK, SOFT},
     framed::{Sizes, framed},
     legend::{Entry, Sign},
-    scatter::{Point, apart, label, told_by_color},
+    scatter::{Point, label, told_by_color},
     words::{intervals, mark_title},
 };
 use crate::{ceiling::Ceiling, format::scaled, labels::Labels, record::Record};
@@ -48,7 +48,7 @@ pub fn roofline(points: &[Point], roofs: &[Roof], slopes: &[Slope], legend: &[En
         return None;
     }
     let highest = roofs.iter().map(|r| r.peak).fold(0.0, f64::max);
-    // every slope is seen, with room for the names of roofs right of the last
+    // every slope is seen, and the roof right of the last
     let ridges = slopes.iter().map(|s| highest / s.bandwidth).flat_map(|ridge| [ridge / 2.0, 4.0 * ridge]);
     let x_label = "operations per byte of a step, each byte counted once";
     let x_axis = Axis::log(x_label, "FLOP/B", points.iter().flat_map(|p| p.x).chain(ridges))?;
@@ -81,8 +81,7 @@ pub fn roofline(points: &[Point], roofs: &[Roof], slopes: &[Slope], legend: &[En
             let x = frame.x(&x_axis, p.x[0]);
             [x - 1.0, frame.y(&y_axis, p.y[2]), x + 1.0, frame.y(&y_axis, p.y[1])]
         }));
-        let mut taken = names(canvas, frame, &y_axis, roofs, &[marks.as_slice(), &lines].concat());
-        taken.extend(marks);
+        let mut taken = marks;
         lines.extend(
             roofs.iter().map(|r| frame.y(&y_axis, r.peak)).map(|y| [frame.left, y - 1.0, frame.right, y + 1.0]),
         );
@@ -116,27 +115,6 @@ fn boxes_along([from, to]: [(f64, f64); 2]) -> impl Iterator<Item = [f64; 4]> {
         let (a, b) = (at(i), at(i + 1));
         [a.0.min(b.0) - 1.0, a.1.min(b.1) - 1.0, a.0.max(b.0) + 1.0, a.1.max(b.1) + 1.0]
     })
-}
-
-/// Writes the names of roofs as far to the right as nothing is in the way; gives the boxes (left, top, right, bottom) that they take.
-fn names(canvas: &mut Canvas, frame: &Frame, axis: &Axis, roofs: &[Roof], blocked: &[[f64; 4]]) -> Vec<[f64; 4]> {
-    let mut taken: Vec<[f64; 4]> = Vec::new();
-    for roof in roofs {
-        let y = frame.y(axis, roof.peak);
-        let name = fitted(&roof.name, TEXT, 0.7 * (frame.right - frame.left));
-        let width = text_width(&name, TEXT);
-        let rights = (0..).map(|i| frame.right - 8.0 * f64::from(i)).take_while(|r| r - width - 4.0 >= frame.left);
-        let place = rights
-            .flat_map(|right| [y - 7.5, y + 7.5].map(|middle| [right - width - 4.0, middle - 6.0, right, middle + 6.0]))
-            .filter(|p| p[1] >= frame.top - 14.0 && p[3] <= frame.bottom)
-            .filter(|p| roofs.iter().all(|r| !(p[1] + 0.5..p[3] - 0.5).contains(&frame.y(axis, r.peak))))
-            .find(|p| taken.iter().chain(blocked).all(|t| apart(t, p)));
-        if let Some(place) = place {
-            canvas.label(&name, (place[2] - 2.0, (place[1] + place[3]) / 2.0), INK, Anchor::End);
-            taken.push(place);
-        }
-    }
-    taken
 }
 
 /// What a ceiling of reading is read from.
@@ -197,6 +175,7 @@ impl Set<'_> {
             })
             .collect();
         let mut legend = self.look.entries(&keys);
+        legend.extend(roofs.iter().map(|r| Entry { sign: Sign::Line(INK, r.dash), name: r.name.clone() }));
         legend.extend(slopes.iter().map(|s| Entry { sign: Sign::Line(SOFT, s.dash), name: s.name.clone() }));
         let svg = roofline(&points, &roofs, &slopes, &legend, WIDTH)?;
         let held_to: BTreeSet<String> = best.iter().map(|b| format!("{}, best of {}", b.2.name, b.2.n)).collect();

@@ -166,8 +166,15 @@ fn a_roofline_has_a_roof_for_each_precision_and_a_mark_for_each_case() {
     {
         assert!(plot.caption.contains(roof), "{roof} in {}", plot.caption);
     }
-    // two of the three names have room, whatever their order
-    assert!(plot.svg.matches("2 threads: ").count() >= 2 && plot.svg.contains("memory: 14"));
+    // lines are named in the key
+    for name in [
+        "int8 arithmetic, 2 threads: 480",
+        "bf16 arithmetic, 2 threads: 400",
+        "f32 arithmetic, 2 threads: 200",
+        "memory: 14",
+    ] {
+        assert!(plot.svg.split("<text").any(|t| t.contains(&format!(">{name}"))), "{name}");
+    }
     let held = report.records.iter().filter(|r| r.metric == "share_of_ceiling" && r.value.is_some()).count();
     assert!(held > 3 && plot.caption.contains(&format!("what {held} cases reach")), "{held}: {}", plot.caption);
     let mut run = synthetic::precisions();
