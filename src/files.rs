@@ -3,14 +3,16 @@
 //! In: bytes and a path; the environment. Out: a file that is complete if it is there. Must not: know what the files mean.
 
 use std::fs::DirBuilder;
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use anyhow::{Context, anyhow, bail};
 use ergometer_files::Links;
+use sha2::{Digest, Sha256};
 
-use crate::{console, interrupt};
+use crate::{console, interrupt, models::hex};
 
 /// Writes a file beside its place, flushes it to the disk and renames it there, making its folder where missing.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
@@ -24,6 +26,23 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 /// The bytes of a regular file in a cache of ours, where no link is followed; none if it cannot be had.
 pub fn read_cached(path: &Path, limit: u64) -> Option<Vec<u8>> {
     ergometer_files::read(path, limit, Links::Refused).ok()
+}
+
+/// sha256 of a regular file of at most `limit` bytes, in hex; it is read piece by piece.
+///
+/// # Errors
+/// What the system said, or what it is instead.
+pub fn sha256(path: &Path, limit: u64, links: Links) -> io::Result<String> {
+    let mut file = ergometer_files::open(path, limit, links)?;
+    let (mut hash, mut chunk) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(n) => hash.update(&chunk[..n]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// The user's folder for what can be had again, tried: it can be written, and it is the user's own. `ERGOMETER_CACHE`, else `ergometer` in
@@ -64,7 +83,7 @@ pub fn user_cache() -> anyhow::Result<PathBuf> {
 
 /// The folder, made where it is missing, if it is this user's (or the system's) and can be written.
 fn try_cache(folder: &Path) -> Result<PathBuf, String> {
-    let fail = |e: std::io::Error| format!("cannot be written: {e}");
+    let fail = |e: io::Error| format!("cannot be written: {e}");
     let new = !folder.exists();
     // nobody else is to put a library there
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;

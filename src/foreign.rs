@@ -7,18 +7,20 @@
 //! words are kept for the message. The child leads a process group, which is killed with it; where the harness ends first, a thread of the
 //! child sees the socket close and kills the group.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, getpgrp, getpid, kill_current_process_group, kill_process_group};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::pipe::{self, wait};
+use crate::strays;
 
 /// The variable that gives slow libraries more time, in seconds.
 pub const SECONDS: &str = "ERGOMETER_LIBRARY_SECONDS";
@@ -26,8 +28,9 @@ pub const SECONDS: &str = "ERGOMETER_LIBRARY_SECONDS";
 const LIMIT: Duration = Duration::from_secs(10);
 /// Longest line of either side.
 const MAX_LINE: usize = 1 << 20;
-/// Bytes of the library's last words that are kept.
-const MAX_WORDS: usize = 400;
+/// Bytes of a process's last words that are looked at, and of a library's that are shown.
+pub const MAX_WORDS: usize = 8192;
+const SHOWN: usize = 400;
 /// How often a silent child is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a killed child may take to go; one that the kernel cannot end (a hung driver) is left behind.
@@ -83,23 +86,7 @@ impl Channel {
     pub fn say(&mut self, value: &impl Serialize, within: Duration) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
-        let deadline = Instant::now() + within;
-        let mut rest = &line[..];
-        while !rest.is_empty() {
-            match self.stream.write(rest) {
-                Ok(n) => rest = &rest[n..],
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(ErrorKind::TimedOut.into());
-                    }
-                    wait(&mut [PollFd::new(&self.stream, PollFlags::OUT)], left);
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
+        pipe::write_all(&mut self.stream, &line, within, within, || Ok(()))
     }
 
     /// What has come so far, without waiting.
@@ -143,6 +130,8 @@ impl Channel {
 /// A child with a library.
 pub struct Foreign {
     child: Child,
+    /// In the environment of all that it starts.
+    mark: String,
     channel: Channel,
     /// What the library prints, while it may print.
     prints: Option<ChildStdout>,
@@ -160,7 +149,8 @@ impl Foreign {
         let fail = |e: std::io::Error| format!("cannot start a process for the library: {e}");
         let (own, theirs) = UnixStream::pair().map_err(fail)?;
         let mut program = this(&["--foreign", name]).map_err(fail)?;
-        program.envs(environment.iter().map(|(k, v)| (k, v))).process_group(0);
+        let mark = strays::mark();
+        program.envs(environment.iter().map(|(k, v)| (k, v))).env(strays::VARIABLE, &mark).process_group(0);
         program.stdin(OwnedFd::from(theirs));
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| fail(e.into()))?;
         program.stdout(write.try_clone().map_err(fail)?).stderr(write);
@@ -168,12 +158,10 @@ impl Foreign {
         crate::console::detail(|| format!("start process {}: the library of {name}, tried apart", child.id()));
         // the command holds the other ends of socket and pipe, whose closing tells us of the child's end
         drop(program);
-        rustix::fs::fcntl_getfl(&read)
-            .and_then(|flags| rustix::fs::fcntl_setfl(&read, flags | OFlags::NONBLOCK))
-            .map_err(|e| fail(e.into()))?;
+        pipe::unblock(read.as_fd()).map_err(fail)?;
         let channel = Channel::new(own).map_err(fail)?;
         let prints = Some(ChildStdout::from(read));
-        Ok(Self { child, channel, prints, words: Vec::new(), status: None, gone: false })
+        Ok(Self { child, mark, channel, prints, words: Vec::new(), status: None, gone: false })
     }
 
     /// Sends a value.
@@ -274,7 +262,7 @@ impl Foreign {
     }
 
     fn last_words(&self) -> String {
-        let text = String::from_utf8_lossy(&self.words);
+        let text = gist(&String::from_utf8_lossy(&self.words), SHOWN);
         let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         // of libtest, in whose process the child runs in unit tests
@@ -294,6 +282,8 @@ impl Foreign {
         while self.child.try_wait().ok().flatten().is_none() && begin.elapsed() < LAST {
             std::thread::sleep(Duration::from_millis(1));
         }
+        // what it has sent away from its group
+        strays::end(&self.mark);
     }
 }
 
@@ -332,8 +322,7 @@ pub fn output_within(mut program: Command, limit: Duration) -> Option<Vec<u8>> {
     let mut child = program.spawn().ok()?;
     let group = Pid::from_raw(child.id() as i32)?;
     let mut stdout = child.stdout.take()?;
-    let flags = rustix::fs::fcntl_getfl(&stdout).ok()?;
-    rustix::fs::fcntl_setfl(&stdout, flags | OFlags::NONBLOCK).ok()?;
+    pipe::unblock(stdout.as_fd()).ok()?;
     let (begin, mut said, mut status) = (Instant::now(), Vec::new(), None);
     let mut chunk = [0u8; 4096];
     while begin.elapsed() < limit && said.len() <= MAX_LINE {
@@ -353,10 +342,24 @@ pub fn output_within(mut program: Command, limit: Duration) -> Option<Vec<u8>> {
     status.filter(ExitStatus::success).map(|_| said)
 }
 
-/// Waits until one of these is ready or the time is over.
-fn wait(of: &mut [PollFd], time: Duration) {
-    let timeout = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
-    let _ = poll(of, Some(&timeout));
+/// Of what a process printed last, what tells most in at most so many bytes: the sentence of a panic, without the frames below it; else the end.
+pub fn gist(words: &str, most: usize) -> String {
+    let (mut text, mut from_start) = (words.trim(), false);
+    if let Some(at) = text.find("panicked at") {
+        let begin = text[..at].rfind('\n').map_or(0, |i| i + 1);
+        text = &text[begin..];
+        from_start = true;
+    }
+    for frames in ["\nstack backtrace:", "\nnote: run with `RUST_BACKTRACE", "\nnote: Some details are omitted"] {
+        text = text.split(frames).next().unwrap_or(text);
+    }
+    let text = text.trim();
+    if from_start {
+        let end = (0..=most.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        return text[..end].to_string();
+    }
+    let begin = (text.len().saturating_sub(most)..=text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    text[begin..].to_string()
 }
 
 /// This program as a worker with these arguments.
@@ -419,6 +422,16 @@ pub(crate) mod tests {
         // one that leaves a process with its pipe behind is not waited for
         assert_eq!(slow("sleep 60 & echo said"), Some(b"said\n".to_vec()));
         assert_eq!(slow("echo said; exit 3"), None);
+    }
+
+    #[test]
+    fn a_panic_is_told_by_its_sentence() {
+        let frames: String = (0..60).map(|i| format!("  {i}: some::long::path::of::a::function\n")).collect();
+        let words = format!("loading\nthread 'main' panicked at lib.rs:7:9:\nexpected version 1.31\nstack backtrace:\n{frames}");
+        assert_eq!(gist(&words, 400), "thread 'main' panicked at lib.rs:7:9:\nexpected version 1.31");
+        assert_eq!(gist("a\nsegmentation fault\n", 400), "a\nsegmentation fault");
+        assert_eq!(gist(&"é".repeat(300), 401).len(), 400);
+        assert_eq!(gist(&format!("panicked at {}", "é".repeat(300)), 401).len(), 400);
     }
 
     #[test]

@@ -21,8 +21,10 @@ pub mod meters;
 pub mod models;
 pub mod onnx;
 pub mod parity;
+mod pipe;
 pub mod protocol;
 pub mod runner;
 #[cfg(feature = "candle")]
+pub mod strays;
 pub mod train;
 pub mod worker;

@@ -121,6 +121,17 @@ impl Vectors {
         })
     }
 
+    /// The most bytes that a file of so many rows and steps takes, without `first_halt`.
+    pub fn most_bytes(graph: &Graph, rows: usize, steps: u32) -> u64 {
+        // names, shapes and offsets of a tensor; logits, halting head and each state are one a step
+        const HEADER: u64 = 256;
+        let elements = |ty: &crate::graph::ValueType| ty.tokens_at(0).saturating_mul(ty.features) as u64;
+        let step = graph.outputs.iter().map(|o| elements(&o.ty)).chain(graph.states.iter().map(|s| elements(&s.ty)));
+        let step = step.fold(0u64, |sum, n| sum.saturating_add(4 * (rows as u64) * n + 2 * HEADER));
+        let inputs = graph.inputs.iter().map(|i| 4 * rows as u64 * i.ty.elements() as u64 + HEADER).sum::<u64>();
+        (inputs + 4 * rows as u64 + 8 * HEADER).saturating_add(step.saturating_mul(steps.into())).min(MAX_BYTES)
+    }
+
     /// [`read`](Self::read) of a file's bytes.
     pub fn parse(bytes: &[u8], graph: &Graph) -> anyhow::Result<Self> {
         Self::of(Tensors::new(Path::new("vectors"), std::io::Cursor::new(bytes))?, graph)

@@ -15,20 +15,25 @@
 //! ```
 //! `{"unavailable": {"what": "case", ...}}` or `{"failed": {...}}` may come instead of any message; the worker then exits.
 //!
-//! Rules that a worker has to keep; who breaks one fails its case (see `runner::claims` and `runner::child`):
+//! Rules that a worker has to keep; who breaks one fails its case, where the rule does not say otherwise (see `runner::claims` and
+//! `runner::child`):
 //!
 //! | what | rule |
 //! |---|---|
-//! | lines | `outputs` and `predictions` have at most 256 MiB, all others 16 MiB; lists have at most so many elements as [`bounded`] says |
+//! | lines | `outputs` and `predictions` have at most 256 MiB, all others 16 MiB; lists have at most so many elements as [`bounded`] says; all that names a block names the one that was asked for |
 //! | texts | of a text the first 4096 bytes are kept, of a name 200, of a map 256 entries; what was cut says so |
-//! | time of a whole answer | ten times (`timeout_seconds` + the seconds asked for + iterations x longest steps x the first iteration's time), however much is said meanwhile |
-//! | `loaded`, `ready` | their seconds are within what the harness saw between its line and theirs; `first_seconds` is not 0 |
+//! | time of a whole answer | ten times (`timeout_seconds` + the seconds asked for + iterations x longest steps x the first iteration's time), and never more than ten times the seconds asked for + 60 times `timeout_seconds`, however much is said meanwhile |
+//! | `loaded`, `ready` | their seconds are above 0 and within what the harness saw between its line and theirs; under nine tenths of that, less 10 ms and what the kernel let either wait for a processor, they are withheld |
+//! | `loaded` | `weight_bytes` and `state_bytes` above the largest memory that the process had are withheld, unless it computes on a board |
 //! | `sample` | numbered from 0 in order; from `t_ns` (start, CLOCK_MONOTONIC, for every program) to `t_ns` + `latency` within `go` and `measured`; none overlaps the next; none is shorter than 10 ns; as many as asked for, for as long as asked for |
-//! | all samples | they fill nine tenths of the time from the first to the last, less 30 us an iteration and 20 us a row; before and after lies no more than half of the block |
+//! | all samples | over all blocks they fill nine tenths of the time from `go` to `measured`, less 1 ms a block and what the kernel let harness or worker wait for a processor in between and before the first; else latency is withheld, and throughput is rows over that time |
+//! | all samples of a block | they fill half of the time from the first to the last, less 30 us an iteration, 20 us a row and the two longest gaps of up to 20 ms |
 //! | `steps` | those of the answers told for the same examples in the same block, which are those of the scored ones; without `halt` every row takes `max_steps` |
-//! | `counted` | at least 1, or 0; at most 1e18 a second |
+//! | `counted` | at least 1, or 0; at most 1e18 a second; above 1.5 times the processor's ceiling it is withheld, and all that follows from it |
+//! | `unavailable` | of what is the worker's to tell: `outputs`, `case`, and the metrics in [`WORKERS_OWN`]; of others it changes nothing, and the case has a note |
 
 pub mod bounded;
+pub mod line;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,9 +52,18 @@ pub const MAX_SHORT_LINE: usize = 16 << 20;
 
 /// Whether a line that begins so may be a long one.
 pub fn may_be_long(line: &[u8]) -> bool {
-    let start = line.trim_ascii_start().strip_prefix(b"{").unwrap_or_default().trim_ascii_start();
-    [&b"\"outputs\""[..], b"\"predictions\""].iter().any(|kind| start.starts_with(kind))
+    begins(line, b"\"outputs\"") || begins(line, b"\"predictions\"")
 }
+
+/// Whether a line's object begins with this key, quotes included.
+fn begins(line: &[u8], key: &[u8]) -> bool {
+    let start = line.trim_ascii_start().strip_prefix(b"{").unwrap_or_default();
+    start.trim_ascii_start().starts_with(key)
+}
+
+/// Metrics that a worker may say it cannot tell; all others are read from outside, or follow from what is.
+pub const WORKERS_OWN: &[&str] =
+    &["flops_executed", "weight_bytes", "state_bytes", "router_entropy", "expert_load_max", "parity_error"];
 
 /// What the harness says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -175,6 +189,20 @@ impl Message {
             Self::Measured(_) => "measured",
             Self::Done(_) => "done",
             Self::Failed(_) => "failed",
+        }
+    }
+
+    /// The block that it answers, where it names one.
+    pub fn block(&self) -> Option<u32> {
+        match self {
+            Self::Sample(s) => Some(s.block),
+            Self::Counted(c) => Some(c.block),
+            Self::Predictions(p) => Some(p.block),
+            Self::Routed(r) => Some(r.block),
+            Self::Measured(d) | Self::Done(d) => Some(d.block),
+            Self::Hello(_) | Self::Loaded(_) | Self::Ready(_) | Self::Unavailable(_) | Self::Outputs(_) | Self::Failed(_) => {
+                None
+            }
         }
     }
 }

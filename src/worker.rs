@@ -50,27 +50,28 @@ fn say(output: &mut impl Write, message: &Message) -> anyhow::Result<()> {
     output.write_all(line.as_bytes()).and_then(|()| output.flush()).context("the harness no longer listens")
 }
 
-/// The next command, or `None` at the end of input.
-fn hear(input: &mut impl BufRead) -> anyhow::Result<Option<Command>> {
+/// The next command and when it was heard, or `None` at the end of input.
+fn hear(input: &mut impl BufRead) -> anyhow::Result<Option<(Command, Instant)>> {
     let mut line = String::new();
     input.by_ref().take(MAX_LINE as u64).read_line(&mut line).context("cannot read a command")?;
     if line.is_empty() {
         return Ok(None);
     }
-    serde_json::from_str(&line)
-        .with_context(|| format!("not a command: {}", line.chars().take(200).collect::<String>()))
-        .map(Some)
+    let heard = Instant::now();
+    let command = serde_json::from_str(&line)
+        .with_context(|| format!("not a command: {}", line.chars().take(200).collect::<String>()))?;
+    Ok(Some((command, heard)))
 }
 
 fn serve(mut input: impl BufRead, output: &mut impl Write) -> anyhow::Result<()> {
-    let job = match hear(&mut input)? {
-        Some(Command::Job(job)) => job,
-        Some(Command::Go(_)) => bail!("`go` came before `job`"),
+    let (job, heard) = match hear(&mut input)? {
+        Some((Command::Job(job), heard)) => (job, heard),
+        Some((Command::Go(_), _)) => bail!("`go` came before `job`"),
         None => return Ok(()),
     };
-    let (mut work, loaded) = Work::load(job)?;
+    let (mut work, loaded) = Work::load(job, heard)?;
     say(output, &Message::Loaded(loaded))?;
-    while let Some(command) = hear(&mut input)? {
+    while let Some((command, _)) = hear(&mut input)? {
         let Command::Go(go) = command else { bail!("a second `job` came") };
         match go.mode {
             Mode::Warm => {
@@ -103,8 +104,8 @@ struct Work {
 }
 
 impl Work {
-    fn load(job: Job) -> anyhow::Result<(Self, Loaded)> {
-        let started = Instant::now();
+    /// Loads what the job asks for, which was heard then.
+    fn load(job: Job, heard: Instant) -> anyhow::Result<(Self, Loaded)> {
         if job.protocol != PROTOCOL {
             bail!("the harness speaks protocol {}, this worker {PROTOCOL}", job.protocol);
         }
@@ -156,7 +157,7 @@ impl Work {
         versions.entry("device".into()).or_insert_with(|| "cpu".into());
         let session = Session::new(engine, &graph, job.batch);
         let loaded = Loaded {
-            seconds: started.elapsed().as_secs_f64(),
+            seconds: heard.elapsed().as_secs_f64(),
             versions,
             options: described.options,
             isa: Some(described.isa),

@@ -39,6 +39,7 @@ class Worker:
     def run(self):
         self.say("hello", protocol=1, name=self.name, version=self.version)
         for line in sys.stdin:
+            self.heard = time.monotonic_ns()
             ((command, body),) = json.loads(line).items()
             if command == "job":
                 self.load(body)
@@ -48,16 +49,15 @@ class Worker:
     # The modes of `go`, and `job`.
 
     def load(self, job):
-        """Get ready for job["inputs"]: one list of tokens an example. `isa`, `weight_bytes` ... may be told here; what is left out
+        """Get ready for job["inputs"]: one list of tokens an example. The time is from the job line to here. `isa`, `weight_bytes` ... may be told here; what is left out
         becomes Unavailable."""
-        began = time.monotonic_ns()
         refusal = self.refusal(job["inputs"])
         if refusal:
             hint = "ask for a task of kind `sudoku` with this backend"
             self.say("unavailable", what="case", reason=refusal, hint=hint)
             sys.exit(0)
         self.job, self.inputs, self.next = job, job["inputs"], 0
-        seconds = (time.monotonic_ns() - began) / 1e9
+        seconds = (time.monotonic_ns() - self.heard) / 1e9
         self.say("loaded", seconds=seconds, versions={"python": sys.version.split()[0]})
 
     def refusal(self, inputs):

@@ -27,6 +27,7 @@ pub mod steady;
 pub mod strip;
 pub mod summarise;
 pub mod table;
+pub mod told;
 
 pub use error::ReportError;
 pub use load::{CaseRun, Run, load, load_case};

@@ -109,6 +109,11 @@ fn with_rows(case: Case, folder: &Path) -> Result<CaseRun, ReportError> {
 pub(crate) fn case_folders(dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let cases = dir.join("cases");
     let mut folders = Vec::new();
+    // what a link leads to is no part of this run
+    let seen = fs::symlink_metadata(&cases).map_err(ReportError::io("list the folder", &cases))?;
+    if seen.is_symlink() {
+        return Err(ReportError::io("list the folder", &cases)(Refusal::Link.into()));
+    }
     for entry in fs::read_dir(&cases).map_err(ReportError::io("list the folder", &cases))? {
         let entry = entry.map_err(ReportError::io("list the folder", &cases))?;
         if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {

@@ -45,6 +45,7 @@ metrics! {
     "latency" "s" Lower "time of one iteration in the steady phase, from handing over the inputs to holding the outputs (record: median)";
     "latency_p99" "s" Lower "99th percentile of latency; given only where n allows an upper bound";
     "throughput" "1/s" Higher "examples finished per second of steady time";
+    "window" "s" Neither "time of the timed blocks as the harness saw it, from `go` to `measured`, less what the kernel made harness or worker wait for a processor at either end";
     "load_time" "s" Lower "from the job line to the model being loaded";
     "first_latency" "s" Lower "the first iteration after loading, cold";
     "cpu_time" "s" Lower "processor time of the worker per example, all its threads, steady phase";

@@ -106,6 +106,9 @@ fn against(own: &CaseRun, base: &CaseRun, comparisons: usize) -> Result<Speedup,
         if blocks != rounds || blocks == 0 {
             return Err(missing(format!("`{}` has {blocks} timed blocks in {rounds} rounds", case.case.path)));
         }
+        if let Some(why) = steady.trouble() {
+            return Err(Missing { message: format!("`{}`: {}", case.case.path, why.message), ..why });
+        }
     }
     if own.case.id == base.case.id {
         let interval = Err("a reading, not an estimate".into());

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use crate::{
     case::Sample,
+    record::Missing,
     stats::level::{Spacing, neighbours_alike},
+    told::Told,
 };
 
 /// The steady phase of a case, and whatever was observed once.
@@ -144,6 +146,11 @@ impl<'a> Steady<'a> {
             }
         }
         totals
+    }
+
+    /// Why the times of its iterations are not believed, if so.
+    pub fn trouble(&self) -> Option<Missing> {
+        Told::of(self)?.trouble()
     }
 
     /// Every value of a metric, in whatever phase it was observed.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, ErrorKind, Prediction, Routing, Verdict},
     ceiling::Ceilings,
+    format,
     environment::Environment,
     format,
     load::{CaseRun, Run},
@@ -23,6 +24,7 @@ use crate::{
         ratio::{over_iterations, over_level},
     },
     steady::Steady,
+    told::Told,
 };
 
 mod blocks;
@@ -49,7 +51,8 @@ pub fn summarise(run: &Run) -> Vec<Record> {
         let speedup = speedups.get(&case.id);
         let ceilings = run.environment.ceilings.as_ref();
         let steady = Steady::of(&case_run.samples, &case.starts);
-        let summary = Summary { case_run, source, finding, speedup, ceilings, steady, environment: &run.environment };
+        let (trouble, environment) = (steady.trouble(), &run.environment);
+        let summary = Summary { case_run, source, finding, speedup, ceilings, steady, trouble, environment };
         // a task that decides row by row has no other way of counting, and full precision is what others are held to
         let counted = |m: &&Metric| match m.name {
             "accuracy_vs_f32" => reduced(&case.key.precision),
@@ -138,24 +141,31 @@ struct Summary<'a> {
     speedup: Option<&'a Result<Speedup, Missing>>,
     ceilings: Option<&'a Ceilings>,
     steady: Steady<'a>,
+    /// Why the times of its iterations are not believed, if so.
+    trouble: Option<Missing>,
     environment: &'a Environment,
 }
 
 impl Summary<'_> {
     fn metric(&self, name: &str) -> Metered {
         let costs = self.case_run.case.costs.as_ref();
+        if let Some(why) = self.unbelieved(name) {
+            return Err(why);
+        }
         match name {
             "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => self.accuracy(name),
             "accuracy_vs_f32" => self.against_full_precision(),
             "latency" => self.or_missing(name, self.latency()),
             "latency_p99" => self.tail(),
-            "throughput" => self.or_missing(name, self.throughput()),
+            "throughput" => self.rate(),
+            "window" => self.window(),
             "load_time" | "first_latency" => self.single(name),
             "cpu_time" | "flops_executed" => self.per_block(name, Per::Example),
             "harness_cpu" => self.per_block(name, Per::Second),
             "energy_cpu" | "energy_dram" | "energy_gpu" => self.energy(&[name]),
             "energy_cpu_edge" | "energy_dram_edge" | "energy_gpu_edge" => self.edge(name),
-            "memory_base" | "memory_load" | "memory_warmup" | "weight_bytes" | "state_bytes" => self.largest(name),
+            "memory_base" | "memory_load" | "memory_warmup" => self.largest(name),
+            "weight_bytes" | "state_bytes" => self.held(name),
             "memory_peak" => self.memory_peak(),
             "memory_added" => {
                 let (peak, base) = (self.memory_peak()?, self.largest("memory_base")?);
@@ -182,6 +192,16 @@ impl Summary<'_> {
             "foreign_load" => self.foreign_load(),
             "speedup" => self.speedup(),
             _ => Err(self.missing(name)),
+        }
+    }
+
+    /// Why the worker's word on a metric is not believed, if so.
+    fn unbelieved(&self, name: &str) -> Option<Missing> {
+        match name {
+            "latency" | "latency_p99" => self.trouble.clone(),
+            "flops_executed" => self.overclaimed(),
+            "flop_rate" | "share_of_ceiling" if self.accuracy_only() => self.overclaimed(),
+            _ => None,
         }
     }
 
@@ -260,8 +280,28 @@ impl Summary<'_> {
         }
     }
 
+    /// Throughput, with what it rests on where that is not the worker's own times.
+    fn rate(&self) -> Metered {
+        let mut outcome = self.or_missing("throughput", self.throughput())?;
+        outcome.notes.extend(self.trouble.as_ref().map(|why| format!("by the harness's clock, since {}", why.message)));
+        Ok(outcome)
+    }
+
+    /// The time that the harness saw, and how much of it is told.
+    fn window(&self) -> Metered {
+        let Some(told) = Told::of(&self.steady) else { return Err(self.missing("window")) };
+        let mut outcome = exact(told.seen, self.steady.blocks().len() as u64, "sum over blocks")?;
+        outcome.notes.push(format!("iterations fill {} % of it", format::number(100.0 * told.share())));
+        Ok(outcome)
+    }
+
     fn throughput(&self) -> Option<Estimate> {
         let steady = &self.steady;
+        if self.trouble.is_some() {
+            let windows = steady.totals("window");
+            let seen = steady.blocks().iter().map(|(block, (rows, _))| (*block, (*rows, windows[block])));
+            return over_level(&steady.units(seen), steady.spacing(), steady.unit());
+        }
         let pairs: Vec<_> = steady.rows.iter().copied().zip(steady.latencies.iter().copied()).collect();
         let units = steady.units(steady.blocks().iter().map(|(block, pair)| (*block, *pair)));
         let mut estimate = match steady.blocks().len() {
@@ -324,6 +364,20 @@ impl Summary<'_> {
             Some(value) => exact(value, values.len() as u64, "largest reading"),
             None => Err(self.missing(name)),
         }
+    }
+
+    /// Bytes that a worker says it holds: no more than its process ever had, unless it has a board's memory.
+    fn held(&self, name: &str) -> Metered {
+        let held = self.largest(name)?;
+        let had = ["memory_load", "memory_warmup", "memory_peak"].map(|metric| self.steady.named(metric)).concat();
+        let most = had.into_iter().fold(0.0, f64::max);
+        if most > 0.0 && held.estimate.value > most && !self.on_gpu() {
+            let [told, most] = [held.estimate.value, most].map(|bytes| format::scaled(bytes, "B"));
+            let message = format!("the worker says {told}, and its process never had more than {most} of memory");
+            let hint = "one that computes on a board says so: its `loaded` tells `device` in its versions";
+            return Err(Missing { kind: "unavailable".into(), message, hint: Some(hint.into()) });
+        }
+        Ok(held)
     }
 
     fn parity(&self) -> Metered {

@@ -76,8 +76,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     console::detail(|| format!("cache folder {}; offline: {}", fetcher.cache.display(), fetcher.offline));
     let chosen = args.names.iter().map(|name| named(name)).collect::<anyhow::Result<Vec<&Fetch>>>()?;
-    let again = interrupt::shell(&args.names);
-    interrupt::words(move || format!("what was complete is kept\nnext: ergometer fetch {again}"));
+    let words: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    interrupt::words(move || format!("what was complete is kept\nnext: ergometer {}", interrupt::shell(&words)));
     for item in &chosen {
         let before = fetcher.state(item);
         match &args.from {

@@ -154,7 +154,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return apart(engine);
     }
     let model = Model::load(&folder)?;
+    let beside = args.vectors.is_none();
     let file = args.vectors.unwrap_or_else(|| folder.join("vectors.safetensors"));
+    anyhow::ensure!(
+        !beside || file.symlink_metadata().is_ok(),
+        "the model in {} has no vectors.safetensors beside its weights\nhint: `--vectors FILE` names recorded vectors; `ergometer run SUITE --check` compares backends with the reference interpreter, without any",
+        folder.display()
+    );
     let vectors = Vectors::read(&file, &model.graph)?;
     anyhow::ensure!(
         vectors.steps.iter().all(|s| !s.logits.is_empty()),

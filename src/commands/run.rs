@@ -110,6 +110,7 @@ pub fn dry_run(options: &RunOptions, json: bool) -> anyhow::Result<ExitCode> {
         bail!("`--dry-run` runs nothing, so there is nothing to resume");
     }
     let (suite, plan) = runner::plan(options)?;
+    runner::refuse_early(options, &suite)?;
     let searched = |c: &PlannedCase| estimate::is_searched(&suite, c);
     let all = estimate::of(&plan, options.check, options.repeats.unwrap_or(1), searched);
     if json {

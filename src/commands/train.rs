@@ -2,14 +2,16 @@
 //!
 //! In: a training file. Out: a model folder with weights, log and card. Must not: know how training is done.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use ergometer_files::counted;
 use ergometer_suites::error::did_you_mean;
 
 use crate::console;
 use crate::interrupt;
+use crate::train::config::TrainConfig;
 use crate::train::{self, Collapsed, TooInaccurate, TrainOptions};
 
 /// Flags.
@@ -34,6 +36,11 @@ pub struct Args {
     out: Option<PathBuf>,
 }
 
+/// When a file was written; none: it is not there.
+fn written(path: &Path) -> Option<SystemTime> {
+    path.symlink_metadata().ok()?.modified().ok()
+}
+
 /// Runs it.
 pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     if let Some(shipped) = ergometer_suites::find_training(&args.config) {
@@ -49,7 +56,7 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         );
     }
     if args.dry_run {
-        let (config, _) = train::config::TrainConfig::load(&args.config)?;
+        let (config, _) = TrainConfig::load(&args.config)?;
         console::out(&format!(
             "{}: {}, into {}\n",
             args.config.display(),
@@ -66,11 +73,18 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     }
     let options = TrainOptions { resume: args.resume, device: Some(args.device), out: args.out };
     let mut words: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let fresh = interrupt::shell(&words);
     if !args.resume {
         words.push("--resume".into());
     }
-    interrupt::words(move || {
-        format!("the last checkpoint is kept, where one was written\nnext: ergometer {}", interrupt::shell(&words))
+    let out = options.out.clone().map_or_else(|| Ok(TrainConfig::load(&args.config)?.0.out), anyhow::Ok)?;
+    // a checkpoint of an earlier training of the same name is not this one's
+    let before = written(&out.join(train::CHECKPOINT));
+    interrupt::words(move || match written(&out.join(train::CHECKPOINT)) {
+        now @ Some(_) if args.resume || now != before => {
+            format!("the last checkpoint is kept\nnext: ergometer {}", interrupt::shell(&words))
+        }
+        _ => format!("there was no checkpoint yet, so nothing was kept\nnext: ergometer {fresh}"),
     });
     match train::run(&args.config, &options) {
         Ok(()) => Ok(ExitCode::SUCCESS),

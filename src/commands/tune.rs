@@ -74,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         return super::run::dry_run(&options, args.json).map_err(|e| suite.told(e));
     }
-    let (path, tuning) = runner::tune::alone(&options, folder.path(), args.again).map_err(|e| suite.told(e))?;
+    let (path, tuning) = runner::tune::alone(&options, args.again).map_err(|e| suite.told(e))?;
     if args.json {
         console::json(&json!({ "case": path, "tuning": tuning }))?;
         return Ok(ExitCode::from(u8::from(tuning.is_none_or(|t| t.tried[t.chosen].error.is_some()))));

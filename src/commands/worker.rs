@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group};
 
 use crate::protocol::{Failed, FailureKind, Message};
+use crate::strays;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -69,6 +70,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn guard() -> anyhow::Result<ExitCode> {
     anyhow::ensure!(getpgrp() == getpid(), "a guard leads the process group that it kills");
     let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+    if let Ok(mark) = std::env::var(strays::VARIABLE) {
+        strays::end(&mark);
+    }
     kill_current_process_group(Signal::KILL)?;
     Ok(ExitCode::SUCCESS)
 }

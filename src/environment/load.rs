@@ -10,10 +10,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, getpgid};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-use crate::meters::cpu::{own_seconds, process_seconds};
+use crate::meters::cpu::{group, of_groups, own_seconds};
 
 /// Processors busy with other work from which on a machine is too busy to begin: a tenth of a two-core machine.
 pub const BUSY: f64 = 0.2;
@@ -71,35 +70,15 @@ impl Busy {
     }
 }
 
-/// Processor time of this process and of every process in these process groups, children that ended included.
-fn own(groups: &[Pid]) -> f64 {
-    let mut seconds = own_seconds();
-    if groups.is_empty() {
-        return seconds;
-    }
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let Some((group, ended)) = of_process(&stat) else { continue };
-        if groups.iter().any(|g| g.as_raw_nonzero().get() == group) {
-            seconds += ended + process_seconds(pid).unwrap_or(0.0);
-        }
-    }
-    seconds
-}
-
-/// Process group, and seconds of children that ended, of a `/proc/<pid>/stat` line.
-pub fn of_process(stat: &str) -> Option<(i32, f64)> {
-    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
-    let ticks = |i: usize| fields.get(i)?.parse::<u64>().ok();
-    Some((fields.get(2)?.parse().ok()?, (ticks(13)?.checked_add(ticks(14)?)?) as f64 / 100.0))
-}
-
 /// A window in which the machine is watched.
 pub struct Watch {
-    groups: Vec<Pid>,
-    busy: Busy,
+    /// Of the workers at work, and of those that wait.
+    groups: Vec<i32>,
+    working: usize,
+    busy: Option<Busy>,
+    /// Processor time of this process, and of each group.
     own: f64,
+    used: Vec<f64>,
     since: Instant,
 }
 
@@ -131,23 +110,28 @@ impl Seen {
 }
 
 impl Watch {
-    /// Begins one; the groups of these workers, and this process, are ours. `None` where the system does not tell.
-    pub fn begin(workers: impl IntoIterator<Item = u32>) -> Option<Self> {
-        let group = |pid: u32| getpgid(Pid::from_raw(i32::try_from(pid).ok()?)).ok();
-        let groups: Vec<Pid> = workers.into_iter().filter_map(group).collect();
-        let own = own(&groups);
-        Some(Self { own, busy: Busy::now()?, since: Instant::now(), groups })
+    /// Begins one. This process and the groups of the workers at work are ours; those that wait are nobody's business but to be named.
+    pub fn begin(working: &[u32], waiting: &[u32]) -> Self {
+        // one that has ended has no group, and uses nothing
+        let groups: Vec<i32> = working.iter().chain(waiting).map(|pid| group(*pid).unwrap_or(0)).collect();
+        let (own, used) = (own_seconds(), of_groups(&groups));
+        Self { own, used, busy: Busy::now(), since: Instant::now(), groups, working: working.len() }
     }
 
-    /// Ends it.
-    pub fn end(self) -> Option<Seen> {
-        let (busy, seconds) = (Busy::now()?, self.since.elapsed().as_secs_f64());
-        let ours = own(&self.groups) - self.own;
-        Some(Seen {
+    /// Ends it: what was seen, `None` where the system does not tell, and the processor time of each worker that waited, with all of its
+    /// group.
+    pub fn end(self) -> (Option<Seen>, Vec<f64>) {
+        let (busy, seconds) = (Busy::now(), self.since.elapsed().as_secs_f64());
+        let used = of_groups(&self.groups);
+        let mut used: Vec<f64> = used.iter().zip(&self.used).map(|(after, before)| (after - before).max(0.0)).collect();
+        let waiting = used.split_off(self.working);
+        let ours = own_seconds() - self.own + used.iter().sum::<f64>();
+        let seen = self.busy.zip(busy).map(|(before, after)| Seen {
             seconds,
-            foreign: busy.seconds - self.busy.seconds - ours,
-            stolen: (busy.stolen - self.busy.stolen).max(0.0),
-        })
+            foreign: after.seconds - before.seconds - ours,
+            stolen: (after.stolen - before.stolen).max(0.0),
+        });
+        (seen, waiting)
     }
 }
 
@@ -183,9 +167,9 @@ pub fn processors(load: f64) -> String {
 
 /// Watches the machine for a moment, with nobody of ours at work.
 pub fn look(time: Duration) -> Before {
-    let watch = Watch::begin([]);
+    let watch = Watch::begin(&[], &[]);
     std::thread::sleep(time);
-    let seen = watch.and_then(Watch::end);
+    let (seen, _) = watch.end();
     Before { foreign: seen.and_then(|s| s.processors()), stolen: seen.map(|s| s.stolen / s.seconds), waited: 0.0 }
 }
 
@@ -218,6 +202,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::meters::cpu::process_seconds;
 
     const STAT: &str =
         "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 10 20 7 8 3 4 50 99 99\ncpu1 1000 0 0 7 8 0 0 0 0 0\nintr 5\n";
@@ -251,17 +236,20 @@ mod tests {
             shell.args(["-c", "while :; do :; done"]).stdin(Stdio::null()).process_group(0).spawn().unwrap()
         };
         let (mut ours, mut theirs) = (spin(), spin());
-        let (watch, other) = (Watch::begin([ours.id()]).unwrap(), Watch::begin([ours.id(), theirs.id()]).unwrap());
+        let (watch, other) = (Watch::begin(&[ours.id()], &[theirs.id()]), Watch::begin(&[ours.id(), theirs.id()], &[]));
         let before = [&ours, &theirs].map(|c| process_seconds(c.id()).unwrap());
         std::thread::sleep(Duration::from_millis(1200));
         let used = [&ours, &theirs].map(|c| process_seconds(c.id()).unwrap());
-        let (seen, less) = (watch.end().unwrap(), other.end().unwrap());
+        let ((seen, waiting), (less, none)) = (watch.end(), other.end());
+        let (seen, less) = (seen.unwrap(), less.unwrap());
+        assert_eq!((waiting.len(), none.len()), (1, 0));
         for child in [&mut ours, &mut theirs] {
             child.kill().unwrap();
             child.wait().unwrap();
         }
         // whatever else runs on this machine is in both windows; on a busy one the readings lie far apart
         let theirs = used[1] - before[1];
+        assert!((waiting[0] / theirs - 1.0).abs() < 0.5, "{waiting:?}, {theirs} s used");
         let told = seen.foreign - less.foreign;
         assert!((told / theirs - 1.0).abs() < 0.5, "{told} s told, {theirs} s used: {seen:?} {less:?}");
         assert!(seen.foreign > 0.5 * theirs, "{seen:?}, {theirs} s of them by the loop");
@@ -302,7 +290,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "(cpu[0-9]{0,20}|[0-9 ]|.|\n|\\)){0,200}") {
-            let _ = (Busy::of(&text, None), of_process(&text));
+            let _ = Busy::of(&text, None);
         }
     }
 }

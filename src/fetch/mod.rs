@@ -159,6 +159,13 @@ pub fn cached(name: &str) -> Option<PathBuf> {
     Fetcher::from_env().ok()?.checked(item(name)?)
 }
 
+/// Where the item with this name lies though it is not the pinned one: what is there was damaged, or put there by somebody.
+pub fn damaged(name: &str) -> Option<PathBuf> {
+    let (fetcher, item) = (Fetcher::from_env().ok()?, item(name)?);
+    let place = fetcher.place(item, item.variant()?);
+    (place.symlink_metadata().is_ok() && fetcher.checked(item).is_none()).then_some(place)
+}
+
 impl Fetch {
     /// What it is on this machine.
     pub fn variant(&self) -> Option<&'static Variant> {

@@ -14,13 +14,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use ergometer_files::Links;
 use sha2::{Digest, Sha256};
 
 use super::{Failure, Fetch, FetchError, Fetcher, Variant};
 use crate::console;
-use crate::files::write_atomically;
+use crate::files::{sha256, write_atomically};
 use crate::interrupt;
 use crate::models::hex;
 
@@ -33,7 +34,7 @@ pub(super) fn fetch(fetcher: &Fetcher, item: &Fetch) -> Result<PathBuf, FetchErr
     let variant = variant(item)?;
     let place = fetcher.place(item, variant);
     let _lock = lock(fetcher, item)?;
-    let here = sha256(&place, Links::Refused);
+    let here = sum_of(&place, variant.bytes);
     console::detail(|| match &here {
         Ok(sum) => format!("read {}: sha256 {sum}, pinned {}", place.display(), variant.sha256),
         Err(e) => format!("read {}: {e}", place.display()),
@@ -43,7 +44,7 @@ pub(super) fn fetch(fetcher: &Fetcher, item: &Fetch) -> Result<PathBuf, FetchErr
     }
     let folder = fetcher.folder().join("archives");
     let archive = folder.join(variant.archive.file);
-    if sha256(&archive, Links::Refused).ok().is_none_or(|sum| sum != variant.archive.sha256) {
+    if sum_of(&archive, most_of_archive(variant)).ok().is_none_or(|sum| sum != variant.archive.sha256) {
         // what is not whole is worth nothing: pip cannot go on with it
         let _ = fs::remove_file(&archive);
         if fetcher.offline {
@@ -65,8 +66,8 @@ pub(super) fn take(fetcher: &Fetcher, item: &Fetch, file: &Path) -> Result<PathB
     let variant = variant(item)?;
     let place = fetcher.place(item, variant);
     console::detail(|| format!("read {} for {}", file.display(), item.name));
-    let sum =
-        sha256(file, Links::Followed).map_err(|e| io(item, variant, format!("cannot read {}: {e}", file.display())))?;
+    let sum = sha256(file, most_of_archive(variant), Links::Followed)
+        .map_err(|e| io(item, variant, format!("cannot read {}: {e}", file.display())))?;
     let _lock = lock(fetcher, item)?;
     if sum == variant.archive.sha256 {
         unpack(fetcher, item, variant, file)?;
@@ -146,26 +147,74 @@ fn lock(fetcher: &Fetcher, item: &Fetch) -> Result<File, FetchError> {
         hint: format!("set ERGOMETER_CACHE to a folder that can be written, for {}", item.name),
     };
     fs::create_dir_all(&folder).map_err(fail)?;
-    let file = ergometer_files::lock_file(&folder.join(".lock")).map_err(fail)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| fail(e.into()))?;
-    Ok(file)
+    let path = folder.join(".lock");
+    let file = ergometer_files::lock_file(&path).map_err(fail)?;
+    let (began, mut said) = (Instant::now(), false);
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(fail(e.into())),
+        }
+        let limit = limit();
+        if began.elapsed() >= limit {
+            return Err(FetchError {
+                failure: Failure::Io,
+                reason: format!(
+                    "{} held {} for {:.0} s, and two that fetch at once would write the same files",
+                    holder(&file),
+                    path.display(),
+                    limit.as_secs_f64()
+                ),
+                hint: format!("end it, or wait until it is done; {WAIT} gives it more seconds"),
+            });
+        }
+        if !said && began.elapsed() >= SILENT {
+            said = true;
+            console::say(format!(
+                "{} holds {}: waiting up to {:.0} s for it",
+                holder(&file),
+                path.display(),
+                limit.as_secs_f64()
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
-/// Largest file that is looked at: far above anything pinned.
-const MAX_BYTES: u64 = 8 << 30;
+/// The variable that says for how many seconds another fetch is waited for.
+pub(super) const WAIT: &str = "ERGOMETER_FETCH_WAIT";
+/// What it is unless told.
+const PATIENCE: f64 = 600.0;
+/// A fetch that takes no longer is waited for without a word.
+const SILENT: Duration = Duration::from_secs(1);
 
-/// sha256 of a regular file in hex.
-pub(super) fn sha256(path: &Path, links: Links) -> Result<String, std::io::Error> {
-    let mut file = ergometer_files::open(path, MAX_BYTES, links)?;
-    let (mut hash, mut chunk) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut chunk) {
-            Ok(0) => return Ok(hex(&hash.finalize())),
-            Ok(n) => hash.update(&chunk[..n]),
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+fn limit() -> Duration {
+    let told = std::env::var(WAIT).ok().and_then(|text| text.trim().parse::<f64>().ok());
+    Duration::from_secs_f64(told.filter(|s| (0.0..=86_400.0).contains(s)).unwrap_or(PATIENCE))
+}
+
+/// Who holds the lock on a file, as the kernel tells it.
+fn holder(file: &File) -> String {
+    let number = file.metadata().map_or(0, |m| m.ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    // `1: FLOCK  ADVISORY  WRITE 1234 00:2f:5678 0 EOF`; who waits has an arrow after the number
+    let held = locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, place, ..] = words[..] else { return None };
+        (place.rsplit(':').next()?.parse() == Ok(number)).then(|| pid.to_string())
+    });
+    held.map_or_else(|| "another process".into(), |pid| format!("process {pid}"))
+}
+
+/// sha256 of a file of ours, which is no larger than `most`.
+fn sum_of(path: &Path, most: u64) -> std::io::Result<String> {
+    sha256(path, most, Links::Refused)
+}
+
+/// The most bytes of a package's file: a library is packed to less, and a package may hold some things beside it.
+fn most_of_archive(variant: &Variant) -> u64 {
+    4 * variant.bytes + (64 << 20)
 }
 
 /// A file as it was when it was read: device, number, length, last change of content and of the file's entry.
@@ -182,7 +231,7 @@ pub(super) fn is_pinned(path: &Path, variant: &Variant) -> bool {
     if let Some(sum) = seen.get(&before) {
         return sum == variant.sha256;
     }
-    let Ok(sum) = sha256(path, Links::Refused) else { return false };
+    let Ok(sum) = sum_of(path, variant.bytes) else { return false };
     let good = sum == variant.sha256;
     seen.insert(before, sum);
     good
@@ -220,7 +269,7 @@ fn download(fetcher: &Fetcher, item: &Fetch, variant: &Variant, folder: &Path) -
         return Err(tool(item, variant, format!("pip did not download {}: {said}", archive.requirement)));
     }
     let path = folder.join(archive.file);
-    match sha256(&path, Links::Refused) {
+    match sum_of(&path, most_of_archive(variant)) {
         Ok(sum) if sum == archive.sha256 => Ok(()),
         Ok(sum) => {
             let _ = fs::remove_file(&path);

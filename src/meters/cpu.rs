@@ -36,9 +36,7 @@ pub const RESOLUTION: f64 = 2.0 / TICKS_PER_SECOND;
 /// # Errors
 /// The process has ended, or `/proc` cannot be read.
 pub fn process_seconds(pid: u32) -> io::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let ticks = stat_ticks(&stat).ok_or_else(|| malformed(&format!("/proc/{pid}/stat")))?;
-    let coarse = ticks as f64 / TICKS_PER_SECOND;
+    let coarse = Stat::of(pid)?.used as f64 / TICKS_PER_SECOND;
     // A kernel without schedstat leaves the ticks.
     Ok(coarse.max(thread_seconds(pid).unwrap_or(0.0)))
 }
@@ -64,8 +62,7 @@ impl Children {
 /// # Errors
 /// As [`process_seconds`].
 pub fn children(pid: u32) -> io::Result<Children> {
-    let file = format!("/proc/{pid}/stat");
-    let ended = stat_fields(&fs::read_to_string(&file)?, 13).ok_or_else(|| malformed(&file))?;
+    let ended = Stat::of(pid)?.ended;
     let mut alive = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         match fs::read_to_string(task?.path().join("children")) {
@@ -80,13 +77,28 @@ pub fn children(pid: u32) -> io::Result<Children> {
 /// How many processes name this one as their parent.
 fn with_parent(pid: u32) -> io::Result<usize> {
     let stats = fs::read_dir("/proc")?.flatten().filter_map(|e| fs::read_to_string(e.path().join("stat")).ok());
-    Ok(stats.filter(|stat| after_name(stat).and_then(|f| f.get(1)?.parse().ok()) == Some(pid)).count())
+    Ok(stats.filter(|stat| Stat::parse(stat).is_some_and(|s| s.parent == pid)).count())
 }
 
 /// Seconds of processor time of this process, all its threads, to the nanosecond.
 pub fn own_seconds() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
+
+/// Seconds for which the kernel has made the first thread of a process wait for a processor since it began; 0 where it does not say.
+pub fn waited(pid: u32) -> f64 {
+    waited_in(&format!("/proc/{pid}/schedstat"))
+}
+
+/// The same of the thread that asks.
+pub fn own_waited() -> f64 {
+    waited_in("/proc/thread-self/schedstat")
+}
+
+fn waited_in(file: &str) -> f64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.split_ascii_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) as f64 * 1e-9
 }
 
 /// Sum over the threads that live.
@@ -100,21 +112,57 @@ fn thread_seconds(pid: u32) -> io::Result<f64> {
     Ok(nanoseconds as f64 * 1e-9)
 }
 
-/// utime + stime of a `/proc/<pid>/stat` line.
-pub fn stat_ticks(stat: &str) -> Option<u64> {
-    stat_fields(stat, 11)
+/// What a `/proc/<pid>/stat` line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Number of its parent.
+    pub parent: u32,
+    /// Its process group.
+    pub group: i32,
+    /// Ticks (10 ms) of its own, all threads that ever lived.
+    used: u64,
+    /// Ticks of children that have ended and were waited for.
+    ended: u64,
 }
 
-/// Sum of two neighbouring fields of a `/proc/<pid>/stat` line, the first one counted from 0 after the name.
-fn stat_fields(stat: &str, first: usize) -> Option<u64> {
-    let fields = after_name(stat)?;
-    let number = |i: usize| fields.get(i)?.parse::<u64>().ok();
-    number(first)?.checked_add(number(first + 1)?)
+impl Stat {
+    /// Of the fields after the name, which stands in brackets and may hold blanks and brackets: counting starts after the last one.
+    pub fn parse(stat: &str) -> Option<Self> {
+        let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+        let ticks = |i: usize| fields.get(i)?.parse::<u64>().ok();
+        Some(Self {
+            parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            used: ticks(11)?.checked_add(ticks(12)?)?,
+            ended: ticks(13)?.checked_add(ticks(14)?)?,
+        })
+    }
+
+    fn of(pid: u32) -> io::Result<Self> {
+        let file = format!("/proc/{pid}/stat");
+        Self::parse(&fs::read_to_string(&file)?).ok_or_else(|| malformed(&file))
+    }
 }
 
-/// Fields after the name. That one stands in brackets and may hold blanks and brackets, so counting starts after the last one.
-fn after_name(stat: &str) -> Option<Vec<&str>> {
-    Some(stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect())
+/// Seconds of processor time of all processes of each of these groups, children that ended included; 0 for a group without processes.
+pub fn of_groups(groups: &[i32]) -> Vec<f64> {
+    let mut seconds = vec![0.0; groups.len()];
+    if groups.is_empty() {
+        return seconds;
+    }
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Ok(stat) = Stat::of(pid) else { continue };
+        if let Some(i) = groups.iter().position(|g| *g == stat.group) {
+            seconds[i] += stat.ended as f64 / TICKS_PER_SECOND + process_seconds(pid).unwrap_or(0.0);
+        }
+    }
+    seconds
+}
+
+/// The process group of a process.
+pub fn group(pid: u32) -> Option<i32> {
+    Stat::of(pid).ok().map(|s| s.group)
 }
 
 fn malformed(file: &str) -> io::Error {
@@ -229,15 +277,15 @@ mod tests {
     #[test]
     fn the_name_of_a_process_cannot_shift_the_fields() {
         let line = "7 (a) b) R 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20 0 1 0 5 0 0";
-        assert_eq!(stat_ticks(line), Some(175));
-        assert_eq!(stat_ticks("7 (short) R 1"), None);
-        assert_eq!(stat_ticks(""), None);
+        assert_eq!(Stat::parse(line), Some(Stat { parent: 1, group: 2, used: 175, ended: 0 }));
+        assert_eq!(Stat::parse("7 (short) R 1"), None);
+        assert_eq!(Stat::parse(""), None);
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,200}") {
-            let _ = stat_ticks(&text);
+            let _ = Stat::parse(&text);
         }
     }
 }

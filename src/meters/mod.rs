@@ -131,11 +131,11 @@ pub struct Meters {
     /// W by metric while the machine was idle, where it was watched.
     idle: BTreeMap<String, f64>,
     opened: Option<Instant>,
-    most_watts: BTreeMap<&'static str, f64>,
 }
 
-/// A window below this share of the idle power is not believed.
-const LEAST_OF_IDLE: f64 = 0.1;
+/// A window below this share of the idle power is not believed: a machine at work uses no less than an idle one, and an idle one is not
+/// twice as hungry at one time as at another.
+const LEAST_OF_IDLE: f64 = 0.5;
 
 impl Meters {
     /// Without any meter, for what needs times alone.
@@ -147,7 +147,6 @@ impl Meters {
             missing: Vec::new(),
             idle: BTreeMap::new(),
             opened: None,
-            most_watts: BTreeMap::new(),
         }
     }
 
@@ -226,33 +225,17 @@ impl Meters {
         let mut readings: Vec<Reading> = self.sources.iter_mut().flat_map(|s| s.stop()).collect();
         for reading in &mut readings {
             let Ok(joules) = reading.value else { continue };
-            let watts = joules / seconds;
-            match self.idle.get(reading.metric) {
-                Some(idle) if watts < LEAST_OF_IDLE * idle => {
-                    reading.value = Err(format!(
-                        "{watts:.3} W is not plausible: the idle machine used {idle:.3} W before the run (was the counter reset?)"
-                    ));
-                    reading.resolution = 0.0;
-                }
-                _ => {
-                    let most = self.most_watts.entry(reading.metric).or_insert(0.0);
-                    *most = most.max((joules + 2.0 * reading.resolution) / seconds);
-                }
+            // with all that its edges can hide
+            let watts = (joules + 2.0 * reading.resolution) / seconds;
+            if let Some(idle) = self.idle.get(reading.metric).filter(|idle| watts < LEAST_OF_IDLE * **idle) {
+                reading.value = Err(format!(
+                    "{watts:.3} W is not plausible: the idle machine used {idle:.3} W before the run (was the counter reset, or was the machine not idle then?)"
+                ));
+                reading.resolution = 0.0;
             }
         }
         readings.extend(self.missing.iter().cloned());
         readings
-    }
-
-    /// Largest mean power of a window since the last [`forget`](Self::forget), in W by metric, the error of its edges added: more than what
-    /// a case can have used while it was timed.
-    pub fn most_watts(&self) -> &BTreeMap<&'static str, f64> {
-        &self.most_watts
-    }
-
-    /// Begins a case: [`most_watts`](Self::most_watts) is empty again.
-    pub fn forget(&mut self) {
-        self.most_watts.clear();
     }
 
     /// Tells the idle power that was seen when a run began, so that later windows are held to it.
@@ -313,6 +296,29 @@ mod tests {
         assert!(readings.iter().all(|r| r.value.is_err()), "{readings:?}");
         assert!(meters.idle_watts(Duration::from_millis(1)).is_empty());
         assert!(meters.tick_interval().is_none());
+    }
+
+    #[test]
+    fn less_than_an_idle_machine_uses_is_not_believed() {
+        struct Said(f64);
+        impl Source for Said {
+            fn start(&mut self) {}
+            fn tick(&mut self) {}
+            fn stop(&mut self) -> Vec<Reading> {
+                vec![Reading { metric: "energy_cpu", value: Ok(self.0), resolution: 0.0, note: None }]
+            }
+        }
+        for (share, believed) in [(0.15, false), (0.3, false), (0.9, true)] {
+            let mut meters = Meters::none();
+            meters.set_idle(&BTreeMap::from([("energy_cpu".to_string(), 1e3)]));
+            meters.start();
+            std::thread::sleep(Duration::from_millis(300));
+            // as many J as the idle machine uses in this time, and a part of that
+            let seconds = meters.opened.map_or(0.0, |t| t.elapsed().as_secs_f64());
+            meters.sources = vec![Box::new(Said(share * 1e3 * seconds))];
+            let reading = meters.stop().remove(0);
+            assert_eq!(reading.value.is_ok(), believed, "{share}: {reading:?}");
+        }
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Counter {
             None if metric == "energy_dram" => (MOST_WATTS / 2.0, "no memory draws".into()),
             None => (MOST_WATTS, "no package draws".into()),
         };
-        let nature = Nature { unit: 1e-6, range: Some(zone.range), most_watts, basis, period: 0.0 };
+        let nature = Nature { unit: 1e-6, range: Some(zone.range), most_watts, basis, steady: true, period: 0.0 };
         let tally = Tally::new(nature, first, Instant::now());
         Ok(Self { zone, tally, moves: 0, between: 0, moved: None, step: 0.0, quantum: f64::INFINITY })
     }

@@ -14,6 +14,13 @@ const STILL: f64 = 0.1;
 const STILL_PERIODS: f64 = 8.0;
 const STILL_SHARE: f64 = 0.1;
 
+/// W of a move above which it is no energy: so many times the median of the window's moves, and so many W more. A package at work does not
+/// draw five times as much in one twentieth of a second as in most others.
+const SPIKE: f64 = 4.0;
+const SPIKE_WATTS: f64 = 20.0;
+/// Moves from which on their median says something.
+const FEW_MOVES: usize = 5;
+
 /// What is known of a counter before its windows.
 #[derive(Clone, Debug)]
 pub struct Nature {
@@ -24,6 +31,8 @@ pub struct Nature {
     /// More W than its domain draws, and what that is taken from.
     pub most_watts: f64,
     pub basis: String,
+    /// Its power does not leap while it works: a package, and not a board, whose work comes in bursts.
+    pub steady: bool,
     /// Mean seconds between moves, once known.
     pub period: f64,
 }
@@ -42,6 +51,8 @@ pub struct Tally {
     total: u128,
     /// Longest standstill that two reads have proved, in seconds.
     longest: f64,
+    /// Mean W of each move, over the time since the move before it and the time by which it may be late.
+    powers: Vec<f64>,
     failure: Option<String>,
 }
 
@@ -56,7 +67,8 @@ pub struct Counted {
 impl Tally {
     /// A window that opens with this reading.
     pub fn new(nature: Nature, count: u64, at: Instant) -> Self {
-        Self { nature, last: count, opened: at, seen: at, changed: at, total: 0, longest: 0.0, failure: None }
+        let powers = Vec::new();
+        Self { nature, last: count, opened: at, seen: at, changed: at, total: 0, longest: 0.0, powers, failure: None }
     }
 
     /// Opens the next window: whatever failed before does not matter.
@@ -76,6 +88,10 @@ impl Tally {
                 0
             }
             Ok(moved) => {
+                let since = at.duration_since(self.changed).as_secs_f64() + self.late();
+                if self.nature.steady {
+                    self.powers.push(moved as f64 * self.nature.unit / since);
+                }
                 (self.seen, self.changed) = (at, at);
                 self.total += u128::from(moved);
                 moved
@@ -87,11 +103,26 @@ impl Tally {
         }
     }
 
-    fn moved(&mut self, count: u64, at: Instant) -> Result<u64, String> {
-        let Nature { unit, range, most_watts, basis, period } = &self.nature;
-        let seconds = at.duration_since(self.seen).as_secs_f64();
+    /// Seconds by which a move may come late.
+    fn late(&self) -> f64 {
         // while nothing is known of the period: half a second
-        let late = if *period > 0.0 { LATE + period } else { 0.5 };
+        if self.nature.period > 0.0 { LATE + self.nature.period } else { 0.5 }
+    }
+
+    /// What to say of a move that is far above the others of the window, if there is one.
+    fn spike(&self) -> Option<String> {
+        let mut sorted = self.powers.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let (median, most) = (sorted.get(sorted.len() / 2)?, sorted.last()?);
+        (sorted.len() >= FEW_MOVES && *most > SPIKE * median + SPIKE_WATTS).then(|| {
+            format!("the counter jumped: {most:.0} W between two reads, and half of the reads of the same window show at most {median:.1} W")
+        })
+    }
+
+    fn moved(&mut self, count: u64, at: Instant) -> Result<u64, String> {
+        let late = self.late();
+        let Nature { unit, range, most_watts, basis, .. } = &self.nature;
+        let seconds = at.duration_since(self.seen).as_secs_f64();
         let most = most_watts * (seconds + late);
         let last = std::mem::replace(&mut self.last, count);
         let moved = match range {
@@ -146,6 +177,9 @@ impl Tally {
                 self.longest, self.nature.period
             ));
         }
+        if let Some(why) = self.spike() {
+            return Err(why);
+        }
         let joules = self.total as f64 * self.nature.unit;
         Ok(Counted { joules, edge_seconds: self.nature.period.max(self.longest) })
     }
@@ -162,6 +196,7 @@ mod tests {
             range: Some(range),
             most_watts: 1000.0,
             basis: "no package draws".into(),
+            steady: true,
             period: 0.001,
         };
         let begin = Instant::now();
@@ -204,6 +239,21 @@ mod tests {
             let why = window(50.0, 1.0, USUAL, jump).unwrap_err();
             assert!(why.contains("jumped") && why.contains("no package draws 1000 W"), "{joules} J: {why}");
         }
+    }
+
+    #[test]
+    fn small_jumps_now_and_then_are_not_energy_and_work_that_changes_is() {
+        for (joules, each) in [(40, 0.25), (20, 0.25), (10, 0.5), (40, 0.6)] {
+            let jumps = |t: f64, n: u64| n + (t / each) as u64 * joules * 1_000_000;
+            let why = window(50.0, 1.0, USUAL, jumps).unwrap_err();
+            assert!(why.contains("jumped") && why.contains("of the same window"), "{joules} J each {each} s: {why}");
+        }
+        // 50 W, then 120 W for a third of the time; an idle package that wakes up for a moment
+        let work = |t: f64, n: u64| n + ((t - 0.66).max(0.0) * 70e6) as u64;
+        let counted = window(50.0, 1.0, USUAL, work).unwrap();
+        assert!((counted.joules - 73.8).abs() < 0.1, "{counted:?}");
+        let woken = |t: f64, n: u64| n + ((t - 0.5).clamp(0.0, 0.1) * 15e6) as u64;
+        assert!(window(3.0, 1.0, USUAL, woken).is_ok());
     }
 
     #[test]

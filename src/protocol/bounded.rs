@@ -2,11 +2,16 @@
 //!
 //! In: one value of a line, as it is parsed. Out: the value, cut and saying so, or the error that a list is too long. Must not: hold what it
 //! does not keep; a line costs about twice its size in memory, its own bytes included.
+//!
+//! Numbers of a line may take as many bytes as the line has (a value of f32 is written in four characters at least, the comma included; a
+//! short line may hold 65,536 of any length).
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use ergometer_reports::case::Routing;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Bytes of a text that are kept.
@@ -23,6 +28,29 @@ pub const MAX_LISTS: usize = 4096;
 pub const MAX_ANSWERS: usize = 1 << 20;
 /// Most cells of one answer.
 pub const MAX_CELLS: usize = 1 << 20;
+
+/// Numbers that a short line may hold, however short they are written.
+const FEW_NUMBERS: usize = 1 << 16;
+
+thread_local! {
+    /// Bytes of numbers that what is read now may still come to.
+    static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// While it lives, the numbers of a line together take no more bytes than the line itself.
+pub(super) struct Budget(usize);
+
+impl Budget {
+    pub(super) fn of(line: usize) -> Self {
+        Self(LEFT.replace(line.max(8 * FEW_NUMBERS)))
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        LEFT.set(self.0);
+    }
+}
 
 /// Longest word about what was left out: a head with it is taken as it is where it comes again.
 const CUT: usize = 48;
@@ -104,6 +132,8 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Strin
 /// A list of at most `most` elements, taken one by one as `T` and kept as `U`.
 struct List<T, U> {
     most: usize,
+    /// Bytes that an element takes of what the line has; 0 where answers are read one by one.
+    cost: usize,
     keep: fn(T) -> U,
     of: PhantomData<T>,
 }
@@ -121,6 +151,8 @@ impl<'de, T: Deserialize<'de>, U> Visitor<'de> for List<T, U> {
             if all.len() == self.most {
                 return Err(A::Error::custom(format!("a list of more than {} elements", self.most)));
             }
+            let left = LEFT.get().checked_sub(self.cost);
+            LEFT.set(left.ok_or_else(|| A::Error::custom("more numbers than a line of this length can hold"))?);
             if all.len() == all.capacity() {
                 // by a quarter and not by double: a long list holds little that it does not use
                 all.reserve_exact((all.len() / 4).max(16));
@@ -137,7 +169,7 @@ fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, U>(
     most: usize,
     keep: fn(T) -> U,
 ) -> Result<Vec<U>, D::Error> {
-    from.deserialize_seq(List { most, keep, of: PhantomData })
+    from.deserialize_seq(List { most, cost: size_of::<U>(), keep, of: PhantomData })
 }
 
 /// Numbers, with `null` (what serialisers make of it) for a value that is none.
@@ -158,15 +190,39 @@ pub(super) fn lists<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<f32>>,
 }
 
 pub(super) fn cells<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
-    list(from, MAX_CELLS, |token: u32| token)
+    from.deserialize_seq(List { most: MAX_CELLS, cost: 0, keep: |token: u32| token, of: PhantomData })
 }
 
 pub(super) fn answers<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
-    list(from, MAX_ANSWERS, |row: T| row)
+    from.deserialize_seq(List { most: MAX_ANSWERS, cost: 0, keep: |row: T| row, of: PhantomData })
 }
 
-pub(super) fn layers<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
-    list(from, MAX_LISTS, |layer: T| layer)
+/// A layer of `routed`, whose lists count as those of all lines do.
+#[derive(serde::Deserialize)]
+struct Layer {
+    layer: Kept<MAX_NAME>,
+    top_k: u32,
+    #[serde(deserialize_with = "counts")]
+    load: Vec<u64>,
+    #[serde(deserialize_with = "shares")]
+    probability: Vec<f64>,
+}
+
+fn counts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
+    list(from, MAX_NUMBERS, |n: u64| n)
+}
+
+fn shares<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+    list(from, MAX_NUMBERS, |n: f64| n)
+}
+
+pub(super) fn layers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Routing>, D::Error> {
+    list(from, MAX_LISTS, |l: Layer| Routing {
+        layer: l.layer.0,
+        top_k: l.top_k,
+        load: l.load,
+        probability: l.probability,
+    })
 }
 
 #[cfg(test)]
@@ -212,5 +268,13 @@ mod tests {
         let line = r#"{"outputs":{"step":1,"logits":[1,null,0.5],"states":[[1],[]]}}"#;
         let Message::Outputs(outputs) = serde_json::from_str(line).unwrap() else { panic!() };
         assert!(outputs.logits[1].is_nan() && outputs.states == [vec![1.0], vec![]]);
+        // many lists of the shortest numbers, each of them allowed
+        let list = "0,".repeat(1 << 18);
+        for (kind, least) in [(format!(r#""outputs":{{"step":1,"logits":[],"states":[[{list}0],[{list}0]]}}"#), true),
+            (format!(r#""routed":{{"block":1,"layers":[{{"layer":"a","top_k":1,"load":[{list}0],"probability":[]}}]}}"#), true),
+            (r#""outputs":{"step":1,"logits":[0.5,0.25],"states":[[0,1]]}"#.to_string(), false)] {
+            let read = super::super::line::message(format!("{{{kind}}}").as_bytes(), |_| Ok::<(), ()>(()));
+            assert_eq!(read.is_err(), least, "{}", &kind[..40]);
+        }
     }
 }

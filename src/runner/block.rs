@@ -3,11 +3,13 @@
 //! In: a warm worker. Out: samples. Must not: charge the worker's reporting to the model, keep a speed whose answers are not right, or
 //! believe samples that cannot be (rows that were not asked for, more time than has passed).
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ergometer_reports::case::{CaseError, ErrorKind, Sample};
 use ergometer_reports::metric::EDGE;
 
+use super::answers::Scorer;
 use super::case::{MAX_STRAYS, Running, Scored, unexpected};
 use super::child::{Worker, case_error};
 use super::claims::{self, Asked};
@@ -20,7 +22,11 @@ use crate::worker::{MAX_ITERATIONS, monotonic_ns};
 struct BlockTold {
     iterations: Vec<IterationSample>,
     counted: Option<f64>,
-    rows: Vec<PredictionRow>,
+    /// Steps of the answers, by example.
+    depths: BTreeMap<u64, u64>,
+    /// Answers, and those of them that are not the scored ones, or took other steps.
+    answers: u64,
+    strays: u64,
 }
 
 /// What is read around a timed block, from the command to the worker's `measured` (or `done`).
@@ -29,6 +35,8 @@ struct Window {
     /// At first the readings at the beginning, then the differences.
     worker_seconds: std::io::Result<f64>,
     own_seconds: f64,
+    /// Seconds for which the kernel made the worker, and this process, wait for a processor.
+    waited: [f64; 2],
     readings: Vec<Reading>,
     /// At the beginning; once closed, whether there were any since.
     children: Option<cpu::Children>,
@@ -50,6 +58,7 @@ impl Window {
             pid,
             worker_seconds,
             own_seconds,
+            waited: [cpu::waited(pid), cpu::own_waited()],
             readings: Vec::new(),
             children,
             had_children: None,
@@ -67,6 +76,8 @@ impl Window {
         }
         self.closed_ns = monotonic_ns();
         self.seconds = Some(self.opened.elapsed().as_secs_f64());
+        let waited = [cpu::waited(self.pid), cpu::own_waited()];
+        self.waited = [0, 1].map(|i| waited[i] - self.waited[i]);
         // first what the worker's reporting, which begins now, changes
         let (after, memory) = (cpu::process_seconds(self.pid), memory::peak(self.pid));
         self.readings = meters.stop();
@@ -101,9 +112,9 @@ impl Running<'_, '_> {
         self.setting.meters.start();
         let opened_ns = monotonic_ns();
         // whatever happens to the worker, the window is closed
-        let told = worker.send(&command).and_then(|()| self.hear_block(worker, &mut window));
+        let told = worker.send(&command).and_then(|()| self.hear_block(worker, &mut window, scored));
         window.close(self.setting.meters);
-        let BlockTold { iterations, counted, rows } = told?;
+        let BlockTold { iterations, counted, depths, answers, strays } = told?;
         let asked = Asked {
             batch: u64::from(self.planned.key.batch),
             max_steps: u64::from(self.planned.max_steps),
@@ -112,11 +123,11 @@ impl Running<'_, '_> {
             seconds,
         };
         let seen = claims::Window { opened_ns, closed_ns: window.closed_ns };
-        for note in claims::samples(&iterations, &rows, &asked, &seen)? {
+        if let Some(note) = claims::samples(&iterations, &depths, &asked, &seen)? {
             self.note(note);
         }
         let counted = counted.map(|flops| claims::flops(flops, seen.seconds())).transpose()?;
-        self.check_timed(&rows, scored)?;
+        self.check_timed(answers, strays)?;
         for s in &iterations {
             let t_ns = s.t_ns.saturating_sub(self.setting.began_ns);
             let of = |metric: &str, value: f64| Sample {
@@ -133,6 +144,8 @@ impl Running<'_, '_> {
             self.out.samples.push(of("steps_used", s.steps as f64));
         }
         let total = Some(iterations.iter().map(|s| s.rows).sum());
+        let [worker_waited, own_waited] = window.waited;
+        self.block_sample(t_ns, total, "window", claims::seen(&iterations, &seen, own_waited, worker_waited));
         match window.worker_seconds {
             Ok(seconds) => self.block_sample(t_ns, total, "cpu_time", seconds),
             Err(e) => self.unavailable("cpu_time".into(), format!("cannot be read: {e}")),
@@ -175,65 +188,62 @@ impl Running<'_, '_> {
         Ok(())
     }
 
-    fn hear_block(&mut self, worker: &mut Worker, window: &mut Window) -> Result<BlockTold, CaseError> {
+    fn hear_block(
+        &mut self,
+        worker: &mut Worker,
+        window: &mut Window,
+        scored: &Scored,
+    ) -> Result<BlockTold, CaseError> {
         let mut told = BlockTold::default();
         let every = self.setting.meters.tick_interval();
+        let most = self.task.set.examples.len() as u64;
         loop {
-            let meters = &mut *self.setting.meters;
-            match worker.next(every, &mut || meters.tick())? {
-                // what follows is reporting, which is not to be charged to the model
-                Message::Measured(m) if window.seconds.is_none() && m.block == self.block => {
-                    window.close(self.setting.meters)
+            let BlockTold { depths, answers, strays, .. } = &mut told;
+            // of an answer nothing is kept but whether it is the scored one
+            let (scorer, meters) = (Scorer::of(self), &mut *self.setting.meters);
+            let mut take = |row: PredictionRow| {
+                *answers += 1;
+                if *answers > most {
+                    return Err(case_error(ErrorKind::WrongOutput, "more answers than examples in one block"));
                 }
+                let prediction = scorer.score(&row)?;
+                let same = (Some(&prediction.answer), Some(&row.depth));
+                *strays += u64::from((scored.answers.get(&row.example), scored.steps.get(&row.example)) != same);
+                depths.insert(row.example, row.depth.into());
+                Ok(())
+            };
+            match worker.hear(every, &mut || meters.tick(), &mut take)? {
+                // what follows is reporting, which is not to be charged to the model
+                Message::Measured(_) if window.seconds.is_none() => window.close(self.setting.meters),
                 Message::Measured(m) => {
-                    let (due, again) = (self.block, if window.seconds.is_some() { " again" } else { "" });
-                    let message = format!("`measured` of block {} came{again} where block {due} was due", m.block);
+                    let message = format!("`measured` of block {} came again", m.block);
                     return Err(case_error(ErrorKind::Protocol, message));
                 }
-                Message::Sample(s) if told.iterations.len() < MAX_ITERATIONS && s.block == self.block => {
-                    told.iterations.push(s)
-                }
+                Message::Sample(s) if told.iterations.len() < MAX_ITERATIONS => told.iterations.push(s),
                 Message::Sample(s) => {
-                    let message = format!(
-                        "sample {} of block {} came where block {} was due and had {} already",
-                        s.iteration,
-                        s.block,
-                        self.block,
-                        told.iterations.len()
-                    );
+                    let message =
+                        format!("sample {} came where its block had {MAX_ITERATIONS} already", s.iteration);
                     return Err(case_error(ErrorKind::Protocol, message));
                 }
                 // once a block: a worker that repeats itself must not keep us for ever
                 Message::Counted(c) if told.counted.is_none() => told.counted = Some(c.flops_executed),
-                Message::Predictions(p) if !p.rows.is_empty() => told.rows.extend(p.rows),
+                Message::Predictions(_) => {}
                 Message::Unavailable(u) => self.refused(u)?,
-                Message::Done(_) => break,
+                Message::Done(_) => return Ok(told),
                 other => return Err(unexpected("`sample` or `done`", &other)),
             }
-            if told.rows.len() > self.task.set.examples.len() {
-                return Err(case_error(ErrorKind::WrongOutput, "more answers than examples in one block"));
-            }
         }
-        Ok(told)
     }
 
     /// Timed answers must be the scored ones, else the time is of something that was not scored.
-    fn check_timed(&mut self, rows: &[PredictionRow], scored: &Scored) -> Result<(), CaseError> {
-        let mut strays = 0;
-        for row in rows {
-            let prediction = self.score(row)?;
-            let same = (Some(&prediction.answer), Some(&row.depth));
-            strays += usize::from((scored.answers.get(&row.example), scored.steps.get(&row.example)) != same);
-        }
-        if strays as f64 > MAX_STRAYS * rows.len() as f64 {
-            let message =
-                format!("{strays} of {} timed answers are not the scored ones, or took other steps", rows.len());
+    fn check_timed(&mut self, answers: u64, strays: u64) -> Result<(), CaseError> {
+        if strays as f64 > MAX_STRAYS * answers as f64 {
+            let message = format!("{strays} of {answers} timed answers are not the scored ones, or took other steps");
             return Err(case_error(ErrorKind::WrongOutput, message));
         }
         if strays > 0 {
             self.note(format!(
-                "{strays} of {} timed answers, or their steps, differ from the scored ones: rounding depends on the batch",
-                rows.len()
+                "{strays} of {answers} timed answers, or their steps, differ from the scored ones: rounding depends on the batch"
             ));
         }
         Ok(())

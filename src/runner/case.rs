@@ -13,7 +13,6 @@ use ergometer_files::counted;
 use ergometer_reports::case::{
     Attempt, Case, CaseError, ErrorKind, Prediction, Routing, SCHEMA, Sample, Unavailable, Verdict,
 };
-use ergometer_reports::load::MAX_PREDICTIONS;
 
 use super::child::{Launch, Worker, case_error};
 use super::claims;
@@ -22,10 +21,10 @@ use super::plan::{PlannedCase, PlannedTask};
 use super::progress::Progress;
 use crate::backends::backend;
 use crate::backends::probe::ready;
-use crate::meters::{Meters, memory};
+use crate::meters::{Meters, cpu, memory};
 use crate::parity::Vectors;
 use crate::protocol::bounded::{MAX_NAME, head};
-use crate::protocol::{Command, Go, Job, Message, Mode, NotThere, PROTOCOL, PredictionRow};
+use crate::protocol::{Command, Go, Job, Message, Mode, NotThere, PROTOCOL, WORKERS_OWN};
 use crate::worker::monotonic_ns;
 
 /// Share of timed answers that may differ from the scored ones (a backend may round a row differently in another batch).
@@ -69,34 +68,6 @@ impl Scored {
         let of_record = || predictions.iter().filter(|p| p.last);
         let answers = of_record().map(|p| (p.example, p.answer.clone())).collect();
         Self { id: id.into(), answers, steps: of_record().map(|p| (p.example, p.depth)).collect() }
-    }
-}
-
-/// What reports need of the answers of a task that decides row by row.
-struct Needed {
-    /// Whether the answer kept last was right, by example.
-    right: Vec<Option<bool>>,
-    /// Steps after which some answer was kept.
-    depths: BTreeSet<u32>,
-}
-
-impl Needed {
-    fn new(examples: usize) -> Self {
-        Self { right: vec![None; examples], depths: BTreeSet::new() }
-    }
-
-    /// Whether an answer is kept (see [`Prediction`]); one that is not of record loses its text.
-    fn keep(&mut self, p: &mut Prediction) -> bool {
-        if !p.last {
-            p.answer = String::new();
-        }
-        let Some(right) = self.right.get_mut(p.example as usize) else { return true };
-        let changed = *right != Some(p.exact);
-        let kept = self.depths.insert(p.depth) || changed || p.last;
-        if kept {
-            *right = Some(p.exact);
-        }
-        kept
     }
 }
 
@@ -229,7 +200,7 @@ impl Running<'_, '_> {
     }
 
     fn load(&mut self, worker: &mut Worker, model: &Path) -> Result<(), CaseError> {
-        let Message::Hello(hello) = worker.next(None, &mut || {})? else { return Err(out_of_turn("`hello`")) };
+        let Message::Hello(hello) = worker.next()? else { return Err(out_of_turn("`hello`")) };
         if hello.protocol != PROTOCOL {
             let message =
                 format!("{} {} speaks protocol {}, the harness {PROTOCOL}", hello.name, hello.version, hello.protocol);
@@ -252,17 +223,21 @@ impl Running<'_, '_> {
             inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
             puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
         };
-        let began = Instant::now();
+        let asked = Asking::new(worker);
         worker.send(&Command::Job(job))?;
+        let asked = asked.sent();
         let loaded = loop {
-            match worker.next(None, &mut || {})? {
+            match worker.next()? {
                 Message::Loaded(loaded) => break loaded,
                 Message::Unavailable(u) => self.refused(u)?,
                 other => return Err(unexpected("`loaded`", &other)),
             }
         };
-        let seconds = claims::duration("load time", loaded.seconds, began.elapsed().as_secs_f64())?;
-        self.sample("load", None, None, "load_time", seconds);
+        let (least, most) = asked.heard(worker);
+        match claims::duration("load time", loaded.seconds, least, most)? {
+            Ok(seconds) => self.sample("load", None, None, "load_time", seconds),
+            Err(why) => self.unavailable("load_time".into(), why),
+        }
         self.memory("memory_load", "load", memory::peak(worker.pid()));
         for (name, bytes) in [("weight_bytes", loaded.weight_bytes), ("state_bytes", loaded.state_bytes)] {
             match bytes {
@@ -288,17 +263,23 @@ impl Running<'_, '_> {
         Ok(())
     }
 
+    /// The first iteration, by itself so that its time can be held to what passed, and then the warm-up.
     fn warm(&mut self, worker: &mut Worker) -> Result<(), CaseError> {
         self.reset_peak(worker);
-        let seconds = if self.setting.check { 0.0 } else { self.planned.spec.warmup_seconds };
-        let began = Instant::now();
-        worker.send(&self.go(Mode::Warm, 0, seconds, None))?;
-        let Message::Ready(ready) = worker.next(None, &mut || {})? else { return Err(out_of_turn("`ready`")) };
-        let first = claims::duration("first latency", ready.first_seconds, began.elapsed().as_secs_f64())?;
-        if first == 0.0 {
-            return Err(case_error(ErrorKind::WrongOutput, "the worker gave 0 as first latency, which is no time"));
+        let asked = Asking::new(worker);
+        worker.send(&self.go(Mode::Warm, 0, 0.0, None))?;
+        let asked = asked.sent();
+        let Message::Ready(ready) = worker.next()? else { return Err(out_of_turn("`ready`")) };
+        let (least, most) = asked.heard(worker);
+        let batch = Some(u64::from(self.planned.key.batch));
+        match claims::duration("first latency", ready.first_seconds, least, most)? {
+            Ok(first) => self.sample("first", None, batch, "first_latency", first),
+            Err(why) => self.unavailable("first_latency".into(), why),
         }
-        self.sample("first", None, Some(u64::from(self.planned.key.batch)), "first_latency", first);
+        let seconds = self.planned.spec.warmup_seconds;
+        if !self.setting.check && seconds > most {
+            self.rewarm(worker, seconds - most)?;
+        }
         self.memory("memory_warmup", "warmup", memory::peak(worker.pid()));
         Ok(())
     }
@@ -306,7 +287,7 @@ impl Running<'_, '_> {
     /// Iterations that nobody times, at least one and for so long: others have worked since, and the caches are theirs.
     pub(super) fn rewarm(&mut self, worker: &mut Worker, seconds: f64) -> Result<(), CaseError> {
         worker.send(&self.go(Mode::Warm, 0, seconds, None))?;
-        match worker.next(None, &mut || {})? {
+        match worker.next()? {
             Message::Ready(_) => Ok(()),
             other => Err(unexpected("`ready`", &other)),
         }
@@ -316,61 +297,8 @@ impl Running<'_, '_> {
         Command::Go(Go { block: self.block, mode, n, seconds, steps: 0, vectors })
     }
 
-    /// The accuracy pass: every example once, scored here.
-    fn answer(&mut self, worker: &mut Worker) -> Result<(), CaseError> {
-        worker.send(&self.go(Mode::Answer, 0, 0.0, None))?;
-        let examples = &self.task.set.examples;
-        // what has been said of each example so far: after how many steps, and whether that was the answer of record
-        let mut last = vec![(0, false); examples.len()];
-        // questions are decided from every answer; else what reports need of the way to an answer is when it became right or wrong
-        let mut needed = self.task.task.decide.is_none().then(|| Needed::new(examples.len()));
-        loop {
-            match worker.next(None, &mut || {})? {
-                Message::Predictions(p) if !p.rows.is_empty() => {
-                    for row in p.rows {
-                        let mut prediction = self.score(&row)?;
-                        let (depth, done) = &mut last[row.example as usize];
-                        if *done || row.depth <= *depth {
-                            return Err(case_error(
-                                ErrorKind::WrongOutput,
-                                format!(
-                                    "example {} was answered again after {}",
-                                    row.example,
-                                    counted(row.depth, "step")
-                                ),
-                            ));
-                        }
-                        (*depth, *done) = (row.depth, row.last);
-                        if needed.as_mut().is_none_or(|n| n.keep(&mut prediction)) {
-                            self.out.predictions.push(prediction);
-                        }
-                        if self.out.predictions.len() > MAX_PREDICTIONS {
-                            let message =
-                                format!("more than {MAX_PREDICTIONS} answers, the most that a run folder keeps");
-                            return Err(case_error(ErrorKind::WrongOutput, message));
-                        }
-                    }
-                }
-                Message::Routed(routed) => self.routed(routed.layers)?,
-                Message::Unavailable(u) => self.refused(u)?,
-                Message::Done(_) => break,
-                other => return Err(unexpected("`predictions` or `done`", &other)),
-            }
-        }
-        self.block += 1;
-        if self.planned.key.family == "moe" && self.out.case.routing.is_empty() {
-            for metric in ["router_entropy", "expert_load_max"] {
-                self.unavailable(metric.into(), "the worker did not say what its routers decided".into());
-            }
-        }
-        match last.iter().position(|(_, done)| !done) {
-            Some(example) => Err(case_error(ErrorKind::WrongOutput, format!("example {example} was not answered"))),
-            None => Ok(()),
-        }
-    }
-
     /// Keeps what the routers did, if it can be.
-    fn routed(&mut self, layers: Vec<Routing>) -> Result<(), CaseError> {
+    pub(super) fn routed(&mut self, layers: Vec<Routing>) -> Result<(), CaseError> {
         let wrong = |m: String| Err(case_error(ErrorKind::WrongOutput, m));
         if !self.out.case.routing.is_empty() {
             return Err(case_error(ErrorKind::Protocol, "the worker told twice what its routers did"));
@@ -390,50 +318,6 @@ impl Running<'_, '_> {
         let named = |l: Routing| Routing { layer: head(&l.layer, MAX_NAME), ..l };
         self.out.case.routing = layers.into_iter().map(named).collect();
         Ok(())
-    }
-
-    pub(super) fn score(&self, row: &PredictionRow) -> Result<Prediction, CaseError> {
-        let wrong = |m: String| Err(case_error(ErrorKind::WrongOutput, m));
-        let Some(example) = self.task.set.examples.get(row.example as usize) else {
-            return wrong(format!("an answer to example {}, there are {}", row.example, self.task.set.examples.len()));
-        };
-        if row.answer.len() != example.answer.len()
-            || row.answer.iter().any(|&t| t >= self.task.set.vocabulary.max(1 << 16))
-        {
-            return wrong(format!(
-                "the answer to example {} has {} cells, {} are needed",
-                row.example,
-                row.answer.len(),
-                example.answer.len()
-            ));
-        }
-        if row.depth == 0
-            || row.depth > self.planned.max_steps
-            || row.halt_logit.is_some_and(|h| !(h as f32).is_finite())
-        {
-            return wrong(format!(
-                "the answer to example {} claims {} steps of {}",
-                row.example, row.depth, self.planned.max_steps
-            ));
-        }
-        if row.last && !self.planned.halt && row.depth != self.planned.max_steps {
-            return wrong(format!(
-                "the answer of record to example {} took {} steps, and every row is to take {}",
-                row.example, row.depth, self.planned.max_steps
-            ));
-        }
-        let score = (self.task.task.score)(example, &row.answer);
-        Ok(Prediction {
-            example: row.example,
-            cluster: example.cluster,
-            depth: row.depth,
-            last: row.last,
-            halt_logit: row.halt_logit,
-            answer: row.answer.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
-            exact: score.exact,
-            right: score.right,
-            cells: score.cells,
-        })
     }
 
     /// Latency and energy are of the examples that were met: fewer than all is something to know.
@@ -494,7 +378,11 @@ impl Running<'_, '_> {
             let message = format!("the worker sent more than {MAX_REFUSALS} lines of `unavailable`");
             return Err(case_error(ErrorKind::Protocol, message));
         }
-        self.unavailable(missing.what, missing.reason);
+        if WORKERS_OWN.contains(&missing.what.as_str()) {
+            self.unavailable(missing.what, missing.reason);
+        } else if ergometer_reports::metric::metric(&missing.what).is_some() {
+            self.note(format!("the worker says that {} is unavailable, which is not the worker's to tell", missing.what));
+        }
         Ok(())
     }
 
@@ -514,43 +402,37 @@ impl Running<'_, '_> {
     }
 }
 
+/// Something asked of a worker, and how long its answer takes as the harness sees it.
+struct Asking {
+    /// Before anything was sent, and once all of it was.
+    began: Instant,
+    sent: Instant,
+    /// Seconds for which the kernel had made the worker and this process wait for a processor by then.
+    waited: f64,
+}
+
+impl Asking {
+    fn new(worker: &Worker) -> Self {
+        let now = Instant::now();
+        Self { began: now, sent: now, waited: cpu::waited(worker.pid()) + cpu::own_waited() }
+    }
+
+    fn sent(self) -> Self {
+        Self { sent: Instant::now(), ..self }
+    }
+
+    /// The least and the most seconds that the worker can have seen pass.
+    fn heard(&self, worker: &Worker) -> (f64, f64) {
+        let (most, all) = (self.began.elapsed().as_secs_f64(), self.sent.elapsed().as_secs_f64());
+        let waited = cpu::waited(worker.pid()) + cpu::own_waited() - self.waited;
+        (all - waited.max(0.0), most)
+    }
+}
+
 fn out_of_turn(wanted: &str) -> CaseError {
     case_error(ErrorKind::Protocol, format!("the worker did not send {wanted} when it was due"))
 }
 
 pub(super) fn unexpected(wanted: &str, got: &Message) -> CaseError {
     case_error(ErrorKind::Protocol, format!("the worker sent `{}` where {wanted} was due", got.kind()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_on_the_way_are_kept_where_they_turn_right_or_wrong() {
-        let mut needed = Needed::new(2);
-        let mut kept = Vec::new();
-        // example, steps, of record, right
-        for (example, depth, last, exact) in [
-            (0, 1, false, false),
-            (0, 2, false, false),
-            (0, 3, false, true),
-            (0, 4, true, true),
-            (1, 1, false, false),
-            (1, 2, false, false),
-            (1, 3, false, false),
-            (1, 4, false, true),
-            (1, 5, true, false),
-        ] {
-            let answer = "1 2".to_owned();
-            let mut p =
-                Prediction { example, cluster: 0, depth, last, halt_logit: None, answer, exact, right: 0, cells: 2 };
-            if needed.keep(&mut p) {
-                assert_eq!(p.answer.is_empty(), !last);
-                kept.push((example, depth));
-            }
-        }
-        // the first after so many steps stays too (0 after 2), so that no depth is missing from a plot
-        assert_eq!(kept, [(0, 1), (0, 2), (0, 3), (0, 4), (1, 1), (1, 4), (1, 5)]);
-    }
 }

@@ -4,10 +4,11 @@
 //! worker dies with the thread that started it, and on a small machine a busy parent is half the machine).
 //!
 //! Two processes are started. The worker asks the kernel to end it with the harness, but that wish does not reach what it starts itself.
-//! So the leader of its process group is a *guard*, this program again, which sleeps until the harness is gone and then kills the group.
+//! So the leader of its process group is a *guard*, this program again, which sleeps until the harness is gone and then kills the group,
+//! and before it what has left the group ([`crate::strays`]).
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -17,11 +18,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ergometer_reports::case::{CaseError, ErrorKind};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
 
+use crate::foreign;
 use crate::interrupt::{self, Scratch};
-use crate::protocol::{Command, FailureKind, MAX_LINE, MAX_SHORT_LINE, Message, Mode, may_be_long};
+use crate::pipe;
+use crate::protocol::line::{self, Refused};
+use crate::protocol::{Command, FailureKind, MAX_LINE, MAX_SHORT_LINE, Message, Mode, PredictionRow, may_be_long};
+use crate::strays;
 
 /// Lines that one worker may send; one that sends more is stopped.
 const MAX_MESSAGES: u64 = 20_000_000;
@@ -31,6 +34,9 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How many times as long as what was asked for should take a worker may go on, as long as it is not silent.
 const PATIENCE: f64 = 10.0;
+
+/// The most for which it may go on, however slow its first iteration was: so many times its longest silence, beside the time asked for.
+const MOST_SILENCES: f64 = 60.0;
 
 /// Bytes of memory that are kept for lines to come.
 const KEPT: usize = 1 << 20;
@@ -93,6 +99,8 @@ impl Drop for Group {
 pub struct Worker {
     child: Child,
     group: Group,
+    /// In the environment of all that it starts.
+    mark: String,
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     received: Vec<u8>,
@@ -106,6 +114,8 @@ pub struct Worker {
     oom_kills: Option<u64>,
     /// How it ended, once known.
     status: Option<ExitStatus>,
+    /// Processes of its that were in its group no more when it ended.
+    strays: usize,
     /// It ended by itself, and all it said was heard.
     heard_out: bool,
     /// For the temporary files of an external program, which may be killed before it removes them.
@@ -116,6 +126,8 @@ pub struct Worker {
     /// When it was last asked for something, and what all of the answer may take.
     asked: Instant,
     limit: Duration,
+    /// The block that it was last asked for.
+    block: Option<u32>,
     /// Iterations for all examples, most steps of one, and seconds that its first iteration took.
     rounds: f64,
     steps: f64,
@@ -144,8 +156,10 @@ impl Worker {
         let _gate = interrupt::gate();
         let own = std::env::current_exe().map_err(|e| fail(format!("cannot find this program's own file: {e}")))?;
         let stderr = log.try_clone().map_err(|e| fail(format!("cannot hand out its log: {e}")))?;
+        let mark = strays::mark();
         let this = || {
             let mut program = Program::new(&own);
+            program.env(strays::VARIABLE, &mark);
             program.arg("worker").arg("--parent").arg(std::process::id().to_string());
             program
         };
@@ -177,6 +191,7 @@ impl Worker {
         let mut worker = Self {
             child,
             group,
+            mark: mark.clone(),
             stdin: Some(stdin),
             stdout,
             received: Vec::new(),
@@ -187,22 +202,21 @@ impl Worker {
             messages: 0,
             oom_kills,
             status: None,
+            strays: 0,
             heard_out: false,
             _scratch: scratch,
             looked: Instant::now(),
             ticked: Instant::now(),
             asked: Instant::now(),
+            block: None,
             limit: launch.silence.saturating_mul(PATIENCE as u32),
             rounds: 0.0,
             steps: 1.0,
             pace: 0.0,
         };
         // a worker that does not read must not hold us for ever
-        let unblock = |fd: rustix::fd::BorrowedFd| {
-            rustix::fs::fcntl_getfl(fd).and_then(|f| rustix::fs::fcntl_setfl(fd, f | OFlags::NONBLOCK))
-        };
         let stdin = worker.stdin.as_ref().map(|s| s.as_fd()).expect("taken just above");
-        if let Err(e) = unblock(stdin).and_then(|()| unblock(worker.stdout.as_fd())) {
+        if let Err(e) = pipe::unblock(stdin).and_then(|()| pipe::unblock(worker.stdout.as_fd())) {
             worker.kill();
             return Err(fail(format!("cannot set up the worker's pipes: {e}")));
         }
@@ -220,33 +234,36 @@ impl Worker {
             .map_err(|e| case_error(ErrorKind::Spawn, format!("cannot encode a command: {e}")))?;
         line.push(b'\n');
         self.allow(command);
-        let deadline = Instant::now() + self.silence;
-        let mut rest = &line[..];
-        while !rest.is_empty() {
-            let Some(stdin) = self.stdin.as_mut() else { return Err(self.ended("was spoken to after its end")) };
-            match stdin.write(rest) {
-                Ok(n) => rest = &rest[n..],
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(self.timeout("did not read its input"));
-                    }
-                    wait_for(stdin.as_fd(), PollFlags::OUT, left.min(LOOK));
-                    self.look()?;
-                    if self.status.is_some() {
-                        return Err(self.ended("stopped listening"));
-                    }
-                }
-                // it has closed its input: how it ended tells more than the broken pipe
-                Err(_) => return Err(self.ended("stopped listening")),
+        let Some(mut stdin) = self.stdin.take() else { return Err(self.ended("was spoken to after its end")) };
+        let written = pipe::write_all(&mut stdin, &line, self.silence, LOOK, || {
+            self.look().map_err(Unsaid::Refused)?;
+            if self.status.is_some() { Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()) } else { Ok(()) }
+        });
+        self.stdin = Some(stdin);
+        match written {
+            Ok(()) => Ok(()),
+            Err(Unsaid::Refused(error)) => Err(error),
+            Err(Unsaid::System(e)) if e.kind() == std::io::ErrorKind::TimedOut => {
+                Err(self.timeout("did not read its input"))
             }
+            // it has closed its input: how it ended tells more than the broken pipe
+            Err(Unsaid::System(_)) => Err(self.ended("stopped listening")),
         }
-        Ok(())
     }
 
-    /// The next message. `tick` is called at least every `every`, also while lines keep coming (meters that must be read now and then).
-    pub fn next(&mut self, every: Option<Duration>, tick: &mut dyn FnMut()) -> Result<Message, CaseError> {
+    /// The next message, in a place where no answers are due.
+    pub fn next(&mut self) -> Result<Message, CaseError> {
+        self.hear(None, &mut || {}, &mut |_| Ok(()))
+    }
+
+    /// The next message. `tick` is called at least every `every`, also while lines keep coming (meters that must be read now and then);
+    /// `take` is given each answer as it is read: of `predictions` nothing but the block comes back.
+    pub fn hear(
+        &mut self,
+        every: Option<Duration>,
+        tick: &mut dyn FnMut(),
+        take: &mut dyn FnMut(PredictionRow) -> Result<(), CaseError>,
+    ) -> Result<Message, CaseError> {
         let deadline = Instant::now() + self.silence;
         loop {
             if every.is_some_and(|every| self.ticked.elapsed() >= every) {
@@ -269,14 +286,21 @@ impl Worker {
                 if too_long {
                     return Err(self.babbled());
                 }
-                let message = serde_json::from_slice(line).map_err(|e| {
-                    self.kill();
-                    let mut error =
-                        case_error(ErrorKind::Protocol, format!("not a line of the protocol: `{start}` ({e})"));
-                    error.hint = Some("only protocol lines may go to stdout; logs belong on stderr".into());
-                    error
-                })?;
-                self.hear(&message);
+                let message = match line::message(line, take) {
+                    Ok(message) => message,
+                    Err(Refused::Answer(error)) => {
+                        self.kill();
+                        return Err(error);
+                    }
+                    Err(Refused::Line(e)) => {
+                        self.kill();
+                        let mut error =
+                            case_error(ErrorKind::Protocol, format!("not a line of the protocol: `{start}` ({e})"));
+                        error.hint = Some("only protocol lines may go to stdout; logs belong on stderr".into());
+                        return Err(error);
+                    }
+                };
+                self.keep_pace(&message);
                 return self.check(message);
             }
             if self.received.len() > most(&self.received) {
@@ -293,7 +317,7 @@ impl Worker {
             let over = self.status.is_some();
             let due = every.map_or(LOOK, |every| every.saturating_sub(self.ticked.elapsed()).min(LOOK));
             let wait = if over { Duration::ZERO } else { due.min(left) };
-            if !wait_for(self.stdout.as_fd(), PollFlags::IN, wait) {
+            if !pipe::wait_to_read(&self.stdout, wait) {
                 if over {
                     return Err(self.ended("ended before it was done"));
                 }
@@ -318,18 +342,18 @@ impl Worker {
         }
     }
 
-    /// Ends it in order: no more input, and it must leave with 0.
-    pub fn finish(mut self) -> Result<(), CaseError> {
+    /// Ends it in order: no more input, and it must leave with 0. Gives how many processes it had started that were in its group no more.
+    pub fn finish(mut self) -> Result<usize, CaseError> {
         self.stdin = None;
         // it may have waited long for others' turns
         (self.asked, self.limit) = (Instant::now(), self.silence.saturating_mul(PATIENCE as u32));
-        match self.next(None, &mut || {}) {
+        match self.next() {
             Ok(message) => {
                 self.kill();
                 let kind = message.kind();
                 Err(case_error(ErrorKind::Protocol, format!("after its last block the worker still said `{kind}`")))
             }
-            Err(_) if self.heard_out && self.status.is_some_and(|s| s.success()) => Ok(()),
+            Err(_) if self.heard_out && self.status.is_some_and(|s| s.success()) => Ok(self.strays),
             Err(error) => Err(error),
         }
     }
@@ -352,7 +376,15 @@ impl Worker {
                 };
                 Err(case_error(kind, f.message))
             }
-            message => Ok(message),
+            // whatever names a block answers the one that was asked for
+            message => match message.block().zip(self.block) {
+                Some((told, due)) if told != due => {
+                    self.kill();
+                    let message = format!("`{}` of block {told} came where block {due} was due", message.kind());
+                    Err(case_error(ErrorKind::Protocol, message))
+                }
+                _ => Ok(message),
+            },
         }
     }
 
@@ -410,13 +442,14 @@ impl Worker {
             },
         };
         let seconds = if let Command::Go(go) = command { go.seconds } else { 0.0 };
-        let all = PATIENCE * (self.silence.as_secs_f64() + seconds + steps * self.pace);
-        self.limit = Duration::try_from_secs_f64(all).unwrap_or(Duration::MAX);
+        self.block = if let Command::Go(go) = command { Some(go.block) } else { None };
+        let silence = self.silence.as_secs_f64();
+        self.limit = Duration::try_from_secs_f64(whole(silence, seconds, steps * self.pace)).unwrap_or(Duration::MAX);
         self.asked = Instant::now();
     }
 
     /// Keeps the time of its first iteration, as far as it can be true.
-    fn hear(&mut self, message: &Message) {
+    fn keep_pace(&mut self, message: &Message) {
         if let Message::Ready(ready) = message {
             let seen = self.asked.elapsed().as_secs_f64();
             self.pace = self.pace.max(if ready.first_seconds > 0.0 { ready.first_seconds.min(seen) } else { 0.0 });
@@ -439,7 +472,10 @@ impl Worker {
                 "the worker went on for {:.1} s without an end, though not silent, and was killed",
                 self.limit.as_secs_f64()
             ),
-            hint: Some("the limit is ten times what was asked for, `timeout_seconds` included; raise that".into()),
+            hint: Some(
+                "the limit is ten times what was asked for, and at most 60 times `timeout_seconds` beside the seconds asked for; raise that"
+                    .into(),
+            ),
         }
     }
 
@@ -488,6 +524,7 @@ impl Worker {
             let _ = self.child.kill();
             self.status = self.child.wait().ok();
         }
+        self.strays += strays::end(&self.mark);
         // between two looks a log can grow far
         if self.log.metadata().is_ok_and(|log| log.len() > MAX_LOG) {
             let _ = self.log.set_len(MAX_LOG);
@@ -501,10 +538,22 @@ impl Drop for Worker {
     }
 }
 
-/// Waits until the descriptor is ready or the time is over.
-fn wait_for(fd: rustix::fd::BorrowedFd, flags: PollFlags, time: Duration) -> bool {
-    let timeout = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
-    matches!(poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&timeout)), Ok(n) if n > 0)
+/// Seconds that a whole answer may take, asked for so many seconds and for iterations that take `paced` by the first one's time. That time is
+/// the worker's own word, within what was seen, so that it does not decide alone.
+fn whole(silence: f64, seconds: f64, paced: f64) -> f64 {
+    (PATIENCE * (silence + seconds + paced)).min(PATIENCE * seconds + MOST_SILENCES * silence)
+}
+
+/// Why a line did not reach a worker.
+enum Unsaid {
+    System(std::io::Error),
+    Refused(CaseError),
+}
+
+impl From<std::io::Error> for Unsaid {
+    fn from(error: std::io::Error) -> Self {
+        Self::System(error)
+    }
 }
 
 /// Processes that the kernel has killed for want of memory since boot.
@@ -516,11 +565,24 @@ fn oom_kills() -> Option<u64> {
 /// The end of a log, for an error message.
 fn tail_of(log: &File) -> String {
     let read = || -> std::io::Result<String> {
-        let from = log.metadata()?.len().saturating_sub(600);
-        let mut bytes = [0; 600];
+        let from = log.metadata()?.len().saturating_sub(foreign::MAX_WORDS as u64);
+        let mut bytes = [0; foreign::MAX_WORDS];
         let n = log.read_at(&mut bytes, from)?;
-        let bytes = &bytes[..n];
-        Ok(String::from_utf8_lossy(bytes).trim().to_string())
+        Ok(foreign::gist(&String::from_utf8_lossy(&bytes[..n]), 600))
     };
     read().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole;
+
+    #[test]
+    fn a_slow_first_iteration_buys_no_hours() {
+        // 400 examples of 16 steps, each of them 0.9 s by the first iteration
+        assert_eq!(whole(5.0, 0.0, 400.0 * 16.0 * 0.9), 300.0);
+        assert_eq!(whole(60.0, 2.0, 0.0), 620.0);
+        assert_eq!(whole(60.0, 2.0, 100.0), 1620.0);
+        assert_eq!(whole(60.0, 2.0, f64::INFINITY), 3620.0);
+    }
 }

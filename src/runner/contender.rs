@@ -2,6 +2,7 @@
 //!
 //! In: a seat. Out: a [`Finished`], whatever happens. Must not: let a worker that failed go on working beside the others.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ergometer_reports::case::{CaseError, Sample, Sitting};
@@ -32,8 +33,8 @@ pub(super) struct Around {
     seen: Option<Seen>,
     /// What was seen since the last sample of it: windows too short for one add up.
     pending: Seen,
-    /// Processor time of the workers that waited; as `seen`.
-    waiting: Option<f64>,
+    /// Processor time of the workers that waited, with all of their groups, by the path of their case.
+    waiting: BTreeMap<String, f64>,
 }
 
 /// A case at work.
@@ -66,7 +67,7 @@ impl<'a> Contender<'a> {
                 (None, Scored::default())
             }
         };
-        let around = Around { seconds: 0.0, seen: Some(Seen::default()), pending: Seen::default(), waiting: Some(0.0) };
+        let around = Around { seconds: 0.0, seen: Some(Seen::default()), pending: Seen::default(), waiting: BTreeMap::new() };
         Self { planned: seat.planned, task: seat.task, finished, worker, scored, block, refusals, around }
     }
 
@@ -102,10 +103,16 @@ impl<'a> Contender<'a> {
     }
 
     /// Keeps what went on around its last block, which began at `t_ns` of the run.
-    pub fn keep_around(&mut self, seconds: f64, waiting: Option<f64>, seen: Option<Seen>, t_ns: u64) {
+    pub fn keep_around(
+        &mut self,
+        seconds: f64,
+        waiting: impl Iterator<Item = (String, f64)>,
+        seen: Option<Seen>,
+        t_ns: u64,
+    ) {
         let around = &mut self.around;
         around.seconds += seconds;
-        around.waiting = around.waiting.zip(waiting).map(|(sum, more)| sum + more);
+        waiting.for_each(|(path, used)| *around.waiting.entry(path).or_insert(0.0) += used);
         around.seen = around.seen.zip(seen).map(|(sum, more)| sum.and(more));
         around.pending = around.pending.and(seen.unwrap_or_default());
         if self.worker.is_none() {
@@ -157,7 +164,8 @@ impl<'a> Contender<'a> {
 
     /// Ends its worker in order.
     pub fn leave(mut self, setting: &mut Setting) -> Finished {
-        let Around { seconds, seen, waiting, .. } = self.around;
+        let (seconds, seen) = (self.around.seconds, self.around.seen);
+        let waiting = std::mem::take(&mut self.around.waiting);
         let watched = self.finished.samples.iter().any(|s| s.metric == "foreign_load");
         self.act(setting, |running, _, _| {
             running.note_coverage();
@@ -173,23 +181,37 @@ impl<'a> Contender<'a> {
                 ),
                 None => running.unavailable("foreign_load".into(), "the system does not say how busy it is".into()),
             }
-            for (what, spent, much) in [
-                ("other guests of this host took", seen.map(|s| s.stolen), MUCH_STOLEN),
-                ("workers that waited for their turn used", waiting, MUCH_WAITING),
-            ] {
-                match spent.map(|spent| spent / seconds) {
-                    Some(share) if share > much => running
-                        .note(format!("{what} {:.0} % of a processor while this case was measured", 100.0 * share)),
-                    None => running.note(format!(
-                        "{what} an unknown share of a processor while this case was measured: the system does not say"
-                    )),
-                    Some(_) => {}
-                }
+            let of_a_processor = |seconds_used: f64| format!("{:.0} % of a processor", 100.0 * seconds_used / seconds);
+            match seen.map(|s| s.stolen) {
+                Some(stolen) if stolen > MUCH_STOLEN * seconds => running.note(format!(
+                    "other guests of this host took {} while this case was measured",
+                    of_a_processor(stolen)
+                )),
+                Some(_) => {}
+                None => running.note(
+                    "what other guests of this host took while this case was measured is unknown: the system does not say"
+                        .into(),
+                ),
+            }
+            let sum: f64 = waiting.values().sum();
+            if sum > MUCH_WAITING * seconds {
+                let mut who: Vec<(&String, &f64)> = waiting.iter().filter(|(_, s)| **s > 0.1 * sum).collect();
+                who.sort_by(|a, b| b.1.total_cmp(a.1));
+                let names: Vec<String> = who.iter().take(3).map(|(path, _)| format!("`{path}`")).collect();
+                running.note(format!(
+                    "workers that waited for their turn used {} while this case was measured: {}",
+                    of_a_processor(sum),
+                    names.join(", ")
+                ));
             }
             Ok(())
         });
-        if let Some(Err(error)) = self.worker.take().map(Worker::finish) {
-            self.finished.fail(error);
+        match self.worker.take().map(Worker::finish) {
+            Some(Err(error)) => self.finished.fail(error),
+            Some(Ok(strays @ 1..)) => self.finished.case.notes.push(format!(
+                "{strays} processes that its worker had started had left its process group, and were ended with it"
+            )),
+            Some(Ok(0)) | None => {}
         }
         self.finished
     }

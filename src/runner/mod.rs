@@ -3,6 +3,7 @@
 //! In: [`RunOptions`]. Out: a run folder and [`Outcome`]. Must not: run a model, draw while a worker measures, or write a case's folder
 //! before the case has ended.
 
+mod answers;
 mod block;
 pub mod case;
 mod changes;
@@ -157,11 +158,7 @@ fn lonely(plan: &Plan) -> Vec<String> {
 /// Runs a suite.
 pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let (suite, mut plan) = plan(options)?;
-    // what is wrong with the folder is said before anything is waited for; one that is there already is not made by looking
-    if options.resume || options.out.as_ref().is_some_and(|dir| dir.join("environment.json").exists()) {
-        open_folder(options, &suite)?;
-    }
-    let pinned = options.tuning.as_deref().map(tune::Pinned::read).transpose()?;
+    let pinned = refuse_early(options, &suite)?;
     let before = quiet(options.check, options.strict)?;
     // before anything is begun: a cache that cannot be used would condemn every case
     crate::files::user_cache()?;
@@ -180,7 +177,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let seen = plan.models.iter().map(|(name, m)| (name.clone(), changes::files(&m.folder, &m.hash))).collect();
     let (began, changed) = begin(options, &suite, seen, &engines, &folder, &mut meters, &before)?;
     plan.models_changed(&changed);
-    let cache = reference::cache_folder(folder.dir())?;
+    let cache = crate::files::user_cache()?;
     plan.materialise(&cache)?;
     let mut judges = Judges::new();
     let known = folder.finished()?;
@@ -222,6 +219,19 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     progress.clear();
     let (cases, failed) = conclude(&folder, &plan)?;
     Ok(Outcome { folder: folder.dir().to_path_buf(), failed, cases, found })
+}
+
+/// What is wrong with a run's folder or its file of settings is said before anything is waited for, and where nothing is to be run. Gives
+/// the settings.
+///
+/// # Errors
+/// What is wrong.
+pub fn refuse_early(options: &RunOptions, suite: &Suite) -> anyhow::Result<Option<tune::Pinned>> {
+    // one that is there already is not made by looking
+    if options.resume || options.out.as_ref().is_some_and(|dir| dir.join("environment.json").exists()) {
+        open_folder(options, suite)?;
+    }
+    options.tuning.as_deref().map(tune::Pinned::read).transpose()
 }
 
 /// Watches the machine before anything is measured, waits a while for it to rest, and says so where it does not. A check measures nothing
@@ -410,7 +420,7 @@ fn begin(
         // before the first case, and for all of the suite's cases: a resumed or filtered run may come to others later
         let threads: BTreeSet<u32> = suite.cases.iter().filter(|c| c.precision != "f64").map(|c| c.threads).collect();
         let threads: Vec<u32> = threads.into_iter().collect();
-        now.ceilings = crate::ceilings::of_run(&threads, &reference::cache_folder(folder.dir())?, options.check)?;
+        now.ceilings = crate::ceilings::of_run(&threads, &crate::files::user_cache()?, options.check)?;
         let began_ns = monotonic_ns();
         now.versions.insert(CLOCK.into(), format!("{} {began_ns}", boot(&hash)));
         folder.write_file("suite.toml", suite.text.as_bytes())?;

@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 use super::child::{Launch, Worker, case_error};
 use super::plan::{PlannedCase, PlannedModel, PlannedTask};
 use crate::console;
-use crate::files::{read_cached, user_cache, write_atomically};
+use crate::files::{read_cached, sha256, write_atomically};
 use crate::graph::Graph;
 use crate::models::hex;
-use crate::parity::{MAX_BYTES, Vectors};
+use crate::parity::Vectors;
 use crate::protocol::{Command, Go, Job, Message, Mode, PROTOCOL};
 
 /// Examples that parity looks at, at most.
@@ -55,7 +55,8 @@ pub fn vectors(
     }
     let stem = cache.join("reference").join(hex(&hash.finalize()));
     let (path, questions) = (stem.with_extension("safetensors"), stem.with_extension("questions.safetensors"));
-    let vectors = match kept(&path, &model.graph) {
+    let most = Vectors::most_bytes(&model.graph, rows, steps);
+    let vectors = match kept(&path, &model.graph, most) {
         Some(vectors) => {
             console::detail(|| format!("reference of {}: read {}", case.path, path.display()));
             vectors
@@ -70,7 +71,7 @@ pub fn vectors(
                     path.display()
                 )
             });
-            make(case, model, task, rows, steps, &path)?
+            make(case, model, task, (rows, steps, most), &path)?
         }
     };
     // workers get a file without the answers
@@ -86,11 +87,12 @@ fn sum_of(path: &Path) -> PathBuf {
     path.with_extension("sha256")
 }
 
-/// What the cache holds is used only if it is what was written, byte for byte, and vectors of this model.
-fn kept(path: &Path, graph: &Graph) -> Option<Vectors> {
-    let bytes = read_cached(path, MAX_BYTES)?;
+/// What the cache holds is used only if it is what was written, byte for byte, and vectors of this model. A file that is larger
+/// than these can be is not read.
+fn kept(path: &Path, graph: &Graph, most: u64) -> Option<Vectors> {
     let sum = read_cached(&sum_of(path), 64)?;
-    (hex(&Sha256::digest(&bytes)).as_bytes() == sum).then(|| Vectors::parse(&bytes, graph).ok())?
+    let now = sha256(path, most, Links::Refused).ok()?;
+    (now.as_bytes() == sum).then(|| Vectors::read(path, graph).ok())?
 }
 
 /// Makes the vectors, once more where a worker ended without a word, and writes down what they are known by.
@@ -98,8 +100,7 @@ fn make(
     case: &PlannedCase,
     model: &PlannedModel,
     task: &PlannedTask,
-    rows: usize,
-    steps: u32,
+    (rows, steps, most): (usize, u32, u64),
     path: &Path,
 ) -> Result<Vectors, CaseError> {
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -114,9 +115,9 @@ fn make(
         _ => Err(error),
     })?;
     let fault = |e: String| case_error(ErrorKind::Reference, format!("the reference's vectors: {e}"));
-    let bytes = ergometer_files::read(path, MAX_BYTES, Links::Refused).map_err(|e| fault(e.to_string()))?;
-    let vectors = Vectors::parse(&bytes, &model.graph).map_err(|e| fault(format!("{e:#}")))?;
-    write_atomically(&sum_of(path), hex(&Sha256::digest(&bytes)).as_bytes())
+    let sum = sha256(path, most, Links::Refused).map_err(|e| fault(e.to_string()))?;
+    let vectors = Vectors::read(path, &model.graph).map_err(|e| fault(format!("{e:#}")))?;
+    write_atomically(&sum_of(path), sum.as_bytes())
         .map_err(|e| unwritable(format!("cannot write the reference's checksum: {e:#}")))?;
     Ok(vectors)
 }
@@ -161,11 +162,36 @@ fn record(
         steps,
         vectors: Some(path.into()),
     }))?;
-    while !matches!(worker.next(None, &mut || {})?, Message::Done(_)) {}
-    worker.finish()
+    while !matches!(worker.next()?, Message::Done(_)) {}
+    worker.finish().map(drop)
 }
 
-/// Where things that can be made again are kept: the user's cache folder.
-pub fn cache_folder(_run: &Path) -> anyhow::Result<PathBuf> {
-    user_cache()
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::models::Model;
+
+    #[test]
+    fn a_file_that_is_larger_than_these_vectors_can_be_is_not_read() {
+        let config = serde_json::json!({"model_type": "trm", "seq_len": 16, "vocab_size": 6, "hidden_size": 16, "num_heads": 2,
+            "expansion": 1.0, "H_cycles": 1, "L_cycles": 1, "L_layers": 1, "halt_max_steps": 3});
+        let graph = Model::random(&config, 7).unwrap().graph;
+        for golden in ["trm-mlp-d64", "trm-att-d64", "hrm-d64"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(golden);
+            let (model, file) = (Model::load(&folder).unwrap(), folder.join("vectors.safetensors"));
+            let vectors = Vectors::read(&file, &model.graph).unwrap();
+            let most = Vectors::most_bytes(&model.graph, vectors.batch, vectors.steps.len() as u32);
+            let has = file.metadata().unwrap().len();
+            assert!((has..2 * has + 65536).contains(&most), "{golden}: {has} bytes, {most} allowed");
+        }
+        let (most, place) = (Vectors::most_bytes(&graph, 4, 3), tempfile::tempdir().unwrap());
+        assert!(most < 1 << 20, "{most}");
+        let path = place.path().join("vectors.safetensors");
+        File::create(&path).unwrap().set_len(3 << 30).unwrap();
+        std::fs::write(sum_of(&path), "0".repeat(64)).unwrap();
+        assert!(kept(&path, &graph, most).is_none());
+        assert!(sha256(&path, most, Links::Refused).unwrap_err().to_string().contains("larger than"));
+    }
 }

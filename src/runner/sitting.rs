@@ -171,16 +171,18 @@ fn block(contenders: &mut [Contender], i: usize, blocks: u32, first: bool, setti
         wait_for_quiet(contenders, i);
     }
     // begun before the caches are filled again, since looking at all processes costs some of them
-    let watch = Watch::begin(contenders.iter().filter_map(|c| c.worker.as_ref()).map(Worker::pid));
+    let (pid, others) = (pid(&contenders[i]), others(contenders, i));
+    let watch = Watch::begin(&Vec::from_iter(pid), &others.iter().map(|o| o.1).collect::<Vec<_>>());
     if !setting.check && (contenders.len() > 1 || !first) && contenders[i].rewarms() {
         contenders[i].act(setting, |running, worker, _| running.rewarm(worker, 0.0));
     }
-    let (before, begun, t_ns) = (waiting(contenders, i), Instant::now(), monotonic_ns());
+    let (begun, t_ns) = (Instant::now(), monotonic_ns());
     contenders[i].act(setting, |running, worker, scored| running.time(worker, blocks, scored));
     let seconds = begun.elapsed().as_secs_f64();
-    let waiting = before.zip(waiting(contenders, i)).map(|(before, after)| after - before);
     let t_ns = t_ns.saturating_sub(setting.began_ns);
-    contenders[i].keep_around(seconds, waiting, watch.and_then(Watch::end), t_ns);
+    let (seen, used) = watch.end();
+    let waiting = others.into_iter().map(|(path, _)| path).zip(used);
+    contenders[i].keep_around(seconds, waiting, seen, t_ns);
 }
 
 /// Ends all workers in order. A case whose answers were taken from one that failed after all answers by itself before.
@@ -223,16 +225,26 @@ fn wait_for_quiet(contenders: &[Contender], next: usize) {
     for _ in 0..LOOKS {
         std::thread::sleep(LOOK);
         let now = waiting(contenders, next);
-        // what cannot be read is waited for as if it worked
-        if before.zip(now).is_some_and(|(before, now)| now - before < MUCH_WAITING * LOOK.as_secs_f64()) {
+        if now - before < MUCH_WAITING * LOOK.as_secs_f64() {
             return;
         }
         before = now;
     }
 }
 
-/// Processor time of every worker but this one; `None` if that of one cannot be read.
-fn waiting(contenders: &[Contender], working: usize) -> Option<f64> {
+/// Process number of a worker that is alive.
+fn pid(contender: &Contender) -> Option<u32> {
+    contender.worker.as_ref().map(Worker::pid)
+}
+
+/// Every case but this one whose worker is alive: its path and the worker's number.
+fn others(contenders: &[Contender], working: usize) -> Vec<(String, u32)> {
     let others = contenders.iter().enumerate().filter(|(i, _)| *i != working);
-    others.filter_map(|(_, c)| c.worker.as_ref()).map(|worker| cpu::process_seconds(worker.pid()).ok()).sum()
+    others.filter_map(|(_, c)| Some((c.planned.path.clone(), pid(c)?))).collect()
+}
+
+/// Processor time of every worker but this one, with all that they have started in their groups.
+fn waiting(contenders: &[Contender], working: usize) -> f64 {
+    let groups: Vec<i32> = others(contenders, working).iter().filter_map(|(_, pid)| cpu::group(*pid)).collect();
+    cpu::of_groups(&groups).iter().sum()
 }

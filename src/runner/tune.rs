@@ -196,10 +196,10 @@ pub fn settle(
 
 /// The search for the one case of a suite, without a run: path of the case, and the search unless there is one setting only. `again`:
 /// whatever is remembered is searched anew.
-pub fn alone(options: &RunOptions, folder: &Path, again: bool) -> anyhow::Result<(String, Option<Tuning>)> {
+pub fn alone(options: &RunOptions, again: bool) -> anyhow::Result<(String, Option<Tuning>)> {
     let (suite, mut plan) = super::plan(options)?;
     super::quiet(false, false)?;
-    let cache = super::reference::cache_folder(folder)?;
+    let cache = crate::files::user_cache()?;
     plan.materialise(&cache)?;
     let mut meters = Meters::none();
     let mut around =
@@ -252,7 +252,7 @@ fn running<'a, 'm>(
 fn latencies(worker: &mut Worker) -> Result<Vec<f64>, CaseError> {
     let mut all = Vec::new();
     loop {
-        match worker.next(None, &mut || {})? {
+        match worker.next()? {
             Message::Sample(s) if s.latency.is_finite() && s.latency > 0.0 => all.push(s.latency),
             Message::Sample(_) => return Err(case_error(ErrorKind::WrongOutput, "a latency that is no time")),
             Message::Measured(_) | Message::Counted(_) | Message::Predictions(_) | Message::Unavailable(_) => {}

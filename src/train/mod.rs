@@ -59,6 +59,9 @@ pub struct TooInaccurate {
 /// Least load entropy of a mixture of experts, over its maximum: below, the router has left experts unused.
 pub const LEAST_ENTROPY: f64 = 0.8;
 
+/// Name of the checkpoint in the model's folder.
+pub const CHECKPOINT: &str = "checkpoint.safetensors";
+
 /// A router has collapsed: exit code 1.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -181,7 +184,7 @@ impl Job {
     }
 
     fn checkpoint_path(&self) -> PathBuf {
-        self.config.out.join("checkpoint.safetensors")
+        self.config.out.join(CHECKPOINT)
     }
 
     fn resume(&mut self) -> anyhow::Result<()> {

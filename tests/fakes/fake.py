@@ -173,6 +173,25 @@ class Guest(Fake):
         super().load(job)
 
 
+class Runaway(Fake):
+    """runaway: sends a process of its own into another session, where nobody is its parent"""
+
+    def load(self, job):
+        script = "import os, time; os.setsid(); os.fork() and os._exit(0); os.close(1); time.sleep(600)"
+        subprocess.run([sys.executable, "-c", script, OPTIONS.tag], stdin=subprocess.DEVNULL)
+        super().load(job)
+
+
+class Restless(Fake):
+    """restless: a process that it has started works all the time"""
+
+    def load(self, job):
+        quiet = subprocess.DEVNULL
+        script = "while True: pass"
+        subprocess.Popen([sys.executable, "-c", script, OPTIONS.tag], stdin=quiet, stdout=quiet)
+        super().load(job)
+
+
 # Ends.
 
 
@@ -684,6 +703,136 @@ class DeepAnswers(Fake):
         super().say(kind, **body)
 
 
+class Edges(Fake):
+    """edges: tells its iterations as if they were half as long, one after the other in the second half of the block"""
+
+    def iterate(self, first):
+        time.sleep(0.002)
+        return super().iterate(first)
+
+    def time(self, go):
+        self.kept = []
+        super().time(go)
+
+    def say(self, kind, /, **body):
+        if kind == "sample":
+            self.kept.append(body)
+            return
+        if kind == "unavailable" and self.kept:
+            end = self.kept[-1]["t_ns"] + 1e9 * self.kept[-1]["latency"]
+            for sample in reversed(self.kept):
+                sample["latency"] /= 2
+                end -= 1e9 * sample["latency"] + 1000
+                sample["t_ns"] = int(end)
+            for sample in self.kept:
+                super().say("sample", **sample)
+            self.kept = []
+        super().say(kind, **body)
+
+
+class Quick(Fake):
+    """quick: an honest loop around 20 us of work, which takes a good part of the time"""
+
+    def iterate(self, first):
+        end = time.monotonic_ns() + 18_000
+        rows = [self.known.setdefault(first, self.known.get(first) or self.solve(self.inputs[first]))]
+        while time.monotonic_ns() < end:
+            pass
+        return rows
+
+    def load(self, job):
+        self.known = {}
+        super().load(job)
+
+    def time(self, go):
+        samples, answers, end = [], {}, time.monotonic_ns() + go["seconds"] * 1e9
+        while len(samples) < 10_000 and (len(samples) < go["n"] or time.monotonic_ns() < end):
+            first = self.next
+            began = time.monotonic_ns()
+            answers[first] = self.iterate(first)[0]
+            ended = time.monotonic_ns()
+            self.next = (first + 1) % len(self.inputs)
+            samples.append((began, first, (ended - began) / 1e9))
+            # keeping books
+            until = time.monotonic_ns() + 8_000
+            while time.monotonic_ns() < until:
+                pass
+        self.say("measured", block=go["block"])
+        for i, (t_ns, first, latency) in enumerate(samples):
+            latency = self.told(latency)
+            self.say("sample", block=go["block"], iteration=i, t_ns=t_ns, example=first, rows=1, latency=latency, steps=1)
+        rows = [{"example": e, "depth": 1, "last": True, "answer": a} for e, a in answers.items()]
+        self.say("predictions", block=go["block"], rows=rows)
+        self.say("done", block=go["block"])
+
+    def told(self, latency):
+        return latency
+
+
+class Microsecond(Quick):
+    """microsecond: tells its 20 us as 1 us"""
+
+    def told(self, latency):
+        return 1e-6
+
+
+class QuickLoad(Fake):
+    """quick-load: takes 0.3 s to load and to make its first iteration, and tells next to nothing"""
+
+    first = True
+
+    def refusal(self, inputs):
+        time.sleep(0.3)
+
+    def iterate(self, first):
+        if self.first:
+            self.first = False
+            time.sleep(0.3)
+        return super().iterate(first)
+
+    def say(self, kind, /, **body):
+        if kind == "loaded":
+            body["seconds"] = 1e-8
+        if kind == "ready":
+            body["first_seconds"] = 1e-8
+        super().say(kind, **body)
+
+
+class NoLoad(Fake):
+    """no-load: loads in no time"""
+
+    def say(self, kind, /, **body):
+        if kind == "loaded":
+            body["seconds"] = 0.0
+        super().say(kind, **body)
+
+
+class Censor(Fake):
+    """censor: says that what is read from outside is unavailable"""
+
+    def load(self, job):
+        for what in ["latency", "memory_peak", "energy_cpu", "cpu_time", "joules_per_right", "window", "accuracy"]:
+            self.say("unavailable", what=what, reason="because I say so")
+        super().load(job)
+
+
+class OtherBlock(Fake):
+    """other-block: answers a block that nobody asked for"""
+
+    late = ("predictions",)
+
+    def say(self, kind, /, **body):
+        if kind in self.late:
+            body["block"] += 3
+        super().say(kind, **body)
+
+
+class OtherDone(OtherBlock):
+    """other-done: ends a block that nobody asked for"""
+
+    late = ("done",)
+
+
 class EverLoading(Fake):
     """ever-loading: claims to have loaded for longer than the universe"""
 
@@ -728,6 +877,26 @@ class Fraction(Counter):
     flops = 1e-300
 
 
+class OtherCount(Counter):
+    """other-count: counts for a block that nobody asked for"""
+
+    flops = 1e6
+
+    def say(self, kind, /, **body):
+        if kind == "counted":
+            body["block"] += 1
+        super().say(kind, **body)
+
+
+class Stout(Fake):
+    """stout: holds more bytes than its process ever had"""
+
+    def say(self, kind, /, **body):
+        if kind == "loaded":
+            body.update(weight_bytes=2**40, state_bytes=4096)
+        super().say(kind, **body)
+
+
 class Heavy(Fake):
     """heavy: holds more bytes than there are"""
 
@@ -757,7 +926,7 @@ class Windbag(Fake):
             self.say("unavailable", what=what, reason=long, hint=long)
         self.job, self.inputs, self.next = job, job["inputs"], 0
         many = {f"key {i}": "value" for i in range(1000)}
-        self.say("loaded", seconds=0.0, versions={long: long, **many}, options={long: long}, isa=long)
+        self.say("loaded", seconds=1e-6, versions={long: long, **many}, options={long: long}, isa=long)
 
 
 class LongFarewell(Fake):

@@ -117,9 +117,9 @@ pub const PARSERS: &[Parser] = &[
     Parser {
         name: "message",
         file: "",
-        covers: &["src/runner/child.rs", "src/protocol.rs"],
+        covers: &["src/runner/child.rs", "src/protocol.rs", "src/protocol/line.rs"],
         seeds: messages,
-        parse: line::<Message>,
+        parse: message,
     },
     Parser {
         name: "command",
@@ -527,6 +527,13 @@ fn commands(_: &Path) -> Vec<Vec<u8>> {
 
 fn line<T: Serialize + DeserializeOwned>(bytes: &[u8], path: &Path) -> Outcome {
     json_of::<T>(bytes, path)
+}
+
+/// A message, taken apart as the harness does too: what that takes is a whole message.
+fn message(bytes: &[u8], path: &Path) -> Outcome {
+    let apart = ergometer::protocol::line::message(bytes, |_| Ok::<(), ()>(()));
+    assert!(apart.is_err() || serde_json::from_slice::<Message>(bytes).is_ok(), "{}", String::from_utf8_lossy(bytes));
+    line::<Message>(bytes, path)
 }
 
 /// The files of this name of a recorded run.

@@ -2,6 +2,7 @@
 //!
 //! In: suites of fake workers. Out: kinds and messages, and what honest ones beside them keep. Must not: depend on how fast a fake is.
 
+use ergometer::meters::fake_powercap::FakePowercap;
 use ergometer_reports::case::{ErrorKind, Verdict};
 
 use crate::house::{House, recursive};
@@ -30,6 +31,7 @@ fn claims_that_cannot_be_are_caught() {
         ("ever-loading", "load time"),
         ("never-first", "first latency"),
         ("counter", "flops_executed"),
+        ("no-load", "0e0 s as load time, which is no time"),
         ("fraction", "no count"),
         ("heavy", "more than any machine holds"),
     ];
@@ -45,7 +47,7 @@ fn claims_that_cannot_be_are_caught() {
     for honest in ["plain", "counting", "arsonist"] {
         assert_eq!(cases[honest].error, None, "{honest}");
         assert_eq!(cases[honest].verdict, Some(Verdict::AccuracyOnly));
-        assert!(records.value(honest, "latency") > 0.0);
+        assert!(records.value(honest, "throughput") > 0.0);
     }
     // nobody knows what `plain` computed; `counting` says so itself
     for metric in ["flop_rate", "share_of_ceiling", "flops_model"] {
@@ -56,6 +58,70 @@ fn claims_that_cannot_be_are_caught() {
     assert!((records.value("counting", "flop_rate") / rate - 1.0).abs() < 1e-9);
     let page = std::fs::read_to_string(house.path("run/report/report.md")).unwrap();
     assert!(page.contains("(accuracy only)"), "{page}");
+}
+
+/// What may be the machine's doing ends no case, and no number of it is given either.
+#[test]
+fn times_that_leave_much_untold_are_withheld_and_the_harness_s_clock_stands_in() {
+    let house = House::new();
+    let modes = ["edges", "quick", "microsecond", "quick-load", "stout", "censor", "plain"];
+    let fake = FakePowercap::new().zone("intel-rapl:0", "package-0", 50.0).run().unwrap();
+    let fakes: String = modes.iter().map(|m| house.fake(m, &[])).collect();
+    let text = format!(
+        "{fakes}[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = {modes:?}\nseconds = 2\nwarmup_seconds = 0.01\n"
+    );
+    let suite = house.suite("suite.toml", &text);
+    let mut command = house.command(&["run", suite.to_str().unwrap(), "--out", "run"]);
+    command.env("ERGOMETER_POWERCAP", fake.root());
+    crate::house::ended(command).exits(0);
+    let (records, cases) = (house.records("run"), house.cases("run"));
+    for (mode, part) in [
+        ("edges", "what was done in the rest is not told"),
+        ("quick", "are shorter than what can be checked"),
+        ("microsecond", "are shorter than what can be checked"),
+    ] {
+        for metric in ["latency", "latency_p99"] {
+            let missing = records.get(mode, metric).missing.clone().unwrap_or_else(|| panic!("{mode} has a {metric}"));
+            assert!(missing.message.contains(part), "{mode}: {missing:?}");
+        }
+        let note = records.get(mode, "throughput").note.clone().unwrap_or_default();
+        assert!(note.contains("by the harness's clock"), "{mode}: {note}");
+    }
+    // 2 ms of sleep an iteration, and 26 us
+    assert!(records.value("edges", "throughput") < 500.0);
+    assert!(records.value("microsecond", "throughput") < 38_500.0);
+    for mode in modes {
+        // joules x throughput is what the meter saw, but for the tenth that need not be told
+        let watts = records.value(mode, "energy_cpu") * records.value(mode, "throughput");
+        assert!(watts < 50.0 * 1.3, "{mode}: {watts} W");
+    }
+    for metric in ["load_time", "first_latency"] {
+        let missing = records.get("quick-load", metric).missing.clone().unwrap();
+        assert!(missing.message.contains("the harness saw 0."), "{metric}: {missing:?}");
+        assert!(records.value("plain", metric) > 0.0);
+    }
+    let heavy = records.get("stout", "weight_bytes").missing.clone().unwrap();
+    assert!(heavy.message.contains("its process never had more than"), "{heavy:?}");
+    assert_eq!(records.value("stout", "state_bytes"), 4096.0);
+    for metric in ["memory_peak", "energy_cpu", "joules_per_right", "accuracy", "cpu_time", "window"] {
+        assert!(records.get("censor", metric).value.is_some(), "{metric}: {:?}", records.get("censor", metric).missing);
+    }
+    let notes = cases["censor"].notes.join("; ");
+    assert!(notes.contains("says that energy_cpu is unavailable, which is not the worker's to tell"), "{notes}");
+    let page = std::fs::read_to_string(house.path("run/report/report.md")).unwrap();
+    assert!(page.contains("what was done in the rest is not told"), "{page}");
+}
+
+#[test]
+fn what_names_a_block_names_the_one_that_was_asked_for() {
+    let house = House::new();
+    let modes = ["other-block", "other-done", "other-count"];
+    run(&house, &modes, "dense", "once", "iterations = 4\n", 1);
+    for (mode, kind) in modes.into_iter().zip(["predictions", "done", "counted"]) {
+        let error = house.cases("run")[mode].error.clone().unwrap_or_else(|| panic!("{mode} was believed"));
+        let part = format!("`{kind}` of block ");
+        assert!(error.kind == ErrorKind::Protocol && error.message.starts_with(&part), "{mode}: {error:?}");
+    }
 }
 
 #[test]

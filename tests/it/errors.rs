@@ -52,7 +52,7 @@ const ENDS: &[(&str, &str, &str)] = &[
 ];
 
 /// Modes that end well.
-const HONEST: [&str; 4] = ["plain", "right-outputs", "parent", "guest"];
+const HONEST: [&str; 5] = ["plain", "right-outputs", "parent", "guest", "runaway"];
 
 /// Those that are only recognised by waiting.
 const SLOW: &[&str] = &["silent", "silent-late", "stubborn"];
@@ -113,10 +113,12 @@ fn every_end_is_a_kind_of_its_own_on_a_record() {
     assert!(!html.contains("<b>model</b>"), "what a worker says must not become markup");
     for mode in HONEST {
         assert_eq!(records.value(mode, "accuracy"), 1.0, "a search is always right");
-        for metric in ["latency", "throughput", "memory_peak", "cpu_time", "load_time"] {
+        for metric in ["window", "throughput", "memory_peak", "cpu_time", "load_time"] {
             assert!(records.value(mode, metric) >= 0.0);
         }
     }
+    let notes = cases["runaway"].notes.join("; ");
+    assert!(notes.contains("had left its process group, and were ended with it"), "{notes}");
     assert!(records.value("right-outputs", "parity_error") < 1e-9);
     assert!(records.get("plain", "parity_error").value.is_none());
 }

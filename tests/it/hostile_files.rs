@@ -56,6 +56,7 @@ fn nothing_in_a_run_folder_is_waited_for_or_written_through() {
     fs::rename(at("cases"), house.path("outside/cases")).unwrap();
     symlink(house.path("outside/cases"), at("cases")).unwrap();
     resume().refused(&["cases", "link"]);
+    house.ergometer(&["report", "run"]).refused(&["cases", "link"]);
     assert_eq!(fs::read_dir(house.path("outside")).unwrap().count(), 2, "`mine` and the cases");
 }
 

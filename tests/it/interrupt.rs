@@ -134,6 +134,48 @@ fn an_interrupted_fetch_takes_pip_with_it() {
 }
 
 #[test]
+fn a_fetch_says_who_it_waits_for_and_gives_up() {
+    let house = house();
+    fs::create_dir_all(house.path("cache/fetched")).unwrap();
+    let lock = fs::File::create(house.path("cache/fetched/.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let own = format!("process {} ", std::process::id());
+    house.file("thing", "words");
+    let fetch = |seconds: &str| {
+        let mut fetch = command(&house, &["fetch", "arc-agi-1", "--from", "thing"]);
+        fetch.env("ERGOMETER_FETCH_WAIT", seconds);
+        fetch
+    };
+    let done = crate::house::ended(fetch("1.5"));
+    done.refused(&[&own, "holds", "waiting up to", "held", "ERGOMETER_FETCH_WAIT"]);
+    // an interruption ends the waiting, and its command is the one that was given
+    let child = fetch("600").spawn().unwrap();
+    wait_until("a listener", || fs::read_to_string(format!("/proc/{}/status", child.id())).is_ok_and(listens));
+    let (code, said) = signalled(&house, child, Signal::INT);
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("next: ergometer fetch arc-agi-1 --from thing"), "{said}");
+}
+
+/// Whether a process catches SIGINT, by its `/proc/<pid>/status`.
+fn listens(status: String) -> bool {
+    let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:")).unwrap_or("0").trim().to_string();
+    u64::from_str_radix(&caught, 16).is_ok_and(|mask| mask >> (Signal::INT.as_raw() - 1) & 1 == 1)
+}
+
+#[test]
+fn a_training_without_a_checkpoint_is_begun_anew() {
+    let house = house();
+    let file = crate::house::root().join("suites/train/trm-4x4.toml");
+    let args = ["train", file.to_str().unwrap(), "--out", "net"];
+    let child = command(&house, &args).spawn().unwrap();
+    wait_until("the folder", || house.path("net").exists());
+    let (code, said) = signalled(&house, child, Signal::INT);
+    assert_eq!(code, Some(130), "{said}");
+    let next = said.lines().find_map(|l| l.strip_prefix("next: ergometer ")).unwrap();
+    assert!(said.contains("nothing was kept") && !next.contains("--resume"), "{said}");
+}
+
+#[test]
 fn a_cache_that_cannot_be_used_is_named_before_anything_begins() {
     let house = house();
     let suite = house.suite("one.toml", &format!("{CASES}backends = [\"reference\"]\nprecisions = [\"f64\"]\n"));

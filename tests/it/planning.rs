@@ -78,3 +78,29 @@ fn a_case_that_takes_turns_with_nobody_is_named() {
     let ended = house.run(&pair, "none", &["--dry-run"]);
     assert!(!ended.stderr.contains("pairs nothing"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_dry_run_refuses_what_the_run_would() {
+    let house = House::new();
+    let suite = house.suite(
+        "one.toml",
+        "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"native\"]\nseconds = 0.05\n",
+    );
+    let run = |more: &[&str]| {
+        let mut args = vec!["run", suite.to_str().unwrap()];
+        args.extend(more);
+        house.ergometer(&args)
+    };
+    for more in [["--tuning", "nowhere.json"], ["--tuning", "one.toml"]] {
+        run(&more).refused(&[more[1]]);
+        run(&[&more[..], &["--dry-run"]].concat()).refused(&[more[1]]);
+    }
+    run(&["--out", "run", "--check"]).exits(0);
+    run(&["--out", "run", "--dry-run"]).refused(&["already holds a run"]);
+}
+
+#[test]
+fn parity_without_vectors_says_where_they_may_come_from() {
+    let house = House::new();
+    house.ergometer(&["parity", "--model", "dense", "--backend", "native"]).refused(&["dense", "--vectors FILE"]);
+}

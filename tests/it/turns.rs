@@ -156,7 +156,7 @@ fn who_fails_drops_out_and_the_others_are_whole() {
     let records = house.records("run");
     let missing = records.get("d", "speedup").missing.clone().unwrap();
     assert!(missing.kind == "exit" && missing.message.contains("its base"), "{missing:?}");
-    assert!(records.value("d", "latency") > 0.0);
+    assert!(records.value("d", "throughput") > 0.0);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn what_is_left_of_a_sitting_sits_by_itself() {
     for name in ["b", "c", "d"] {
         let missing = records.get(name, "speedup").missing.clone().unwrap();
         assert!(missing.message.contains("another sitting") && missing.hint.is_some(), "{name}: {missing:?}");
-        assert!(records.value(name, "latency") > 0.0);
+        assert!(records.value(name, "throughput") > 0.0);
     }
 }
 
@@ -221,4 +221,16 @@ fn a_check_has_one_round_and_a_shard_whole_sittings() {
         let paths: Vec<&str> = ended.stdout.lines().filter(|l| l.contains("small/dense")).collect();
         assert!(paths.len() == 2 && paths.iter().all(|p| p.contains(threads)), "{}", ended.stdout);
     }
+}
+
+#[test]
+fn what_a_waiting_worker_has_started_is_seen_and_named() {
+    let house = House::new();
+    let suite = suite(&house, &[("a", "plain"), ("b", "restless")], &[], "");
+    house.run(&suite, "run", &[]).exits(0);
+    let cases = house.cases("run");
+    let notes = cases["a"].notes.join("; ");
+    let (before, named) = notes.split_once(" while this case was measured: ").unwrap_or_else(|| panic!("{notes}"));
+    assert!(before.contains("workers that waited for their turn used "), "{notes}");
+    assert!(named.starts_with('`') && named.contains("/b/"), "{notes}");
 }

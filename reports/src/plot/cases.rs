@@ -40,13 +40,15 @@ impl Set<'_> {
     pub(super) fn latency(&self) -> Drawn {
         let (cases, left_out) = self.some();
         let all: Vec<(String, &Case, Vec<f64>)> = match cases {
+            [only] if Steady::of(&only.samples, &only.case.starts).trouble().is_some() => Vec::new(),
             [only] => (Steady::of(&only.samples, &only.case.starts).block_latencies.iter().take(MOST).enumerate())
                 .map(|(i, block)| (format!("block {}", i + 1), &only.case, sorted(block)))
                 .collect(),
             several => several
                 .iter()
                 .map(|c| {
-                    let latencies = sorted(&Steady::of(&c.samples, &c.case.starts).latencies);
+                    let steady = Steady::of(&c.samples, &c.case.starts);
+                    let latencies = if steady.trouble().is_some() { Vec::new() } else { sorted(&steady.latencies) };
                     (self.labels.short(&c.case.id).to_owned(), &c.case, latencies)
                 })
                 .collect(),

@@ -125,9 +125,10 @@ impl Summary<'_> {
     }
 
     fn pairs(&self, totals: &BTreeMap<u32, f64>, per: Per) -> Vec<(f64, f64)> {
+        let windows = self.steady.totals("window");
         let below = |block: &u32| {
             let &(examples, seconds) = self.steady.blocks().get(block)?;
-            Some(if matches!(per, Per::Example) { examples } else { seconds })
+            Some(if matches!(per, Per::Example) { examples } else { windows.get(block).copied().unwrap_or(seconds) })
         };
         totals.iter().filter_map(|(block, total)| Some((*total, below(block)?))).collect()
     }

@@ -11,7 +11,29 @@ use crate::{
     stats::{CONFIDENCE, Estimate},
 };
 
+/// Share of the ceiling above which a count of operations that a worker reports is not believed: a ceiling is the best of some repetitions,
+/// and a quieter moment may beat it.
+const BELIEVED: f64 = 1.5;
+
 impl Summary<'_> {
+    /// Why the operations that the worker reports are not believed, if so: more than the processor does at best.
+    pub(super) fn overclaimed(&self) -> Option<Missing> {
+        let ceiling = self.ceilings.filter(|_| !self.on_gpu())?.of_case(&self.case_run.case.key).ok()?;
+        let each = self.per_block("flops_executed", Per::Example).ok()?.estimate.value;
+        let rate = self.throughput()?.value * each;
+        (rate > BELIEVED * ceiling.best).then(|| Missing {
+            kind: "unavailable".into(),
+            message: format!(
+                "the worker reports {} in `counted`, {} times what {} threads of this processor do at best ({})",
+                format::scaled(rate, &ceiling.unit),
+                format::number(rate / ceiling.best),
+                ceiling.threads,
+                format::scaled(ceiling.best, &ceiling.unit)
+            ),
+            hint: Some("a count is of the block's floating-point operations, and no more".into()),
+        })
+    }
+
     /// The model's operations per second of steady time; those that the program reports where nobody knows that it computes the model.
     pub(super) fn flop_rate(&self) -> Option<Estimate> {
         let (flops, which) = match self.accuracy_only() {

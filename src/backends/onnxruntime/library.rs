@@ -34,6 +34,9 @@ const PYTHON: Duration = Duration::from_secs(8);
 pub const REMEDY: &str =
     "`ergometer fetch onnxruntime` obtains it; or set ERGOMETER_ONNXRUNTIME to a libonnxruntime.so of your own";
 
+/// What to do where the fetched one is damaged.
+const ANEW: &str = "`ergometer fetch onnxruntime` obtains it anew";
+
 /// A library that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -71,6 +74,8 @@ pub struct Places {
     pub dylib: Option<PathBuf>,
     /// What `ergometer fetch onnxruntime` has obtained.
     pub fetched: Option<PathBuf>,
+    /// What lies there instead of what it obtains.
+    pub damaged: Option<PathBuf>,
     /// The interpreter whose installed wheel will do: program and first arguments; empty: none.
     pub python: Vec<OsString>,
 }
@@ -83,6 +88,7 @@ impl Places {
             named: option.map(PathBuf::from).or_else(|| set(VARIABLE)),
             dylib: set(DYLIB),
             fetched: fetch::cached("onnxruntime"),
+            damaged: fetch::damaged("onnxruntime"),
             python: vec!["python3".into()],
         }
     }
@@ -108,11 +114,18 @@ impl Places {
         }
         self.installed().map(|path| Found { path, by: "installed wheel" }).ok_or_else(|| Unavailable {
             reason: format!(
-                "there is no ONNX Runtime library: {VARIABLE} and {DYLIB} are not set, none has been fetched, and python3 has no \
+                "there is no ONNX Runtime library: {VARIABLE} and {DYLIB} are not set, {}, and python3 has no \
                  wheel `onnxruntime` of version 1.{} or later",
+                match &self.damaged {
+                    Some(file) => format!(
+                        "{} is damaged (its sha256 is not that of what `ergometer fetch onnxruntime` obtains)",
+                        file.display()
+                    ),
+                    None => "none has been fetched".into(),
+                },
                 ort::MINOR_VERSION
             ),
-            hint: Some(REMEDY.into()),
+            hint: Some(if self.damaged.is_some() { ANEW } else { REMEDY }.into()),
         })
     }
 
@@ -248,6 +261,7 @@ mod tests {
             named: Some(named.clone()),
             dylib: Some(dylib.clone()),
             fetched: Some(fetched.clone()),
+            damaged: None,
             python: machine.python("d"),
         };
         let found = |places: &Places| places.find().map(|f| (f.path, f.by)).unwrap();
@@ -269,6 +283,8 @@ mod tests {
         let machine = Machine::new();
         let fetched = Some(machine.file("fetched.so"));
         let named = Some(machine.0.path().join("absent.so"));
+        let damaged = Places { damaged: fetched.clone(), ..Places::default() }.find().unwrap_err();
+        assert!(damaged.reason.contains("fetched.so is damaged (its sha256") && damaged.hint.unwrap().contains("anew"));
         let error = Places { named, fetched, ..Places::default() }.find().unwrap_err();
         assert!(error.reason.contains("absent.so") && error.reason.contains(VARIABLE), "{error:?}");
         let empty = Places { dylib: Some(machine.0.path().into()), ..Places::default() };

@@ -301,7 +301,7 @@ fn how(nvml: &Nvml, board: &Board, integrate: bool) -> Result<How, String> {
                 Some(limit) => ((1.5 * limit).min(MOST_WATTS), format!("its limit of {limit:.0} W allows no")),
                 None => (MOST_WATTS, "no board draws".to_string()),
             };
-            let nature = Nature { unit: 1e-3, range: None, most_watts, basis, period: 0.0 };
+            let nature = Nature { unit: 1e-3, range: None, most_watts, basis, steady: false, period: 0.0 };
             Ok(How::Counter(Tally::new(nature, count, Instant::now())))
         }
         Err(why) if why == NO_COUNTER && integrate => {

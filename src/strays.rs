@@ -1,0 +1,105 @@
+//! Processes that have left the group in which they were started: a daemon that a worker, or a library, has made of itself.
+//!
+//! In: a mark, put into the environment of every process that is started here and inherited by all that it starts. Out: those that carry it
+//! are killed. Must not: end anything that does not carry the mark. A process that starts another with an empty environment hides it from
+//! here; the kernel's word for what such a process uses is foreign load.
+
+use std::fs;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The variable that carries the mark.
+pub const VARIABLE: &str = "ERGOMETER_STARTED_BY";
+
+/// How often the processes are looked through: what starts another while it is killed is found in the next round.
+const ROUNDS: u32 = 4;
+
+/// The mark of this process: its number, and when it began to mark.
+pub fn own() -> &'static str {
+    static OWN: OnceLock<String> = OnceLock::new();
+    OWN.get_or_init(|| format!("{}-{}", std::process::id(), crate::worker::monotonic_ns()))
+}
+
+/// A mark for one more thing that is started.
+pub fn mark() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{}.{}", own(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Kills what carries this mark, or one that was made from it; not this process itself. Gives their number.
+pub fn end(mark: &str) -> usize {
+    let mut ended = std::collections::BTreeSet::new();
+    for _ in 0..ROUNDS {
+        let found = marked(mark);
+        if found.is_empty() {
+            break;
+        }
+        for pid in found {
+            if kill_process(pid, Signal::KILL).is_ok() {
+                ended.insert(pid.as_raw_nonzero());
+            }
+        }
+    }
+    ended.len()
+}
+
+/// Processes that carry the mark and have not ended.
+fn marked(mark: &str) -> Vec<Pid> {
+    let this = std::process::id();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| *pid != this);
+    // what has ended and is not yet waited for has no environment; that of others cannot be read
+    let carries = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|b| *b == 0).any(|entry| is_of(entry, mark))
+    };
+    numbers.filter(carries).filter_map(|pid| Pid::from_raw(pid as i32)).collect()
+}
+
+/// Whether an entry of an environment is this mark, or one made from it.
+fn is_of(entry: &[u8], mark: &str) -> bool {
+    let value = entry.strip_prefix(VARIABLE.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+    let rest = value.and_then(|value| value.strip_prefix(mark.as_bytes()));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn marks_are_told_apart() {
+        let entry = |value: &str| format!("{VARIABLE}={value}").into_bytes();
+        assert!(is_of(&entry("7-1.3"), "7-1.3") && is_of(&entry("7-1.3"), "7-1"));
+        for other in ["7-1.30", "7-10.3", "17-1.3", ""] {
+            assert!(!is_of(&entry(other), "7-1.3"), "{other}");
+        }
+        assert!(!is_of(b"OTHER=7-1.3", "7-1.3") && !is_of(b"", ""));
+    }
+
+    #[test]
+    fn what_carries_a_mark_is_ended_wherever_it_has_gone() {
+        let (mark, other) = (mark(), mark());
+        // away from its parent, its group and its session
+        let script = "setsid sh -c 'sleep 600 & echo $!; exec sleep 600' &\nwait";
+        let start = |mark: &str| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]).env(VARIABLE, mark).stdin(Stdio::null()).stdout(Stdio::piped());
+            let mut child = shell.spawn().unwrap();
+            let mut line = String::new();
+            let stdout = child.stdout.take().unwrap();
+            std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+            child
+        };
+        let (mut one, mut two) = (start(&mark), start(&other));
+        assert!(end(&mark) >= 3);
+        one.wait().unwrap();
+        assert!(marked(&mark).is_empty() && marked(&other).len() >= 3);
+        assert!(end(&other) >= 3);
+        two.wait().unwrap();
+    }
+}
