@@ -427,7 +427,9 @@ pub(crate) mod tests {
     #[test]
     fn a_panic_is_told_by_its_sentence() {
         let frames: String = (0..60).map(|i| format!("  {i}: some::long::path::of::a::function\n")).collect();
-        let words = format!("loading\nthread 'main' panicked at lib.rs:7:9:\nexpected version 1.31\nstack backtrace:\n{frames}");
+        let words = format!(
+            "loading\nthread 'main' panicked at lib.rs:7:9:\nexpected version 1.31\nstack backtrace:\n{frames}"
+        );
         assert_eq!(gist(&words, 400), "thread 'main' panicked at lib.rs:7:9:\nexpected version 1.31");
         assert_eq!(gist("a\nsegmentation fault\n", 400), "a\nsegmentation fault");
         assert_eq!(gist(&"é".repeat(300), 401).len(), 400);

@@ -200,9 +200,12 @@ impl Message {
             Self::Predictions(p) => Some(p.block),
             Self::Routed(r) => Some(r.block),
             Self::Measured(d) | Self::Done(d) => Some(d.block),
-            Self::Hello(_) | Self::Loaded(_) | Self::Ready(_) | Self::Unavailable(_) | Self::Outputs(_) | Self::Failed(_) => {
-                None
-            }
+            Self::Hello(_)
+            | Self::Loaded(_)
+            | Self::Ready(_)
+            | Self::Unavailable(_)
+            | Self::Outputs(_)
+            | Self::Failed(_) => None,
         }
     }
 }

@@ -335,6 +335,16 @@ impl Folder {
         rest(self.open_file(name, limit)?, limit)
     }
 
+    /// Opens a file in it to hold a lock on, made where missing.
+    ///
+    /// # Errors
+    /// What the system said, or that something other than a regular file has its name.
+    pub fn lock_file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::CREATE | OFlags::RDWR | flags(Links::Refused);
+        let file = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o666));
+        checked(file.map_err(failed)?, u64::MAX)
+    }
+
     /// Gives what is in it another name in it. A file or an empty folder of that name is replaced.
     ///
     /// # Errors

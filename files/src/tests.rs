@@ -93,9 +93,11 @@ fn a_lock_is_a_regular_file_and_a_folder_is_removed_without_its_links() {
     let at = |name: &str| dir.path().join(name);
     let folder = Folder::open(dir.path()).unwrap();
     lock_file(&at("new.lock")).unwrap();
+    folder.lock_file("new.lock").unwrap();
     assert_eq!(refused(lock_file(&at("pipe"))), Refusal::Kind("a named pipe"));
+    assert_eq!(refused(folder.lock_file("pipe")), Refusal::Kind("a named pipe"));
     assert_eq!(refused(lock_file(&at("link"))), Refusal::Link);
-    assert_eq!(refused(lock_file(&at("lost"))), Refusal::Link);
+    assert_eq!(refused(folder.lock_file("lost")), Refusal::Link);
     assert!(!at("nowhere").exists(), "nothing is made where a link leads");
     let inner = folder.make("inner").unwrap();
     inner.write("a/b", b"x").unwrap();

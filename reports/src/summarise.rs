@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, ErrorKind, Prediction, Routing, Verdict},
     ceiling::Ceilings,
-    format,
     environment::Environment,
     format,
     load::{CaseRun, Run},

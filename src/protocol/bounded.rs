@@ -270,9 +270,16 @@ mod tests {
         assert!(outputs.logits[1].is_nan() && outputs.states == [vec![1.0], vec![]]);
         // many lists of the shortest numbers, each of them allowed
         let list = "0,".repeat(1 << 18);
-        for (kind, least) in [(format!(r#""outputs":{{"step":1,"logits":[],"states":[[{list}0],[{list}0]]}}"#), true),
-            (format!(r#""routed":{{"block":1,"layers":[{{"layer":"a","top_k":1,"load":[{list}0],"probability":[]}}]}}"#), true),
-            (r#""outputs":{"step":1,"logits":[0.5,0.25],"states":[[0,1]]}"#.to_string(), false)] {
+        for (kind, least) in [
+            (format!(r#""outputs":{{"step":1,"logits":[],"states":[[{list}0],[{list}0]]}}"#), true),
+            (
+                format!(
+                    r#""routed":{{"block":1,"layers":[{{"layer":"a","top_k":1,"load":[{list}0],"probability":[]}}]}}"#
+                ),
+                true,
+            ),
+            (r#""outputs":{"step":1,"logits":[0.5,0.25],"states":[[0,1]]}"#.to_string(), false),
+        ] {
             let read = super::super::line::message(format!("{{{kind}}}").as_bytes(), |_| Ok::<(), ()>(()));
             assert_eq!(read.is_err(), least, "{}", &kind[..40]);
         }

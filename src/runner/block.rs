@@ -221,8 +221,7 @@ impl Running<'_, '_> {
                 }
                 Message::Sample(s) if told.iterations.len() < MAX_ITERATIONS => told.iterations.push(s),
                 Message::Sample(s) => {
-                    let message =
-                        format!("sample {} came where its block had {MAX_ITERATIONS} already", s.iteration);
+                    let message = format!("sample {} came where its block had {MAX_ITERATIONS} already", s.iteration);
                     return Err(case_error(ErrorKind::Protocol, message));
                 }
                 // once a block: a worker that repeats itself must not keep us for ever

@@ -381,7 +381,10 @@ impl Running<'_, '_> {
         if WORKERS_OWN.contains(&missing.what.as_str()) {
             self.unavailable(missing.what, missing.reason);
         } else if ergometer_reports::metric::metric(&missing.what).is_some() {
-            self.note(format!("the worker says that {} is unavailable, which is not the worker's to tell", missing.what));
+            self.note(format!(
+                "the worker says that {} is unavailable, which is not the worker's to tell",
+                missing.what
+            ));
         }
         Ok(())
     }

@@ -237,7 +237,11 @@ impl Worker {
         let Some(mut stdin) = self.stdin.take() else { return Err(self.ended("was spoken to after its end")) };
         let written = pipe::write_all(&mut stdin, &line, self.silence, LOOK, || {
             self.look().map_err(Unsaid::Refused)?;
-            if self.status.is_some() { Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()) } else { Ok(()) }
+            if self.status.is_some() {
+                Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into())
+            } else {
+                Ok(())
+            }
         });
         self.stdin = Some(stdin);
         match written {

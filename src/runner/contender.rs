@@ -67,7 +67,8 @@ impl<'a> Contender<'a> {
                 (None, Scored::default())
             }
         };
-        let around = Around { seconds: 0.0, seen: Some(Seen::default()), pending: Seen::default(), waiting: BTreeMap::new() };
+        let around =
+            Around { seconds: 0.0, seen: Some(Seen::default()), pending: Seen::default(), waiting: BTreeMap::new() };
         Self { planned: seat.planned, task: seat.task, finished, worker, scored, block, refusals, around }
     }
 
