@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use serde_json::json;
 
-use super::{KNOWN, MAX_REFUSAL, Outcome, again, read, said};
+use super::{KNOWN, MAX_REFUSAL, Outcome, again, line, read, said};
 
 /// The memory of ceilings of the folder that the file lies in.
 pub(super) fn ceilings_file(_: &[u8], path: &Path) -> Outcome {
@@ -188,4 +188,12 @@ pub(super) fn copy(from: &Path, to: &Path) {
             fs::copy(&from, &to).unwrap();
         }
     }
+}
+
+/// A message, taken apart as the harness does too: what that takes is a whole message.
+pub(super) fn message(bytes: &[u8], path: &Path) -> Outcome {
+    use ergometer::protocol::{self, Message};
+    let apart = protocol::line::message(bytes, |_| Ok::<(), ()>(()));
+    assert!(apart.is_err() || serde_json::from_slice::<Message>(bytes).is_ok(), "{}", String::from_utf8_lossy(bytes));
+    line::<Message>(bytes, path)
 }

@@ -10,8 +10,8 @@
 mod machine;
 
 use self::machine::{
-    archives, arguments, ceilings, ceilings_file, command_line, copy, fetched, proc_files, proc_stat, proc_status,
-    task, tasks, tuning_file, tunings,
+    archives, arguments, ceilings, ceilings_file, command_line, copy, fetched, message, proc_files, proc_stat,
+    proc_status, task, tasks, tuning_file, tunings,
 };
 #[cfg(feature = "candle")]
 use self::machine::{training_file, trainings};
@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 
 use ergometer::models::{self, Model};
 use ergometer::parity::Vectors;
-use ergometer::protocol::{Command, Message};
+use ergometer::protocol::Command;
 use ergometer_reports::record::RecordsFile;
 use ergometer_reports::{Report, ReportError};
 use ergometer_suites::suite::{Known, Suite};
@@ -527,13 +527,6 @@ fn commands(_: &Path) -> Vec<Vec<u8>> {
 
 fn line<T: Serialize + DeserializeOwned>(bytes: &[u8], path: &Path) -> Outcome {
     json_of::<T>(bytes, path)
-}
-
-/// A message, taken apart as the harness does too: what that takes is a whole message.
-fn message(bytes: &[u8], path: &Path) -> Outcome {
-    let apart = ergometer::protocol::line::message(bytes, |_| Ok::<(), ()>(()));
-    assert!(apart.is_err() || serde_json::from_slice::<Message>(bytes).is_ok(), "{}", String::from_utf8_lossy(bytes));
-    line::<Message>(bytes, path)
 }
 
 /// The files of this name of a recorded run.
