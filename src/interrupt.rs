@@ -171,10 +171,10 @@ fn ignored(signal: i32) -> bool {
 
 fn end() {
     let _closed = GATE.write().unwrap_or_else(PoisonError::into_inner);
+    crate::strays::end(crate::strays::own());
     for id in held(&GROUPS).iter().filter_map(|id| Pid::from_raw(*id)) {
         let _ = kill_process_group(id, Signal::KILL);
     }
-    crate::strays::end(crate::strays::own());
     // what was killed may write for a moment yet
     for _ in 0..40 {
         held(&FOLDERS)

@@ -265,6 +265,8 @@ fn download(fetcher: &Fetcher, item: &Fetch, variant: &Variant, folder: &Path) -
     let _group = interrupt::group(child.id() as i32);
     drop(gate);
     let said = last_error(child).map_err(|e| tool(item, variant, format!("lost {python} while it downloaded: {e}")))?;
+    // one that was ended by an interruption has not failed
+    drop(interrupt::gate());
     if let Some(said) = said {
         return Err(tool(item, variant, format!("pip did not download {}: {said}", archive.requirement)));
     }

@@ -351,6 +351,7 @@ impl Worker {
         self.stdin = None;
         // it may have waited long for others' turns
         (self.asked, self.limit) = (Instant::now(), self.silence.saturating_mul(PATIENCE as u32));
+        self.block = None;
         match self.next() {
             Ok(message) => {
                 self.kill();

@@ -92,13 +92,14 @@ fn figure(value: f64) -> String {
 /// It cannot be. `Ok(Err)`: it is much shorter than what was seen, and is withheld with this reason.
 pub fn duration(what: &str, told: f64, least: f64, most: f64) -> Result<Result<f64, String>, CaseError> {
     if !(told.is_finite() && told >= LEAST_SECONDS) {
-        return wrong(format!("the worker gave {told:e} s as {what}, which is no time"));
+        return wrong(format!("the worker gave {} s as {what}, which is no time", figure(told)));
     }
     if told > most + CLOCK_NS * 1e-9 {
         return wrong(format!("the worker gave {told:.6e} s as {what}, but it was over within {most:.6} s"));
     }
     if told < COVERED * (least - HEARING) {
-        return Ok(Err(format!("the worker gave {told:.6} s as {what}, and the harness saw {least:.6} s pass")));
+        let told = figure(told);
+        return Ok(Err(format!("the worker gave {told} s as {what}, and the harness saw {least:.6} s pass")));
     }
     Ok(Ok(told))
 }

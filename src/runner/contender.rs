@@ -210,7 +210,8 @@ impl<'a> Contender<'a> {
         match self.worker.take().map(Worker::finish) {
             Some(Err(error)) => self.finished.fail(error),
             Some(Ok(strays @ 1..)) => self.finished.case.notes.push(format!(
-                "{strays} processes that its worker had started had left its process group, and were ended with it"
+                "what its worker had started had left its process group, and was ended with it ({strays} process{})",
+                if strays == 1 { "" } else { "es" }
             )),
             Some(Ok(0)) | None => {}
         }

@@ -118,7 +118,7 @@ fn every_end_is_a_kind_of_its_own_on_a_record() {
         }
     }
     let notes = cases["runaway"].notes.join("; ");
-    assert!(notes.contains("had left its process group, and were ended with it"), "{notes}");
+    assert!(notes.contains("had left its process group, and was ended with it"), "{notes}");
     assert!(records.value("right-outputs", "parity_error") < 1e-9);
     assert!(records.get("plain", "parity_error").value.is_none());
 }

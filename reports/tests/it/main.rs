@@ -2,6 +2,7 @@
 //!
 //! In: synthetic observations made here from a seed. Out: verdicts. Must not: take any of these numbers for a measurement.
 
+mod claims;
 mod coverage;
 mod looks;
 mod plots;
