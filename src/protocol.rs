@@ -27,7 +27,7 @@
 //! | `loaded` | `weight_bytes` and `state_bytes` above the largest memory that the process had are withheld, unless it computes on a board |
 //! | `sample` | numbered from 0 in order; from `t_ns` (start, CLOCK_MONOTONIC, for every program) to `t_ns` + `latency` within `go` and `measured`; none overlaps the next; none is shorter than 10 ns; as many as asked for, for as long as asked for |
 //! | all samples | over all blocks they fill nine tenths of the time from `go` to `measured`, less 1 ms a block and what the kernel let harness or worker wait for a processor in between and before the first; else latency is withheld, and throughput is rows over that time |
-//! | all samples of a block | they fill half of the time from the first to the last, less 30 us an iteration, 20 us a row and the two longest gaps of up to 20 ms |
+//! | samples of a block | half of them or more are followed by the next one within as much time as they took, 30 us, and 20 us a row |
 //! | `steps` | those of the answers told for the same examples in the same block, which are those of the scored ones; without `halt` every row takes `max_steps` |
 //! | `counted` | at least 1, or 0; at most 1e18 a second; above 1.5 times the processor's ceiling it is withheld, and all that follows from it |
 //! | `unavailable` | of what is the worker's to tell: `outputs`, `case`, and the metrics in [`WORKERS_OWN`]; of others it changes nothing, and the case has a note |

@@ -49,7 +49,7 @@ fn check_mode_fails_where_a_case_does() {
     let suite = house.suite("off.toml", &text);
     let ended = house.run(&suite, "run", &["--check"]);
     ended.exits(1);
-    assert!(ended.stderr.contains("1 of 2 cases failed"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("failed: 1 of 2 cases"), "{}", ended.stderr);
 }
 
 #[test]

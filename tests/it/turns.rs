@@ -133,7 +133,7 @@ fn who_fails_drops_out_and_the_others_are_whole() {
     let house = House::new();
     let ended = house.run(&suite(&house, &fakes, &[], ""), "run", &[]);
     ended.exits(1);
-    assert!(ended.stderr.contains("3 of 5 cases failed"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("failed: 3 of 5 cases"), "{}", ended.stderr);
     house.assert_nobody_left();
     let cases = cases(&house, "run");
     for (name, message) in [("b", "exit code 4"), ("c", "the dog ate the weights"), ("e", "exit code 5")] {
