@@ -56,10 +56,23 @@ impl Footnotes {
 
     /// The texts of these footnotes in one line, each once.
     pub fn take(&self, footnotes: impl Iterator<Item = usize>) -> String {
+        ergometer_files::joined(self.groups(footnotes).into_iter().map(|g| &self.texts[g]))
+    }
+
+    /// The same, but of what has a line of its own its number.
+    fn refer(&self, footnotes: impl Iterator<Item = usize>) -> String {
+        let told = |g: usize| match self.shown.iter().position(|shown| *shown == g) {
+            Some(at) => format!("[{}]", at + 1),
+            None => self.texts[g].clone(),
+        };
+        ergometer_files::joined(self.groups(footnotes).into_iter().map(told))
+    }
+
+    fn groups(&self, footnotes: impl Iterator<Item = usize>) -> Vec<usize> {
         let mut groups: Vec<usize> = footnotes.map(|f| self.group[f - 1]).collect();
         groups.sort_unstable();
         groups.dedup();
-        ergometer_files::joined(groups.into_iter().map(|g| &self.texts[g]))
+        groups
     }
 
     /// The texts that shown cells refer to, by rising number.
@@ -133,7 +146,7 @@ pub fn gaps(tables: &[Table], notes: &Footnotes) -> Vec<String> {
     for table in &tables {
         let shown = columns(table);
         for i in (0..TITLES.len()).filter(|i| !shown.contains(i)) {
-            let reasons = notes.take(rows(table).filter_map(|r| cell_of(r, i)?.footnote));
+            let reasons = notes.refer(rows(table).filter_map(|r| cell_of(r, i)?.footnote));
             let reasons = if reasons.is_empty() { "not recorded".to_owned() } else { reasons };
             match found.iter_mut().find(|(column, why, _)| *column == i && *why == reasons) {
                 Some((.., tasks)) => tasks.push(&table.task),
@@ -249,6 +262,7 @@ mod tests {
             all.take([5, 1, 2].into_iter()),
             "too-few: n = 30 to 300 is too small, it needs 662; unavailable: no powercap"
         );
+        assert_eq!(all.refer([5, 1, 2].into_iter()), "[1]; unavailable: no powercap");
     }
 
     #[test]

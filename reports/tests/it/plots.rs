@@ -218,7 +218,7 @@ fn lines(plot: &Plot) -> Vec<[(f64, f64); 2]> {
     let quiet = [GRID, SOFT].map(|c| format!("stroke=\"{c}\""));
     drawn
         // axes and their ticks are whole and quiet, slanted lines of a roofline are not whole
-        .filter(|t| !t.contains(&quiet[0]) && !(t.contains(&quiet[1]) && !t.contains("dasharray")))
+        .filter(|t| !t.contains(&quiet[0]) && (!t.contains(&quiet[1]) || t.contains("dasharray")))
         .flat_map(|t| {
             let points = t.split("points=\"").nth(1).unwrap().trim_end_matches('"');
             let number = |p: &str| p.split_once(',').map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap())).unwrap();
