@@ -63,11 +63,11 @@ fn times_that_leave_much_untold_are_withheld_and_bytes_that_nobody_had() {
     let records = summarise(&run);
     for metric in ["latency", "latency_p99"] {
         let missing = get(&records, path, metric).missing.clone().unwrap();
-        assert!(missing.message.contains("iterations fill 50 % of the"), "{missing:?}");
+        assert!(missing.message.contains("iterations fill 50.0 % of the"), "{missing:?}");
     }
     let rate = get(&records, path, "throughput");
     assert!((rate.value.unwrap() / blocks - 0.5).abs() < 1e-9 && rate.lower.is_some(), "{rate:?}");
-    assert!(rate.note.as_ref().unwrap().contains("by the harness's clock, since iterations fill 50 %"), "{rate:?}");
+    assert!(rate.note.as_ref().unwrap().contains("by the harness's clock, since iterations fill 50.0 %"), "{rate:?}");
     let bytes = get(&records, path, "weight_bytes").missing.clone().unwrap();
     assert!(bytes.message.contains("its process never had more than"), "{bytes:?}");
 }
