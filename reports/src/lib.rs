@@ -13,6 +13,7 @@ pub mod headline;
 pub mod labels;
 pub mod load;
 pub mod metric;
+mod natural;
 pub mod plot;
 pub mod precision;
 pub mod questions;

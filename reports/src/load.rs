@@ -14,6 +14,7 @@ use ergometer_files::kind::{sniff, without_mark};
 use ergometer_files::{Links, Refusal};
 use serde::de::DeserializeOwned;
 
+use crate::natural;
 use crate::{
     case::{Attempt, Case, Prediction, SCHEMA, Sample, Verdict},
     environment::Environment,
@@ -86,7 +87,7 @@ pub fn load(dir: &Path) -> Result<Run, ReportError> {
         }
         cases.push(with_rows(case, &folder)?);
     }
-    cases.sort_by(|a, b| (&a.case.path, &a.case.id).cmp(&(&b.case.path, &b.case.id)));
+    cases.sort_by(|a, b| natural::compare(&a.case.path, &b.case.path).then_with(|| a.case.id.cmp(&b.case.id)));
     Ok(Run { environment, cases })
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Files;
+use crate::natural;
 use crate::{
     case::{Case, Routing, Tried, Verdict},
     ceiling,
@@ -220,7 +221,7 @@ pub fn render(report: &Report) -> Files {
     let mut shown: Vec<&CaseRun> = report.run.cases.iter().collect();
     shown.sort_by_key(|c| c.case.error.is_none());
     shown.truncate(MOST_CASES);
-    shown.sort_by(|a, b| (&a.case.path, &a.case.id).cmp(&(&b.case.path, &b.case.id)));
+    shown.sort_by(|a, b| natural::compare(&a.case.path, &b.case.path).then_with(|| a.case.id.cmp(&b.case.id)));
     let cases: Vec<CaseView> = shown.iter().map(|c| case_view(report, &c.case)).collect();
     let links: BTreeMap<&str, String> = shown.iter().map(|c| (c.case.id.as_str(), tag(&c.case))).collect();
     let tags: BTreeSet<&str> = links.values().map(String::as_str).collect();
