@@ -195,6 +195,9 @@ pub(crate) fn case_fault(case: &Case) -> Option<Fault> {
 /// Most entries of a list or map of `case.json`, by name; each is far above what any run writes.
 const MAX_ENTRIES: usize = 4096;
 
+/// Most attempts at one output: reports count what each of them brought.
+const MAX_ATTEMPTS: u32 = 1000;
+
 /// Most experts of one layer, and of all layers.
 const MAX_EXPERTS: usize = 100_000;
 
@@ -255,6 +258,13 @@ pub fn load_attempts(path: &Path) -> Result<Vec<Attempt>, ReportError> {
 pub(crate) fn attempt_fault(attempt: &Attempt) -> Option<Fault> {
     if attempt.depth == 0 {
         return Some(("depth is 0".into(), "a one-shot model has depth 1".into()));
+    }
+    if attempt.attempt > MAX_ATTEMPTS {
+        let message = format!("an attempt of number {}, {MAX_ATTEMPTS} is the most", attempt.attempt);
+        return Some((
+            message,
+            "attempts at an output are numbered from 1 in the order in which they are handed in".into(),
+        ));
     }
     if attempt.right && attempt.attempt == 0 {
         return Some(("a right attempt of number 0".into(), "0 stands for an output without an attempt".into()));

@@ -233,7 +233,9 @@ pub fn try_on(parser: &Parser, bytes: &[u8], folder: &Path) -> Outcome {
             said.chars().take(300).collect::<String>()
         );
         assert!(said.contains("hint: "), "no hint: {said}");
-        assert!(parser.file.is_empty() || said.contains(parser.file), "{} is not named: {said}", parser.file);
+        // a damaged case.json may show in the attempts that do not fit it
+        let named = said.contains(parser.file) || parser.name == "case" && said.contains("attempts.csv");
+        assert!(named, "{} is not named: {said}", parser.file);
     }
     outcome
 }

@@ -138,6 +138,11 @@ fn attempts_are_written_read_back_and_held_to_their_case() {
     let cut = good.lines().filter(|l| !l.starts_with("59,")).map(|l| format!("{l}\n")).collect::<String>();
     refused(Some(&cut), &["attempts.csv", "decide 59 questions, the case has 60"]);
     refused(Some(&good.replacen(",1,true,0,1,", ",0,true,0,1,", 1)), &["attempts.csv`, line 2", "depth is 0"]);
+    // by number, so that a file of a few lines cannot ask for a long list
+    refused(
+        Some(&good.replacen(",1,true,0,1,", ",1,true,0,177777777,", 1)),
+        &["attempts.csv`, line 2", "177777777", "1000 is the most"],
+    );
     refused(Some(&good.replacen("rows,true,4\n", "rows,true,0\n", 1)), &["attempts.csv`, line", "0 rows"]);
     refused(Some(&good.replacen("part", "prat", 1)), &["attempts.csv`, line 1", "part"]);
     assert_eq!(load(dir.path()).unwrap(), run);
