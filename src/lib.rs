@@ -24,7 +24,7 @@ pub mod parity;
 mod pipe;
 pub mod protocol;
 pub mod runner;
-#[cfg(feature = "candle")]
 pub mod strays;
+#[cfg(feature = "candle")]
 pub mod train;
 pub mod worker;

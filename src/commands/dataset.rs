@@ -43,7 +43,7 @@ Examples:
     --out train.safetensors
   ergometer dataset trm-4x4 --split test --examples 500 --seed 1 --out test.csv")]
 pub struct Args {
-    /// Training file, suite, or a file with a [task] table
+    /// Training file, suite, or a file with a table `task`
     #[arg(value_name = "TASK-FILE")]
     file: PathBuf,
     /// Which of a suite's tasks

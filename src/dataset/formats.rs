@@ -1,6 +1,6 @@
 //! The formats of a file of examples.
 //!
-//! In: a [`Set`]. Out: its bytes, the same for the same set. Must not: know a task: what is readable of an example the task says
+//! In: a `Set`. Out: its bytes, the same for the same set. Must not: know a task: what is readable of an example the task says
 //! ([`Task::row`](ergometer_suites::Task::row)).
 
 use std::borrow::Cow;

@@ -200,7 +200,7 @@ impl Running<'_, '_> {
     }
 
     fn load(&mut self, worker: &mut Worker, model: &Path) -> Result<(), CaseError> {
-        let Message::Hello(hello) = worker.next()? else { return Err(out_of_turn("`hello`")) };
+        let Message::Hello(hello) = worker.message()? else { return Err(out_of_turn("`hello`")) };
         if hello.protocol != PROTOCOL {
             let message =
                 format!("{} {} speaks protocol {}, the harness {PROTOCOL}", hello.name, hello.version, hello.protocol);
@@ -227,7 +227,7 @@ impl Running<'_, '_> {
         worker.send(&Command::Job(job))?;
         let asked = asked.sent();
         let loaded = loop {
-            match worker.next()? {
+            match worker.message()? {
                 Message::Loaded(loaded) => break loaded,
                 Message::Unavailable(u) => self.refused(u)?,
                 other => return Err(unexpected("`loaded`", &other)),
@@ -269,7 +269,7 @@ impl Running<'_, '_> {
         let asked = Asking::new(worker);
         worker.send(&self.go(Mode::Warm, 0, 0.0, None))?;
         let asked = asked.sent();
-        let Message::Ready(ready) = worker.next()? else { return Err(out_of_turn("`ready`")) };
+        let Message::Ready(ready) = worker.message()? else { return Err(out_of_turn("`ready`")) };
         let (least, most) = asked.heard(worker);
         let batch = Some(u64::from(self.planned.key.batch));
         match claims::duration("first latency", ready.first_seconds, least, most)? {
@@ -287,7 +287,7 @@ impl Running<'_, '_> {
     /// Iterations that nobody times, at least one and for so long: others have worked since, and the caches are theirs.
     pub(super) fn rewarm(&mut self, worker: &mut Worker, seconds: f64) -> Result<(), CaseError> {
         worker.send(&self.go(Mode::Warm, 0, seconds, None))?;
-        match worker.next()? {
+        match worker.message()? {
             Message::Ready(_) => Ok(()),
             other => Err(unexpected("`ready`", &other)),
         }

@@ -256,7 +256,7 @@ impl Worker {
     }
 
     /// The next message, in a place where no answers are due.
-    pub fn next(&mut self) -> Result<Message, CaseError> {
+    pub fn message(&mut self) -> Result<Message, CaseError> {
         self.hear(None, &mut || {}, &mut |_| Ok(()))
     }
 
@@ -352,7 +352,7 @@ impl Worker {
         // it may have waited long for others' turns
         (self.asked, self.limit) = (Instant::now(), self.silence.saturating_mul(PATIENCE as u32));
         self.block = None;
-        match self.next() {
+        match self.message() {
             Ok(message) => {
                 self.kill();
                 let kind = message.kind();

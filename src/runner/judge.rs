@@ -93,7 +93,7 @@ impl Running<'_, '_> {
         let mut seen = false;
         let mut steps = vectors.steps.iter().zip(1..).peekable();
         loop {
-            match worker.next()? {
+            match worker.message()? {
                 Message::Outputs(o) => {
                     let Some((want, _)) = steps.next_if(|(_, k)| *k == o.step) else {
                         return wrong(format!("outputs of step {} came out of order", o.step));

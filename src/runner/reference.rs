@@ -162,7 +162,7 @@ fn record(
         steps,
         vectors: Some(path.into()),
     }))?;
-    while !matches!(worker.next()?, Message::Done(_)) {}
+    while !matches!(worker.message()?, Message::Done(_)) {}
     worker.finish().map(drop)
 }
 

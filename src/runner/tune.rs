@@ -252,7 +252,7 @@ fn running<'a, 'm>(
 fn latencies(worker: &mut Worker) -> Result<Vec<f64>, CaseError> {
     let mut all = Vec::new();
     loop {
-        match worker.next()? {
+        match worker.message()? {
             Message::Sample(s) if s.latency.is_finite() && s.latency > 0.0 => all.push(s.latency),
             Message::Sample(_) => return Err(case_error(ErrorKind::WrongOutput, "a latency that is no time")),
             Message::Measured(_) | Message::Counted(_) | Message::Predictions(_) | Message::Unavailable(_) => {}

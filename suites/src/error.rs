@@ -21,7 +21,7 @@ pub struct SuiteError {
 impl SuiteError {
     /// An error with nothing but a message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { file: None, place: None, message: message.into(), hint: None }
+        Self { file: None, place: None, message: capped(message.into()), hint: None }
     }
 
     /// Adds the file unless one is named already.
@@ -32,15 +32,29 @@ impl SuiteError {
 
     /// Adds the place unless one is named already.
     pub fn at(mut self, place: impl Into<String>) -> Self {
-        self.place.get_or_insert_with(|| place.into());
+        self.place.get_or_insert_with(|| capped(place.into()));
         self
     }
 
     /// Adds the remedy.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(capped(hint.into()));
         self
     }
+}
+
+/// Most characters of a message, a place or a hint: what is quoted from a file may be as long as the file.
+const MOST: usize = 1000;
+
+/// Leaves out the middle of what is too long, so that the words around a quotation stay.
+fn capped(text: String) -> String {
+    let characters = text.chars().count();
+    if characters <= MOST {
+        return text;
+    }
+    let head: String = text.chars().take(MOST * 3 / 4).collect();
+    let tail: String = text.chars().skip(characters - MOST / 4).collect();
+    format!("{head} ... {} characters left out ... {tail}", characters - MOST * 3 / 4 - MOST / 4)
 }
 
 impl fmt::Display for SuiteError {
@@ -167,5 +181,17 @@ mod tests {
         for other in ["onnx", "ort", "onnx-runtime", "OnnxRuntime", "onnxruntime-gpu"] {
             assert_eq!(near_matches(other, ["native", "onnxruntime", "tract"]), ["onnxruntime"], "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_quoted_from_a_file_is_capped_in_every_part_of_an_error() {
+        let long = |around: &str| format!("{around} `{}` {around}", "ä".repeat(70_000));
+        let error = SuiteError::new(long("unknown")).at(long("line 3")).hint(long("known"));
+        let said = error.to_string();
+        assert!(said.len() < 3 * (2 * MOST + 100), "{} bytes", said.len());
+        for part in ["unknown `ä", "ä` unknown", "line 3 `ä", "ä` known", "characters left out"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert_eq!(SuiteError::new("short").at("here").hint("so").to_string(), "here: short\nhint: so");
     }
 }
