@@ -64,6 +64,22 @@ class Nap(Fake):
         return super().iterate(first)
 
 
+class Long(Fake):
+    """long: honest, and each timed iteration takes 0.3 s, beside which a busy machine's waits are short"""
+
+    timed = False
+
+    def time(self, go):
+        self.timed = True
+        super().time(go)
+        self.timed = False
+
+    def iterate(self, first):
+        if self.timed:
+            time.sleep(0.3)
+        return super().iterate(first)
+
+
 class SlowStart(Fake):
     """slow-start: its first iteration takes 0.6 s, as if all did"""
 
