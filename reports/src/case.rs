@@ -381,13 +381,16 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// One row of `samples.csv`: one observation of one metric.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The parts of a case's life in which something is observed, in their order.
+pub const PHASES: [&str; 5] = ["load", "first", "warmup", "steady", "accuracy"];
+
+/// One row of `samples.csv`: one observation of one metric. Its names are those of tables, so that no observation owns a text.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Sample {
     /// Block of the run, from 0; blocks of several cases may take turns.
     pub block: u32,
-    /// `load`, `first`, `warmup`, `steady` or `accuracy`.
-    pub phase: String,
+    /// One of [`PHASES`].
+    pub phase: &'static str,
     /// Iteration in the block; none for an observation of the whole block.
     pub iteration: Option<u64>,
     /// Monotonic time of the observation's start, nanoseconds since the run began.
@@ -397,7 +400,7 @@ pub struct Sample {
     /// Rows (examples) that the observation covers.
     pub rows: Option<u64>,
     /// Name in [`METRICS`](crate::metric::METRICS).
-    pub metric: String,
+    pub metric: &'static str,
     /// In the metric's unit. For a whole-block observation of energy or time: the block's total, divided by nothing.
     pub value: f64,
 }

@@ -85,6 +85,11 @@ pub const OF_QUESTIONS: [&str; 2] = ["accuracy_single", "accuracy_outputs"];
 /// Ending of the metric that holds the edge error of an energy metric: `energy_cpu` and `energy_cpu_edge`.
 pub const EDGE: &str = "_edge";
 
+/// The metric that holds the edge error of this one, if it has one.
+pub fn edge_of(name: &str) -> Option<&'static str> {
+    METRICS.iter().map(|m| m.name).find(|edge| edge.strip_suffix(EDGE) == Some(name))
+}
+
 /// The row with this name.
 pub fn metric(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|m| m.name == name)

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, CaseError, ErrorKind},
     format,
-    load::{CaseRun, Run},
+    store::{CaseRun, Run},
     questions::{of_record, questions},
     record::Missing,
     stats::{

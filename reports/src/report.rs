@@ -8,10 +8,10 @@ use crate::{
     case::Case,
     error::ReportError,
     labels::Labels,
-    load::{CaseRun, Run},
+    store::{CaseRun, Run},
     precision::findings,
     record::{Record, to_csv, to_json},
-    run_folder::RunFolder,
+    store::RunFolder,
     summarise::summarise,
 };
 

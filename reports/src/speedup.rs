@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, CaseError},
     format,
-    load::{CaseRun, Run},
+    store::{CaseRun, Run},
     precision::Finding,
     record::Missing,
     stats::{

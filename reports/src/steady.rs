@@ -3,19 +3,21 @@
 //! In: samples in any order. Out: per-iteration series in time order and per-block totals beside the block's examples and time. Must not:
 //! judge or drop an observation of the steady phase.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use crate::{
     case::Sample,
-    record::Missing,
-    stats::level::{Spacing, neighbours_alike},
-    told::Told,
+    stats::{
+        level::{Spacing, neighbours_alike},
+        quantile::drift,
+    },
+    store::Samples,
 };
 
 /// The steady phase of a case, and whatever was observed once.
 #[derive(Debug)]
-pub struct Steady<'a> {
-    samples: &'a [Sample],
+pub struct Steady {
     /// Seconds per iteration, in time order.
     pub latencies: Vec<f64>,
     /// The same, block by block.
@@ -26,52 +28,105 @@ pub struct Steady<'a> {
     pub steps: Vec<(f64, f64)>,
     /// Examples and seconds of each block.
     blocks: BTreeMap<u32, (f64, f64)>,
+    /// (Steps, examples) of each block.
+    block_steps: BTreeMap<u32, (f64, f64)>,
+    /// By metric, the sum of each block's observations of the whole block.
+    totals: BTreeMap<&'static str, BTreeMap<u32, f64>>,
+    /// By metric, every value that is not of an iteration of the steady phase.
+    values: BTreeMap<&'static str, Vec<f64>>,
     /// First block of each start of the worker; one where there was a single one.
     starts: Vec<u32>,
     /// How the blocks lie in time.
     spacing: Spacing,
     /// They follow one another without pauses.
     in_a_row: bool,
+    /// [`drift`] of the latencies, once somebody has asked.
+    drift: OnceCell<Option<(f64, f64)>>,
 }
 
 /// Blocks lie apart if the pauses between them are this part of a block, or longer (medians of both).
 const PAUSE: f64 = 0.5;
 
-impl<'a> Steady<'a> {
-    /// Sorts the samples of one case; `starts` are those of the [case](crate::case::Case::starts).
-    pub fn of(samples: &'a [Sample], starts: &[u32]) -> Self {
-        let series = |name: &str| {
-            let mut found: Vec<&Sample> =
-                samples.iter().filter(|s| s.phase == "steady" && s.iteration.is_some() && s.metric == name).collect();
-            found.sort_by_key(|s| (s.t_ns, s.block, s.iteration));
-            found
-        };
-        let (mut latencies, mut rows) = (Vec::new(), Vec::new());
-        let mut blocks: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
-        let mut by_block: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
-        let mut spans: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
-        for sample in series("latency") {
-            let row = examples(sample);
+/// What is added up of a block while its iterations pass.
+#[derive(Default)]
+struct Block {
+    latencies: Vec<f64>,
+    rows: f64,
+    seconds: f64,
+    /// Seconds of the run.
+    begins: f64,
+    ends: f64,
+}
+
+impl Steady {
+    /// Sorts the samples of one case, each of which is looked at once; `starts` are those of the [case](crate::case::Case::starts).
+    pub fn of(samples: &Samples, starts: &[u32]) -> Self {
+        let (mut of_latency, mut of_steps): (Vec<usize>, Vec<usize>) = Default::default();
+        let mut block_steps: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
+        let mut totals: BTreeMap<&'static str, BTreeMap<u32, f64>> = BTreeMap::new();
+        let mut values: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+        for (place, sample) in samples.iter().enumerate() {
+            match (sample.phase, sample.iteration, sample.metric) {
+                ("steady", Some(_), "latency") => of_latency.push(place),
+                ("steady", Some(_), "steps_used") => {
+                    let sum = block_steps.entry(sample.block).or_default();
+                    *sum = (sum.0 + sample.value, sum.1 + examples(&sample));
+                    of_steps.push(place);
+                }
+                (phase, iteration, metric) => {
+                    if phase == "steady" && iteration.is_none() {
+                        *totals.entry(metric).or_default().entry(sample.block).or_insert(0.0) += sample.value;
+                    }
+                    values.entry(metric).or_default().push(sample.value);
+                }
+            }
+        }
+        in_time_order(&mut of_latency, samples);
+        in_time_order(&mut of_steps, samples);
+        let (mut latencies, mut rows) =
+            (Vec::with_capacity(of_latency.len()), Vec::with_capacity(of_latency.len()));
+        let mut by_block: BTreeMap<u32, Block> = BTreeMap::new();
+        for sample in of_latency.iter().map(|place| samples.at(*place)) {
+            let row = examples(&sample);
             latencies.push(sample.value);
             rows.push(row);
-            by_block.entry(sample.block).or_default().push(sample.value);
             let begins = sample.t_ns as f64 * 1e-9;
-            let span = spans.entry(sample.block).or_insert((begins, begins));
-            span.1 = span.1.max(begins + sample.value);
-            let block = blocks.entry(sample.block).or_default();
-            *block = (block.0 + row, block.1 + sample.value);
+            let block = by_block.entry(sample.block).or_insert_with(|| Block { begins, ends: begins, ..Block::default() });
+            block.latencies.push(sample.value);
+            (block.rows, block.seconds) = (block.rows + row, block.seconds + sample.value);
+            block.ends = block.ends.max(begins + sample.value);
         }
-        let steps = series("steps_used").into_iter().map(|s| (s.value, examples(s))).collect();
-        let block_latencies: Vec<Vec<f64>> = by_block.into_values().collect();
+        let steps = of_steps.iter().map(|place| samples.at(*place)).map(|s| (s.value, examples(&s))).collect();
+        let blocks = by_block.iter().map(|(number, block)| (*number, (block.rows, block.seconds))).collect();
+        let in_a_row = !apart(by_block.values().map(|block| (block.begins, block.ends)).collect());
+        let block_latencies: Vec<Vec<f64>> = by_block.into_values().map(|block| block.latencies).collect();
         let starts = starts.to_vec();
-        let in_a_row = !apart(spans.into_values().collect());
         let spacing = match () {
             () if starts.len() > 1 => Spacing::Independent,
             () if in_a_row => Spacing::Row,
             () if neighbours_alike(&block_latencies.iter().map(|b| ends(b)).collect::<Vec<_>>()) => Spacing::Alike,
             () => Spacing::Apart,
         };
-        Self { samples, latencies, block_latencies, rows, steps, blocks, starts, spacing, in_a_row }
+        let drift = OnceCell::new();
+        Self {
+            latencies,
+            block_latencies,
+            rows,
+            steps,
+            blocks,
+            block_steps,
+            totals,
+            values,
+            starts,
+            spacing,
+            in_a_row,
+            drift,
+        }
+    }
+
+    /// Medians of the first and the second half of the latencies, where they differ (see [`drift`]).
+    pub fn drift(&self) -> Option<(f64, f64)> {
+        *self.drift.get_or_init(|| drift(&self.latencies))
     }
 
     /// How the observations of [`Self::units`] lie in time.
@@ -120,15 +175,8 @@ impl<'a> Steady<'a> {
     }
 
     /// (Steps, examples) by block.
-    pub fn block_steps(&self) -> BTreeMap<u32, (f64, f64)> {
-        let mut steps: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
-        for s in
-            self.samples.iter().filter(|s| s.phase == "steady" && s.iteration.is_some() && s.metric == "steps_used")
-        {
-            let sum = steps.entry(s.block).or_default();
-            *sum = (sum.0 + s.value, sum.1 + examples(s));
-        }
-        steps
+    pub fn block_steps(&self) -> &BTreeMap<u32, (f64, f64)> {
+        &self.block_steps
     }
 
     /// Blocks with at least one iteration: their examples and seconds.
@@ -138,24 +186,24 @@ impl<'a> Steady<'a> {
 
     /// Total of each timed block that has an observation of this metric over the whole block, by block.
     pub fn totals(&self, name: &str) -> BTreeMap<u32, f64> {
-        let mut totals = BTreeMap::new();
-        for sample in self.samples {
-            let whole = sample.phase == "steady" && sample.iteration.is_none() && sample.metric == name;
-            if whole && self.blocks.contains_key(&sample.block) {
-                *totals.entry(sample.block).or_insert(0.0) += sample.value;
-            }
-        }
-        totals
+        let all = self.totals.get(name).into_iter().flatten();
+        all.filter(|(block, _)| self.blocks.contains_key(block)).map(|(block, total)| (*block, *total)).collect()
     }
 
-    /// Why the times of its iterations are not believed, if so.
-    pub fn trouble(&self) -> Option<Missing> {
-        Told::of(self)?.trouble()
+    /// Every value of a metric, in whatever phase it was observed; iterations of the steady phase have their own lists.
+    pub fn named(&self, name: &str) -> &[f64] {
+        self.values.get(name).map_or(&[], Vec::as_slice)
     }
+}
 
-    /// Every value of a metric, in whatever phase it was observed.
-    pub fn named(&self, name: &str) -> Vec<f64> {
-        self.samples.iter().filter(|s| s.metric == name).map(|s| s.value).collect()
+/// Puts places of samples into the order in which the samples were made; most files have them so.
+fn in_time_order(places: &mut [usize], samples: &Samples) {
+    let key = |place: usize| {
+        let sample = samples.at(place);
+        (sample.t_ns, sample.block, sample.iteration)
+    };
+    if !places.is_sorted_by_key(|place| key(*place)) {
+        places.sort_by_cached_key(|place| key(*place));
     }
 }
 

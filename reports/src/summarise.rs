@@ -10,7 +10,7 @@ use crate::{
     ceiling::Ceilings,
     environment::Environment,
     format,
-    load::{CaseRun, Run},
+    store::{CaseRun, Run},
     metric::{METRICS, Metric, OF_QUESTIONS},
     precision::{Finding, findings, reduced},
     record::{Missing, Record},
@@ -19,7 +19,7 @@ use crate::{
         CONFIDENCE, Estimate,
         level::Spacing,
         proportion::share,
-        quantile::{TAIL_CONFIDENCE, Tail, dependent, drift, median, median_over, tail},
+        quantile::{TAIL_CONFIDENCE, Tail, dependent, median, median_over, tail},
         ratio::{over_iterations, over_level},
     },
     steady::Steady,
@@ -79,7 +79,7 @@ pub fn summarise(run: &Run) -> Vec<Record> {
             }
             if metric.name == "latency"
                 && record.value.is_some()
-                && let Some((first, second)) = drift(&summary.steady.latencies)
+                && let Some((first, second)) = summary.steady.drift()
             {
                 let change = 100.0 * (second / first - 1.0);
                 add_note(
@@ -139,7 +139,7 @@ struct Summary<'a> {
     finding: Option<&'a Result<Finding, Missing>>,
     speedup: Option<&'a Result<Speedup, Missing>>,
     ceilings: Option<&'a Ceilings>,
-    steady: Steady<'a>,
+    steady: Steady,
     /// Why the times of its iterations are not believed, if so.
     trouble: Option<Missing>,
     environment: &'a Environment,
@@ -264,7 +264,7 @@ impl Summary<'_> {
     fn latency(&self) -> Option<Estimate> {
         let steady = &self.steady;
         let mut estimate = median_over(&steady.unit_latencies(), steady.spacing(), steady.unit())?;
-        if let Some((first, second)) = drift(&steady.latencies) {
+        if let Some((first, second)) = steady.drift() {
             self.widen(&mut estimate, [first, second]);
         }
         Some(estimate)
@@ -307,7 +307,7 @@ impl Summary<'_> {
             1 if steady.spacing() != Spacing::Independent => over_iterations(&pairs)?,
             _ => over_level(&units, steady.spacing(), steady.unit())?,
         };
-        if drift(&steady.latencies).is_some() {
+        if steady.drift().is_some() {
             let rate = |half: &[(f64, f64)]| {
                 let (rows, seconds) = half.iter().fold((0.0, 0.0), |(a, b), p| (a + p.0, b + p.1));
                 rows / seconds
@@ -330,7 +330,7 @@ impl Summary<'_> {
 
     fn single(&self, name: &str) -> Metered {
         let values = self.steady.named(name);
-        let estimate = median(&values).map(|e| match values.len() {
+        let estimate = median(values).map(|e| match values.len() {
             1 => Estimate { method: "one observation".into(), interval: Err("one observation".into()), ..e },
             _ => e,
         });

@@ -8,7 +8,7 @@ use crate::{
     case::{Baseline, Case, Verdict},
     format,
     labels::Labels,
-    load::CaseRun,
+    store::CaseRun,
     precision::reduced,
     questions::{Sources, sources},
     record::{HEADLINE, Missing, Record},

@@ -66,24 +66,31 @@ impl Told {
     }
 }
 
+impl Steady {
+    /// Why the times of its iterations are not believed, if so.
+    pub fn trouble(&self) -> Option<Missing> {
+        Told::of(self)?.trouble()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::Sample;
+    use crate::{case::Sample, store::Samples};
 
     /// Blocks of iterations of this latency, each in a window of so many seconds.
     fn trouble(blocks: u32, each: u64, latency: f64, window: f64) -> Option<String> {
-        let sample = |block: u32, iteration: Option<u64>, metric: &str, value: f64| Sample {
+        let sample = |block: u32, iteration: Option<u64>, metric: &'static str, value: f64| Sample {
             block,
-            phase: "steady".into(),
+            phase: "steady",
             iteration,
             t_ns: u64::from(block) * 1_000_000_000 + iteration.unwrap_or(0) * 1000,
             example: None,
             rows: Some(1),
-            metric: metric.into(),
+            metric,
             value,
         };
-        let samples: Vec<Sample> = (0..blocks)
+        let samples: Samples = (0..blocks)
             .flat_map(|b| {
                 let iterations = (0..each).map(move |i| sample(b, Some(i), "latency", latency));
                 iterations.chain([sample(b, None, "window", window)])
@@ -112,6 +119,6 @@ mod tests {
 
     #[test]
     fn a_run_without_windows_is_not_judged() {
-        assert_eq!(Told::of(&Steady::of(&[], &[])), None);
+        assert_eq!(Told::of(&Steady::of(&Samples::default(), &[])), None);
     }
 }

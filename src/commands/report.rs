@@ -50,8 +50,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The headline table of a run, for a terminal.
-pub fn headline(run: Run) -> String {
-    render::headline(&Report::new(run), console::width_or(WIDTH))
+pub fn headline(report: &Report) -> String {
+    render::headline(report, console::width_or(WIDTH))
 }
 
 /// Writes a run's report in these formats into a folder, else into that of the run; gives the files.

@@ -85,15 +85,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if outcome.found > 0 {
         console::say(format!("finished before: {} of {}", outcome.found, counted(outcome.cases, "case")));
     }
-    let run = ergometer_reports::load(&outcome.folder)?;
-    let report = outcome.folder.join("report/index.html");
+    let page = outcome.folder.join("report/index.html");
     if args.json {
         let path = outcome.folder.join("records.json");
         let text = ergometer_files::read(&path, 1 << 30, Links::Refused).context("the records were just written")?;
         console::json_text(&String::from_utf8_lossy(&text));
     } else {
-        console::out(&super::report::headline(run));
-        outln!("\nreport   {}", report.display());
+        console::out(&super::report::headline(&outcome.report));
+        outln!("\nreport   {}", page.display());
         outln!("run      {}", outcome.folder.display());
         outln!("next     ergometer report {} --format md      (or csv, json, png)", outcome.folder.display());
     }

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ergometer_reports::{Record, format};
+use ergometer_reports::{Record, Report, format};
 
 use super::flags;
 use super::one_case::OneCase;
@@ -79,10 +79,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return super::run::dry_run(&options, args.json).map_err(|e| suite.told(e));
     }
     let outcome = runner::run(&options).map_err(|e| suite.told(e))?;
-    let run = ergometer_reports::load(&outcome.folder)?;
-    let records = ergometer_reports::summarise(&run);
+    let Report { run, records, .. } = &outcome.report;
     if args.json {
-        console::json_text(&String::from_utf8_lossy(&ergometer_reports::record::to_json(&run.environment, &records)));
+        console::json_text(&String::from_utf8_lossy(&ergometer_reports::record::to_json(&run.environment, records)));
     } else {
         for case in &run.cases {
             outln!("{}", case.case.path);
@@ -100,7 +99,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 outln!("note: {note}");
             }
         }
-        console::out(&table(&records));
+        console::out(&table(records));
     }
     Ok(ExitCode::from(u8::from(outcome.failed > 0)))
 }

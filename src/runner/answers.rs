@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ergometer_reports::case::{CaseError, ErrorKind, Prediction};
-use ergometer_reports::load::MAX_PREDICTIONS;
+use ergometer_reports::store::MAX_PREDICTIONS;
 
 use super::case::{Running, unexpected};
 use super::child::{Worker, case_error};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ergometer_reports::case::{CaseError, ErrorKind, Sample};
-use ergometer_reports::metric::EDGE;
+use ergometer_reports::metric::edge_of;
 
 use super::answers::Scorer;
 use super::case::{MAX_STRAYS, Running, Scored, unexpected};
@@ -130,14 +130,14 @@ impl Running<'_, '_> {
         self.check_timed(answers, strays)?;
         for s in &iterations {
             let t_ns = s.t_ns.saturating_sub(self.setting.began_ns);
-            let of = |metric: &str, value: f64| Sample {
+            let of = |metric: &'static str, value: f64| Sample {
                 block,
-                phase: "steady".into(),
+                phase: "steady",
                 iteration: Some(s.iteration),
                 t_ns,
                 example: Some(s.example),
                 rows: Some(s.rows),
-                metric: metric.into(),
+                metric,
                 value,
             };
             self.out.samples.push(of("latency", s.latency));
@@ -177,9 +177,10 @@ impl Running<'_, '_> {
             match reading.value {
                 Ok(joules) => {
                     self.block_sample(t_ns, total, reading.metric, joules);
-                    let edges = reading.metric.to_string() + EDGE;
-                    // a window has two edges
-                    self.block_sample(t_ns, total, &edges, 2.0 * reading.resolution);
+                    if let Some(edges) = edge_of(reading.metric) {
+                        // a window has two edges
+                        self.block_sample(t_ns, total, edges, 2.0 * reading.resolution);
+                    }
                 }
                 Err(reason) => self.unavailable(reading.metric.into(), reason),
             }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ergometer_files::counted;
+use ergometer_reports::Samples;
 use ergometer_reports::case::{
     Attempt, Case, CaseError, ErrorKind, Prediction, Routing, SCHEMA, Sample, Unavailable, Verdict,
 };
@@ -76,7 +77,7 @@ pub struct Finished {
     /// How it ended.
     pub case: Case,
     /// What was observed.
-    pub samples: Vec<Sample>,
+    pub samples: Samples,
     /// What it answered, if it is the one that is scored.
     pub predictions: Vec<Prediction>,
     /// The attempts at questions that follow from them, where the task decides questions from several rows.
@@ -114,7 +115,7 @@ impl Finished {
             unavailable: Vec::new(),
             notes,
         };
-        Self { case, samples: Vec::new(), predictions: Vec::new(), attempts: Vec::new() }
+        Self { case, samples: Samples::default(), predictions: Vec::new(), attempts: Vec::new() }
     }
 
     /// The case ends in this error.
@@ -337,26 +338,24 @@ impl Running<'_, '_> {
         monotonic_ns().saturating_sub(self.setting.began_ns)
     }
 
-    fn sample(&mut self, phase: &str, example: Option<u64>, row: Option<u64>, metric: &str, value: f64) {
+    fn sample(
+        &mut self,
+        phase: &'static str,
+        example: Option<u64>,
+        row: Option<u64>,
+        metric: &'static str,
+        value: f64,
+    ) {
         let (block, t_ns) = (self.block, self.now());
-        self.out.samples.push(Sample {
-            block,
-            phase: phase.into(),
-            iteration: None,
-            t_ns,
-            example,
-            rows: row,
-            metric: metric.into(),
-            value,
-        });
+        self.out.samples.push(Sample { block, phase, iteration: None, t_ns, example, rows: row, metric, value });
     }
 
-    pub(super) fn block_sample(&mut self, t_ns: u64, row: Option<u64>, metric: &str, value: f64) {
-        let (block, phase, metric) = (self.block, "steady".into(), metric.into());
+    pub(super) fn block_sample(&mut self, t_ns: u64, row: Option<u64>, metric: &'static str, value: f64) {
+        let (block, phase) = (self.block, "steady");
         self.out.samples.push(Sample { block, phase, iteration: None, t_ns, example: None, rows: row, metric, value });
     }
 
-    fn memory(&mut self, metric: &str, phase: &str, bytes: std::io::Result<u64>) {
+    fn memory(&mut self, metric: &'static str, phase: &'static str, bytes: std::io::Result<u64>) {
         match bytes {
             Ok(bytes) => self.sample(phase, None, None, metric, bytes as f64),
             Err(e) => self.unavailable(metric.into(), format!("cannot be read: {e}")),

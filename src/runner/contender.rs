@@ -121,7 +121,7 @@ impl<'a> Contender<'a> {
         }
         if let Some(value) = around.pending.processors() {
             around.pending = Seen::default();
-            let (block, phase, metric) = (self.block.saturating_sub(1), "steady".into(), "foreign_load".into());
+            let (block, phase, metric) = (self.block.saturating_sub(1), "steady", "foreign_load");
             let sample = Sample { block, phase, iteration: None, t_ns, example: None, rows: None, metric, value };
             self.finished.samples.push(sample);
         }

@@ -4,7 +4,7 @@
 //! at an answer that a row had not given yet.
 
 use ergometer_reports::case::{Attempt, CaseError, ErrorKind, Prediction};
-use ergometer_reports::load::MAX_ROWS;
+use ergometer_reports::store::MAX_ROWS;
 use ergometer_suites::task::{Answer, Decide, Decision, ExampleSet};
 
 use super::child::case_error;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use anyhow::bail;
 use ergometer_files::counted;
-use ergometer_reports::load::MAX_PREDICTIONS;
+use ergometer_reports::store::MAX_PREDICTIONS;
 
 use super::plan::{Plan, PlannedCase};
 use super::{reference, sitting, tune};

@@ -53,7 +53,7 @@ use crate::worker::monotonic_ns;
 const IDLE: Duration = Duration::from_secs(2);
 
 // what a suite may ask for, one run folder can hold
-const _: () = assert!(ergometer_suites::suite::MAX_CASES <= ergometer_reports::load::MAX_CASES);
+const _: () = assert!(ergometer_suites::suite::MAX_CASES <= ergometer_reports::store::MAX_CASES);
 
 /// What the user asked for.
 #[derive(Clone, Debug, Default)]
@@ -105,6 +105,8 @@ pub struct Outcome {
     pub cases: usize,
     /// Cases that had been finished before this process began.
     pub found: usize,
+    /// The run as its folder has it, with its records.
+    pub report: Report,
 }
 
 /// Every precision that some backend computes in.
@@ -217,8 +219,8 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
         starts::join(&folder, &of_starts, &plan.cases)?;
     }
     progress.clear();
-    let (cases, failed) = conclude(&folder, &plan)?;
-    Ok(Outcome { folder: folder.dir().to_path_buf(), failed, cases, found })
+    let (cases, failed, report) = conclude(&folder, &plan)?;
+    Ok(Outcome { folder: folder.dir().to_path_buf(), failed, cases, found, report })
 }
 
 /// What is wrong with a run's folder or its file of settings is said before anything is waited for, and where nothing is to be run. Gives
@@ -321,7 +323,7 @@ impl Judges {
 }
 
 /// Records and report from the folder alone; counts the cases of the plan and the failures among them.
-fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize)> {
+fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize, Report)> {
     // a verdict that needs several cases falls here, and may fail some of them
     let report = Report::new(ergometer_reports::load(folder.dir())?);
     let of_plan = |c: &&CaseRun| plan.cases.iter().find(|p| p.id == c.case.id);
@@ -336,7 +338,7 @@ fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize)> {
     let formats: Vec<&Format> = ["html", "md", "svg"].into_iter().filter_map(render::format).collect();
     let written = render::write_in_run(&report, &formats, folder.dir())?;
     crate::console::detail(|| format!("wrote records and {} of the report", counted(written.len(), "file")));
-    Ok((cases, failed))
+    Ok((cases, failed, report))
 }
 
 /// The scored answers of cases that an earlier process finished, by group.
@@ -430,7 +432,7 @@ fn begin(
         let began = Began { ns: began_ns, seed, starts: options.repeats.unwrap_or(1) };
         return Ok((began, BTreeMap::new()));
     }
-    let text = folder.folder().read("environment.json", ergometer_reports::load::MAX_JSON_BYTES);
+    let text = folder.folder().read("environment.json", ergometer_reports::store::MAX_JSON_BYTES);
     let text =
         text.with_context(|| format!("cannot read {}\nhint: start a new run in another folder", path.display()))?;
     let value = ergometer_suites::text::json(&text).map_err(|e| e.in_file(&path))?;

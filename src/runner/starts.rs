@@ -65,7 +65,7 @@ pub(super) fn join(run: &RunFolder, starts: &[RunFolder], cases: &[PlannedCase])
                 let mut log: &std::fs::File = &log;
                 log.seek(SeekFrom::End(0)).context("cannot write a log")?;
                 let mut bytes = Vec::new();
-                said.take(ergometer_reports::run_folder::MAX_LOG_BYTES).read_to_end(&mut bytes)?;
+                said.take(ergometer_reports::store::MAX_LOG_BYTES).read_to_end(&mut bytes)?;
                 log.write_all(&bytes).context("cannot write a log")?;
             }
         }
@@ -95,7 +95,7 @@ fn joined(starts: Vec<CaseRun>) -> Finished {
             all.fail(error);
             return all;
         }
-        all.samples.extend(start.samples.into_iter().map(|mut s| {
+        all.samples.extend(start.samples.iter().map(|mut s| {
             s.block += next;
             s
         }));

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     case::CaseKey,
     labels::Labels,
-    load::CaseRun,
+    store::CaseRun,
     record::Record,
     summarise::accuracy_source,
     table::{baselines, baselines_text},

@@ -14,7 +14,7 @@ use crate::{
     case::{Case, CaseKey},
     format,
     labels::Labels,
-    load::CaseRun,
+    store::CaseRun,
     record::Record,
     stats::quantile::sorted,
     steady::Steady,

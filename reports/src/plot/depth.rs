@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     case::Prediction,
-    load::CaseRun,
+    store::CaseRun,
     questions::of_record,
     stats::Estimate,
     summarise::{share_decided, share_right},

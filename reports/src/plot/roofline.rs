@@ -134,7 +134,7 @@ impl Set<'_> {
     /// The roofline plot of the cases that have a share of their ceiling.
     pub(super) fn roofline(&self) -> Drawn {
         let ceilings = self.report.run.environment.ceilings.as_ref()?;
-        let held = |c: &&&crate::load::CaseRun| self.report.value(&c.case, "share_of_ceiling").is_some();
+        let held = |c: &&&crate::store::CaseRun| self.report.value(&c.case, "share_of_ceiling").is_some();
         let cases: Vec<_> = self.cases.iter().filter(held).collect();
         let labels = Labels::of_models(cases.iter().map(|c| &c.case));
         let mut points = Vec::new();

@@ -17,7 +17,7 @@ use crate::{
     error::ReportError,
     footnotes::Footnotes,
     format,
-    load::CaseRun,
+    store::CaseRun,
     metric::{METRICS, metric},
     plot::{canvas::PALETTE, look, plots},
     record::{Missing, Record},

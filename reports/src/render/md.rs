@@ -113,7 +113,7 @@ fn shown(cell: &Cell, notes: &mut Footnotes) -> String {
 
 /// Loads of the experts, for the cases that scored them.
 fn write_experts(text: &mut String, report: &Report) -> std::fmt::Result {
-    let scored = |c: &&crate::load::CaseRun| c.case.accuracy_from.as_ref() == Some(&c.case.id);
+    let scored = |c: &&crate::store::CaseRun| c.case.accuracy_from.as_ref() == Some(&c.case.id);
     let cases = report.run.cases.iter().filter(scored).map(|c| (&c.case, routing(report, &c.case)));
     let cases: Vec<_> = cases.filter(|(_, layers)| !layers.is_empty()).collect();
     if cases.is_empty() {

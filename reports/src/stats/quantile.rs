@@ -12,7 +12,8 @@ use super::{
 /// Ascending copy of finite values.
 pub fn sorted(values: &[f64]) -> Vec<f64> {
     let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
+    // values that are equal in this order are the same bits
+    values.sort_unstable_by(f64::total_cmp);
     values
 }
 

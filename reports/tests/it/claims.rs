@@ -10,7 +10,7 @@ use ergometer_reports::{
     summarise,
 };
 
-use crate::synthetic;
+use crate::synthetic::{self, Edit};
 
 fn get<'a>(records: &'a [Record], path: &str, metric: &str) -> &'a Record {
     records.iter().find(|r| r.path.contains(path) && r.metric == metric).expect("every case has every metric")
@@ -26,9 +26,7 @@ fn operations_that_a_worker_reports_are_held_to_the_ceiling() {
     let told = get(&records, path, "flop_rate").clone();
     assert!(told.method.contains("as it reports them") && told.value.is_some(), "{told:?}");
     let case = run.cases.iter_mut().find(|c| c.case.path.contains(path)).unwrap();
-    for sample in case.samples.iter_mut().filter(|s| s.metric == "flops_executed") {
-        sample.value *= 1e9;
-    }
+    case.samples.edit(|s| s.metric == "flops_executed", |s| s.value *= 1e9);
     for metric in ["flops_executed", "flop_rate", "share_of_ceiling"] {
         let records = summarise(&run);
         let record = get(&records, path, metric);
@@ -55,11 +53,11 @@ fn times_that_leave_much_untold_are_withheld_and_bytes_that_nobody_had() {
         *windows.entry(s.block).or_default() += s.value;
     }
     // the harness saw twice the time
-    let first = case.samples.iter().find(|s| s.metric == "memory_peak").unwrap().clone();
+    let first = case.samples.iter().find(|s| s.metric == "memory_peak").unwrap();
     for (block, seconds) in windows {
-        case.samples.push(Sample { block, metric: "window".into(), value: 2.0 * seconds, ..first.clone() });
+        case.samples.push(Sample { block, metric: "window", value: 2.0 * seconds, ..first });
     }
-    case.samples.iter_mut().filter(|s| s.metric == "weight_bytes").for_each(|s| s.value = 1e12);
+    case.samples.edit(|s| s.metric == "weight_bytes", |s| s.value = 1e12);
     let records = summarise(&run);
     for metric in ["latency", "latency_p99"] {
         let missing = get(&records, path, metric).missing.clone().unwrap();

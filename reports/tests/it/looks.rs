@@ -7,13 +7,14 @@ use std::{env, fs, path::Path};
 
 use ergometer_reports::{
     Report, Run,
+    case::Sample,
     plot::{canvas::PALETTE, plots},
     render::{self, FORMATS, format, headline},
 };
 
 use proptest::prelude::*;
 
-use crate::synthetic;
+use crate::synthetic::{self, Edit};
 
 fn text(format_name: &str, report: &Report) -> String {
     let files = (format(format_name).unwrap().render)(report).unwrap();
@@ -275,10 +276,9 @@ proptest! {
         let mut run = synthetic::small();
         run.cases.extend(synthetic::turns().cases);
         for case in &mut run.cases {
-            let targets = case.samples.iter_mut().filter(|s| s.metric == metric);
-            for (sample, value) in targets.zip(values.iter().cycle()) {
-                (sample.value, sample.rows) = (*value, Some(row));
-            }
+            let mut values = values.iter().cycle();
+            let absurd = |s: &mut Sample| (s.value, s.rows) = (*values.next().unwrap(), Some(row));
+            case.samples.edit(|s| s.metric == metric, absurd);
             if let Some(answer) = case.predictions.last_mut() {
                 answer.depth = depth;
             }

@@ -16,7 +16,7 @@ use ergometer_reports::{
     render::format,
 };
 
-use crate::synthetic;
+use crate::synthetic::{self, Edit};
 
 fn runs() -> Vec<(&'static str, Run)> {
     let mut named = synthetic::large();

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, fs};
 
 use ergometer_reports::{
-    Run,
+    Run, Samples,
     case::{Prediction, Sample},
     load, slug,
     speedup::speedups,
@@ -99,12 +99,12 @@ fn sitting(others: usize, dice: &mut Dice) -> Run {
                 now += 20_000_000;
                 cases[i].samples.push(Sample {
                     block: round,
-                    phase: "steady".into(),
+                    phase: "steady",
                     iteration: Some(iteration),
                     t_ns: now,
                     example: None,
                     rows: Some(1),
-                    metric: "latency".into(),
+                    metric: "latency",
                     value: level * (1.0 + 0.01 * simulate::normal(dice)),
                 });
             }
@@ -132,7 +132,7 @@ fn several_comparisons_with_one_base_raise_one_false_alarm_in_twenty_at_most() {
 }
 
 /// `samples.csv` as another program may write it: rows in another order, numbers in another form.
-fn by_another_program(samples: &[Sample], dice: &mut Dice) -> String {
+fn by_another_program(samples: &Samples, dice: &mut Dice) -> String {
     let mut rows: Vec<String> = samples
         .iter()
         .map(|s| {

@@ -9,15 +9,22 @@ use ergometer_reports::{
     record, render, summarise,
 };
 
-use crate::synthetic;
+use crate::synthetic::{self, Edit};
 
 fn get<'a>(records: &'a [Record], path: &str, metric: &str) -> &'a Record {
     records.iter().find(|r| r.path.contains(path) && r.metric == metric).expect("every case has every metric")
 }
 
-fn sample(phase: &str, block: u32, iteration: Option<u64>, row: Option<u64>, metric: &str, value: f64) -> Sample {
+fn sample(
+    phase: &'static str,
+    block: u32,
+    iteration: Option<u64>,
+    row: Option<u64>,
+    metric: &'static str,
+    value: f64,
+) -> Sample {
     let t_ns = u64::from(block) * 1_000_000 + iteration.unwrap_or(999) * 1000;
-    Sample { block, phase: phase.into(), iteration, t_ns, example: None, rows: row, metric: metric.into(), value }
+    Sample { block, phase, iteration, t_ns, example: None, rows: row, metric, value }
 }
 
 /// A run of one case: two blocks of three iterations of 4 examples in 0.5 s each; 60 J, then 84 J; 20 of 40 right.
@@ -215,7 +222,7 @@ fn packages_and_boards_are_joined_by_block() {
 fn edges_of_blocks_widen_the_energy_and_are_told() {
     let set = |edge: f64| {
         let mut run = five_blocks();
-        run.cases[0].samples.iter_mut().filter(|s| s.metric == "energy_cpu_edge").for_each(|s| s.value = edge);
+        run.cases[0].samples.edit(|s| s.metric == "energy_cpu_edge", |s| s.value = edge);
         run.cases[0].case.key.backend_options.clear();
         summarise(&run)
     };
@@ -241,7 +248,7 @@ fn edges_of_blocks_widen_the_energy_and_are_told() {
 #[test]
 fn edges_stand_in_a_footnote_of_the_page() {
     let mut run = five_blocks();
-    run.cases[0].samples.iter_mut().filter(|s| s.metric == "energy_cpu_edge").for_each(|s| s.value = 6.0);
+    run.cases[0].samples.edit(|s| s.metric == "energy_cpu_edge", |s| s.value = 6.0);
     let report = Report::new(run);
     let (tables, footnotes) = ergometer_reports::table::tables(&report);
     let cell = tables[0].rows[0].cells.last().unwrap();
@@ -256,7 +263,7 @@ fn edges_stand_in_a_footnote_of_the_page() {
 #[test]
 fn a_recorded_zero_is_no_energy() {
     let mut run = five_blocks();
-    run.cases[0].samples.iter_mut().filter(|s| s.metric == "energy_cpu").for_each(|s| s.value = 0.0);
+    run.cases[0].samples.edit(|s| s.metric == "energy_cpu", |s| s.value = 0.0);
     for metric in ["energy_cpu", "joules_per_right"] {
         let missing = get(&summarise(&run), "", metric).missing.clone().unwrap();
         assert!(missing.kind == "unavailable" && missing.message.contains("read 0 J"), "{metric}: {missing:?}");
@@ -511,12 +518,11 @@ fn the_domains_of_joules_per_right_are_named_and_do_not_depend_on_spelling() {
         }
         let nvml = run.environment.meters.iter_mut().find(|m| m.name == "nvml").unwrap();
         (nvml.unavailable, nvml.resolution) = (None, Some("1 J".into()));
-        let energy: Vec<Sample> =
-            run.cases[0].samples.iter().filter(|s| s.metric.starts_with("energy_cpu")).cloned().collect();
-        run.cases[0].samples.extend(energy.into_iter().map(|s| {
-            let metric = s.metric.replace("energy_cpu", "energy_gpu");
-            Sample { metric, ..s }
-        }));
+        let samples = &mut run.cases[0].samples;
+        for (of_packages, metric) in [("energy_cpu", "energy_gpu"), ("energy_cpu_edge", "energy_gpu_edge")] {
+            let energy: Vec<Sample> = samples.iter().filter(|s| s.metric == of_packages).collect();
+            samples.extend(energy.into_iter().map(|s| Sample { metric, ..s }));
+        }
         run.cases[0].case.unavailable.retain(|u| u.metric != "energy_gpu");
         run
     };

@@ -2,7 +2,7 @@
 //!
 //! In: processes, layouts of blocks, a seed. Out: samples, and the values that intervals must hold. Must not: know how intervals are made.
 
-use ergometer_reports::{Run, case::Sample};
+use ergometer_reports::{Run, Samples, case::Sample};
 
 use crate::synthetic::{self, Dice};
 
@@ -114,9 +114,9 @@ impl Machine {
 }
 
 /// Samples of one run: iterations of `base` seconds with 1 % of noise, and 30 W.
-pub fn samples(process: Process, layout: Layout, base: f64, dice: &mut Dice) -> Vec<Sample> {
+pub fn samples(process: Process, layout: Layout, base: f64, dice: &mut Dice) -> Samples {
     let mut machine = Machine::new(process, dice);
-    let (mut samples, mut now) = (Vec::new(), 0.0);
+    let (mut samples, mut now) = (Samples::default(), 0.0);
     for block in 0..layout.blocks {
         machine.wait(layout.pause, dice);
         now += layout.pause;
@@ -126,9 +126,9 @@ pub fn samples(process: Process, layout: Layout, base: f64, dice: &mut Dice) -> 
             machine.level = normal(dice);
         }
         let (mut busy, mut iteration) = (0.0, 0);
-        let mut push = |iteration, t: f64, rows, metric: &str, value| {
-            let (phase, t_ns) = ("steady".to_owned(), (t * 1e9) as u64);
-            samples.push(Sample { block, phase, iteration, t_ns, example: None, rows, metric: metric.into(), value });
+        let mut push = |iteration, t: f64, rows, metric, value| {
+            let (phase, t_ns) = ("steady", (t * 1e9) as u64);
+            samples.push(Sample { block, phase, iteration, t_ns, example: None, rows, metric, value });
         };
         while busy < layout.seconds {
             let latency = base * machine.factor() * (1.0 + 0.01 * normal(dice));
@@ -151,7 +151,7 @@ pub fn samples(process: Process, layout: Layout, base: f64, dice: &mut Dice) -> 
 pub fn truth(process: Process, layout: Layout, base: f64) -> [f64; 4] {
     let long = Layout { blocks: 2000, ..layout };
     let mut latencies: Vec<f64> = samples(process, long, base, &mut Dice(1))
-        .into_iter()
+        .iter()
         .filter(|s| s.metric == "latency")
         .map(|s| s.value)
         .collect();

@@ -3,14 +3,14 @@
 //! In: synthetic sittings. Out: verdicts. Must not: repeat the tests of the interval of a median.
 
 use ergometer_reports::{
-    Record, Report, Run,
+    Record, Report, Run, Samples,
     case::{CaseError, ErrorKind, Sample},
     plot::plots,
     summarise,
     table::tables,
 };
 
-use crate::synthetic;
+use crate::synthetic::{self, Edit};
 
 /// The synthetic sitting, with blocks of `iterations` equal latencies that `latency` gives by backend and round.
 fn sitting(rounds: u32, latency: impl Fn(&str, u32) -> f64) -> Run {
@@ -26,12 +26,12 @@ fn sitting(rounds: u32, latency: impl Fn(&str, u32) -> f64) -> Run {
                     case.samples.push(Sample {
                         // blocks are numbered by each worker for itself; it is their order that tells the round
                         block: first + round,
-                        phase: "steady".into(),
+                        phase: "steady",
                         iteration: Some(iteration),
                         t_ns: u64::from(round) * 1_000_000 + iteration,
                         example: Some(0),
                         rows: Some(1),
-                        metric: metric.into(),
+                        metric,
                         value,
                     });
                 }
@@ -113,7 +113,7 @@ fn ratios_do_not_cross_sittings_and_need_their_base() {
     assert!(why(&gone, "peer").1.contains("not in this run"));
 
     let error = CaseError { kind: ErrorKind::Parity, message: "too far off".into(), hint: None };
-    let failed = change("native", &|c| (c.case.error, c.samples) = (Some(error.clone()), Vec::new()));
+    let failed = change("native", &|c| (c.case.error, c.samples) = (Some(error.clone()), Samples::default()));
     let (kind, message) = why(&failed, "peer");
     assert!(kind == "parity" && message.contains("failed: too far off"), "{message}");
     assert_eq!(why(&failed, "native").0, "parity");
@@ -149,7 +149,7 @@ fn a_base_that_answers_too_badly_has_no_speed() {
 fn other_work_is_told() {
     let mut run = sitting(10, slowing);
     let peer = run.cases.iter_mut().find(|c| c.case.key.backend == "peer").unwrap();
-    peer.samples.iter_mut().filter(|s| s.metric == "steps_used").for_each(|s| s.value = 3.0);
+    peer.samples.edit(|s| s.metric == "steps_used", |s| s.value = 3.0);
     let note = speedup(&run, "peer").note.unwrap();
     assert!(note.contains("3.00 steps an example and the base 4.00"), "{note}");
 }

@@ -8,7 +8,7 @@ use ergometer_reports::{
     strip::{State, Strip},
 };
 
-use crate::synthetic;
+use crate::synthetic::{self, Edit};
 
 fn text(strip: &Strip, title: &str) -> String {
     strip.line(title).unwrap_or_else(|| panic!("no line {title}: {strip:?}")).text()
@@ -130,11 +130,7 @@ fn one_iteration_names_no_winner() {
 fn drift_and_other_work_ask_for_attention() {
     assert_eq!(Strip::of(&Report::new(synthetic::turns())).line("load").unwrap().state, State::Plain);
     let mut run = synthetic::large();
-    for sample in &mut run.cases[0].samples {
-        if sample.metric == "latency" && sample.block == 2 {
-            sample.value *= 1.7;
-        }
-    }
+    run.cases[0].samples.edit(|s| s.metric == "latency" && s.block == 2, |s| s.value *= 1.7);
     let strip = Strip::of(&Report::new(run));
     assert_eq!(strip.line("load").unwrap().state, State::Warning);
     assert!(text(&strip, "load").contains(" of 34 cases drifted"), "{}", text(&strip, "load"));

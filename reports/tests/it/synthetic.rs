@@ -6,11 +6,34 @@
 use std::collections::BTreeMap;
 
 use ergometer_reports::{
-    CaseRun, Run,
+    CaseRun, Run, Samples,
     case::*,
     ceiling::{Ceiling, Ceilings, NoCeiling},
     environment::{Environment, MeterState},
 };
+
+/// Changes of recorded observations, which no program makes.
+pub trait Edit {
+    fn retain(&mut self, keep: impl Fn(&Sample) -> bool);
+    /// Changes each of those that `which` names.
+    fn edit(&mut self, which: impl Fn(&Sample) -> bool, change: impl FnMut(&mut Sample));
+}
+
+impl Edit for Samples {
+    fn retain(&mut self, keep: impl Fn(&Sample) -> bool) {
+        *self = self.iter().filter(keep).collect();
+    }
+
+    fn edit(&mut self, which: impl Fn(&Sample) -> bool, mut change: impl FnMut(&mut Sample)) {
+        let changed = |mut sample: Sample| {
+            if which(&sample) {
+                change(&mut sample);
+            }
+            sample
+        };
+        *self = self.iter().map(changed).collect();
+    }
+}
 
 /// Numbers in [0, 1) from a seed (splitmix64).
 pub struct Dice(pub u64);
@@ -101,9 +124,9 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
         _ => 40.0,
     };
     let step_seconds = model.flops_step * slowness / 40e9 * (batch as f64).powf(0.8);
-    let mut samples = Vec::new();
+    let mut samples = Samples::default();
     let mut now = 0.0;
-    let mut push = |phase: &str, block, iteration, row, metric: &str, value: f64| {
+    let mut push = |phase: &'static str, block, iteration, row, metric: &'static str, value: f64| {
         now += 1e-6;
         let t_ns = (now * 1e9) as u64;
         // blocks lie apart
@@ -112,16 +135,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
             "latency" => value,
             _ => 0.0,
         };
-        samples.push(Sample {
-            block,
-            phase: phase.into(),
-            iteration,
-            t_ns,
-            example: None,
-            rows: row,
-            metric: metric.into(),
-            value,
-        });
+        samples.push(Sample { block, phase, iteration, t_ns, example: None, rows: row, metric, value });
     };
     push("load", 0, None, None, "load_time", 0.004);
     push("load", 0, None, None, "memory_base", 5.0e6);
