@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, CaseError, ErrorKind},
     format,
-    store::{CaseRun, Run},
     questions::{of_record, questions},
     record::Missing,
     stats::{
         Estimate,
         paired::{Pairs, paired_difference},
     },
+    store::{CaseRun, Run},
     summarise::kind_name,
 };
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    case::Baseline, environment::Environment, error::ReportError, metric::Better, store::pretty, shown::csv_cell,
+    case::Baseline, environment::Environment, error::ReportError, metric::Better, shown::csv_cell, store::pretty,
 };
 
 /// Version of `records.csv` and `records.json`; a new meaning gets a new number.

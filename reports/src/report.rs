@@ -8,10 +8,10 @@ use crate::{
     case::Case,
     error::ReportError,
     labels::Labels,
-    store::{CaseRun, Run},
     precision::findings,
     record::{Record, to_csv, to_json},
     store::RunFolder,
+    store::{CaseRun, Run},
     summarise::summarise,
 };
 

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, CaseError},
     format,
-    store::{CaseRun, Run},
     precision::Finding,
     record::Missing,
     stats::{
@@ -16,6 +15,7 @@ use crate::{
         quantile::{least_for_median, median_at, quantile, sorted},
     },
     steady::Steady,
+    store::{CaseRun, Run},
     summarise::kind_name,
 };
 

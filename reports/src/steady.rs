@@ -83,15 +83,15 @@ impl Steady {
         }
         in_time_order(&mut of_latency, samples);
         in_time_order(&mut of_steps, samples);
-        let (mut latencies, mut rows) =
-            (Vec::with_capacity(of_latency.len()), Vec::with_capacity(of_latency.len()));
+        let (mut latencies, mut rows) = (Vec::with_capacity(of_latency.len()), Vec::with_capacity(of_latency.len()));
         let mut by_block: BTreeMap<u32, Block> = BTreeMap::new();
         for sample in of_latency.iter().map(|place| samples.at(*place)) {
             let row = examples(&sample);
             latencies.push(sample.value);
             rows.push(row);
             let begins = sample.t_ns as f64 * 1e-9;
-            let block = by_block.entry(sample.block).or_insert_with(|| Block { begins, ends: begins, ..Block::default() });
+            let block =
+                by_block.entry(sample.block).or_insert_with(|| Block { begins, ends: begins, ..Block::default() });
             block.latencies.push(sample.value);
             (block.rows, block.seconds) = (block.rows + row, block.seconds + sample.value);
             block.ends = block.ends.max(begins + sample.value);

@@ -10,7 +10,6 @@ use crate::{
     ceiling::Ceilings,
     environment::Environment,
     format,
-    store::{CaseRun, Run},
     metric::{METRICS, Metric, OF_QUESTIONS},
     precision::{Finding, findings, reduced},
     record::{Missing, Record},
@@ -23,6 +22,7 @@ use crate::{
         ratio::{over_iterations, over_level},
     },
     steady::Steady,
+    store::{CaseRun, Run},
     told::Told,
 };
 

@@ -8,12 +8,12 @@ use crate::{
     case::{Baseline, Case, Verdict},
     format,
     labels::Labels,
-    store::CaseRun,
     precision::reduced,
     questions::{Sources, sources},
     record::{HEADLINE, Missing, Record},
     report::Report,
     speedup::sittings,
+    store::CaseRun,
     summarise::kind_name,
 };
 

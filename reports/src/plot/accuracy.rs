@@ -15,8 +15,8 @@ use super::{
 use crate::{
     case::CaseKey,
     labels::Labels,
-    store::CaseRun,
     record::Record,
+    store::CaseRun,
     summarise::accuracy_source,
     table::{baselines, baselines_text},
 };

@@ -14,10 +14,10 @@ use crate::{
     case::{Case, CaseKey},
     format,
     labels::Labels,
-    store::CaseRun,
     record::Record,
     stats::quantile::sorted,
     steady::Steady,
+    store::CaseRun,
     table::base_name,
 };
 

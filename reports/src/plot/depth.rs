@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     case::Prediction,
-    store::CaseRun,
     questions::of_record,
     stats::Estimate,
+    store::CaseRun,
     summarise::{share_decided, share_right},
 };
 

@@ -21,7 +21,7 @@ mod words;
 
 use std::collections::BTreeSet;
 
-use crate::{error::ReportError, labels::Labels, store::CaseRun, record::Record, report::Report, speedup::sittings};
+use crate::{error::ReportError, labels::Labels, record::Record, report::Report, speedup::sittings, store::CaseRun};
 use look::Look;
 
 /// Width of a plot in points: a column of a paper, the width of a phone.

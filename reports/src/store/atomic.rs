@@ -23,9 +23,9 @@ pub(super) fn place(
     let aside = temporary(name);
     let path = parent.path().join(name);
     let folder = parent.make(&aside).map_err(ReportError::io("create the folder", &path))?;
-    let placed = fill(&folder).and_then(|()| make_room()).and_then(|()| {
-        parent.rename(&aside, name).map_err(ReportError::io("move the finished case to", &path))
-    });
+    let placed = fill(&folder)
+        .and_then(|()| make_room())
+        .and_then(|()| parent.rename(&aside, name).map_err(ReportError::io("move the finished case to", &path)));
     if let Err(error) = placed {
         // what stays after a second failure is a leftover, which the next run removes
         let _ = parent.remove(&aside);
@@ -141,8 +141,13 @@ mod tests {
         // what is there stays, unless it is removed before
         assert!(place(&parent, "case", |_| Ok(()), || Ok(())).is_err());
         assert_eq!(fs::read(folder.path().join("case/file")).unwrap(), b"x");
-        place(&parent, "case", |_| Ok(()), || remove(&parent, "case").map_err(ReportError::io("remove", parent.path())))
-            .unwrap();
+        place(
+            &parent,
+            "case",
+            |_| Ok(()),
+            || remove(&parent, "case").map_err(ReportError::io("remove", parent.path())),
+        )
+        .unwrap();
         assert_eq!((parent.names().unwrap().len(), folder.path().join("case/file").exists()), (1, false));
         fs::create_dir(folder.path().join(format!("{TEMPORARY}x"))).unwrap();
         assert_eq!(remove_temporaries(&parent).unwrap(), 1);

@@ -21,8 +21,8 @@ use super::{
     samples::Samples,
     schema::{
         ATTEMPT_COLUMNS, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_LOG_BYTES, MAX_PREDICTIONS, MAX_ROWS,
-        PREDICTION_COLUMNS, SAMPLE_COLUMNS, attempt_fault, case_fault, prediction_fault, questions_fault, samples_fault,
-        slug,
+        PREDICTION_COLUMNS, SAMPLE_COLUMNS, attempt_fault, case_fault, prediction_fault, questions_fault,
+        samples_fault, slug,
     },
 };
 use crate::{

@@ -7,9 +7,9 @@ use super::{Metered, Missing, Outcome, Summary, kind_name, share_right};
 use crate::{
     case::{Attempt, Prediction},
     format::scaled,
-    store::CaseRun,
     questions::{most_attempts, of_record, questions, rows_per_question, share_of_outputs, share_of_questions},
     stats::{Estimate, ratio::per_right},
+    store::CaseRun,
 };
 
 /// The metric that leaves the processor out.

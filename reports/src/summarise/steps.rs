@@ -24,7 +24,11 @@ impl Summary<'_> {
         if !blocks.is_empty() {
             return match blocks.len() {
                 1 if steady.spacing() != Spacing::Independent => over_iterations(&steady.steps),
-                _ => over_level(&steady.units(blocks.iter().map(|(block, pair)| (*block, *pair))), steady.spacing(), steady.unit()),
+                _ => over_level(
+                    &steady.units(blocks.iter().map(|(block, pair)| (*block, *pair))),
+                    steady.spacing(),
+                    steady.unit(),
+                ),
             };
         }
         depth_of_answers(&self.source?.predictions, &self.case_run.case.key.depth)

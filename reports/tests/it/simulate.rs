@@ -150,11 +150,8 @@ pub fn samples(process: Process, layout: Layout, base: f64, dice: &mut Dice) -> 
 /// Median latency, throughput, p99 and joules an example in the long run.
 pub fn truth(process: Process, layout: Layout, base: f64) -> [f64; 4] {
     let long = Layout { blocks: 2000, ..layout };
-    let mut latencies: Vec<f64> = samples(process, long, base, &mut Dice(1))
-        .iter()
-        .filter(|s| s.metric == "latency")
-        .map(|s| s.value)
-        .collect();
+    let mut latencies: Vec<f64> =
+        samples(process, long, base, &mut Dice(1)).iter().filter(|s| s.metric == "latency").map(|s| s.value).collect();
     let (n, seconds) = (latencies.len(), latencies.iter().sum::<f64>());
     latencies.sort_by(f64::total_cmp);
     [latencies[n / 2], 4.0 * n as f64 / seconds, latencies[n * 99 / 100], 30.0 * seconds / (4.0 * n as f64)]
