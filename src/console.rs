@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI8, AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
-use ergometer_reports::shown::{clean_json, clean_lines};
+use ergometer_reports::clean::{clean_json, clean_lines};
 use serde::Serialize;
 
 /// Writes a line of data to stdout, like `println!`.

@@ -94,7 +94,7 @@ pub enum ErrorKind {
     /// The model or its data could not be used (missing, truncated, refused).
     Model,
     /// A reduced precision loses more right answers than its tolerance allows. No runner writes it: it follows from the answers of the
-    /// run (see [`precision`](crate::precision)).
+    /// run (see [`compare`](mod@crate::compare)).
     Inferior,
 }
 

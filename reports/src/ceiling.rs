@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{case::CaseKey, format, record::Missing};
+use crate::{case::CaseKey, format, missing::Missing};
 
 /// One ceiling: a rate (more is better) or, in seconds, a cost (less is better).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,14 +129,14 @@ impl Ceilings {
             ("f32", _) => &["f32."],
             ("bf16", _) => &["bf16.", "f32."],
             ("int8", _) => &["int8.", "f32."],
-            _ => return Err(missing("unavailable", format!("no ceiling is measured for {precision}"), None)),
+            _ => return Err(Missing::unavailable(format!("no ceiling is measured for {precision}"), None)),
         };
         let fits = |name: &str| kinds.iter().any(|kind| name.starts_with(kind));
         let best = self.sound(threads).filter(|c| fits(&c.name)).max_by(|a, b| a.best.total_cmp(&b.best));
         best.ok_or_else(|| {
             let elsewhere = self.list.iter().any(|c| fits(&c.name));
             match self.missing.iter().find(|m| m.name == EVERY || fits(&m.name)) {
-                Some(why) if !elsewhere => missing("unavailable", format!("{}: {}", why.name, why.reason), None),
+                Some(why) if !elsewhere => Missing::unavailable(format!("{}: {}", why.name, why.reason), None),
                 _ => not_measured(&format!(" at {threads} threads")),
             }
         })
@@ -153,11 +153,7 @@ impl Ceilings {
 /// Why nothing can be said where there are no ceilings; `at` may say where.
 pub fn not_measured(at: &str) -> Missing {
     let message = format!("the machine's ceilings were not measured{at}");
-    missing("not-measured", message, Some("`ergometer doctor --ceilings` measures and remembers them".into()))
-}
-
-fn missing(kind: &str, message: String, hint: Option<String>) -> Missing {
-    Missing { kind: kind.into(), message, hint }
+    Missing::not_measured(message, Some("`ergometer doctor --ceilings` measures and remembers them"))
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 //!
 //! In: unscaled values with their unit. Out: text. Must not: be read back by anything; files hold unscaled numbers.
 
-use crate::record::Record;
-
 /// SI prefix and factor that bring a magnitude into 1..1000.
 pub fn prefix(magnitude: f64) -> (f64, &'static str) {
     const PREFIXES: [(f64, &str); 9] = [
@@ -66,51 +64,8 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// The unit a metric is shown in: shares as %.
-pub fn shown_unit(record: &Record) -> &str {
-    match record.metric.as_str() {
-        "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" | "harness_cpu" | "share_of_ceiling" => {
-            "%"
-        }
-        _ => &record.unit,
-    }
-}
-
-/// A record's value with unit, e.g. `1.24 ms`; `None` where it is missing.
-pub fn value(record: &Record) -> Option<String> {
-    let value = record.value?;
-    let (factor, unit) = scaled_unit(shown_unit(record), value);
-    Some(join(&digits(record, value / factor), &unit))
-}
-
-/// A record's interval without unit, in the prefix of its value, e.g. `1.21–1.27`; `None` where it has no two-sided one.
-pub fn interval(record: &Record) -> Option<String> {
-    let (value, lower, upper) = (record.value?, record.lower?, record.upper?);
-    let (factor, _) = scaled_unit(shown_unit(record), value);
-    let between = if record.unit == "points" { " to " } else { "–" };
-    Some(format!("{}{between}{}", digits(record, lower / factor), digits(record, upper / factor)))
-}
-
-/// The value with its interval, a bound with `≤`, or `–`.
-pub fn full(record: &Record) -> String {
-    let Some(text) = value(record) else { return "–".into() };
-    match interval(record) {
-        Some(interval) => format!("{text} ({interval})"),
-        None if record.lower.is_none() && record.upper.is_some() => format!("≤ {text}"),
-        None => text,
-    }
-}
-
-fn digits(record: &Record, value: f64) -> String {
-    match record.metric.as_str() {
-        "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => format!("{value:.1}"),
-        "accuracy_vs_f32" => format!("{:+.2}", if value.abs() < 0.005 { 0.0 } else { value }),
-        "params_total" | "params_active" => format!("{value:.0}"),
-        _ => number(value),
-    }
-}
-
-fn join(number: &str, unit: &str) -> String {
+/// A number and a unit as they stand together.
+pub fn join(number: &str, unit: &str) -> String {
     match unit.chars().next() {
         None => number.to_owned(),
         Some('/') => format!("{number}{unit}"),

@@ -8,10 +8,10 @@
 
 use crate::{
     case::{Case, Verdict},
+    clean::clean,
     footnotes::{Footnotes, cell_of, columns, gaps},
     labels::Labels,
     report::Report,
-    shown::clean,
     strip::Strip,
     table::{Row, Speedups, TITLES, Table, reason, tables},
 };
@@ -61,7 +61,7 @@ pub fn headline(report: &Report, width: usize) -> String {
 fn accuracy_only(report: &Report, task: &str) -> Vec<String> {
     let cases: Vec<&Case> = report.run.cases.iter().map(|c| &c.case).filter(|c| c.key.task == task).collect();
     let labels = Labels::of(cases.iter().copied());
-    let uncompared = |c: &&&Case| c.error.is_none() && matches!(c.verdict, Some(Verdict::AccuracyOnly));
+    let uncompared = |c: &&&Case| report.error(c).is_none() && matches!(c.verdict, Some(Verdict::AccuracyOnly));
     cases.iter().filter(uncompared).map(|c| labels.short(&c.id).to_string()).collect()
 }
 

@@ -3,8 +3,11 @@
 //! In: a run folder (`environment.json`, one folder per case). Out: records and reports, as pure functions of what was observed. Must not:
 //! run a model, read a clock, know a backend.
 
+pub mod answers;
 pub mod case;
 pub mod ceiling;
+pub mod clean;
+pub mod compare;
 pub mod environment;
 pub mod error;
 mod footnotes;
@@ -12,15 +15,14 @@ pub mod format;
 pub mod headline;
 pub mod labels;
 pub mod metric;
+pub mod missing;
 mod natural;
 pub mod plot;
-pub mod precision;
 pub mod questions;
 pub mod record;
 pub mod render;
 pub mod report;
 pub mod shown;
-pub mod speedup;
 pub mod stats;
 pub mod steady;
 pub mod store;

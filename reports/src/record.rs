@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    case::Baseline, environment::Environment, error::ReportError, metric::Better, shown::csv_cell, store::pretty,
+    case::Baseline, clean::csv_cell, environment::Environment, error::ReportError, metric::Better, missing::Missing,
+    store::pretty,
 };
 
 /// Version of `records.csv` and `records.json`; a new meaning gets a new number.
@@ -14,19 +15,6 @@ pub const RECORDS_SCHEMA: u32 = 1;
 
 /// What a reader of the headline table sees of every case, in this order.
 pub const HEADLINE: [&str; 6] = ["accuracy", "latency", "latency_p99", "throughput", "memory_peak", "joules_per_right"];
-
-/// Why there is no value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Missing {
-    /// An [`ErrorKind`](crate::case::ErrorKind) of a failed case, or `unavailable`, `too-few`, `not-measured`, `no-right-answer`.
-    pub kind: String,
-    /// In words.
-    pub message: String,
-    /// What to do about it, where we know.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
 
 /// One row: a metric of a case, or why it is not there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    case::Case,
+    case::{Case, CaseError},
+    compare::Compared,
     error::ReportError,
     labels::Labels,
-    precision::findings,
     record::{Record, to_csv, to_json},
     store::RunFolder,
     store::{CaseRun, Run},
-    summarise::summarise,
+    summarise::records,
 };
 
 /// A run with its records.
@@ -22,20 +22,29 @@ pub struct Report {
     pub run: Run,
     /// One per case × metric.
     pub records: Vec<Record>,
+    compared: Compared,
     index: BTreeMap<(String, String), usize>,
 }
 
 impl Report {
-    /// Summarises a run. A case whose precision turns out [inferior](crate::precision) ends in that error here, whatever it was recorded as.
-    pub fn new(mut run: Run) -> Self {
-        let records = summarise(&run);
-        let findings = findings(&run);
-        for case in run.cases.iter_mut().map(|c| &mut c.case) {
-            let inferior = findings.get(&case.id).and_then(|f| f.as_ref().ok()?.error());
-            case.error = case.error.take().or(inferior);
-        }
+    /// Compares the cases of a run and summarises it. The run stays as it was recorded.
+    pub fn new(run: Run) -> Self {
+        let compared = Compared::of(&run);
+        let records = records(&run, &compared);
         let index = records.iter().enumerate().map(|(i, r)| ((r.case_id.clone(), r.metric.clone()), i)).collect();
-        Self { run, records, index }
+        Self { run, records, compared, index }
+    }
+
+    /// How a case ended, all considered: the error that it was recorded with, or that its precision is
+    /// [inferior](crate::compare::precision). A renderer asks this and not the case.
+    pub fn error<'a>(&'a self, case: &'a Case) -> Option<&'a CaseError> {
+        self.compared.error(case)
+    }
+
+    /// The answers of record of a case: those of the case that its accuracy comes from.
+    pub fn accuracy_source(&self, case: &Case) -> Option<&CaseRun> {
+        let id = case.accuracy_from.as_deref()?;
+        self.run.cases.iter().find(|c| c.case.id == id && self.error(&c.case).is_none())
     }
 
     /// The record of a metric of a case.

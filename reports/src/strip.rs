@@ -14,9 +14,9 @@ use crate::{
     case::{Case, ErrorKind},
     format,
     metric::EDGE,
+    missing::kind_name,
     record::Record,
     report::Report,
-    summarise::kind_name,
 };
 
 /// Most items of one line; what is left out is counted.
@@ -206,7 +206,7 @@ fn cases(report: &Report) -> Line {
     let mut failed: BTreeMap<String, Vec<&Case>> = BTreeMap::new();
     let mut bad = false;
     for case in report.run.cases.iter().map(|c| &c.case) {
-        if let Some(error) = &case.error {
+        if let Some(error) = report.error(case) {
             failed.entry(kind_name(error.kind)).or_default().push(case);
             bad |= error.kind != ErrorKind::Unavailable;
         }
@@ -221,7 +221,7 @@ fn cases(report: &Report) -> Line {
     }
     let mut items = vec![Item::plain(format!("{ended} of {} without numbers", count(all, "case")))];
     for (kind, cases) in failed.iter().take(MOST) {
-        let message = cases[0].error.as_ref().map_or("", |e| e.message.lines().next().unwrap_or_default());
+        let message = report.error(cases[0]).map_or("", |e| e.message.lines().next().unwrap_or_default());
         let times = if cases.len() > 1 { format!("{} × ", cases.len()) } else { String::new() };
         items.push(Item::of(cases[0], format!("{times}{kind}: {}: {}", cases[0].path, shortened(message))));
     }
@@ -243,7 +243,7 @@ fn intervals(report: &Report) -> Option<Line> {
 
 /// Cases that ended well.
 fn good(report: &Report) -> impl Iterator<Item = &Case> {
-    report.run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none())
+    report.run.cases.iter().map(|c| &c.case).filter(move |c| report.error(c).is_none())
 }
 
 fn count(n: u64, what: &str) -> String {

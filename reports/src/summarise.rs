@@ -6,18 +6,21 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    case::{Case, ErrorKind, Prediction, Routing, Verdict},
+    case::{Case, Routing, Verdict},
     ceiling::Ceilings,
+    compare::{
+        Compared,
+        precision::{Finding, reduced},
+        speedup::Speedup,
+    },
     environment::Environment,
     format,
     metric::{METRICS, Metric, OF_QUESTIONS},
-    precision::{Finding, findings, reduced},
-    record::{Missing, Record},
-    speedup::{Speedup, speedups},
+    missing::Missing,
+    record::Record,
     stats::{
         CONFIDENCE, Estimate,
         level::Spacing,
-        proportion::share,
         quantile::{TAIL_CONFIDENCE, Tail, dependent, median, median_over, tail},
         ratio::{over_iterations, over_level},
     },
@@ -34,20 +37,20 @@ mod steps;
 
 use blocks::Per;
 use questions::BOARDS_ALONE;
-pub use questions::share_decided;
+
+/// All records of a run whose cases nobody has compared yet.
+pub fn summarise(run: &Run) -> Vec<Record> {
+    records(run, &Compared::of(run))
+}
 
 /// All records of a run.
-pub fn summarise(run: &Run) -> Vec<Record> {
+pub(crate) fn records(run: &Run, compared: &Compared) -> Vec<Record> {
     let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
-    let findings = findings(run);
-    let speedups = speedups(run, &findings);
     let mut records = Vec::with_capacity(run.cases.len() * METRICS.len());
     for case_run in &run.cases {
         let case = &case_run.case;
         let source = case.accuracy_from.as_deref().and_then(|id| by_id.get(id)).copied();
-        let finding = findings.get(&case.id);
-        let inferior = finding.and_then(|f| f.as_ref().ok()?.error());
-        let speedup = speedups.get(&case.id);
+        let (finding, speedup) = (compared.findings.get(&case.id), compared.speedups.get(&case.id));
         let ceilings = run.environment.ceilings.as_ref();
         let steady = Steady::of(&case_run.samples, &case.starts);
         let (trouble, environment) = (steady.trouble(), &run.environment);
@@ -60,12 +63,8 @@ pub fn summarise(run: &Run) -> Vec<Record> {
             name => case.questions > 0 || !OF_QUESTIONS.contains(&name),
         };
         for metric in METRICS.iter().filter(counted) {
-            let outcome = match case.error.as_ref().or(inferior.as_ref()) {
-                Some(error) => Err(Missing {
-                    kind: kind_name(error.kind),
-                    message: error.message.clone(),
-                    hint: error.hint.clone(),
-                }),
+            let outcome = match compared.error(case) {
+                Some(error) => Err(error.into()),
                 None => summary.metric(metric.name),
             };
             let mut record = record(case, metric, outcome);
@@ -94,33 +93,6 @@ pub fn summarise(run: &Run) -> Vec<Record> {
         }
     }
     records
-}
-
-/// The answers of record of a case: those of the case that its accuracy comes from.
-pub fn accuracy_source<'a>(run: &'a Run, case: &Case) -> Option<&'a CaseRun> {
-    let id = case.accuracy_from.as_deref()?;
-    run.cases.iter().find(|c| c.case.id == id && c.case.error.is_none())
-}
-
-/// Share of examples (or of cells) that `predictions` get right, with its interval.
-pub fn share_right(predictions: &[&Prediction], cells: bool) -> Option<Estimate> {
-    let mut clusters: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
-    for p in predictions {
-        let cluster = clusters.entry(p.cluster).or_default();
-        let (right, items) = if cells { (p.right, p.cells) } else { (u32::from(p.exact), 1) };
-        *cluster = (cluster.0 + u64::from(right), cluster.1 + u64::from(items), cluster.2 + 1);
-    }
-    // cells of one example always depend on each other
-    let alone = !cells && clusters.values().all(|c| c.2 == 1);
-    let clusters: Vec<(u64, u64)> = clusters.values().map(|c| (c.0, c.1)).collect();
-    let mut estimate = share(&clusters, alone)?;
-    estimate.n = predictions.len() as u64;
-    Some(estimate)
-}
-
-/// An [`ErrorKind`] as it is written in files.
-pub fn kind_name(kind: ErrorKind) -> String {
-    serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// A value with what cannot be said in an [`Estimate`].

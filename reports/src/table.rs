@@ -6,15 +6,14 @@ use serde::Serialize;
 
 use crate::{
     case::{Baseline, Case, Verdict},
-    format,
+    compare::{precision::reduced, speedup::sittings},
     labels::Labels,
-    precision::reduced,
+    missing::Missing,
     questions::{Sources, sources},
-    record::{HEADLINE, Missing, Record},
+    record::{HEADLINE, Record},
     report::Report,
-    speedup::sittings,
+    shown,
     store::CaseRun,
-    summarise::kind_name,
 };
 
 /// Titles of the headline metrics, in the order of [`HEADLINE`].
@@ -104,7 +103,7 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
         let labels = Labels::of(cases.iter().map(|c| &c.case));
         let mut rows = Vec::new();
         for case in cases.iter().map(|c| &c.case) {
-            let error = failure(case);
+            let error = report.error(case).map(Missing::from);
             let cells = match error {
                 Some(_) => Vec::new(),
                 None => HEADLINE
@@ -132,15 +131,9 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
     (tables, footnotes)
 }
 
-/// How a case failed.
-fn failure(case: &Case) -> Option<Missing> {
-    let error = case.error.as_ref()?;
-    Some(Missing { kind: kind_name(error.kind), message: error.message.clone(), hint: error.hint.clone() })
-}
-
 fn row(labels: &Labels, case: &Case, cells: Vec<Cell>, error: Option<Missing>) -> Row {
     let tag = case.id.chars().take(8).collect();
-    let unseen = case.error.is_none() && case.verdict == Some(Verdict::AccuracyOnly);
+    let unseen = error.is_none() && case.verdict == Some(Verdict::AccuracyOnly);
     let name = format!("{}{}", labels.short(&case.id), if unseen { " (accuracy only)" } else { "" });
     Row { name, model: case.key.model.clone(), tag, path: case.path.clone(), cells, error }
 }
@@ -153,7 +146,7 @@ fn speedup_table(report: &Report, sitting: &[&CaseRun], footnotes: &mut Vec<Stri
     }
     let labels = Labels::of(sitting.iter().map(|c| &c.case));
     let rows = sitting.iter().map(|c| &c.case).map(|case| {
-        let error = failure(case);
+        let error = report.error(case).map(Missing::from);
         let record = report.record(case, "speedup").filter(|_| error.is_none());
         let cells = record.map(|r| cell("speed-up", r, None, footnotes)).into_iter().collect();
         row(&labels, case, cells, error)
@@ -179,7 +172,7 @@ pub fn full_precision(report: &Report, case: &Case) -> Option<String> {
         Some(missing) => format!("accuracy against f32: {}", reason(missing)),
         None => {
             let note = record.note.as_deref().unwrap_or_default();
-            format!("accuracy against f32: {}, n = {}: {note}", format::full(record), record.n)
+            format!("accuracy against f32: {}, n = {}: {note}", shown::full(record), record.n)
         }
     })
 }
@@ -241,8 +234,8 @@ fn cell(title: &'static str, record: &Record, more: Option<String>, footnotes: &
         }
     });
     let bound = record.lower.is_none() && record.upper.is_some();
-    let value = format::value(record).map_or("–".into(), |v| if bound { format!("≤ {v}") } else { v });
-    Cell { title, number: record.value, value, interval: format::interval(record), footnote }
+    let value = shown::value(record).map_or("–".into(), |v| if bound { format!("≤ {v}") } else { v });
+    Cell { title, number: record.value, value, interval: shown::interval(record), footnote }
 }
 
 /// Kind, message and hint in one line.

@@ -3,7 +3,7 @@
 //! In: the steady phase of a case with its samples of `window`. Out: how much of them is told, and what a reader must know where it is too
 //! little. Must not: trust a worker's times further than its harness' clock goes, or judge a run that has no windows.
 
-use crate::{format, record::Missing, steady::Steady};
+use crate::{format, missing::Missing, steady::Steady};
 
 /// Share of the harness's time that iterations must fill, for their times to be believed.
 pub const LEAST: f64 = 0.9;

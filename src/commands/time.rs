@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use ergometer_reports::{Record, Report, format};
+use ergometer_reports::{Record, Report, shown};
 
 use super::flags;
 use super::one_case::OneCase;
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         for case in &run.cases {
             outln!("{}", case.case.path);
-            if let Some(error) = &case.case.error {
+            if let Some(error) = outcome.report.error(&case.case) {
                 outln!(
                     "failed: {}{}",
                     error.message,
@@ -110,7 +110,7 @@ fn table(records: &[Record]) -> String {
     let mut rows = Vec::new();
     for r in records {
         let (shown, remark) = match &r.missing {
-            None => (format::full(r), format!("n = {}", r.n)),
+            None => (shown::full(r), format!("n = {}", r.n)),
             Some(missing) => {
                 let hint = missing.hint.as_ref().map(|h| format!("; {h}")).unwrap_or_default();
                 let reason = format!("{}{hint}", missing.message.replace("\nhint: ", "; "));

@@ -328,7 +328,7 @@ fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize, Re
     let report = Report::new(ergometer_reports::load(folder.dir())?);
     let of_plan = |c: &&CaseRun| plan.cases.iter().find(|p| p.id == c.case.id);
     let failure = |c: &&CaseRun| {
-        let Some(error) = &c.case.error else { return false };
+        let Some(error) = report.error(&c.case) else { return false };
         // cases of an earlier plan stay in the report, but are not this plan's failures
         of_plan(c).is_some_and(|p| error.kind != ErrorKind::Unavailable || !p.spec.may_be_unavailable)
     };

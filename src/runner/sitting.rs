@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ergometer_reports::case::Sitting;
-use ergometer_reports::speedup::least_rounds;
+use ergometer_reports::compare::speedup::least_rounds;
 use sha2::{Digest, Sha256};
 
 use super::case::{Finished, Judge, Scored, Setting};

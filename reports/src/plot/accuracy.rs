@@ -17,7 +17,6 @@ use crate::{
     labels::Labels,
     record::Record,
     store::CaseRun,
-    summarise::accuracy_source,
     table::{baselines, baselines_text},
 };
 
@@ -134,7 +133,7 @@ impl Set<'_> {
     pub(super) fn depth(&self) -> Drawn {
         let mut seen = BTreeSet::new();
         let sources: Vec<&CaseRun> = (self.cases.iter())
-            .filter_map(|c| accuracy_source(&self.report.run, &c.case))
+            .filter_map(|c| self.report.accuracy_source(&c.case))
             // backends that agree draw the same line
             .filter(|c| seen.insert((&c.case.key.model, &c.case.key.precision, &c.case.key.depth)))
             .collect();

@@ -17,7 +17,7 @@ use plotters::{
 use plotters_backend::{BackendColor, BackendCoord};
 
 use super::svg::{Svg, units};
-use crate::shown;
+use crate::clean;
 
 /// Red, green and blue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -187,7 +187,7 @@ fn style(Color(r, g, b): Color, alpha: f64, width: f64) -> ShapeStyle {
 /// Text as XML has it, without what cannot be seen.
 pub fn escaped(text: &str) -> String {
     let mut out = String::new();
-    for c in shown::clean(text).chars() {
+    for c in clean::clean(text).chars() {
         match c {
             '&' => out += "&amp;",
             '<' => out += "&lt;",

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     case::{Case, CaseKey},
-    format,
     labels::Labels,
     record::Record,
+    shown,
     stats::quantile::sorted,
     steady::Steady,
     store::CaseRun,
@@ -117,7 +117,7 @@ impl Set<'_> {
         }
         let labels = Labels::of(found.iter().map(|f| f.0));
         let row = |(case, record): &(&Case, &Record)| {
-            let (label, shown) = (labels.short(&case.id).to_owned(), format::full(record));
+            let (label, shown) = (labels.short(&case.id).to_owned(), shown::full(record));
             Some(Ratio { label, sign: self.sign(&case.key), bar: bar(record)?, shown })
         };
         let rows: Vec<Ratio> = found.iter().take(MOST).filter_map(row).collect();
@@ -147,7 +147,7 @@ impl Set<'_> {
             if base != Some(case.id.as_str()) {
                 records.push(record);
             }
-            let (label, shown) = (labels.short(&case.id).to_owned(), format::full(record));
+            let (label, shown) = (labels.short(&case.id).to_owned(), shown::full(record));
             rows.push(Ratio { label, sign: self.sign(&case.key), bar, shown });
             keys.push(&case.key);
         }

@@ -12,11 +12,11 @@ use super::{
     legend::Entry,
 };
 use crate::{
+    answers::{share_decided, share_right},
     case::Prediction,
     questions::of_record,
     stats::Estimate,
     store::CaseRun,
-    summarise::{share_decided, share_right},
 };
 
 /// One line.

@@ -21,7 +21,9 @@ mod words;
 
 use std::collections::BTreeSet;
 
-use crate::{error::ReportError, labels::Labels, record::Record, report::Report, speedup::sittings, store::CaseRun};
+use crate::{
+    compare::speedup::sittings, error::ReportError, labels::Labels, record::Record, report::Report, store::CaseRun,
+};
 use look::Look;
 
 /// Width of a plot in points: a column of a paper, the width of a phone.
@@ -55,7 +57,7 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
     let tasks = report.tasks();
     let mut plots = Vec::new();
     for (task, cases) in &tasks {
-        let cases: Vec<&CaseRun> = cases.iter().copied().filter(|c| c.case.error.is_none()).collect();
+        let cases: Vec<&CaseRun> = cases.iter().copied().filter(|c| report.error(&c.case).is_none()).collect();
         let labels = Labels::of(cases.iter().map(|c| &c.case));
         let set = Set { report, look: look(report), labels, cases, task };
         let place = |kind: &str| if tasks.len() == 1 { kind.to_owned() } else { format!("{kind}-{}", file_part(task)) };

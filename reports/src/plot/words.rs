@@ -2,12 +2,12 @@
 //!
 //! In: records. Out: sentences. Must not: speak of a bar that is not drawn, or name a method that no record has.
 
-use crate::{case::Case, footnotes::merged, format, record::Record};
+use crate::{case::Case, footnotes::merged, record::Record, shown};
 
 /// A case and its values in words, for whoever points at its mark.
 pub(super) fn mark_title(case: &Case, values: &[(&str, Option<&Record>)]) -> String {
     let word = |(name, record): &(&str, Option<&Record>)| {
-        let shown = format::full((*record)?);
+        let shown = shown::full((*record)?);
         Some(if name.is_empty() { shown } else { format!("{name} {shown}") })
     };
     format!("{}: {}", case.path, values.iter().filter_map(word).collect::<Vec<_>>().join(", "))

@@ -13,18 +13,19 @@ use crate::natural;
 use crate::{
     case::{Case, Routing, Tried, Verdict},
     ceiling,
+    clean::clean,
     environment::Environment,
     error::ReportError,
     footnotes::Footnotes,
     format,
     metric::{METRICS, metric},
+    missing::Missing,
     plot::{canvas::PALETTE, look, plots},
-    record::{Missing, Record},
+    record::Record,
     report::Report,
-    shown::clean,
+    shown,
     store::CaseRun,
     strip::Strip,
-    summarise::accuracy_source,
     table::{Cell, Row, TITLES, Table, full_precision, reason, tables},
 };
 
@@ -176,7 +177,7 @@ pub(super) struct Routed {
 
 /// What the routers did while this case's answers were scored, as it is shown.
 pub(super) fn routing(report: &Report, case: &Case) -> Vec<Routed> {
-    let Some(source) = accuracy_source(&report.run, case).filter(|_| case.error.is_none()) else { return Vec::new() };
+    let Some(source) = report.accuracy_source(case).filter(|_| report.error(case).is_none()) else { return Vec::new() };
     let shares = |values: &mut dyn Iterator<Item = f64>| {
         values.map(|v| format!("{:.1}", 100.0 * v)).collect::<Vec<_>>().join(" ")
     };
@@ -219,7 +220,7 @@ pub fn render(report: &Report) -> Files {
     let (main, more): (Vec<_>, Vec<_>) = plots.into_iter().partition(|p| p.main);
     // those that failed are all looked for; the others in the order of the run
     let mut shown: Vec<&CaseRun> = report.run.cases.iter().collect();
-    shown.sort_by_key(|c| c.case.error.is_none());
+    shown.sort_by_key(|c| report.error(&c.case).is_none());
     shown.truncate(MOST_CASES);
     shown.sort_by(|a, b| natural::compare(&a.case.path, &b.case.path).then_with(|| a.case.id.cmp(&b.case.id)));
     let cases: Vec<CaseView> = shown.iter().map(|c| case_view(report, &c.case)).collect();
@@ -244,7 +245,7 @@ pub fn render(report: &Report) -> Files {
         plots_left,
         cases,
         methods: methods.into_iter().take(60).collect(),
-        done: report.run.cases.iter().filter(|c| c.case.error.is_none()).count(),
+        done: report.run.cases.iter().filter(|c| report.error(&c.case).is_none()).count(),
         all: report.run.cases.len(),
         style_hash: hash(&style),
         style,
@@ -285,14 +286,14 @@ fn tag(case: &Case) -> String {
 
 fn case_view<'a>(report: &'a Report, case: &'a Case) -> CaseView<'a> {
     let records: Vec<&Record> = METRICS.iter().filter_map(|m| report.record(case, m.name)).collect();
-    let failed = records.first().filter(|_| case.error.is_some()).and_then(|r| r.missing.clone());
+    let failed = records.first().filter(|_| report.error(case).is_some()).and_then(|r| r.missing.clone());
     let facts = records
         .iter()
         .filter(|r| r.value.is_some())
         .map(|r| Fact {
             metric: &r.metric,
             meaning: metric(&r.metric).map_or("", |m| m.meaning),
-            shown: format::full(r),
+            shown: shown::full(r),
             n: r.n,
             method: &r.method,
             note: r.note.as_deref(),

@@ -7,10 +7,11 @@ use std::fmt::Write;
 use super::{Files, html::routing};
 use crate::{
     case::Case,
+    clean::clean,
     footnotes::{Footnotes, cell_of, columns, gaps},
     format,
     report::Report,
-    shown::clean,
+    shown,
     table::{Cell, Speedups, TITLES, reason, tables},
 };
 
@@ -149,8 +150,8 @@ fn write_ceilings(text: &mut String, report: &Report) -> std::fmt::Result {
             text,
             "| {} | {} | {} | {} |",
             escaped(&case.path),
-            format::full(rate),
-            format::full(share),
+            shown::full(rate),
+            shown::full(share),
             escaped(&held)
         )?;
     }

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Item, Line, MOST, State, count, good};
 use crate::{
     case::{Case, Verdict},
-    format,
     labels::Labels,
     record::Record,
     report::Report,
+    shown,
 };
 
 /// The case of least median latency of each task, model, depth rule and batch; only cases whose outputs were compared take part. A latency without an
@@ -50,7 +50,7 @@ pub(super) fn fastest(report: &Report) -> Option<Line> {
             "{}{}{batch}, {}{beside}",
             several.prefix(group.0, group.1, group.2),
             labels.short(&case.id),
-            format::full(record),
+            shown::full(record),
         );
         items.push(Item::of(case, text));
     }
@@ -77,7 +77,7 @@ pub(super) fn most_accurate(report: &Report) -> Option<Line> {
     for (task, cases) in &tasks {
         // the best case of a model stands for it: backends and batches answer alike, or nearly so
         let mut best: BTreeMap<(&str, &str, &str), (&Case, &Record)> = BTreeMap::new();
-        for case in cases.iter().map(|c| &c.case).filter(|c| c.error.is_none()) {
+        for case in cases.iter().map(|c| &c.case).filter(|c| report.error(c).is_none()) {
             let Some(record) = report.record(case, "accuracy").filter(|r| r.value.is_some()) else { continue };
             let own = best.entry((&case.key.model, &case.key.precision, &case.key.depth)).or_insert((case, record));
             if order(own.1, record).is_lt() {
@@ -101,7 +101,7 @@ pub(super) fn most_accurate(report: &Report) -> Option<Line> {
             items.push(Item::plain(format!("{place}none can be told: the highest accuracy has no interval")));
             continue;
         };
-        let text = format!("{place}{}, {}{beside}", labels.short(&case.id), format::full(record));
+        let text = format!("{place}{}, {}{beside}", labels.short(&case.id), shown::full(record));
         items.push(Item::of(case, text));
     }
     limit(&mut items);

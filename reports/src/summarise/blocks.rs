@@ -9,7 +9,7 @@ use super::domains::covered;
 use super::{Metered, Outcome, Summary, exact};
 use crate::{
     metric::EDGE,
-    record::Missing,
+    missing::Missing,
     stats::{CONFIDENCE, Estimate, level::Spacing, ratio::over_level},
 };
 

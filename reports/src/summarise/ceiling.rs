@@ -7,7 +7,7 @@ use super::{Metered, Outcome, Summary, blocks::Per};
 use crate::{
     ceiling::not_measured,
     format,
-    record::Missing,
+    missing::Missing,
     stats::{CONFIDENCE, Estimate},
 };
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Summary;
-use crate::{environment::Environment, record::Missing};
+use crate::{environment::Environment, missing::Missing};
 
 /// Where a case computes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,22 +3,18 @@
 //! In: scored answers and attempts of the case that an accuracy comes from. Out: outcomes. Must not: mix conventions: each has its metric.
 
 use super::domains::covered;
-use super::{Metered, Missing, Outcome, Summary, kind_name, share_right};
+use super::{Metered, Missing, Outcome, Summary};
 use crate::{
-    case::{Attempt, Prediction},
+    answers::{share_decided, share_right},
+    case::Prediction,
     format::scaled,
-    questions::{most_attempts, of_record, questions, rows_per_question, share_of_outputs, share_of_questions},
+    questions::{of_record, questions, rows_per_question, share_of_outputs},
     stats::{Estimate, ratio::per_right},
     store::CaseRun,
 };
 
 /// The metric that leaves the processor out.
 pub const BOARDS_ALONE: &str = "board_joules_per_right";
-
-/// Accuracy of attempts of one depth under the official rule.
-pub fn share_decided<'a>(attempts: impl Iterator<Item = &'a Attempt> + Clone) -> Option<Estimate> {
-    share_of_questions(&questions(attempts.clone()), most_attempts(attempts))
-}
 
 impl Summary<'_> {
     /// The case whose answers are scored, or why there is none.
@@ -28,7 +24,7 @@ impl Summary<'_> {
             None => Ok(source),
             Some(error) => {
                 let message = format!("the case that scores it, `{}`, failed: {}", source.case.path, error.message);
-                Err(Missing { kind: kind_name(error.kind), message, hint: error.hint.clone() })
+                Err(Missing { message, ..error.into() })
             }
         }
     }

@@ -243,7 +243,7 @@ fn a_search_finds_a_case_by_all_that_the_page_calls_it() {
 fn joules_are_on_the_page() {
     let report = Report::new(synthetic::small());
     let case = &report.run.cases.iter().find(|c| c.case.error.is_none()).unwrap().case;
-    let shown = ergometer_reports::format::value(report.record(case, "joules_per_right").unwrap()).unwrap();
+    let shown = ergometer_reports::shown::value(report.record(case, "joules_per_right").unwrap()).unwrap();
     assert!(text("html", &report).contains(&shown), "{shown}");
 }
 

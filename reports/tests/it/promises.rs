@@ -2,14 +2,14 @@
 //!
 //! In: simulated answers, sittings and folders, with seeds. Out: how often intervals held the truth. Must not: repeat [`coverage`](crate::coverage).
 
-use std::{collections::BTreeMap, fs};
+use std::fs;
 
 use ergometer_reports::{
     Run, Samples,
+    answers::share_right,
     case::{Prediction, Sample},
-    load, slug,
-    speedup::speedups,
-    summarise,
+    compare::Compared,
+    load, slug, summarise,
 };
 
 use crate::{
@@ -57,7 +57,7 @@ fn clustered_shares_near_0_and_1_hold_93_per_cent() {
                 for (size, held) in sizes.into_iter().zip(&mut held) {
                     run.cases[0].predictions = answers(clusters, size, p, likeness, &mut dice);
                     let last: Vec<&Prediction> = run.cases[0].predictions.iter().collect();
-                    let found = summarise::share_right(&last, false).unwrap();
+                    let found = share_right(&last, false).unwrap();
                     let (lower, upper) = found.interval.unwrap();
                     *held += u32::from(lower <= p && p <= upper);
                 }
@@ -119,7 +119,7 @@ fn several_comparisons_with_one_base_raise_one_false_alarm_in_twenty_at_most() {
     for others in [1, 2, 4, 8] {
         let (mut dice, mut alarms, mut compared) = (Dice(0xfa15_e000 + others as u64), 0, 0);
         for _ in 0..400 {
-            let found = speedups(&sitting(others, &mut dice), &BTreeMap::new());
+            let found = Compared::of(&sitting(others, &mut dice)).speedups;
             let intervals = found.into_values().filter_map(|s| s.unwrap().estimate.interval.ok());
             let differs: Vec<bool> = intervals.map(|(lower, upper)| lower > 1.0 || upper < 1.0).collect();
             compared += differs.len();

@@ -8,15 +8,13 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, CaseError},
     format,
-    precision::Finding,
-    record::Missing,
+    missing::Missing,
     stats::{
         CONFIDENCE, Estimate,
         quantile::{least_for_median, median_at, quantile, sorted},
     },
     steady::Steady,
     store::{CaseRun, Run},
-    summarise::kind_name,
 };
 
 /// Difference of steps an example, as a share, from which on a ratio of latencies is said to be in part one of work.
@@ -31,20 +29,53 @@ pub struct Speedup {
     pub notes: Vec<String>,
 }
 
-/// Speed-ups by id of the case, or why there is none. Cases that took no turns or ended in an error have no entry. `findings` are those of
-/// [`precision`](crate::precision): a base that answers too badly has no speed either.
-pub fn speedups(
-    run: &Run,
-    findings: &BTreeMap<String, Result<Finding, Missing>>,
+/// What is compared of one case that took turns.
+struct Timed<'a> {
+    case: &'a Case,
+    /// Median latency of each of its blocks, of which the k-th belongs to round k.
+    medians: Vec<f64>,
+    /// Mean steps of an example.
+    steps: Option<f64>,
+    /// Why its times are not believed, if so.
+    trouble: Option<Missing>,
+}
+
+impl<'a> Timed<'a> {
+    fn of(run: &'a CaseRun) -> Self {
+        let steady = Steady::of(&run.samples, &[]);
+        let (steps, examples) = steady.steps.iter().fold((0.0, 0.0), |(a, b), (s, e)| (a + s, b + e));
+        Self {
+            case: &run.case,
+            medians: medians(&steady.block_latencies),
+            steps: (examples > 0.0).then_some(steps / examples),
+            trouble: steady.trouble(),
+        }
+    }
+}
+
+/// The middle of each block; not a number where it is empty.
+fn medians(blocks: &[Vec<f64>]) -> Vec<f64> {
+    blocks.iter().map(|block| quantile(&sorted(block), 0.5).unwrap_or(f64::NAN)).collect()
+}
+
+/// Speed-ups by id of the case, or why there is none. Cases that took no turns or ended in an error have no entry. `error` tells how a case
+/// ended, all considered: a base that answers too badly has no speed either.
+pub(super) fn speedups<'a>(
+    run: &'a Run,
+    error: impl Fn(&'a Case) -> Option<&'a CaseError>,
 ) -> BTreeMap<String, Result<Speedup, Missing>> {
+    let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
+    let mut timed: BTreeMap<&str, Timed> = BTreeMap::new();
     let mut all = BTreeMap::new();
     for own in run.cases.iter().filter(|c| c.case.sitting.is_some() && c.case.error.is_none()) {
-        let found = base(run, own).and_then(|base| {
-            let inferior = || findings.get(&base.case.id).and_then(|f| f.as_ref().ok()?.error());
-            match base.case.error.clone().or_else(inferior) {
-                Some(error) => Err(failed(&base.case, error)),
-                None => against(own, base, beside(run, own)),
+        let found = base(&by_id, &own.case).and_then(|base| {
+            if let Some(error) = error(&base.case) {
+                return Err(failed(&base.case, error));
             }
+            for case in [own, base] {
+                timed.entry(&case.case.id).or_insert_with(|| Timed::of(case));
+            }
+            against(&timed[own.case.id.as_str()], &timed[base.case.id.as_str()], beside(run, &own.case))
         });
         all.insert(own.case.id.clone(), found);
     }
@@ -52,31 +83,25 @@ pub fn speedups(
 }
 
 /// The case that this one is compared with, if it was measured in the same sitting.
-fn base<'a>(run: &'a Run, own: &CaseRun) -> Result<&'a CaseRun, Missing> {
-    let sitting = own.case.sitting.as_ref();
+fn base<'a>(cases: &BTreeMap<&str, &'a CaseRun>, own: &Case) -> Result<&'a CaseRun, Missing> {
+    let sitting = own.sitting.as_ref();
     let Some(id) = sitting.and_then(|s| s.base.as_ref()) else {
-        return Err(missing(
-            "the backend that the suite names as base has no case that takes turns with this one".into(),
-        ));
+        let message = "the backend that the suite names as base has no case that takes turns with this one";
+        return Err(Missing::not_measured(message, None));
     };
-    let Some(base) = run.cases.iter().find(|c| c.case.id == *id) else {
-        return Err(missing("its base is not in this run".into()));
+    let Some(base) = cases.get(id.as_str()) else {
+        return Err(Missing::not_measured("its base is not in this run", None));
     };
     let same = base.case.sitting.as_ref().map(|s| &s.id) == sitting.map(|s| &s.id);
-    same.then_some(base).ok_or_else(|| Missing {
-        kind: "not-measured".into(),
-        message: format!("its base `{}` was measured in another sitting, which ratios do not cross", base.case.path),
-        hint: Some("start a new run, so that both take turns".into()),
+    same.then_some(*base).ok_or_else(|| {
+        let message =
+            format!("its base `{}` was measured in another sitting, which ratios do not cross", base.case.path);
+        Missing::not_measured(message, Some("start a new run, so that both take turns"))
     })
 }
 
-fn failed(base: &Case, error: CaseError) -> Missing {
-    let message = format!("its base `{}` failed: {}", base.path, error.message);
-    Missing { kind: kind_name(error.kind), message, hint: error.hint }
-}
-
-fn missing(message: String) -> Missing {
-    Missing { kind: "not-measured".into(), message, hint: None }
+fn failed(base: &Case, error: &CaseError) -> Missing {
+    Missing { message: format!("its base `{}` failed: {}", base.path, error.message), ..error.into() }
 }
 
 /// Confidence of each of so many comparisons with one base, all of which then hold together (Bonferroni).
@@ -90,24 +115,24 @@ pub fn least_rounds(comparisons: usize) -> u32 {
 }
 
 /// How many cases of its sitting are compared with the same base.
-fn beside(run: &Run, own: &CaseRun) -> usize {
-    let of = |c: &CaseRun| c.case.sitting.as_ref().map(|s| (s.id.clone(), s.base.clone()));
-    let (mine, base) = (of(own), own.case.sitting.as_ref().and_then(|s| s.base.as_ref()));
-    let others = run.cases.iter().filter(|c| c.case.error.is_none() && Some(&c.case.id) != base);
+fn beside(run: &Run, own: &Case) -> usize {
+    let of = |c: &Case| c.sitting.as_ref().map(|s| (s.id.clone(), s.base.clone()));
+    let (mine, base) = (of(own), own.sitting.as_ref().and_then(|s| s.base.as_ref()));
+    let others = run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && Some(&c.id) != base);
     others.filter(|c| of(c) == mine).count()
 }
 
 /// The median over the rounds of the ratio of the two medians of a round.
-fn against(own: &CaseRun, base: &CaseRun, comparisons: usize) -> Result<Speedup, Missing> {
-    let (mine, theirs) = (Steady::of(&own.samples, &[]), Steady::of(&base.samples, &[]));
+fn against(own: &Timed, base: &Timed, comparisons: usize) -> Result<Speedup, Missing> {
     let rounds = own.case.sitting.as_ref().map_or(0, |s| s.rounds as usize);
-    for (case, steady) in [(own, &mine), (base, &theirs)] {
-        let blocks = steady.block_latencies.len();
+    for Timed { case, medians, trouble, .. } in [own, base] {
+        let blocks = medians.len();
         if blocks != rounds || blocks == 0 {
-            return Err(missing(format!("`{}` has {blocks} timed blocks in {rounds} rounds", case.case.path)));
+            let message = format!("`{}` has {blocks} timed blocks in {rounds} rounds", case.path);
+            return Err(Missing::not_measured(message, None));
         }
-        if let Some(why) = steady.trouble() {
-            return Err(Missing { message: format!("`{}`: {}", case.case.path, why.message), ..why });
+        if let Some(why) = trouble.clone() {
+            return Err(Missing { message: format!("`{}`: {}", case.path, why.message), ..why });
         }
     }
     if own.case.id == base.case.id {
@@ -115,16 +140,14 @@ fn against(own: &CaseRun, base: &CaseRun, comparisons: usize) -> Result<Speedup,
         let (n, method) = (rounds as u64, "the base of its sitting, by definition".into());
         return Ok(Speedup { estimate: Estimate { value: 1.0, interval, n, method }, notes: Vec::new() });
     }
-    // the k-th timed block of each belongs to round k
-    let ratios = paired(&theirs.block_latencies, &mine.block_latencies);
-    let Some(mut estimate) = median_at(&ratios, confidence(comparisons)) else {
-        return Err(missing("there is no round".into()));
+    let Some(mut estimate) = median_at(&ratios(&base.medians, &own.medians), confidence(comparisons)) else {
+        return Err(Missing::not_measured("there is no round", None));
     };
     estimate.method = format!(
         "median over rounds of the base's median latency over this one's; order-statistic interval over rounds; base `{}`",
         base.case.path
     );
-    let mut notes: Vec<String> = other_work(&mine, &theirs).into_iter().collect();
+    let mut notes: Vec<String> = other_work(own.steps, base.steps).into_iter().collect();
     if comparisons > 1 && estimate.interval.is_ok() {
         notes.push(format!(
             "one of {comparisons} comparisons with this base: all their intervals hold together at 95 % (Bonferroni)"
@@ -134,18 +157,13 @@ fn against(own: &CaseRun, base: &CaseRun, comparisons: usize) -> Result<Speedup,
 }
 
 /// Ratio of the medians of the same round, base over own.
-fn paired(base: &[Vec<f64>], own: &[Vec<f64>]) -> Vec<f64> {
-    let middle = |block: &Vec<f64>| quantile(&sorted(block), 0.5).unwrap_or(f64::NAN);
-    base.iter().zip(own).map(|(base, own)| middle(base) / middle(own)).collect()
+fn ratios(base: &[f64], own: &[f64]) -> Vec<f64> {
+    base.iter().zip(own).map(|(base, own)| base / own).collect()
 }
 
 /// What to say where the two took unlike numbers of steps: the halting head stopped them elsewhere, or they met other examples.
-fn other_work(own: &Steady, base: &Steady) -> Option<String> {
-    let mean = |steady: &Steady| {
-        let (steps, examples) = steady.steps.iter().fold((0.0, 0.0), |(a, b), (s, e)| (a + s, b + e));
-        (examples > 0.0).then_some(steps / examples)
-    };
-    let (own, base) = (mean(own)?, mean(base)?);
+fn other_work(own: Option<f64>, base: Option<f64>) -> Option<String> {
+    let (own, base) = own.zip(base)?;
     ((own / base - 1.0).abs() > OTHER_WORK).then(|| {
         let [own, base] = [own, base].map(format::number);
         format!("it took {own} steps an example and the base {base}: in part the ratio is one of work, not of speed")
@@ -190,7 +208,7 @@ mod tests {
         // the machine halves its speed after the second round; the ratio does not see it
         let base = [vec![3.0, 3.0, 9.0], vec![3.0], vec![6.0, 6.0], vec![6.0, 5.0, 7.0]];
         let own = [vec![2.0], vec![1.0, 9.0, 2.0], vec![4.0, 4.0], vec![4.0]];
-        assert_eq!(paired(&base, &own), [1.5, 1.5, 1.5, 1.5]);
-        assert!(paired(&[vec![]], &[vec![1.0]])[0].is_nan());
+        assert_eq!(ratios(&medians(&base), &medians(&own)), [1.5, 1.5, 1.5, 1.5]);
+        assert!(ratios(&medians(&[vec![]]), &medians(&[vec![1.0]]))[0].is_nan());
     }
 }

@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, CaseError, ErrorKind},
     format,
+    missing::Missing,
     questions::{of_record, questions},
-    record::Missing,
     stats::{
         Estimate,
         paired::{Pairs, paired_difference},
     },
     store::{CaseRun, Run},
-    summarise::kind_name,
 };
 
 /// Percentage points of accuracy that a reduced precision may lose.
@@ -85,7 +84,7 @@ pub fn reduced(precision: &str) -> bool {
 ///
 /// The partner is a case of the same model, task and depth rule in f32 or f64, all known by their hashes: of the same backend if there
 /// is one (with the same options before others), else of any; f32 before f64, then in the order of paths.
-pub fn findings(run: &Run) -> BTreeMap<String, Result<Finding, Missing>> {
+pub(super) fn findings(run: &Run) -> BTreeMap<String, Result<Finding, Missing>> {
     let answers = Answers { by_id: run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect() };
     let mut known: BTreeMap<(&str, &str), Option<Estimate>> = BTreeMap::new();
     let mut all = BTreeMap::new();
@@ -118,9 +117,8 @@ impl<'a> Answers<'a> {
         match source {
             None => Err(missing("this case has no scored answers".into(), None)),
             Some(CaseRun { case: Case { error: Some(error), path, .. }, .. }) => Err(Missing {
-                kind: kind_name(error.kind),
                 message: format!("the case that scores it, `{path}`, failed: {}", error.message),
-                hint: error.hint.clone(),
+                ..error.into()
             }),
             Some(source) => Ok(source),
         }
