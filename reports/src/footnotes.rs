@@ -4,7 +4,10 @@
 //! In: tables and their footnotes, or any texts. Out: numbers for cells, and lines. Must not: merge what differs in more than a number or two, or drop a
 //! note that a shown cell refers to.
 
-use crate::table::{Cell, Row, TITLES, Table};
+use crate::{
+    metric::HEADLINE,
+    table::{Cell, Row, Table},
+};
 
 /// Most numbers in which notes that are told as one may differ.
 const MOST: usize = 2;
@@ -127,15 +130,15 @@ fn rows(table: &Table) -> impl Iterator<Item = &Row> {
     table.rows.iter().filter(|r| r.error.is_none())
 }
 
-/// The cell of a column, by its place in [`TITLES`].
+/// The cell of a column, by its place in [`HEADLINE`].
 pub fn cell_of(row: &Row, column: usize) -> Option<&Cell> {
-    row.cells.iter().find(|c| c.title == TITLES[column])
+    row.cells.iter().find(|c| c.title == HEADLINE[column].title)
 }
 
-/// The columns of a table, by their places in [`TITLES`], in which some case has a number.
+/// The columns of a table, by their places in [`HEADLINE`], in which some case has a number.
 pub fn columns(table: &Table) -> Vec<usize> {
     let has = |i: usize| rows(table).any(|r| cell_of(r, i).is_some_and(|c| c.value != "–"));
-    (0..TITLES.len()).filter(|i| has(*i)).collect()
+    (0..HEADLINE.len()).filter(|i| has(*i)).collect()
 }
 
 /// A line for each column that a table lacks because none of its cases has a number, with the reason: one for all tables that lack it for
@@ -145,7 +148,7 @@ pub fn gaps(tables: &[Table], notes: &Footnotes) -> Vec<String> {
     let mut found: Vec<(usize, String, Vec<&str>)> = Vec::new();
     for table in &tables {
         let shown = columns(table);
-        for i in (0..TITLES.len()).filter(|i| !shown.contains(i)) {
+        for i in (0..HEADLINE.len()).filter(|i| !shown.contains(i)) {
             let reasons = notes.refer(rows(table).filter_map(|r| cell_of(r, i)?.footnote));
             let reasons = if reasons.is_empty() { "not recorded".to_owned() } else { reasons };
             match found.iter_mut().find(|(column, why, _)| *column == i && *why == reasons) {
@@ -157,7 +160,7 @@ pub fn gaps(tables: &[Table], notes: &Footnotes) -> Vec<String> {
     found.sort_by_key(|(column, ..)| *column);
     let line = |(column, why, tasks): &(usize, String, Vec<&str>)| {
         let of = if tasks.len() == tables.len() { String::new() } else { format!(" of {}", tasks.join(", ")) };
-        format!("No case{of} has {}: {why}", TITLES[*column])
+        format!("No case{of} has {}: {why}", HEADLINE[*column].title)
     };
     found.iter().map(line).collect()
 }

@@ -11,13 +11,11 @@ use crate::{
     clean::clean,
     footnotes::{Footnotes, cell_of, columns, gaps},
     labels::Labels,
+    metric::HEADLINE,
     report::Report,
     strip::Strip,
-    table::{Row, Speedups, TITLES, Table, reason, tables},
+    table::{Row, Speedups, Table, reason, tables},
 };
-
-/// Titles of the columns, shorter than those of other reports.
-const SHORT: [&str; TITLES.len()] = ["accuracy", "latency", "p99", "throughput", "memory", "J/right"];
 
 /// Where the text of the strip's lines begins.
 const INDENT: usize = 15;
@@ -77,7 +75,7 @@ fn one(table: &Table, width: usize, notes: &mut Footnotes, needed: &mut usize) -
     let rows: Vec<&Row> = table.rows.iter().filter(|r| r.error.is_none()).collect();
     let shown = columns(table);
     let grid = |intervals: bool, notes: &mut Footnotes| -> Vec<Vec<String>> {
-        let head = std::iter::once("case".to_string()).chain(shown.iter().map(|i| SHORT[*i].to_string()));
+        let head = std::iter::once("case".to_string()).chain(shown.iter().map(|i| HEADLINE[*i].short.to_string()));
         let body = rows.iter().map(|row| {
             let cells =
                 shown.iter().map(|i| cell_of(row, *i).map_or_else(|| "–".into(), |c| cell(c, intervals, notes)));

@@ -1,8 +1,14 @@
-//! The one closed table of metrics: name, unit, better-direction, meaning.
+//! The one closed table of metrics: name, unit, better-direction, meaning, how a record is made of observations, which cases have it, and how it
+//! is shown.
 //!
-//! In: nothing. Out: [`METRICS`] and look-ups in it. Must not: know any run, backend or task. A new metric is one line here.
+//! In: nothing. Out: [`METRICS`] and look-ups in it. Must not: know any run, backend or task. A new metric is one row here, if its way of being
+//! summarised is one that there is; a new way is a variant of [`How`].
 
 use serde::{Deserialize, Serialize};
+
+use crate::case::{Costs, Routing};
+
+use self::Better::{Higher, Lower, Neither};
 
 /// Which direction of a metric is an improvement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +22,8 @@ pub enum Better {
     Neither,
 }
 
-/// One row of the table: what a metric is called, counted in and good for.
-#[derive(Debug)]
+/// One row of the table: what a metric is called, counted in and good for, how it is found and how it is shown.
+#[derive(Clone, Copy, Debug)]
 pub struct Metric {
     /// The name used in files and columns.
     pub name: &'static str,
@@ -25,72 +31,283 @@ pub struct Metric {
     pub unit: &'static str,
     /// Which direction is an improvement.
     pub better: Better,
+    /// How its record is made of what was observed.
+    pub how: How,
     /// One sentence that defines it.
     pub meaning: &'static str,
+    /// Which cases have a record of it.
+    pub of: Of,
+    /// How people see its number.
+    pub shown: Shown,
+    /// Its column in the headline table, if it has one.
+    pub column: Option<Column>,
 }
 
-macro_rules! metrics {
-    ($($name:literal $unit:literal $better:ident $meaning:literal;)*) => {
-        /// Every metric that a sample or a record may carry.
-        pub const METRICS: &[Metric] = &[$(Metric { name: $name, unit: $unit, better: Better::$better, meaning: $meaning }),*];
-    };
+/// How the record of a metric is made of what was observed.
+#[derive(Clone, Copy, Debug)]
+pub enum How {
+    /// Share of right answers, counted so.
+    Right(Right),
+    /// Accuracy minus that of the same answers in full precision.
+    AgainstFullPrecision,
+    /// Median of the iterations' times.
+    Latency,
+    /// Upper bound of their 99th percentile.
+    Tail,
+    /// Rows over time.
+    Throughput,
+    /// The time that the harness saw.
+    Window,
+    /// The one observation, or the median of several.
+    Single,
+    /// The largest observation.
+    Largest,
+    /// The largest observation of bytes that a worker says it holds, if its process can have held them.
+    Held,
+    /// Mean over blocks.
+    Mean,
+    /// Totals of blocks over their examples.
+    PerExample,
+    /// Totals of blocks over the time that the harness saw.
+    PerSecond,
+    /// As [`How::PerExample`], of joules, with the error of the blocks' edges.
+    Energy(Domain),
+    /// The edge error of this energy metric, over examples.
+    EdgeOf(&'static str),
+    /// Largest peak of the blocks.
+    MemoryPeak,
+    /// `memory_peak` minus `memory_base`.
+    MemoryAdded,
+    /// Energy of the domains in which the case computes, over right answers.
+    JoulesPerRight,
+    /// The boards' part of it.
+    BoardJoulesPerRight,
+    /// Steps over examples.
+    Steps,
+    /// Operations that the graph needs at the steps used.
+    FlopsModel,
+    /// As [`How::PerExample`], of the operations that a worker counted, held to what the machine can do.
+    FlopsExecuted,
+    /// Operations over time.
+    FlopRate,
+    /// [`How::FlopRate`] over the case's ceiling.
+    ShareOfCeiling,
+    /// A count of the graph.
+    Counted(fn(&Costs) -> f64),
+    /// The most uneven of the routed layers.
+    Routed(Routed),
+    /// The largest error that the verdict saw.
+    Parity,
+    /// Ratio of latencies, round by round.
+    Speedup,
 }
 
-metrics! {
-    "accuracy" "1" Higher "share of questions right under the task's official rule: of examples whose whole answer is right, or, where a task decides questions from several rows, of questions with every output right in one of the allowed attempts";
-    "accuracy_single" "1" Higher "share of rows whose own answer is wholly right, without attempts or votes (tasks that decide questions from several rows)";
-    "accuracy_outputs" "1" Higher "share of outputs right in one of their attempts, whatever the other outputs of their question (tasks that decide questions from several rows)";
-    "cell_accuracy" "1" Higher "share of answer cells that are right, over all examples";
-    "accuracy_vs_f32" "points" Higher "accuracy minus that of full precision on the same examples, in percentage points (reduced precisions only)";
-    "latency" "s" Lower "time of one iteration in the steady phase, from handing over the inputs to holding the outputs (record: median)";
-    "latency_p99" "s" Lower "99th percentile of latency; given only where n allows an upper bound";
-    "throughput" "1/s" Higher "examples finished per second of steady time";
-    "window" "s" Neither "time of the timed blocks as the harness saw it, from `go` to `measured`, less what the kernel made harness or worker wait for a processor at either end";
-    "load_time" "s" Lower "from the job line to the model being loaded";
-    "first_latency" "s" Lower "the first iteration after loading, cold";
-    "cpu_time" "s" Lower "processor time of the worker per example, all its threads, steady phase";
-    "memory_base" "B" Neither "resident memory of the worker before it saw the model";
-    "memory_load" "B" Lower "peak resident memory while loading";
-    "memory_warmup" "B" Lower "peak resident memory from loaded to ready: first iteration and warm-up";
-    "memory_peak" "B" Lower "peak resident memory in the steady phase";
-    "memory_added" "B" Lower "memory_peak minus memory_base";
-    "weight_bytes" "B" Lower "bytes of weights that the backend holds, packed copies included";
-    "state_bytes" "B" Lower "bytes of resident states for the case's batch";
-    "energy_cpu" "J" Lower "gross energy of all processor packages per example, steady phase";
-    "energy_cpu_edge" "J" Lower "the most that the edges of the blocks can put into energy_cpu, or take from it";
-    "energy_dram" "J" Lower "gross energy of the memory domain per example, steady phase";
-    "energy_dram_edge" "J" Lower "the most that the edges of the blocks can put into energy_dram, or take from it";
-    "energy_gpu" "J" Lower "gross energy of the GPU boards per example, steady phase";
-    "energy_gpu_edge" "J" Lower "the most that the edges of the blocks can put into energy_gpu, or take from it";
-    "joules_per_right" "J" Lower "gross joules (packages, and boards where the backend computes on them) per right answer; a question is charged for all its rows";
-    "board_joules_per_right" "J" Lower "gross joules of the GPU boards alone per right answer (cases that compute on boards only): what processors and memory use meanwhile is not in it";
-    "steps_used" "1" Lower "recursion steps (or generated tokens) spent on an example";
-    "flops_model" "FLOP" Lower "floating-point operations that the mathematics needs per example at the steps used";
-    "flops_executed" "FLOP" Lower "floating-point operations of matrix products and attention that the backend carried out per example, padding included";
-    "flop_rate" "FLOP/s" Higher "flops_model of the steady phase over its time";
-    "share_of_ceiling" "1" Higher "flop_rate over what the processor can do at best in the case's precision, with its threads and, in f32, its instruction set";
-    "params_total" "1" Neither "parameters of the model, the table of puzzle embeddings left out";
-    "params_active" "1" Neither "parameters that take part in one example";
-    "router_entropy" "1" Higher "entropy of the load of the experts over its maximum, ln of their number, in the layer where it is smallest";
-    "expert_load_max" "1" Lower "load of the busiest expert over an even share, in the layer where it is largest";
-    "parity_error" "1" Lower "largest difference to the reference interpreter in logits, halting head and states, each over its own largest magnitude";
-    "harness_cpu" "1" Lower "processor time of the harness process over the time of the worker's measured blocks";
-    "foreign_load" "1" Lower "processors busy with other programs, on average while the case's blocks were timed";
-    "speedup" "1" Higher "latency of the base over latency of this case, round by round of one sitting in which they took turns (such cases only)";
+/// What is counted as right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// A question, under the official rule of its task.
+    Questions,
+    /// A row, by its own answer.
+    Rows,
+    /// An output of a question.
+    Outputs,
+    /// A cell.
+    Cells,
 }
 
-/// Metrics that exist only where a task decides questions from several rows; other cases have no record of them.
-pub const OF_QUESTIONS: [&str; 2] = ["accuracy_single", "accuracy_outputs"];
-
-/// Ending of the metric that holds the edge error of an energy metric: `energy_cpu` and `energy_cpu_edge`.
-pub const EDGE: &str = "_edge";
-
-/// The metric that holds the edge error of this one, if it has one.
-pub fn edge_of(name: &str) -> Option<&'static str> {
-    METRICS.iter().map(|m| m.name).find(|edge| edge.strip_suffix(EDGE) == Some(name))
+/// What an energy metric covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// What it has one or several of.
+    pub parts: &'static str,
+    /// What it is called where it stands alone.
+    pub title: &'static str,
 }
+
+/// How the most uneven of several routed layers is found.
+#[derive(Clone, Copy, Debug)]
+pub struct Routed {
+    /// The number of one layer.
+    pub of: fn(&Routing) -> Option<f64>,
+    /// The more uneven of two.
+    pub worst: fn(f64, f64) -> f64,
+    /// Which one that is, in words.
+    pub which: &'static str,
+}
+
+/// Which cases have a record of a metric; others have none, not even a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// All.
+    Every,
+    /// Those whose task decides questions from several rows.
+    Questions,
+    /// Those in reduced precision.
+    Reduced,
+    /// Those that compute on boards.
+    Boards,
+    /// Those that took turns with others.
+    Turns,
+}
+
+/// How people see a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Three significant digits, in its unit with an SI prefix.
+    Number,
+    /// Three significant digits, in per cent.
+    Percent,
+    /// One decimal place, in per cent.
+    Share,
+    /// A difference, with its sign and two decimal places.
+    Points,
+    /// Without decimal places.
+    Whole,
+}
+
+/// A column of the headline table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Name of its metric.
+    pub metric: &'static str,
+    /// Its title.
+    pub title: &'static str,
+    /// A shorter one, for terminals.
+    pub short: &'static str,
+}
+
+const fn row(name: &'static str, unit: &'static str, better: Better, how: How, meaning: &'static str) -> Metric {
+    Metric { name, unit, better, how, meaning, of: Of::Every, shown: Shown::Number, column: None }
+}
+
+impl Metric {
+    const fn of(self, of: Of) -> Self {
+        Self { of, ..self }
+    }
+
+    const fn shown(self, shown: Shown) -> Self {
+        Self { shown, ..self }
+    }
+
+    const fn column(self, title: &'static str, short: &'static str) -> Self {
+        Self { column: Some(Column { metric: self.name, title, short }), ..self }
+    }
+}
+
+/// Every metric that a sample or a record may carry.
+#[rustfmt::skip] // a metric a line
+pub const METRICS: &[Metric] = &[
+    row("accuracy", "1", Higher, How::Right(Right::Questions), "share of questions right under the task's official rule: of examples whose whole answer is right, or, where a task decides questions from several rows, of questions with every output right in one of the allowed attempts").shown(Shown::Share).column("accuracy", "accuracy"),
+    row("accuracy_single", "1", Higher, How::Right(Right::Rows), "share of rows whose own answer is wholly right, without attempts or votes (tasks that decide questions from several rows)").of(Of::Questions).shown(Shown::Share),
+    row("accuracy_outputs", "1", Higher, How::Right(Right::Outputs), "share of outputs right in one of their attempts, whatever the other outputs of their question (tasks that decide questions from several rows)").of(Of::Questions).shown(Shown::Share),
+    row("cell_accuracy", "1", Higher, How::Right(Right::Cells), "share of answer cells that are right, over all examples").shown(Shown::Share),
+    row("accuracy_vs_f32", "points", Higher, How::AgainstFullPrecision, "accuracy minus that of full precision on the same examples, in percentage points (reduced precisions only)").of(Of::Reduced).shown(Shown::Points),
+    row("latency", "s", Lower, How::Latency, "time of one iteration in the steady phase, from handing over the inputs to holding the outputs (record: median)").column("median latency", "latency"),
+    row("latency_p99", "s", Lower, How::Tail, "99th percentile of latency; given only where n allows an upper bound").column("p99 latency", "p99"),
+    row("throughput", "1/s", Higher, How::Throughput, "examples finished per second of steady time").column("throughput", "throughput"),
+    row("window", "s", Neither, How::Window, "time of the timed blocks as the harness saw it, from `go` to `measured`, less what the kernel made harness or worker wait for a processor at either end"),
+    row("load_time", "s", Lower, How::Single, "from the job line to the model being loaded"),
+    row("first_latency", "s", Lower, How::Single, "the first iteration after loading, cold"),
+    row("cpu_time", "s", Lower, How::PerExample, "processor time of the worker per example, all its threads, steady phase"),
+    row("memory_base", "B", Neither, How::Largest, "resident memory of the worker before it saw the model"),
+    row("memory_load", "B", Lower, How::Largest, "peak resident memory while loading"),
+    row("memory_warmup", "B", Lower, How::Largest, "peak resident memory from loaded to ready: first iteration and warm-up"),
+    row("memory_peak", "B", Lower, How::MemoryPeak, "peak resident memory in the steady phase").column("peak memory", "memory"),
+    row("memory_added", "B", Lower, How::MemoryAdded, "memory_peak minus memory_base"),
+    row("weight_bytes", "B", Lower, How::Held, "bytes of weights that the backend holds, packed copies included"),
+    row("state_bytes", "B", Lower, How::Held, "bytes of resident states for the case's batch"),
+    row("energy_cpu", "J", Lower, How::Energy(Domain { parts: "packages", title: "processor packages" }), "gross energy of all processor packages per example, steady phase"),
+    row("energy_cpu_edge", "J", Lower, How::EdgeOf("energy_cpu"), "the most that the edges of the blocks can put into energy_cpu, or take from it"),
+    row("energy_dram", "J", Lower, How::Energy(Domain { parts: "memory", title: "memory" }), "gross energy of the memory domain per example, steady phase"),
+    row("energy_dram_edge", "J", Lower, How::EdgeOf("energy_dram"), "the most that the edges of the blocks can put into energy_dram, or take from it"),
+    row("energy_gpu", "J", Lower, How::Energy(Domain { parts: "boards", title: "GPU boards" }), "gross energy of the GPU boards per example, steady phase"),
+    row("energy_gpu_edge", "J", Lower, How::EdgeOf("energy_gpu"), "the most that the edges of the blocks can put into energy_gpu, or take from it"),
+    row("joules_per_right", "J", Lower, How::JoulesPerRight, "gross joules (packages, and boards where the backend computes on them) per right answer; a question is charged for all its rows").column("joules per right answer", "J/right"),
+    row("board_joules_per_right", "J", Lower, How::BoardJoulesPerRight, "gross joules of the GPU boards alone per right answer (cases that compute on boards only): what processors and memory use meanwhile is not in it").of(Of::Boards),
+    row("steps_used", "1", Lower, How::Steps, "recursion steps (or generated tokens) spent on an example"),
+    row("flops_model", "FLOP", Lower, How::FlopsModel, "floating-point operations that the mathematics needs per example at the steps used"),
+    row("flops_executed", "FLOP", Lower, How::FlopsExecuted, "floating-point operations of matrix products and attention that the backend carried out per example, padding included"),
+    row("flop_rate", "FLOP/s", Higher, How::FlopRate, "flops_model of the steady phase over its time"),
+    row("share_of_ceiling", "1", Higher, How::ShareOfCeiling, "flop_rate over what the processor can do at best in the case's precision, with its threads and, in f32, its instruction set").shown(Shown::Percent),
+    row("params_total", "1", Neither, How::Counted(|costs| costs.params_total as f64), "parameters of the model, the table of puzzle embeddings left out").shown(Shown::Whole),
+    row("params_active", "1", Neither, How::Counted(|costs| costs.params_active as f64), "parameters that take part in one example").shown(Shown::Whole),
+    row("router_entropy", "1", Higher, How::Routed(Routed { of: Routing::entropy, worst: f64::min, which: "smallest" }), "entropy of the load of the experts over its maximum, ln of their number, in the layer where it is smallest"),
+    row("expert_load_max", "1", Lower, How::Routed(Routed { of: Routing::largest_load, worst: f64::max, which: "largest" }), "load of the busiest expert over an even share, in the layer where it is largest"),
+    row("parity_error", "1", Lower, How::Parity, "largest difference to the reference interpreter in logits, halting head and states, each over its own largest magnitude"),
+    row("harness_cpu", "1", Lower, How::PerSecond, "processor time of the harness process over the time of the worker's measured blocks").shown(Shown::Percent),
+    row("foreign_load", "1", Lower, How::Mean, "processors busy with other programs, on average while the case's blocks were timed"),
+    row("speedup", "1", Higher, How::Speedup, "latency of the base over latency of this case, round by round of one sitting in which they took turns (such cases only)").of(Of::Turns),
+];
+
+const COLUMNS: usize = {
+    let (mut columns, mut i) = (0, 0);
+    while i < METRICS.len() {
+        columns += METRICS[i].column.is_some() as usize;
+        i += 1;
+    }
+    columns
+};
+
+/// What a reader of the headline table sees of every case, in the order of [`METRICS`].
+pub const HEADLINE: [Column; COLUMNS] = {
+    let mut headline = [Column { metric: "", title: "", short: "" }; COLUMNS];
+    let (mut columns, mut i) = (0, 0);
+    while i < METRICS.len() {
+        if let Some(column) = METRICS[i].column {
+            headline[columns] = column;
+            columns += 1;
+        }
+        i += 1;
+    }
+    headline
+};
 
 /// The row with this name.
 pub fn metric(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|m| m.name == name)
+}
+
+/// The metric that holds the edge error of this one, if it has one.
+pub fn edge_of(name: &str) -> Option<&'static str> {
+    METRICS.iter().find(|m| matches!(m.how, How::EdgeOf(energy) if energy == name)).map(|m| m.name)
+}
+
+/// What an energy metric covers; none for any other metric.
+pub fn domain(name: &str) -> Option<Domain> {
+    match metric(name)?.how {
+        How::Energy(domain) => Some(domain),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_energy_metric_has_one_that_holds_its_edge_error() {
+        let energies: Vec<_> = METRICS.iter().filter(|m| domain(m.name).is_some()).collect();
+        assert!(!energies.is_empty());
+        for energy in energies {
+            let edge = metric(edge_of(energy.name).unwrap()).unwrap();
+            assert_eq!((edge.name, edge.unit), (format!("{}_edge", energy.name).as_str(), energy.unit));
+        }
+        for edge in METRICS {
+            if let How::EdgeOf(energy) = edge.how {
+                assert!(domain(energy).is_some(), "{} is the edge of no energy", edge.name);
+            }
+        }
+        assert_eq!((edge_of("latency"), domain("latency")), (None, None));
+    }
+
+    #[test]
+    fn names_are_met_once_and_columns_are_in_order() {
+        for (i, metric) in METRICS.iter().enumerate() {
+            assert!(METRICS[..i].iter().all(|m| m.name != metric.name), "{} is there twice", metric.name);
+            assert!(!metric.meaning.is_empty());
+        }
+        let of_table: Vec<Column> = METRICS.iter().filter_map(|m| m.column).collect();
+        assert_eq!(of_table, HEADLINE);
+        assert!(HEADLINE.iter().all(|c| metric(c.metric).is_some()));
+    }
 }

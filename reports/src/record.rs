@@ -13,9 +13,6 @@ use crate::{
 /// Version of `records.csv` and `records.json`; a new meaning gets a new number.
 pub const RECORDS_SCHEMA: u32 = 1;
 
-/// What a reader of the headline table sees of every case, in this order.
-pub const HEADLINE: [&str; 6] = ["accuracy", "latency", "latency_p99", "throughput", "memory_peak", "joules_per_right"];
-
 /// One row: a metric of a case, or why it is not there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,16 +4,19 @@
 
 use crate::{
     format::{join, number, scaled_unit},
+    metric::{Shown, metric},
     record::Record,
 };
 
-/// The unit a metric is shown in: shares as %.
-pub fn shown_unit(record: &Record) -> &str {
-    match record.metric.as_str() {
-        "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" | "harness_cpu" | "share_of_ceiling" => {
-            "%"
-        }
-        _ => &record.unit,
+fn shown(record: &Record) -> Shown {
+    metric(&record.metric).map_or(Shown::Number, |m| m.shown)
+}
+
+/// The unit a record is shown in: shares as %.
+fn shown_unit(record: &Record) -> &str {
+    match shown(record) {
+        Shown::Percent | Shown::Share => "%",
+        Shown::Number | Shown::Points | Shown::Whole => &record.unit,
     }
 }
 
@@ -28,7 +31,7 @@ pub fn value(record: &Record) -> Option<String> {
 pub fn interval(record: &Record) -> Option<String> {
     let (value, lower, upper) = (record.value?, record.lower?, record.upper?);
     let (factor, _) = scaled_unit(shown_unit(record), value);
-    let between = if record.unit == "points" { " to " } else { "–" };
+    let between = if shown(record) == Shown::Points { " to " } else { "–" };
     Some(format!("{}{between}{}", digits(record, lower / factor), digits(record, upper / factor)))
 }
 
@@ -43,10 +46,10 @@ pub fn full(record: &Record) -> String {
 }
 
 fn digits(record: &Record, value: f64) -> String {
-    match record.metric.as_str() {
-        "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => format!("{value:.1}"),
-        "accuracy_vs_f32" => format!("{:+.2}", if value.abs() < 0.005 { 0.0 } else { value }),
-        "params_total" | "params_active" => format!("{value:.0}"),
-        _ => number(value),
+    match shown(record) {
+        Shown::Share => format!("{value:.1}"),
+        Shown::Points => format!("{:+.2}", if value.abs() < 0.005 { 0.0 } else { value }),
+        Shown::Whole => format!("{value:.0}"),
+        Shown::Number | Shown::Percent => number(value),
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     case::{Case, ErrorKind},
     format,
-    metric::EDGE,
+    metric::domain,
     missing::kind_name,
     record::Record,
     report::Report,
@@ -163,21 +163,12 @@ fn load(report: &Report) -> Line {
 
 /// Whether there are joules, of what, and if not why not.
 fn energy(report: &Report) -> Line {
-    let is_energy = |metric: &str| metric.starts_with("energy_") && !metric.ends_with(EDGE);
-    let of_energy = |r: &&Record| is_energy(&r.metric);
+    let of_energy = |r: &&Record| domain(&r.metric).is_some();
     let read: BTreeSet<&str> =
         report.records.iter().filter(of_energy).filter(|r| r.value.is_some()).map(|r| r.metric.as_str()).collect();
     let good = good(report).count();
     if !read.is_empty() {
-        let domains: Vec<&str> = read
-            .iter()
-            .map(|m| match *m {
-                "energy_cpu" => "processor packages",
-                "energy_dram" => "memory",
-                "energy_gpu" => "GPU boards",
-                other => other.trim_start_matches("energy_"),
-            })
-            .collect();
+        let domains: Vec<&str> = read.iter().filter_map(|metric| Some(domain(metric)?.title)).collect();
         let with: BTreeSet<&str> =
             report.records.iter().filter(of_energy).filter(|r| r.value.is_some()).map(|r| r.case_id.as_str()).collect();
         let meters = report.run.environment.meters.iter();
@@ -192,7 +183,7 @@ fn energy(report: &Report) -> Line {
         return Line::new("energy", State::Plain, vec![Item::plain("not metered, since no case ended well")]);
     }
     let of_meter = (report.run.environment.meters.iter())
-        .filter(|m| m.metrics.iter().any(|m| is_energy(m)))
+        .filter(|m| m.metrics.iter().any(|m| domain(m).is_some()))
         .find_map(|m| Some(format!("{}: {}", m.name, m.unavailable.as_deref()?)));
     let of_record = || report.records.iter().filter(of_energy).find_map(|r| Some(r.missing.as_ref()?.message.clone()));
     let why = of_meter.or_else(of_record).unwrap_or_else(|| "no meter was asked".into());

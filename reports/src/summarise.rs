@@ -8,14 +8,10 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, Routing, Verdict},
     ceiling::Ceilings,
-    compare::{
-        Compared,
-        precision::{Finding, reduced},
-        speedup::Speedup,
-    },
+    compare::{Compared, precision::Finding, speedup::Speedup},
     environment::Environment,
     format,
-    metric::{METRICS, Metric, OF_QUESTIONS},
+    metric::{How, METRICS, Metric, Right, Routed},
     missing::Missing,
     record::Record,
     stats::{
@@ -34,9 +30,7 @@ mod ceiling;
 mod domains;
 mod questions;
 mod steps;
-
-use blocks::Per;
-use questions::BOARDS_ALONE;
+mod table;
 
 /// All records of a run whose cases nobody has compared yet.
 pub fn summarise(run: &Run) -> Vec<Record> {
@@ -55,28 +49,16 @@ pub(crate) fn records(run: &Run, compared: &Compared) -> Vec<Record> {
         let steady = Steady::of(&case_run.samples, &case.starts);
         let (trouble, environment) = (steady.trouble(), &run.environment);
         let summary = Summary { case_run, source, finding, speedup, ceilings, steady, trouble, environment };
-        // a task that decides row by row has no other way of counting, and full precision is what others are held to
-        let counted = |m: &&Metric| match m.name {
-            "accuracy_vs_f32" => reduced(&case.key.precision),
-            "speedup" => case.sitting.is_some(),
-            BOARDS_ALONE => summary.on_boards(),
-            name => case.questions > 0 || !OF_QUESTIONS.contains(&name),
-        };
-        for metric in METRICS.iter().filter(counted) {
+        for metric in METRICS.iter().filter(|metric| summary.has(metric)) {
             let outcome = match compared.error(case) {
                 Some(error) => Err(error.into()),
-                None => summary.metric(metric.name),
+                None => summary.metric(metric),
             };
             let mut record = record(case, metric, outcome);
-            let fed: &[&str] = match metric.name {
-                "joules_per_right" => summary.domains().unwrap_or_default(),
-                BOARDS_ALONE => &["energy_gpu"],
-                name => &[name],
-            };
-            if let Some(estimators) = estimators(run, fed).filter(|_| record.value.is_some()) {
+            if let Some(estimators) = estimators(run, &summary.sources(metric)).filter(|_| record.value.is_some()) {
                 add_note(&mut record, &format!("estimated by {estimators}, not metered"));
             }
-            if metric.name == "latency"
+            if matches!(metric.how, How::Latency)
                 && record.value.is_some()
                 && let Some((first, second)) = summary.steady.drift()
             {
@@ -86,7 +68,7 @@ pub(crate) fn records(run: &Run, compared: &Compared) -> Vec<Record> {
                     &format!("drifted: the median changed by {change:+.1} % from first to second half"),
                 );
             }
-            if metric.name == "accuracy" {
+            if matches!(metric.how, How::Right(Right::Questions)) {
                 record.baselines.clone_from(&case.baselines);
             }
             records.push(record);
@@ -118,64 +100,6 @@ struct Summary<'a> {
 }
 
 impl Summary<'_> {
-    fn metric(&self, name: &str) -> Metered {
-        let costs = self.case_run.case.costs.as_ref();
-        if let Some(why) = self.unbelieved(name) {
-            return Err(why);
-        }
-        match name {
-            "accuracy" | "accuracy_single" | "accuracy_outputs" | "cell_accuracy" => self.accuracy(name),
-            "accuracy_vs_f32" => self.against_full_precision(),
-            "latency" => self.or_missing(name, self.latency()),
-            "latency_p99" => self.tail(),
-            "throughput" => self.rate(),
-            "window" => self.window(),
-            "load_time" | "first_latency" => self.single(name),
-            "cpu_time" | "flops_executed" => self.per_block(name, Per::Example),
-            "harness_cpu" => self.per_block(name, Per::Second),
-            "energy_cpu" | "energy_dram" | "energy_gpu" => self.energy(&[name]),
-            "energy_cpu_edge" | "energy_dram_edge" | "energy_gpu_edge" => self.edge(name),
-            "memory_base" | "memory_load" | "memory_warmup" => self.largest(name),
-            "weight_bytes" | "state_bytes" => self.held(name),
-            "memory_peak" => self.memory_peak(),
-            "memory_added" => {
-                let (peak, base) = (self.memory_peak()?, self.largest("memory_base")?);
-                let value = peak.estimate.value - base.estimate.value;
-                let added = exact(value, peak.estimate.n, "difference of memory_peak and memory_base")?;
-                Ok(Outcome { notes: peak.notes, ..added })
-            }
-            "joules_per_right" => self.joules_per_right(),
-            BOARDS_ALONE => self.board_joules_per_right(),
-            "steps_used" => self.or_missing(name, self.steps()),
-            "flops_model" | "flop_rate" | "share_of_ceiling" if self.unseen_work() => Err(Missing {
-                kind: "unavailable".into(),
-                message: "accuracy only: nobody compared its outputs, and it does not say what it executed".into(),
-                hint: Some("a worker that shows `outputs`, or sends `counted`, gets it".into()),
-            }),
-            "flops_model" => self.or_missing(name, self.flops_model()),
-            "flop_rate" => self.or_missing(name, self.flop_rate()),
-            "share_of_ceiling" => self.share_of_ceiling(),
-            "params_total" => self.or_missing(name, costs.map(|c| counted(c.params_total as f64))),
-            "params_active" => self.or_missing(name, costs.map(|c| counted(c.params_active as f64))),
-            "router_entropy" => self.routed(name, Routing::entropy, f64::min, "smallest"),
-            "expert_load_max" => self.routed(name, Routing::largest_load, f64::max, "largest"),
-            "parity_error" => self.parity(),
-            "foreign_load" => self.foreign_load(),
-            "speedup" => self.speedup(),
-            _ => Err(self.missing(name)),
-        }
-    }
-
-    /// Why the worker's word on a metric is not believed, if so.
-    fn unbelieved(&self, name: &str) -> Option<Missing> {
-        match name {
-            "latency" | "latency_p99" => self.trouble.clone(),
-            "flops_executed" => self.overclaimed(),
-            "flop_rate" | "share_of_ceiling" if self.accuracy_only() => self.overclaimed(),
-            _ => None,
-        }
-    }
-
     fn against_full_precision(&self) -> Metered {
         match self.finding {
             Some(Ok(finding)) => {
@@ -317,12 +241,12 @@ impl Summary<'_> {
         Ok(Outcome { notes, ..peak })
     }
 
-    /// What other programs used on average while blocks were timed; the busiest block stands in the note.
-    fn foreign_load(&self) -> Metered {
-        let loads = self.steady.named("foreign_load");
+    /// What was seen on average while blocks were timed; the block with the most stands in the note.
+    fn mean(&self, name: &str) -> Metered {
+        let loads = self.steady.named(name);
         let n = loads.len() as u64;
         if n == 0 {
-            return Err(self.missing("foreign_load"));
+            return Err(self.missing(name));
         }
         let most = loads.iter().copied().fold(0.0, f64::max);
         let outcome = exact(loads.iter().sum::<f64>() / n as f64, n, "mean over blocks")?;
@@ -367,7 +291,7 @@ impl Summary<'_> {
     }
 
     /// Of the layers of the case that scored the answers, the most uneven one.
-    fn routed(&self, name: &str, of: fn(&Routing) -> Option<f64>, worst: fn(f64, f64) -> f64, which: &str) -> Metered {
+    fn routed(&self, name: &str, Routed { of, worst, which }: Routed) -> Metered {
         let case = &self.case_run.case;
         if ["dense", "recursive"].contains(&case.key.family.as_str()) {
             let message = "the model has no router".into();
@@ -469,7 +393,7 @@ fn record(case: &Case, metric: &Metric, outcome: Metered) -> Record {
             record.method = estimate.method;
             match estimate.interval {
                 // a bound has no lower end
-                Ok((lower, upper)) if upper.is_finite() && (lower.is_finite() || metric.name == "latency_p99") => {
+                Ok((lower, upper)) if upper.is_finite() && (lower.is_finite() || matches!(metric.how, How::Tail)) => {
                     record.lower = Some(lower).filter(|v| v.is_finite());
                     record.upper = Some(upper);
                     record.confidence = Some(confidence);

@@ -8,17 +8,14 @@ use crate::{
     case::{Baseline, Case, Verdict},
     compare::{precision::reduced, speedup::sittings},
     labels::Labels,
+    metric::{Column, HEADLINE},
     missing::Missing,
     questions::{Sources, sources},
-    record::{HEADLINE, Record},
+    record::Record,
     report::Report,
     shown,
     store::CaseRun,
 };
-
-/// Titles of the headline metrics, in the order of [`HEADLINE`].
-pub const TITLES: [&str; 6] =
-    ["accuracy", "median latency", "p99 latency", "throughput", "peak memory", "joules per right answer"];
 
 /// One number as it is shown.
 #[derive(Clone, Debug, Serialize)]
@@ -108,8 +105,7 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
                 Some(_) => Vec::new(),
                 None => HEADLINE
                     .iter()
-                    .zip(TITLES)
-                    .filter_map(|(metric, title)| {
+                    .filter_map(|Column { metric, title, .. }| {
                         let more = match *metric {
                             "accuracy" => full_precision(report, case),
                             _ => None,

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ergometer_reports::environment::MeterState;
+use ergometer_reports::metric::domain;
 
 use crate::backends::Unavailable;
 
@@ -171,7 +172,7 @@ impl Meters {
                 Err(why) => {
                     let reason = why.text();
                     // Only energy is read by windows; processor time and memory fail where the caller reads them.
-                    let energy = meter.metrics.iter().filter(|m| m.starts_with("energy_"));
+                    let energy = meter.metrics.iter().filter(|m| domain(m).is_some());
                     meters.missing.extend(energy.map(|metric| Reading {
                         metric,
                         value: Err(reason.clone()),

@@ -18,7 +18,7 @@ use crate::{
     error::ReportError,
     footnotes::Footnotes,
     format,
-    metric::{METRICS, metric},
+    metric::{HEADLINE, METRICS, metric},
     missing::Missing,
     plot::{canvas::PALETTE, look, plots},
     record::Record,
@@ -26,7 +26,7 @@ use crate::{
     shown,
     store::CaseRun,
     strip::Strip,
-    table::{Cell, Row, TITLES, Table, full_precision, reason, tables},
+    table::{Cell, Row, Table, full_precision, reason, tables},
 };
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -79,7 +79,7 @@ impl TableView {
         let cells =
             |title: &str| rows.iter().flat_map(|r| &r.cells).filter(move |c| c.title == title).collect::<Vec<&Cell>>();
         let (columns, absent): (Vec<&str>, Vec<&str>) =
-            TITLES.into_iter().partition(|title| cells(title).iter().any(|c| c.number.is_some()));
+            HEADLINE.map(|c| c.title).into_iter().partition(|title| cells(title).iter().any(|c| c.number.is_some()));
         let why = |title: &&'static str| {
             let why = notes.take(cells(title).iter().filter_map(|c| c.footnote));
             (!why.is_empty()).then_some((*title, why))

@@ -10,9 +10,10 @@ use crate::{
     clean::clean,
     footnotes::{Footnotes, cell_of, columns, gaps},
     format,
+    metric::HEADLINE,
     report::Report,
     shown,
-    table::{Cell, Speedups, TITLES, reason, tables},
+    table::{Cell, Speedups, reason, tables},
 };
 
 /// Makes `report.md`.
@@ -29,7 +30,7 @@ pub fn render(report: &Report) -> Files {
             let _ = write!(text, "All cases: {}.\n\n", escaped(&table.common));
         }
         let columns = columns(table);
-        let titles: Vec<&str> = columns.iter().map(|i| TITLES[*i]).collect();
+        let titles: Vec<&str> = columns.iter().map(|i| HEADLINE[*i].title).collect();
         // of cases that all failed there is one column, for the reasons
         let titles = if titles.is_empty() { vec!["outcome"] } else { titles };
         let _ = writeln!(text, "| case | {} |", titles.join(" | "));

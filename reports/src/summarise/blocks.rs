@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::domains::covered;
 use super::{Metered, Outcome, Summary, exact};
 use crate::{
-    metric::EDGE,
+    metric::edge_of,
     missing::Missing,
     stats::{CONFIDENCE, Estimate, level::Spacing, ratio::over_level},
 };
@@ -28,7 +28,7 @@ pub(super) enum Per {
 impl Summary<'_> {
     /// Ratio of totals of a metric over the blocks that have it.
     pub(super) fn per_block(&self, name: &str, per: Per) -> Metered {
-        let (totals, notes) = self.totals(name)?;
+        let (totals, notes) = self.totals(name, false)?;
         let estimate = self.level(&totals, per).ok_or_else(|| self.missing(name))?;
         Ok(Outcome { estimate, confidence: CONFIDENCE, notes: notes.into_iter().collect() })
     }
@@ -38,7 +38,7 @@ impl Summary<'_> {
         let (mut joules, mut notes) = (BTreeMap::new(), Vec::new());
         let mut edges = Some(0.0);
         for (i, name) in names.iter().enumerate() {
-            let (totals, more) = self.totals(name)?;
+            let (totals, more) = self.totals(name, true)?;
             notes.extend(more);
             if i == 0 {
                 joules = totals;
@@ -51,7 +51,7 @@ impl Summary<'_> {
             notes.extend(self.complete(joules.len(), &names.join(" and "), String::new())?);
         }
         for name in names {
-            let of_blocks = self.steady.totals(&format!("{name}{EDGE}"));
+            let of_blocks = edge_of(name).map(|edge| self.steady.totals(edge)).unwrap_or_default();
             for block in joules.keys() {
                 edges = edges.zip(of_blocks.get(block)).map(|(sum, edge)| sum + edge);
             }
@@ -80,19 +80,19 @@ impl Summary<'_> {
     }
 
     /// The edge error of an energy metric, per example.
-    pub(super) fn edge(&self, name: &str) -> Metered {
+    pub(super) fn edge(&self, name: &str, energy: &str) -> Metered {
         let pairs = self.pairs(&self.steady.totals(name), Per::Example);
         match over_level(&pairs, Spacing::Independent, "block") {
             Some(Estimate { value, n, .. }) => exact(value, n, "two counter periods a block at its mean power"),
-            None => Err(self.reason(name.trim_end_matches(EDGE)).unwrap_or_else(|| self.missing(name))),
+            None => Err(self.reason(energy).unwrap_or_else(|| self.missing(name))),
         }
     }
 
-    /// Totals of a metric by block and what to say of blocks without it.
-    fn totals(&self, name: &str) -> Result<(BTreeMap<u32, f64>, Option<String>), Missing> {
+    /// Totals of a metric by block and what to say of blocks without it; no domain uses 0 J (`energy`).
+    fn totals(&self, name: &str, energy: bool) -> Result<(BTreeMap<u32, f64>, Option<String>), Missing> {
         let mut totals = self.steady.totals(name);
         let read = totals.len();
-        if name.starts_with("energy_") {
+        if energy {
             totals.retain(|_, joules| *joules > 0.0);
         }
         let mut why = self.reason(name).map(|r| r.message);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::Summary;
-use crate::{environment::Environment, missing::Missing};
+use crate::{environment::Environment, metric::domain, missing::Missing};
 
 /// Where a case computes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +50,7 @@ fn names<'a>(environment: &'a Environment, metric: &str) -> Option<&'a str> {
 
 /// What an energy metric covers, in words.
 pub(super) fn covered(environment: &Environment, metric: &str) -> String {
-    let what = match metric {
-        "energy_gpu" => "boards",
-        "energy_dram" => "memory",
-        _ => "packages",
-    };
+    let what = domain(metric).map_or("unknown parts", |domain| domain.parts);
     names(environment, metric).map_or_else(|| what.to_string(), |names| format!("{what} {}", names.replace('+', ", ")))
 }
 

@@ -8,13 +8,14 @@ use crate::{
     answers::{share_decided, share_right},
     case::Prediction,
     format::scaled,
+    metric::Right,
     questions::{of_record, questions, rows_per_question, share_of_outputs},
     stats::{Estimate, ratio::per_right},
     store::CaseRun,
 };
 
 /// The metric that leaves the processor out.
-pub const BOARDS_ALONE: &str = "board_joules_per_right";
+const BOARDS_ALONE: &str = "board_joules_per_right";
 
 impl Summary<'_> {
     /// The case whose answers are scored, or why there is none.
@@ -30,19 +31,20 @@ impl Summary<'_> {
     }
 
     /// Share of right answers as this metric counts them.
-    pub(super) fn accuracy(&self, name: &str) -> Metered {
+    pub(super) fn accuracy(&self, name: &str, right: Right) -> Metered {
         let source = self.scored(name)?;
         let rows = |cells: bool| {
             let last: Vec<&Prediction> = source.predictions.iter().filter(|p| p.last).collect();
             share_right(&last, cells)
         };
         let attempts = of_record(&source.attempts);
-        let estimate = match name {
-            "accuracy" if source.case.questions > 0 => share_decided(attempts),
-            "accuracy_outputs" => share_of_outputs(&questions(attempts)),
-            "accuracy_single" => rows(false)
+        let estimate = match right {
+            Right::Questions if source.case.questions > 0 => share_decided(attempts),
+            Right::Questions => rows(false),
+            Right::Outputs => share_of_outputs(&questions(attempts)),
+            Right::Rows => rows(false)
                 .map(|e| Estimate { method: format!("rows by their own answers, no vote; {}", e.method), ..e }),
-            _ => rows(name == "cell_accuracy"),
+            Right::Cells => rows(true),
         };
         self.or_missing(name, estimate)
     }
@@ -83,7 +85,7 @@ impl Summary<'_> {
 
     fn per_right_of(&self, name: &str, domains: &[&str]) -> Metered {
         let energy = self.energy(domains)?;
-        let accuracy = self.accuracy("accuracy")?.estimate;
+        let accuracy = self.accuracy("accuracy", Right::Questions)?.estimate;
         if accuracy.value == 0.0 {
             let message = format!("no right answer in {}", accuracy.n);
             return Err(Missing { kind: "no-right-answer".into(), message, hint: None });

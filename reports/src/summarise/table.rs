@@ -1,0 +1,98 @@
+//! Which cases have a metric, and which way each is summarised: the rows of [`METRICS`](crate::metric::METRICS) carried out.
+//!
+//! In: a row, a case's [`Summary`]. Out: an outcome or why there is none. Must not: know a metric by its name where its row says enough.
+
+use super::{Metered, Missing, Outcome, Summary, blocks::Per, counted, exact};
+use crate::{
+    compare::precision::reduced,
+    metric::{How, Metric, Of},
+};
+
+impl Summary<'_> {
+    /// Whether its case has a record of this metric.
+    pub(super) fn has(&self, metric: &Metric) -> bool {
+        let case = &self.case_run.case;
+        match metric.of {
+            Of::Every => true,
+            // a task that decides row by row has no other way of counting
+            Of::Questions => case.questions > 0,
+            // full precision is what others are held to
+            Of::Reduced => reduced(&case.key.precision),
+            Of::Boards => self.on_boards(),
+            Of::Turns => case.sitting.is_some(),
+        }
+    }
+
+    /// The metrics of which this one is made, if meters feed them.
+    pub(super) fn sources(&self, metric: &Metric) -> Vec<&'static str> {
+        match metric.how {
+            How::JoulesPerRight => self.domains().unwrap_or_default().to_vec(),
+            How::BoardJoulesPerRight => vec!["energy_gpu"],
+            _ => vec![metric.name],
+        }
+    }
+
+    /// The value of a metric, or why there is none.
+    pub(super) fn metric(&self, metric: &Metric) -> Metered {
+        if let Some(why) = self.unbelieved(&metric.how) {
+            return Err(why);
+        }
+        let name = metric.name;
+        match metric.how {
+            How::Right(right) => self.accuracy(name, right),
+            How::AgainstFullPrecision => self.against_full_precision(),
+            How::Latency => self.or_missing(name, self.latency()),
+            How::Tail => self.tail(),
+            How::Throughput => self.rate(),
+            How::Window => self.window(),
+            How::Single => self.single(name),
+            How::Largest => self.largest(name),
+            How::Held => self.held(name),
+            How::Mean => self.mean(name),
+            How::PerExample | How::FlopsExecuted => self.per_block(name, Per::Example),
+            How::PerSecond => self.per_block(name, Per::Second),
+            How::Energy(_) => self.energy(&[name]),
+            How::EdgeOf(energy) => self.edge(name, energy),
+            How::MemoryPeak => self.memory_peak(),
+            How::MemoryAdded => {
+                let (peak, base) = (self.memory_peak()?, self.largest("memory_base")?);
+                let value = peak.estimate.value - base.estimate.value;
+                let added = exact(value, peak.estimate.n, "difference of memory_peak and memory_base")?;
+                Ok(Outcome { notes: peak.notes, ..added })
+            }
+            How::JoulesPerRight => self.joules_per_right(),
+            How::BoardJoulesPerRight => self.board_joules_per_right(),
+            How::Steps => self.or_missing(name, self.steps()),
+            How::FlopsModel => self.or_missing(name, self.flops_model()),
+            How::FlopRate => self.or_missing(name, self.flop_rate()),
+            How::ShareOfCeiling => self.share_of_ceiling(),
+            How::Counted(count) => {
+                self.or_missing(name, self.case_run.case.costs.as_ref().map(|costs| counted(count(costs))))
+            }
+            How::Routed(routed) => self.routed(name, routed),
+            How::Parity => self.parity(),
+            How::Speedup => self.speedup(),
+        }
+    }
+
+    /// Why the worker's word on a metric is not believed, if so.
+    fn unbelieved(&self, how: &How) -> Option<Missing> {
+        match how {
+            How::Latency | How::Tail => self.trouble.clone(),
+            How::FlopsExecuted => self.overclaimed(),
+            How::FlopsModel | How::FlopRate | How::ShareOfCeiling if self.accuracy_only() => {
+                let claimed = if matches!(how, How::FlopsModel) { None } else { self.overclaimed() };
+                claimed.or_else(|| self.unseen_work().then(unseen))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Nobody knows what it computed.
+fn unseen() -> Missing {
+    Missing::unavailable(
+        "accuracy only: nobody compared its outputs, and it does not say what it executed",
+        Some("a worker that shows `outputs`, or sends `counted`, gets it"),
+    )
+}
