@@ -2,7 +2,7 @@
 //!
 //! In: a vectors file (see [`Vectors`]), a [`Session`]. Out: the largest error per step of logits, halting head and states,
 //! each over its own largest value. Must not: decide what
-//! an acceptable error is called elsewhere; the named tolerances are here.
+//! an acceptable error is; the named tolerances are those of precisions.
 //!
 //! A recursive net can amplify rounding, so steps are judged one by one from the recorded state of the step before; the free run, whose
 //! error shows the amplification, is reported beside it.
@@ -19,16 +19,6 @@ use safetensors::tensor::TensorView;
 use crate::backends::session::{Rule, Session};
 use crate::graph::Graph;
 use crate::models::tensors::Tensors;
-
-/// A named tolerance of [`Step::error`], at every step.
-pub fn tolerance(precision: &str) -> (&'static str, f64) {
-    match precision {
-        "f32" | "f64" => ("f32-strict", 1e-4),
-        // a symmetric byte has 127 steps to a row's largest value: half a per cent of noise in every product, which a recursive net adds up over its calls
-        "int8" => ("int8", 0.05),
-        _ => ("reduced", 0.03),
-    }
-}
 
 /// What a step leaves behind, all rows.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -5,7 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{case::CaseKey, format, missing::Missing};
+use crate::{
+    case::CaseKey,
+    format,
+    missing::Missing,
+    precision::{HeldTo, Precision},
+};
 
 /// One ceiling: a rate (more is better) or, in seconds, a cost (less is better).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,14 +127,15 @@ impl Ceilings {
     /// # Errors
     /// The precision has no ceiling, or none was measured at this number of threads.
     pub fn of(&self, precision: &str, isa: &str, threads: u32) -> Result<&Ceiling, Missing> {
-        let kinds: &[&str] = match (precision, isa) {
-            ("f32", _) if isa.contains("avx512") => &["f32.avx512"],
-            ("f32", _) if isa.contains("avx2") => &["f32.avx2"],
-            ("f32", "scalar") => &["f32.portable"],
-            ("f32", _) => &["f32."],
-            ("bf16", _) => &["bf16.", "f32."],
-            ("int8", _) => &["int8.", "f32."],
-            _ => return Err(Missing::unavailable(format!("no ceiling is measured for {precision}"), None)),
+        let kinds: &[&str] = match Precision::of(precision).held_to {
+            HeldTo::InstructionSet if isa.contains("avx512") => &["f32.avx512"],
+            HeldTo::InstructionSet if isa.contains("avx2") => &["f32.avx2"],
+            HeldTo::InstructionSet if isa == "scalar" => &["f32.portable"],
+            HeldTo::InstructionSet => &["f32."],
+            HeldTo::Best(kinds) => kinds,
+            HeldTo::Nothing => {
+                return Err(Missing::unavailable(format!("no ceiling is measured for {precision}"), None));
+            }
         };
         let fits = |name: &str| kinds.iter().any(|kind| name.starts_with(kind));
         let best = self.sound(threads).filter(|c| fits(&c.name)).max_by(|a, b| a.best.total_cmp(&b.best));

@@ -18,6 +18,7 @@ pub mod metric;
 pub mod missing;
 mod natural;
 pub mod plot;
+pub mod precision;
 pub mod questions;
 pub mod record;
 pub mod render;

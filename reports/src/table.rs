@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use crate::{
     case::{Baseline, Case, Verdict},
-    compare::{precision::reduced, speedup::sittings},
+    compare::speedup::sittings,
     labels::Labels,
     metric::{Column, HEADLINE},
     missing::Missing,
+    precision::Precision,
     questions::{Sources, sources},
     record::Record,
     report::Report,
@@ -163,7 +164,7 @@ pub fn base_name(report: &Report, base: Option<&str>, labels: &Labels) -> String
 
 /// How a reduced precision compares with full precision, in one line; `None` for cases in full precision.
 pub fn full_precision(report: &Report, case: &Case) -> Option<String> {
-    let record = report.record(case, "accuracy_vs_f32").filter(|_| reduced(&case.key.precision))?;
+    let record = report.record(case, "accuracy_vs_f32").filter(|_| !Precision::of(&case.key.precision).full)?;
     Some(match &record.missing {
         Some(missing) => format!("accuracy against f32: {}", reason(missing)),
         None => {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
+use ergometer_reports::precision::{Precision, Tolerance};
 
 use super::flags;
 use crate::backends::probe::ready;
@@ -87,7 +88,7 @@ pub fn check(
         "backend `{name}` computes in {}, not in {precision}",
         b.precisions().join(", ")
     );
-    let (tolerance_name, named) = parity::tolerance(precision);
+    let Tolerance { name: tolerance_name, limit: named } = Precision::of(precision).tolerance;
     let limit = tolerance.unwrap_or(named);
     let options = Options { precision: precision.into(), threads, capacity: vectors.batch, extra: Default::default() };
     let graph = &model.graph;

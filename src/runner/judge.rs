@@ -5,10 +5,11 @@
 
 use ergometer_files::counted;
 use ergometer_reports::case::{CaseError, ErrorKind, Verdict};
+use ergometer_reports::precision::{Precision, Tolerance};
 
 use super::case::{Judge, Running, unexpected};
 use super::child::{Worker, case_error};
-use crate::parity::{self, Step, Vectors};
+use crate::parity::{Step, Vectors};
 use crate::protocol::{Message, Mode, NotThere};
 
 /// What the outputs of all steps came to.
@@ -74,7 +75,7 @@ impl Running<'_, '_> {
             let message = "a value differs where the reference has nothing but zeros".to_string();
             return Err(case_error(ErrorKind::Parity, message));
         }
-        let (name, limit) = parity::tolerance(&self.planned.key.precision);
+        let Tolerance { name, limit } = Precision::of(&self.planned.key.precision).tolerance;
         let (steps, largest) = (vectors.steps.len() as u32, compared.largest);
         self.out.case.verdict = Some(Verdict::Reference { tolerance: name.into(), limit, largest, examples, steps });
         if largest <= limit {

@@ -31,6 +31,7 @@ use anyhow::{Context, bail};
 use ergometer_files::counted;
 use ergometer_reports::case::{CaseError, ErrorKind, Verdict};
 use ergometer_reports::environment::{Environment, ModelFiles};
+use ergometer_reports::precision::PRECISIONS;
 use ergometer_reports::render::{self, Format};
 use ergometer_reports::{CaseRun, Report, RunFolder};
 use ergometer_suites::suite::{Known, Suite};
@@ -109,10 +110,10 @@ pub struct Outcome {
     pub report: Report,
 }
 
-/// Every precision that some backend computes in.
+/// Every precision that some backend computes in, or that other programs may be asked for.
 pub fn precisions() -> Vec<&'static str> {
-    let mut all: Vec<&str> =
-        BACKENDS.iter().flat_map(|b| b.precisions().iter().copied()).chain(["f32", "bf16", "int8"]).collect();
+    let asked = PRECISIONS.iter().filter(|p| p.asked).map(|p| p.name);
+    let mut all: Vec<&str> = BACKENDS.iter().flat_map(|b| b.precisions().iter().copied()).chain(asked).collect();
     all.sort_unstable();
     all.dedup();
     all

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use ergometer_reports::case::{Baseline, CaseKey, Costs, Settings, Tuning};
+use ergometer_reports::precision::Precision;
 use ergometer_suites::suite::{CaseSpec, Depth, Scenario, Suite};
 use ergometer_suites::task::{self, ExampleSet, Task};
 use sha2::{Digest, Sha256};
@@ -129,16 +130,6 @@ pub struct Plan {
     pub cases: Vec<PlannedCase>,
 }
 
-/// Bytes per element of a precision, for the cost model.
-pub fn element_bytes(precision: &str) -> f64 {
-    match precision {
-        "f64" => 8.0,
-        "bf16" | "f16" => 2.0,
-        "int8" => 1.0,
-        _ => 4.0,
-    }
-}
-
 impl Plan {
     /// Plans a suite. A model that cannot be read is an error here and now: nothing has been run yet that could be lost.
     pub fn new(suite: &Suite, keep: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
@@ -229,7 +220,7 @@ impl Plan {
                 ("unknown".into(), "unknown".into(), given, external.map(|b| b.command.clone()).unwrap_or_default())
             }
         };
-        let bytes = element_bytes(&spec.precision);
+        let bytes = Precision::of(&spec.precision).bytes;
         let cost = model.graph.cost(&Workload { weight_bytes: bytes, value_bytes: bytes, ..Workload::one() });
         let key = CaseKey {
             model: spec.model.clone(),

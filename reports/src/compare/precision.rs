@@ -9,6 +9,7 @@ use crate::{
     case::{Case, CaseError, ErrorKind},
     format,
     missing::Missing,
+    precision::Precision,
     questions::{of_record, questions},
     stats::{
         Estimate,
@@ -75,11 +76,6 @@ impl Finding {
     }
 }
 
-/// Whether a precision must be held to full precision.
-pub fn reduced(precision: &str) -> bool {
-    !matches!(precision, "f32" | "f64")
-}
-
 /// Findings by id of the case, or why there is none. Cases in full precision and cases that ended in an error have no entry.
 ///
 /// The partner is a case of the same model, task and depth rule in f32 or f64, all known by their hashes: of the same backend if there
@@ -88,7 +84,8 @@ pub(super) fn findings(run: &Run) -> BTreeMap<String, Result<Finding, Missing>> 
     let answers = Answers { by_id: run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect() };
     let mut known: BTreeMap<(&str, &str), Option<Estimate>> = BTreeMap::new();
     let mut all = BTreeMap::new();
-    for case in run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && reduced(&c.key.precision)) {
+    for case in run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && !Precision::of(&c.key.precision).full)
+    {
         let found = (|| {
             let own = answers.of(case)?;
             let (partner, theirs) = answers.partner(run, case)?;
@@ -130,7 +127,8 @@ impl<'a> Answers<'a> {
             let o = &other.key;
             (&o.model_hash, &o.task, &o.task_hash, &o.depth) == (&key.model_hash, &key.task, &key.task_hash, &key.depth)
         };
-        let full = run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && !reduced(&c.key.precision));
+        let full =
+            run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && Precision::of(&c.key.precision).full);
         let candidates = full.filter(|c| asked_the_same(c)).filter_map(|c| Some((c, self.of(c).ok()?)));
         let rank = |(c, _): &(&Case, &CaseRun)| {
             let foreign = c.key.backend != key.backend;

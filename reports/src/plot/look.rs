@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::canvas::{Color, DASHES, Dash, FILLS, Fill, INK, SERIES, SHAPES, SOFT, Shape};
 use super::legend::{Entry, Sign};
 use crate::case::{Case, CaseKey};
+use crate::precision::Precision;
 
 /// A part of a case's key that a plot can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +59,7 @@ impl Scale {
     fn of(part: Part, cases: &[&Case]) -> Self {
         // full precision and the smallest batch come first, names by their letters
         let rank = |key: &CaseKey| match part {
-            Part::Precision => match key.precision.as_str() {
-                "f32" => 0,
-                "bf16" => 1,
-                "f16" => 2,
-                "int8" => 3,
-                _ => 4,
-            },
+            Part::Precision => Precision::place(&key.precision) as u32,
             Part::Batch => key.batch,
             _ => 0,
         };

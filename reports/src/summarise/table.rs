@@ -4,8 +4,8 @@
 
 use super::{Metered, Missing, Outcome, Summary, blocks::Per, counted, exact};
 use crate::{
-    compare::precision::reduced,
     metric::{How, Metric, Of},
+    precision::Precision,
 };
 
 impl Summary<'_> {
@@ -17,7 +17,7 @@ impl Summary<'_> {
             // a task that decides row by row has no other way of counting
             Of::Questions => case.questions > 0,
             // full precision is what others are held to
-            Of::Reduced => reduced(&case.key.precision),
+            Of::Reduced => !Precision::of(&case.key.precision).full,
             Of::Boards => self.on_boards(),
             Of::Turns => case.sitting.is_some(),
         }

@@ -225,7 +225,7 @@ fn reduced_precisions_meet_the_golden_vectors() {
                 let worst = errors.fold(0.0, f64::max);
                 println!("{name} {isa} {precision}: {worst:.4}");
                 assert!(worst > 1e-5, "{name}, {isa}, {precision}: {worst} is too good to be rounded");
-                let (_, limit) = crate::parity::tolerance(precision);
+                let limit = ergometer_reports::precision::Precision::of(precision).tolerance.limit;
                 assert!(worst <= limit, "{name}, {isa}, {precision}: {worst}");
             }
         }
