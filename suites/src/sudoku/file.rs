@@ -52,7 +52,7 @@ pub struct Rows {
 /// Reads rows and checks each: characters, lengths, that the solution is solved and agrees with the clues, and that there is no other. A
 /// row without a solution is solved here, and must have exactly one.
 ///
-/// Columns are found by name and by what stands in them; without a header they are the first two that look like boards. Empty cells are `0`,
+/// Columns are found by name and by what stands in them; without a header the first rows tell which are boards, with empty cells and without. Empty cells are `0`,
 /// `.`, `_` or a space. Lines that begin with `#` are comments; a field in quotes may go on in the next line.
 ///
 /// Errors: the first row that is wrong, by file and line, unless such rows are skipped.
@@ -73,12 +73,16 @@ pub(super) fn read_from(from: impl BufRead, wanted: Wanted) -> Result<Rows, Suit
     let mut records = Records::new(from);
     let mut ahead: VecDeque<Result<Record, Fault>> = records.by_ref().take(LOOK + 1).collect();
     let columns = match ahead.front() {
-        None => Columns::of_row(&[]),
+        None => Columns::of_rows(&[]),
         Some(Err(fault)) => return Err(fault.error.clone().at(format!("line {}", fault.line))),
         Some(Ok(first)) => {
             let under: Vec<&Record> = ahead.iter().skip(1).filter_map(|r| r.as_ref().ok()).collect();
             let named = Columns::of_header(&first.fields, &under).map_err(|e| e.at(format!("line {}", first.line)))?;
-            let (header, columns) = (named.is_some(), named.unwrap_or_else(|| Columns::of_row(&first.fields)));
+            let header = named.is_some();
+            let columns = named.unwrap_or_else(|| {
+                let rows: Vec<&Record> = std::iter::once(first).chain(under).collect();
+                Columns::of_rows(&rows)
+            });
             if header {
                 ahead.pop_front();
             }

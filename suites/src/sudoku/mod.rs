@@ -24,7 +24,7 @@ pub use symmetry::{Side, augment, class};
 
 use crate::error::SuiteError;
 use crate::keys::{Keys, unknown};
-use crate::task::{Example, ExampleSet, Field, Row, Score, Task};
+use crate::task::{self, Example, ExampleSet, Field, Maker, Row, Score, Split, Task};
 
 /// Most examples of one set.
 pub const MAX_EXAMPLES: u64 = 1_000_000;
@@ -39,7 +39,7 @@ pub const TASK: Task = Task {
     score,
     decide: None,
     training: Some(training::training),
-    dataset: None,
+    dataset: Some(dataset),
     readable: Some(readable),
 };
 
@@ -136,6 +136,16 @@ const FROM_FILE: [&str; 4] = ["size", "csv", "limit", "skip_bad"];
 fn examples(parameters: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let keys = Keys::of_table(parameters);
     if keys.has("csv") { from_file(keys, folder) } else { generated(keys) }
+}
+
+/// See [`Task::dataset`]: puzzles are generated on either side, and a file of puzzles has no sides.
+fn dataset(parameters: &toml::Table, folder: &Path, split: Split) -> Result<Maker, SuiteError> {
+    if parameters.contains_key("csv") {
+        return Err(SuiteError::new("the puzzles are in a file already, which has no sides to choose from")
+            .at("`csv`")
+            .hint("use that file, or leave `csv` out for generated puzzles"));
+    }
+    Ok(task::asked(examples, parameters.clone(), folder.to_owned(), Some(split)))
 }
 
 fn size(keys: &Keys) -> Result<Option<Size>, SuiteError> {

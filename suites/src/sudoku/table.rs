@@ -17,6 +17,8 @@ const MAX_LINE: usize = 64 << 10;
 const MAX_LINES: usize = 16;
 /// What may stand between fields; the first wins where several fit equally.
 const DELIMITERS: [u8; 4] = *b",;\t|";
+/// And this where none of them tells: a blank can be an empty cell too. Several are one.
+const BLANK: u8 = b' ';
 /// Names of the column of puzzles, in lower case; of several that are there the first here is read.
 const PUZZLES: [&str; 16] = [
     "puzzle",
@@ -162,7 +164,7 @@ impl<R: BufRead> Records<R> {
                 Err(fault) => break Some(fault),
             };
             // a row by itself is no part of a field
-            let alone = split(&next.1, self.delimiter.unwrap_or(DELIMITERS[0]));
+            let alone = fields_of(&next.1, self.delimiter.unwrap_or(DELIMITERS[0]));
             let row = alone.iter().any(|f| board(f).is_some());
             bytes.push(b'\n');
             bytes.extend_from_slice(&next.1);
@@ -178,7 +180,7 @@ impl<R: BufRead> Records<R> {
             return Err(fault);
         }
         let fields = match self.delimiter {
-            Some(delimiter) => split(&bytes, delimiter),
+            Some(delimiter) => fields_of(&bytes, delimiter),
             None => {
                 let (delimiter, fields) = split_first(&bytes);
                 self.delimiter = Some(delimiter);
@@ -272,6 +274,14 @@ fn split(bytes: &[u8], delimiter: u8) -> Vec<String> {
     record.iter().map(|f| unquoted(&String::from_utf8_lossy(f)).to_owned()).collect()
 }
 
+/// Fields of one record, whatever stands between them.
+fn fields_of(bytes: &[u8], delimiter: u8) -> Vec<String> {
+    match delimiter {
+        BLANK => String::from_utf8_lossy(bytes).split_ascii_whitespace().map(|f| unquoted(f).to_owned()).collect(),
+        _ => split(bytes, delimiter),
+    }
+}
+
 /// A field without the single quotes around it, as some programs write them.
 fn unquoted(field: &str) -> &str {
     let inner = field.trim().strip_prefix('\'').and_then(|f| f.strip_suffix('\''));
@@ -284,6 +294,13 @@ fn split_first(bytes: &[u8]) -> (u8, Vec<String>) {
     let named = |f: &str| rank(f, &PUZZLES).is_some() || rank(f, &SOLUTIONS).is_some();
     let telling = |fields: &[String]| fields.iter().filter(|f| named(f) || board(f).is_some()).count();
     let best = split.iter().map(|(_, f)| (telling(f), f.len())).max().unwrap_or_default();
+    if best.0 == 0 {
+        let words = fields_of(bytes, BLANK);
+        let told = |f: &String| named(f) || board(f).is_some();
+        if words.len() > 1 && words.iter().all(told) {
+            return (BLANK, words);
+        }
+    }
     let [first, ..] = &split;
     split.iter().find(|(_, f)| (telling(f), f.len()) == best).unwrap_or(first).clone()
 }
@@ -384,11 +401,21 @@ impl Columns {
         Ok(Some(Self { puzzle, solution, note }))
     }
 
-    /// Of a file without a header, by its first row: the first two boards, else the first two columns.
-    pub fn of_row(fields: &[String]) -> Self {
-        let mut boards = fields.iter().enumerate().filter(|(_, f)| board(f).is_some()).map(|(i, _)| i);
-        let puzzle = boards.next().unwrap_or(0);
-        let after = (puzzle + 1 < fields.len()).then_some(puzzle + 1);
-        Self { puzzle, solution: boards.next().or(after), note: None }
+    /// Of a file without a header, by its first rows: puzzles are the first column with boards that have empty cells, solutions another one
+    /// of boards; where nothing tells, the first two.
+    pub fn of_rows(rows: &[&Record]) -> Self {
+        let columns = rows.iter().map(|r| r.fields.len()).max().unwrap_or(0);
+        let any = |i: usize, is: fn(&str) -> bool| rows.iter().any(|r| r.fields.get(i).is_some_and(|f| is(f)));
+        let boards: Vec<usize> = (0..columns).filter(|i| any(*i, |f| board(f).is_some())).collect();
+        let open = boards.iter().copied().find(|i| any(*i, unsolved));
+        let puzzle = match (open, &boards[..]) {
+            (Some(open), _) => open,
+            // boards without an empty cell are solutions; what stands before them was to be the puzzles
+            (None, [only]) => only.saturating_sub(1),
+            (None, boards) => boards.first().copied().unwrap_or(0),
+        };
+        let solved = boards.iter().copied().find(|i| *i != puzzle && !any(*i, unsolved));
+        let after = boards.iter().copied().find(|i| *i > puzzle).or((puzzle + 1 < columns).then_some(puzzle + 1));
+        Self { puzzle, solution: solved.or(after), note: None }
     }
 }

@@ -72,6 +72,10 @@ fn comments_quotes_and_named_delimiters_are_read() {
     let grid = |p: &str| format!("{}\n{}\n{}\n{}", &p[..4], &p[4..8], &p[8..12], &p[12..]);
     for file in [
         format!("# made by hand, of 2026\n#\npuzzle,solution\n{a},{x}\n# a remark\n{b},{y}\n"),
+        // apart by blanks, which can be empty cells too
+        format!("{a} {x}\n{b} {y}\n"),
+        format!("puzzle solution\n{a}  {x}\n{b}  {y}\n"),
+        format!("{},{x}\n{},{y}\n", a.replace('0', " "), b.replace('0', " ")),
         format!("sep=;\r\npuzzle;solution\r\n{a};{x}\r\n{b};{y}\r\n"),
         format!("\"sep=|\"\npuzzle|solution\n{a}|{x}\n{b}|{y}\n"),
         format!("SEP=\t\n{a}\t{x}\n{b}\t{y}\n"),
@@ -82,6 +86,8 @@ fn comments_quotes_and_named_delimiters_are_read() {
     ] {
         assert_eq!(is_two(&file).solved, 0, "{file}");
     }
+    let file = format!("{}\n{}\n", a.replace('0', " "), b.replace('0', " "));
+    assert_eq!(is_two(&file).solved, 2, "{file}");
 }
 
 #[test]
@@ -100,6 +106,23 @@ fn errors_name_the_line_on_which_a_row_begins() {
         let message = rows(&file).expect_err(&file).to_string();
         assert!(words.iter().all(|w| message.contains(w)) && message.contains("hint:"), "{file}: {message}");
     }
+    // without a header a first row that is wrong does not make puzzles of the solutions
+    for (row, words) in [
+        (format!("{}A,{x}", &a[..15]), ["line 1: column 1", "'A'"]),
+        (format!("{},{x}", &a[..15]), ["line 1: column 1", "15 cells"]),
+        (format!("7,{}\u{a0},{x}", &a[..15]), ["line 1: column 2", "'\\u{a0}'"]),
+    ] {
+        let id = if row.starts_with("7,") { "8," } else { "" };
+        for file in [format!("{row}\n"), format!("{row}\n{id}{b},{y}\n")] {
+            let message = rows(&file).expect_err(&file).to_string();
+            assert!(words.iter().all(|w| message.contains(w)), "{file}: {message}");
+        }
+        let skipping = Wanted { skip_bad: true, ..Wanted::default() };
+        let found = read_from(format!("{row}\n{id}{b},{y}\n").as_bytes(), skipping).unwrap();
+        assert_eq!((text(&found.puzzles[0].clues), found.puzzles.len(), found.skipped), (b.clone(), 1, 1));
+    }
+    // whichever comes first
+    assert_eq!(rows(&format!("{x},{a}\n{y},{b}\n")).unwrap().puzzles.len(), 2);
     // a quote that is never closed costs its own row alone
     let file = format!("puzzle,solution\n{a},\"{x}\n{b},{y}\n");
     let found = read_from(file.as_bytes(), Wanted { skip_bad: true, ..Wanted::default() }).unwrap();
