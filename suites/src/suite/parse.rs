@@ -286,7 +286,7 @@ fn expand(
                                     interleave,
                                     base: base.clone(),
                                 };
-                                if let Some(before) = seen.insert(case.to_string(), line) {
+                                if let Some(before) = seen.insert(computed(&case), line) {
                                     return Err(twice(&case, before).at(format!("line {line}")));
                                 }
                                 suite.cases.push(case);
@@ -300,9 +300,17 @@ fn expand(
     Ok(())
 }
 
+/// A case by what it computes: one step is one step, whatever it is called.
+fn computed(case: &CaseSpec) -> String {
+    let depth = if matches!(case.depth, Depth::Fixed(1) | Depth::Halt(1)) { Depth::Once } else { case.depth };
+    CaseSpec { depth, ..case.clone() }.to_string()
+}
+
 fn twice(case: &CaseSpec, before: usize) -> SuiteError {
-    SuiteError::new(format!("asks a second time for {case}, which the block of line {before} asks for"))
-        .hint("leave it out of one block; seconds and iterations do not make two cases different")
+    SuiteError::new(format!("asks a second time for {case}, which the block of line {before} asks for")).hint(
+        "leave it out of one block; seconds and iterations do not make two cases different, nor do `once`, `fixed-1` and `halt-1`, which are \
+         one step",
+    )
 }
 
 /// Every name of a list must be known.

@@ -134,6 +134,8 @@ fn faults_are_named_with_line_and_remedy() {
         ("offline-b32", "offline-b0", &["line 23", "unknown scenario", "65536"]),
         ("offline-b32", "offline-b032", &["unknown scenario"]),
         ("offline-b32", "offline-b65537", &["unknown scenario"]),
+        ("fixed-8", "fixed-1\", \"once", &["line 19", "second time", "one step"]),
+        ("fixed-8", "fixed-1\", \"halt-1", &["line 19", "second time"]),
         ("fixed-8", "fixed", &["line 24", "unknown depth `fixed`", "`fixed-N`"]),
         ("seconds = 1\n", "precisions = [\"fp32\"]\n", &["line 17", "unknown precision `fp32`", "`f32`"]),
         ("name = \"m\"", "name = \"../m\"", &["line 4", "is no name", "path"]),
