@@ -8,17 +8,20 @@ pub fn sniff(head: &[u8]) -> Option<(&'static str, &'static str)> {
     const CONVERT: &str =
         "convert it: weights are read from safetensors files (`safetensors.torch.save_file` in Python)";
     const EXPORT: &str = "open it in the program that made it and export it as text";
-    let known: [(&[u8], &str, &str); 24] = [
+    const LFS: (&str, &str) =
+        ("a Git LFS pointer, not the file that it stands for", "run `git lfs pull` where the repository lies");
+    const ANNEX: (&str, &str) =
+        ("a git-annex pointer, not the file that it stands for", "run `git annex get` where the repository lies");
+    let known: &[(&[u8], &str, &str)] = &[
+        (b"version https://git-lfs.github.com/", LFS.0, LFS.1),
+        // as Git LFS was called before its first version
+        (b"version https://hawser.github.com/", LFS.0, LFS.1),
         (
-            b"version https://git-lfs.github.com/",
-            "a Git LFS pointer, not the file that it stands for",
-            "run `git lfs pull` where the repository lies",
+            b"# xet version ",
+            "a pointer of Hugging Face's Xet store, not the file that it stands for",
+            "fetch the file itself (`hf download`, or `git xet` where the repository lies)",
         ),
-        (
-            b"/annex/objects/",
-            "a git-annex pointer, not the file that it stands for",
-            "run `git annex get` where the repository lies",
-        ),
+        (b"/annex/objects/", ANNEX.0, ANNEX.1),
         (b"\x1f\x8b", "compressed with gzip", "unpack it first (`gunzip`)"),
         (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it first (`unzstd`)"),
         (b"\xfd7zXZ\0", "compressed with xz", "unpack it first (`unxz`)"),
@@ -41,13 +44,21 @@ pub fn sniff(head: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"PAR1", "a Parquet file", "save it as CSV or JSON first"),
         (b"ARROW1", "an Arrow file", "save it as CSV or JSON first"),
         (b"SQLite format 3", "a SQLite data base", "save it as CSV or JSON first"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a file of Excel or Word from before 2007", EXPORT),
         (b"%PDF", "a PDF file", EXPORT),
         (b"\x89PNG", "a PNG image", EXPORT),
         (b"\x7fELF", "a program", "name the data file"),
         (b"\0\x05\x16\x07", "macOS's shadow of a file (AppleDouble)", "name the file without `._`"),
     ];
-    if let Some((_, what, hint)) = known.iter().find(|(magic, ..)| head.starts_with(magic)) {
+    // an editor may have put a mark before what is text
+    let marked = without_mark(head);
+    if let Some((_, what, hint)) = known.iter().find(|(magic, ..)| marked.starts_with(magic)) {
         return Some((what, hint));
+    }
+    // where links are checked out as text
+    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    if line.starts_with(b"..") && line.windows(14).any(|w| w == b"/annex/objects") {
+        return Some(ANNEX);
     }
     const SAVE: &str = "save it as UTF-8";
     match head {

@@ -97,6 +97,9 @@ pub(crate) fn find_suite(path_or_name: &Path) -> Result<PathBuf, SuiteError> {
     if path_or_name.is_file() || (!bare && path_or_name.exists()) {
         return Ok(path_or_name.to_owned());
     }
+    if let Some(dangling) = crate::text::dangling(path_or_name) {
+        return Err(dangling);
+    }
     let error = unknown("suite", &name, shipped.iter().map(|(n, _)| n.as_str()));
     Err(match (home(), std::env::var_os(HOME_VARIABLE)) {
         (None, Some(named)) => {

@@ -23,7 +23,17 @@ pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, SuiteError> {
     ergometer_files::read(path, cap, Links::Followed).map_err(|e| refused(path, &e))
 }
 
+/// The error of a link that leads nowhere, such as a download leaves whose store was tidied; none for anything else.
+pub fn dangling(path: &Path) -> Option<SuiteError> {
+    let to = std::fs::read_link(path).ok().filter(|_| !path.exists())?;
+    let error = SuiteError::new(format!("is a link to {}, where nothing is", to.display())).in_file(path);
+    Some(error.hint("fetch it again, or copy what its links stand for along with it (`cp -rL`)"))
+}
+
 fn refused(path: &Path, error: &std::io::Error) -> SuiteError {
+    if let Some(dangling) = dangling(path) {
+        return dangling;
+    }
     match Refusal::of(error) {
         Some(Refusal::Large(_)) => SuiteError::new(error.to_string()).hint("is it the file that was meant?"),
         Some(_) => SuiteError::new(error.to_string()).hint("name the file itself"),
@@ -201,6 +211,12 @@ mod tests {
     fn what_a_file_really_is_is_said() {
         for (bytes, word) in [
             (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"[..], "Git LFS pointer"),
+            (b"\xef\xbb\xbfversion https://git-lfs.github.com/spec/v1\r\noid", "Git LFS pointer"),
+            (b"version https://hawser.github.com/spec/v1\n", "Git LFS pointer"),
+            (b"# xet version 0\nfilesize = 1\n", "Xet"),
+            (b"/annex/objects/SHA256E-s1--0", "git-annex"),
+            (b"../../.git/annex/objects/0/1/SHA256E-s1--0", "git-annex"),
+            (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "Excel"),
             (b"\x1f\x8b\x08\0", "gzip"),
             (b"\x28\xb5\x2f\xfd\0", "zstd"),
             (b"PK\x03\x04\x14\0", "zip archive"),
@@ -227,6 +243,19 @@ mod tests {
             assert!(is_leftover(name), "{name}");
         }
         assert!(!is_leftover("00d62c1b.json"));
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_named_and_one_that_leads_somewhere_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, file) = (folder.path().join("a.json"), folder.path().join("blob"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let said = read_text(&link, 9).unwrap_err().to_string();
+        assert!(said.contains("a.json: is a link to") && said.contains("blob, where nothing is"), "{said}");
+        assert!(said.contains("hint: "), "{said}");
+        std::fs::write(&file, "x").unwrap();
+        assert_eq!(read_text(&link, 9).unwrap(), "x");
+        assert_eq!((dangling(&link), dangling(&file), dangling(&folder.path().join("absent"))), (None, None, None));
     }
 
     #[test]
