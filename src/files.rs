@@ -8,8 +8,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use anyhow::{Context, anyhow, bail};
-use ergometer_files::Links;
+use anyhow::{anyhow, bail};
+use ergometer_files::cache::Places;
+use ergometer_files::{Links, Refusal};
 use sha2::{Digest, Sha256};
 
 use crate::{console, interrupt, models::hex};
@@ -18,8 +19,12 @@ use crate::{console, interrupt, models::hex};
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let _gate = interrupt::gate();
     console::detail(|| format!("write {} ({} bytes)", path.display(), bytes.len()));
-    ergometer_files::replace(path, bytes).with_context(|| {
-        format!("failed to write `{}`\nhint: is there space, and may you write there?", path.display())
+    ergometer_files::replace(path, bytes).map_err(|e| {
+        let hint = match Refusal::of(&e) {
+            Some(_) => "name a new file, or one that may be replaced",
+            None => "is there space, and may you write there?",
+        };
+        anyhow::Error::new(e).context(format!("failed to write `{}`\nhint: {hint}", path.display()))
     })
 }
 
@@ -51,24 +56,20 @@ pub fn sha256(path: &Path, limit: u64, links: Links) -> io::Result<String> {
 /// # Errors
 /// `ERGOMETER_CACHE` names a folder that cannot be used, or no place can.
 pub fn user_cache() -> anyhow::Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     const HINT: &str = "set ERGOMETER_CACHE to a folder of your own that can be written";
-    if let Some(named) = set("ERGOMETER_CACHE") {
-        let tried = try_cache(&named);
-        return tried
-            .map_err(|why| anyhow!("the cache folder {} (ERGOMETER_CACHE) {why}\nhint: {HINT}", named.display()));
-    }
-    let usual = set("XDG_CACHE_HOME")
-        .filter(|p| p.is_absolute())
-        .map(|p| p.join("ergometer"))
-        .or_else(|| set("HOME").map(|p| p.join(".cache/ergometer")));
+    let (usual, other) = match Places::from_env() {
+        Places::Named(named) => {
+            let tried = try_cache(&named);
+            return tried
+                .map_err(|why| anyhow!("the cache folder {} (ERGOMETER_CACHE) {why}\nhint: {HINT}", named.display()));
+        }
+        Places::Usual { home, temporary } => (home, temporary),
+    };
     let why = match usual.as_ref().map(|folder| (folder, try_cache(folder))) {
         Some((_, Ok(folder))) => return Ok(folder),
         Some((folder, Err(why))) => format!("the cache folder {} {why}", folder.display()),
         None => "the system names no cache folder".into(),
     };
-    let user = rustix::process::geteuid().as_raw();
-    let other = std::env::temp_dir().join(format!("ergometer-cache-{user}"));
     match try_cache(&other) {
         Ok(folder) => {
             static SAID: Once = Once::new();
@@ -81,8 +82,23 @@ pub fn user_cache() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The folder, made where it is missing, if it is this user's (or the system's) and can be written.
+/// Folders in the cache that every run writes to, or a run of nets whose weights are drawn.
+const PARTS: [&str; 2] = ["reference", "models"];
+
+/// The folder, made where it is missing, if it is this user's (or the system's) and can be written, and so are those in it that are there:
+/// one that a run as root has left, say, would be met only when every case is.
 fn try_cache(folder: &Path) -> Result<PathBuf, String> {
+    let fail = |e: io::Error| format!("cannot be used: {e}");
+    let folder = std::path::absolute(folder).map_err(fail)?;
+    try_folder(&folder)?;
+    for part in PARTS.iter().filter(|part| folder.join(part).symlink_metadata().is_ok()) {
+        try_folder(&folder.join(part)).map_err(|why| format!("holds `{part}`, which {why}"))?;
+    }
+    Ok(folder)
+}
+
+/// One folder, tried.
+fn try_folder(folder: &Path) -> Result<(), String> {
     let fail = |e: io::Error| format!("cannot be written: {e}");
     let new = !folder.exists();
     // nobody else is to put a library there
@@ -98,8 +114,7 @@ fn try_cache(folder: &Path) -> Result<PathBuf, String> {
         return Err(format!("is a link of another user (number {})", link.uid()));
     }
     let probe = tempfile::Builder::new().prefix(".try-").tempfile_in(folder).map_err(fail)?;
-    probe.close().map_err(fail)?;
-    Ok(folder.to_path_buf())
+    probe.close().map_err(fail)
 }
 
 #[cfg(test)]
@@ -117,6 +132,17 @@ mod tests {
         assert!(try_cache(&file).unwrap_err().contains("cannot be written"));
         assert!(try_cache(&file.join("below")).unwrap_err().contains("cannot be written"));
         assert!(try_cache(Path::new("/proc/ergometer")).unwrap_err().contains("cannot be written"));
+        // a part of it that is of no use, such as what a run of another user has left
+        let part = new.join("reference");
+        std::fs::write(&part, "").unwrap();
+        let why = try_cache(&new).unwrap_err();
+        assert!(why.contains("`reference`") && why.contains("cannot be written"), "{why}");
+        std::fs::remove_file(&part).unwrap();
+        std::fs::create_dir(&part).unwrap();
+        assert_eq!(try_cache(&new), Ok(new.clone()));
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(try_cache(Path::new("target/ergometer-test-cache")), Ok(here.join("target/ergometer-test-cache")));
+        std::fs::remove_dir(here.join("target/ergometer-test-cache")).unwrap();
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&new, Some(65534), None).unwrap();
             assert!(try_cache(&new).unwrap_err().contains("another user"));

@@ -19,6 +19,7 @@ use std::{
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
+pub mod cache;
 pub mod kind;
 mod words;
 pub use words::{counted, joined};

@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT", value_parser = ["onnx"])]
     to: String,
     /// Rows of every run, or `dynamic`: as many as each run brings
-    #[arg(long, value_name = "N", default_value = "dynamic")]
+    #[arg(long, value_name = "N", default_value = "dynamic", allow_negative_numbers = true)]
     batch: Batch,
     /// Operator set: 17 has norms and attention in primitives (IR 8: ONNX Runtime from 1.12 on reads it), 23 as operators (IR 11: from 1.22 on)
     #[arg(long, value_name = "V", default_value = "17", value_parser = ["17", "23"])]

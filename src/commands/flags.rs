@@ -109,6 +109,9 @@ pub fn model(model: &Path) -> anyhow::Result<PathBuf> {
         _ if model.exists() => model.to_path_buf(),
         Some((_, path)) => path.clone(),
         None => {
+            if let Some(dangling) = ergometer_suites::text::dangling(model) {
+                return Err(dangling.into());
+            }
             // of a path, as a shipped model has one in its tree, the last name
             let last = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
             let meant = did_you_mean(&last, shipped.iter().map(|(name, _)| name.as_str()));

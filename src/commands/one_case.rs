@@ -59,8 +59,7 @@ impl OneCase {
         let precision = flags::precision(backend, self.precision.as_deref())?;
         let model = Model::load(&path)?;
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
-        let name: String =
-            name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+        let name = fit_for_a_suite(&name);
         let (task, mut parameters) = task(&model.graph, &name, self.task.as_deref())?;
         belong(&task, &parameters, &name, &model, self.task.as_deref())?;
         if let Some(depth) = self.depth.as_ref().filter(|d| model.graph.states.is_empty() && *d != "once") {
@@ -114,6 +113,13 @@ impl OneCase {
         std::fs::write(&suite, text).with_context(|| format!("cannot write {}", suite.display()))?;
         Ok(OneSuite { path: suite, cut })
     }
+}
+
+/// A folder's name as that of a model in a suite, which has few characters and begins with a letter or digit.
+fn fit_for_a_suite(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let name: String = name.chars().take(60).map(plain).collect();
+    if name.starts_with(|c: char| c.is_ascii_alphanumeric()) { name } else { format!("net{name}") }
 }
 
 impl OneSuite {

@@ -35,10 +35,10 @@ pub struct Args {
     #[arg(long, value_name = "P")]
     precision: Option<String>,
     /// Compute threads
-    #[arg(long, value_name = "T", default_value_t = 1, value_parser = flags::threads)]
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = flags::threads, allow_negative_numbers = true)]
     threads: u32,
     /// Largest error that passes [default: the named tolerance of the precision]
-    #[arg(long, value_name = "X", value_parser = flags::tolerance)]
+    #[arg(long, value_name = "X", value_parser = flags::tolerance, allow_negative_numbers = true)]
     tolerance: Option<f64>,
     /// Print JSON
     #[arg(long)]
@@ -161,6 +161,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         !beside || file.symlink_metadata().is_ok(),
         "the model in {} has no vectors.safetensors beside its weights\nhint: `--vectors FILE` names recorded vectors; `ergometer run SUITE --check` compares backends with the reference interpreter, without any",
         folder.display()
+    );
+    anyhow::ensure!(
+        file.symlink_metadata().is_ok(),
+        "`--vectors {}`: there is no such file\nhint: name a file of recorded vectors",
+        file.display()
     );
     let vectors = Vectors::read(&file, &model.graph)?;
     anyhow::ensure!(

@@ -41,6 +41,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let formats: Vec<&str> = args.formats.iter().map(String::as_str).collect();
     for dir in &args.runs {
+        if dir.exists() && !dir.is_dir() {
+            bail!("{} is no folder\nhint: name the folder of a run, as `ergometer run` has named it", dir.display());
+        }
         let run = load(dir)?;
         for file in write(run, args.out.as_deref(), dir, &formats)? {
             outln!("{}", file.display());

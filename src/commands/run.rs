@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "I/N", value_parser = shard)]
     shard: Option<(usize, usize)>,
     /// Start each case's worker N times, spread over the run: intervals are then over starts [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), allow_negative_numbers = true)]
     repeats: Option<u32>,
     /// Measure nothing on a machine that is busy with other programs: exit code 3
     #[arg(long)]
@@ -106,7 +106,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Lists the cases and what they would take.
 pub fn dry_run(options: &RunOptions, json: bool) -> anyhow::Result<ExitCode> {
     if options.resume {
-        bail!("`--dry-run` runs nothing, so there is nothing to resume");
+        bail!(
+            "`--dry-run` runs nothing, so there is nothing to resume\nhint: leave one of `--dry-run` and `--resume` out"
+        );
     }
     let (suite, plan) = runner::plan(options)?;
     runner::refuse_early(options, &suite)?;

@@ -29,18 +29,18 @@ pub struct Args {
     #[arg(long, value_name = "P")]
     precision: Option<String>,
     /// Rows per iteration; 1 is single-stream
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = flags::batch)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = flags::batch, allow_negative_numbers = true)]
     batch: u32,
     /// Compute threads
-    #[arg(long, value_name = "T", default_value_t = 1, value_parser = flags::threads)]
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = flags::threads, allow_negative_numbers = true)]
     threads: u32,
-    #[arg(long, value_name = "T", value_parser = flags::task, help = flags::TASK_HELP)]
+    #[arg(long, value_name = "T", value_parser = flags::task, allow_negative_numbers = true, help = flags::TASK_HELP)]
     task: Option<String>,
     /// Depth rule: once, fixed-N or halt-N [default: halt-N with the model's own N]
-    #[arg(long, value_name = "D", value_parser = flags::depth)]
+    #[arg(long, value_name = "D", value_parser = flags::depth, allow_negative_numbers = true)]
     depth: Option<String>,
     /// Seconds of measuring
-    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = flags::seconds)]
+    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = flags::seconds, allow_negative_numbers = true)]
     seconds: f64,
     /// Say what would be measured, and measure nothing
     #[arg(long)]

@@ -149,6 +149,7 @@ impl Model {
     /// A model with the weights that training starts from, for tests too.
     pub fn random(config: &serde_json::Value, seed: u64) -> Result<Model, ModelError> {
         let graph = build_graph(config)?;
+        random::few_enough(&graph, "starting weights")?;
         let params: Vec<Vec<f32>> = graph.params.iter().enumerate().map(|(i, p)| start_values(p, seed, i)).collect();
         let mut hash = Sha256::new().chain_update(config.to_string());
         params.iter().flatten().for_each(|v| hash.update(v.to_le_bytes()));
@@ -249,16 +250,18 @@ pub fn build_graph(config: &serde_json::Value) -> Result<Graph, ModelError> {
 /// Reads the fields that a family names; unknown fields are ignored, because published configs carry many.
 pub(crate) fn read_config<T: DeserializeOwned>(config: &serde_json::Value) -> Result<T, ModelError> {
     T::deserialize(config).map_err(|e| {
-        // serde does not say which field a value belongs to: it is the one without which the error is another
+        // serde does not say which field a value belongs to: it is the one without which the error is another; what is missing is named
         let message = e.to_string();
-        let number = |v: &serde_json::Value| v.is_number() || v.as_str().is_some_and(|s| s.parse::<f64>().is_ok());
-        let mut wrong = config.as_object().into_iter().flatten().filter(|(key, value)| {
+        let wrong = config.as_object().into_iter().flatten().find(|(key, _)| {
             let mut without = config.clone();
-            without[key.as_str()] = 1.into();
-            number(value) && T::deserialize(&without).err().is_none_or(|e| e.to_string() != message)
+            without.as_object_mut().map(|fields| fields.remove(key.as_str()));
+            T::deserialize(&without).err().is_none_or(|e| e.to_string() != message)
         });
-        match wrong.next() {
-            Some((key, value)) => config_error(format!("`{key}` is {value}: {message}")),
+        match wrong.filter(|_| !message.starts_with("missing field")) {
+            Some((key, value)) => {
+                let shown: String = value.to_string().chars().take(60).collect();
+                config_error(format!("`{key}` is {shown}: {message}"))
+            }
             None => config_error(message),
         }
     })
@@ -309,7 +312,7 @@ impl Params {
 pub(crate) fn read_capped(path: &Path, cap: u64) -> Result<Vec<u8>, ModelError> {
     text::read(path, cap).map_err(|e| {
         let e = ModelError::from(e);
-        let absent = path.file_name().is_some_and(|n| n == "config.json") && !path.is_file();
+        let absent = path.file_name().is_some_and(|n| n == "config.json") && path.symlink_metadata().is_err();
         if absent { e.hint("a model is a folder with config.json and model.safetensors") } else { e }
     })
 }

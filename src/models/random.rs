@@ -57,11 +57,7 @@ impl RandomWeights {
 
     /// Draws every parameter of a graph.
     pub fn draw(&self, graph: &Graph) -> Result<Vec<Vec<f32>>, ModelError> {
-        let elements: usize = graph.params.iter().map(Param::elements).sum();
-        if elements > MOST_DRAWN {
-            let message = format!("`{ASKED}` of {elements} parameters; {MOST_DRAWN} are the most");
-            return Err(config_error(message).hint("put the weights into model.safetensors"));
-        }
+        few_enough(graph, &format!("`{ASKED}`")).map_err(|e| e.hint("put the weights into model.safetensors"))?;
         let draw = |(index, p): (usize, &Param)| {
             let damping = if TO_RESIDUAL.iter().any(|end| p.name.ends_with(end)) { self.damping } else { 1.0 };
             let (middle, std) = match p.start {
@@ -73,6 +69,16 @@ impl RandomWeights {
         };
         Ok(graph.params.iter().enumerate().map(draw).collect())
     }
+}
+
+/// Errors: more weights than are drawn because a config says so.
+pub(super) fn few_enough(graph: &Graph, what: &str) -> Result<(), ModelError> {
+    let elements: usize = graph.params.iter().map(Param::elements).sum();
+    if elements <= MOST_DRAWN {
+        return Ok(());
+    }
+    Err(config_error(format!("{what} of {elements} parameters; {MOST_DRAWN} are the most"))
+        .hint("make the net smaller: fewer layers, a smaller `hidden_size` or `vocab_size`"))
 }
 
 /// How parameter `index` of a net starts before training.

@@ -231,6 +231,8 @@ fn every_tensor_is_taken_or_known_to_be_harmless() {
         tensor("model.inner.rotary_emb.cos_cached", Dtype::F32, &[4, 4], 4),
         tensor("layers.0.self_attn.rotary_emb.inv_freq", Dtype::F32, &[2], 4),
         tensor("position_ids", Dtype::I64, &[1, 4], 8),
+        tensor("model.puzzle_emb.local_weights", Dtype::F32, &[2, 8], 4),
+        tensor("layers.0.rope.cos", Dtype::F32, &[4, 2], 4),
     ]);
     assert_eq!(load(&harmless).unwrap().params, want.params);
     let mut prefixed = parts();
@@ -253,6 +255,11 @@ fn every_tensor_is_taken_or_known_to_be_harmless() {
             with(tensor("layers.1.mlp.down_proj.weight", Dtype::F32, &[8, 256], 4)),
             &["does not use", "`layers.1.mlp.down_proj.weight`", "smaller net"][..],
         ),
+        // a harmless word in a name that is no such tensor's
+        (with(tensor("layers.1.rope.q_proj.weight", Dtype::F32, &[8, 8], 4)), &["`layers.1.rope.q_proj.weight`"]),
+        (with(tensor("layers.1.optim.weight", Dtype::F32, &[8, 8], 4)), &["`layers.1.optim.weight`"]),
+        (with(tensor("layers.1.local_weights", Dtype::F32, &[8, 8], 4)), &["`layers.1.local_weights`"]),
+        (with(tensor("layers.1.rotary_emb.weight", Dtype::F32, &[8, 8], 4)), &["`layers.1.rotary_emb.weight`"]),
         (with(tensor("puzzle_emb.weights", Dtype::F32, &[3, 8], 4)), &["does not use", "`puzzle_emb.weights`"]),
         (with(tensor("ema.lm_head.weight", Dtype::F32, &[5, 8], 4)), &["does not use", "`ema.lm_head.weight`", "EMA"]),
         (
@@ -349,6 +356,11 @@ fn configs_are_told_by_field_and_line() {
         ("\"seq_len\":4", "\"seq_len\":-4", &["`seq_len` is -4"][..]),
         ("\"seq_len\":4", "\"seq_len\":4.5", &["`seq_len` is 4.5"]),
         ("\"seq_len\":4", "\"seq_len\":\"4\"", &["`seq_len` is \"4\""]),
+        ("\"seq_len\":4", "\"seq_len\":null", &["`seq_len` is null"]),
+        ("\"seq_len\":4", "\"seq_len\":\"four\"", &["`seq_len` is \"four\""]),
+        ("\"seq_len\":4", "\"seq_len\":[4]", &["`seq_len` is [4]"]),
+        ("\"seq_len\":4", "\"rms_norm_eps\":null,\"seq_len\":4", &["`rms_norm_eps` is null"]),
+        ("\"seq_len\":4", "\"other\":4", &["missing field `seq_len`"]),
         ("\"seq_len\":4", "\"seq_len\":4,\"seq_len\":5", &["line 1, column", "repeated key `seq_len`", "hint: "]),
         ("\"seq_len\":4", "\"seq_len\":NaN", &["line 1, column", "no NaN"]),
         ("\"seq_len\":4", "\"seq_len\":1e999", &["line 1, column", "out of range"]),

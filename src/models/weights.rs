@@ -37,6 +37,9 @@ pub(super) fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
 }
 
 fn absent(folder: &Path, one: &Path) -> ModelError {
+    if let Some(dangling) = [one, &folder.join(INDEX)].into_iter().find_map(text::dangling) {
+        return dangling.into();
+    }
     let error = ModelError::new(one, "cannot be read: there is no such file");
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> =
@@ -83,6 +86,9 @@ fn shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Vec<String>>, 
         return Err(fail(format!("{} shards; {MAX_SHARDS} are the most", shards.len())));
     }
     if let Some(name) = shards.keys().find(|name| !folder.join(name).exists()) {
+        if let Some(dangling) = text::dangling(&folder.join(name)) {
+            return Err(dangling.into());
+        }
         return Err(ModelError::new(&folder.join(name), format!("is missing: {INDEX} puts tensors into it"))
             .hint("fetch or copy every shard"));
     }
@@ -224,31 +230,39 @@ fn is_average(name: &str) -> bool {
 }
 
 /// Whether a tensor that no parameter takes changes nothing that a net computes: a scalar (counts of steps and batches), the state of an
-/// optimiser, a table that is computed from the config (rotary embeddings, positions), a trainer's scratch space.
+/// optimiser, a table that is computed from the config (rotary embeddings, positions), a trainer's scratch space. What such a name is only a
+/// part of (`layers.3.rope.weight`) is none.
 fn harmless(name: &str, elements: usize) -> bool {
-    const PARTS: [&str; 20] = [
-        "optimizer",
-        "optimiser",
-        "optim",
-        "opt_state",
+    /// What a file begins with that holds a trainer's state beside the net.
+    const STATE: [&str; 4] = ["optimizer", "optimiser", "optim", "opt_state"];
+    /// What an optimiser or a trainer calls its own tensors, and tables that follow from a config.
+    const NAMES: [&str; 12] = [
         "exp_avg",
         "exp_avg_sq",
         "max_exp_avg_sq",
         "momentum_buffer",
         "adam_m",
         "adam_v",
-        "rotary_emb",
-        "rope",
         "inv_freq",
         "cos_cached",
         "sin_cached",
         "freqs_cis",
         "position_ids",
-        "local_weights",
-        "local_ids",
         "rng_state",
     ];
-    elements <= 1 || name.split('.').any(|part| PARTS.contains(&part))
+    /// Tables of a module of rotary embeddings, and the copies that a training of puzzle embeddings works on.
+    const BELOW: [(&str, &[&str]); 3] = [
+        ("rotary_emb", &["cos", "sin", "original_inv_freq"]),
+        ("rope", &["cos", "sin", "cache", "freqs"]),
+        ("puzzle_emb", &["local_weights", "local_ids"]),
+    ];
+    let parts: Vec<&str> = name.split('.').collect();
+    let last = parts.last().copied().unwrap_or_default();
+    let module = parts.iter().rev().nth(1).copied().unwrap_or_default();
+    elements <= 1
+        || STATE.contains(&parts[0])
+        || NAMES.contains(&last)
+        || BELOW.iter().any(|(of, names)| *of == module && names.contains(&last))
 }
 
 /// The config's text.

@@ -10,10 +10,12 @@ use std::collections::BTreeSet;
 use anyhow::bail;
 use ergometer_files::counted;
 use ergometer_reports::store::MAX_PREDICTIONS;
+use ergometer_suites::task::{Example, ExampleSet};
 
 use super::plan::{Plan, PlannedCase};
 use super::{reference, sitting, tune};
 use crate::backends::backend;
+use crate::protocol::MAX_LINE;
 
 /// FLOP/s that a thread of an engine is expected to do.
 pub const RATE: f64 = 2e10;
@@ -105,11 +107,32 @@ pub fn is_searched(suite: &ergometer_suites::suite::Suite, case: &PlannedCase) -
     case.spec.tune && !tune::has_own_options(suite, case) && several()
 }
 
+/// Bytes of a job's line beside its inputs: paths, options, names.
+const JOB_FRAME: usize = 1 << 16;
+
+/// Refuses a task whose examples do not fit into the line that a worker reads them from.
+fn check_job(name: &str, set: &ExampleSet, most: usize) -> anyhow::Result<()> {
+    // digits and a comma for each number, brackets and a comma for each example
+    let number = |n: &u32| n.checked_ilog10().unwrap_or(0) as usize + 2;
+    let example = |e: &Example| e.tokens.iter().map(number).sum::<usize>() + 2 + number(&e.puzzle_id);
+    let bytes = JOB_FRAME + set.examples.iter().map(example).sum::<usize>();
+    if bytes > most {
+        bail!(
+            "task `{name}`: {} are {bytes} bytes to a worker, which takes {most}\nhint: ask for fewer `examples`, `tasks` or `augmentations`, or for a smaller canvas",
+            counted(set.examples.len(), "example")
+        );
+    }
+    Ok(())
+}
+
 /// Refuses what would be refused only after hours: more answers than a run folder keeps.
 ///
 /// # Errors
 /// The first such case.
 pub fn check_limits(plan: &Plan) -> anyhow::Result<()> {
+    for (name, task) in &plan.tasks {
+        check_job(name, &task.set, MAX_LINE)?;
+    }
     for case in &plan.cases {
         let examples = plan.tasks[&case.spec.task].set.examples.len();
         let answers = examples.saturating_mul(case.max_steps as usize);
@@ -126,4 +149,30 @@ pub fn check_limits(plan: &Plan) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_that_no_line_holds_are_refused_when_planned() {
+        let example = |n: u32| Example { tokens: vec![0, 9, 10, 99, 100, n], puzzle_id: n, ..Example::default() };
+        let set = ExampleSet {
+            examples: (0..1000).map(example).collect(),
+            vocabulary: 1000,
+            puzzle_ids: 1000,
+            numbering: None,
+            questions: Vec::new(),
+            baselines: Vec::new(),
+            notes: Vec::new(),
+        };
+        let inputs: Vec<&Vec<u32>> = set.examples.iter().map(|e| &e.tokens).collect();
+        let ids: Vec<u32> = set.examples.iter().map(|e| e.puzzle_id).collect();
+        let length = serde_json::to_string(&(inputs, ids)).unwrap().len();
+        // the brackets of the lists stand in for those of the job
+        assert!(check_job("t", &set, JOB_FRAME + length).is_ok());
+        let why = check_job("t", &set, JOB_FRAME + length - 10).unwrap_err().to_string();
+        assert!(why.contains("task `t`: 1000 examples") && why.contains("hint: "), "{why}");
+    }
 }

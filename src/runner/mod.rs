@@ -163,8 +163,9 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
     let (suite, mut plan) = plan(options)?;
     let pinned = refuse_early(options, &suite)?;
     let before = quiet(options.check, options.strict)?;
-    // before anything is begun: a cache that cannot be used would condemn every case
+    // before anything is begun: a cache, or a folder for temporary files, that cannot be used would condemn every case
     crate::files::user_cache()?;
+    child::log().map_err(|e| anyhow::anyhow!("{}\nhint: {}", e.message, e.hint.unwrap_or_default()))?;
     let folder = open_folder(options, &suite)?;
     let _lock = lock(folder.dir())?;
     crate::console::detail(|| format!("run folder {}", folder.dir().display()));
@@ -208,6 +209,9 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
         let due = |c: &PlannedCase| !failed.contains(&c.id) && !done.contains(&c.id);
         pass.run(into, due, &mut judges, &mut scored, &mut setting)?;
         if starts > 1 {
+            if start == 1 {
+                starts::check_room(into, &plan.cases, starts)?;
+            }
             for case in &plan.cases {
                 if starts::left(into, case)?.is_some_and(|c| c.case.error.is_some()) {
                     failed.insert(case.id.clone());
@@ -230,6 +234,12 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
 /// # Errors
 /// What is wrong.
 pub fn refuse_early(options: &RunOptions, suite: &Suite) -> anyhow::Result<Option<tune::Pinned>> {
+    if let Some(file) = options.out.as_ref().filter(|dir| dir.exists() && !dir.is_dir()) {
+        bail!(
+            "`--out {}` is there and is no folder\nhint: name another one; a run makes its own folder",
+            file.display()
+        );
+    }
     // one that is there already is not made by looking
     if options.resume || options.out.as_ref().is_some_and(|dir| dir.join("environment.json").exists()) {
         open_folder(options, suite)?;

@@ -5,8 +5,9 @@
 
 use std::io::{Read, Seek, SeekFrom, Write};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use ergometer_reports::case::{Sitting, Verdict};
+use ergometer_reports::store::MAX_ROWS;
 use ergometer_reports::{CaseRun, RunFolder};
 use sha2::{Digest, Sha256};
 
@@ -21,7 +22,12 @@ const FOLDER: &str = "starts";
 /// The folders of so many starts, made where missing.
 pub(super) fn folders(run: &RunFolder, starts: u32) -> anyhow::Result<Vec<RunFolder>> {
     let each = (1..=starts).map(|start| {
-        let folder = RunFolder::create(&run.dir().join(FOLDER).join(start.to_string()))?;
+        let place = run.dir().join(FOLDER).join(start.to_string());
+        // a link would lead out of the run folder
+        let made =
+            run.folder().make(FOLDER).and_then(|all| all.make(&start.to_string())).and_then(|one| one.make("cases"));
+        made.with_context(|| format!("cannot use {}\nhint: remove what has that name", place.display()))?;
+        let folder = RunFolder::create(&place)?;
         folder.remove_leftovers()?;
         Ok(folder)
     });
@@ -35,6 +41,27 @@ pub(super) fn left(folder: &RunFolder, case: &PlannedCase) -> anyhow::Result<Opt
         return Ok(None);
     }
     Ok(Some(ergometer_reports::load_case(&place)?))
+}
+
+/// Refuses starts whose samples would together be more than one case keeps, as soon as the first start has shown how many it has.
+///
+/// # Errors
+/// The first such case.
+pub(super) fn check_room(first: &RunFolder, cases: &[PlannedCase], starts: u32) -> anyhow::Result<()> {
+    for case in cases {
+        let rows = left(first, case)?.map_or(0, |c| c.samples.len()) as u64;
+        // one start has somewhat more than another
+        let fitting = (MAX_ROWS as u64 - MAX_ROWS as u64 / 10) / rows.max(1);
+        if u64::from(starts) > fitting {
+            bail!(
+                "{}: one start has {rows} rows of samples, and a case keeps {MAX_ROWS}, so that {starts} starts do not fit\n\
+                 hint: begin anew with `--repeats {}`, or with fewer `seconds`",
+                case.path,
+                fitting.max(1)
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Makes cases of the run of what the starts left, and removes the starts when there is nothing else to make of them.

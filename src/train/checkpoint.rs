@@ -35,6 +35,9 @@ pub struct Progress {
 
 const KEY: &str = "progress";
 
+/// Longer than any training has gone on: thirty years.
+const MOST_SECONDS: f64 = 1e9;
+
 /// Writes the checkpoint.
 pub fn save(path: &Path, progress: &Progress, optimiser: &Optimiser, batch: &Batch) -> anyhow::Result<()> {
     let floats = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
@@ -109,7 +112,7 @@ pub fn load(path: &Path, limits: Limits, optimiser: &mut Optimiser, batch: &mut 
             batch.steps.len()
         );
         let seconds = [progress.seconds, progress.step_seconds];
-        ensure!(seconds.iter().all(|s| s.is_finite() && *s >= 0.0), "metadata `{KEY}`: times are {seconds:?}");
+        ensure!(seconds.iter().all(|s| (0.0..=MOST_SECONDS).contains(s)), "metadata `{KEY}`: times are {seconds:?}");
         let position = progress.rng_position.parse::<u128>();
         ensure!(position.is_ok(), "metadata `{KEY}`: `rng_position` is no whole number");
         for (name, list) in groups(optimiser, batch) {
@@ -154,7 +157,7 @@ pub fn load(path: &Path, limits: Limits, optimiser: &mut Optimiser, batch: &mut 
     };
     read().with_context(|| {
         format!(
-            "{}: cannot go on from this checkpoint\nhint: leave `--resume` out to start from the beginning",
+            "{}: cannot go on from this checkpoint\nhint: remove it, and leave `--resume` out, to start from the beginning",
             path.display()
         )
     })

@@ -16,7 +16,7 @@ use crate::backends::{Backend, Options, Routing, candle::Candle};
 use crate::console;
 use crate::files::write_atomically;
 use crate::graph::cost::Workload;
-use crate::models::Model;
+use crate::models::{Model, ModelError};
 use card::{Figures, LOG_HEADER, Means, percent};
 use checkpoint::Progress;
 use config::TrainConfig;
@@ -114,7 +114,7 @@ pub fn run(config_path: &Path, options: &TrainOptions) -> anyhow::Result<()> {
     // the pool is built once per process; if it is there already it stays as it is
     let _ = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global();
     crate::backends::candle::keep_memory(2048);
-    let mut job = Job::new(config, text, options.resume)?;
+    let mut job = Job::new(config, text, options.resume).with_context(|| config_path.display().to_string())?;
     let (reached, routing) = job.train()?;
     check_routing(&routing, &job.config.out)?;
     if let Some(required) = job.config.require_accuracy.filter(|r| reached < *r) {
@@ -142,8 +142,16 @@ struct Job {
 
 impl Job {
     fn new(config: TrainConfig, text: String, resume: bool) -> anyhow::Result<Self> {
+        let left = config.out.join(CHECKPOINT);
+        // hours of work, which the first checkpoint of a new training would replace
+        ensure!(
+            resume || left.symlink_metadata().is_err(),
+            "{} is of a training that was ended\nhint: `--resume` goes on with it; remove it, or name another folder with `--out`, to begin anew",
+            left.display()
+        );
         let mut model_config = serde_json::to_value(&config.model).context("[model]")?;
-        let model = Model::random(&model_config, config.seed).context("[model]")?;
+        let model =
+            Model::random(&model_config, config.seed).map_err(|e| ModelError { file: "[model]".into(), ..e })?;
         let held_out = data::held_out(&config.task, &config.folder)?;
         crate::fit::check(&config.task.kind, &held_out, "[model]", &model.graph, None)?;
         // a table of puzzle embeddings means something with its numbering alone, so the net says which it was trained with
@@ -155,7 +163,9 @@ impl Job {
         let task = data::kind(&config.task)?;
         let optimiser = Optimiser::new(&model.graph.params, (*model.params).clone());
         let flops_per_step = net::flops_per_row(&model.graph) * config.batch as f64;
-        std::fs::create_dir_all(&config.out).with_context(|| format!("cannot make {}", config.out.display()))?;
+        std::fs::create_dir_all(&config.out).with_context(|| {
+            format!("cannot make the folder {}\nhint: name another one with `--out`", config.out.display())
+        })?;
         let mut job = Self {
             config,
             text,
@@ -197,13 +207,18 @@ impl Job {
             depth: graph.max_steps,
         };
         let progress = checkpoint::load(&path, limits, &mut self.optimiser, &mut self.trainer.batch)?;
-        let before: TrainConfig = toml::from_str(&progress.config).context("the checkpoint's training file")?;
+        let before: TrainConfig = toml::from_str(&progress.config).with_context(|| {
+            format!(
+                "{}: the training file that it was made by cannot be read\nhint: remove it, and leave `--resume` out, to start from the beginning",
+                path.display()
+            )
+        })?;
         // steps, evaluations and threads may change, what is learned from what may not
         let (a, b) = (&before, &self.config);
         let same = a.model == b.model && a.task == b.task && a.batch == b.batch && a.seed == b.seed && a.loss == b.loss;
         ensure!(
             same,
-            "{}: it was made by a training file with another model, task, batch, seed or loss\nhint: leave `--resume` out",
+            "{}: it was made by a training file with another model, task, batch, seed or loss\nhint: name another folder with `--out`; or remove it, and leave `--resume` out",
             path.display()
         );
         let position: u128 = progress.rng_position.parse().context("the checkpoint's place in the random numbers")?;

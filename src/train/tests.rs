@@ -76,6 +76,8 @@ fn a_resumed_run_ends_where_an_uninterrupted_one_does() {
     let other = CONFIG.replace("batch = 16", "batch = 8");
     first.save_checkpoint().unwrap();
     assert!(job(halves.path(), &other, true).is_err(), "another batch cannot go on from here");
+    let anew = job(halves.path(), CONFIG, false).err().expect("it would be lost").to_string();
+    assert!(anew.contains("checkpoint.safetensors") && anew.contains("hint: `--resume`"), "{anew}");
 }
 
 #[test]

@@ -222,6 +222,10 @@ fn folders_that_cannot_be_written_are_named_before_anything_runs() {
     for out in ["plain", "plain/run", "/proc/ergometer-run"] {
         house.run(&suite, out, &["--check"]).refused(&[out, "hint: "]);
     }
+    house.run(&suite, "plain", &["--dry-run"]).refused(&["`--out plain`", "no folder", "hint: "]);
+    house.ergometer(&["report", "plain"]).refused(&["plain is no folder", "hint: name the folder of a run"]);
+    let parity = ["parity", "--model", "dense", "--backend", "reference", "--vectors", "absent"];
+    house.ergometer(&parity).refused(&["`--vectors absent`", "no such file", "hint: name a file"]);
     assert_eq!(fs::read(house.path("plain")).unwrap(), b"a file");
     // a run folder of somebody else's making
     fs::create_dir_all(house.path("run/cases/a-case")).unwrap();

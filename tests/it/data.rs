@@ -93,6 +93,19 @@ fn files_that_stand_for_others_are_named() {
         done.refused(&[&["odd/model.safetensors", "hint: "], words].concat());
         assert!(!done.stderr.contains("damaged") && !done.stderr.contains("not a whole"), "{}", done.stderr);
     }
+    // a download whose store was tidied leaves links that lead nowhere
+    for name in ["model.safetensors", "config.json"] {
+        let kept = fs::read(house.path("odd").join(name)).unwrap();
+        fs::remove_file(house.path("odd").join(name)).unwrap();
+        std::os::unix::fs::symlink("../blobs/0123", house.path("odd").join(name)).unwrap();
+        house.ergometer(&["time", "--model", "odd", "--backend", "native"]).refused(&[
+            name,
+            "is a link to ../blobs/0123, where nothing is",
+            "hint: fetch it again",
+        ]);
+        fs::remove_file(house.path("odd").join(name)).unwrap();
+        house.file(&format!("odd/{name}"), kept);
+    }
     // a layer more than the config has
     let config = fs::read_to_string(root().join("suites/models/dense-4x4/config.json")).unwrap();
     fs::copy(weights, house.path("odd/model.safetensors")).unwrap();
@@ -159,4 +172,22 @@ fn a_byte_order_mark_and_a_pointer_are_known_in_every_file_that_is_read_again() 
         }
         house.file(name, bytes);
     }
+}
+
+#[test]
+fn a_fetched_data_set_that_is_not_the_pinned_one_is_refused() {
+    let house = House::new();
+    let suite = house.file(
+        "arc.toml",
+        "[[model]]\nname = \"trm\"\npath = \"trm\"\n[[task]]\nname = \"public\"\nkind = \"arc\"\ndataset = \"arc-agi-1\"\n\
+         [[cases]]\nmodels = [\"trm\"]\ntasks = [\"public\"]\nbackends = [\"native\"]\n",
+    );
+    let refused = |words: &[&str]| house.run(&suite, "run", &[]).refused(words);
+    refused(&["arc.toml", "is not here", "hint: `ergometer fetch arc-agi-1`"]);
+    fs::create_dir_all(house.path("cache/fetched/arc-agi-1-aa922be")).unwrap();
+    let file = house.file("cache/fetched/arc-agi-1-aa922be/arcagi_aa922be.json", format!("{{\"a\": {TASK}}}"));
+    refused(&["arcagi_aa922be.json", "is not what was fetched", "sha256", "hint: `ergometer fetch arc-agi-1`"]);
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+    refused(&["arcagi_aa922be.json", "link", "hint: "]);
 }

@@ -305,11 +305,13 @@ fn bad_requests_are_refused_before_anything_is_made() {
     house.file("typo.toml", "[task]\nkind = \"sudoku\"\nsize = 4\nclus = [4, 6]\n");
     house.file("full.toml", "[task]\nkind = \"sudoku\"\nsize = 4\nclues = [16, 16]\n");
     house.file("broken.toml", "[task\n");
+    house.file("csv.toml", "[task]\nkind = \"sudoku\"\ncsv = \"own.csv\"\n");
     fs::create_dir(house.path("folder.csv")).unwrap();
     house.file("file", "");
     let all = "--split test --examples 5 --out o.csv";
     for (words, parts) in [
         (format!("typo.toml {all}"), &["typo.toml", "`clues`", "hint: "][..]),
+        (format!("csv.toml {all}"), &["csv.toml", "`csv`", "hint: "]),
         (format!("broken.toml {all}"), &["broken.toml", "line 1", "hint: "]),
         (format!("absent.toml {all}"), &["absent.toml", "hint: "]),
         (format!("quikc {all}"), &["`quikc`", "`quick`"]),

@@ -185,6 +185,9 @@ fn flags_are_named_as_flags() {
         (["--batch", "9999999"], ["--batch", "65536"]),
         (["--threads", "0"], ["--threads", "whole number"]),
         (["--threads", "100000"], ["--threads", "whole number"]),
+        (["--threads", "-2"], ["--threads", "whole number"]),
+        (["--batch", "-1"], ["--batch", "whole number"]),
+        (["--seconds", "-0.5"], ["--seconds", "number of seconds"]),
         (["--depth", "halt"], ["--depth", "halt-N"]),
         (["--task", "7"], ["--task", "4, 6 or 9"]),
         (["--color", "sometimes"], ["--color", "never"]),
@@ -195,7 +198,7 @@ fn flags_are_named_as_flags() {
         }
     }
     let parity = ["parity", "--model", "trm", "--vectors", "x", "--backend", "native"];
-    for (flag, value) in [("--tolerance", "nan"), ("--threads", "0"), ("--precision", "fp16")] {
+    for (flag, value) in [("--tolerance", "nan"), ("--tolerance", "-1"), ("--threads", "0"), ("--precision", "fp16")] {
         house.ergometer(&[&parity[..], &[flag, value]].concat()).refused(&[flag]);
     }
     let two = |model: &'static str, flag: &'static str, value: &'static str, parts: &[&str]| {
@@ -214,6 +217,13 @@ fn flags_are_named_as_flags() {
     assert!(house.ergometer(&["time", "--help"]).stdout.contains("arc-rules"));
     house.ergometer(&["run", "suites/quick.toml"]).refused(&["suites/quick.toml", "hint: `quick` is a shipped suite"]);
     house.ergometer(&["time", "--model", "trm", "--backend", "onnx"]).refused(&["did you mean onnxruntime"]);
+    house.ergometer(&["run", "quick", "--repeats", "-1"]).refused(&["--repeats", "-1 is not in"]);
+    // a folder may be called as no model of a suite can
+    let long = "n".repeat(120);
+    for name in [".trm", "_trm", &long] {
+        house.model(name, &crate::house::recursive());
+        house.ergometer(&["time", "--model", name, "--backend", "native", "--dry-run"]).exits(0);
+    }
     // what is missing is listed, what is near is named
     house.ergometer(&["run"]).refused(&["<SUITE>", "shipped suites are", "quick"]);
     house.ergometer(&["list"]).refused(&["kinds are models"]);

@@ -199,6 +199,11 @@ fn a_cache_that_cannot_be_used_is_named_before_anything_begins() {
             done.refused(&["ERGOMETER_CACHE", "cannot be written", "hint: "]);
         }
     }
+    for args in [&["run", suite, "--out", "refused"][..], commands[2]] {
+        let mut command = command(&house, args);
+        command.env("TMPDIR", house.path("absent"));
+        crate::house::ended(command).refused(&["absent", "TMPDIR", "hint: "]);
+    }
     assert!(!house.path("refused").exists(), "nothing was begun");
     // the usual place is of no use: another one
     let mut elsewhere = command(&house, &["run", suite, "--out", "run"]);

@@ -136,3 +136,24 @@ fn a_run_of_several_starts_that_was_killed_goes_on_with_those_that_are_left() {
     );
     assert_eq!(house.records("run").value("a", "accuracy"), 1.0);
 }
+
+#[test]
+fn starts_that_no_case_could_keep_are_refused_after_the_first() {
+    let house = House::new();
+    let cases = "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"many\"]\nseconds = 0.5\nwarmup_seconds = 0\n";
+    let suite = house.suite("many.toml", &(house.fake("many", &[]) + cases));
+    let parts = ["rows of samples", "30 starts do not fit", "hint: begin anew with `--repeats "];
+    house.run(&suite, "run", &["--repeats", "30"]).refused(&parts);
+    // what it left is no way out of the run folder
+    fs::create_dir(house.path("outside")).unwrap();
+    for place in ["run/starts/1/cases", "run/starts/1", "run/starts"] {
+        fs::rename(house.path(place), house.path("kept")).unwrap();
+        std::os::unix::fs::symlink(house.path("outside"), house.path(place)).unwrap();
+        house.run(&suite, "run", &["--resume"]).refused(&["run/starts/1", "link", "hint: "]);
+        assert_eq!(fs::read_dir(house.path("outside")).unwrap().count(), 0, "{place}");
+        fs::remove_file(house.path(place)).unwrap();
+        fs::rename(house.path("kept"), house.path(place)).unwrap();
+    }
+    let cases = |start: &str| fs::read_dir(house.path("run/starts").join(start).join("cases")).unwrap().count();
+    assert_eq!((cases("1"), cases("2")), (1, 0));
+}

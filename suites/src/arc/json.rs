@@ -267,7 +267,7 @@ fn stem(file: &Path) -> String {
 
 fn parse(file: &Path) -> Result<Value, SuiteError> {
     let bytes = text::read(file, MAX_BYTES).map_err(|mut e| {
-        if !file.exists() {
+        if file.symlink_metadata().is_err() {
             e = e.hint(
                 "a path in a suite starts at the suite file's folder; `ergometer fetch arc-agi-1` obtains the public tasks",
             );
@@ -322,7 +322,12 @@ fn tasks(value: &Value, solutions: Option<&Value>, stem: &str) -> Result<Vec<(Op
 
 fn by_id(id: &str, value: &Value, outputs: Option<&[Value]>) -> Result<ArcTask, SuiteError> {
     let place = |e: SuiteError| e.at(format!("task `{}`", shown(id)));
-    let object = value.as_object().ok_or_else(|| place(wrong(value, "{\"train\": [...], \"test\": [...]}")))?;
+    let object = value.as_object().ok_or_else(|| place(wrong(value, LAYOUTS)))?;
+    if !is_task(object) {
+        return Err(place(
+            SuiteError::new("is no task: it has neither a list `train` nor a list `test`").hint(LAYOUTS),
+        ));
+    }
     task(id, object, outputs)
 }
 
@@ -333,8 +338,14 @@ fn is_task(object: &Map<String, Value>) -> bool {
 
 fn task(id: &str, object: &Map<String, Value>, outputs: Option<&[Value]>) -> Result<ArcTask, SuiteError> {
     let place = |what: &str| format!("task `{}`{what}", shown(id));
-    if id.is_empty() || id.chars().count() > MAX_ID || id.chars().any(char::is_control) {
+    if id.is_empty() || id.chars().count() > MAX_ID || id.chars().any(hidden) {
         return Err(SuiteError::new(format!("a task's id is 1 to {MAX_ID} printable characters"))
+            .at(place(""))
+            .hint("rename the task, or its file"));
+    }
+    // ids stand in `attempts.csv`
+    if id.starts_with(['=', '+', '-', '@']) {
+        return Err(SuiteError::new("a task's id that begins with =, +, - or @ is a formula to a spreadsheet")
             .at(place(""))
             .hint("rename the task, or its file"));
     }
@@ -416,7 +427,13 @@ fn wrong(value: &Value, wanted: &str) -> SuiteError {
     SuiteError::new(format!("found {what}")).hint(wanted)
 }
 
+/// A character that is not seen: a control, a mark of writing direction, one without a width.
+fn hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 /// At most 64 characters, none of them able to command a terminal.
 fn shown(text: &str) -> String {
-    text.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars().take(64).map(|c| if hidden(c) { '?' } else { c }).collect()
 }

@@ -4,6 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ergometer_files::Links;
+use ergometer_files::cache::Places;
+use sha2::{Digest, Sha256};
+
 use super::grid::MAX_SIDE;
 use super::json::Subset;
 use super::rules::{RULES, SIDES, Side, number};
@@ -159,28 +163,47 @@ fn file_of(keys: &Keys, folder: &Path) -> Result<Source, SuiteError> {
     Ok(Source::File(folder.join(&name), name))
 }
 
-/// Data sets that `ergometer fetch` obtains, with their places below the cache folder.
-const DATASETS: [(&str, &str); 2] = [
-    ("arc-agi-1", "fetched/arc-agi-1-aa922be/arcagi_aa922be.json"),
-    ("arc-agi-2", "fetched/arc-agi-2-f3283f7/arcagi2_f3283f7.json"),
+/// Data sets that `ergometer fetch` obtains, with their places below the cache folder and their sha256.
+const DATASETS: [(&str, &str, &str); 2] = [
+    (
+        "arc-agi-1",
+        "fetched/arc-agi-1-aa922be/arcagi_aa922be.json",
+        "75b0b7818350a0712133f0eace9342f1775e59958187fdb0542fe40acee1dde3",
+    ),
+    (
+        "arc-agi-2",
+        "fetched/arc-agi-2-f3283f7/arcagi2_f3283f7.json",
+        "e1cdcd1be5c925cbc389fca4e1c4d7c9cd9e3b2b0e4e2577e4dfbb0d999d40ee",
+    ),
 ];
 
-/// The file of a fetched data set: below `ERGOMETER_CACHE`, else `ergometer` in the user's cache folder.
+/// The file of a fetched data set, in the first of the places for the user's cache folder that has it, and it is the pinned one to the byte.
 ///
-/// Errors: an unknown name, or a data set that has not been fetched.
+/// Errors: an unknown name; a data set that has not been fetched, or is not what was fetched.
 pub fn dataset(name: &str) -> Result<PathBuf, SuiteError> {
-    let Some((_, place)) = DATASETS.iter().find(|d| d.0 == name) else {
+    let Some((_, place, sha256)) = DATASETS.iter().find(|d| d.0 == name) else {
         return Err(unknown("data set", name, DATASETS.iter().map(|d| d.0)).at("`dataset`"));
     };
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let cache = set("ERGOMETER_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|p| p.join("ergometer")))
-        .or_else(|| set("HOME").map(|p| p.join(".cache/ergometer")));
-    let absent = |file: String| {
-        SuiteError::new(format!("data set `{name}` is not here: {file}"))
-            .at("`dataset`")
-            .hint(format!("`ergometer fetch {name}` obtains it; or name a file of yours: `file = \"PATH\"`"))
+    let refused = |why: String, hint: String| SuiteError::new(why).at("`dataset`").hint(hint);
+    let files: Vec<PathBuf> = Places::from_env().all().iter().map(|cache| cache.join(place)).collect();
+    let Some(file) = files.iter().find(|f| f.symlink_metadata().is_ok()) else {
+        let looked: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+        return Err(refused(
+            format!("data set `{name}` is not here: no file {}", looked.join(", nor ")),
+            format!("`ergometer fetch {name}` obtains it; or name a file of yours: `file = \"PATH\"`"),
+        ));
     };
-    let file = cache.ok_or_else(|| absent("there is no cache folder (ERGOMETER_CACHE names one)".into()))?.join(place);
-    if file.is_file() { Ok(file) } else { Err(absent(format!("no file {}", file.display()))) }
+    let damaged = |why: String| {
+        refused(
+            format!("data set `{name}`: {} {why}", file.display()),
+            format!("`ergometer fetch {name}` obtains it anew; a file of your own is named by `file = \"PATH\"`"),
+        )
+    };
+    let bytes = ergometer_files::read(file, super::json::MAX_BYTES, Links::Refused);
+    let bytes = bytes.map_err(|e| damaged(format!("cannot be used: {e}")))?;
+    let found: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    match found == *sha256 {
+        true => Ok(file.clone()),
+        false => Err(damaged(format!("is not what was fetched: its sha256 is {found}, pinned is {sha256}"))),
+    }
 }

@@ -154,6 +154,9 @@ fn faults_are_named_by_task_pair_and_row() {
         (r#"{"train": {"a": 3}}"#, Some("task `a`")),
         (r#"{"train": {"a": {}}, "eval": 3}"#, Some("`eval`")),
         (r#"{"a\nb": {"train": [1], "test": [1]}}"#, Some("printable")),
+        (r#"{"a\u202eb": {"train": [1], "test": [1]}}"#, Some("printable")),
+        (r#"{"=1+1": {"train": [1], "test": [1]}}"#, Some("spreadsheet")),
+        (r#"{"-a": {"train": [1], "test": [1]}}"#, Some("spreadsheet")),
         ("[[[", Some("no JSON")),
     ] {
         match (read_bytes(text.as_bytes(), None, "x"), word) {
