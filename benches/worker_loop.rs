@@ -5,7 +5,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ergometer::worker::{monotonic_ns, time_loop};
+use ergometer::clock::monotonic_ns;
+use ergometer::worker::time_loop;
 
 const ITERATIONS: u64 = 1000;
 

@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::console;
 use crate::environment::{machine, now_utc};
+use crate::files::hex;
 use crate::files::{read_cached, write_atomically};
-use crate::models::hex;
 
 /// File of remembered ceilings in the cache.
 const FILE: &str = "ceilings.json";

@@ -2,9 +2,11 @@
 //!
 //! In: arguments. Out: an exit code. Must not: do the work of a command.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use ergometer_files::{Refusal, capped_at};
 
 use crate::commands;
 use crate::console::{self, Color};
@@ -47,6 +49,8 @@ enum Commands {
     Export(commands::export::Args),
     /// Reports from recorded runs alone
     Report(commands::report::Args),
+    /// Tables of recorded runs in a Markdown page, made again from their records
+    Splice(commands::splice::Args),
     /// Obtain runtimes and data sets by name, pinned and checked
     Fetch(commands::fetch::Args),
     /// A task's examples as a file for any trainer
@@ -120,6 +124,7 @@ fn parsed() -> ExitCode {
         Some(Commands::Parity(args)) => commands::parity::run(args),
         Some(Commands::Export(args)) => commands::export::run(args),
         Some(Commands::Report(args)) => commands::report::run(args),
+        Some(Commands::Splice(args)) => commands::splice::run(args),
         Some(Commands::Fetch(args)) => commands::fetch::run(args),
         Some(Commands::Dataset(args)) => commands::dataset::run(args),
         #[cfg(feature = "candle")]
@@ -160,6 +165,9 @@ fn choices(said: &clap::Error) -> String {
     lines
 }
 
+/// Most characters of one cause: longer than any list of ours, and short enough to be read.
+const MOST_SAID: usize = 4000;
+
 /// What was tried and why it failed, each cause once, then every hint on a line of its own.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
     let (mut said, mut hints) = (String::new(), Vec::new());
@@ -171,9 +179,57 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
         // an error that quotes its source already has said it
         if !said.ends_with(message) {
             said += if said.is_empty() { "" } else { ": " };
-            said += message;
+            said += &capped_at(message.to_owned(), MOST_SAID);
         }
+    }
+    if hints.is_empty() {
+        hints.extend(error.chain().find_map(|cause| remedy(cause.downcast_ref()?)).map(str::to_string));
     }
     hints.dedup();
     hints.into_iter().fold(said, |all, hint| all + "\nhint: " + &hint)
+}
+
+/// What helps against a refusal of the system, where whoever met it gave no hint of its own.
+fn remedy(error: &io::Error) -> Option<&'static str> {
+    match Refusal::of(error) {
+        Some(Refusal::Link) => return Some("put the file or folder itself in the place of the link"),
+        Some(Refusal::Kind(_)) => return Some("name a regular file, or remove what stands in its place"),
+        Some(Refusal::Large(_)) => return Some("is it the file that was meant?"),
+        None => {}
+    }
+    Some(match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, or name a place on another disk",
+        io::ErrorKind::PermissionDenied => "check whose it is and what its mode allows, or name another",
+        io::ErrorKind::ReadOnlyFilesystem => "name a place that you may write to",
+        io::ErrorKind::NotFound => "check the path: this file, or a folder on the way to it, is not there",
+        io::ErrorKind::NotADirectory => "a part of the path is a file; name another",
+        io::ErrorKind::IsADirectory => "name a file, not a folder",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_the_system_has_a_remedy_unless_there_is_a_nearer_one() {
+        let error = |e: io::Error| explain(&anyhow::Error::from(e).context("cannot read `a`"));
+        for (refusal, remedy) in
+            [(Refusal::Link, "in the place of the link"), (Refusal::Kind("a device"), "a regular file")]
+        {
+            let text = error(refusal.into());
+            assert!(text.starts_with("cannot read `a`: not a regular file but") && text.contains(remedy), "{text}");
+            assert_eq!(text.matches("\nhint: ").count(), 1, "{text}");
+        }
+        assert!(
+            error(io::ErrorKind::StorageFull.into())
+                .ends_with("\nhint: free some space, or name a place on another disk")
+        );
+        let near = Err::<(), _>(io::Error::from(io::ErrorKind::NotFound)).context("no `a`\nhint: make it").unwrap_err();
+        assert!(explain(&near).ends_with("\nhint: make it"), "{}", explain(&near));
+        assert!(!error(io::Error::other("x")).contains("hint"));
+    }
 }

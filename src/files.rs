@@ -13,7 +13,7 @@ use ergometer_files::cache::Places;
 use ergometer_files::{Links, Refusal};
 use sha2::{Digest, Sha256};
 
-use crate::{console, interrupt, models::hex};
+use crate::{console, interrupt};
 
 /// Writes a file beside its place, flushes it to the disk and renames it there, making its folder where missing.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
@@ -31,6 +31,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 /// The bytes of a regular file in a cache of ours, where no link is followed; none if it cannot be had.
 pub fn read_cached(path: &Path, limit: u64) -> Option<Vec<u8>> {
     ergometer_files::read(path, limit, Links::Refused).ok()
+}
+
+/// Bytes in hex, as check sums are written.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// sha256 of a regular file of at most `limit` bytes, in hex; it is read piece by piece.

@@ -378,16 +378,6 @@ fn this(arguments: &[&str]) -> std::io::Result<Command> {
     Ok(program)
 }
 
-/// What the child does: `nvml` meters boards, any other name is a backend's, which is probed.
-pub fn serve(name: &str) -> anyhow::Result<()> {
-    let channel = Channel::of_child()?;
-    #[cfg(feature = "nvml")]
-    if name == crate::meters::nvml::METER.name {
-        return crate::meters::nvml::serve(channel);
-    }
-    crate::backends::probe::serve(name, channel)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -399,7 +389,7 @@ pub(crate) mod tests {
     fn as_a_child() {
         if let Ok(arguments) = std::env::var(CHILD) {
             let name = arguments.lines().last().unwrap();
-            serve(name).unwrap();
+            crate::commands::worker::foreign(name).unwrap();
         }
     }
 

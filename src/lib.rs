@@ -6,6 +6,7 @@
 pub mod backends;
 pub mod ceilings;
 pub mod cli;
+pub mod clock;
 pub mod columns;
 pub mod commands;
 pub mod console;

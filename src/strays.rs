@@ -19,7 +19,7 @@ const ROUNDS: u32 = 4;
 /// The mark of this process: its number, and when it began to mark.
 pub fn own() -> &'static str {
     static OWN: OnceLock<String> = OnceLock::new();
-    OWN.get_or_init(|| format!("{}-{}", std::process::id(), crate::worker::monotonic_ns()))
+    OWN.get_or_init(|| format!("{}-{}", std::process::id(), crate::clock::monotonic_ns()))
 }
 
 /// A mark for one more thing that is started.

@@ -11,6 +11,7 @@ use ergometer_reports::case::Routing;
 
 use crate::backends::session::{Rule, Session, argmax};
 use crate::backends::{BackendError, Options, backend};
+use crate::clock::monotonic_ns;
 use crate::files::write_atomically;
 use crate::graph::Graph;
 use crate::models::{Model, ModelError};
@@ -373,12 +374,6 @@ pub fn time_loop(
         samples.push(IterationSample { block, iteration: i, t_ns, example, rows, latency, steps });
         i += 1;
     }
-}
-
-/// The system's monotonic clock, the same for all processes since boot.
-pub fn monotonic_ns() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
 /// Makes this process end when the process that started it does, whatever happens to that one.

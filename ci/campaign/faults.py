@@ -304,7 +304,8 @@ def survive(options, number):
         if "panicked" in place.said():
             raise Broken("panic")
         kept = place.finished()
-        code = wait(place.start("--resume"))
+        # who was struck before there was a run folder has nothing to go on with
+        code = wait(place.start(*(["--resume"] if os.path.isdir(place.out) else [])))
         said = place.said()
         if "panicked" in said:
             raise Broken("panic")

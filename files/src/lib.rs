@@ -22,7 +22,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 pub mod cache;
 pub mod kind;
 mod words;
-pub use words::{counted, joined};
+pub use words::{capped, capped_at, counted, joined};
 
 /// Names that start so are unfinished: they were never renamed into place.
 pub const TEMPORARY: &str = ".tmp-";

@@ -1,6 +1,6 @@
-//! Counts with their nouns, as a sentence wants them: `1 row`, `2 rows`.
+//! Words of messages: counts with their nouns, as a sentence wants them (`1 row`, `2 rows`), remarks joined, quotations that stay short.
 //!
-//! In: a number and a singular noun. Out: both as text. Must not: know a verb: a sentence is put so that it needs none.
+//! In: a number and a singular noun; texts. Out: text. Must not: know a verb: a sentence is put so that it needs none.
 
 use std::fmt::Display;
 
@@ -35,6 +35,25 @@ pub fn joined<T: AsRef<str>>(remarks: impl IntoIterator<Item = T>) -> String {
     text
 }
 
+/// Most characters of a message, a place or a hint: what is quoted from a file may be as long as the file.
+const MOST: usize = 1000;
+
+/// [`capped_at`] what a message, a place or a hint may have.
+pub fn capped(text: String) -> String {
+    capped_at(text, MOST)
+}
+
+/// Leaves out the middle of what has more than `most` characters, so that the words around a quotation stay.
+pub fn capped_at(text: String, most: usize) -> String {
+    let characters = text.chars().count();
+    if characters <= most {
+        return text;
+    }
+    let head: String = text.chars().take(most * 3 / 4).collect();
+    let tail: String = text.chars().skip(characters - most / 4).collect();
+    format!("{head} ... {} characters left out ... {tail}", characters - most * 3 / 4 - most / 4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,5 +78,14 @@ mod tests {
     fn remarks_are_joined_without_a_stop_before_a_semicolon() {
         assert_eq!(joined(["It is so.", "timed on 3", "End."]), "It is so; timed on 3; End.");
         assert_eq!(joined(Vec::<String>::new()), "");
+    }
+
+    #[test]
+    fn a_long_quotation_keeps_both_ends() {
+        assert_eq!(capped("é".repeat(MOST)), "é".repeat(MOST));
+        let text = capped(format!("before {} after", "é".repeat(1 << 20)));
+        assert!(text.starts_with("before é") && text.ends_with("é after"), "{text}");
+        assert!(text.contains(&format!("{} characters left out", (1 << 20) + 13 - MOST)), "{text}");
+        assert!(text.chars().count() < MOST + 50);
     }
 }

@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ergometer_files::{Refusal, capped};
+
 /// Failure to read, write or render a run folder.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
@@ -60,15 +62,23 @@ impl ReportError {
     }
 
     pub(crate) fn bad(path: &Path, line: Option<u64>, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Bad { path: path.to_owned(), line, message: message.into(), hint: hint.into() }
+        Self::Bad { path: path.to_owned(), line, message: capped(message.into()), hint: capped(hint.into()) }
     }
 
     pub(crate) fn render(what: &str, error: impl ToString) -> Self {
-        Self::Render { what: what.to_owned(), message: error.to_string() }
+        Self::Render { what: what.to_owned(), message: capped(error.to_string()) }
     }
 }
 
 fn hint_for(source: &io::Error) -> &'static str {
+    match Refusal::of(source) {
+        Some(Refusal::Link) => {
+            return "\nhint: inside a run folder no link is followed; remove the link, or put the file or folder itself there";
+        }
+        Some(Refusal::Kind(_)) => return "\nhint: remove it, or name another folder with --out",
+        Some(Refusal::Large(_)) => return "\nhint: the file is not as ergometer writes it; was it edited?",
+        None => {}
+    }
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "\nhint: free some space, or name another folder with --out; finished cases are kept, go on with --resume"

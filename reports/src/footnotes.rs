@@ -141,16 +141,25 @@ pub fn columns(table: &Table) -> Vec<usize> {
     (0..HEADLINE.len()).filter(|i| has(*i)).collect()
 }
 
-/// A line for each column that a table lacks because none of its cases has a number, with the reason: one for all tables that lack it for
-/// the same one.
+/// A line for each column that a table lacks because none of its cases has a number, with the reason: one where all tables lack it, else one
+/// for those that lack it for the same reason.
 pub fn gaps(tables: &[Table], notes: &Footnotes) -> Vec<String> {
     let tables: Vec<&Table> = tables.iter().filter(|t| rows(t).next().is_some()).collect();
     let mut found: Vec<(usize, String, Vec<&str>)> = Vec::new();
+    let reasons_of = |column: usize, of: &[&Table]| {
+        let footnotes = of.iter().flat_map(|t| rows(t)).filter_map(|r| cell_of(r, column)?.footnote);
+        let reasons = notes.refer(footnotes);
+        if reasons.is_empty() { "not recorded".to_owned() } else { reasons }
+    };
+    let nowhere: Vec<usize> = (0..HEADLINE.len()).filter(|i| tables.iter().all(|t| !columns(t).contains(i))).collect();
+    if !tables.is_empty() {
+        let tasks = || tables.iter().map(|t| t.task.as_str()).collect();
+        found.extend(nowhere.iter().map(|i| (*i, reasons_of(*i, &tables), tasks())));
+    }
     for table in &tables {
         let shown = columns(table);
-        for i in (0..HEADLINE.len()).filter(|i| !shown.contains(i)) {
-            let reasons = notes.refer(rows(table).filter_map(|r| cell_of(r, i)?.footnote));
-            let reasons = if reasons.is_empty() { "not recorded".to_owned() } else { reasons };
+        for i in (0..HEADLINE.len()).filter(|i| !shown.contains(i) && !nowhere.contains(i)) {
+            let reasons = reasons_of(i, &[table]);
             match found.iter_mut().find(|(column, why, _)| *column == i && *why == reasons) {
                 Some((.., tasks)) => tasks.push(&table.task),
                 None => found.push((i, reasons, vec![&table.task])),

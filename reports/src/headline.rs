@@ -105,17 +105,33 @@ fn one(table: &Table, width: usize, notes: &mut Footnotes, needed: &mut usize) -
         let line = plain(&format!("Without a model: {}.", table.baselines)).replace('\u{202f}', " ");
         text += &joined(&line, width, "  ");
     }
-    for row in &table.rows {
-        if let Some(error) = &row.error {
-            // what cannot be had here did not fail; its reason begins with that word
-            let word = if error.kind == "unavailable" { "" } else { "failed: " };
-            text += &joined(&plain(&format!("{word}{}: {}", row.name, reason(error))), width, "    ");
-        }
+    for (why, word, cases) in reasons(table) {
+        let line = match &cases[..] {
+            [one] => format!("{word}{one}: {why}"),
+            _ => format!("{word}{} cases: {why}: {}", cases.len(), cases.join("; ")),
+        };
+        text += &joined(&plain(&line), width, "    ");
     }
     for sitting in &table.speedups {
         text += &speedups(sitting, width, notes);
     }
     text
+}
+
+/// Why cases have no numbers, each reason once in the order in which they are met: the reason, a word before it, the cases.
+fn reasons(table: &Table) -> Vec<(String, &'static str, Vec<&str>)> {
+    let mut all: Vec<(String, &str, Vec<&str>)> = Vec::new();
+    for row in &table.rows {
+        let Some(error) = &row.error else { continue };
+        // what cannot be had here did not fail; its reason begins with that word
+        let word = if error.kind == "unavailable" { "" } else { "failed: " };
+        let why = reason(error);
+        match all.iter_mut().find(|(known, ..)| *known == why) {
+            Some((.., cases)) => cases.push(&row.name),
+            None => all.push((why, word, vec![&row.name])),
+        }
+    }
+    all
 }
 
 fn widths(grid: &[Vec<String>]) -> Vec<usize> {

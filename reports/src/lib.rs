@@ -24,6 +24,7 @@ pub mod record;
 pub mod render;
 pub mod report;
 pub mod shown;
+pub mod splice;
 pub mod stats;
 pub mod steady;
 pub mod store;

@@ -3,6 +3,9 @@
 //! In: [records](Record) from [`summarise`](crate::summarise::summarise). Out: `records.csv` (flat, one row each) and `records.json` (with the
 //! environment). Must not: compute anything; a record that is not here can be made again from samples and predictions.
 
+use std::{borrow::Cow, path::Path};
+
+use ergometer_files::Links;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -12,6 +15,9 @@ use crate::{
 
 /// Version of `records.csv` and `records.json`; a new meaning gets a new number.
 pub const RECORDS_SCHEMA: u32 = 1;
+
+/// Largest `records.csv` that is read, bytes.
+const MAX_RECORDS_BYTES: u64 = 256 << 20;
 
 /// One row: a metric of a case, or why it is not there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,35 +92,35 @@ pub fn to_json(environment: &Environment, records: &[Record]) -> Vec<u8> {
 }
 
 /// One line of `records.csv`: a record with its reason spread over columns.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Row<'a> {
     schema: u32,
-    case_id: &'a str,
-    path: &'a str,
-    task: &'a str,
-    model: &'a str,
-    family: &'a str,
-    backend: &'a str,
-    precision: &'a str,
-    scenario: &'a str,
+    case_id: Cow<'a, str>,
+    path: Cow<'a, str>,
+    task: Cow<'a, str>,
+    model: Cow<'a, str>,
+    family: Cow<'a, str>,
+    backend: Cow<'a, str>,
+    precision: Cow<'a, str>,
+    scenario: Cow<'a, str>,
     batch: u32,
     threads: u32,
-    depth: &'a str,
-    isa: &'a str,
-    metric: &'a str,
-    unit: &'a str,
+    depth: Cow<'a, str>,
+    isa: Cow<'a, str>,
+    metric: Cow<'a, str>,
+    unit: Cow<'a, str>,
     better: Better,
     value: Option<f64>,
     lower: Option<f64>,
     upper: Option<f64>,
     confidence: Option<f64>,
     n: u64,
-    method: &'a str,
-    note: Option<&'a str>,
-    error_kind: Option<&'a str>,
-    error: Option<&'a str>,
-    hint: Option<&'a str>,
-    baselines: String,
+    method: Cow<'a, str>,
+    note: Option<Cow<'a, str>>,
+    error_kind: Option<Cow<'a, str>>,
+    error: Option<Cow<'a, str>>,
+    hint: Option<Cow<'a, str>>,
+    baselines: Cow<'a, str>,
 }
 
 /// Bytes of `records.csv`.
@@ -124,42 +130,93 @@ pub fn to_csv(records: &[Record]) -> Result<Vec<u8>, ReportError> {
         let missing = r.missing.as_ref();
         let row = Row {
             schema: RECORDS_SCHEMA,
-            case_id: &r.case_id,
-            path: &r.path,
-            task: &r.task,
-            model: &r.model,
-            family: &r.family,
-            backend: &r.backend,
-            precision: &r.precision,
-            scenario: &r.scenario,
+            case_id: Cow::from(&r.case_id),
+            path: Cow::from(&r.path),
+            task: Cow::from(&r.task),
+            model: Cow::from(&r.model),
+            family: Cow::from(&r.family),
+            backend: Cow::from(&r.backend),
+            precision: Cow::from(&r.precision),
+            scenario: Cow::from(&r.scenario),
             batch: r.batch,
             threads: r.threads,
-            depth: &r.depth,
-            isa: &r.isa,
-            metric: &r.metric,
-            unit: &r.unit,
+            depth: Cow::from(&r.depth),
+            isa: Cow::from(&r.isa),
+            metric: Cow::from(&r.metric),
+            unit: Cow::from(&r.unit),
             better: r.better,
             value: r.value,
             lower: r.lower,
             upper: r.upper,
             confidence: r.confidence,
             n: r.n,
-            method: &r.method,
-            note: r.note.as_deref(),
-            error_kind: missing.map(|m| m.kind.as_str()),
-            error: missing.map(|m| m.message.as_str()),
-            hint: missing.and_then(|m| m.hint.as_deref()),
+            method: Cow::from(&r.method),
+            note: r.note.as_deref().map(Cow::from),
+            error_kind: missing.map(|m| Cow::from(&m.kind)),
+            error: missing.map(|m| Cow::from(&m.message)),
+            hint: missing.and_then(|m| m.hint.as_deref().map(Cow::from)),
             baselines: r
                 .baselines
                 .iter()
                 .map(|b| format!("{}={}/{}", b.name, b.right, b.of))
                 .collect::<Vec<_>>()
-                .join("; "),
+                .join("; ")
+                .into(),
         };
         writer.serialize(row).map_err(|e| ReportError::render("records.csv", e))?;
     }
     let raw = writer.into_inner().map_err(|e| ReportError::render("records.csv", e))?;
     guarded(&raw)
+}
+
+/// The records of a `records.csv`; their baselines are left out.
+///
+/// # Errors
+/// A file that cannot be read, is larger than [`MAX_RECORDS_BYTES`] or is not what [`to_csv`] writes.
+pub fn from_csv(path: &Path) -> Result<Vec<Record>, ReportError> {
+    let bytes =
+        ergometer_files::read(path, MAX_RECORDS_BYTES, Links::Followed).map_err(ReportError::io("read", path))?;
+    let rows = csv::Reader::from_reader(&bytes[..]).into_deserialize::<Row<'static>>().zip(2..);
+    let hint = "`ergometer report RUN --format csv` writes the file anew";
+    let record = |(row, line): (Result<Row<'static>, csv::Error>, u64)| {
+        let row = row.map_err(|e| ReportError::bad(path, Some(line), e.to_string(), hint))?;
+        if row.schema != RECORDS_SCHEMA {
+            let message = format!("its schema is {}, and this program reads {RECORDS_SCHEMA}", row.schema);
+            return Err(ReportError::bad(path, Some(line), message, hint));
+        }
+        let missing = row.error_kind.map(|kind| Missing {
+            kind: kind.into(),
+            message: row.error.unwrap_or_default().into(),
+            hint: row.hint.map(Cow::into_owned),
+        });
+        Ok(Record {
+            case_id: row.case_id.into(),
+            path: row.path.into(),
+            task: row.task.into(),
+            model: row.model.into(),
+            family: row.family.into(),
+            backend: row.backend.into(),
+            precision: row.precision.into(),
+            scenario: row.scenario.into(),
+            batch: row.batch,
+            threads: row.threads,
+            depth: row.depth.into(),
+            isa: row.isa.into(),
+            metric: row.metric.into(),
+            unit: row.unit.into(),
+            better: row.better,
+            value: row.value,
+            lower: row.lower,
+            upper: row.upper,
+            confidence: row.confidence,
+            n: row.n,
+            method: row.method.into(),
+            note: row.note.map(Cow::into_owned),
+            missing,
+            baselines: Vec::new(),
+        })
+    };
+    rows.map(record).collect()
 }
 
 /// The same file with every cell made harmless to spreadsheets.

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use super::{Backend, BackendError, Described, Engine, Facts, Options, Unavailable, no_options};
 use crate::graph::cost::Workload;
-use crate::graph::interpreter::{Interpreter, Tensor, value_elements};
+use crate::graph::interpreter::{Interpreter, value_elements};
+use crate::graph::tensor::Tensor;
 use crate::graph::{Init, Op, Region, Tokens, op};
 use crate::models::Model;
 

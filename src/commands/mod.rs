@@ -13,6 +13,7 @@ mod one_case;
 pub mod parity;
 pub mod report;
 pub mod run;
+pub mod splice;
 pub mod time;
 #[cfg(feature = "candle")]
 pub mod train;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group};
 
+use crate::foreign::Channel;
 use crate::protocol::{Failed, FailureKind, Message};
 use crate::strays;
 
@@ -42,7 +43,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return guard();
     }
     if let Some(name) = &args.foreign {
-        return crate::foreign::serve(name).map(|()| ExitCode::SUCCESS);
+        return foreign(name).map(|()| ExitCode::SUCCESS);
     }
     crate::worker::die_with_parent(args.parent)?;
     if !args.ceilings.is_empty() {
@@ -75,4 +76,14 @@ fn guard() -> anyhow::Result<ExitCode> {
     }
     kill_current_process_group(Signal::KILL)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a process that may load a foreign library does: `nvml` meters boards, any other name is a backend's, which is probed.
+pub(crate) fn foreign(name: &str) -> anyhow::Result<()> {
+    let channel = Channel::of_child()?;
+    #[cfg(feature = "nvml")]
+    if name == crate::meters::nvml::METER.name {
+        return crate::meters::nvml::serve(channel);
+    }
+    crate::backends::probe::serve(name, channel)
 }

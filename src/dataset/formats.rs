@@ -3,19 +3,15 @@
 //! In: a `Set`. Out: its bytes, the same for the same set. Must not: know a task: what is readable of an example the task says
 //! ([`Task::row`](ergometer_suites::Task::row)).
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::ops::Range;
 use std::path::Path;
 
 use anyhow::Context;
 use ergometer_suites::error::near_matches;
 use ergometer_suites::task::Field;
-use serde::Serialize;
 
-use super::chunk::{Chunk, Shape};
+use super::array::{Array, tensors};
 use super::npz;
 use super::set::Set;
 
@@ -59,86 +55,6 @@ pub fn of(path: &Path) -> anyhow::Result<&'static Format> {
             if ending.is_empty() { "no ending that says its format".into() } else { format!("the ending .{ending}") };
         format!("{} has {what}\nhint: the ending says the format: {}{meant}", path.display(), known.join(", "))
     })
-}
-
-/// One array of a set.
-pub struct Array {
-    /// Its name.
-    pub name: &'static str,
-    /// Bytes of an element, an unsigned number.
-    pub width: usize,
-    /// Elements of a row; `None`: one, and the array has one axis.
-    pub columns: Option<usize>,
-    bytes: for<'a> fn(&'a Chunk) -> Cow<'a, [u8]>,
-}
-
-impl Array {
-    /// The arrays of a shape, those of wider elements first, so that each begins at a multiple of its elements' size. `ids`: also where
-    /// they say nothing.
-    pub fn of(shape: &Shape, ids: bool) -> Vec<Array> {
-        fn words(words: &[u32]) -> Cow<'_, [u8]> {
-            words.iter().flat_map(|w| w.to_le_bytes()).collect()
-        }
-        let mut arrays = vec![Array { name: "difficulty", width: 4, columns: None, bytes: |c| words(&c.difficulty) }];
-        if ids || shape.has_ids() {
-            arrays.push(Array { name: "puzzle_id", width: 4, columns: None, bytes: |c| words(&c.puzzle_id) });
-        }
-        let width = shape.width();
-        arrays.push(Array { name: "tokens", width, columns: Some(shape.cells), bytes: |c| (&c.tokens[..]).into() });
-        arrays.push(Array {
-            name: "answer",
-            width,
-            columns: Some(shape.answer_cells),
-            bytes: |c| (&c.answer[..]).into(),
-        });
-        arrays
-    }
-
-    /// As safetensors call it.
-    pub fn dtype(&self) -> &'static str {
-        match self.width {
-            1 => "U8",
-            2 => "U16",
-            _ => "U32",
-        }
-    }
-
-    /// Axes for so many rows.
-    pub fn axes(&self, rows: usize) -> Vec<usize> {
-        std::iter::once(rows).chain(self.columns).collect()
-    }
-
-    /// The bytes of rows.
-    pub fn bytes(&self, chunk: &Chunk, rows: Range<usize>) -> Vec<u8> {
-        let row = self.width * self.columns.unwrap_or(1);
-        (self.bytes)(chunk)[rows.start * row..rows.end * row].to_vec()
-    }
-}
-
-#[derive(Serialize)]
-struct Entry {
-    dtype: &'static str,
-    shape: Vec<usize>,
-    data_offsets: [usize; 2],
-}
-
-/// Everything of a safetensors file that stands before its arrays.
-pub fn tensors(arrays: &[Array], rows: usize, metadata: &BTreeMap<&str, String>) -> io::Result<Vec<u8>> {
-    // written piece by piece, since the order of a JSON map hangs on how its library was built
-    let mut text = format!("{{\"__metadata__\":{}", serde_json::to_string(metadata)?);
-    let mut at = 0;
-    for array in arrays {
-        let shape = array.axes(rows);
-        let begin = at;
-        at += array.width * shape.iter().product::<usize>();
-        let entry = Entry { dtype: array.dtype(), shape, data_offsets: [begin, at] };
-        text += &format!(",\"{}\":{}", array.name, serde_json::to_string(&entry)?);
-    }
-    text.push('}');
-    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
-    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(text.into_bytes());
-    Ok(bytes)
 }
 
 fn safetensors(set: &Set, file: &mut File) -> io::Result<()> {

@@ -6,6 +6,7 @@
 //! Chunk `k` is made from a seed of its own. Chunks are looked at in order, an example that was there before is left out and counted, and
 //! more chunks are made until there are enough.
 
+mod array;
 mod chunk;
 pub mod formats;
 mod npz;

@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, CrcWriter};
 
-use super::formats::Array;
+use super::array::Array;
 use super::set::Set;
 
 /// Writes a file.

@@ -12,8 +12,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 use super::Request;
+use super::array::{Array, tensors};
 use super::chunk::{Chunk, Shape};
-use super::formats::{Array, tensors};
 use crate::interrupt;
 use crate::models::tensors::Tensors;
 

@@ -11,8 +11,8 @@ use ergometer_suites::Task;
 use ergometer_suites::task::Example;
 
 use super::Request;
+use super::array::Array;
 use super::chunk::{Chunk, Shape};
-use super::formats::Array;
 use super::parts::Parts;
 
 /// All examples of a file.

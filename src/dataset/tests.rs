@@ -7,7 +7,8 @@ use std::path::Path;
 use ergometer_suites::task::{Example, ExampleSet};
 use ergometer_suites::{TASKS, task};
 
-use super::formats::{Array, FORMATS};
+use super::array::Array;
+use super::formats::FORMATS;
 use super::*;
 
 fn set(vocabulary: u32, puzzle_ids: u32, rows: u32) -> ExampleSet {

@@ -21,9 +21,9 @@ use sha2::{Digest, Sha256};
 
 use super::{Failure, Fetch, FetchError, Fetcher, Variant};
 use crate::console;
+use crate::files::hex;
 use crate::files::{sha256, write_atomically};
 use crate::interrupt;
-use crate::models::hex;
 
 /// Writes one member of an archive to stdout. Isolated (`-I`): nothing from the working directory or the user is imported.
 const UNPACK: &str = "import shutil, sys, zipfile\n\

@@ -5,7 +5,7 @@ use std::fs;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::models::hex;
+use crate::files::hex;
 
 const THING: &[u8] =
     b"the pinned thing, long enough to be squeezed: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";

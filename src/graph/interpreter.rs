@@ -6,25 +6,8 @@
 //! Every output is one sum in the order of the inputs, whatever is computed beside it and on however many threads.
 
 use super::product::product;
+use super::tensor::Tensor;
 use super::{Graph, Kind, ParamId, Region, ValueType};
-
-/// Rows of one value: `[batch, tokens, features]`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tensor {
-    /// Row-major elements; indices are stored as whole numbers.
-    pub data: Vec<f64>,
-    /// Second axis.
-    pub tokens: usize,
-    /// Third axis.
-    pub features: usize,
-}
-
-impl Tensor {
-    /// Elements of one batch row.
-    pub fn row_len(&self) -> usize {
-        self.tokens * self.features
-    }
-}
 
 /// Runs regions of one graph.
 pub struct Interpreter<'a> {

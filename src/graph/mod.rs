@@ -11,6 +11,7 @@
 pub mod cost;
 pub mod interpreter;
 pub mod op;
+pub mod tensor;
 
 mod builder;
 mod product;

@@ -4,7 +4,7 @@
 //! threads. Must not: share code with a backend.
 
 use super::Axis;
-use super::interpreter::Tensor;
+use super::tensor::Tensor;
 
 /// Applies `f` to the vectors along an axis. It is given all of them, one after the other, and their length.
 pub(super) fn along(x: &Tensor, axis: Axis, f: &dyn Fn(&[f64], usize) -> Vec<f64>) -> Vec<f64> {

@@ -8,6 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ergometer_files::capped;
 use ergometer_suites::error::SuiteError;
 use ergometer_suites::text;
 use safetensors::Dtype;
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use self::random::{RandomWeights, start_values};
+use crate::files::hex;
 use crate::graph::{Graph, GraphError, Param, ParamId, Role, Start};
 
 mod blocks;
@@ -74,7 +76,7 @@ const WHOLE: &str = "copy or fetch the model's folder again: its files must be w
 
 impl ModelError {
     fn new(file: &Path, message: impl Into<String>) -> Self {
-        Self { file: file.display().to_string(), message: message.into(), hint: Some(WHOLE.into()) }
+        Self { file: file.display().to_string(), message: capped(message.into()), hint: Some(WHOLE.into()) }
     }
 
     /// The model's files changed after they were looked at.
@@ -83,7 +85,7 @@ impl ModelError {
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(capped(hint.into()));
         self
     }
 }
@@ -347,10 +349,6 @@ fn f16_to_f32(h: u16) -> f32 {
         31 => f32::NAN,
         e => (1.0 + fraction / 1024.0) * 2f32.powi(e - 15),
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

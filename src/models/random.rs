@@ -17,7 +17,8 @@ use serde_json::Value;
 
 use sha2::{Digest, Sha256};
 
-use super::{Model, ModelError, config_error, hex};
+use super::{Model, ModelError, config_error};
+use crate::files::hex;
 use crate::graph::{Graph, Param, Start};
 
 /// Key of a config that asks for random weights.

@@ -13,9 +13,10 @@ use super::answers::Scorer;
 use super::case::{MAX_STRAYS, Running, Scored, unexpected};
 use super::child::{Worker, case_error};
 use super::claims::{self, Asked};
+use crate::clock::monotonic_ns;
 use crate::meters::{Meters, Reading, cpu, memory};
 use crate::protocol::{IterationSample, Message, Mode, PredictionRow};
-use crate::worker::{MAX_ITERATIONS, monotonic_ns};
+use crate::worker::MAX_ITERATIONS;
 
 /// What a worker said of one timed block.
 #[derive(Default)]

@@ -22,11 +22,11 @@ use super::plan::{PlannedCase, PlannedTask};
 use super::progress::Progress;
 use crate::backends::backend;
 use crate::backends::probe::ready;
+use crate::clock::monotonic_ns;
 use crate::meters::{Meters, cpu, memory};
 use crate::parity::Vectors;
 use crate::protocol::bounded::{MAX_NAME, head};
 use crate::protocol::{Command, Go, Job, Message, Mode, NotThere, PROTOCOL, WORKERS_OWN};
-use crate::worker::monotonic_ns;
 
 /// Share of timed answers that may differ from the scored ones (a backend may round a row differently in another batch).
 pub(super) const MAX_STRAYS: f64 = 0.01;

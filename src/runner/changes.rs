@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use ergometer_reports::environment::{FileState, ModelFiles};
 use sha2::{Digest, Sha256};
 
-use crate::models::hex;
+use crate::files::hex;
 
 /// Most bytes of a model's file that are hashed here; a larger one is known by its length and time alone.
 const MAX_HASHED: u64 = 1 << 30;

@@ -43,12 +43,12 @@ use self::plan::{Plan, PlannedCase};
 use self::progress::Progress;
 use crate::backends::{BACKENDS, backend};
 use crate::ceilings::executable_hash;
+use crate::clock::monotonic_ns;
 use crate::environment::load::{self, Before};
+use crate::files::hex;
 use crate::interrupt;
 use crate::meters::{MeterOptions, Meters};
-use crate::models::hex;
 use crate::parity::Vectors;
-use crate::worker::monotonic_ns;
 
 /// How long the idle machine is watched before a run, where an energy meter is ready.
 const IDLE: Duration = Duration::from_secs(2);

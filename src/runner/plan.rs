@@ -13,9 +13,10 @@ use ergometer_suites::task::{self, ExampleSet, Task};
 use sha2::{Digest, Sha256};
 
 use crate::backends::{BackendError, Options, backend};
+use crate::files::hex;
 use crate::graph::Graph;
 use crate::graph::cost::Workload;
-use crate::models::{self, Model, hex};
+use crate::models::{self, Model};
 
 /// A task of the suite with its examples.
 pub struct PlannedTask {

@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use super::child::{Launch, Worker, case_error};
 use super::plan::{PlannedCase, PlannedModel, PlannedTask};
 use crate::console;
+use crate::files::hex;
 use crate::files::{read_cached, sha256, write_atomically};
 use crate::graph::Graph;
-use crate::models::hex;
 use crate::parity::Vectors;
 use crate::protocol::{Command, Go, Job, Message, Mode, PROTOCOL};
 

@@ -23,11 +23,11 @@ use super::child::Worker;
 use super::contender::{Contender, MUCH_WAITING};
 use super::order;
 use super::plan::{PlannedCase, PlannedTask};
+use crate::clock::monotonic_ns;
 use crate::console;
 use crate::environment::load::Watch;
+use crate::files::hex;
 use crate::meters::{cpu, memory};
-use crate::models::hex;
-use crate::worker::monotonic_ns;
 
 /// Timed blocks of a case, and so rounds.
 const BLOCKS: u32 = 10;

@@ -11,7 +11,7 @@ use ergometer_reports::store::MAX_ROWS;
 use ergometer_reports::{CaseRun, RunFolder};
 use sha2::{Digest, Sha256};
 
-use crate::models::hex;
+use crate::files::hex;
 
 use super::case::Finished;
 use super::plan::PlannedCase;

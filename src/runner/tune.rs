@@ -24,12 +24,12 @@ use super::progress::Progress;
 use super::{Judges, RunOptions};
 use crate::backends::backend;
 use crate::backends::probe::probed;
+use crate::clock::monotonic_ns;
 use crate::console;
+use crate::files::hex;
 use crate::files::{read_cached, write_atomically};
 use crate::meters::Meters;
-use crate::models::hex;
 use crate::protocol::{Message, Mode};
-use crate::worker::monotonic_ns;
 
 /// Rounds of a search: the fewest for which smallest and largest ratio are a 95 % interval of the median ratio (96.9 %).
 pub const ROUNDS: usize = 6;

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use ergometer_files::capped;
+
 /// Bad input, named so that a user can mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SuiteError {
@@ -41,20 +43,6 @@ impl SuiteError {
         self.hint = Some(capped(hint.into()));
         self
     }
-}
-
-/// Most characters of a message, a place or a hint: what is quoted from a file may be as long as the file.
-const MOST: usize = 1000;
-
-/// Leaves out the middle of what is too long, so that the words around a quotation stay.
-fn capped(text: String) -> String {
-    let characters = text.chars().count();
-    if characters <= MOST {
-        return text;
-    }
-    let head: String = text.chars().take(MOST * 3 / 4).collect();
-    let tail: String = text.chars().skip(characters - MOST / 4).collect();
-    format!("{head} ... {} characters left out ... {tail}", characters - MOST * 3 / 4 - MOST / 4)
 }
 
 impl fmt::Display for SuiteError {
@@ -188,7 +176,7 @@ mod tests {
         let long = |around: &str| format!("{around} `{}` {around}", "ä".repeat(70_000));
         let error = SuiteError::new(long("unknown")).at(long("line 3")).hint(long("known"));
         let said = error.to_string();
-        assert!(said.len() < 3 * (2 * MOST + 100), "{} bytes", said.len());
+        assert!(said.len() < 3 * 2100, "{} bytes", said.len());
         for part in ["unknown `ä", "ä` unknown", "line 3 `ä", "ä` known", "characters left out"] {
             assert!(said.contains(part), "{part}: {said}");
         }

@@ -22,8 +22,9 @@ use std::sync::OnceLock;
 use ergometer::models::{self, Model};
 use ergometer::parity::Vectors;
 use ergometer::protocol::Command;
-use ergometer_reports::record::RecordsFile;
-use ergometer_reports::{Report, ReportError};
+use ergometer_reports::record::{RecordsFile, from_csv};
+use ergometer_reports::splice::splice;
+use ergometer_reports::{Record, Report, ReportError};
 use ergometer_suites::suite::{Known, Suite};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -171,6 +172,20 @@ pub const PARSERS: &[Parser] = &[
         parse: json_of::<RecordsFile>,
     },
     Parser {
+        name: "records-csv",
+        file: "records.csv",
+        covers: &["reports/src/record.rs"],
+        seeds: |run| vec![fs::read(run.join("records.csv")).expect("a run has its records")],
+        parse: records_csv,
+    },
+    Parser {
+        name: "splice",
+        file: "page.md",
+        covers: &["reports/src/splice.rs"],
+        seeds: |_| vec![PAGE.into()],
+        parse: page,
+    },
+    Parser {
         name: "ceilings",
         file: "ceilings.json",
         covers: &["src/ceilings.rs"],
@@ -268,6 +283,31 @@ fn json_of<T: Serialize + DeserializeOwned>(bytes: &[u8], _: &Path) -> Outcome {
         Err(_) => return Outcome::Nothing,
     }
     Outcome::Taken
+}
+
+fn records_csv(_: &[u8], path: &Path) -> Outcome {
+    match from_csv(path) {
+        Ok(records) => {
+            assert!(!records.is_empty() || fs::read(path).is_ok_and(|b| b.iter().filter(|b| **b == b'\n').count() < 2));
+            Outcome::Taken
+        }
+        Err(e) => Outcome::Refused(e.to_string()),
+    }
+}
+
+const PAGE: &str = "# Results\n\n<!-- records run=example metric=latency rows=task,model,scenario,threads,depth columns=backend,precision -->\n<!-- /records -->\n";
+
+fn page(bytes: &[u8], path: &Path) -> Outcome {
+    static RECORDS: OnceLock<Vec<Record>> = OnceLock::new();
+    let records = RECORDS.get_or_init(|| from_csv(&root().join("reports/example/records.csv")).unwrap());
+    let Ok(text) = std::str::from_utf8(bytes) else { return Outcome::Nothing };
+    match splice(path, text, |_| Ok(records.clone())) {
+        Ok(made) => {
+            assert_eq!(splice(path, &made, |_| Ok(records.clone())).unwrap(), made);
+            Outcome::Taken
+        }
+        Err(e) => Outcome::Refused(e.to_string()),
+    }
 }
 
 fn read(path: impl AsRef<Path>) -> Vec<u8> {

@@ -57,6 +57,7 @@ fn tried(house: &House, folder: &Path, line: &str) -> (Vec<String>, Ended, bool)
             "FILE" if line.starts_with("export") => *arg = "a-net.onnx".into(),
             "FILE" | "SUITE" => *arg = here("a-suite.toml"),
             "NAME" => *arg = "arc-agi-1".into(),
+            "PAGE.md" => *arg = here("PAGE.md"),
             _ => {}
         }
     }
@@ -88,6 +89,10 @@ fn house() -> House {
         "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"reference\"]\nprecisions = [\"f64\"]\n",
     );
     house.run(&suite, "a-run", &["--check"]).exits(0);
+    house.file(
+        "PAGE.md",
+        "# Page\n\n<!-- records run=a-run metric=accuracy rows=model,scenario columns=backend,precision -->\n<!-- /records -->\n",
+    );
     house
 }
 
@@ -124,6 +129,36 @@ fn commands_of_the_documents_work_as_written() {
         assert!(found.iter().any(|(line, _)| line == wanted), "{wanted} in {found:?}");
     }
     all_work(&house(), &found, 10);
+}
+
+#[test]
+fn tables_of_recorded_runs_are_as_their_records_say() {
+    let house = house();
+    let page = house.path("PAGE.md");
+    let page = page.to_str().unwrap();
+    let stale = house.ergometer(&["splice", page, "--check"]);
+    stale.exits(1);
+    assert!(stale.stdout.contains("not up to date"), "{}", stale.stdout);
+    house.ergometer(&["splice", page]).exits(0);
+    let text = fs::read_to_string(page).unwrap();
+    assert!(
+        text.contains("| model | scenario | reference f64 |\n") && text.contains("| dense | single-stream |"),
+        "{text}"
+    );
+    house.ergometer(&["splice", page, "--check"]).exits(0);
+    // the page of this tree
+    let results = root().join("reports/RESULTS.md");
+    house.ergometer(&["splice", results.to_str().unwrap(), "--check"]).exits(0);
+    let marks = fs::read_to_string(results).unwrap().matches("<!-- records ").count();
+    assert!(marks >= 1, "the page has no table of a recorded run");
+    for (from, to, said) in
+        [("run=a-run", "run=nobody", "nobody/records.csv"), ("metric=accuracy", "metric=speed", "no case of")]
+    {
+        house.file("bad.md", &text.replace(from, to));
+        let bad = house.path("bad.md");
+        house.ergometer(&["splice", bad.to_str().unwrap()]).refused(&[said, "hint: "]);
+    }
+    house.ergometer(&["splice", "nowhere.md"]).refused(&["nowhere.md", "hint: "]);
 }
 
 #[test]

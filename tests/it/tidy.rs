@@ -36,7 +36,8 @@ fn files() -> Vec<PathBuf> {
     names.lines().map(PathBuf::from).filter(|p| root().join(p).is_file()).collect()
 }
 
-fn sources() -> Vec<(PathBuf, String)> {
+/// Tracked Rust files, relative to the root, with their text.
+pub fn sources() -> Vec<(PathBuf, String)> {
     let rust = files().into_iter().filter(|p| p.extension().is_some_and(|e| e == "rs"));
     rust.map(|p| (p.clone(), fs::read_to_string(root().join(p)).unwrap())).collect()
 }

@@ -5,7 +5,7 @@
 //!
 //! With the feature `emulated-amx`, made for tests, the emulator of `ci/amx/` may stand in for the three. What it runs is never timed here.
 
-use super::peak::Loop;
+use super::timed_loop::Loop;
 
 /// Tiles that may be used, and for what.
 #[derive(Clone, Debug)]

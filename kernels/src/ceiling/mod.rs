@@ -12,6 +12,7 @@ mod caches;
 mod crew;
 mod peak;
 mod read;
+mod timed_loop;
 
 pub use amx::amx_is_emulated;
 #[cfg(target_arch = "x86_64")]

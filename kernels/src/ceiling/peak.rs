@@ -8,6 +8,7 @@
 use std::hint::black_box;
 
 use super::amx;
+use super::timed_loop::Loop;
 
 /// One kind of arithmetic.
 pub(super) struct Peak {
@@ -16,31 +17,6 @@ pub(super) struct Peak {
     pub(super) unit: &'static str,
     /// The loop, or why it cannot run here.
     pub(super) work: Result<Loop, String>,
-}
-
-/// A loop that this machine can run: only detection makes one.
-#[derive(Clone, Copy)]
-pub(super) struct Loop {
-    /// Runs so many rounds, at least one.
-    run: unsafe fn(u64),
-    rounds: u64,
-    /// Operations of a round.
-    operations: f64,
-}
-
-impl Loop {
-    /// # Safety
-    /// `run` may be called on this machine, on any thread, with any number of rounds above 0.
-    pub(super) unsafe fn new(run: unsafe fn(u64), rounds: u64, operations: u64) -> Loop {
-        Loop { run, rounds: rounds.max(1), operations: operations as f64 }
-    }
-
-    /// Runs for some ten microseconds; gives the operations done.
-    pub(super) fn chunk(&self) -> f64 {
-        // SAFETY: whoever made the loop promised it.
-        unsafe { (self.run)(self.rounds) };
-        self.rounds as f64 * self.operations
-    }
 }
 
 /// Every kind, present or not, always in this order.

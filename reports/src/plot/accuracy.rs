@@ -5,10 +5,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Drawn, Set, WIDTH, bar,
-    canvas::{DASHES, Dash, FRONT, INK, Shape},
-    depth,
+    Drawn, Set, WIDTH, bar, depth,
     legend::{Entry, Sign},
+    palette::{DASHES, Dash, FRONT, INK, Shape},
     scatter,
     words::{intervals, mark_title},
 };

@@ -2,7 +2,8 @@
 //!
 //! In: ranges, units. Out: [`Axis`], drawn frames. Must not: begin a linear axis of a share anywhere but at a round number.
 
-use super::canvas::{Anchor, Canvas, GRID, INK, SOFT, TEXT, text_width};
+use super::canvas::{Anchor, Canvas, TEXT, text_width};
+use super::palette::{GRID, INK, SOFT};
 use crate::format::{number, scaled_unit};
 
 /// Values that a logarithmic axis is made for; a file may hold any number, and ticks must not be counted to 10³⁰⁸.

@@ -5,7 +5,8 @@
 
 use super::{
     axis::{Axis, Frame},
-    canvas::{Anchor, Canvas, Dash, SOFT, TEXT, fitted, text_width},
+    canvas::{Anchor, Canvas, TEXT, fitted, text_width},
+    palette::{Dash, SOFT},
 };
 
 /// Draws them; gives the boxes (left, top, right, bottom) that their names take.

@@ -1,6 +1,6 @@
-//! A drawing surface in points that plotters draws as SVG, and the few colours, dashes and shapes of every plot.
+//! A drawing surface in points that plotters draws as SVG.
 //!
-//! In: shapes and text. Out: SVG without a background, so that a page can put it on its own. Must not: use a colour outside [`PALETTE`],
+//! In: shapes and text. Out: SVG without a background, so that a page can put it on its own. Must not: use a colour outside the palette,
 //! which the page's style sheet turns for dark screens, or write text unescaped.
 
 use std::{cell::RefCell, rc::Rc};
@@ -16,58 +16,8 @@ use plotters::{
 };
 use plotters_backend::{BackendColor, BackendCoord};
 
+use super::palette::{Color, Dash, FONTS, Fill, PAPER, Shape};
 use super::svg::{Svg, units};
-use crate::clean;
-
-/// Red, green and blue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Color(pub u8, pub u8, pub u8);
-
-impl std::fmt::Display for Color {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "#{:02X}{:02X}{:02X}", self.0, self.1, self.2)
-    }
-}
-
-/// Text and data that carry the message.
-pub const INK: Color = Color(0x22, 0x22, 0x22);
-/// Axis text and quiet labels.
-pub const SOFT: Color = Color(0x5c, 0x5c, 0x5c);
-/// Lines that only guide the eye.
-pub const GRID: Color = Color(0xe4, 0xe4, 0xe4);
-/// The Pareto front.
-pub const FRONT: Color = Color(0x8c, 0x8c, 0x8c);
-/// Halo around marks, inside of hollow marks.
-pub const PAPER: Color = Color(0xff, 0xff, 0xff);
-/// Colours of series. The hues are those of Okabe and Ito (2008), darkened until each stands out from white by 3 to 1, and chosen so that any two
-/// differ for every kind of colour vision, the first few most; shapes and dashes say the same.
-pub const SERIES: [Color; 7] = [
-    Color(0x1f, 0x5f, 0xa8),
-    Color(0xa8, 0x43, 0x00),
-    Color(0x44, 0x44, 0x44),
-    Color(0xcc, 0x5f, 0xa0),
-    Color(0x3f, 0x9b, 0xd8),
-    Color(0x00, 0x86, 0x6a),
-    Color(0xb0, 0x7d, 0x00),
-];
-/// Every colour that may appear, with its twin on dark ground.
-pub const PALETTE: [(Color, Color); 12] = [
-    (INK, Color(0xe8, 0xe6, 0xe3)),
-    (SOFT, Color(0xa9, 0xa7, 0xa3)),
-    (GRID, Color(0x34, 0x36, 0x3a)),
-    (FRONT, Color(0x80, 0x82, 0x86)),
-    (PAPER, Color(0x17, 0x18, 0x1b)),
-    (SERIES[0], Color(0x4f, 0x8f, 0xe0)),
-    (SERIES[1], Color(0xe6, 0x6a, 0x1f)),
-    (SERIES[2], Color(0xff, 0xff, 0xfe)),
-    (SERIES[3], Color(0xd8, 0x6f, 0xae)),
-    (SERIES[4], Color(0xa8, 0xdc, 0xff)),
-    (SERIES[5], Color(0x3d, 0xd6, 0xa8)),
-    (SERIES[6], Color(0xf0, 0xd0, 0x3c)),
-];
-
-/// Fonts by preference; the first is shipped.
-pub const FONTS: &str = "Inter, Helvetica, Arial, sans-serif";
 
 /// Size of axis text and labels, points.
 pub const TEXT: f64 = 11.0;
@@ -81,78 +31,6 @@ pub enum Anchor {
     Middle,
     /// Ends there.
     End,
-}
-
-/// Shape of a mark.
-#[expect(missing_docs, reason = "the names say it")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shape {
-    Circle,
-    Square,
-    Triangle,
-    Diamond,
-    Wedge,
-    Plus,
-    Bar,
-    Cross,
-    Hexagon,
-    Post,
-    Star,
-}
-
-/// The shapes that stand for something, in the order in which they are given out. A circle stands for nothing but its case.
-pub const SHAPES: [Shape; 10] = [
-    Shape::Square,
-    Shape::Triangle,
-    Shape::Diamond,
-    Shape::Wedge,
-    Shape::Plus,
-    Shape::Bar,
-    Shape::Cross,
-    Shape::Star,
-    Shape::Post,
-    Shape::Hexagon,
-];
-
-/// What is inside of a mark's rim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fill {
-    /// Its colour.
-    Full,
-    /// Nothing.
-    Hollow,
-    /// A dot.
-    Dotted,
-}
-
-/// All fills, in the order in which they are given out.
-pub const FILLS: [Fill; 3] = [Fill::Full, Fill::Hollow, Fill::Dotted];
-
-/// How a line is broken.
-#[expect(missing_docs, reason = "the names say it")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dash {
-    Whole,
-    Long,
-    Short,
-    DashDot,
-    Dots,
-}
-
-/// All dashes, in the order in which they are given out.
-pub const DASHES: [Dash; 5] = [Dash::Whole, Dash::Long, Dash::Short, Dash::DashDot, Dash::Dots];
-
-impl Dash {
-    /// Lengths of dashes and gaps, as SVG has them.
-    pub fn lengths(self) -> &'static str {
-        match self {
-            Self::Whole => "",
-            Self::Long => "9 4",
-            Self::Short => "4 3",
-            Self::DashDot => "8 3 1.5 3",
-            Self::Dots => "1.5 3",
-        }
-    }
 }
 
 /// The surface.
@@ -182,21 +60,6 @@ fn places(points: &[(f64, f64)]) -> Vec<BackendCoord> {
 /// A style of plotters' elements; the width is that of a line.
 fn style(Color(r, g, b): Color, alpha: f64, width: f64) -> ShapeStyle {
     ShapeStyle { color: RGBAColor(r, g, b, alpha), filled: true, stroke_width: units(width).unsigned_abs() }
-}
-
-/// Text as XML has it, without what cannot be seen.
-pub fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for c in clean::clean(text).chars() {
-        match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 impl Canvas {

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use super::baseline;
 use super::{
     axis::Axis,
-    canvas::{Color, Dash, Fill, Shape},
     framed::{Sizes, end_names, framed, room},
     legend::Entry,
+    palette::{Color, Dash, Fill, Shape},
 };
 use crate::{
     answers::{share_decided, share_right},

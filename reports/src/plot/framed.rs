@@ -4,8 +4,9 @@
 
 use super::{
     axis::{Axis, Frame},
-    canvas::{Anchor, Canvas, INK, TEXT, draw, fitted, text_width},
+    canvas::{Anchor, Canvas, TEXT, draw, fitted, text_width},
     legend::{Entry, Key},
+    palette::INK,
 };
 
 /// Height that a name at the right edge takes.

@@ -2,7 +2,8 @@
 //!
 //! In: entries. Out: a laid-out [`Key`]. Must not: run over the width it is given.
 
-use super::canvas::{Anchor, Canvas, Color, Dash, Fill, PAPER, SOFT, Shape, TEXT, fitted, text_width};
+use super::canvas::{Anchor, Canvas, TEXT, fitted, text_width};
+use super::palette::{Color, Dash, Fill, PAPER, SOFT, Shape};
 
 /// What an entry shows before its name.
 #[derive(Clone, Copy, Debug, PartialEq)]

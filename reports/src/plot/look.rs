@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::canvas::{Color, DASHES, Dash, FILLS, Fill, INK, SERIES, SHAPES, SOFT, Shape};
 use super::legend::{Entry, Sign};
+use super::palette::{Color, DASHES, Dash, FILLS, Fill, INK, SERIES, SHAPES, SOFT, Shape};
 use crate::case::{Case, CaseKey};
 use crate::precision::Precision;
 

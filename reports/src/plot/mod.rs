@@ -12,6 +12,7 @@ pub mod depth;
 pub mod framed;
 pub mod legend;
 pub mod look;
+pub mod palette;
 pub mod roofline;
 pub mod rows;
 pub mod scatter;

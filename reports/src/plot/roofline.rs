@@ -9,9 +9,9 @@ use super::{
     Drawn, Set, WIDTH,
     axis::Axis,
     bar,
-    canvas::{Dash, INK, SOFT},
     framed::{Sizes, framed},
     legend::{Entry, Sign},
+    palette::{Dash, INK, SOFT},
     scatter::{Point, label, told_by_color},
     words::{intervals, mark_title},
 };

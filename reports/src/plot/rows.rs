@@ -4,8 +4,9 @@
 
 use super::{
     axis::{Axis, Frame},
-    canvas::{Anchor, Canvas, Color, FRONT, Fill, INK, SOFT, Shape, TEXT, draw, fitted, text_width},
+    canvas::{Anchor, Canvas, TEXT, draw, fitted, text_width},
     legend::{Entry, Key},
+    palette::{Color, FRONT, Fill, INK, SOFT, Shape},
 };
 use crate::{format::scaled, stats::quantile::quantile};
 

@@ -5,9 +5,10 @@
 use super::{
     axis::{Axis, Frame},
     baseline,
-    canvas::{Anchor, Canvas, Color, Dash, FRONT, Fill, INK, SOFT, Shape, TEXT, text_width},
+    canvas::{Anchor, Canvas, TEXT, text_width},
     framed::{Sizes, framed},
     legend::Entry,
+    palette::{Color, Dash, FRONT, Fill, INK, SOFT, Shape},
 };
 
 /// One mark.

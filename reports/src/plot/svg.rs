@@ -10,7 +10,7 @@ use plotters_backend::{
     text_anchor::HPos,
 };
 
-use super::canvas::{Color, Dash, FONTS, escaped};
+use super::palette::{Color, Dash, FONTS, escaped};
 
 /// Units of plotters' whole coordinates in a point.
 const UNITS: f64 = 100.0;

@@ -8,9 +8,9 @@ use super::{
     Drawn, Set, WIDTH,
     axis::Axis,
     bar,
-    canvas::{Color, Dash, Fill, Shape},
     framed::{Sizes, end_names, framed, room},
     legend::Entry,
+    palette::{Color, Dash, Fill, Shape},
     words::{intervals, mark_title},
 };
 use crate::{case::CaseKey, record::Record};

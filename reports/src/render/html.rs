@@ -20,7 +20,7 @@ use crate::{
     format,
     metric::{HEADLINE, METRICS, metric},
     missing::Missing,
-    plot::{canvas::PALETTE, look, plots},
+    plot::{look, palette::PALETTE, plots},
     record::Record,
     report::Report,
     shown,

@@ -178,7 +178,7 @@ fn write_head(text: &mut String, e: &crate::environment::Environment) -> std::fm
 }
 
 /// Text that Markdown shows as it is, on one line.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in clean(text).chars() {
         match c {

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use ergometer_files::Folder;
+use ergometer_files::{Folder, capped};
 
 use super::{
     atomic::{self, pretty, write_csv},
@@ -279,5 +279,5 @@ fn check(case: &Case, samples: &Samples, predictions: &[Prediction], attempts: &
 }
 
 fn refused(case: &Case, message: impl Into<String>, hint: &str) -> ReportError {
-    ReportError::Refused { case: case.path.clone(), message: message.into(), hint: hint.to_owned() }
+    ReportError::Refused { case: case.path.clone(), message: capped(message.into()), hint: hint.to_owned() }
 }

@@ -8,15 +8,23 @@ use std::collections::BTreeMap;
 use super::domains::covered;
 use super::{Metered, Outcome, Summary, exact};
 use crate::{
+    format,
     metric::edge_of,
     missing::Missing,
-    stats::{CONFIDENCE, Estimate, level::Spacing, ratio::over_level},
+    stats::{CONFIDENCE, Estimate, level::Spacing, quantile::sorted, ratio::over_level},
 };
 
 /// Largest share of an energy that the edges of its blocks may be; beyond it there is no number.
 const MOST_EDGE: f64 = 0.5;
 /// Share from which on a record says so.
 const NOTED_EDGE: f64 = 0.01;
+
+/// W of a block above which its energy is no energy of this case: so many times the median of the case's blocks, and so many W more. The same
+/// work does not draw five times as much in one block as in most others; a counter that jumped does, or another program.
+const LEAP: f64 = 4.0;
+const LEAP_WATTS: f64 = 20.0;
+/// Blocks from which on their median says something.
+const FEW_BLOCKS: usize = 5;
 
 /// What the total of a block is divided by.
 #[derive(Clone, Copy)]
@@ -99,12 +107,34 @@ impl Summary<'_> {
         if read > totals.len() && why.is_none() {
             why = Some("its counter read 0 J, which no domain uses".into());
         }
+        if name.starts_with("energy_") {
+            why = self.without_leaps(&mut totals).or(why);
+        }
         if totals.is_empty() {
             return Err(why.map_or_else(|| self.missing(name), unavailable));
         }
         let why = why.and_then(|w| Some(format!(": {}", w.lines().next()?))).unwrap_or_default();
         let note = self.complete(totals.len(), name, why)?;
         Ok((totals, note))
+    }
+
+    /// Leaves out blocks whose mean power is far above that of the others, and says so.
+    fn without_leaps(&self, totals: &mut BTreeMap<u32, f64>) -> Option<String> {
+        let watts: Vec<f64> = self.pairs(totals, Per::Second).into_iter().map(|(joules, s)| joules / s).collect();
+        let ordered = sorted(&watts);
+        // the lower middle: of few blocks, one that leaped must not become the measure of the others
+        let median = *ordered.get(ordered.len().saturating_sub(1) / 2)?;
+        let most = *ordered.last()?;
+        if ordered.len() < FEW_BLOCKS || ordered.len() != totals.len() || most <= LEAP * median + LEAP_WATTS {
+            return None;
+        }
+        let mut of_block = watts.into_iter();
+        totals.retain(|_, _| of_block.next().is_none_or(|w| w <= LEAP * median + LEAP_WATTS));
+        Some(format!(
+            "a block showed {} W and half of the blocks at most {} W: a counter that jumped, or another program's work",
+            format::number(most),
+            format::number(median)
+        ))
     }
 
     /// What to say where only some blocks have a metric; too few are no number.

@@ -8,7 +8,7 @@ use std::{env, fs, path::Path};
 use ergometer_reports::{
     Report, Run,
     case::Sample,
-    plot::{canvas::PALETTE, plots},
+    plot::{palette::PALETTE, plots},
     render::{self, FORMATS, format, headline},
 };
 

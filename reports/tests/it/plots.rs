@@ -10,8 +10,10 @@ use ergometer_reports::{
     case::CaseKey,
     plot::{
         Plot,
-        canvas::{Color, GRID, INK, PALETTE, PAPER, SERIES, SHAPES, SOFT, Shape, text_width},
-        look, plots,
+        canvas::text_width,
+        look,
+        palette::{Color, GRID, INK, PALETTE, PAPER, SERIES, SHAPES, SOFT, Shape},
+        plots,
     },
     render::format,
 };

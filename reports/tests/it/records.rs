@@ -204,6 +204,34 @@ fn blocks_without_a_reading_are_told() {
 }
 
 #[test]
+fn a_block_of_far_more_power_than_the_others_has_no_energy() {
+    // 60 J in 1.5 s are 40 W; 320 J would be 213 W
+    for (metric, usual) in [("energy_cpu", 5.0), ("energy_gpu", 14.0 / 12.0)] {
+        for (joules, blocks, left) in [(265.0, &[3][..], 5), (320.0, &[3], 4), (320.0, &[0, 4], 3), (9e4, &[1], 4)] {
+            let mut run = five_blocks();
+            run.cases[0].samples.edit(|s| s.metric == metric && blocks.contains(&s.block), |s| s.value = joules);
+            let energy = get(&summarise(&run), "", metric).clone();
+            // of the board 265 J are 177 W beside 9 W
+            let left = if metric == "energy_gpu" { left.min(4) } else { left };
+            assert_eq!(energy.n, left, "{metric} {joules}: {energy:?}");
+            if left < 5 {
+                assert!((energy.value.unwrap() / usual - 1.0).abs() < 0.1, "{energy:?}");
+                let note = energy.note.as_ref().unwrap();
+                assert!(
+                    note.contains(&format!("{left} of 5 blocks have {metric}")) && note.contains("jumped"),
+                    "{note}"
+                );
+            }
+        }
+    }
+    // four blocks tell nothing of a fifth
+    let mut run = five_blocks();
+    take(&mut run, "energy_cpu", &[0]);
+    run.cases[0].samples.edit(|s| s.metric == "energy_cpu" && s.block == 1, |s| s.value = 320.0);
+    assert_eq!(get(&summarise(&run), "", "energy_cpu").n, 4);
+}
+
+#[test]
 fn packages_and_boards_are_joined_by_block() {
     let mut run = five_blocks();
     take(&mut run, "energy_cpu", &[0, 1]);

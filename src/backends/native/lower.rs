@@ -1,16 +1,31 @@
 //! Lowers the nodes of one region to steps.
 //!
 //! In: a region, where its arguments are. Out: steps, and where its results are. Must not: know how buffers are counted (that is
-//! `plan`) or how steps run.
+//! `buffers`) or how steps run.
 
 use ergometer_kernels::{Activation, Heads, Mask};
 
+use super::buffers::{Frame, Place, Planner, float};
 use super::execute::{Loc, Mixture, Step};
-use super::plan::{Frame, Place, Planner, float};
 use crate::backends::BackendError;
-use crate::graph::{self, Axis, Node, Op, Region, ValueId, op};
+use crate::graph::{self, Axis, Node, Op, Region, Tokens, ValueId, op};
 
-pub(super) struct Lowering<'p, 'a, 'r> {
+impl Planner<'_> {
+    /// Lowers a region whose arguments are at `args`. Result i ends in buffer `wanted[i]` (each named once), where one is named.
+    pub fn region(
+        &mut self,
+        region: &Region,
+        args: &[Place],
+        wanted: &[Option<usize>],
+    ) -> Result<Vec<Place>, BackendError> {
+        if region.types.iter().any(|t| t.tokens == Tokens::Length) {
+            return Err(BackendError::unavailable("the native backend has no kernels for inputs of open length yet"));
+        }
+        Lowering { planner: self, frame: Frame::new(region, args, wanted) }.run()
+    }
+}
+
+struct Lowering<'p, 'a, 'r> {
     pub planner: &'p mut Planner<'a>,
     pub frame: Frame<'r>,
 }

@@ -3,7 +3,7 @@
 //! In: a graph and its parameters. Out: an [`Engine`] whose row results are the same to the bit whatever the batch, the row's place and
 //! the number of threads. Must not: hold arithmetic (that is the kernels'), or change what the graph computes.
 //!
-//! `plan` and `lower` compile the graph to steps over numbered buffers, `weights` packs the parameters once, `execute` runs the steps.
+//! `plan` and `lower` compile the graph to steps over numbered `buffers`, `weights` packs the parameters once, `execute` runs the steps.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +16,7 @@ use super::{Backend, BackendError, Described, Engine, Facts, Options, Routing, U
 use crate::graph::{Graph, Init, ParamId};
 use crate::models::Model;
 
+mod buffers;
 mod execute;
 mod lower;
 mod plan;

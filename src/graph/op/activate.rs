@@ -1,7 +1,8 @@
 //! Elementwise non-linearities.
 
 use super::super::ValueType;
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::{Operator, Shapes, one};
 
 /// A non-linearity, as an operator and within MLPs.

@@ -1,7 +1,8 @@
 //! Sum of two values.
 
 use super::super::ValueType;
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::{Operator, Shapes, one, same};
 
 /// a + b

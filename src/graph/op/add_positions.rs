@@ -1,6 +1,7 @@
 //! Learned positions.
 
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::super::{ParamId, ValueType};
 use super::{Operator, Shapes, fixed, one};
 

@@ -1,8 +1,9 @@
 //! Attention.
 
 use super::super::ValueType;
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
 use super::super::product::{dot, softmax};
+use super::super::tensor::Tensor;
 use super::{Costing, Operator, Shapes, one, with_features};
 
 /// Rotary position embedding: half-split rotation (Su et al. 2021; the GPT-NeoX layout), positions from 0 (plus the cache's length).

@@ -1,7 +1,8 @@
 //! Values one after the other.
 
 use super::super::ValueType;
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::{Operator, Shapes, fixed, one};
 
 /// Joins values along tokens.

@@ -1,6 +1,7 @@
 //! Rows of a table by index.
 
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::super::{Kind, ParamId, ValueType};
 use super::{Operator, Shapes, one, with_features};
 

@@ -1,6 +1,7 @@
 //! The row of a table as tokens before a grid: how TRM and HRM embed which puzzle it is.
 
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::super::{Kind, ParamId, Tokens, ValueType};
 use super::{Operator, Shapes, embed, one};
 

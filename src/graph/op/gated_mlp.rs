@@ -1,7 +1,8 @@
 //! The gated MLP.
 
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
 use super::super::product::{along, product};
+use super::super::tensor::Tensor;
 use super::super::{Axis, ParamId, ValueType};
 use super::{Activation, Costing, Operator, Shapes, length, one};
 

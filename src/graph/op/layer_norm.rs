@@ -1,6 +1,7 @@
 //! The norm by mean and variance.
 
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::super::{ParamId, ValueType};
 use super::{Operator, Shapes, one};
 

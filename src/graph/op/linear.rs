@@ -1,6 +1,7 @@
 //! The matrix product with a weight.
 
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::super::{ParamId, ValueType};
 use super::{Costing, Operator, Shapes, one, with_features};
 

@@ -1,6 +1,7 @@
 //! The MLP of two layers.
 
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::super::{ParamId, ValueType};
 use super::{Activation, Costing, Operator, Shapes, one};
 

@@ -6,7 +6,8 @@
 //! Adding an operator: one file with a type that is an [`Operator`], and its line in `operators!`. Builder, interpreter and costs walk over
 //! them; the engines' lowerings then fail to compile until each says what it does with it.
 
-use super::interpreter::{Interpreter, Tensor};
+use super::interpreter::Interpreter;
+use super::tensor::Tensor;
 use super::{Axis, Kind, Param, ParamId, Region, Tokens, ValueType};
 
 mod activate;

@@ -1,7 +1,8 @@
 //! Routed experts.
 
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
 use super::super::product::softmax;
+use super::super::tensor::Tensor;
 use super::super::{ParamId, ValueType};
 use super::{Activation, Costing, Operator, Shapes, gated_mlp, one};
 

@@ -1,7 +1,8 @@
 //! Product of two values, element by element.
 
 use super::super::ValueType;
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::{Operator, Shapes, one, same};
 
 /// a ⊙ b

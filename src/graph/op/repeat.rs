@@ -1,6 +1,7 @@
 //! A region, applied again and again.
 
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::super::{Kind, Region, ValueType};
 use super::{Operator, Shapes};
 

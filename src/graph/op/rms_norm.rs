@@ -1,7 +1,8 @@
 //! The norm by the root of the mean square.
 
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
 use super::super::product::along;
+use super::super::tensor::Tensor;
 use super::super::{Axis, ParamId, ValueType};
 use super::{Operator, Shapes, length, one};
 

@@ -1,7 +1,8 @@
 //! A value times a number.
 
 use super::super::ValueType;
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::{Operator, Shapes, one};
 
 /// a · factor

@@ -1,7 +1,8 @@
 //! Some of a value's tokens.
 
 use super::super::ValueType;
-use super::super::interpreter::{Interpreter, Tensor};
+use super::super::interpreter::Interpreter;
+use super::super::tensor::Tensor;
 use super::{Operator, Shapes, fixed, one};
 
 /// Takes `len` tokens from `start`.

@@ -3,16 +3,15 @@
 //! In: windows opened and closed. Out: what the boards used, with the time that the way there took counted as an error of the edges. Must
 //! not: wait longer than a limit: a process that dies or hangs makes the block's energy unavailable, with the reason.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::boards::{Boards, Closed, Setup};
+use super::boards::{Boards, Closed, Proven, Setup};
 use crate::backends::Unavailable;
+use crate::clock::monotonic_ns;
 use crate::foreign::{Channel, Foreign, Heard, SECONDS, limit};
 use crate::meters::{MeterOptions, Reading, Ready, Source};
-use crate::worker::monotonic_ns;
 
 /// How long an edge of a window may take.
 const EDGE: Duration = Duration::from_secs(2);
@@ -25,16 +24,6 @@ enum Ask {
     Probe(Setup),
     Start,
     Stop,
-}
-
-/// What the boards are, once probed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Proven {
-    pub resolution: String,
-    pub facts: BTreeMap<String, String>,
-    pub estimate: bool,
-    /// What a reader of each window must know.
-    pub note: Option<String>,
 }
 
 /// Starts the process, which loads NVML, finds the visible boards and waits until each counter has moved.

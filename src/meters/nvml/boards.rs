@@ -12,11 +12,20 @@ use nvml_wrapper::error::NvmlError;
 use serde::{Deserialize, Serialize};
 
 use super::POWER;
-use super::apart::Proven;
 use crate::backends::Unavailable;
+use crate::clock::monotonic_ns;
 use crate::meters::MeterOptions;
 use crate::meters::tally::{Nature, TICK, Tally};
-use crate::worker::monotonic_ns;
+
+/// What the boards are, once probed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Proven {
+    pub resolution: String,
+    pub facts: BTreeMap<String, String>,
+    pub estimate: bool,
+    /// What a reader of each window must know.
+    pub note: Option<String>,
+}
 
 /// How long the probe waits for [`MOVES`]; a counter moves each 10 to 100 ms, and a board at rest may be slower.
 const PROBE: Duration = Duration::from_millis(2500);

@@ -3,7 +3,8 @@
 use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, TValue, TVec, Tensor, tvec};
 
 use super::*;
-use crate::graph::interpreter::{Interpreter, Tensor as Values};
+use crate::graph::interpreter::Interpreter;
+use crate::graph::tensor::Tensor as Values;
 use crate::graph::{
     Activation, Attention, Axis, Family, Input, Kind, Output, Param, ParamId, RegionBuilder, Role, Rope, Start, State,
     ValueType, op,

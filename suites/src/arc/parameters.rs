@@ -16,6 +16,8 @@ use crate::keys::{Keys, unknown};
 
 /// Most variants of a task: the released TRM uses 1001.
 pub const MAX_VARIANTS: u64 = 1024;
+/// Most rows of a set.
+pub const MAX_EXAMPLES: usize = 1_000_000;
 /// Most tasks of rules.
 const MAX_TASKS: u64 = 100_000;
 
@@ -120,7 +122,7 @@ impl Parameters {
             max_side,
             side,
             tasks: count("tasks", MAX_TASKS)?,
-            examples: count("examples", super::set::MAX_EXAMPLES as u64)?,
+            examples: count("examples", MAX_EXAMPLES as u64)?,
             seed: keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0),
             augmentations: count("augmentations", if rules { 8 } else { MAX_VARIANTS })?,
             demonstrations: count("demonstrations", 10)?.unwrap_or(3),

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use super::baseline::baselines;
 use super::grid::{Grid, MAX_SIDE};
 use super::json::{self, ArcTask, Subset};
-use super::parameters::{Parameters, Source};
+use super::parameters::{MAX_EXAMPLES, Parameters, Source};
 use super::rules::{self, PUZZLE_IDS, RULES, Side, Wish};
 use super::tokens::{VOCABULARY, encode};
 use super::variant::Variant;
@@ -21,8 +21,6 @@ use crate::error::SuiteError;
 use crate::hash::hash;
 use crate::task::{Example, ExampleSet};
 
-/// Most rows of one set.
-pub const MAX_EXAMPLES: usize = 1_000_000;
 /// Most cells of all inputs of one set: half a GiB of tokens.
 const MAX_CELLS: usize = 1 << 27;
 /// Tasks of rules if nothing is said.

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::graph::interpreter::{Interpreter, Tensor};
+use crate::graph::interpreter::Interpreter;
+use crate::graph::tensor::Tensor;
 use crate::graph::{
     Activation, Axis, Family, Halting, Output, Param, Region, RegionBuilder, Role, Start, State, ValueId, ValueType, op,
 };
