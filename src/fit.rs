@@ -4,9 +4,10 @@
 //! Must not: judge how well it will do, or claim of a net what its files do not say.
 
 use anyhow::{bail, ensure};
+use ergometer_suites::Answer;
 use ergometer_suites::task::ExampleSet;
 
-use crate::graph::Graph;
+use crate::models::interface::{Interface, PortRole};
 
 /// Errors: examples of another length than the model's, more tokens than it knows, or puzzle ids that are not those of its table of puzzle
 /// embeddings: another number of them, or, where the net records its numbering, another numbering (a model without a table does not see
@@ -16,29 +17,32 @@ pub fn check(
     task: &str,
     set: &ExampleSet,
     model: &str,
-    graph: &Graph,
+    interface: &Interface,
     numbering: Option<&str>,
 ) -> anyhow::Result<Option<String>> {
-    let (input, logits) = (&graph.inputs[0], graph.outputs[0].ty);
-    let cells = input.ty.elements();
+    // an input that no example can fill, or no logits: a model for something else
+    interface.feeds()?;
+    let (input, logits) = (interface.tokens()?, interface.logits()?);
+    let answered = logits.row()?;
     let other = |e: &&ergometer_suites::task::Example| {
-        e.tokens.len() != cells || e.answer.len() * logits.features != logits.elements()
+        let cells = e.tokens.len();
+        !input.takes(cells) || !gives(&e.answer, answered.at(cells), logits.features)
     };
     if let Some(example) = set.examples.iter().find(other) {
         bail!(
-            "task `{task}` has {} cells, model `{model}` takes {cells} (`seq_len`): they do not belong together\nhint: pair each model with the task it is made for",
-            example.tokens.len()
+            "task `{task}` has {} cells, model `{model}` takes {} (`seq_len`): they do not belong together\nhint: pair each model with the task it is made for",
+            example.tokens.len(),
+            input.takes_words()
         );
     }
-    let vocabulary = set.vocabulary as usize;
+    let (vocabulary, known) = (set.vocabulary as usize, input.below().unwrap_or(0).min(logits.features));
     ensure!(
-        input.rows >= vocabulary && logits.features >= vocabulary,
-        "task `{task}` has {vocabulary} tokens, model `{model}` knows {} (`vocab_size`)\nhint: pair each model with the task it is made for",
-        input.rows.min(logits.features)
+        known >= vocabulary,
+        "task `{task}` has {vocabulary} tokens, model `{model}` knows {known} (`vocab_size`)\nhint: pair each model with the task it is made for"
     );
     let largest = set.examples.iter().map(|e| e.puzzle_id as usize + 1).max().unwrap_or(1);
     let ids = largest.max(set.puzzle_ids as usize);
-    let Some(table) = graph.inputs.get(1) else {
+    let Some(rows) = interface.input(PortRole::PuzzleId).and_then(|port| port.below()) else {
         ensure!(
             ids <= 1,
             "task `{task}` tells its {ids} puzzles apart by an id, and model `{model}` has no input for it: it cannot know which rule to follow\n\
@@ -49,10 +53,9 @@ pub fn check(
     // a task without ids shows every example to the first row
     let without_ids = ids <= 1 && set.numbering.is_none();
     ensure!(
-        table.rows == ids || without_ids,
-        "task `{task}` needs a table of {ids} puzzle embeddings, model `{model}` has {}: its ids stand for other puzzles\n\
-         hint: train it with `num_puzzle_identifiers` = {ids}, or use the task that it was trained on (of ARC files: the same file, `max_side` and `augmentations`)",
-        table.rows
+        rows == ids || without_ids,
+        "task `{task}` needs a table of {ids} puzzle embeddings, model `{model}` has {rows}: its ids stand for other puzzles\n\
+         hint: train it with `num_puzzle_identifiers` = {ids}, or use the task that it was trained on (of ARC files: the same file, `max_side` and `augmentations`)"
     );
     match (&set.numbering, numbering) {
         (Some(of_task), Some(of_net)) if of_task != of_net => bail!(
@@ -72,11 +75,22 @@ pub fn check(
             "task `{task}` has one kind of puzzle, model `{model}` was trained with the puzzles of {}\nhint: pair each model with the task it is made for",
             of_net.chars().take(64).flat_map(char::escape_debug).collect::<String>()
         ),
-        (None, None) if table.rows > 1 => Ok(Some(format!(
-            "The task has no puzzle ids, and the net's table has {} rows: every example uses the first, whatever that was trained for.",
-            table.rows
+        (None, None) if rows > 1 => Ok(Some(format!(
+            "The task has no puzzle ids, and the net's table has {rows} rows: every example uses the first, whatever that was trained for."
         ))),
         (None, None) => Ok(None),
+    }
+}
+
+/// Whether a model that gives so many logits for a row, so many of them a token, can give an answer of this shape.
+fn gives(answer: &Answer, logits: usize, vocabulary: usize) -> bool {
+    match answer {
+        Answer::Tokens(tokens) => tokens.len() * vocabulary == logits,
+        Answer::Class(class) => (*class as usize) < vocabulary && logits == vocabulary,
+        Answer::Numbers(numbers) => numbers.len() == logits,
+        Answer::Likelihoods(choices) => choices.len() == logits && logits == vocabulary,
+        // whether the engine can write, its worker says
+        Answer::Text(_) => true,
     }
 }
 
@@ -88,17 +102,36 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn an_answer_has_the_shape_of_the_logits() {
+        let tokens = |n: usize| Answer::Tokens(vec![0; n]);
+        for (answer, logits, vocabulary, fits) in [
+            (tokens(3), 18, 6, true),
+            (tokens(2), 18, 6, false),
+            (Answer::Class(5), 6, 6, true),
+            (Answer::Class(6), 6, 6, false),
+            (Answer::Class(0), 12, 6, false),
+            (Answer::Numbers(vec![0.0; 4]), 4, 2, true),
+            (Answer::Numbers(vec![0.0; 3]), 4, 2, false),
+            (Answer::Likelihoods(vec![0.0; 4]), 4, 4, true),
+            (Answer::Likelihoods(vec![0.0; 4]), 4, 2, false),
+            (Answer::Text("a".into()), 4, 2, true),
+        ] {
+            assert_eq!(gives(&answer, logits, vocabulary), fits, "{answer:?} of {logits} logits, {vocabulary} a token");
+        }
+    }
+
+    #[test]
     fn what_does_not_belong_together_is_told_by_name() {
         let net = |ids: usize| {
             let features = if ids > 0 { 8 } else { 0 };
             let config = json!({"model_type": "trm", "seq_len": 4, "vocab_size": 6, "hidden_size": 8, "num_heads": 2, "expansion": 1.0,
                 "H_cycles": 1, "L_cycles": 1, "L_layers": 1, "puzzle_emb_ndim": features, "num_puzzle_identifiers": ids});
-            build_graph(&config).unwrap()
+            Interface::of_graph(&build_graph(&config).unwrap())
         };
         let set = |cells: usize, vocabulary, puzzle_ids, id| ExampleSet {
             examples: vec![Example {
                 tokens: vec![1; cells],
-                answer: vec![1; cells],
+                answer: vec![1; cells].into(),
                 puzzle_id: id,
                 ..Example::default()
             }],

@@ -17,7 +17,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use crate::backends::session::{Rule, Session};
-use crate::graph::Graph;
+use crate::models::interface::{Interface, Port, PortRole, Reads};
 use crate::models::tensors::Tensors;
 
 /// What a step leaves behind, all rows.
@@ -27,17 +27,17 @@ pub struct Step {
     pub logits: Vec<f32>,
     /// `[batch, 2]`; empty without a halting head, or where a file does not record it.
     pub q: Vec<f32>,
-    /// Per state of the graph, `[batch, T, D]`; empty where unknown.
+    /// Per state of the model, `[batch, T, D]`; empty where unknown.
     pub states: Vec<Vec<f32>>,
 }
 
 impl Step {
     /// Reads it off a session whose slots `0..batch` were just advanced.
-    fn of(session: &mut Session, graph: &Graph, batch: usize) -> anyhow::Result<Self> {
+    fn of(session: &mut Session, reads: Reads, states: usize, batch: usize) -> anyhow::Result<Self> {
         let output = |session: &Session, i| (0..batch).flat_map(|slot| session.output(i, slot).to_vec()).collect();
-        let logits = output(session, 0);
-        let q = if graph.outputs.len() > 1 { output(session, 1) } else { Vec::new() };
-        let states = (0..graph.states.len()).map(|i| session.engine().state(i, batch)).collect::<Result<_, _>>()?;
+        let logits = output(session, reads.logits);
+        let q = reads.halting.map(|i| output(session, i)).unwrap_or_default();
+        let states = (0..states).map(|i| session.engine().state(i, batch)).collect::<Result<_, _>>()?;
         Ok(Step { logits, q, states })
     }
 
@@ -102,32 +102,33 @@ const MAX_INDICES: usize = 1 << 26;
 pub(crate) const MAX_BYTES: u64 = 4 << 30;
 
 impl Vectors {
-    /// Reads a vectors file for a model with this graph: the header first, then the tensors that the graph has and no others.
-    pub fn read(path: &Path, graph: &Graph) -> anyhow::Result<Self> {
+    /// Reads a vectors file for a model with this interface: the header first, then the tensors that the model has and no others.
+    pub fn read(path: &Path, interface: &Interface) -> anyhow::Result<Self> {
         let file = Tensors::open(path)?;
-        Self::of(file, graph).with_context(|| {
+        Self::of(file, interface).with_context(|| {
             let path = path.display();
             format!("{path} is no vectors file for this model\nhint: record it again, for the model that it is held to")
         })
     }
 
     /// The most bytes that a file of so many rows and steps takes, without `first_halt`.
-    pub fn most_bytes(graph: &Graph, rows: usize, steps: u32) -> u64 {
+    pub fn most_bytes(interface: &Interface, rows: usize, steps: u32) -> u64 {
         // names, shapes and offsets of a tensor; logits, halting head and each state are one a step
         const HEADER: u64 = 256;
-        let elements = |ty: &crate::graph::ValueType| ty.tokens_at(0).saturating_mul(ty.features) as u64;
-        let step = graph.outputs.iter().map(|o| elements(&o.ty)).chain(graph.states.iter().map(|s| elements(&s.ty)));
+        let elements = |port: &Port| port.row().map_or(0, |row| row.most() as u64);
+        let step = interface.outputs.iter().chain(&interface.states).map(elements);
         let step = step.fold(0u64, |sum, n| sum.saturating_add(4 * (rows as u64) * n + 2 * HEADER));
-        let inputs = graph.inputs.iter().map(|i| 4 * rows as u64 * i.ty.elements() as u64 + HEADER).sum::<u64>();
+        let inputs = interface.inputs.iter().map(|i| 4 * rows as u64 * elements(i) + HEADER).sum::<u64>();
         (inputs + 4 * rows as u64 + 8 * HEADER).saturating_add(step.saturating_mul(steps.into())).min(MAX_BYTES)
     }
 
     /// [`read`](Self::read) of a file's bytes.
-    pub fn parse(bytes: &[u8], graph: &Graph) -> anyhow::Result<Self> {
-        Self::of(Tensors::new(Path::new("vectors"), std::io::Cursor::new(bytes))?, graph)
+    pub fn parse(bytes: &[u8], interface: &Interface) -> anyhow::Result<Self> {
+        Self::of(Tensors::new(Path::new("vectors"), std::io::Cursor::new(bytes))?, interface)
     }
 
-    fn of(file: Tensors<impl Read + Seek>, graph: &Graph) -> anyhow::Result<Self> {
+    fn of(file: Tensors<impl Read + Seek>, interface: &Interface) -> anyhow::Result<Self> {
+        let (reads, tokens) = (interface.reads()?, interface.tokens()?);
         let file = RefCell::new(file);
         let has = |name: &str| file.borrow().entries.contains_key(name);
         let indices = |name: &str| -> anyhow::Result<(Vec<usize>, Vec<u32>)> {
@@ -147,30 +148,32 @@ impl Vectors {
         let floats =
             |name: String, len: usize| -> anyhow::Result<Vec<f32>> { Ok(file.borrow_mut().floats(&name, len)?) };
         let (shape, inputs) = indices("inputs")?;
-        let tokens = graph.inputs[0].ty.elements();
         let &[batch, s] = &shape[..] else { bail!("tensor `inputs` has shape {shape:?}, not [rows, tokens]") };
-        if batch == 0 || batch > MAX_ROWS || s != tokens {
-            bail!("tensor `inputs` has shape {shape:?}; between 1 and {MAX_ROWS} rows of {tokens} tokens are needed");
+        if batch == 0 || batch > MAX_ROWS || !tokens.takes(s) {
+            let takes = tokens.takes_words();
+            bail!("tensor `inputs` has shape {shape:?}; between 1 and {MAX_ROWS} rows of {takes} tokens are needed");
         }
-        let puzzle_ids = if graph.inputs.len() > 1 { indices("puzzle_identifiers")?.1 } else { vec![0; batch] };
+        let elements = |port: &Port| port.row().map(|row| batch * row.at(s));
+        let has_ids = interface.input(PortRole::PuzzleId).is_some();
+        let puzzle_ids = if has_ids { indices("puzzle_identifiers")?.1 } else { vec![0; batch] };
         if puzzle_ids.len() != batch {
             bail!("{} puzzle identifiers for {batch} rows", puzzle_ids.len());
         }
         let count = |name: &str| (1..).take_while(|k| has(&format!("{name}.{k}"))).count();
-        let (answered, asked) = (count("logits"), graph.states.first().map_or(0, |s| count(&s.name)));
+        let (answered, asked) = (count("logits"), interface.states.first().map_or(0, |s| count(&s.name)));
         // questions hold the states that steps 2.. start from, and nothing of the last step
         let mut steps = vec![Step::default(); if answered > 0 { answered } else { asked + 1 }];
         for (i, step) in steps.iter_mut().enumerate() {
             let k = i + 1;
             if answered > 0 {
-                step.logits = floats(format!("logits.{k}"), batch * graph.outputs[0].ty.elements())?;
+                step.logits = floats(format!("logits.{k}"), elements(&interface.outputs[reads.logits])?)?;
             }
-            if graph.outputs.len() > 1 && has(&format!("q_halt.{k}")) {
+            if reads.halting.is_some() && has(&format!("q_halt.{k}")) {
                 let (halt, go_on) = (floats(format!("q_halt.{k}"), batch)?, floats(format!("q_continue.{k}"), batch)?);
                 step.q = halt.into_iter().zip(go_on).flat_map(|(h, c)| [h, c]).collect();
             }
             if answered > 0 || k <= asked {
-                let states = graph.states.iter().map(|s| floats(format!("{}.{k}", s.name), batch * s.ty.elements()));
+                let states = interface.states.iter().map(|s| floats(format!("{}.{k}", s.name), elements(s)?));
                 step.states = states.collect::<anyhow::Result<_>>()?;
             }
         }
@@ -187,27 +190,28 @@ impl Vectors {
     }
 
     /// Bytes of the file.
-    pub fn write(&self, graph: &Graph) -> anyhow::Result<Vec<u8>> {
+    pub fn write(&self, interface: &Interface) -> anyhow::Result<Vec<u8>> {
+        let logits = interface.logits()?;
+        let length = self.inputs.len() / self.batch.max(1);
         let ints = |v: &[u32]| v.iter().flat_map(|&x| (x as i32).to_le_bytes()).collect::<Vec<u8>>();
         let b = self.batch;
         let mut tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> = BTreeMap::new();
-        tensors.insert("inputs".into(), (Dtype::I32, vec![b, self.inputs.len() / b], ints(&self.inputs)));
+        tensors.insert("inputs".into(), (Dtype::I32, vec![b, length], ints(&self.inputs)));
         tensors.insert("puzzle_identifiers".into(), (Dtype::I32, vec![b], ints(&self.puzzle_ids)));
         let mut floats = |name: String, shape: Vec<usize>, values: &mut dyn Iterator<Item = f32>| {
             tensors.insert(name, (Dtype::F32, shape, values.flat_map(f32::to_le_bytes).collect()));
         };
         for (step, k) in self.steps.iter().zip(1..) {
             if !step.logits.is_empty() {
-                let ty = graph.outputs[0].ty;
-                let shape = vec![b, ty.tokens_at(0), ty.features];
+                let shape = vec![b, logits.tokens_at(length), logits.features];
                 floats(format!("logits.{k}"), shape, &mut step.logits.iter().copied());
             }
             if !step.q.is_empty() {
                 floats(format!("q_halt.{k}"), vec![b], &mut step.q.iter().step_by(2).copied());
                 floats(format!("q_continue.{k}"), vec![b], &mut step.q.iter().skip(1).step_by(2).copied());
             }
-            for (state, values) in graph.states.iter().zip(&step.states) {
-                let shape = vec![b, state.ty.tokens_at(0), state.ty.features];
+            for (state, values) in interface.states.iter().zip(&step.states) {
+                let shape = vec![b, state.tokens_at(length), state.features];
                 floats(format!("{}.{k}", state.name), shape, &mut values.iter().copied());
             }
         }
@@ -235,17 +239,18 @@ impl Vectors {
     /// Records vectors from a session: each step starts from the state of the step before, rounded to f32 as it is recorded.
     pub fn record(
         session: &mut Session,
-        graph: &Graph,
+        interface: &Interface,
         inputs: Vec<u32>,
         puzzle_ids: Vec<u32>,
         steps: u32,
     ) -> anyhow::Result<Self> {
         let batch = puzzle_ids.len();
         let mut vectors = Vectors { batch, inputs, puzzle_ids, ..Vectors::default() };
-        vectors.admit(session, graph)?;
+        let reads = interface.reads()?;
+        vectors.admit(session, interface)?;
         for _ in 0..steps {
             session.advance(1, Rule::Fixed)?;
-            let step = Step::of(session, graph, batch)?;
+            let step = Step::of(session, reads, interface.states.len(), batch)?;
             for (i, values) in step.states.iter().enumerate() {
                 session.engine().set_state(i, batch, values)?;
             }
@@ -256,28 +261,28 @@ impl Vectors {
     }
 
     /// Puts all rows into slots `0..batch` of an empty session.
-    fn admit(&self, session: &mut Session, graph: &Graph) -> anyhow::Result<()> {
+    fn admit(&self, session: &mut Session, interface: &Interface) -> anyhow::Result<()> {
         if session.capacity() < self.batch {
             bail!("{} rows do not fit {} slots", self.batch, session.capacity());
         }
         let slots: Vec<usize> = (0..self.batch).collect();
-        let inputs = [&self.inputs[..], &self.puzzle_ids[..]];
-        session.admit(&slots, &inputs[..graph.inputs.len()])?;
+        session.admit(&slots, &interface.feeds()?.with(&self.inputs, &self.puzzle_ids))?;
         Ok(())
     }
 
     /// Every step, each computed from the recorded state of the step before.
-    pub fn step_by_step(&self, session: &mut Session, graph: &Graph) -> anyhow::Result<Vec<Step>> {
-        self.run(session, graph, true)
+    pub fn step_by_step(&self, session: &mut Session, interface: &Interface) -> anyhow::Result<Vec<Step>> {
+        self.run(session, interface, true)
     }
 
     /// Every step of a run that nobody corrects.
-    pub fn free_run(&self, session: &mut Session, graph: &Graph) -> anyhow::Result<Vec<Step>> {
-        self.run(session, graph, false)
+    pub fn free_run(&self, session: &mut Session, interface: &Interface) -> anyhow::Result<Vec<Step>> {
+        self.run(session, interface, false)
     }
 
-    fn run(&self, session: &mut Session, graph: &Graph, corrected: bool) -> anyhow::Result<Vec<Step>> {
-        self.admit(session, graph)?;
+    fn run(&self, session: &mut Session, interface: &Interface, corrected: bool) -> anyhow::Result<Vec<Step>> {
+        let reads = interface.reads()?;
+        self.admit(session, interface)?;
         let mut all = Vec::new();
         for k in 0..self.steps.len() {
             if k > 0 && corrected {
@@ -286,20 +291,25 @@ impl Vectors {
                 }
             }
             session.advance(1, Rule::Fixed)?;
-            all.push(Step::of(session, graph, self.batch)?);
+            all.push(Step::of(session, reads, interface.states.len(), self.batch)?);
         }
         session.retain(&[])?;
         Ok(all)
     }
 
     /// Runs under the halting rule; gives each row's steps (recorded steps + 1: not halted) and its logits when it stopped.
-    pub fn halting_run(&self, session: &mut Session, graph: &Graph) -> anyhow::Result<(Vec<u32>, Vec<Vec<f32>>)> {
-        self.admit(session, graph)?;
+    pub fn halting_run(
+        &self,
+        session: &mut Session,
+        interface: &Interface,
+    ) -> anyhow::Result<(Vec<u32>, Vec<Vec<f32>>)> {
+        let reads = interface.reads()?;
+        self.admit(session, interface)?;
         let n = self.steps.len() as u32;
         session.advance(n, Rule::Halt)?;
         let row = |slot: usize| {
             let state = session.slot(slot);
-            (if state.halted { state.steps } else { n + 1 }, session.output(0, slot).to_vec())
+            (if state.halted { state.steps } else { n + 1 }, session.output(reads.logits, slot).to_vec())
         };
         let rows = (0..self.batch).map(row).unzip();
         session.retain(&[])?;
@@ -375,17 +385,17 @@ mod tests {
         let backend = crate::backends::backend("reference").expect("it is always there");
         let options =
             crate::backends::Options { precision: "f64".into(), threads: 1, capacity: 2, extra: Default::default() };
-        Session::new(backend.load(model, &options).expect("it loads"), &model.graph, 2)
+        Session::new(backend.load(model, &options).expect("it loads"), &model.interface, 2).expect("it is whole")
     }
 
     #[test]
     fn recorded_vectors_are_read_back_and_met_by_their_maker() {
         let model = tiny();
         let inputs = vec![0, 1, 2, 3, 4, 3, 2, 1];
-        let made = Vectors::record(&mut session(&model), &model.graph, inputs, vec![0, 0], 3).unwrap();
-        let read = Vectors::parse(&made.write(&model.graph).unwrap(), &model.graph).unwrap();
+        let made = Vectors::record(&mut session(&model), &model.interface, inputs, vec![0, 0], 3).unwrap();
+        let read = Vectors::parse(&made.write(&model.interface).unwrap(), &model.interface).unwrap();
         assert_eq!(read, made);
-        let again = read.step_by_step(&mut session(&model), &model.graph).unwrap();
+        let again = read.step_by_step(&mut session(&model), &model.interface).unwrap();
         for (got, want) in again.iter().zip(&read.steps) {
             assert!(got.error(want) < 1e-6);
             let worse = |v: &[f32]| v.iter().map(|v| v * 1.01).collect::<Vec<f32>>();
@@ -396,19 +406,24 @@ mod tests {
             assert!(Step { states, ..got.clone() }.error(want) > 1e-3, "and in every state");
         }
         // the second row alone is the second row of both
-        let asked = Vectors::parse(&made.questions().write(&model.graph).unwrap(), &model.graph).unwrap();
+        let asked = Vectors::parse(&made.questions().write(&model.interface).unwrap(), &model.interface).unwrap();
         assert!(asked.steps.iter().all(|s| s.logits.is_empty() && s.q.is_empty()) && asked.steps[2].states.is_empty());
-        assert_eq!(asked.step_by_step(&mut session(&model), &model.graph).unwrap(), again, "answers are not needed");
-        let alone = read.rows(1, 1).step_by_step(&mut session(&model), &model.graph).unwrap();
+        assert_eq!(
+            asked.step_by_step(&mut session(&model), &model.interface).unwrap(),
+            again,
+            "answers are not needed"
+        );
+        let alone = read.rows(1, 1).step_by_step(&mut session(&model), &model.interface).unwrap();
         assert_eq!(alone[2], again[2].rows(2, 1, 1));
     }
 
     #[test]
     fn a_judge_that_is_no_number_is_refused() {
         let model = tiny();
-        let mut made = Vectors::record(&mut session(&model), &model.graph, vec![1; 4], vec![0], 1).unwrap();
-        let refused =
-            |v: &Vectors| Vectors::parse(&v.write(&model.graph).unwrap(), &model.graph).unwrap_err().to_string();
+        let mut made = Vectors::record(&mut session(&model), &model.interface, vec![1; 4], vec![0], 1).unwrap();
+        let refused = |v: &Vectors| {
+            Vectors::parse(&v.write(&model.interface).unwrap(), &model.interface).unwrap_err().to_string()
+        };
         made.first_halt = Some(vec![0]);
         assert!(refused(&made).contains("first_halt"));
         made.first_halt = None;
@@ -428,7 +443,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
-            let _ = Vectors::parse(&bytes, &tiny().graph);
+            let _ = Vectors::parse(&bytes, &tiny().interface);
         }
 
         #[test]
@@ -436,10 +451,10 @@ mod tests {
             let model = tiny();
             let step = Step { logits: vec![0.5; 20], q: vec![0.0; 2], states: vec![vec![0.0; 32]; 2] };
             let made = Vectors { batch: 1, inputs: vec![1; 4], puzzle_ids: vec![0], steps: vec![step], first_halt: Some(vec![1]) };
-            let mut bytes = made.write(&model.graph).unwrap();
+            let mut bytes = made.write(&model.interface).unwrap();
             let at = at % bytes.len();
             bytes[at] = value;
-            let _ = Vectors::parse(&bytes, &model.graph);
+            let _ = Vectors::parse(&bytes, &model.interface);
         }
     }
 }

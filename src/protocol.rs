@@ -39,6 +39,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ergometer_reports::case::Routing;
+use ergometer_suites::{Answer, AnswerKind};
 use serde::{Deserialize, Serialize};
 
 /// Version of these lines; hello carries it.
@@ -104,6 +105,13 @@ pub struct Job {
     pub inputs: Vec<Vec<u32>>,
     /// Puzzle identifier of every example.
     pub puzzle_ids: Vec<u32>,
+    /// What examples are answered with; tokens if it does not say.
+    #[serde(default, skip_serializing_if = "is_tokens")]
+    pub answers: AnswerKind,
+}
+
+fn is_tokens(kind: &AnswerKind) -> bool {
+    *kind == AnswerKind::Tokens
 }
 
 /// What a block is for.
@@ -326,9 +334,9 @@ pub struct PredictionRow {
     /// Halting logit, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halt_logit: Option<f64>,
-    /// One token a cell.
-    #[serde(deserialize_with = "bounded::cells")]
-    pub answer: Vec<u32>,
+    /// A list of tokens, one a cell; of another kind an object of one key: `class`, `text`, `numbers` or `likelihoods`.
+    #[serde(serialize_with = "bounded::write_answer", deserialize_with = "bounded::answer")]
+    pub answer: Answer,
 }
 
 /// See [`Message::Outputs`].

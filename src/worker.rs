@@ -8,15 +8,19 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use ergometer_reports::case::Routing;
+use ergometer_suites::Answer;
 
-use crate::backends::session::{Rule, Session, argmax};
-use crate::backends::{BackendError, Options, backend};
+use crate::backends::session::{Rule, Session};
+use crate::backends::{BackendError, Engine, Options, Unavailable, backend};
 use crate::clock::monotonic_ns;
 use crate::files::write_atomically;
 use crate::graph::Graph;
+use crate::models::interface::{Feeds, Interface, InterfaceError, Reads};
 use crate::models::{Model, ModelError};
 use crate::parity::{Step, Vectors};
 use crate::protocol::*;
+
+mod answers;
 
 /// Most iterations of one block: enough for any percentile we print, and the memory for them is there before the first one.
 pub const MAX_ITERATIONS: usize = 10_000;
@@ -35,7 +39,7 @@ pub fn run(input: impl Read, mut output: impl Write) -> anyhow::Result<()> {
                 Message::Unavailable(NotThere { what: "case".into(), reason: u.reason.clone(), hint: u.hint.clone() })
             }
             Some(BackendError::Failed(m)) => Message::Failed(Failed { kind: FailureKind::Backend, message: m.clone() }),
-            None if error.is::<ModelError>() => {
+            None if error.is::<ModelError>() || error.is::<InterfaceError>() => {
                 Message::Failed(Failed { kind: FailureKind::Model, message: format!("{error:#}") })
             }
             None => Message::Failed(Failed { kind: FailureKind::Protocol, message: format!("{error:#}") }),
@@ -90,10 +94,46 @@ fn serve(mut input: impl BufRead, output: &mut impl Write) -> anyhow::Result<()>
     Ok(())
 }
 
+/// Errors: a job whose examples the model cannot take, or that makes no sense.
+fn check(job: &Job, interface: &Interface) -> anyhow::Result<()> {
+    let tokens = interface.tokens()?;
+    if let Some(i) = job.inputs.iter().position(|t| !tokens.takes(t.len())) {
+        bail!(
+            "example {i} has {} tokens, the model takes {}: task and model do not belong together",
+            job.inputs[i].len(),
+            tokens.takes_words()
+        );
+    }
+    if job.inputs.is_empty() || job.batch == 0 || job.puzzle_ids.len() != job.inputs.len() || job.max_steps == 0 {
+        bail!(
+            "{} inputs, {} puzzle identifiers, batch {}, {} steps",
+            job.inputs.len(),
+            job.puzzle_ids.len(),
+            job.batch,
+            job.max_steps
+        );
+    }
+    answers::check(job.answers, interface)?;
+    if job.batch > 1 && job.inputs.iter().any(|t| t.len() != job.inputs[0].len()) {
+        let reason = format!("examples of unlike length do not share a batch of {}", job.batch);
+        return Err(BackendError::Unavailable(Unavailable {
+            reason,
+            hint: Some("ask for `single-stream`, or for examples of one length".into()),
+        })
+        .into());
+    }
+    Ok(())
+}
+
 /// A loaded model and what it is asked.
 struct Work {
     job: Job,
-    graph: Graph,
+    interface: Interface,
+    /// Layer and experts per token of every mixture of experts.
+    mixtures: Vec<(String, usize)>,
+    /// Where an example goes among the inputs, and where its answer stands among the outputs: resolved once.
+    feeds: Feeds,
+    reads: Reads,
     session: Session,
     rule: Rule,
     slots: Vec<usize>,
@@ -127,23 +167,7 @@ impl Work {
             let message = format!("the model is not the one that the harness saw ({} now)", &model.hash[..16]);
             return Err(ModelError::changed(&job.model, message).into());
         }
-        let graph = model.graph.clone();
-        let n = graph.inputs[0].ty.elements();
-        if let Some(i) = job.inputs.iter().position(|t| t.len() != n) {
-            bail!(
-                "example {i} has {} tokens, the model takes {n}: task and model do not belong together",
-                job.inputs[i].len()
-            );
-        }
-        if job.inputs.is_empty() || job.batch == 0 || job.puzzle_ids.len() != job.inputs.len() || job.max_steps == 0 {
-            bail!(
-                "{} inputs, {} puzzle identifiers, batch {}, {} steps",
-                job.inputs.len(),
-                job.puzzle_ids.len(),
-                job.batch,
-                job.max_steps
-            );
-        }
+        check(&job, &model.interface)?;
         let options = Options {
             precision: job.precision.clone(),
             threads: job.threads,
@@ -156,7 +180,8 @@ impl Work {
         versions.extend(engine.report());
         // every backend of this program computes on the processor; one that does not will say so in its report
         versions.entry("device".into()).or_insert_with(|| "cpu".into());
-        let session = Session::new(engine, &graph, job.batch);
+        let mixtures = model.graph.as_ref().map(Graph::mixtures).unwrap_or_default();
+        let work = Self::of(job, model.interface, mixtures, engine)?;
         let loaded = Loaded {
             seconds: heard.elapsed().as_secs_f64(),
             versions,
@@ -165,19 +190,32 @@ impl Work {
             weight_bytes: Some(facts.weight_bytes),
             state_bytes: Some(facts.state_bytes),
         };
-        let rule = if job.halt { Rule::Halt } else { Rule::Fixed };
-        let work = Self {
+        Ok((work, loaded))
+    }
+
+    /// Work of an engine that is loaded for this job, which [`check`] has let pass.
+    fn of(
+        job: Job,
+        interface: Interface,
+        mixtures: Vec<(String, usize)>,
+        engine: Box<dyn Engine>,
+    ) -> anyhow::Result<Self> {
+        let session = Session::new(engine, &interface, job.batch)?;
+        let longest = job.inputs.iter().map(Vec::len).max().unwrap_or(0);
+        Ok(Self {
+            rule: if job.halt { Rule::Halt } else { Rule::Fixed },
             slots: (0..job.batch).collect(),
-            tokens: Vec::with_capacity(job.batch * n),
+            tokens: Vec::with_capacity(job.batch * longest),
             ids: Vec::with_capacity(job.batch),
             next: 0,
             samples: Vec::with_capacity(MAX_ITERATIONS),
+            feeds: interface.feeds()?,
+            reads: interface.reads()?,
             job,
-            graph,
+            interface,
+            mixtures,
             session,
-            rule,
-        };
-        Ok((work, loaded))
+        })
     }
 
     /// Fills the slots with the examples `first..`, wrapping round; `rows` of them.
@@ -190,8 +228,7 @@ impl Work {
             self.tokens.extend_from_slice(&self.job.inputs[example]);
             self.ids.push(self.job.puzzle_ids[example]);
         }
-        let inputs = [&self.tokens[..], &self.ids[..]];
-        self.session.admit(&self.slots[..rows], &inputs[..self.graph.inputs.len()])
+        self.session.admit(&self.slots[..rows], &self.feeds.with(&self.tokens, &self.ids))
     }
 
     /// One whole iteration: rows in, answers ready.
@@ -214,14 +251,12 @@ impl Work {
         Ok(first)
     }
 
-    fn answer_of(&self, slot: usize) -> Vec<u32> {
-        let features = self.graph.outputs[0].ty.features;
-        let logits = self.session.output(0, slot);
-        logits.chunks_exact(features).map(argmax).collect()
+    fn answer_of(&self, slot: usize) -> Answer {
+        answers::read(self.job.answers, self.session.output(self.reads.logits, slot), self.reads.vocabulary)
     }
 
     fn prediction(&self, slot: usize, example: usize, last: bool) -> PredictionRow {
-        let halt_logit = (self.graph.outputs.len() > 1).then(|| f64::from(self.session.output(1, slot)[0]));
+        let halt_logit = self.reads.halting.map(|output| f64::from(self.session.output(output, slot)[0]));
         let depth = self.session.slot(slot).steps;
         PredictionRow { example: example as u64, depth, last, halt_logit, answer: self.answer_of(slot) }
     }
@@ -246,13 +281,14 @@ impl Work {
                 say(output, &Message::Predictions(Predictions { block, rows: told }))?;
             }
         }
-        let (mixtures, seen) = (self.graph.mixtures(), self.session.engine().routing());
+        let seen = self.session.engine().routing();
         self.session.engine().watch_routing(false);
-        if mixtures.is_empty() {
+        if self.mixtures.is_empty() {
             return Ok(());
         }
         if let Some(seen) = seen {
-            let layers = mixtures.into_iter().zip(seen).map(|((layer, top_k), r)| {
+            let layers = self.mixtures.iter().zip(seen).map(|((layer, top_k), r)| {
+                let (layer, top_k) = (layer.clone(), *top_k);
                 let tokens = (r.load.iter().sum::<u64>() / top_k as u64).max(1) as f64;
                 let probability = r.probability.iter().map(|p| p / tokens).collect();
                 Routing { layer, top_k: top_k as u32, load: r.load, probability }
@@ -268,7 +304,7 @@ impl Work {
     }
 
     fn vectors(&self, go: &Go) -> anyhow::Result<Vectors> {
-        Vectors::read(go.vectors.as_deref().context("`compare` needs a vectors file")?, &self.graph)
+        Vectors::read(go.vectors.as_deref().context("`compare` needs a vectors file")?, &self.interface)
     }
 
     fn compare(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()> {
@@ -279,7 +315,7 @@ impl Work {
         let mut steps: Vec<Step> = vec![Step::default(); vectors.steps.len()];
         for first in (0..vectors.batch).step_by(self.job.batch) {
             let part = vectors.rows(first, self.job.batch.min(vectors.batch - first));
-            for (all, step) in steps.iter_mut().zip(part.step_by_step(&mut self.session, &self.graph)?) {
+            for (all, step) in steps.iter_mut().zip(part.step_by_step(&mut self.session, &self.interface)?) {
                 all.extend(step);
             }
         }
@@ -295,8 +331,8 @@ impl Work {
         self.session.retain(&[])?;
         let inputs = self.job.inputs[..rows].concat();
         let ids = self.job.puzzle_ids[..rows].to_vec();
-        let vectors = Vectors::record(&mut self.session, &self.graph, inputs, ids, go.steps)?;
-        write_atomically(path, &vectors.write(&self.graph)?)
+        let vectors = Vectors::record(&mut self.session, &self.interface, inputs, ids, go.steps)?;
+        write_atomically(path, &vectors.write(&self.interface)?)
     }
 
     fn time(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()> {
@@ -385,3 +421,6 @@ pub fn die_with_parent(parent: u32) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

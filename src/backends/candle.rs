@@ -71,10 +71,11 @@ impl Backend for Candle {
                 options.precision
             )));
         }
-        let lowering = Lowering::new(&model.graph)
+        let graph = model.graph()?;
+        let lowering = Lowering::new(graph)
             .map_err(|what| BackendError::unavailable(format!("{what} is not lowered to candle")))?;
         keep_memory(256);
-        let tensors = model.graph.params.iter().zip(model.params.iter());
+        let tensors = graph.params.iter().zip(model.params.iter());
         let params = tensors.map(|(p, v)| Tensor::from_slice(v, p.shape.as_slice(), &Device::Cpu));
         let params = params.collect::<candle_core::Result<Vec<_>>>().map_err(failed)?;
         Ok(Box::new(CandleEngine {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::models::Model;
+use crate::models::{Model, NoGraph};
 
 #[cfg(feature = "candle")]
 pub mod candle;
@@ -70,6 +70,12 @@ impl BackendError {
     /// An unavailability without a remedy.
     pub fn unavailable(reason: impl Into<String>) -> Self {
         Self::Unavailable(Unavailable { reason: reason.into(), hint: None })
+    }
+}
+
+impl From<NoGraph> for BackendError {
+    fn from(e: NoGraph) -> Self {
+        Self::unavailable(e.to_string())
     }
 }
 
@@ -209,7 +215,7 @@ pub trait Engine {
     fn report(&self) -> BTreeMap<String, String> {
         BTreeMap::new()
     }
-    /// Makes rows `at..at + n` live: computes their residents and resets their states. `inputs[i]` holds the `i`-th input of the graph,
+    /// Makes rows `at..at + n` live: computes their residents and resets their states. `inputs[i]` holds the `i`-th input of the model's interface,
     /// `[n, tokens]` indices already checked against the input's bound.
     fn admit(&mut self, at: usize, n: usize, inputs: &[&[u32]]) -> Result<(), BackendError>;
     /// One step of rows `0..rows`; their states stay inside.

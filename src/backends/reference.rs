@@ -3,12 +3,13 @@
 //! In: a graph and its parameters. Out: an [`Engine`] that computes in f64. Must not: be compared for speed; it is the judge.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Backend, BackendError, Described, Engine, Facts, Options, Unavailable, no_options};
 use crate::graph::cost::Workload;
 use crate::graph::interpreter::{Interpreter, value_elements};
 use crate::graph::tensor::Tensor;
-use crate::graph::{Init, Op, Region, Tokens, op};
+use crate::graph::{Graph, Init, Op, Region, Tokens, op};
 use crate::models::Model;
 
 /// See the module.
@@ -37,10 +38,11 @@ impl Backend for Reference {
 
     fn load(&self, model: &Model, options: &Options) -> Result<Box<dyn Engine>, BackendError> {
         self.describe(options)?;
-        if let Some(what) = beyond(&model.graph.admit).or_else(|| beyond(&model.graph.step)) {
+        let graph = model.graph()?;
+        if let Some(what) = beyond(&graph.admit).or_else(|| beyond(&graph.step)) {
             return Err(BackendError::unavailable(format!("the interpreter does not compute {what}")));
         }
-        let types = model.graph.step.types.iter().chain(&model.graph.admit.types);
+        let types = graph.step.types.iter().chain(&graph.admit.types);
         let values: usize = types.map(|&ty| value_elements(ty, options.capacity)).fold(0, usize::saturating_add);
         if values > 1 << 31 {
             return Err(BackendError::unavailable(format!(
@@ -48,12 +50,13 @@ impl Backend for Reference {
                 options.capacity
             )));
         }
-        let cost = model.graph.cost(&Workload::one());
+        let cost = graph.cost(&Workload::one());
         // keys that a mask hides are multiplied by zero, which the cost does not count
-        let exact = !masked(&model.graph.admit) && !masked(&model.graph.step);
+        let exact = !masked(&graph.admit) && !masked(&graph.step);
         Ok(Box::new(ReferenceEngine {
             flops: exact.then_some([cost.flops_admit, cost.flops_steps]),
-            model: model.clone(),
+            graph: graph.clone(),
+            params: model.params.clone(),
             threads: options.threads,
             capacity: options.capacity,
             rows: Vec::new(),
@@ -87,7 +90,8 @@ fn masked(region: &Region) -> bool {
 type Row = (Vec<Tensor>, Vec<Tensor>);
 
 struct ReferenceEngine {
-    model: Model,
+    graph: Graph,
+    params: Arc<Vec<Vec<f32>>>,
     threads: usize,
     capacity: usize,
     /// Of an admission and of a step of one row, if the graph's cost is what runs.
@@ -98,15 +102,15 @@ struct ReferenceEngine {
 
 impl Engine for ReferenceEngine {
     fn facts(&self) -> Facts {
-        let graph = &self.model.graph;
+        let graph = &self.graph;
         let elements: usize = graph.params.iter().map(|p| p.elements()).sum();
         let state = graph.cost(&Workload { value_bytes: 8.0, ..Workload::one() }).state_bytes;
         Facts { weight_bytes: 4 * elements as u64, state_bytes: (state * self.capacity as f64) as u64 }
     }
 
     fn admit(&mut self, at: usize, n: usize, inputs: &[&[u32]]) -> Result<(), BackendError> {
-        let graph = &self.model.graph;
-        let interpreter = Interpreter::new(graph, &self.model.params).on_threads(self.threads);
+        let graph = &self.graph;
+        let interpreter = Interpreter::new(graph, &self.params).on_threads(self.threads);
         self.rows.truncate(at);
         for row in 0..n {
             let args = inputs.iter().zip(&graph.inputs).map(|(input, declared)| {
@@ -119,7 +123,7 @@ impl Engine for ReferenceEngine {
                 let tokens = state.ty.tokens_at(0);
                 let data = match state.init {
                     Init::Vector(p) => {
-                        (0..tokens).flat_map(|_| self.model.params[p.0].iter().map(|&v| f64::from(v))).collect()
+                        (0..tokens).flat_map(|_| self.params[p.0].iter().map(|&v| f64::from(v))).collect()
                     }
                     Init::Zero => vec![0.0; state.ty.elements()],
                 };
@@ -131,8 +135,8 @@ impl Engine for ReferenceEngine {
     }
 
     fn step(&mut self, rows: usize) -> Result<(), BackendError> {
-        let graph = &self.model.graph;
-        let interpreter = Interpreter::new(graph, &self.model.params).on_threads(self.threads);
+        let graph = &self.graph;
+        let interpreter = Interpreter::new(graph, &self.params).on_threads(self.threads);
         self.outputs = vec![Vec::new(); graph.outputs.len()];
         for (states, residents) in &mut self.rows[..rows] {
             let args = states.iter().chain(residents.iter()).cloned().collect();
@@ -163,7 +167,7 @@ impl Engine for ReferenceEngine {
     }
 
     fn set_state(&mut self, i: usize, rows: usize, values: &[f32]) -> Result<(), BackendError> {
-        let n = self.model.graph.states[i].ty.elements();
+        let n = self.graph.states[i].ty.elements();
         for (row, (states, _)) in self.rows[..rows].iter_mut().enumerate() {
             states[i].data = values[row * n..(row + 1) * n].iter().map(|&v| f64::from(v)).collect();
         }

@@ -1,12 +1,16 @@
 //! A session: an engine's rows seen as slots, with admit, advance and retain.
 //!
-//! In: an [`Engine`], inputs, a [`Rule`]. Out: for every slot its outputs after the steps it used. Must not: know a task or time anything.
+//! In: an [`Engine`], its model's [`Interface`], inputs, a [`Rule`]. Out: for every slot its outputs after the steps it used. Must not: know
+//! a task or time anything, or look for a port while it runs.
 //!
 //! Rows that have halted are dropped from the engine at once (they stop costing), their outputs stay in their slots. Because rows are
 //! independent this equals a run that drops nothing; `drop_halted = false` is there to prove it.
+//!
+//! Where a model's length is the call's, the rows that an engine holds at one time have one length.
 
 use super::{BackendError, Engine};
-use crate::graph::{Graph, Halting};
+use crate::graph::Halting;
+use crate::models::interface::{Interface, InterfaceError, Port, RowSize};
 
 /// When a row stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,16 +32,44 @@ pub struct SlotState {
     pub occupied: bool,
 }
 
+/// What a row brings to an input.
+struct InputRow {
+    name: String,
+    size: RowSize,
+    /// Indices are below this.
+    below: usize,
+}
+
+impl InputRow {
+    fn of(port: &Port) -> Result<Self, BackendError> {
+        let below = port.below().ok_or_else(|| {
+            BackendError::unavailable(format!("input `{}` takes numbers, and engines are given indices", port.name))
+        })?;
+        Ok(Self { name: port.name.clone(), size: port.row()?, below })
+    }
+}
+
+impl From<InterfaceError> for BackendError {
+    fn from(e: InterfaceError) -> Self {
+        Self::Failed(e.to_string())
+    }
+}
+
 /// A model loaded by a backend.
 pub struct Session {
     engine: Box<dyn Engine>,
     halting: Halting,
-    input_tokens: Vec<usize>,
-    input_rows: Vec<usize>,
-    output_len: Vec<usize>,
+    /// Place of the output that the halting rule is read off.
+    halts_by: Option<usize>,
+    inputs: Vec<InputRow>,
+    output_rows: Vec<RowSize>,
     /// Slot of each live engine row.
     live: Vec<usize>,
+    /// Tokens of a live row, where the model's length is the call's.
+    length: usize,
     slots: Vec<SlotState>,
+    /// Tokens of the row in each slot, likewise.
+    lengths: Vec<usize>,
     /// `outputs[i]`: the `i`-th output of every slot.
     outputs: Vec<Vec<f32>>,
     keep: Vec<usize>,
@@ -47,21 +79,26 @@ pub struct Session {
 
 impl Session {
     /// A session of `capacity` slots over an engine that was loaded with that capacity.
-    pub fn new(engine: Box<dyn Engine>, graph: &Graph, capacity: usize) -> Self {
-        let output_len: Vec<usize> = graph.outputs.iter().map(|o| o.ty.elements()).collect();
-        Self {
+    ///
+    /// # Errors
+    /// An interface that nobody can feed: an open length, inputs that are no indices, a halting rule without its output.
+    pub fn new(engine: Box<dyn Engine>, interface: &Interface, capacity: usize) -> Result<Self, BackendError> {
+        let output_rows = interface.outputs.iter().map(Port::row).collect::<Result<Vec<RowSize>, _>>()?;
+        Ok(Self {
             engine,
-            halting: graph.halting,
-            input_tokens: graph.inputs.iter().map(|i| i.ty.elements()).collect(),
-            input_rows: graph.inputs.iter().map(|i| i.rows).collect(),
-            outputs: output_len.iter().map(|n| vec![0.0; n * capacity]).collect(),
-            output_len,
+            halting: interface.halting,
+            halts_by: interface.halts_by()?,
+            inputs: interface.inputs.iter().map(InputRow::of).collect::<Result<_, _>>()?,
+            outputs: output_rows.iter().map(|row| vec![0.0; row.most() * capacity]).collect(),
+            output_rows,
             live: Vec::with_capacity(capacity),
+            length: 0,
             slots: vec![SlotState::default(); capacity],
+            lengths: vec![0; capacity],
             keep: Vec::with_capacity(capacity),
             drop_halted: true,
             executed: Some(0.0),
-        }
+        })
     }
 
     /// Keep computing halted rows (their outputs stay those of the halting step): costs more, changes nothing.
@@ -84,41 +121,67 @@ impl Session {
         self.executed
     }
 
-    /// Puts rows into free slots. `inputs[i]` is `[slots.len(), tokens]` of the graph's `i`-th input.
+    /// Puts rows into free slots. `inputs[i]` is `[slots.len(), tokens]` of the model's `i`-th input; where its length is the call's, all of
+    /// these rows have as many tokens as their input is long, and as many as the rows that are live.
     pub fn admit(&mut self, slots: &[usize], inputs: &[&[u32]]) -> Result<(), BackendError> {
         let n = slots.len();
-        for (i, input) in inputs.iter().enumerate() {
-            if input.len() != n * self.input_tokens[i] {
-                return Err(BackendError::Failed(format!(
-                    "input {i} has {} indices, {n} rows of {} are needed",
-                    input.len(),
-                    self.input_tokens[i]
-                )));
-            }
-            if let Some(&index) = input.iter().find(|&&v| v as usize >= self.input_rows[i]) {
-                return Err(BackendError::Failed(format!(
-                    "input {i} holds index {index}, the model's table has {} rows",
-                    self.input_rows[i]
-                )));
-            }
-        }
-        if inputs.len() != self.input_tokens.len() {
+        if inputs.len() != self.inputs.len() {
             return Err(BackendError::Failed(format!(
-                "{} inputs, the graph takes {}",
+                "{} inputs, the model takes {}",
                 inputs.len(),
-                self.input_tokens.len()
+                self.inputs.len()
             )));
+        }
+        let length = self.length_of(n, inputs)?;
+        for (row, input) in self.inputs.iter().zip(inputs) {
+            if input.len() != n * row.size.at(length) {
+                return Err(BackendError::Failed(format!(
+                    "input `{}` has {} indices, {n} rows of {} are needed",
+                    row.name,
+                    input.len(),
+                    row.size.at(length)
+                )));
+            }
+            if let Some(&index) = input.iter().find(|&&v| v as usize >= row.below) {
+                return Err(BackendError::Failed(format!(
+                    "input `{}` holds index {index}, the model knows {}",
+                    row.name, row.below
+                )));
+            }
         }
         for &s in slots {
             if self.slots.get(s).is_none_or(|slot| slot.occupied) {
                 return Err(BackendError::Failed(format!("slot {s} of {} is not free", self.slots.len())));
             }
             self.slots[s] = SlotState { occupied: true, ..SlotState::default() };
+            self.lengths[s] = length;
         }
         self.engine.admit(self.live.len(), n, inputs)?;
+        self.length = length;
         self.count(self.engine.flops_admitted(n));
         self.live.extend_from_slice(slots);
         Ok(())
+    }
+
+    /// Tokens of each of `n` rows, where the model's length is the call's; 0 where it is fixed.
+    fn length_of(&self, n: usize, inputs: &[&[u32]]) -> Result<usize, BackendError> {
+        let Some((row, input)) = self.inputs.iter().zip(inputs).find(|(row, _)| row.size.varies()) else {
+            return Ok(0);
+        };
+        let (length, most) = (input.len() / n.max(1), row.size.most());
+        if n > 0 && !(1..=most).contains(&length) {
+            return Err(BackendError::Failed(format!(
+                "input `{}` brings {length} tokens a row, between 1 and {most} are taken",
+                row.name
+            )));
+        }
+        if !self.live.is_empty() && length != self.length {
+            return Err(BackendError::Failed(format!(
+                "rows of {length} tokens cannot join rows of {}: the rows that an engine holds have one length",
+                self.length
+            )));
+        }
+        Ok(length)
     }
 
     /// Runs live rows for at most `max_steps` further steps each; states stay in the backend. Afterwards [`slot`](Self::slot) and
@@ -144,9 +207,9 @@ impl Session {
                 let halted = halts && self.says_halt(row);
                 self.slots[slot].halted = halted;
                 if halted || step == max_steps {
-                    for (i, &n) in self.output_len.iter().enumerate() {
-                        self.outputs[i][slot * n..(slot + 1) * n]
-                            .copy_from_slice(&self.engine.output(i)[row * n..(row + 1) * n]);
+                    for (i, size) in self.output_rows.iter().enumerate() {
+                        let (n, at) = (size.at(self.length), slot * size.most());
+                        self.outputs[i][at..at + n].copy_from_slice(&self.engine.output(i)[row * n..(row + 1) * n]);
                     }
                 }
                 if !halted || !self.drop_halted {
@@ -177,8 +240,9 @@ impl Session {
 
     /// The `i`-th output of the row in a slot, `[tokens, features]`, as of its last step in the last advance.
     pub fn output(&self, i: usize, slot: usize) -> &[f32] {
-        let n = self.output_len[i];
-        &self.outputs[i][slot * n..(slot + 1) * n]
+        let size = self.output_rows[i];
+        let at = slot * size.most();
+        &self.outputs[i][at..at + size.at(self.lengths[slot])]
     }
 
     /// What is unknown once stays unknown.
@@ -187,7 +251,8 @@ impl Session {
     }
 
     fn says_halt(&self, row: usize) -> bool {
-        let q = &self.engine.output(1)[row * 2..row * 2 + 2];
+        let Some(output) = self.halts_by else { return false };
+        let q = &self.engine.output(output)[row * 2..row * 2 + 2];
         match self.halting {
             Halting::Never => false,
             Halting::Positive => q[0] > 0.0,

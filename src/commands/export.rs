@@ -97,6 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     let model = Model::load(&flags::model(&args.model)?)?;
+    let graph = model.graph()?;
     let form = Form {
         batch: args.batch.0,
         opset: if args.opset == "23" { Opset::TwentyThree } else { Opset::Seventeen },
@@ -104,7 +105,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         external,
     };
     let notes = [("model", folder_name(&args.model)), ("model_sha256", model.hash.clone())];
-    let exported = onnx::export_with(&model.graph, &model.params, &form, &notes)
+    let exported = onnx::export_with(graph, &model.params, &form, &notes)
         .with_context(|| format!("cannot export {}", args.model.display()))?;
     // the weights first: a model that is there is whole
     if let (Some(path), Some(bytes)) = (&beside, &exported.weights) {
@@ -124,13 +125,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         inputs: exported.inputs,
         outputs: exported.outputs,
         flops_per_row: exported.flops_per_row,
-        python: python(&model.graph, &args.file, form.batch.unwrap_or(1)),
+        python: python(graph, &args.file, form.batch.unwrap_or(1)),
         file: args.file,
     };
     if args.json {
         console::json(&written)?;
     } else {
-        show(&written, &model.graph);
+        show(&written, graph);
     }
     Ok(ExitCode::SUCCESS)
 }

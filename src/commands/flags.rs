@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 use ergometer_suites::error::did_you_mean;
 use ergometer_suites::home::shipped_models;
 use ergometer_suites::suite::{Depth, MAX_BATCH};
+use ergometer_suites::task::QuickSet;
+use ergometer_suites::{TASKS, Task, quick_sets};
 
 use crate::backends::{BACKENDS, Backend};
 
@@ -54,20 +56,33 @@ pub fn depth(text: &str) -> Result<String, String> {
     text.parse::<Depth>().map(|_| text.to_string()).map_err(|error| error.to_string())
 }
 
-/// Help of `--task`.
-pub const TASK_HELP: &str =
-    "Task to answer: 4, 6 or 9 (Sudoku of that side) or arc-rules (tasks of own rules) [default: what fits the model]";
-
-/// A task that `time` and `tune` know.
-pub fn task(text: &str) -> Result<String, String> {
-    const KNOWN: [&str; 7] = ["4", "6", "9", "sudoku-4x4", "sudoku-6x6", "sudoku-9x9", "arc-rules"];
-    match KNOWN.contains(&text) {
-        true => Ok(text.to_string()),
-        false => Err(format!(
-            "`--task` is 4, 6 or 9, or arc-rules{}\nhint: for another task write a suite and use `ergometer run`",
-            did_you_mean(text, KNOWN.into_iter().filter(|k| k.len() > 1))
-        )),
+/// The sets of one task as `4, 6 or 9`.
+fn sets_of(task: &Task) -> String {
+    let names: Vec<&str> = task.quick_sets().iter().map(QuickSet::shown).collect();
+    match names.split_last() {
+        Some((last, [])) => last.to_string(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
     }
+}
+
+/// Help of `--task`.
+pub fn task_help() -> String {
+    let kinds = TASKS.iter().filter_map(|task| Some(format!("{} ({})", sets_of(task), task.quick.as_ref()?.about)));
+    format!("Task to answer: {} [default: what fits the model]", kinds.collect::<Vec<_>>().join(" or "))
+}
+
+/// A set of examples that some task has ready for `time` and `tune`, by one of its names.
+pub fn task(text: &str) -> Result<String, String> {
+    if quick_sets().any(|(_, set)| set.is_called(text)) {
+        return Ok(text.to_string());
+    }
+    let kinds: Vec<String> = TASKS.iter().filter(|t| t.quick.is_some()).map(sets_of).collect();
+    Err(format!(
+        "`--task` is {}{}\nhint: for another task write a suite and use `ergometer run`",
+        kinds.join(", or "),
+        did_you_mean(text, quick_sets().map(|(_, set)| set.name))
+    ))
 }
 
 /// Name of a backend.

@@ -1,16 +1,19 @@
-//! The suite of one case that `time` and `tune` run: a model, a backend, and the shipped task that fits the model.
+//! The suite of one case that `time` and `tune` run: a model, a backend, and the examples that a task has ready for such a model.
 //!
-//! In: what the flags say. Out: a suite file. Must not: run anything, or guess a task for a model that no shipped task fits.
+//! In: what the flags say. Out: a suite file. Must not: run anything, know a task by name, or guess one
+//! for a model that none fits.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use ergometer_suites::Task;
+use ergometer_suites::task::QuickSet;
 use serde_json::json;
 
 use super::flags;
-use crate::graph::Graph;
 use crate::graph::cost::Workload;
 use crate::models::Model;
+use crate::models::interface::Interface;
 use crate::runner::estimate::RATE;
 
 /// What the flags say.
@@ -26,7 +29,7 @@ pub struct OneCase {
     pub batch: u32,
     /// Compute threads.
     pub threads: u32,
-    /// `sudoku-4x4` and its kin, or `arc-rules`; what fits the model if not given.
+    /// One of the sets that tasks have ready ([`Task::quick`]); what fits the model if not given.
     pub task: Option<String>,
     /// Depth rule; the model's own if not given.
     pub depth: Option<String>,
@@ -60,19 +63,20 @@ impl OneCase {
         let model = Model::load(&path)?;
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
         let name = fit_for_a_suite(&name);
-        let (task, mut parameters) = task(&model.graph, &name, self.task.as_deref())?;
-        belong(&task, &parameters, &name, &model, self.task.as_deref())?;
-        if let Some(depth) = self.depth.as_ref().filter(|d| model.graph.states.is_empty() && *d != "once") {
+        let mut chosen = Chosen::of(&model.interface, &name, self.task.as_deref())?;
+        chosen.belongs(&name, &model, self.task.as_deref())?;
+        if let Some(depth) = self.depth.as_ref().filter(|d| model.interface.one_shot() && *d != "once") {
             bail!(
                 "`--depth {depth}`: model `{name}` is one-shot, its only depth is `once`\nhint: leave `--depth` out, or use a recursive model"
             );
         }
-        let (most, mut cut) = (model.graph.max_steps, Vec::new());
-        let cost = model.graph.cost(&Workload::one());
+        let (most, mut cut) = (model.interface.max_steps, Vec::new());
+        // of a model whose costs are not known nothing is cut
+        let flops_steps = model.graph.as_ref().map_or(0.0, |graph| graph.cost(&Workload::one()).flops_steps);
         // how fast it is, is not known before it has run
         let rate = if self.backend == "reference" { 0.1 * RATE } else { RATE * f64::from(self.threads.max(1)) };
         let affordable = |seconds: f64, flops: f64| (seconds * rate / flops.max(1.0)).clamp(1.0, 1e9) as u64;
-        let fitting = affordable(ITERATION, cost.flops_steps * f64::from(self.batch.max(1)));
+        let fitting = affordable(ITERATION, flops_steps * f64::from(self.batch.max(1)));
         let mut steps = u64::from(most.max(1));
         let depth = match &self.depth {
             Some(depth) => {
@@ -87,13 +91,9 @@ impl OneCase {
             }
             None => format!("halt-{most}"),
         };
-        for count in ["examples", "tasks"] {
-            let Some(all) = parameters[count].as_u64() else { continue };
-            let fitting = affordable(SCORING, cost.flops_steps * steps.max(1) as f64);
-            if fitting < all {
-                cut.push(format!("{fitting} of {all} {count} (a suite can have as many as you like)"));
-                parameters[count] = fitting.into();
-            }
+        let fitting = affordable(SCORING, flops_steps * steps.max(1) as f64);
+        if let Some(all) = chosen.at_most(fitting) {
+            cut.push(format!("{fitting} of {all} {} (a suite can have as many as you like)", chosen.set.count));
         }
         let scenario = if self.batch == 1 { "single-stream".to_string() } else { format!("offline-b{}", self.batch) };
         let path =
@@ -101,9 +101,9 @@ impl OneCase {
         let suite = json!({
             "about": "one case",
             "model": [{"name": name, "path": path}],
-            "task": [parameters],
+            "task": [chosen.block()],
             "cases": [{
-                "models": [name], "backends": [self.backend], "precisions": [precision], "tasks": [task],
+                "models": [name], "backends": [self.backend], "precisions": [precision], "tasks": [chosen.set.name],
                 "scenarios": [scenario], "threads": [self.threads], "depth": [depth], "tune": self.tune,
                 "seconds": self.seconds, "warmup_seconds": 0.5, "timeout_seconds": 300.0,
             }],
@@ -134,69 +134,68 @@ impl OneSuite {
     }
 }
 
-/// Name and parameters of the task that was asked for, or of the one that fits the model: a board of that many cells and digits.
-fn task(graph: &Graph, model: &str, asked: Option<&str>) -> anyhow::Result<(String, serde_json::Value)> {
-    let (cells, tokens) = (graph.inputs[0].ty.elements(), graph.inputs[0].rows);
-    // a square canvas of ARC's tokens
-    let side = (cells as f64).sqrt() as usize;
-    let arc = side * side == cells && (5..=10).contains(&side) && tokens == 12;
-    if asked.map_or(arc, |task| task == "arc-rules") {
-        let name = "arc-rules".to_string();
-        // whether the model takes such a canvas is seen afterwards
-        let side = if arc { side } else { 6 };
-        let rules = json!({"name": name, "kind": "arc", "rules": "all", "max_side": side, "side": side, "tasks": 64, "seed": 1});
-        return Ok((name, rules));
-    }
-    let fitting = [4usize, 6, 9].into_iter().find(|side| side * side == cells && side + 2 == tokens);
-    let size = match asked {
-        Some(text) => text.trim_start_matches("sudoku-").split('x').next().and_then(|s| s.parse().ok()),
-        None => fitting,
-    };
-    let Some(size @ (4 | 6 | 9)) = size else {
-        match asked {
-            Some(_) => bail!("{}", flags::task("").unwrap_err()),
-            None => bail!(
+/// The examples that the model is asked.
+struct Chosen {
+    task: &'static Task,
+    set: &'static QuickSet,
+    parameters: toml::Table,
+}
+
+impl Chosen {
+    /// The set that was asked for, or the one that fits the model.
+    fn of(interface: &Interface, model: &str, asked: Option<&str>) -> anyhow::Result<Self> {
+        let input = interface.tokens()?;
+        let (cells, tokens) = (input.row()?.most(), input.below().unwrap_or(0));
+        let mut sets = ergometer_suites::quick_sets();
+        let found = match asked {
+            Some(name) => sets.find(|(_, set)| set.is_called(name)),
+            None => sets.find(|(_, set)| (set.fits)(cells, tokens)),
+        };
+        match (found, asked) {
+            (Some((task, set)), _) => Ok(Self { task, set, parameters: set.table(cells, tokens)? }),
+            (None, Some(_)) => bail!("{}", flags::task("").unwrap_err()),
+            (None, None) => bail!(
                 "no shipped task has {cells} cells and {tokens} tokens, as model `{model}` does\nhint: write a suite with a task of your own and use `ergometer run`"
             ),
         }
-    };
-    let name = format!("sudoku-{size}x{size}");
-    let mut puzzles = json!({"name": name, "kind": "sudoku", "size": size, "examples": 100, "seed": 1});
-    match size {
-        4 => puzzles["clues"] = json!([4, 6]),
-        6 => puzzles["clues"] = json!([12, 16]),
-        _ => puzzles["minimal"] = json!(true),
     }
-    Ok((name, puzzles))
-}
 
-/// Errors: the model cannot take the task. One example tells.
-fn belong(
-    task: &str,
-    parameters: &serde_json::Value,
-    name: &str,
-    model: &Model,
-    asked: Option<&str>,
-) -> anyhow::Result<()> {
-    let mut one: toml::Table = toml::Table::try_from(parameters).context("parameters of a task are a table")?;
-    let kind = one.remove("kind").and_then(|k| Some(k.as_str()?.to_owned())).unwrap_or_default();
-    one.remove("name");
-    for count in ["examples", "tasks"].into_iter().filter(|c| parameters[*c].is_u64()) {
-        one.insert(count.into(), 1.into());
+    /// Asks for no more examples than these; gives how many there were, if that is fewer.
+    fn at_most(&mut self, most: u64) -> Option<u64> {
+        let count = self.parameters.get_mut(self.set.count)?;
+        let all = u64::try_from(count.as_integer()?).ok().filter(|all| most < *all)?;
+        *count = toml::Value::Integer(i64::try_from(most).ok()?);
+        Some(all)
     }
-    let kind = ergometer_suites::task(&kind).with_context(|| format!("no task `{kind}`"))?;
-    let set = (kind.examples)(&one, Path::new("")).map_err(anyhow::Error::from);
-    let fits = set.and_then(|set| crate::fit::check(task, &set, name, &model.graph, model.numbering.as_deref()));
-    let Err(error) = fits else { return Ok(()) };
-    let text = error.to_string();
-    let why = text.split("\nhint: ").next().unwrap_or_default();
-    match asked {
-        Some(asked) => {
-            bail!("`--task {asked}`: {why}\nhint: leave `--task` out for what fits the model, or name another model")
+
+    /// Its block in a suite.
+    fn block(&self) -> toml::Table {
+        let mut block = self.parameters.clone();
+        block.insert("name".into(), self.set.name.into());
+        block.insert("kind".into(), self.task.name.into());
+        block
+    }
+
+    /// Errors: the model cannot take the task. One example tells.
+    fn belongs(&self, name: &str, model: &Model, asked: Option<&str>) -> anyhow::Result<()> {
+        let mut one = self.parameters.clone();
+        one.insert(self.set.count.into(), 1.into());
+        let set = (self.task.examples)(&one, Path::new("")).map_err(anyhow::Error::from);
+        let recorded = model.numbering.as_deref();
+        let fits = set.and_then(|set| crate::fit::check(self.set.name, &set, name, &model.interface, recorded));
+        let Err(error) = fits else { return Ok(()) };
+        let text = error.to_string();
+        let why = text.split("\nhint: ").next().unwrap_or_default();
+        match asked {
+            Some(asked) => {
+                bail!(
+                    "`--task {asked}`: {why}\nhint: leave `--task` out for what fits the model, or name another model"
+                )
+            }
+            None => bail!(
+                "no shipped task fits model `{name}`: {why}\nhint: write a suite with a task of your own and use `ergometer run`"
+            ),
         }
-        None => bail!(
-            "no shipped task fits model `{name}`: {why}\nhint: write a suite with a task of your own and use `ergometer run`"
-        ),
     }
 }
 

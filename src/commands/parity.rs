@@ -91,18 +91,19 @@ pub fn check(
     let Tolerance { name: tolerance_name, limit: named } = Precision::of(precision).tolerance;
     let limit = tolerance.unwrap_or(named);
     let options = Options { precision: precision.into(), threads, capacity: vectors.batch, extra: Default::default() };
-    let graph = &model.graph;
-    let session = || -> anyhow::Result<Session> { Ok(Session::new(b.load(model, &options)?, graph, vectors.batch)) };
+    let interface = &model.interface;
+    let session =
+        || -> anyhow::Result<Session> { Ok(Session::new(b.load(model, &options)?, interface, vectors.batch)?) };
     let mut dropping = session()?;
     let errors = |got: Vec<Step>| got.iter().zip(&vectors.steps).map(|(g, w)| g.error(w)).collect::<Vec<f64>>();
-    let step_by_step = errors(vectors.step_by_step(&mut dropping, graph)?);
-    let free_run = errors(vectors.free_run(&mut dropping, graph)?);
+    let step_by_step = errors(vectors.step_by_step(&mut dropping, interface)?);
+    let free_run = errors(vectors.free_run(&mut dropping, interface)?);
     let (mut halts_as_recorded, mut dropping_halted_rows, mut dropping_changes) = (None, None, None);
     if let Some(recorded) = &vectors.first_halt {
-        let (steps, rows) = vectors.halting_run(&mut dropping, graph)?;
+        let (steps, rows) = vectors.halting_run(&mut dropping, interface)?;
         let mut keeping = session()?;
         keeping.keep_halted_rows();
-        let (kept_steps, kept_rows) = vectors.halting_run(&mut keeping, graph)?;
+        let (kept_steps, kept_rows) = vectors.halting_run(&mut keeping, interface)?;
         halts_as_recorded = Some(steps == *recorded && kept_steps == *recorded);
         let last = vectors.steps.len() as u32;
         let at_halt = |row: usize| parity::error(&rows[row], vectors.row(recorded[row].min(last), row));
@@ -167,7 +168,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         "`--vectors {}`: there is no such file\nhint: name a file of recorded vectors",
         file.display()
     );
-    let vectors = Vectors::read(&file, &model.graph)?;
+    let vectors = Vectors::read(&file, &model.interface)?;
     anyhow::ensure!(
         vectors.steps.iter().all(|s| !s.logits.is_empty()),
         "{}: tensor `logits.1` is missing",

@@ -34,7 +34,7 @@ pub struct Args {
     /// Compute threads
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = flags::threads, allow_negative_numbers = true)]
     threads: u32,
-    #[arg(long, value_name = "T", value_parser = flags::task, allow_negative_numbers = true, help = flags::TASK_HELP)]
+    #[arg(long, value_name = "T", value_parser = flags::task, allow_negative_numbers = true, help = flags::task_help())]
     task: Option<String>,
     /// Depth rule: once, fixed-N or halt-N [default: halt-N with the model's own N]
     #[arg(long, value_name = "D", value_parser = flags::depth, allow_negative_numbers = true)]

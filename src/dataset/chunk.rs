@@ -3,6 +3,7 @@
 //! In: an [`ExampleSet`]. Out: a [`Chunk`] and the [`Shape`] that all chunks of a set share. Must not: write anything.
 
 use anyhow::{Context, ensure};
+use ergometer_suites::AnswerKind;
 use ergometer_suites::task::{Example, ExampleSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -58,23 +59,30 @@ impl Chunk {
     /// There is none; rows of unlike lengths, or tokens and ids out of range: a fault of the task.
     pub fn of(set: &ExampleSet) -> anyhow::Result<(Shape, Chunk)> {
         let first = set.examples.first().context("the task has no examples\nhint: change its parameters")?;
+        let kind = first.answer.kind();
+        ensure!(
+            kind == AnswerKind::Tokens,
+            "the task's answers are of kind {}, and a set holds tokens\nhint: name another task",
+            kind.name()
+        );
         let shape = Shape {
             cells: first.tokens.len(),
-            answer_cells: first.answer.len(),
+            answer_cells: first.answer.tokens().len(),
             vocabulary: set.vocabulary,
             puzzle_ids: set.puzzle_ids,
             numbering: set.numbering.clone(),
         };
         let mut chunk = Chunk::default();
         for (row, example) in set.examples.iter().enumerate() {
-            let fits = (example.tokens.len(), example.answer.len()) == (shape.cells, shape.answer_cells)
-                && example.tokens.iter().chain(&example.answer).all(|t| *t < shape.vocabulary)
+            let answer = example.answer.tokens();
+            let fits = (example.tokens.len(), answer.len()) == (shape.cells, shape.answer_cells)
+                && example.tokens.iter().chain(answer).all(|t| *t < shape.vocabulary)
                 && example.puzzle_id < shape.puzzle_ids;
             ensure!(
                 fits,
                 "example {row} of the task is not of its shape {shape:?}\nhint: this is a fault of the program"
             );
-            for (tokens, bytes) in [(&example.tokens, &mut chunk.tokens), (&example.answer, &mut chunk.answer)] {
+            for (tokens, bytes) in [(&example.tokens[..], &mut chunk.tokens), (answer, &mut chunk.answer)] {
                 tokens.iter().for_each(|t| bytes.extend(&t.to_le_bytes()[..shape.width()]));
             }
             chunk.difficulty.push(example.difficulty);
@@ -104,13 +112,13 @@ impl Chunk {
 
     /// A row as the task knows it, as far as a set holds it.
     pub fn example(&self, row: usize, shape: &Shape) -> Example {
-        let tokens = |bytes: &[u8], cells: usize| {
+        let tokens = |bytes: &[u8], cells: usize| -> Vec<u32> {
             let row = &bytes[row * cells * shape.width()..(row + 1) * cells * shape.width()];
             row.chunks(shape.width()).map(token).collect()
         };
         Example {
             tokens: tokens(&self.tokens, shape.cells),
-            answer: tokens(&self.answer, shape.answer_cells),
+            answer: tokens(&self.answer, shape.answer_cells).into(),
             difficulty: self.difficulty[row],
             puzzle_id: self.puzzle_id[row],
             ..Example::default()

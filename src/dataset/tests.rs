@@ -14,7 +14,7 @@ use super::*;
 fn set(vocabulary: u32, puzzle_ids: u32, rows: u32) -> ExampleSet {
     let example = |row: u32| Example {
         tokens: vec![row, vocabulary - 1, 0],
-        answer: vec![vocabulary - 1, row],
+        answer: vec![vocabulary - 1, row].into(),
         puzzle_id: row % puzzle_ids,
         difficulty: 70_000 + row,
         ..Example::default()
@@ -91,9 +91,9 @@ fn tokens_are_as_wide_as_the_vocabulary_asks_and_come_back() {
 fn rows_that_are_not_of_one_shape_are_a_fault_that_is_told() {
     for spoil in [
         |e: &mut Example| e.tokens.push(0),
-        |e: &mut Example| e.answer.clear(),
+        |e: &mut Example| e.answer = Vec::new().into(),
         |e: &mut Example| e.tokens[0] = 300,
-        |e: &mut Example| e.answer[1] = 300,
+        |e: &mut Example| e.answer = vec![0, 300].into(),
         |e: &mut Example| e.puzzle_id = 3,
     ] {
         let mut set = set(300, 3, 6);

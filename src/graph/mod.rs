@@ -274,7 +274,7 @@ pub struct Graph {
     pub admit: Region,
     /// States and residents to new states and outputs.
     pub step: Region,
-    /// Of the step; `logits` first, `q` second where there is a halting head.
+    /// Of the step: `logits`, and `q` where there is a halting head.
     pub outputs: Vec<Output>,
     /// When a row may stop.
     pub halting: Halting,
@@ -312,8 +312,9 @@ impl Graph {
                 return fail(format!("output `{}` is not {:?}", output.name, output.ty));
             }
         }
-        if self.halting != Halting::Never && (self.outputs.len() < 2 || self.outputs[1].ty != ValueType::float(1, 2)) {
-            return fail("a halting head needs a second output of 2 features".into());
+        let halts = |o: &Output| o.name == "q" && o.ty == ValueType::float(1, 2);
+        if self.halting != Halting::Never && !self.outputs.iter().any(halts) {
+            return fail("a halting head needs an output `q` of 2 features".into());
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use safetensors::Dtype;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use self::interface::Interface;
 use self::random::{RandomWeights, start_values};
 use crate::files::hex;
 use crate::graph::{Graph, GraphError, Param, ParamId, Role, Start};
@@ -23,6 +24,7 @@ mod blocks;
 pub mod dense;
 mod embedding;
 pub mod hrm;
+pub mod interface;
 pub mod looped;
 pub mod moe;
 pub mod random;
@@ -50,12 +52,14 @@ pub struct Model {
     pub path: PathBuf,
     /// sha256 over configuration and weights, hex.
     pub hash: String,
-    /// The computation.
-    pub graph: Graph,
+    /// What it takes and gives.
+    pub interface: Interface,
+    /// The computation; `None`: only an engine of its own knows it. See [`graph()`](Self::graph()).
+    pub graph: Option<Graph>,
     /// The numbering of puzzles that its table of puzzle embeddings was trained with, where its config records it
     /// ([`ExampleSet::numbering`](ergometer_suites::task::ExampleSet::numbering)).
     pub numbering: Option<String>,
-    /// `params[i]` holds the elements of `graph.params[i]`, shared between clones.
+    /// `params[i]` holds the elements of `graph.params[i]`, shared between clones; none without a graph.
     pub params: std::sync::Arc<Vec<Vec<f32>>>,
 }
 
@@ -116,7 +120,32 @@ const MAX_AXIS: usize = 1 << 22;
 /// Most parameters of one model.
 const MAX_PARAMS: usize = 1 << 34;
 
+/// A model's graph was asked for, and it has none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the model {0} has no graph: what it computes is known to an engine of its own alone")]
+pub struct NoGraph(String);
+
 impl Model {
+    /// A model whose computation is known.
+    pub fn of_graph(
+        path: PathBuf,
+        hash: String,
+        graph: Graph,
+        numbering: Option<String>,
+        params: Vec<Vec<f32>>,
+    ) -> Model {
+        let interface = Interface::of_graph(&graph);
+        Model { path, hash, interface, graph: Some(graph), numbering, params: params.into() }
+    }
+
+    /// Its computation.
+    ///
+    /// # Errors
+    /// It has none that is known here.
+    pub fn graph(&self) -> Result<&Graph, NoGraph> {
+        self.graph.as_ref().ok_or_else(|| NoGraph(self.path.display().to_string()))
+    }
+
     /// Reads a model folder.
     pub fn load(path: &Path) -> Result<Model, ModelError> {
         if path.is_file() {
@@ -141,11 +170,11 @@ impl Model {
             let (config, weights) =
                 random::files(&config, &graph, &params).map_err(|e| named(config_error(format!("{e:#}"))))?;
             let hash = hash_of(&config, &weights);
-            return Ok(Model { path: path.to_path_buf(), hash, graph, numbering, params: params.into() });
+            return Ok(Model::of_graph(path.to_path_buf(), hash, graph, numbering, params));
         }
         let mut hash = Sha256::new().chain_update(&config_bytes);
         let params = weights::read(path, &graph, &mut hash)?;
-        Ok(Model { path: path.to_path_buf(), hash: hex(&hash.finalize()), graph, numbering, params: params.into() })
+        Ok(Model::of_graph(path.to_path_buf(), hex(&hash.finalize()), graph, numbering, params))
     }
 
     /// A model with the weights that training starts from, for tests too.
@@ -156,13 +185,7 @@ impl Model {
         let mut hash = Sha256::new().chain_update(config.to_string());
         params.iter().flatten().for_each(|v| hash.update(v.to_le_bytes()));
         let numbering = numbering(config)?;
-        Ok(Model {
-            path: PathBuf::from("random"),
-            hash: hex(&hash.finalize()),
-            graph,
-            numbering,
-            params: params.into(),
-        })
+        Ok(Model::of_graph(PathBuf::from("random"), hex(&hash.finalize()), graph, numbering, params))
     }
 
     /// Writes a model folder; each file appears whole or not at all.

@@ -151,7 +151,7 @@ pub fn materialise(folder: &Path, hash: &str, cache: &Path) -> anyhow::Result<Pa
         return Ok(whole);
     }
     let model = Model::load(folder)?;
-    let (config, weights) = files(&config, &model.graph, &model.params)?;
+    let (config, weights) = files(&config, model.graph()?, &model.params)?;
     super::write(&whole, &config, &weights)?;
     let found = file_hash(&whole)?;
     if found != hash {

@@ -126,7 +126,7 @@ fn small_config() -> serde_json::Value {
 fn saved_model(folder: &Path) {
     let config = small_config();
     let model = Model::random(&config, 3).unwrap();
-    Model::save(folder, &config, &model.graph, &model.params).unwrap();
+    Model::save(folder, &config, model.graph().unwrap(), &model.params).unwrap();
 }
 
 #[test]
@@ -196,7 +196,8 @@ fn parts() -> Parts {
     let model = Model::random(&small_config(), 3).unwrap();
     let bytes = |v: &Vec<f32>| v.iter().flat_map(|x| x.to_le_bytes()).collect();
     model
-        .graph
+        .graph()
+        .unwrap()
         .params
         .iter()
         .zip(model.params.iter())
@@ -396,7 +397,7 @@ proptest::proptest! {
     fn no_damage_to_a_weights_file_panics(at in 0usize..4000, value: u8) {
         let model = Model::random(&small_config(), 3).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        Model::save(folder.path(), &small_config(), &model.graph, &model.params).unwrap();
+        Model::save(folder.path(), &small_config(), model.graph().unwrap(), &model.params).unwrap();
         let file = folder.path().join("model.safetensors");
         let mut bytes = fs::read(&file).unwrap();
         let at = at % bytes.len();

@@ -45,8 +45,8 @@ fn forms() -> Vec<Form> {
 fn files_are_whole_and_always_the_same() {
     for model in [golden("trm-mlp-d64"), golden("trm-att-d64"), golden("hrm-d64"), looped(), encoder(), moe()] {
         for form in forms() {
-            let exported = export(&model.graph, &model.params, &form).expect("it has every operator");
-            assert_eq!(exported.model, export(&model.graph, &model.params, &form).expect("again").model);
+            let exported = export(model.graph().unwrap(), &model.params, &form).expect("it has every operator");
+            assert_eq!(exported.model, export(model.graph().unwrap(), &model.params, &form).expect("again").model);
             let file = proto::Model::decode(&exported.model[..]).expect("protobuf");
             let graph = file.graph.expect("a graph");
             let mut defined: HashSet<&str> = HashSet::new();
@@ -62,9 +62,9 @@ fn files_are_whole_and_always_the_same() {
                     assert!(defined.insert(output), "{output} twice");
                 }
             }
-            let states = model.graph.states.len();
-            assert_eq!(graph.input.len(), model.graph.inputs.len() + states);
-            assert_eq!(graph.output.len(), model.graph.outputs.len() + states);
+            let states = model.graph().unwrap().states.len();
+            assert_eq!(graph.input.len(), model.graph().unwrap().inputs.len() + states);
+            assert_eq!(graph.output.len(), model.graph().unwrap().outputs.len() + states);
             assert!(graph.output.iter().all(|o| defined.contains(o.name.as_deref().expect("a name"))));
             for tensor in &graph.initializer {
                 let elements: i64 = tensor.dims.iter().product();
@@ -72,7 +72,10 @@ fn files_are_whole_and_always_the_same() {
                 assert_eq!(tensor.raw_data.as_ref().map(Vec::len), Some(size * elements as usize), "{:?}", tensor.name);
             }
             let known: HashSet<_> = file.metadata_props.iter().filter_map(|e| e.key.clone()).collect();
-            assert!(model.graph.states.iter().all(|s| known.contains(&format!("initial.{}", s.name))), "{known:?}");
+            assert!(
+                model.graph().unwrap().states.iter().all(|s| known.contains(&format!("initial.{}", s.name))),
+                "{known:?}"
+            );
         }
     }
 }
@@ -80,9 +83,9 @@ fn files_are_whole_and_always_the_same() {
 #[test]
 fn weights_beside_the_file_are_the_ones_inside_it() {
     let model = golden("trm-att-d64");
-    let inside = export(&model.graph, &model.params, &Form::default()).expect("whole");
+    let inside = export(model.graph().unwrap(), &model.params, &Form::default()).expect("whole");
     let form = Form { external: Some("weights.bin".into()), ..Form::default() };
-    let beside = export(&model.graph, &model.params, &form).expect("whole");
+    let beside = export(model.graph().unwrap(), &model.params, &form).expect("whole");
     let weights = beside.weights.expect("a file of weights");
     assert!(inside.weights.is_none() && beside.model.len() < inside.model.len());
     let tensors = |bytes: &[u8]| proto::Model::decode(bytes).expect("protobuf").graph.expect("a graph").initializer;
@@ -109,12 +112,12 @@ fn weights_beside_the_file_are_the_ones_inside_it() {
 #[test]
 fn what_has_no_counterpart_is_named() {
     let mut model = encoder();
-    for node in &mut model.graph.step.nodes {
+    for node in &mut model.graph.as_mut().unwrap().step.nodes {
         if let Op::Attend(a) = &mut node.op {
             a.cache = Some(0);
         }
     }
-    let error = export(&model.graph, &model.params, &Form::default()).expect_err("a cache has no file");
+    let error = export(model.graph().unwrap(), &model.params, &Form::default()).expect_err("a cache has no file");
     assert!(error.to_string().contains("attention with a cache") && error.to_string().contains("hint: "), "{error}");
 }
 
@@ -123,9 +126,11 @@ fn all_that_a_file_computes_is_counted() {
     use crate::graph::cost::Workload;
     let mut model = golden("trm-att-d64");
     let flops = |model: &Model, experts| {
-        export(&model.graph, &model.params, &Form { experts, ..Form::default() }).expect("whole").flops_per_row
+        export(model.graph().unwrap(), &model.params, &Form { experts, ..Form::default() })
+            .expect("whole")
+            .flops_per_row
     };
-    let own = model.graph.cost(&Workload::one()).flops_steps;
+    let own = model.graph().unwrap().cost(&Workload::one()).flops_steps;
     assert_eq!(flops(&model, Experts::All), own);
     fn mask(region: &mut Region) {
         for node in &mut region.nodes {
@@ -136,12 +141,12 @@ fn all_that_a_file_computes_is_counted() {
             }
         }
     }
-    mask(&mut model.graph.step);
-    assert!(model.graph.cost(&Workload::one()).flops_steps < own);
+    mask(&mut model.graph.as_mut().unwrap().step);
+    assert!(model.graph().unwrap().cost(&Workload::one()).flops_steps < own);
     assert_eq!(flops(&model, Experts::All), own, "masked pairs are computed");
     let moe = moe();
     let routed = flops(&moe, Experts::Routed);
-    assert_eq!(routed, moe.graph.cost(&Workload::one()).flops_steps);
+    assert_eq!(routed, moe.graph().unwrap().cost(&Workload::one()).flops_steps);
     assert!(flops(&moe, Experts::All) > 1.5 * routed);
 }
 

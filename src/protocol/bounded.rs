@@ -12,7 +12,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use ergometer_reports::case::Routing;
+use ergometer_suites::{Answer, AnswerKind};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 /// Bytes of a text that are kept.
 pub const MAX_TEXT: usize = 4096;
@@ -189,8 +191,68 @@ pub(super) fn lists<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<f32>>,
     list(from, MAX_LISTS, |f: Floats| f.0)
 }
 
-pub(super) fn cells<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
-    from.deserialize_seq(List { most: MAX_CELLS, cost: 0, keep: |token: u32| token, of: PhantomData })
+/// An answer: a list of tokens, or an object whose one key says what else it is.
+struct AnswerOf;
+
+/// Numbers of an answer, with `null` for a value that is none.
+struct Numbers(Vec<f64>);
+
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        list(from, MAX_NUMBERS, |v: Option<f64>| v.unwrap_or(f64::NAN)).map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for AnswerOf {
+    type Value = Answer;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a list of tokens, or an object of one key: class, text, numbers or likelihoods")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Answer, A::Error> {
+        let cells = List { most: MAX_CELLS, cost: 0, keep: |token: u32| token, of: PhantomData };
+        cells.visit_seq(seq).map(Answer::Tokens)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Answer, A::Error> {
+        let Some(kind) = map.next_key::<AnswerKind>()? else { return Err(A::Error::custom("an answer without a key")) };
+        let answer = match kind {
+            AnswerKind::Tokens => return Err(A::Error::custom("tokens are written as a list")),
+            AnswerKind::Class => Answer::Class(map.next_value()?),
+            // an answer that is cut would be another one
+            AnswerKind::Text => Answer::Text(map.next_value()?),
+            AnswerKind::Numbers => Answer::Numbers(map.next_value::<Numbers>()?.0),
+            AnswerKind::Likelihoods => Answer::Likelihoods(map.next_value::<Numbers>()?.0),
+        };
+        if matches!(&answer, Answer::Text(text) if text.len() > MAX_CELLS) {
+            return Err(A::Error::custom(format!("a text of more than {MAX_CELLS} bytes")));
+        }
+        match map.next_key::<IgnoredAny>()? {
+            Some(_) => Err(A::Error::custom("an answer of two keys")),
+            None => Ok(answer),
+        }
+    }
+}
+
+pub(super) fn answer<'de, D: Deserializer<'de>>(from: D) -> Result<Answer, D::Error> {
+    from.deserialize_any(AnswerOf)
+}
+
+/// As [`answer`] reads it.
+pub(super) fn write_answer<S: Serializer>(answer: &Answer, to: S) -> Result<S::Ok, S::Error> {
+    fn one<S: Serializer>(to: S, kind: AnswerKind, value: &impl Serialize) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(1))?;
+        map.serialize_entry(&kind, value)?;
+        map.end()
+    }
+    match answer {
+        Answer::Tokens(tokens) => tokens.serialize(to),
+        Answer::Class(class) => one(to, AnswerKind::Class, class),
+        Answer::Text(text) => one(to, AnswerKind::Text, text),
+        Answer::Numbers(numbers) => one(to, AnswerKind::Numbers, numbers),
+        Answer::Likelihoods(choices) => one(to, AnswerKind::Likelihoods, choices),
+    }
 }
 
 pub(super) fn answers<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
@@ -249,6 +311,37 @@ mod tests {
         }
         assert_eq!(head("ab", 2), "ab");
         assert_eq!(head("aé", 2), "a ... (cut off: 3 bytes)");
+    }
+
+    #[test]
+    fn answers_of_every_kind_are_read_back_and_others_refused() {
+        let row =
+            |answer: Answer| super::super::PredictionRow { example: 0, depth: 1, last: true, halt_logit: None, answer };
+        for (answer, written) in [
+            (Answer::Tokens(vec![1, 2]), "[1,2]"),
+            (Answer::Class(3), r#"{"class":3}"#),
+            (Answer::Text("\"a\nb".into()), r#"{"text":"\"a\nb"}"#),
+            (Answer::Numbers(vec![0.5, -1.0]), r#"{"numbers":[0.5,-1.0]}"#),
+            (Answer::Likelihoods(vec![-2.5]), r#"{"likelihoods":[-2.5]}"#),
+        ] {
+            let line = serde_json::to_string(&row(answer.clone())).unwrap();
+            assert!(line.ends_with(&format!(r#""answer":{written}}}"#)), "{line}");
+            assert_eq!(serde_json::from_str::<super::super::PredictionRow>(&line).unwrap().answer, answer);
+        }
+        let long = format!(r#"{{"text":"{}"}}"#, "a".repeat(MAX_CELLS + 1));
+        for wrong in [
+            "{}",
+            r#"{"tokens":[1]}"#,
+            r#"{"class":-1}"#,
+            r#"{"class":1,"text":""}"#,
+            r#"{"other":1}"#,
+            "7",
+            "null",
+            long.as_str(),
+        ] {
+            let line = format!(r#"{{"example":0,"depth":1,"last":true,"answer":{wrong}}}"#);
+            assert!(serde_json::from_str::<super::super::PredictionRow>(&line).is_err(), "{line:.60}");
+        }
     }
 
     #[test]

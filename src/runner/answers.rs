@@ -7,11 +7,52 @@ use std::collections::BTreeSet;
 
 use ergometer_reports::case::{CaseError, ErrorKind, Prediction};
 use ergometer_reports::store::MAX_PREDICTIONS;
+use ergometer_suites::Answer;
 
 use super::case::{Running, unexpected};
 use super::child::{Worker, case_error};
 use super::plan::{PlannedCase, PlannedTask};
 use crate::protocol::{Message, Mode, PredictionRow};
+
+/// A scored answer, as long as the case runs; a file has it as a [`Prediction`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoredAnswer {
+    /// See [`Prediction`], for all but the answer.
+    pub example: u64,
+    /// Cluster of the example.
+    pub cluster: u64,
+    /// Steps after which it was given.
+    pub depth: u32,
+    /// It is the answer of record.
+    pub last: bool,
+    /// Halting logit, if there is one.
+    pub halt_logit: Option<f64>,
+    /// The answer itself, where it is kept.
+    pub answer: Option<Answer>,
+    /// All of it is right.
+    pub exact: bool,
+    /// Right cells.
+    pub right: u32,
+    /// Cells that count.
+    pub cells: u32,
+}
+
+impl ScoredAnswer {
+    /// As a file has it.
+    pub fn prediction(&self) -> Prediction {
+        Prediction {
+            example: self.example,
+            cluster: self.cluster,
+            depth: self.depth,
+            last: self.last,
+            halt_logit: self.halt_logit,
+            answer: self.answer.as_ref().map(Answer::to_string).unwrap_or_default(),
+            exact: self.exact,
+            right: self.right,
+            cells: self.cells,
+        }
+    }
+}
 
 /// What reports need of the answers of a task that decides row by row.
 struct Needed {
@@ -26,10 +67,10 @@ impl Needed {
         Self { right: vec![None; examples], depths: BTreeSet::new() }
     }
 
-    /// Whether an answer is kept (see [`Prediction`]); one that is not of record loses its text.
-    fn keep(&mut self, p: &mut Prediction) -> bool {
+    /// Whether an answer is kept (see [`Prediction`]); one that is not of record loses its content.
+    fn keep(&mut self, p: &mut ScoredAnswer) -> bool {
         if !p.last {
-            p.answer = String::new();
+            p.answer = None;
         }
         let Some(right) = self.right.get_mut(p.example as usize) else { return true };
         let changed = *right != Some(p.exact);
@@ -54,23 +95,16 @@ impl<'a> Scorer<'a> {
         Self { planned: running.planned, task: running.task }
     }
 
-    /// The answer as a prediction, if it can be one.
-    pub fn score(&self, row: &PredictionRow) -> Result<Prediction, CaseError> {
+    /// The answer scored, if it can be one.
+    pub fn score(&self, row: PredictionRow) -> Result<ScoredAnswer, CaseError> {
         let wrong = |m: String| Err(case_error(ErrorKind::WrongOutput, m));
         let Some(example) = self.task.set.examples.get(row.example as usize) else {
             return wrong(format!("an answer to example {}, there are {}", row.example, self.task.set.examples.len()));
         };
-        let (cells, needed, most) = (row.answer.len(), example.answer.len(), self.planned.max_steps);
-        if cells != needed {
-            return wrong(format!("the answer to example {} has {cells} cells, {needed} are needed", row.example));
+        if let Err(why) = fits(&row.answer, &example.answer, self.task.set.vocabulary) {
+            return wrong(format!("the answer to example {} {why}", row.example));
         }
-        let tokens = self.task.set.vocabulary.max(1 << 16);
-        if let Some(token) = row.answer.iter().find(|t| **t >= tokens) {
-            return wrong(format!(
-                "the answer to example {} has the token {token}, and there are {} tokens",
-                row.example, self.task.set.vocabulary
-            ));
-        }
+        let most = self.planned.max_steps;
         if row.depth == 0 || row.depth > most {
             return wrong(format!("the answer to example {} claims {} steps of {most}", row.example, row.depth));
         }
@@ -87,17 +121,44 @@ impl<'a> Scorer<'a> {
             ));
         }
         let score = (self.task.task.score)(example, &row.answer);
-        Ok(Prediction {
+        Ok(ScoredAnswer {
             example: row.example,
             cluster: example.cluster,
             depth: row.depth,
             last: row.last,
             halt_logit: row.halt_logit,
-            answer: row.answer.iter().map(u32::to_string).collect::<Vec<_>>().join(" "),
+            answer: Some(row.answer),
             exact: score.exact,
             right: score.right,
             cells: score.cells,
         })
+    }
+}
+
+/// Why an answer cannot be one to an example whose right answer is `right`, of so many tokens.
+fn fits(answer: &Answer, right: &Answer, vocabulary: u32) -> Result<(), String> {
+    let finite = |values: &[f64], needed: usize| match values {
+        values if values.len() != needed => Err(format!("has {} numbers, {needed} are needed", values.len())),
+        values if !values.iter().all(|v| v.is_finite()) => Err("holds what is no number".into()),
+        _ => Ok(()),
+    };
+    match (answer, right) {
+        (Answer::Tokens(tokens), Answer::Tokens(right)) if tokens.len() != right.len() => {
+            Err(format!("has {} cells, {} are needed", tokens.len(), right.len()))
+        }
+        (Answer::Tokens(tokens), Answer::Tokens(_)) => match tokens.iter().find(|t| **t >= vocabulary.max(1 << 16)) {
+            Some(token) => Err(format!("has the token {token}, and there are {vocabulary} tokens")),
+            None => Ok(()),
+        },
+        (Answer::Class(class), Answer::Class(_)) if *class >= vocabulary => {
+            Err(format!("is class {class}, and there are {vocabulary} classes"))
+        }
+        (Answer::Numbers(values), Answer::Numbers(right))
+        | (Answer::Likelihoods(values), Answer::Likelihoods(right)) => finite(values, right.len()),
+        (Answer::Class(_), Answer::Class(_)) | (Answer::Text(_), Answer::Text(_)) => Ok(()),
+        (answer, right) => {
+            Err(format!("is of kind {}, and the task's are {}", answer.kind().name(), right.kind().name()))
+        }
     }
 }
 
@@ -108,20 +169,20 @@ struct Pass<'a> {
     last: Vec<(u32, bool)>,
     /// Questions are decided from every answer; else what reports need of the way to an answer is when it became right or wrong.
     needed: Option<Needed>,
-    predictions: Vec<Prediction>,
+    predictions: Vec<ScoredAnswer>,
 }
 
 impl Pass<'_> {
-    fn take(&mut self, row: &PredictionRow) -> Result<(), CaseError> {
-        let mut prediction = self.scorer.score(row)?;
-        let (depth, done) = &mut self.last[row.example as usize];
-        if *done || row.depth <= *depth {
-            let message = format!("example {} was answered again after {} steps", row.example, row.depth);
+    fn take(&mut self, row: PredictionRow) -> Result<(), CaseError> {
+        let mut scored = self.scorer.score(row)?;
+        let (depth, done) = &mut self.last[scored.example as usize];
+        if *done || scored.depth <= *depth {
+            let message = format!("example {} was answered again after {} steps", scored.example, scored.depth);
             return Err(case_error(ErrorKind::WrongOutput, message));
         }
-        (*depth, *done) = (row.depth, row.last);
-        if self.needed.as_mut().is_none_or(|n| n.keep(&mut prediction)) {
-            self.predictions.push(prediction);
+        (*depth, *done) = (scored.depth, scored.last);
+        if self.needed.as_mut().is_none_or(|n| n.keep(&mut scored)) {
+            self.predictions.push(scored);
         }
         if self.predictions.len() > MAX_PREDICTIONS {
             let message = format!("more than {MAX_PREDICTIONS} answers, the most that a run folder keeps");
@@ -140,7 +201,7 @@ impl Running<'_, '_> {
         let mut pass =
             Pass { scorer: Scorer::of(self), last: vec![(0, false); examples], needed, predictions: Vec::new() };
         loop {
-            match worker.hear(None, &mut || {}, &mut |row| pass.take(&row))? {
+            match worker.hear(None, &mut || {}, &mut |row| pass.take(row))? {
                 Message::Predictions(_) => {}
                 Message::Routed(routed) => self.routed(routed.layers)?,
                 Message::Unavailable(u) => self.refused(u)?,
@@ -164,7 +225,60 @@ impl Running<'_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use ergometer_suites::AnswerKind;
+
+    use super::super::case::Scored;
     use super::*;
+
+    #[test]
+    fn answers_of_record_are_read_back_from_a_file() {
+        let given = |example, last, answer| ScoredAnswer {
+            example,
+            cluster: 0,
+            depth: 2,
+            last,
+            halt_logit: None,
+            answer,
+            exact: true,
+            right: 1,
+            cells: 1,
+        };
+        for answer in [Answer::Tokens(vec![3, 1]), Answer::Class(2), Answer::Numbers(vec![0.25, -1e-9])] {
+            let scored =
+                [given(0, false, None), given(0, true, Some(answer.clone())), given(1, true, Some(answer.clone()))];
+            let rows: Vec<Prediction> = scored.iter().map(ScoredAnswer::prediction).collect();
+            let read = Scored::read("id", answer.kind(), &rows).unwrap();
+            let known = Scored::of("id", &scored);
+            assert_eq!((&read.answers, &read.steps), (&known.answers, &known.steps));
+            assert_eq!((read.answers.len(), &read.answers[&1]), (2, &answer));
+        }
+        let damaged = Prediction { answer: "1 x".into(), ..given(4, true, None).prediction() };
+        let said = format!("{:#}", Scored::read("id", AnswerKind::Tokens, &[damaged]).err().expect("refused"));
+        assert!(said.contains("example 4") && said.contains("`1 x`") && said.contains("hint: "), "{said}");
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_one_is_told_why() {
+        let tokens = |n: usize| Answer::Tokens(vec![1; n]);
+        let numbers = |v: &[f64]| Answer::Numbers(v.to_vec());
+        for (answer, right, word) in [
+            (tokens(2), tokens(3), "has 2 cells, 3 are needed"),
+            (Answer::Tokens(vec![70_000]), tokens(1), "has the token 70000, and there are 5 tokens"),
+            (Answer::Class(5), Answer::Class(0), "is class 5, and there are 5 classes"),
+            (tokens(1), Answer::Class(0), "is of kind tokens, and the task's are class"),
+            (Answer::Text(String::new()), tokens(0), "is of kind text, and the task's are tokens"),
+            (numbers(&[1.0]), numbers(&[1.0, 2.0]), "has 1 numbers, 2 are needed"),
+            (numbers(&[f64::NAN]), numbers(&[1.0]), "holds what is no number"),
+            (Answer::Likelihoods(vec![f64::NEG_INFINITY]), Answer::Likelihoods(vec![0.0]), "holds what is no number"),
+        ] {
+            assert_eq!(fits(&answer, &right, 5), Err(word.to_owned()));
+        }
+        for same in
+            [tokens(3), Answer::Class(4), Answer::Text("a".into()), numbers(&[1.0]), Answer::Likelihoods(vec![-1.0])]
+        {
+            assert_eq!(fits(&same, &same, 5), Ok(()));
+        }
+    }
 
     #[test]
     fn answers_on_the_way_are_kept_where_they_turn_right_or_wrong() {
@@ -182,11 +296,11 @@ mod tests {
             (1, 4, false, true),
             (1, 5, true, false),
         ] {
-            let answer = "1 2".to_owned();
+            let answer = Some(Answer::Tokens(vec![1, 2]));
             let mut p =
-                Prediction { example, cluster: 0, depth, last, halt_logit: None, answer, exact, right: 0, cells: 2 };
+                ScoredAnswer { example, cluster: 0, depth, last, halt_logit: None, answer, exact, right: 0, cells: 2 };
             if needed.keep(&mut p) {
-                assert_eq!(p.answer.is_empty(), !last);
+                assert_eq!(p.prediction().answer, if last { "1 2" } else { "" });
                 kept.push((example, depth));
             }
         }

@@ -208,10 +208,12 @@ impl Running<'_, '_> {
                 if *answers > most {
                     return Err(case_error(ErrorKind::WrongOutput, "more answers than examples in one block"));
                 }
-                let prediction = scorer.score(&row)?;
-                let same = (Some(&prediction.answer), Some(&row.depth));
-                *strays += u64::from((scored.answers.get(&row.example), scored.steps.get(&row.example)) != same);
-                depths.insert(row.example, row.depth.into());
+                let timed = scorer.score(row)?;
+                let known = scored.answers.get(&timed.example).zip(timed.answer.as_ref());
+                let same = known.is_some_and(|(known, timed)| known.agrees(timed))
+                    && scored.steps.get(&timed.example) == Some(&timed.depth);
+                *strays += u64::from(!same);
+                depths.insert(timed.example, timed.depth.into());
                 Ok(())
             };
             match worker.hear(every, &mut || meters.tick(), &mut take)? {

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use ergometer_files::counted;
 use ergometer_reports::Samples;
 use ergometer_reports::case::{
     Attempt, Case, CaseError, ErrorKind, Prediction, Routing, SCHEMA, Sample, Unavailable, Verdict,
 };
+use ergometer_suites::{Answer, AnswerKind};
 
+use super::answers::ScoredAnswer;
 use super::child::{Launch, Worker, case_error};
 use super::claims;
 use super::decide;
@@ -58,28 +61,43 @@ pub struct Scored {
     /// Id of the case that scored them.
     pub id: String,
     /// Answer of record by example.
-    pub answers: BTreeMap<u64, String>,
+    pub answers: BTreeMap<u64, Answer>,
     /// Steps that it took.
     pub steps: BTreeMap<u64, u32>,
 }
 
 impl Scored {
-    /// The answers of record among a case's predictions.
-    pub fn of(id: &str, predictions: &[Prediction]) -> Self {
-        let of_record = || predictions.iter().filter(|p| p.last);
-        let answers = of_record().map(|p| (p.example, p.answer.clone())).collect();
+    /// The answers of record among a case's scored ones.
+    pub fn of(id: &str, scored: &[ScoredAnswer]) -> Self {
+        let of_record = || scored.iter().filter(|p| p.last);
+        let answers = of_record().filter_map(|p| Some((p.example, p.answer.clone()?))).collect();
         Self { id: id.into(), answers, steps: of_record().map(|p| (p.example, p.depth)).collect() }
+    }
+
+    /// The same from a case's file, whose answers are of this kind.
+    ///
+    /// # Errors
+    /// A text that is no answer.
+    pub fn read(id: &str, kind: AnswerKind, predictions: &[Prediction]) -> anyhow::Result<Self> {
+        let mut read = Self { id: id.into(), ..Self::default() };
+        for p in predictions.iter().filter(|p| p.last) {
+            let answer = Answer::parse(kind, &p.answer);
+            let answer = answer.with_context(|| format!("predictions.csv of case {id}, example {}", p.example))?;
+            read.answers.insert(p.example, answer);
+            read.steps.insert(p.example, p.depth);
+        }
+        Ok(read)
     }
 }
 
-/// What a case left behind.
-pub struct Finished {
+/// What a case left behind; its answers as they were scored, or as a file has them ([`Prediction`]).
+pub struct Finished<A = ScoredAnswer> {
     /// How it ended.
     pub case: Case,
     /// What was observed.
     pub samples: Samples,
     /// What it answered, if it is the one that is scored.
-    pub predictions: Vec<Prediction>,
+    pub predictions: Vec<A>,
     /// The attempts at questions that follow from them, where the task decides questions from several rows.
     pub attempts: Vec<Attempt>,
 }
@@ -109,7 +127,7 @@ impl Finished {
             model_modified: planned.model_modified.clone(),
             sitting: None,
             starts: Vec::new(),
-            costs: Some(planned.costs),
+            costs: planned.costs,
             routing: Vec::new(),
             versions: BTreeMap::new(),
             unavailable: Vec::new(),
@@ -117,7 +135,9 @@ impl Finished {
         };
         Self { case, samples: Samples::default(), predictions: Vec::new(), attempts: Vec::new() }
     }
+}
 
+impl<A> Finished<A> {
     /// The case ends in this error.
     pub(super) fn fail(&mut self, error: CaseError) {
         self.case.error = Some(error);
@@ -223,6 +243,7 @@ impl Running<'_, '_> {
             halt: planned.halt,
             inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
             puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
+            answers: self.task.task.answers,
         };
         let asked = Asking::new(worker);
         worker.send(&Command::Job(job))?;

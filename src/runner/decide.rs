@@ -3,10 +3,12 @@
 //! In: the task, its examples, the scored answers of a case. Out: [`Attempt`]s for every depth. Must not: know how a task decides, or look
 //! at an answer that a row had not given yet.
 
-use ergometer_reports::case::{Attempt, CaseError, ErrorKind, Prediction};
+use ergometer_reports::case::{Attempt, CaseError, ErrorKind};
 use ergometer_reports::store::MAX_ROWS;
-use ergometer_suites::task::{Answer, Decide, Decision, ExampleSet};
+use ergometer_suites::Answer;
+use ergometer_suites::task::{Decide, Decision, ExampleSet, RowAnswer};
 
+use super::answers::ScoredAnswer;
 use super::child::case_error;
 
 /// Decides after every depth, each row with its answer at that depth, or its last one if it stopped earlier. At the largest depth every row
@@ -14,13 +16,13 @@ use super::child::case_error;
 pub(super) fn attempts(
     decide: Decide,
     set: &ExampleSet,
-    predictions: &[Prediction],
+    predictions: &[ScoredAnswer],
 ) -> Result<Vec<Attempt>, CaseError> {
-    let tokens = predictions.iter().map(|p| {
-        let cells: Result<Vec<u32>, _> = p.answer.split_whitespace().map(str::parse).collect();
-        cells.map_err(|e| case_error(ErrorKind::WrongOutput, format!("the answer to example {}: {e}", p.example)))
+    let given = predictions.iter().map(|p| {
+        let lost = || case_error(ErrorKind::WrongOutput, format!("the answer to example {} was not kept", p.example));
+        p.answer.as_ref().ok_or_else(lost)
     });
-    let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
+    let given = given.collect::<Result<Vec<&Answer>, _>>()?;
     let mut order: Vec<usize> = (0..predictions.len()).collect();
     order.sort_by_key(|&i| predictions[i].depth);
     let most = order.last().map_or(0, |&i| predictions[i].depth);
@@ -36,9 +38,9 @@ pub(super) fn attempts(
         }
         let answer = |(example, &i): (usize, &Option<usize>)| {
             let i = i?;
-            Some(Answer { example, tokens: &tokens[i], halt_logit: predictions[i].halt_logit })
+            Some(RowAnswer { example, answer: given[i], halt_logit: predictions[i].halt_logit })
         };
-        let Some(answers) = latest.iter().enumerate().map(answer).collect::<Option<Vec<Answer>>>() else { continue };
+        let Some(answers) = latest.iter().enumerate().map(answer).collect::<Option<Vec<RowAnswer>>>() else { continue };
         for decision in decide(set, &answers) {
             attempts.extend(rows(decision, depth, depth == most));
         }
@@ -78,11 +80,11 @@ mod tests {
     use ergometer_suites::task::{self, Example};
 
     /// Two questions of two rows each; an answer is one token, 9 is no answer. The attempts are the answers in order, one of each kind.
-    fn decide(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision> {
+    fn decide(set: &ExampleSet, answers: &[RowAnswer]) -> Vec<Decision> {
         (0..2)
             .map(|question| {
                 let of = answers.iter().filter(|a| set.examples[a.example].question == question);
-                let mut seen: Vec<u32> = of.clone().map(|a| a.tokens[0]).filter(|t| *t != 9).collect();
+                let mut seen: Vec<u32> = of.clone().map(|a| a.answer.tokens()[0]).filter(|t| *t != 9).collect();
                 seen.dedup();
                 let attempts: Vec<task::Attempt> = (1..)
                     .zip(&seen)
@@ -106,10 +108,10 @@ mod tests {
             .collect()
     }
 
-    fn prediction(example: u64, depth: u32, last: bool, answer: &str) -> Prediction {
-        let answer = answer.into();
+    fn prediction(example: u64, depth: u32, last: bool, token: u32) -> ScoredAnswer {
+        let answer = Some(Answer::Tokens(vec![token]));
         let (exact, right, cells) = (false, 0, 1);
-        Prediction { example, cluster: 0, depth, last, halt_logit: None, answer, exact, right, cells }
+        ScoredAnswer { example, cluster: 0, depth, last, halt_logit: None, answer, exact, right, cells }
     }
 
     #[test]
@@ -125,14 +127,14 @@ mod tests {
             notes: Vec::new(),
         };
         let predictions = [
-            prediction(0, 1, true, "5"),
-            prediction(1, 1, false, "5"),
-            prediction(1, 2, true, "0"),
-            prediction(2, 1, false, "9"),
-            prediction(3, 1, false, "9"),
-            prediction(2, 2, false, "3"),
-            prediction(3, 2, true, "1"),
-            prediction(2, 3, true, "1"),
+            prediction(0, 1, true, 5),
+            prediction(1, 1, false, 5),
+            prediction(1, 2, true, 0),
+            prediction(2, 1, false, 9),
+            prediction(3, 1, false, 9),
+            prediction(2, 2, false, 3),
+            prediction(3, 2, true, 1),
+            prediction(2, 3, true, 1),
         ];
         let attempts = attempts(decide, &set, &predictions).unwrap();
         let told: Vec<_> =
@@ -152,10 +154,11 @@ mod tests {
         assert_eq!(told, want);
         assert!(attempts.iter().all(|a| a.rows == 2 && a.cluster == 7 && a.part == 0));
         // a program that tells only its last answers
-        let last: Vec<Prediction> = predictions.iter().filter(|p| p.last).cloned().collect();
+        let last: Vec<ScoredAnswer> = predictions.iter().filter(|p| p.last).cloned().collect();
         let depths: Vec<u32> = super::attempts(decide, &set, &last).unwrap().iter().map(|a| a.depth).collect();
         assert_eq!(depths, [3, 3, 3]);
-        assert!(super::attempts(decide, &set, &[prediction(0, 1, true, "x")]).is_err());
+        let lost = ScoredAnswer { answer: None, ..prediction(0, 1, true, 5) };
+        assert!(super::attempts(decide, &set, &[lost]).unwrap_err().message.contains("was not kept"));
         assert!(super::attempts(decide, &set, &[]).unwrap().is_empty());
     }
 }

@@ -56,7 +56,8 @@ impl Estimate {
 /// Seconds that an engine is expected to take for one row, at most.
 fn row(case: &PlannedCase) -> f64 {
     let rate = if case.engine == Some("reference") { INTERPRETER } else { RATE * f64::from(case.key.threads.max(1)) };
-    (case.costs.flops_admit + case.costs.flops_step * f64::from(case.max_steps)) / rate
+    let costs = case.known_costs();
+    (costs.flops_admit + costs.flops_step * f64::from(case.max_steps)) / rate
 }
 
 /// Loading, warming and timing a case once, with the rounds that its sitting needs.
@@ -81,7 +82,7 @@ pub fn of(plan: &Plan, check: bool, starts: u32, searched: impl Fn(&PlannedCase)
         let mut all = Estimate { timing: timing(case, check) * f64::from(starts), ..Estimate::default() };
         if judged.insert((&case.key.model_hash, &case.key.task_hash, case.max_steps)) {
             let (rows, steps, _) = reference::extent(case, task);
-            all.reference = START + case.costs.flops_step * rows as f64 * f64::from(steps) / INTERPRETER;
+            all.reference = START + case.known_costs().flops_step * rows as f64 * f64::from(steps) / INTERPRETER;
         }
         if scored.insert(&case.group) {
             all.scoring = row(case) * task.set.examples.len() as f64;

@@ -365,7 +365,8 @@ fn scored_before(
         }
         let Some(run) = starts::left(folder, case)? else { continue };
         if run.case.accuracy_from.as_ref() == Some(&case.id) {
-            scored.insert(case.group.clone(), Scored::of(&case.id, &run.predictions));
+            let kind = plan.tasks[&case.spec.task].task.answers;
+            scored.insert(case.group.clone(), Scored::read(&case.id, kind, &run.predictions)?);
         }
     }
     Ok(())

@@ -8,8 +8,10 @@ use std::path::Path;
 
 use ergometer_files::counted;
 use ergometer_reports::RunFolder;
+use ergometer_reports::case::Prediction;
 use sha2::{Digest, Sha256};
 
+use super::answers::ScoredAnswer;
 use super::case::{Scored, Setting};
 use super::plan::{self, Plan, PlannedCase};
 use super::sitting::{self, Seat};
@@ -98,7 +100,8 @@ impl Pass<'_> {
                 ended.case.accuracy_from = None;
             }
             // one that cannot be kept costs no other one its place
-            let kept = writer.finish(&ended.case, &ended.samples, &ended.predictions, &ended.attempts);
+            let predictions: Vec<Prediction> = ended.predictions.iter().map(ScoredAnswer::prediction).collect();
+            let kept = writer.finish(&ended.case, &ended.samples, &predictions, &ended.attempts);
             written = written.and(kept.map(|_| ()));
             setting.progress.done(estimated_ms(planned, setting.check));
             console::detail(|| match &ended.case.error {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use ergometer_reports::case::{Baseline, CaseKey, Costs, Settings, Tuning};
 use ergometer_reports::precision::Precision;
+use ergometer_suites::AnswerKind;
 use ergometer_suites::suite::{CaseSpec, Depth, Scenario, Suite};
 use ergometer_suites::task::{self, ExampleSet, Task};
 use sha2::{Digest, Sha256};
@@ -16,6 +17,7 @@ use crate::backends::{BackendError, Options, backend};
 use crate::files::hex;
 use crate::graph::Graph;
 use crate::graph::cost::Workload;
+use crate::models::interface::Interface;
 use crate::models::{self, Model};
 
 /// A task of the suite with its examples.
@@ -43,8 +45,10 @@ impl PlannedTask {
 
 /// A model of the suite.
 pub struct PlannedModel {
-    /// Its computation.
-    pub graph: Graph,
+    /// What it takes and gives.
+    pub interface: Interface,
+    /// Its computation, where it is known.
+    pub graph: Option<Graph>,
     /// sha256 over configuration and weights.
     pub hash: String,
     /// The folder that workers are given; see [`Plan::materialise`].
@@ -82,8 +86,8 @@ pub struct PlannedCase {
     pub tuning: Option<Tuning>,
     /// Where those options come from, in the words of [`Settings::source`].
     pub settings_from: String,
-    /// What the graph costs.
-    pub costs: Costs,
+    /// What the graph costs; none where there is no graph.
+    pub costs: Option<Costs>,
     /// Most supervision steps.
     pub max_steps: u32,
     /// Rows stop at the halting head's word.
@@ -109,6 +113,11 @@ impl PlannedCase {
             capacity: self.key.batch as usize,
             extra: self.key.backend_options.clone(),
         }
+    }
+
+    /// What the graph costs, nothing where that is not known: then what a case takes is guessed from the start of its worker alone.
+    pub fn known_costs(&self) -> Costs {
+        self.costs.unwrap_or_default()
     }
 
     /// What it runs with, where the key that it is known by leaves that open.
@@ -144,9 +153,9 @@ impl Plan {
                 let model = Model::load(path)
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
                 let random = models::random::is_random(path)?;
-                let Model { graph, hash, numbering, .. } = model;
+                let Model { interface, graph, hash, numbering, .. } = model;
                 let (folder, modified) = (path.clone(), super::changes::modified(path));
-                let planned = PlannedModel { graph, hash, folder, random, numbering, modified };
+                let planned = PlannedModel { interface, graph, hash, folder, random, numbering, modified };
                 plan.models.insert(spec.model.clone(), planned);
             }
             let case = plan.case(suite, spec, None)?;
@@ -189,9 +198,9 @@ impl Plan {
         let kind = external.map_or(spec.backend.as_str(), |b| b.kind.as_str());
         let given = options.cloned().or_else(|| external.map(|b| b.options.clone())).unwrap_or_default();
         let recorded = model.numbering.as_deref();
-        let numbering = crate::fit::check(&spec.task, &task.set, &spec.model, &model.graph, recorded)
+        let numbering = crate::fit::check(&spec.task, &task.set, &spec.model, &model.interface, recorded)
             .with_context(|| format!("{}: a [[cases]] block pairs them", suite.file.display()))?;
-        let one_shot = model.graph.states.is_empty();
+        let one_shot = model.interface.one_shot();
         // a one-shot model has one depth, whatever the block asks of the recursive ones beside it
         let (max_steps, halt, depth) = match spec.depth {
             _ if one_shot => (1, false, "once".to_string()),
@@ -222,11 +231,12 @@ impl Plan {
             }
         };
         let bytes = Precision::of(&spec.precision).bytes;
-        let cost = model.graph.cost(&Workload { weight_bytes: bytes, value_bytes: bytes, ..Workload::one() });
+        let workload = Workload { weight_bytes: bytes, value_bytes: bytes, ..Workload::one() };
+        let cost = model.graph.as_ref().map(|graph| graph.cost(&workload));
         let key = CaseKey {
             model: spec.model.clone(),
             model_hash: model.hash.clone(),
-            family: model.graph.family.name().into(),
+            family: model.graph.as_ref().map_or("opaque", |graph| graph.family.name()).into(),
             backend: spec.backend.clone(),
             backend_options,
             precision: spec.precision.clone(),
@@ -286,7 +296,7 @@ impl Plan {
             model_modified: model.modified.clone(),
             tuning: None,
             settings_from: "default".into(),
-            costs: Costs {
+            costs: cost.map(|cost| Costs {
                 params_total: cost.params_total,
                 params_active: cost.params_active,
                 flops_admit: cost.flops_admit,
@@ -295,7 +305,7 @@ impl Plan {
                 state_bytes: cost.state_bytes as u64,
                 step_weight_bytes: cost.step_weight_bytes,
                 step_value_bytes: cost.step_value_bytes,
-            },
+            }),
             max_steps,
             halt,
             random: model.random,
@@ -345,8 +355,11 @@ fn plan_task(suite: &Suite, name: &str) -> anyhow::Result<PlannedTask> {
     }
     let mut hash = Sha256::new();
     for example in &set.examples {
-        for v in example.tokens.iter().chain([&example.puzzle_id]).chain(&example.answer) {
+        for v in example.tokens.iter().chain([&example.puzzle_id]).chain(example.answer.tokens()) {
             hash.update(v.to_le_bytes());
+        }
+        if task.answers != AnswerKind::Tokens {
+            hash.update(format!("{} {}", task.answers.name(), example.answer));
         }
         hash.update([0xff]);
         if task.decide.is_some() {
@@ -387,6 +400,7 @@ pub fn glob(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use ergometer_reports::case::ErrorKind;
     use ergometer_suites::suite::Known;
     use serde_json::json;
 
@@ -394,11 +408,15 @@ mod tests {
 
     /// The plan of these `[[cases]]` blocks over a small net and two small tasks.
     fn planned(cases: &str) -> Plan {
+        with_suite(cases).1
+    }
+
+    fn with_suite(cases: &str) -> (Suite, Plan) {
         let house = tempfile::tempdir().unwrap();
         let config = json!({"model_type": "encoder", "seq_len": 16, "vocab_size": 6, "hidden_size": 16, "num_layers": 1, "num_heads": 2,
                             "expansion": 1.0, "pos_encodings": "learned"});
         let model = Model::random(&config, 7).unwrap();
-        Model::save(&house.path().join("net"), &config, &model.graph, &model.params).unwrap();
+        Model::save(&house.path().join("net"), &config, model.graph().unwrap(), &model.params).unwrap();
         let mut text = String::from("[[model]]\nname = \"net\"\npath = \"net\"\n");
         for task in ["a", "b"] {
             text += &format!("[[task]]\nname = {task:?}\nkind = \"sudoku\"\nsize = 4\nclues = [6, 8]\nexamples = 3\n");
@@ -409,7 +427,25 @@ mod tests {
         let known = Known { backends: &["native"], precisions: &["f32", "bf16"] };
         let text = format!("{text}[defaults]\nmodels = [\"net\"]\ntasks = [\"a\"]\n{cases}");
         let suite = Suite::parse(&text, &house.path().join("suite.toml"), &known).unwrap();
-        Plan::new(&suite, |_| true).unwrap()
+        let plan = Plan::new(&suite, |_| true).unwrap();
+        (suite, plan)
+    }
+
+    #[test]
+    fn a_model_without_a_graph_is_opaque_and_nothing_judges_it() {
+        let (suite, mut plan) = with_suite("[[cases]]\nbackends = [\"native\"]\n");
+        let known = plan.cases[0].clone();
+        assert!(known.key.family == "dense" && known.costs.is_some());
+        plan.models.get_mut("net").unwrap().graph = None;
+        let case = plan.case(&suite, &known.spec, None).unwrap();
+        assert_eq!((case.key.family.as_str(), case.costs), ("opaque", None));
+        assert!(super::super::estimate::timing(&case, false) > 0.0);
+        let cache = tempfile::tempdir().unwrap();
+        let (task, model) = (&plan.tasks["a"], &plan.models["net"]);
+        let why = super::super::reference::vectors(&case, model, task, cache.path()).unwrap_err();
+        // which is a verdict of accuracy only, not a failure
+        assert!(why.kind == ErrorKind::Unavailable && why.message.contains("`net` has no graph"), "{why:?}");
+        assert!(std::fs::read_dir(cache.path()).unwrap().next().is_none());
     }
 
     fn names(sitting: &[&PlannedCase]) -> Vec<String> {
@@ -461,8 +497,9 @@ mod tests {
         assert!(apart.cases.iter().all(|c| c.compared == 0));
         // an iteration takes ten seconds: six blocks of it, seven for the intervals of three comparisons
         let seconds = |mut case: PlannedCase, compared: usize| {
-            case.costs.flops_step = 10.0 * super::super::estimate::RATE * f64::from(case.key.threads.max(1));
-            (case.costs.flops_admit, case.max_steps, case.compared) = (0.0, 1, compared);
+            let flops_step = 10.0 * super::super::estimate::RATE * f64::from(case.key.threads.max(1));
+            case.costs = Some(Costs { flops_step, ..Costs::default() });
+            (case.max_steps, case.compared) = (1, compared);
             (case.spec.seconds, case.spec.warmup_seconds, case.spec.iterations) = (1.0, 0.0, 1);
             super::super::estimate::timing(&case, false)
         };

@@ -14,7 +14,7 @@ use super::plan::{PlannedCase, PlannedModel, PlannedTask};
 use crate::console;
 use crate::files::hex;
 use crate::files::{read_cached, sha256, write_atomically};
-use crate::graph::Graph;
+use crate::models::interface::Interface;
 use crate::parity::Vectors;
 use crate::protocol::{Command, Go, Job, Message, Mode, PROTOCOL};
 
@@ -28,9 +28,10 @@ pub fn extent(case: &PlannedCase, task: &PlannedTask) -> (usize, u32, bool) {
     let examples = EXAMPLES.min(task.set.examples.len());
     // several examples before several steps: rows of a batch can go wrong one by one
     let affordable = |flops: f64| (BUDGET / flops.max(1.0)) as usize;
-    let rows = affordable(case.costs.flops_step).clamp(1, examples.max(1));
+    let flops_step = case.known_costs().flops_step;
+    let rows = affordable(flops_step).clamp(1, examples.max(1));
     let most = usize::try_from(case.max_steps).unwrap_or(usize::MAX);
-    let steps = affordable(case.costs.flops_step * rows as f64).clamp(1, most.max(1)) as u32;
+    let steps = affordable(flops_step * rows as f64).clamp(1, most.max(1)) as u32;
     (rows, steps, rows < examples || steps < case.max_steps)
 }
 
@@ -41,6 +42,9 @@ pub fn vectors(
     task: &PlannedTask,
     cache: &Path,
 ) -> Result<(PathBuf, Vectors), CaseError> {
+    let graph = model.graph.as_ref().ok_or_else(|| {
+        case_error(ErrorKind::Unavailable, format!("model `{}` has no graph that it could compute", case.key.model))
+    })?;
     let (rows, steps, _) = extent(case, task);
     // what the interpreter would compute: its own text, the graph, the weights, the inputs
     let interpreter = [
@@ -48,15 +52,15 @@ pub fn vectors(
         include_str!("../backends/reference.rs"),
         include_str!("../parity.rs"),
     ];
-    let mut hash = Sha256::new().chain_update(interpreter.concat()).chain_update(format!("{:?}", model.graph));
+    let mut hash = Sha256::new().chain_update(interpreter.concat()).chain_update(format!("{graph:?}"));
     hash.update(format!("{} {rows} {steps}", model.hash));
     for example in &task.set.examples[..rows] {
         example.tokens.iter().chain([&example.puzzle_id]).for_each(|v| hash.update(v.to_le_bytes()));
     }
     let stem = cache.join("reference").join(hex(&hash.finalize()));
     let (path, questions) = (stem.with_extension("safetensors"), stem.with_extension("questions.safetensors"));
-    let most = Vectors::most_bytes(&model.graph, rows, steps);
-    let vectors = match kept(&path, &model.graph, most) {
+    let most = Vectors::most_bytes(&model.interface, rows, steps);
+    let vectors = match kept(&path, &model.interface, most) {
         Some(vectors) => {
             console::detail(|| format!("reference of {}: read {}", case.path, path.display()));
             vectors
@@ -75,7 +79,7 @@ pub fn vectors(
         }
     };
     // workers get a file without the answers
-    let bytes = vectors.questions().write(&model.graph);
+    let bytes = vectors.questions().write(&model.interface);
     bytes
         .and_then(|bytes| write_atomically(&questions, &bytes))
         .map_err(|e| unwritable(format!("cannot write the inputs for parity: {e:#}")))?;
@@ -89,10 +93,10 @@ fn sum_of(path: &Path) -> PathBuf {
 
 /// What the cache holds is used only if it is what was written, byte for byte, and vectors of this model. A file that is larger
 /// than these can be is not read.
-fn kept(path: &Path, graph: &Graph, most: u64) -> Option<Vectors> {
+fn kept(path: &Path, interface: &Interface, most: u64) -> Option<Vectors> {
     let sum = read_cached(&sum_of(path), 64)?;
     let now = sha256(path, most, Links::Refused).ok()?;
-    (now.as_bytes() == sum).then(|| Vectors::read(path, graph).ok())?
+    (now.as_bytes() == sum).then(|| Vectors::read(path, interface).ok())?
 }
 
 /// Makes the vectors, once more where a worker ended without a word, and writes down what they are known by.
@@ -116,7 +120,7 @@ fn make(
     })?;
     let fault = |e: String| case_error(ErrorKind::Reference, format!("the reference's vectors: {e}"));
     let sum = sha256(path, most, Links::Refused).map_err(|e| fault(e.to_string()))?;
-    let vectors = Vectors::read(path, &model.graph).map_err(|e| fault(format!("{e:#}")))?;
+    let vectors = Vectors::read(path, &model.interface).map_err(|e| fault(format!("{e:#}")))?;
     write_atomically(&sum_of(path), sum.as_bytes())
         .map_err(|e| unwritable(format!("cannot write the reference's checksum: {e:#}")))?;
     Ok(vectors)
@@ -153,6 +157,7 @@ fn record(
         halt: false,
         inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
         puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
+        answers: task.task.answers,
     }))?;
     worker.send(&Command::Go(Go {
         block: 0,
@@ -177,21 +182,21 @@ mod tests {
     fn a_file_that_is_larger_than_these_vectors_can_be_is_not_read() {
         let config = serde_json::json!({"model_type": "trm", "seq_len": 16, "vocab_size": 6, "hidden_size": 16, "num_heads": 2,
             "expansion": 1.0, "H_cycles": 1, "L_cycles": 1, "L_layers": 1, "halt_max_steps": 3});
-        let graph = Model::random(&config, 7).unwrap().graph;
+        let interface = Model::random(&config, 7).unwrap().interface;
         for golden in ["trm-mlp-d64", "trm-att-d64", "hrm-d64"] {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(golden);
             let (model, file) = (Model::load(&folder).unwrap(), folder.join("vectors.safetensors"));
-            let vectors = Vectors::read(&file, &model.graph).unwrap();
-            let most = Vectors::most_bytes(&model.graph, vectors.batch, vectors.steps.len() as u32);
+            let vectors = Vectors::read(&file, &model.interface).unwrap();
+            let most = Vectors::most_bytes(&model.interface, vectors.batch, vectors.steps.len() as u32);
             let has = file.metadata().unwrap().len();
             assert!((has..2 * has + 65536).contains(&most), "{golden}: {has} bytes, {most} allowed");
         }
-        let (most, place) = (Vectors::most_bytes(&graph, 4, 3), tempfile::tempdir().unwrap());
+        let (most, place) = (Vectors::most_bytes(&interface, 4, 3), tempfile::tempdir().unwrap());
         assert!(most < 1 << 20, "{most}");
         let path = place.path().join("vectors.safetensors");
         File::create(&path).unwrap().set_len(3 << 30).unwrap();
         std::fs::write(sum_of(&path), "0".repeat(64)).unwrap();
-        assert!(kept(&path, &graph, most).is_none());
+        assert!(kept(&path, &interface, most).is_none());
         assert!(sha256(&path, most, Links::Refused).unwrap_err().to_string().contains("larger than"));
     }
 }

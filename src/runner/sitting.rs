@@ -214,8 +214,9 @@ fn held(contenders: &[Contender]) -> u64 {
 
 /// Bytes that a worker may come to hold: the file's weights, packed ones, and some of an engine's own.
 fn expected(case: &PlannedCase) -> u64 {
-    let values = case.costs.step_value_bytes * f64::from(case.key.batch);
-    WORKER_BYTES + 4 * case.costs.weight_bytes + values.min(1e15) as u64
+    let costs = case.known_costs();
+    let values = costs.step_value_bytes * f64::from(case.key.batch);
+    WORKER_BYTES + 4 * costs.weight_bytes + values.min(1e15) as u64
 }
 
 /// Waits until the workers that wait use no processor: the threads of some engines go on spinning for milliseconds after their last

@@ -6,7 +6,7 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::{Sitting, Verdict};
+use ergometer_reports::case::{Prediction, Sitting, Verdict};
 use ergometer_reports::store::MAX_ROWS;
 use ergometer_reports::{CaseRun, RunFolder};
 use sha2::{Digest, Sha256};
@@ -106,7 +106,7 @@ pub(super) fn join(run: &RunFolder, starts: &[RunFolder], cases: &[PlannedCase])
 }
 
 /// All starts of a case, in their order, as one.
-fn joined(starts: Vec<CaseRun>) -> Finished {
+fn joined(starts: Vec<CaseRun>) -> Finished<Prediction> {
     let of = starts.len();
     let mut starts = starts.into_iter();
     let first = starts.next().expect("a case without a start is not joined");

@@ -61,7 +61,7 @@ impl Search<'_> {
     pub fn settings(&self) -> anyhow::Result<Vec<PlannedCase>> {
         let Some(engine) = self.case.engine.and_then(backend) else { return Ok(vec![self.case.clone()]) };
         let mut all: Vec<PlannedCase> = Vec::new();
-        let routes = !self.plan.models[&self.case.spec.model].graph.mixtures().is_empty();
+        let routes = self.plan.models[&self.case.spec.model].graph.as_ref().is_some_and(|g| !g.mixtures().is_empty());
         for mut options in engine.settings(&self.case.options()) {
             // without experts the ways of computing them are one
             if !routes {

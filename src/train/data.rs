@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, ensure};
 use ergometer_suites::task::{Example, ExampleSet, Task, Training};
 
 use super::config::TaskConfig;
-use crate::graph::Graph;
+use crate::models::interface::{Interface, PortRole};
 
 /// The kind of task.
 pub fn kind(task: &TaskConfig) -> anyhow::Result<&'static Task> {
@@ -25,6 +25,11 @@ pub fn held_out(task: &TaskConfig, folder: &Path) -> anyhow::Result<ExampleSet> 
     (kind(task)?.examples)(&parameters, folder).map_err(|e| anyhow!("[task]: {e}"))
 }
 
+/// Puzzle identifiers that a net tells apart.
+pub fn puzzle_ids(interface: &Interface) -> usize {
+    interface.input(PortRole::PuzzleId).and_then(|port| port.below()).unwrap_or(1)
+}
+
 /// The stream of training examples, counted so that a resumed run finds its place again.
 pub struct Source {
     training: Box<dyn Training>,
@@ -36,21 +41,21 @@ pub struct Source {
 }
 
 impl Source {
-    /// Always the same for the same configuration and seed; `graph` says what rows it can take.
-    pub fn new(task: &TaskConfig, seed: u64, graph: &Graph) -> anyhow::Result<Self> {
+    /// Always the same for the same configuration and seed; `interface` says what rows the net can take.
+    pub fn new(task: &TaskConfig, seed: u64, interface: &Interface) -> anyhow::Result<Self> {
         let make = kind(task)?.training.with_context(|| format!("task `{}` has no training examples", task.kind))?;
         let mut parameters = task.parameters.clone();
         if let Some(puzzles) = task.puzzles {
             parameters.insert("puzzles".into(), puzzles.into());
         }
         let training = make(&parameters, seed).map_err(|e| anyhow!("[task]: {e}"))?;
-        let logits = graph.outputs[0].ty;
+        let (input, logits) = (interface.tokens()?, interface.logits()?);
         Ok(Self {
             training,
             drawn: 0,
-            cells: (graph.inputs[0].ty.elements(), logits.elements() / logits.features),
-            tokens: (graph.inputs[0].rows, logits.features),
-            ids: graph.inputs.get(1).map_or(1, |i| i.rows),
+            cells: (input.row()?.most(), logits.row()?.most() / logits.features.max(1)),
+            tokens: (input.below().unwrap_or(0), logits.features),
+            ids: puzzle_ids(interface),
         })
     }
 
@@ -73,9 +78,9 @@ impl Source {
         self.drawn += 1;
         let below = |tokens: &[u32], most: usize| tokens.iter().all(|&t| (t as usize) < most);
         ensure!(
-            (example.tokens.len(), example.answer.len()) == self.cells
+            (example.tokens.len(), example.answer.tokens().len()) == self.cells
                 && below(&example.tokens, self.tokens.0)
-                && below(&example.answer, self.tokens.1)
+                && below(example.answer.tokens(), self.tokens.1)
                 && (example.puzzle_id as usize) < self.ids,
             "training example {} ({} cells, puzzle id {}) does not fit the model: {} cells, {} tokens, {} puzzle ids\n\
              hint: set `seq_len`, `vocab_size` and `num_puzzle_identifiers` to what the task needs",

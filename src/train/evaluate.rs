@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use ergometer_reports::stats::{Estimate, proportion::share};
-use ergometer_suites::task::{Answer, ExampleSet, Task};
+use ergometer_suites::Answer;
+use ergometer_suites::task::{ExampleSet, RowAnswer, Task};
 
 use crate::backends::session::{Rule, Session, argmax};
 use crate::backends::{Backend, Options, Routing, candle::Candle};
@@ -49,38 +50,38 @@ pub struct Evaluation {
 /// A row's answer under one depth rule.
 #[derive(Clone, Debug, Default)]
 struct Row {
-    answer: Vec<u32>,
+    answer: Answer,
     halt_logit: Option<f64>,
     steps: u32,
 }
 
 /// Runs the net on all examples.
 pub fn evaluate(model: &Model, task: &Task, set: &ExampleSet, threads: usize) -> anyhow::Result<Evaluation> {
-    let graph = &model.graph;
-    let mut session = Session::new(Candle.load(model, &Options::f32(threads, ROWS))?, graph, ROWS);
+    let interface = &model.interface;
+    let (feeds, reads) = (interface.feeds()?, interface.reads()?);
+    let mut session = Session::new(Candle.load(model, &Options::f32(threads, ROWS))?, interface, ROWS)?;
     let mut full = Vec::with_capacity(set.examples.len());
     let mut halting = Vec::with_capacity(set.examples.len());
-    let tokens = graph.outputs[0].ty.features;
-    let halts = graph.halting != Halting::Never;
+    let halts_by = reads.halting.filter(|_| interface.halting != Halting::Never);
     session.engine().watch_routing(true);
     for part in set.examples.chunks(ROWS) {
         let slots: Vec<usize> = (0..part.len()).collect();
         session.retain(&[])?;
         let inputs: Vec<u32> = part.iter().flat_map(|e| e.tokens.iter().copied()).collect();
         let ids: Vec<u32> = part.iter().map(|e| e.puzzle_id).collect();
-        let both = [inputs.as_slice(), ids.as_slice()];
-        session.admit(&slots, &both[..graph.inputs.len()])?;
+        session.admit(&slots, &feeds.with(&inputs, &ids))?;
         let mut stopped: Vec<Option<Row>> = vec![None; part.len()];
-        for step in 1..=graph.max_steps {
+        for step in 1..=interface.max_steps {
             session.advance(1, Rule::Fixed)?;
-            let last = step == graph.max_steps;
+            let last = step == interface.max_steps;
             for (slot, stopped) in stopped.iter_mut().enumerate() {
-                let halt_logit = halts.then(|| session.output(1, slot)[0]);
+                let halt_logit = halts_by.map(|output| session.output(output, slot)[0]);
                 let stops = stopped.is_none() && (last || halt_logit.is_some_and(|q| q > 0.0));
                 if !stops && !last {
                     continue;
                 }
-                let answer = session.output(0, slot).chunks_exact(tokens).map(argmax).collect();
+                let logits = session.output(reads.logits, slot).chunks_exact(reads.vocabulary);
+                let answer = Answer::Tokens(logits.map(argmax).collect());
                 let row = Row { answer, halt_logit: halt_logit.map(f64::from).filter(|q| q.is_finite()), steps: step };
                 if last {
                     full.push(row.clone());
@@ -109,8 +110,8 @@ fn accuracy(task: &Task, set: &ExampleSet, rows: &[Row]) -> anyhow::Result<Accur
     }
     let decided = task.decide.map(|decide| -> anyhow::Result<Estimate> {
         let answers = rows.iter().enumerate();
-        let answers: Vec<Answer> =
-            answers.map(|(example, r)| Answer { example, tokens: &r.answer, halt_logit: r.halt_logit }).collect();
+        let answers: Vec<RowAnswer> =
+            answers.map(|(example, r)| RowAnswer { example, answer: &r.answer, halt_logit: r.halt_logit }).collect();
         let mut clusters = BTreeMap::new();
         for decision in decide(set, &answers) {
             count(&mut clusters, decision.cluster, decision.right);
@@ -145,9 +146,9 @@ mod tests {
     use super::*;
 
     /// Right where any row of the question is.
-    fn decide(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision> {
+    fn decide(set: &ExampleSet, answers: &[RowAnswer]) -> Vec<Decision> {
         let right = |q: u64| {
-            answers.iter().any(|a| set.examples[a.example].question == q && set.examples[a.example].answer == a.tokens)
+            answers.iter().any(|a| set.examples[a.example].question == q && set.examples[a.example].answer == *a.answer)
         };
         let one = |question| {
             let (name, right) = (String::new(), right(question));
@@ -163,17 +164,20 @@ mod tests {
             name: "votes",
             about: "",
             examples: |_, _| Err(ergometer_suites::error::SuiteError::new("not asked for")),
+            answers: ergometer_suites::AnswerKind::Tokens,
             score: |example, answer| Score {
-                exact: example.answer == answer,
-                right: example.answer.iter().zip(answer).filter(|(a, b)| a == b).count() as u32,
+                exact: example.answer == *answer,
+                right: example.answer.tokens().iter().zip(answer.tokens()).filter(|(a, b)| a == b).count() as u32,
                 cells: 2,
             },
             decide: Some(decide),
             training: None,
             dataset: None,
             readable: None,
+            quick: None,
         };
-        let example = |question| Example { question, answer: vec![1, 2], cluster: question, ..Example::default() };
+        let example =
+            |question| Example { question, answer: vec![1, 2].into(), cluster: question, ..Example::default() };
         let set = ExampleSet {
             examples: [0, 0, 1, 1, 2, 2].map(example).to_vec(),
             vocabulary: 3,
@@ -183,7 +187,7 @@ mod tests {
             baselines: Vec::new(),
             notes: Vec::new(),
         };
-        let row = |answer: [u32; 2]| Row { answer: answer.to_vec(), halt_logit: None, steps: 2 };
+        let row = |answer: [u32; 2]| Row { answer: answer.to_vec().into(), halt_logit: None, steps: 2 };
         // one row right of the first question, none of the second, both of the third
         let rows = [[1, 1], [1, 2], [2, 2], [2, 1], [1, 2], [1, 2]].map(row);
         let found = accuracy(&task, &set, &rows).unwrap();

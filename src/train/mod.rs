@@ -16,6 +16,7 @@ use crate::backends::{Backend, Options, Routing, candle::Candle};
 use crate::console;
 use crate::files::write_atomically;
 use crate::graph::cost::Workload;
+use crate::models::interface::PortRole;
 use crate::models::{Model, ModelError};
 use card::{Figures, LOG_HEADER, Means, percent};
 use checkpoint::Progress;
@@ -153,16 +154,19 @@ impl Job {
         let model =
             Model::random(&model_config, config.seed).map_err(|e| ModelError { file: "[model]".into(), ..e })?;
         let held_out = data::held_out(&config.task, &config.folder)?;
-        crate::fit::check(&config.task.kind, &held_out, "[model]", &model.graph, None)?;
+        crate::fit::check(&config.task.kind, &held_out, "[model]", &model.interface, None)?;
         // a table of puzzle embeddings means something with its numbering alone, so the net says which it was trained with
-        if let Some(numbering) = held_out.numbering.as_ref().filter(|_| model.graph.inputs.len() > 1) {
+        if let Some(numbering) =
+            held_out.numbering.as_ref().filter(|_| model.interface.input(PortRole::PuzzleId).is_some())
+        {
             model_config[crate::models::NUMBERING] = numbering.clone().into();
         }
-        let source = data::Source::new(&config.task, config.seed, &model.graph)?;
-        let trainer = Trainer::new(&config, &model.graph, source)?;
+        let source = data::Source::new(&config.task, config.seed, &model.interface)?;
+        let graph = model.graph()?;
+        let trainer = Trainer::new(&config, graph, source)?;
         let task = data::kind(&config.task)?;
-        let optimiser = Optimiser::new(&model.graph.params, (*model.params).clone());
-        let flops_per_step = net::flops_per_row(&model.graph) * config.batch as f64;
+        let optimiser = Optimiser::new(&graph.params, (*model.params).clone());
+        let flops_per_step = net::flops_per_row(graph) * config.batch as f64;
         std::fs::create_dir_all(&config.out).with_context(|| {
             format!("cannot make the folder {}\nhint: name another one with `--out`", config.out.display())
         })?;
@@ -199,12 +203,12 @@ impl Job {
 
     fn resume(&mut self) -> anyhow::Result<()> {
         let path = self.checkpoint_path();
-        let (graph, steps) = (&self.model.graph, self.config.steps);
-        let ids = graph.inputs.get(1).map_or(1, |i| i.rows);
+        let interface = &self.model.interface;
+        let (inputs, labels) = (interface.tokens()?.below().unwrap_or(0), interface.logits()?.features);
         let limits = checkpoint::Limits {
-            steps,
-            rows: (graph.inputs[0].rows, graph.outputs[0].ty.features, ids),
-            depth: graph.max_steps,
+            steps: self.config.steps,
+            rows: (inputs, labels, data::puzzle_ids(interface)),
+            depth: interface.max_steps,
         };
         let progress = checkpoint::load(&path, limits, &mut self.optimiser, &mut self.trainer.batch)?;
         let before: TrainConfig = toml::from_str(&progress.config).with_context(|| {
@@ -333,7 +337,7 @@ impl Job {
     }
 
     fn write_model(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
-        let (out, graph) = (&self.config.out, &self.model.graph);
+        let (out, graph) = (&self.config.out, self.model.graph()?);
         Model::save(out, &self.model_config, graph, &self.optimiser.average)?;
         write_atomically(&out.join("log.csv"), self.log.as_bytes())?;
         write_atomically(&out.join("train.toml"), self.text.as_bytes())?;

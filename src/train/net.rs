@@ -20,6 +20,7 @@ use crate::backends::candle::{
 };
 use crate::graph::cost::Workload;
 use crate::graph::{Graph, Halting, Op, Region, op};
+use crate::models::interface::{Feeds, Interface, Reads};
 
 /// The rows in training.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,8 @@ pub struct Seen {
 /// A net in training.
 pub struct Trainer {
     lowering: Lowering,
+    feeds: Feeds,
+    reads: Reads,
     loss: LossConfig,
     rows: usize,
     /// Where examples come from.
@@ -63,23 +66,24 @@ pub struct Trainer {
 impl Trainer {
     /// Errors: a graph that cannot be trained here.
     pub fn new(config: &TrainConfig, graph: &Graph, source: Source) -> anyhow::Result<Self> {
-        ensure!(graph.inputs.len() <= 2, "a net with {} inputs is not trained here", graph.inputs.len());
         ensure!(
             graph.halting != Halting::OverContinue,
             "an HRM's continue head needs a target from the next step, which is not made here\nhint: train a `trm` or an `encoder`"
         );
-        let (cells, logits) = (graph.inputs[0].ty.elements(), graph.outputs[0].ty);
+        let interface = Interface::of_graph(graph);
+        let (feeds, reads) = (interface.feeds()?, interface.reads()?);
+        let (cells, logits) = (interface.tokens()?.row()?.most(), interface.logits()?.row()?.most());
         let lowering = Lowering::new(graph).map_err(|what| anyhow::anyhow!("{what} is not lowered to candle"))?;
         let rows = config.batch;
         let batch = Batch {
             inputs: vec![0; rows * cells],
-            labels: vec![0; rows * (logits.elements() / logits.features)],
+            labels: vec![0; rows * (logits / reads.vocabulary)],
             puzzle_ids: vec![0; rows],
             states: graph.states.iter().map(|s| vec![0.0; rows * s.ty.elements()]).collect(),
             steps: vec![0; rows],
         };
         let rng = ChaCha8Rng::seed_from_u64(config.seed ^ 0x6861_6c74);
-        Ok(Self { lowering, loss: config.loss, rows, source, rng, batch })
+        Ok(Self { lowering, feeds, reads, loss: config.loss, rows, source, rng, batch })
     }
 
     /// Gives halted rows a fresh example and fresh states.
@@ -93,7 +97,7 @@ impl Trainer {
             }
             let example = self.source.draw()?;
             self.batch.inputs[row * cells..(row + 1) * cells].copy_from_slice(&example.tokens);
-            self.batch.labels[row * labels..(row + 1) * labels].copy_from_slice(&example.answer);
+            self.batch.labels[row * labels..(row + 1) * labels].copy_from_slice(example.answer.tokens());
             self.batch.puzzle_ids[row] = example.puzzle_id;
             for (state, fresh) in self.batch.states.iter_mut().zip(&fresh) {
                 state[row * fresh.len()..(row + 1) * fresh.len()].copy_from_slice(fresh);
@@ -120,12 +124,9 @@ impl Trainer {
         let params = params.collect::<candle_core::Result<Vec<Tensor>>>()?;
         self.refill(&params)?;
         let graph = self.lowering.graph();
-        let cells = self.batch.inputs.len() / self.rows;
-
-        let mut inputs = vec![Tensor::from_slice(&self.batch.inputs, (self.rows, cells), &Device::Cpu)?];
-        if graph.inputs.len() > 1 {
-            inputs.push(Tensor::from_slice(&self.batch.puzzle_ids, (self.rows, 1), &Device::Cpu)?);
-        }
+        let inputs = self.feeds.with(&self.batch.inputs, &self.batch.puzzle_ids);
+        let tensor = |values: &&[u32]| Tensor::from_slice(values, (self.rows, values.len() / self.rows), &Device::Cpu);
+        let inputs = inputs.iter().map(tensor).collect::<candle_core::Result<Vec<Tensor>>>()?;
         let residents = self.lowering.run(&graph.admit, &params, inputs)?;
         let mut args = Vec::new();
         for (state, values) in graph.states.iter().zip(&self.batch.states) {
@@ -137,8 +138,9 @@ impl Trainer {
         let mut states = self.lowering.run(&graph.step, &params, args)?;
         let outputs = states.split_off(graph.states.len());
         let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
-        let logits = flat(&outputs[0])?;
-        let q = outputs.get(1).map(flat).transpose()?.unwrap_or_default();
+        let halting = self.reads.halting.map(|i| &outputs[i]);
+        let logits = flat(&outputs[self.reads.logits])?;
+        let q = halting.map(flat).transpose()?.unwrap_or_default();
         let outcome = losses(&self.loss, self.batch.labels.len() / self.rows, &logits, &q, &self.batch.labels);
         ensure!(
             outcome.cells.is_finite() && outcome.halting.is_finite(),
@@ -147,8 +149,8 @@ impl Trainer {
 
         // a scalar whose gradient by the outputs is the one that the losses gave
         let times = |t: &Tensor, g: Vec<f32>| (t * Tensor::from_vec(g, t.shape(), &Device::Cpu)?)?.sum_all();
-        let mut scalar = times(&outputs[0], outcome.by_logits)?;
-        if let Some(q) = outputs.get(1) {
+        let mut scalar = times(&outputs[self.reads.logits], outcome.by_logits)?;
+        if let Some(q) = halting {
             scalar = (scalar + times(q, outcome.by_q)?)?;
         }
         for mixture in self.lowering.seen() {

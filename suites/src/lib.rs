@@ -3,6 +3,7 @@
 //! In: suite files, puzzle files, seeds. Out: checked suites, examples with answers, scores. Must not: depend on a backend, a model's
 //! inside or a report; write anything.
 
+pub mod answer;
 pub mod arc;
 pub mod error;
 mod hash;
@@ -14,6 +15,7 @@ pub mod task;
 pub mod task_file;
 pub mod text;
 
+pub use answer::{Answer, AnswerKind};
 pub use home::{find_training, home, shipped_models, shipped_suites, shipped_trainings};
 pub use task::Task;
 
@@ -23,6 +25,11 @@ pub const TASKS: &[Task] = &[sudoku::TASK, arc::TASK];
 /// The task of this name.
 pub fn task(name: &str) -> Option<&'static Task> {
     TASKS.iter().find(|t| t.name == name)
+}
+
+/// Every set of examples that `time` and `tune` may ask for, with its task.
+pub fn quick_sets() -> impl Iterator<Item = (&'static Task, &'static task::QuickSet)> {
+    TASKS.iter().flat_map(|task| task.quick_sets().iter().map(move |set| (task, set)))
 }
 
 /// The names of [`TASKS`].

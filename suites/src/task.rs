@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::answer::{Answer, AnswerKind};
 use crate::error::SuiteError;
 use crate::hash::hash;
 
@@ -12,14 +13,14 @@ use crate::hash::hash;
 pub const PAD: u32 = 0;
 
 /// One input with its known answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Example {
     /// Tokens that the model sees, one a cell.
     pub tokens: Vec<u32>,
     /// Row of the model's table of puzzle embeddings.
     pub puzzle_id: u32,
-    /// The right answer, one token a cell.
-    pub answer: Vec<u32>,
+    /// The right answer, of the task's kind.
+    pub answer: Answer,
     /// Examples of one cluster are not independent (same solution class, same ARC task, ...).
     pub cluster: u64,
     /// Difficulty in the task's own unit (Sudoku: guesses).
@@ -35,11 +36,11 @@ pub struct Example {
 
 /// A row's answer, as a task sees it that decides questions from several.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answer<'a> {
+pub struct RowAnswer<'a> {
     /// Index into the examples.
     pub example: usize,
-    /// One token a cell.
-    pub tokens: &'a [u32],
+    /// What it answered.
+    pub answer: &'a Answer,
     /// Halting logit, if the model has one.
     pub halt_logit: Option<f64>,
 }
@@ -173,11 +174,55 @@ pub enum Field {
 pub type Row = Vec<(&'static str, Field)>;
 
 /// See [`Task::decide`].
-pub type Decide = fn(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision>;
+pub type Decide = fn(set: &ExampleSet, answers: &[RowAnswer]) -> Vec<Decision>;
 /// See [`Task::training`].
 pub type MakeTraining = fn(parameters: &toml::Table, seed: u64) -> Result<Box<dyn Training>, SuiteError>;
 /// See [`Task::dataset`].
 pub type MakeDataset = fn(parameters: &toml::Table, folder: &Path, split: Split) -> Result<Maker, SuiteError>;
+
+/// Examples that `ergometer time` and `ergometer tune` ask for by themselves, so that no command has to know a task.
+pub struct Quick {
+    /// What the sets are, for the flag's help.
+    pub about: &'static str,
+    /// The sets.
+    pub sets: &'static [QuickSet],
+}
+
+/// One set of them.
+pub struct QuickSet {
+    /// The task's name in the suite that is made of it, e.g. `sudoku-4x4`.
+    pub name: &'static str,
+    /// A shorter name for the flag.
+    pub short: Option<&'static str>,
+    /// Whether a model whose rows have so many cells, of so many tokens, is made for it.
+    pub fits: fn(cells: usize, tokens: usize) -> bool,
+    /// Its parameters as TOML, for a model whose rows are such. One that it does not fit may be asked for by name: what is made then shows why not.
+    pub parameters: fn(cells: usize, tokens: usize) -> String,
+    /// The parameter that says how many there are; fewer are asked for of a large model.
+    pub count: &'static str,
+}
+
+impl QuickSet {
+    /// The name that the flag's help shows.
+    pub fn shown(&self) -> &'static str {
+        self.short.unwrap_or(self.name)
+    }
+
+    /// Whether the flag's value means this set.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.short == Some(name)
+    }
+
+    /// Its parameters, for a model whose rows have so many cells of so many tokens.
+    ///
+    /// # Errors
+    /// They are no TOML, a fault of the task.
+    pub fn table(&self, cells: usize, tokens: usize) -> Result<toml::Table, SuiteError> {
+        (self.parameters)(cells, tokens)
+            .parse::<toml::Table>()
+            .map_err(|e| SuiteError::new(format!("parameters of `{}`: {e}", self.name)).hint("a fault of the task"))
+    }
+}
 
 /// A kind of task: one line in [`TASKS`](crate::TASKS).
 pub struct Task {
@@ -188,8 +233,10 @@ pub struct Task {
     /// Checks a suite's parameters and makes the examples, always the same for the same parameters. `folder` is where relative paths
     /// in the parameters start.
     pub examples: fn(parameters: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteError>,
+    /// What examples are answered with. Answers of another kind are refused before they are scored.
+    pub answers: AnswerKind,
     /// Scores one answer.
-    pub score: fn(example: &Example, answer: &[u32]) -> Score,
+    pub score: fn(example: &Example, answer: &Answer) -> Score,
     /// Decides questions from the answers of their examples by the task's official rule, in the order of the questions; `None`: every
     /// example is a question of its own and [`score`](Self::score) decides.
     pub decide: Option<Decide>,
@@ -197,11 +244,18 @@ pub struct Task {
     pub training: Option<MakeTraining>,
     /// Makers of sets of either side where [`examples`](Self::examples) alone cannot make them; `None`: it can, by its parameter `split`.
     pub dataset: Option<MakeDataset>,
-    /// An example as columns that people and the task's own reader of files read; `None`: its numbers as they are.
+    /// An example as columns that people and the task's own reader of files read; `None`: its tokens as they are.
     pub readable: Option<fn(&Example) -> Row>,
+    /// What `time` and `tune` ask of it where a model fits; `None`: only suites ask for it.
+    pub quick: Option<Quick>,
 }
 
 impl Task {
+    /// The sets of [`quick`](Self::quick).
+    pub fn quick_sets(&self) -> &'static [QuickSet] {
+        self.quick.as_ref().map_or(&[], |quick| quick.sets)
+    }
+
     /// A maker of sets of one side, for a suite's parameters without `split`, `examples` and `seed`.
     ///
     /// # Errors
@@ -219,7 +273,7 @@ impl Task {
             Some(readable) => readable(example),
             None => vec![
                 ("tokens", Field::Numbers(example.tokens.clone())),
-                ("answer", Field::Numbers(example.answer.clone())),
+                ("answer", Field::Numbers(example.answer.tokens().to_vec())),
                 ("puzzle_id", Field::Number(example.puzzle_id)),
                 ("difficulty", Field::Number(example.difficulty)),
             ],
@@ -244,4 +298,31 @@ pub(crate) fn asked(
         parameters.insert("seed".into(), number(seed));
         examples(&parameters, &folder)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_quick_set_makes_examples_of_the_one_shape_that_it_fits() {
+        let mut names = HashSet::new();
+        for (task, set) in crate::quick_sets() {
+            let shapes = || (1..=1000).flat_map(|cells| (1..=20).map(move |tokens| (cells, tokens)));
+            let shape = shapes().find(|&(cells, tokens)| (set.fits)(cells, tokens)).expect(set.name);
+            let all = crate::quick_sets().filter(|(_, other)| (other.fits)(shape.0, shape.1));
+            assert_eq!(all.count(), 1, "{}: which set is meant must be clear", set.name);
+            let mut one = set.table(shape.0, shape.1).unwrap();
+            assert!(one[set.count].as_integer().is_some_and(|n| n > 1), "{}", set.name);
+            one.insert(set.count.into(), 1.into());
+            let made = (task.examples)(&one, Path::new("")).unwrap();
+            assert_eq!((made.examples[0].tokens.len(), made.vocabulary as usize), shape, "{}", set.name);
+            assert_eq!(made.examples[0].answer.kind(), task.answers);
+            assert!(names.insert(set.name) && set.short.is_none_or(|short| names.insert(short)), "{}", set.name);
+            assert!(set.is_called(set.name) && set.is_called(set.shown()) && !set.is_called(task.name));
+        }
+        assert!(names.contains("4") && names.contains("sudoku-4x4") && names.contains("arc-rules"));
+    }
 }

@@ -383,7 +383,7 @@ fn tiny() -> &'static (Value, Model) {
 fn weights(run: &Path) -> Vec<Vec<u8>> {
     let (config, model) = tiny();
     let folder = run.join("tiny");
-    Model::save(&folder, config, &model.graph, &model.params).unwrap();
+    Model::save(&folder, config, model.graph().unwrap(), &model.params).unwrap();
     vec![fs::read(folder.join("model.safetensors")).unwrap()]
 }
 
@@ -396,7 +396,7 @@ fn weight_file(_: &[u8], path: &Path) -> Outcome {
     match Model::load(folder) {
         Ok(model) => {
             let aside = folder.join("again");
-            Model::save(&aside, &tiny().0, &model.graph, &model.params).unwrap();
+            Model::save(&aside, &tiny().0, model.graph().unwrap(), &model.params).unwrap();
             assert_eq!(Model::load(&aside).unwrap().params, model.params);
             Outcome::Taken
         }
@@ -407,7 +407,7 @@ fn weight_file(_: &[u8], path: &Path) -> Outcome {
 const SHARD: &str = "model-00001-of-00001.safetensors";
 
 fn indices(_: &Path) -> Vec<Vec<u8>> {
-    let names = tiny().1.graph.params.iter().map(|p| (p.name.clone(), json!(SHARD)));
+    let names = tiny().1.graph().unwrap().params.iter().map(|p| (p.name.clone(), json!(SHARD)));
     let map: serde_json::Map<String, Value> = names.collect();
     vec![json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string().into_bytes()]
 }
@@ -416,7 +416,7 @@ fn index_file(_: &[u8], path: &Path) -> Outcome {
     let folder = path.parent().unwrap();
     let (config, model) = tiny();
     if !folder.join(SHARD).exists() {
-        Model::save(folder, config, &model.graph, &model.params).unwrap();
+        Model::save(folder, config, model.graph().unwrap(), &model.params).unwrap();
         fs::rename(folder.join("model.safetensors"), folder.join(SHARD)).unwrap();
     }
     match Model::load(folder) {
@@ -444,17 +444,17 @@ fn vectors(_: &Path) -> Vec<Vec<u8>> {
         steps: vec![step.clone(), step],
         first_halt: Some(vec![1]),
     };
-    vec![made.write(&tiny().1.graph).unwrap(), made.questions().write(&tiny().1.graph).unwrap()]
+    vec![made.write(&tiny().1.interface).unwrap(), made.questions().write(&tiny().1.interface).unwrap()]
 }
 
 fn vectors_file(_: &[u8], path: &Path) -> Outcome {
-    let graph = &tiny().1.graph;
-    match Vectors::read(path, graph) {
+    let interface = &tiny().1.interface;
+    match Vectors::read(path, interface) {
         Ok(vectors) => {
             let aside = path.with_extension("again");
-            fs::write(&aside, vectors.write(graph).unwrap()).unwrap();
-            let back = Vectors::read(&aside, graph).unwrap();
-            assert_eq!(back.write(graph).unwrap(), vectors.write(graph).unwrap());
+            fs::write(&aside, vectors.write(interface).unwrap()).unwrap();
+            let back = Vectors::read(&aside, interface).unwrap();
+            assert_eq!(back.write(interface).unwrap(), vectors.write(interface).unwrap());
             Outcome::Taken
         }
         Err(error) => said(error),

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use ergometer_reports::case::{Attempt, Prediction};
 use ergometer_reports::{CaseRun, load};
-use ergometer_suites::task::{Answer, ExampleSet};
+use ergometer_suites::task::{ExampleSet, RowAnswer};
+use ergometer_suites::{Answer, AnswerKind};
 use serde_json::{Value, json};
 
 use crate::house::{House, tree};
@@ -53,10 +54,10 @@ fn decided_again(case: &CaseRun, set: &ExampleSet, depth: u32) -> Vec<(u64, u32,
         let of = case.predictions.iter().filter(|p| p.example == example as u64 && p.depth <= depth);
         of.max_by_key(|p| p.depth).unwrap()
     };
-    let tokens: Vec<Vec<u32>> =
-        (0..set.examples.len()).map(|e| latest(e).answer.split(' ').map(|t| t.parse().unwrap()).collect()).collect();
-    let answer = |(example, tokens)| Answer { example, tokens, halt_logit: latest(example).halt_logit };
-    let answers: Vec<Answer> = tokens.iter().map(Vec::as_slice).enumerate().map(answer).collect();
+    let read = |e: usize| Answer::parse(AnswerKind::Tokens, &latest(e).answer).unwrap();
+    let given: Vec<Answer> = (0..set.examples.len()).map(read).collect();
+    let answer = |(example, answer)| RowAnswer { example, answer, halt_logit: latest(example).halt_logit };
+    let answers: Vec<RowAnswer> = given.iter().enumerate().map(answer).collect();
     let kind: toml::Table = RULES.parse().unwrap();
     let decide = ergometer_suites::task(kind["kind"].as_str().unwrap()).unwrap().decide.unwrap();
     let decisions = decide(set, &answers);

@@ -75,7 +75,7 @@ impl House {
 
     pub fn model(&self, name: &str, config: &Value) {
         let model = Model::random(config, 7).unwrap();
-        Model::save(&self.path(name), config, &model.graph, &model.params).unwrap();
+        Model::save(&self.path(name), config, model.graph().unwrap(), &model.params).unwrap();
     }
 
     /// Writes a file and gives its path.

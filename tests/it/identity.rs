@@ -77,7 +77,7 @@ fn a_model_that_changed_is_told_with_its_file_and_its_times() {
     assert!(!before.stderr.contains("since the run began"), "{}", before.stderr);
 
     let model = Model::random(&dense(), 8).unwrap();
-    Model::save(&house.path("dense"), &dense(), &model.graph, &model.params).unwrap();
+    Model::save(&house.path("dense"), &dense(), model.graph().unwrap(), &model.params).unwrap();
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
     fs::File::options().append(true).open(house.path("dense/model.safetensors")).unwrap().set_modified(later).unwrap();
     let after = house.run(&suite, "run", &["--resume"]);

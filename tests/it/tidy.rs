@@ -104,7 +104,7 @@ fn every_part_has_its_file_and_its_line() {
     );
     assert_eq!(parts("reports/src/render", &[]), set(FORMATS.iter().map(|f| f.name).collect()), "FORMATS");
     // a family's file may be called otherwise than its `model_type`, so that their constants are compared
-    let families = parts("src/models", &["blocks", "embedding", "random", "tensors", "weights"]);
+    let families = parts("src/models", &["blocks", "embedding", "interface", "random", "tensors", "weights"]);
     let slice = fs::read_to_string(root().join("src/models/mod.rs")).unwrap();
     assert_eq!(families.len(), FAMILIES.len());
     assert!(families.iter().all(|f| slice.contains(&format!("{f}::FAMILY"))), "FAMILIES: {families:?}");
@@ -124,6 +124,23 @@ fn every_part_has_its_file_and_its_line() {
     let files: BTreeSet<String> =
         suites.filter(with_task).map(|p| p.file_stem().unwrap().to_str().unwrap().to_string()).collect();
     assert_eq!(files, set(tasks), "TASKS");
+}
+
+#[test]
+fn no_command_knows_a_task_by_name() {
+    let names: Vec<&str> =
+        TASKS.iter().flat_map(|t| std::iter::once(t.name).chain(t.quick_sets().iter().map(|set| set.name))).collect();
+    assert!(names.len() > TASKS.len());
+    let mut commands = 0;
+    for (path, text) in sources().iter().filter(|(path, _)| path.starts_with("src/commands")) {
+        commands += 1;
+        // help and tests may show examples
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//") && !line.contains("after_help"));
+        let found = lines.flat_map(|line| names.iter().filter(move |name| line.contains(&format!("\"{name}\""))));
+        assert_eq!(found.collect::<Vec<_>>(), Vec::<&&str>::new(), "{}", path.display());
+    }
+    assert!(commands > 10);
 }
 
 #[test]

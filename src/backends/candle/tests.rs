@@ -58,7 +58,7 @@ fn it_cannot_say_what_it_executes() {
     let model = Model::load(&folder("hrm-d64")).unwrap();
     let vectors = Vectors(std::fs::read(folder("hrm-d64").join("vectors.safetensors")).unwrap());
     let (inputs, ids) = (vectors.whole("inputs"), vectors.whole("puzzle_identifiers"));
-    let mut session = Session::new(Candle.load(&model, &options(1)).unwrap(), &model.graph, 1);
+    let mut session = Session::new(Candle.load(&model, &options(1)).unwrap(), &model.interface, 1).unwrap();
     session.admit(&[0], &[&inputs[..inputs.len() / ids.len()], &ids[..1]]).unwrap();
     session.advance(1, Rule::Fixed).unwrap();
     assert_eq!(session.flops_executed(), None, "unknown is not the model's cost");
@@ -76,7 +76,7 @@ fn golden_vectors_step_by_step_and_with_halted_rows_dropped() {
         let slots: Vec<usize> = (0..rows).collect();
         let session = || {
             let engine = Candle.load(&model, &options(rows)).unwrap();
-            let mut session = Session::new(engine, &model.graph, rows);
+            let mut session = Session::new(engine, &model.interface, rows).unwrap();
             session.admit(&slots, &[&inputs, &ids]).unwrap();
             session
         };
@@ -199,8 +199,8 @@ fn every_operator() -> Model {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(i as u64);
         (0..p.elements()).map(|_| rng.random::<f32>() * 1.6 - 0.8).collect::<Vec<f32>>()
     });
-    let params = values.collect::<Vec<_>>().into();
-    Model { path: "every-operator".into(), hash: String::new(), graph, numbering: None, params }
+    let params = values.collect();
+    Model::of_graph("every-operator".into(), String::new(), graph, None, params)
 }
 
 const INPUTS: [u32; 15] = [0, 1, 2, 3, 4, 4, 3, 1, 0, 2, 2, 2, 1, 0, 4];
@@ -222,15 +222,15 @@ fn every_operator_agrees_with_the_interpreter() {
 fn gradients_agree_with_finite_differences() {
     use candle_core::Var;
     let model = every_operator();
-    let lowering = Lowering::new(&model.graph).unwrap();
-    let shapes = model.graph.params.iter().zip(model.params.iter());
+    let lowering = Lowering::new(model.graph().unwrap()).unwrap();
+    let shapes = model.graph().unwrap().params.iter().zip(model.params.iter());
     let vars: Vec<Var> = shapes.map(|(p, v)| Var::from_slice(v, p.shape.as_slice(), &Device::Cpu).unwrap()).collect();
     let loss = || {
         let params: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
         let inputs = Tensor::from_slice(&INPUTS, (3, 5), &Device::Cpu).unwrap();
         let ids = Tensor::from_slice(&[0u32, 2, 1], (3, 1), &Device::Cpu).unwrap();
-        let x = lowering.run(&model.graph.admit, &params, vec![inputs, ids]).unwrap();
-        let y = lowering.run(&model.graph.step, &params, x).unwrap().remove(0);
+        let x = lowering.run(&model.graph().unwrap().admit, &params, vec![inputs, ids]).unwrap();
+        let y = lowering.run(&model.graph().unwrap().step, &params, x).unwrap().remove(0);
         // a loss that no symmetry makes flat
         let weights: Vec<f32> = (0..y.elem_count()).map(|i| (i as f32 * 1.7).cos()).collect();
         let weights = Tensor::from_vec(weights, y.shape(), &Device::Cpu).unwrap();
@@ -267,15 +267,15 @@ fn only_the_last_cycle_is_differentiated() {
     };
     let recorded = |h: usize| {
         let model = Model::random(&config(h), 1).unwrap();
-        let lowering = Lowering::new(&model.graph).unwrap();
-        let shapes = model.graph.params.iter().zip(model.params.iter());
+        let lowering = Lowering::new(model.graph().unwrap()).unwrap();
+        let shapes = model.graph().unwrap().params.iter().zip(model.params.iter());
         let params: Vec<Tensor> = shapes
             .map(|(p, v)| candle_core::Var::from_slice(v, p.shape.as_slice(), &Device::Cpu).unwrap().into_inner())
             .collect();
         let inputs = Tensor::from_slice(&[0u32, 1, 2, 3], (1, 4), &Device::Cpu).unwrap();
-        let x = lowering.run(&model.graph.admit, &params, vec![inputs]).unwrap();
+        let x = lowering.run(&model.graph().unwrap().admit, &params, vec![inputs]).unwrap();
         let args = initial_states(&lowering, &params, 1).unwrap().into_iter().chain(x).collect();
-        let results = lowering.run(&model.graph.step, &params, args).unwrap();
+        let results = lowering.run(&model.graph().unwrap().step, &params, args).unwrap();
         results[2].sum_all().unwrap().sorted_nodes().len()
     };
     assert_eq!(recorded(1), recorded(3), "earlier cycles record nothing");
@@ -342,7 +342,7 @@ fn mixtures_of_experts_agree_with_the_interpreter_and_count_what_native_counts()
 #[test]
 fn what_is_not_lowered_is_unavailable_by_name() {
     let mut model = every_operator();
-    for ty in &mut model.graph.step.types {
+    for ty in &mut model.graph.as_mut().unwrap().step.types {
         ty.tokens = crate::graph::Tokens::Length;
     }
     let error = Candle.load(&model, &options(1)).err().expect("not lowered").to_string();

@@ -135,7 +135,7 @@ impl NativeEngine {
         }
         let isa = isa_of(options)?;
         let ctx = Ctx::new(options.threads, isa).map_err(|text| BackendError::Unavailable(unavailable(text)))?;
-        let graph = &model.graph;
+        let graph = model.graph()?;
         let mut packer = Packer::new(graph, &model.params, &ctx, format);
         let mut start = |init: Init| match init {
             Init::Vector(ParamId(p)) => Some(packer.plain(ParamId(p))),

@@ -95,7 +95,7 @@ impl OrtEngine {
         capacity: usize,
         fixed: bool,
     ) -> Result<Self, BackendError> {
-        let graph = &model.graph;
+        let graph = model.graph()?;
         let mut flops_per_row = 0.0;
         let mut session = |batch: Option<usize>| -> Result<Session, BackendError> {
             let form = Form { batch, ..form.clone() };
@@ -119,7 +119,7 @@ impl OrtEngine {
             capacity,
             places: indices.chain(states).collect(),
             inputs: graph.inputs.len(),
-            starts: starts(model),
+            starts: starts(model, graph),
             output_elements: graph.outputs.iter().map(|o| o.ty.elements()).collect(),
             values: Vec::new(),
             live: 0,
@@ -188,12 +188,12 @@ where
 }
 
 /// One row of every state as it starts.
-fn starts(model: &Model) -> Vec<Vec<f32>> {
+fn starts(model: &Model, graph: &Graph) -> Vec<Vec<f32>> {
     let start = |state: &crate::graph::State| match state.init {
         Init::Vector(p) => model.params[p.0].repeat(state.ty.tokens_at(0)),
         Init::Zero => vec![0.0; state.ty.elements()],
     };
-    model.graph.states.iter().map(start).collect()
+    graph.states.iter().map(start).collect()
 }
 
 /// The file's inputs and outputs are the graph's, in the order that this engine feeds and reads them.

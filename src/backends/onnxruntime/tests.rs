@@ -160,7 +160,7 @@ fn golden_vectors_step_by_step_and_with_halted_rows_dropped() {
         };
         for extra in [&[][..], &[("shapes", "static"), ("opset", "23")]] {
             let engine = OnnxRuntime.load(&model, &options(rows, extra)).unwrap();
-            let mut session = Session::new(engine, &model.graph, rows);
+            let mut session = Session::new(engine, &model.interface, rows).unwrap();
             session.admit(&slots, &[&inputs, &ids]).unwrap();
             for step in 1..=vectors.steps() {
                 session.advance(1, Rule::Fixed).unwrap();
@@ -226,10 +226,10 @@ fn what_is_executed_is_admission_and_step_of_every_row_in_every_step() {
         return;
     }
     let model = Model::random(&config(), 5).unwrap();
-    let mut session = Session::new(OnnxRuntime.load(&model, &options(2, &[])).unwrap(), &model.graph, 2);
+    let mut session = Session::new(OnnxRuntime.load(&model, &options(2, &[])).unwrap(), &model.interface, 2).unwrap();
     session.admit(&[0, 1], &[&[0, 1, 2, 3, 4, 4, 1, 0]]).unwrap();
     session.advance(2, Rule::Fixed).unwrap();
-    let cost = model.graph.cost(&crate::graph::cost::Workload::one());
+    let cost = model.graph().unwrap().cost(&crate::graph::cost::Workload::one());
     let least = 4.0 * (cost.flops_admit + cost.flops_steps);
     let executed = session.flops_executed().unwrap();
     assert!(executed >= least && executed < 2.0 * least, "{executed} of {least}");

@@ -57,7 +57,7 @@ pub fn ladder(capacity: usize, powers: bool) -> Vec<usize> {
 impl TractEngine {
     /// Exports the graph in every form that is needed, and makes the plans.
     pub fn new(model: &Model, options: &Options, chosen: Chosen) -> Result<Self, BackendError> {
-        let (graph, capacity) = (&model.graph, options.capacity.max(1));
+        let (graph, capacity) = (model.graph()?, options.capacity.max(1));
         let form = |batch| Form { batch, opset: chosen.opset, experts: Experts::All, external: None };
         let sizes = if chosen.symbolic { vec![capacity] } else { ladder(capacity, chosen.powers) };
         let (mut plans, mut per_row) = (Vec::new(), 0.0);

@@ -24,7 +24,7 @@ fn folder(name: &str) -> PathBuf {
 
 fn golden(name: &str) -> (Model, Vectors) {
     let model = Model::load(&folder(name)).unwrap();
-    let vectors = Vectors::read(&folder(name).join("vectors.safetensors"), &model.graph).unwrap();
+    let vectors = Vectors::read(&folder(name).join("vectors.safetensors"), &model.interface).unwrap();
     (model, vectors)
 }
 
@@ -40,12 +40,12 @@ const ROWS: [[u32; 4]; 3] = [[0, 1, 2, 3], [4, 4, 1, 0], [2, 3, 0, 1]];
 fn holds_to_the_vectors(name: &str, threads: usize, extra: &[(&str, &str)]) {
     let (model, vectors) = golden(name);
     let engine = Tract.load(&model, &Options { threads, ..options(vectors.batch, extra) }).unwrap();
-    let mut session = Session::new(engine, &model.graph, vectors.batch);
-    let got = vectors.step_by_step(&mut session, &model.graph).unwrap();
+    let mut session = Session::new(engine, &model.interface, vectors.batch).unwrap();
+    let got = vectors.step_by_step(&mut session, &model.interface).unwrap();
     for (k, (got, want)) in got.iter().zip(&vectors.steps).enumerate() {
         assert!(got.error(want) < 1e-4, "{name} {extra:?}: step {k} is off by {}", got.error(want));
     }
-    let (steps, rows) = vectors.halting_run(&mut session, &model.graph).unwrap();
+    let (steps, rows) = vectors.halting_run(&mut session, &model.interface).unwrap();
     let halts = vectors.first_halt.clone().unwrap();
     assert_eq!(steps, halts, "{name} {extra:?}");
     for (row, got) in rows.iter().enumerate() {
@@ -107,7 +107,7 @@ fn padding_is_charged() {
     assert_eq!((ladder(1, true), ladder(6, true), ladder(8, true)), (vec![1], vec![1, 2, 4, 6], vec![1, 2, 4, 8]));
     assert_eq!(ladder(6, false), [6]);
     let model = tiny();
-    let cost = model.graph.cost(&Workload::one());
+    let cost = model.graph().unwrap().cost(&Workload::one());
     let needed = cost.flops_admit + cost.flops_steps;
     let engine = Tract.load(&model, &options(6, &[])).unwrap();
     let executed = |rows| engine.flops_executed(rows).expect("all products are seen");
@@ -126,7 +126,7 @@ fn padding_is_charged() {
 fn every_rung_holds_its_own_weights() {
     let model = tiny();
     let bytes = |extra| Tract.load(&model, &options(4, extra)).unwrap().facts().weight_bytes;
-    let parameters: usize = model.graph.params.iter().map(|p| 4 * p.elements()).sum();
+    let parameters: usize = model.graph().unwrap().params.iter().map(|p| 4 * p.elements()).sum();
     let (one, all) = (bytes(&[("ladder", "capacity")]), bytes(&[]));
     assert!(one as usize > parameters / 2, "{one} bytes for {parameters} of parameters");
     assert!(all > 2 * one && all < 4 * one, "three plans hold {all}, one holds {one}");
@@ -150,11 +150,11 @@ fn a_mixture_of_experts_computes_all_of_them_and_says_so() {
     let mut got = Tract.load(&model, &options(3, &[])).unwrap();
     for engine in [&mut want, &mut got] {
         let ids = [0; 3];
-        engine.admit(0, 3, &[&tokens[..], &ids[..]][..model.graph.inputs.len()]).unwrap();
+        engine.admit(0, 3, &[&tokens[..], &ids[..]][..model.graph().unwrap().inputs.len()]).unwrap();
         engine.step(3).unwrap();
     }
     assert!(error(got.output(0), want.output(0)) < 1e-5);
-    let routed = model.graph.cost(&Workload::one());
+    let routed = model.graph().unwrap().cost(&Workload::one());
     assert!(got.flops_executed(3).unwrap() > 3.0 * 1.5 * (routed.flops_admit + routed.flops_steps));
 }
 
@@ -204,8 +204,8 @@ fn bf16_runs_on_amx_or_says_why_not() {
         let (model, vectors) = golden(name);
         let engine = Tract.load(&model, &Options { precision: "bf16".into(), ..options(vectors.batch, &[]) }).unwrap();
         assert!(engine.report().contains_key("bf16-products"));
-        let mut session = Session::new(engine, &model.graph, vectors.batch);
-        let got = vectors.step_by_step(&mut session, &model.graph).unwrap();
+        let mut session = Session::new(engine, &model.interface, vectors.batch).unwrap();
+        let got = vectors.step_by_step(&mut session, &model.interface).unwrap();
         let worst = got.iter().zip(&vectors.steps).map(|(g, w)| g.error(w)).fold(0.0, f64::max);
         assert!(worst < 0.03, "{name}: off by {worst}");
         assert!(worst > 1e-5, "{name}: off by {worst} only, this is f32");

@@ -19,31 +19,52 @@ pub use grid::Grid;
 pub use json::{ArcTask, Collection, Pair, Subset};
 pub use variant::Variant;
 
-use crate::task::{Example, Score, Task};
+use crate::answer::{Answer, AnswerKind};
+use crate::task::{Example, Quick, QuickSet, Score, Task};
 
 /// See the module.
 pub const TASK: Task = Task {
     name: "arc",
     about: "ARC tasks from JSON, or own procedural rules on small grids; votes of augmented copies, two attempts, every output right",
     examples: set::examples,
+    answers: AnswerKind::Tokens,
     score,
     decide: Some(vote::decide),
     training: Some(training::training),
     dataset: Some(training::dataset),
     readable: None,
+    quick: Some(Quick { about: "tasks of own rules", sets: QUICK }),
 };
+
+const QUICK: &[QuickSet] = &[QuickSet {
+    name: "arc-rules",
+    short: None,
+    fits: |cells, tokens| canvas(cells, tokens).is_some(),
+    parameters: |cells, tokens| {
+        // a model that takes no such canvas is told so of the smallest that the rules are usual on
+        let side = canvas(cells, tokens).unwrap_or(6);
+        format!("rules = \"all\"\nmax_side = {side}\nside = {side}\ntasks = 64\nseed = 1")
+    },
+    count: "tasks",
+}];
+
+/// Side of the square canvas of ARC's tokens that a row is, where rules fit onto it.
+fn canvas(cells: usize, tokens: usize) -> Option<usize> {
+    let side = cells.isqrt();
+    (side * side == cells && (5..=10).contains(&side) && tokens == tokens::VOCABULARY as usize).then_some(side)
+}
 
 /// Cells count where the right answer is no padding, the edge included, as in TRM's loss. The whole is right if the grid that the answer
 /// stands for is: what is written outside of it does not matter, so that this agrees with [`Task::decide`]. An answer of a wrong length
 /// has no right cell.
-fn score(example: &Example, answer: &[u32]) -> Score {
-    let wanted = || example.answer.iter().filter(|t| **t != tokens::PAD);
-    let cells = wanted().count() as u32;
-    if answer.len() != example.answer.len() {
+fn score(example: &Example, answer: &Answer) -> Score {
+    let (wanted, answer) = (example.answer.tokens(), answer.tokens());
+    let cells = wanted.iter().filter(|t| **t != tokens::PAD).count() as u32;
+    if answer.len() != wanted.len() {
         return Score { exact: false, right: 0, cells };
     }
-    let right = example.answer.iter().zip(answer).filter(|(a, b)| **a != tokens::PAD && a == b).count() as u32;
-    let grid = tokens::decode(&example.answer);
+    let right = wanted.iter().zip(answer).filter(|(a, b)| **a != tokens::PAD && a == b).count() as u32;
+    let grid = tokens::decode(wanted);
     Score { exact: grid.is_some() && grid == tokens::decode(answer), right, cells }
 }
 

@@ -291,7 +291,7 @@ fn set(asked: &[Asked], side: usize, puzzle_ids: u32, numbering: String, notes: 
                 examples.push(Example {
                     tokens: encode(&variant.apply(&test.input), side),
                     puzzle_id: *puzzle_id,
-                    answer: encode(&variant.apply(&test.output), side),
+                    answer: encode(&variant.apply(&test.output), side).into(),
                     cluster: asked.cluster,
                     difficulty: not_copied(&test.input, &test.output),
                     question,

@@ -16,7 +16,7 @@ use super::rules::{PUZZLE_IDS, RULES, Side};
 use super::tokens::{EOS, PAD, decode, encode, encode_at};
 use super::*;
 use crate::error::SuiteError;
-use crate::task::{Answer, Decision, ExampleSet, Split, Training};
+use crate::task::{Decision, ExampleSet, RowAnswer, Split, Training};
 
 /// A grid from rows of digits.
 fn grid(rows: &str) -> Grid {
@@ -113,21 +113,22 @@ proptest! {
 
     #[test]
     fn no_answer_panics(tokens in proptest::collection::vec(any::<u32>(), 0..40), code: u32, logit: f64) {
-        let example = Example { tokens: encode(&grid("12"), 5), answer: encode(&grid("21"), 5), variant: code, ..Example::default() };
+        let example = Example { tokens: encode(&grid("12"), 5), answer: encode(&grid("21"), 5).into(), variant: code, ..Example::default() };
+        let tokens = Answer::Tokens(tokens);
         score(&example, &tokens);
         let set = ExampleSet { examples: vec![example], vocabulary: 12, puzzle_ids: 1, numbering: None, questions: vec![], baselines: vec![], notes: vec![] };
-        let decisions = TASK.decide.unwrap()(&set, &[Answer { example: 0, tokens: &tokens, halt_logit: Some(logit) }, Answer { example: 9, tokens: &tokens, halt_logit: None }]);
+        let decisions = TASK.decide.unwrap()(&set, &[RowAnswer { example: 0, answer: &tokens, halt_logit: Some(logit) }, RowAnswer { example: 9, answer: &tokens, halt_logit: None }]);
         prop_assert_eq!((decisions.len(), decisions[0].rows, decisions[0].right), (1, 1, false));
     }
 }
 
 #[test]
 fn a_score_counts_cells_that_are_asked_for_and_agrees_with_the_grid() {
-    let example = Example { answer: encode(&grid("12 34"), 4), ..Example::default() };
+    let example = Example { answer: encode(&grid("12 34"), 4).into(), ..Example::default() };
     let with = |changes: &[(usize, u32)]| {
-        let mut answer = example.answer.clone();
+        let mut answer = example.answer.tokens().to_vec();
         changes.iter().for_each(|&(at, token)| answer[at] = token);
-        score(&example, &answer)
+        score(&example, &answer.into())
     };
     assert_eq!(with(&[]), Score { exact: true, right: 8, cells: 8 });
     // padding is not asked for
@@ -137,7 +138,7 @@ fn a_score_counts_cells_that_are_asked_for_and_agrees_with_the_grid() {
     assert_eq!(with(&[(2, PAD)]), Score { exact: true, right: 7, cells: 8 });
     // an edge that is a colour makes the grid larger
     assert!(!with(&[(2, 5), (6, 5)]).exact);
-    assert_eq!(score(&example, &[3, 4]), Score { exact: false, right: 0, cells: 8 });
+    assert_eq!(score(&example, &vec![3, 4].into()), Score { exact: false, right: 0, cells: 8 });
 }
 
 #[test]
@@ -149,7 +150,7 @@ fn a_file_gives_a_row_for_each_test_and_variant() {
     // tasks of the other half come first in the numbering
     assert_eq!(told, [(0, 0, 0, 3, 1), (1, 0, 0, 4, 2), (1, 1, 0, 4, 0)]);
     assert_eq!(decode(&set.examples[1].tokens), Some(grid("123")));
-    assert_eq!(decode(&set.examples[1].answer), Some(grid("321")));
+    assert_eq!(decode(set.examples[1].answer.tokens()), Some(grid("321")));
     assert_eq!(set.examples[0].tokens.len(), 25);
     assert!(set.notes.iter().any(|n| n.contains("Transductive")));
 
@@ -157,12 +158,12 @@ fn a_file_gives_a_row_for_each_test_and_variant() {
     assert_eq!((four.puzzle_ids, four.questions.len(), four.examples.len()), (17, 2, 8));
     let ids: Vec<u32> = four.examples.iter().map(|e| e.puzzle_id).collect();
     assert_eq!(ids, [1, 2, 3, 4, 5, 6, 7, 8]);
-    let distinct: HashSet<_> = four.examples.iter().map(|e| (e.question, &e.tokens, &e.answer)).collect();
+    let distinct: HashSet<_> = four.examples.iter().map(|e| (e.question, &e.tokens, e.answer.tokens())).collect();
     assert_eq!(distinct.len(), 8);
     for e in &four.examples {
         let variant = Variant::of_code(e.variant).unwrap();
         let wanted = [grid("54"), grid("2222")][e.question as usize].clone();
-        assert_eq!(variant.undo(&decode(&e.answer).unwrap()), wanted);
+        assert_eq!(variant.undo(&decode(e.answer.tokens()).unwrap()), wanted);
     }
     // more variants do not change the first ones
     let eight = file_set("side = 5\naugmentations = 8\nsubset = 'train'").unwrap();
@@ -294,7 +295,7 @@ fn a_file_trains_on_demonstrations_alone() {
     let mut pairs = HashSet::new();
     let mut places = HashSet::new();
     for e in &examples {
-        let ((input, a), (output, b)) = (grid_of(&e.tokens, e.variant), grid_of(&e.answer, e.variant));
+        let ((input, a), (output, b)) = (grid_of(&e.tokens, e.variant), grid_of(e.answer.tokens(), e.variant));
         assert_eq!(a, b, "input and output are moved together");
         assert!((1..=12).contains(&e.puzzle_id) && e.puzzle_id.div_ceil(3) == e.cluster as u32 + 1);
         pairs.insert((e.cluster, input, output));

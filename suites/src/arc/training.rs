@@ -136,7 +136,7 @@ impl Training for OfRules {
                 return Example {
                     tokens: encode_at(&variant.apply(&pair.input), self.side, (0, 0)),
                     puzzle_id: rules::puzzle_id(number, turn),
-                    answer: encode_at(&variant.apply(&pair.output), self.side, (0, 0)),
+                    answer: encode_at(&variant.apply(&pair.output), self.side, (0, 0)).into(),
                     cluster: number as u64,
                     difficulty: not_copied(&pair.input, &pair.output),
                     variant: variant.code(),
@@ -169,7 +169,7 @@ impl Training for OfFile {
         Example {
             tokens: encode_at(&input, self.side, place),
             puzzle_id,
-            answer: encode_at(&output, self.side, place),
+            answer: encode_at(&output, self.side, place).into(),
             cluster: *cluster,
             difficulty: not_copied(&input, &output),
             variant: variant.code(),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::grid::Grid;
 use super::tokens::decode;
 use super::variant::Variant;
-use crate::task::{Answer, Attempt, Decision, Example, ExampleSet};
+use crate::task::{Attempt, Decision, Example, ExampleSet, RowAnswer};
 
 /// Attempts that the rule allows for each output.
 pub const ATTEMPTS: usize = 2;
@@ -24,9 +24,9 @@ struct Vote {
 /// Decides every question of the set. A grid is what an answer says once its variant is undone; grids are ranked by the number of rows,
 /// then by the mean of the halting head's sigmoid (0 without one), then by size and cells, so that no order of rows matters. The
 /// attempts at an output are the two that come first.
-pub fn decide(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision> {
+pub fn decide(set: &ExampleSet, answers: &[RowAnswer]) -> Vec<Decision> {
     // by question and part: answers in the order of the examples, so that sums do not hang on the order of rows
-    let mut by_part: BTreeMap<(u64, u32), BTreeMap<usize, &Answer>> = BTreeMap::new();
+    let mut by_part: BTreeMap<(u64, u32), BTreeMap<usize, &RowAnswer>> = BTreeMap::new();
     for answer in answers {
         if let Some(example) = set.examples.get(answer.example) {
             by_part.entry((example.question, example.part)).or_default().insert(answer.example, answer);
@@ -63,11 +63,13 @@ pub fn decide(set: &ExampleSet, answers: &[Answer]) -> Vec<Decision> {
 }
 
 /// The attempts at one output, of which there is at least one answer.
-fn attempts_at(set: &ExampleSet, answers: &BTreeMap<usize, &Answer>, part: u32) -> Vec<Attempt> {
+fn attempts_at(set: &ExampleSet, answers: &BTreeMap<usize, &RowAnswer>, part: u32) -> Vec<Attempt> {
     let mut votes: BTreeMap<Option<Grid>, Vote> = BTreeMap::new();
     for (&example, answer) in answers {
         let example = &set.examples[example];
-        let grid = (answer.tokens.len() == example.answer.len()).then(|| original(example, answer.tokens)).flatten();
+        let told = answer.answer.tokens();
+        let fits = told.len() == example.answer.tokens().len();
+        let grid = fits.then(|| original(example, told)).flatten();
         let vote = votes.entry(grid.clone()).or_insert(Vote { grid, rows: 0, sure: 0.0 });
         vote.rows += 1;
         vote.sure += answer.halt_logit.map_or(0.0, sigmoid);
@@ -76,7 +78,7 @@ fn attempts_at(set: &ExampleSet, answers: &BTreeMap<usize, &Answer>, part: u32) 
     let mean = |v: &Vote| v.sure / v.rows as f64;
     // a stable sort: what is equal stays in the order of the grids
     votes.sort_by(|a, b| b.rows.cmp(&a.rows).then(mean(b).total_cmp(&mean(a))));
-    let truth = answers.keys().next().and_then(|&e| original(&set.examples[e], &set.examples[e].answer));
+    let truth = answers.keys().next().and_then(|&e| original(&set.examples[e], set.examples[e].answer.tokens()));
     let (all, distinct) = (answers.len(), votes.len());
     let mut attempts: Vec<Attempt> = (1..)
         .zip(votes.iter().take(ATTEMPTS))

@@ -22,9 +22,10 @@ pub use solver::{MAX_GUESSES, Outcome, solve};
 use symmetry::cluster;
 pub use symmetry::{Side, augment, class};
 
+use crate::answer::{Answer, AnswerKind};
 use crate::error::SuiteError;
 use crate::keys::{Keys, unknown};
-use crate::task::{self, Example, ExampleSet, Field, Maker, Row, Score, Split, Task};
+use crate::task::{self, Example, ExampleSet, Field, Maker, Quick, QuickSet, Row, Score, Split, Task};
 
 /// Most examples of one set.
 pub const MAX_EXAMPLES: u64 = 1_000_000;
@@ -36,12 +37,39 @@ pub const TASK: Task = Task {
     name: "sudoku",
     about: "Sudoku of 4x4, 6x6 and 9x9 with one solution: seeded puzzles with train and test apart up to symmetry, or a CSV file",
     examples,
+    answers: AnswerKind::Tokens,
     score,
     decide: None,
     training: Some(training::training),
     dataset: Some(dataset),
     readable: Some(readable),
+    quick: Some(Quick { about: "Sudoku of that side", sets: QUICK }),
 };
+
+/// A hundred puzzles of each size.
+const QUICK: &[QuickSet] = &[
+    QuickSet {
+        name: "sudoku-4x4",
+        short: Some("4"),
+        fits: |cells, tokens| (cells, tokens) == (16, 6),
+        parameters: |_, _| "size = 4\nexamples = 100\nseed = 1\nclues = [4, 6]".into(),
+        count: "examples",
+    },
+    QuickSet {
+        name: "sudoku-6x6",
+        short: Some("6"),
+        fits: |cells, tokens| (cells, tokens) == (36, 8),
+        parameters: |_, _| "size = 6\nexamples = 100\nseed = 1\nclues = [12, 16]".into(),
+        count: "examples",
+    },
+    QuickSet {
+        name: "sudoku-9x9",
+        short: Some("9"),
+        fits: |cells, tokens| (cells, tokens) == (81, 11),
+        parameters: |_, _| "size = 9\nexamples = 100\nseed = 1\nminimal = true".into(),
+        count: "examples",
+    },
+];
 
 /// A puzzle with its one solution. Made by [`Generator`], [`read`] or [`Puzzle::new`], which vouch for it; the functions of this module
 /// rely on that.
@@ -101,7 +129,7 @@ impl Puzzle {
         Example {
             tokens: tokens(&self.clues),
             puzzle_id: 0,
-            answer: tokens(&self.solution),
+            answer: tokens(&self.solution).into(),
             cluster: cluster(self),
             difficulty: self.guesses,
             ..Example::default()
@@ -120,7 +148,7 @@ fn readable(example: &Example) -> Row {
     let text = |tokens: &[u32]| Field::Text(tokens.iter().map(digit).collect());
     vec![
         ("puzzle", text(&example.tokens)),
-        ("solution", text(&example.answer)),
+        ("solution", text(example.answer.tokens())),
         ("guesses", Field::Number(example.difficulty)),
     ]
 }
@@ -272,12 +300,13 @@ fn set(size: Size, puzzles: &[Puzzle], mut notes: Vec<String>, held_out: bool) -
 }
 
 /// All cells count, clues too, as in the released code. An answer of a wrong length has no right cell.
-fn score(example: &Example, answer: &[u32]) -> Score {
-    let cells = example.answer.len() as u32;
-    if answer.len() != example.answer.len() {
+fn score(example: &Example, answer: &Answer) -> Score {
+    let (wanted, answer) = (example.answer.tokens(), answer.tokens());
+    let cells = wanted.len() as u32;
+    if answer.len() != wanted.len() {
         return Score { exact: false, right: 0, cells };
     }
-    let right = example.answer.iter().zip(answer).filter(|(a, b)| a == b).count() as u32;
+    let right = wanted.iter().zip(answer).filter(|(a, b)| a == b).count() as u32;
     Score { exact: right == cells, right, cells }
 }
 

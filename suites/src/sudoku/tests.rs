@@ -109,7 +109,8 @@ fn train_and_test_share_no_class() {
         let classes = |split: &str| -> HashSet<u64> {
             let text = format!("size = {}\nexamples = 150\nsplit = '{split}'\n{clues}", size.side());
             let cells = |tokens: &[u32]| tokens.iter().map(|t| (t - 1) as u8).collect();
-            let puzzle = |e: &Example| Puzzle { size, clues: cells(&e.tokens), solution: cells(&e.answer), guesses: 0 };
+            let puzzle =
+                |e: &Example| Puzzle { size, clues: cells(&e.tokens), solution: cells(e.answer.tokens()), guesses: 0 };
             set_of(&text).unwrap().examples.iter().map(|e| class(&puzzle(e))).collect()
         };
         assert!(classes("test").is_disjoint(&classes("train")), "{size:?}");
@@ -196,7 +197,7 @@ fn chunks_of_a_data_set_are_prefixes_of_what_a_suite_gets_and_keep_the_sides_apa
             let cells = |tokens: &[u32]| tokens.iter().map(|t| (t - 1) as u8).collect::<Vec<_>>();
             let puzzle = |e: &Example| {
                 let size = Size::from_cells(e.tokens.len()).unwrap();
-                let puzzle = Puzzle::new(size, cells(&e.tokens), cells(&e.answer)).unwrap();
+                let puzzle = Puzzle::new(size, cells(&e.tokens), cells(e.answer.tokens())).unwrap();
                 assert_eq!(Side::of(&puzzle) == Side::Test, split == Split::Test, "{text}");
                 class(&puzzle)
             };
@@ -241,12 +242,13 @@ fn a_readable_row_is_read_again() {
 #[test]
 fn scores_count_every_cell() {
     let example = &set_of("size = 4\nexamples = 1").unwrap().examples[0];
-    let score = |answer: &[u32]| (TASK.score)(example, answer);
-    assert_eq!(score(&example.answer), Score { exact: true, right: 16, cells: 16 });
-    let mut wrong = example.answer.clone();
+    let score = |answer: &[u32]| (TASK.score)(example, &answer.to_vec().into());
+    let right = example.answer.tokens();
+    assert_eq!(score(right), Score { exact: true, right: 16, cells: 16 });
+    let mut wrong = right.to_vec();
     wrong[3] = 0;
     assert_eq!(score(&wrong), Score { exact: false, right: 15, cells: 16 });
-    for answer in [&[][..], &example.answer[1..], &[1; 17]] {
+    for answer in [&[][..], &right[1..], &[1; 17]] {
         assert_eq!(score(answer), Score { exact: false, right: 0, cells: 16 });
     }
 }
@@ -388,7 +390,7 @@ fn training_examples_come_from_the_train_side_and_are_always_the_same() {
         for e in &examples {
             let digits = |tokens: &[u32]| tokens.iter().map(|t| (t - 1) as u8).collect::<Vec<_>>();
             let size = Size::from_cells(e.tokens.len()).unwrap();
-            let puzzle = Puzzle::new(size, digits(&e.tokens), digits(&e.answer)).unwrap();
+            let puzzle = Puzzle::new(size, digits(&e.tokens), digits(e.answer.tokens())).unwrap();
             assert_eq!(Side::of(&puzzle), Side::Train);
         }
     }

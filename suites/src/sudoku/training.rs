@@ -25,7 +25,7 @@ impl Training for Pool {
         let puzzle = augment(&self.puzzles[self.rng.random_range(0..self.puzzles.len())], &mut self.rng);
         debug_assert_eq!(Side::of(&puzzle), Side::Train, "symmetric copies stay on their side");
         let (clues, answer) = (tokens(&puzzle.clues), tokens(&puzzle.solution));
-        Example { tokens: clues, answer, difficulty: puzzle.guesses, ..Example::default() }
+        Example { tokens: clues, answer: answer.into(), difficulty: puzzle.guesses, ..Example::default() }
     }
 }
 

@@ -29,7 +29,7 @@ fn engine_in(precision: &str, model: &Model, isa: Isa, threads: usize, capacity:
 }
 
 fn session(model: &Model, isa: Isa, threads: usize, capacity: usize) -> Session {
-    Session::new(Box::new(engine(model, isa, threads, capacity)), &model.graph, capacity)
+    Session::new(Box::new(engine(model, isa, threads, capacity)), &model.interface, capacity).unwrap()
 }
 
 /// Every instruction set of this machine with one and two threads.
@@ -81,7 +81,7 @@ fn only_routed_experts_are_computed_and_counted() {
     engine.watch_routing(true);
     engine.step(4).expect("steps");
     let routing = engine.routing().expect("it can see");
-    let tokens = 4 * model.graph.step.types[0].tokens_at(0);
+    let tokens = 4 * model.graph().unwrap().step.types[0].tokens_at(0);
     assert_eq!(routing.len(), 1);
     assert_eq!(routing[0].load.iter().sum::<u64>(), 2 * tokens as u64, "every token goes to two experts");
     assert!((routing[0].probability.iter().sum::<f64>() - tokens as f64).abs() < 1e-6);
@@ -90,11 +90,12 @@ fn only_routed_experts_are_computed_and_counted() {
     assert!(engine.routing().is_none());
     // all six experts would be three times the products of the two
     let executed = engine.flops_executed(1).expect("it knows");
-    let model_flops = model.graph.cost(&crate::graph::cost::Workload::one()).flops_steps;
+    let model_flops = model.graph().unwrap().cost(&crate::graph::cost::Workload::one()).flops_steps;
     assert!((executed / model_flops - 1.0).abs() < 1e-9, "the scalar twin pads nothing: {executed}, {model_flops}");
-    let all = crate::onnx::export(&model.graph, &model.params, &crate::onnx::Form::default()).expect("a file");
+    let all =
+        crate::onnx::export(model.graph().unwrap(), &model.params, &crate::onnx::Form::default()).expect("a file");
     let routed = crate::onnx::Form { experts: crate::onnx::Experts::Routed, ..Default::default() };
-    let routed = crate::onnx::export(&model.graph, &model.params, &routed).expect("a file");
+    let routed = crate::onnx::export(model.graph().unwrap(), &model.params, &routed).expect("a file");
     assert!(all.flops_per_row > 1.3 * routed.flops_per_row, "{} {}", all.flops_per_row, routed.flops_per_row);
     assert!((routed.flops_per_row / executed - 1.0).abs() < 1e-9);
 }
@@ -104,7 +105,7 @@ fn inputs(model: &Model, n: usize) -> Vec<Vec<u32>> {
     let make = |i: &crate::graph::Input| {
         (0..n * i.ty.elements()).map(|e| ((e * 7 + e / 5 + 1) % i.rows) as u32).collect::<Vec<u32>>()
     };
-    model.graph.inputs.iter().map(make).collect()
+    model.graph().unwrap().inputs.iter().map(make).collect()
 }
 
 fn views(inputs: &[Vec<u32>]) -> Vec<&[u32]> {
@@ -122,20 +123,20 @@ fn first_steps(mut vectors: Vectors, n: usize) -> Vectors {
 fn meets_golden_vectors(name: &str, isa: Isa, threads: usize, steps: usize) -> usize {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let model = Model::load(&folder).expect("a golden model");
-    let graph = &model.graph;
-    let all = Vectors::read(&folder.join("vectors.safetensors"), graph).expect("golden vectors");
+    let interface = &model.interface;
+    let all = Vectors::read(&folder.join("vectors.safetensors"), interface).expect("golden vectors");
     let vectors = first_steps(all, steps);
     let recorded = vectors.first_halt.clone().expect("golden vectors record halting");
     let what = format!("{name}, {isa}, {threads} threads");
     let mut session = session(&model, isa, threads, vectors.batch);
-    let step_by_step = vectors.step_by_step(&mut session, graph).expect("runs");
+    let step_by_step = vectors.step_by_step(&mut session, interface).expect("runs");
     for (k, want) in vectors.steps.iter().enumerate() {
         let e = step_by_step[k].error(want);
         assert!(e <= TOLERANCE, "{what}, step {}: {e}", k + 1);
     }
-    let (used, dropped) = vectors.halting_run(&mut session, graph).expect("runs");
+    let (used, dropped) = vectors.halting_run(&mut session, interface).expect("runs");
     session.keep_halted_rows();
-    let (kept_used, kept) = vectors.halting_run(&mut session, graph).expect("runs");
+    let (kept_used, kept) = vectors.halting_run(&mut session, interface).expect("runs");
     assert_eq!(used, recorded, "{what}");
     assert_eq!(kept_used, recorded, "{what}");
     assert_eq!(dropped, kept, "{what}: dropping rows must not change a bit");
@@ -184,17 +185,17 @@ fn every_family_agrees_with_the_reference() {
         let given = inputs(&model, rows);
         let reference_options = Options { precision: "f64".into(), threads: 1, capacity: rows, extra: BTreeMap::new() };
         let reference = super::super::reference::Reference.load(&model, &reference_options).expect("loads");
-        let mut reference = Session::new(reference, &model.graph, rows);
+        let mut reference = Session::new(reference, &model.interface, rows).unwrap();
         let mut sessions: Vec<_> = everywhere().map(|(isa, t)| (isa, t, session(&model, isa, t, rows))).collect();
         reference.admit(&[0, 1, 2], &views(&given)).expect("admits");
         for (.., session) in &mut sessions {
             session.admit(&[0, 1, 2], &views(&given)).expect("admits");
         }
-        for step in 1..=model.graph.max_steps.min(2) {
+        for step in 1..=model.graph().unwrap().max_steps.min(2) {
             reference.advance(1, Rule::Fixed).expect("steps");
             for (isa, threads, session) in &mut sessions {
                 session.advance(1, Rule::Fixed).expect("steps");
-                for output in 0..model.graph.outputs.len() {
+                for output in 0..model.graph().unwrap().outputs.len() {
                     for row in 0..rows {
                         let e = error(session.output(output, row), reference.output(output, row));
                         assert!(
@@ -214,13 +215,13 @@ fn reduced_precisions_meet_the_golden_vectors() {
     for name in ["trm-att-d64", "trm-mlp-d64", "hrm-d64"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
         let model = Model::load(&folder).expect("a golden model");
-        let all = Vectors::read(&folder.join("vectors.safetensors"), &model.graph).expect("golden vectors");
+        let all = Vectors::read(&folder.join("vectors.safetensors"), &model.interface).expect("golden vectors");
         for isa in Isa::available() {
             let vectors = first_steps(all.clone(), steps_on(isa, 2));
             for precision in ["bf16", "int8"] {
                 let engine = engine_in(precision, &model, isa, 2, vectors.batch);
-                let mut session = Session::new(Box::new(engine), &model.graph, vectors.batch);
-                let steps = vectors.step_by_step(&mut session, &model.graph).expect("runs");
+                let mut session = Session::new(Box::new(engine), &model.interface, vectors.batch).unwrap();
+                let steps = vectors.step_by_step(&mut session, &model.interface).expect("runs");
                 let errors = steps.iter().zip(&vectors.steps).map(|(step, want)| step.error(want));
                 let worst = errors.fold(0.0, f64::max);
                 println!("{name} {isa} {precision}: {worst:.4}");
@@ -240,16 +241,16 @@ fn bits(model: &Model, isa: Isa, threads: usize, order: &[usize], steps: usize) 
 fn bits_in(precision: &str, model: &Model, isa: Isa, threads: usize, order: &[usize], steps: usize) -> Vec<Vec<u32>> {
     let all = inputs(model, 6);
     let pick = |i: usize| {
-        let n = model.graph.inputs[i].ty.elements();
+        let n = model.graph().unwrap().inputs[i].ty.elements();
         order.iter().flat_map(|&row| all[i][row * n..(row + 1) * n].to_vec()).collect::<Vec<u32>>()
     };
     let given: Vec<Vec<u32>> = (0..all.len()).map(pick).collect();
     let mut engine = engine_in(precision, model, isa, threads, order.len());
     engine.admit(0, order.len(), &views(&given)).expect("admits");
     (0..steps).for_each(|_| engine.step(order.len()).expect("steps"));
-    let states = (0..model.graph.states.len()).map(|i| engine.state(i, order.len()).expect("a state"));
+    let states = (0..model.graph().unwrap().states.len()).map(|i| engine.state(i, order.len()).expect("a state"));
     let values: Vec<Vec<f32>> =
-        states.chain((0..model.graph.outputs.len()).map(|i| engine.output(i).to_vec())).collect();
+        states.chain((0..model.graph().unwrap().outputs.len()).map(|i| engine.output(i).to_vec())).collect();
     let row = |row: usize| {
         let of = |v: &Vec<f32>| v[row * v.len() / order.len()..(row + 1) * v.len() / order.len()].to_vec();
         values.iter().flat_map(of).map(f32::to_bits).collect()
@@ -289,16 +290,17 @@ fn kept_rows_go_on_as_if_nothing_had_been_dropped_and_freed_ones_can_be_filled()
         engine.step(6).expect("steps");
     }
     cut.keep(&[1, 4]).expect("keeps");
-    let first: Vec<&[u32]> = given.iter().zip(&model.graph.inputs).map(|(v, i)| &v[..i.ty.elements()]).collect();
+    let first: Vec<&[u32]> =
+        given.iter().zip(&model.graph().unwrap().inputs).map(|(v, i)| &v[..i.ty.elements()]).collect();
     cut.admit(2, 1, &first).expect("admits a row behind the kept ones");
     whole.step(6).expect("steps");
     cut.step(3).expect("steps");
-    let n = model.graph.outputs[0].ty.elements();
+    let n = model.graph().unwrap().outputs[0].ty.elements();
     assert_eq!(cut.output(0)[..n], whole.output(0)[n..2 * n]);
     assert_eq!(cut.output(0)[n..2 * n], whole.output(0)[4 * n..5 * n]);
     let alone = bits(&model, Isa::detect(), 1, &[0], 1);
     let logits: Vec<u32> = cut.output(0)[2 * n..].iter().map(|v| v.to_bits()).collect();
-    let states: usize = model.graph.states.iter().map(|s| s.ty.elements()).sum();
+    let states: usize = model.graph().unwrap().states.iter().map(|s| s.ty.elements()).sum();
     assert_eq!(logits, alone[0][states..states + n]);
     let state = whole.state(1, 6).expect("a state");
     whole.set_state(1, 6, &state).expect("the same state");
@@ -320,8 +322,8 @@ fn memory_never_moves_after_loading_and_shared_weights_are_packed_once() {
     }
     assert_eq!(engine.memory.addresses(), before);
     // alive at once at the widest place: z_H, z_L, x, the injected sum, and what is attended (queries, keys and values stay in threads' scratch memory); the outputs; alignment
-    let [tokens, hidden] = [model.graph.states[0].ty.tokens_at(0), 20];
-    let outputs: usize = model.graph.outputs.iter().map(|o| o.ty.elements()).sum();
+    let [tokens, hidden] = [model.graph().unwrap().states[0].ty.tokens_at(0), 20];
+    let outputs: usize = model.graph().unwrap().outputs.iter().map(|o| o.ty.elements()).sum();
     let least = 4 * 4 * (tokens * (4 + 1) * hidden + outputs);
     let bytes = engine.memory.bytes();
     assert!(bytes >= least && bytes * 10 <= least * 12, "{bytes}, least {least}");
@@ -329,10 +331,10 @@ fn memory_never_moves_after_loading_and_shared_weights_are_packed_once() {
     assert_eq!(engine.report(), said.map(|(name, n)| (name.to_string(), n.to_string())).into());
     // out, gate_up, down of the one layer, and two heads: however often they are applied; and the queries, keys and values
     assert_eq!((engine.weights.linear.len(), engine.weights.heads.len()), (5, 1));
-    let elements: usize = model.graph.params.iter().map(|p| p.elements()).sum();
+    let elements: usize = model.graph().unwrap().params.iter().map(|p| p.elements()).sum();
     assert!(engine.facts().weight_bytes as usize >= 4 * elements);
     // z_H, z_L and x of four rows
-    assert_eq!(engine.facts().state_bytes as usize, 4 * 3 * 4 * model.graph.states[0].ty.elements());
+    assert_eq!(engine.facts().state_bytes as usize, 4 * 3 * 4 * model.graph().unwrap().states[0].ty.elements());
 }
 
 #[test]
@@ -367,7 +369,7 @@ fn flops_executed_are_the_graph_s_and_the_padding() {
     let mixing = trm(20, 5, json!({"puzzle_emb_ndim": 0, "mlp_t": true, "pos_encodings": "none"}));
     for config in [net, mixing] {
         let model = Model::random(&config, 1).expect("a net");
-        let cost = model.graph.cost(&crate::graph::cost::Workload::one());
+        let cost = model.graph().unwrap().cost(&crate::graph::cost::Workload::one());
         for (isa, threads) in everywhere() {
             let engine = engine(&model, isa, threads, 3);
             let said = engine.flops_executed(3).expect("native can say");

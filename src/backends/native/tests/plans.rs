@@ -33,7 +33,7 @@ fn graph_of(params: Vec<Param>, states: Vec<State>, step: Region) -> Model {
         (0..param.elements()).map(|i| value(p, i, row)).collect()
     });
     let params: Vec<Vec<f32>> = params.collect();
-    Model { path: "test".into(), hash: String::new(), graph, numbering: None, params: params.into() }
+    Model::of_graph("test".into(), String::new(), graph, None, params)
 }
 
 #[test]
@@ -157,10 +157,10 @@ proptest! {
             .map(|i| engine.state(i, 2).expect("a state"))
             .map(|v| Tensor { data: v.into_iter().map(f64::from).collect(), tokens: TOKENS, features: FEATURES })
             .collect();
-        let interpreter = Interpreter::new(&model.graph, &model.params);
+        let interpreter = Interpreter::new(model.graph().unwrap(), &model.params);
         for _ in 0..2 {
             engine.step(2).expect("steps");
-            let want = interpreter.run(&model.graph.step, args.clone(), 2);
+            let want = interpreter.run(&model.graph().unwrap().step, args.clone(), 2);
             for (i, want) in want.iter().enumerate() {
                 let got = if i < 2 { engine.state(i, 2).expect("a state") } else { engine.output(i - 2).to_vec() };
                 let largest = want.data.iter().fold(0.05, |m: f64, v| m.max(v.abs()));

@@ -53,7 +53,7 @@ fn full_size_times() {
             "H_cycles": 3, "L_cycles": 6, "L_layers": 2, "mlp_t": mixing, "pos_encodings": if mixing { "none" } else { "rope" },
             "puzzle_emb_ndim": width, "puzzle_emb_len": 16, "num_puzzle_identifiers": 1});
         let model = Model::random(&config, 1).expect("a net");
-        let flops = model.graph.cost(&crate::graph::cost::Workload::one()).flops_steps;
+        let flops = model.graph().unwrap().cost(&crate::graph::cost::Workload::one()).flops_steps;
         for (batch, threads) in
             list("BATCHES", "1,8").into_iter().flat_map(|b| list("THREADS", "2").into_iter().map(move |t| (b, t)))
         {

@@ -215,9 +215,9 @@ fn published_collections_have_the_known_counts() {
         assert_eq!(set.questions.len(), counts[1].3);
         assert_eq!(set.puzzle_ids as usize, 1 + 2 * (counts[0].3 + counts[1].3));
         // a net that is always right is right
-        let answers: Vec<Answer> = (0..)
+        let answers: Vec<RowAnswer> = (0..)
             .zip(&set.examples)
-            .map(|(example, e)| Answer { example, tokens: &e.answer, halt_logit: None })
+            .map(|(example, e)| RowAnswer { example, answer: &e.answer, halt_logit: None })
             .collect();
         assert!(TASK.decide.unwrap()(&set, &answers).iter().all(|d| d.right && d.parts == d.parts_right));
     }

@@ -121,8 +121,11 @@ fn a_seed_gives_the_same_tasks_on_every_machine() {
         g.rows().map(|r| r.iter().map(|c| char::from(b'0' + c)).collect::<String>()).collect::<Vec<_>>().join(" ")
     };
     let set = set_of("rules = ['gravity', 'count']\nmax_side = 5\ntasks = 2\nseed = 1").unwrap();
-    let told: Vec<(String, String)> =
-        set.examples.iter().map(|e| (text(&decode(&e.tokens).unwrap()), text(&decode(&e.answer).unwrap()))).collect();
+    let told: Vec<(String, String)> = set
+        .examples
+        .iter()
+        .map(|e| (text(&decode(&e.tokens).unwrap()), text(&decode(e.answer.tokens()).unwrap())))
+        .collect();
     let known: Vec<(String, String)> = KNOWN.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
     assert_eq!(told, known);
 }
@@ -141,7 +144,7 @@ fn tasks_of_rules_are_distinct_repeatable_and_held_out() {
     for e in &set.examples {
         let (rule, turn) = ((e.question % 32) as usize, e.variant);
         assert_eq!((e.puzzle_id, e.cluster, e.tokens.len()), (puzzle_id(rule, turn), rule as u64, 36));
-        let (input, output) = (decode(&e.tokens).unwrap(), decode(&e.answer).unwrap());
+        let (input, output) = (decode(&e.tokens).unwrap(), decode(e.answer.tokens()).unwrap());
         assert_eq!(Side::of(&input), Side::Test);
         let variant = Variant::turn(turn);
         assert_eq!((RULES[rule].apply)(&variant.undo(&input)), Some(variant.undo(&output)));
@@ -198,7 +201,7 @@ fn training_shows_the_train_side_alone_under_the_ids_that_suites_ask_about() {
         for _ in 0..3000 {
             let e = one.next_example();
             assert_eq!(e, two.next_example());
-            let (input, output) = (decode(&e.tokens).unwrap(), decode(&e.answer).unwrap());
+            let (input, output) = (decode(&e.tokens).unwrap(), decode(e.answer.tokens()).unwrap());
             assert_eq!((Side::of(&input), e.tokens.len()), (Side::Train, 25));
             let (rule, turn) = ((e.puzzle_id - 1) / 8, (e.puzzle_id - 1) % 8);
             let variant = Variant::turn(turn);

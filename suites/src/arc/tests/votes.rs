@@ -9,7 +9,7 @@ fn question(variants: &[u32], input: &str, output: &str) -> ExampleSet {
     let example = |&code: &u32| {
         let variant = Variant::of_code(code).unwrap();
         let make = |rows| encode(&variant.apply(&grid(rows)), 5);
-        Example { tokens: make(input), answer: make(output), variant: code, cluster: 4, ..Example::default() }
+        Example { tokens: make(input), answer: make(output).into(), variant: code, cluster: 4, ..Example::default() }
     };
     ExampleSet {
         examples: variants.iter().map(example).collect(),
@@ -28,9 +28,10 @@ fn decide(set: &ExampleSet, answers: &[(&str, Option<f64>)]) -> Vec<Decision> {
         "" => vec![EOS; 25],
         rows => encode(&Variant::of_code(example.variant).unwrap().apply(&grid(rows)), 5),
     };
-    let told: Vec<Vec<u32>> = set.examples.iter().zip(answers.iter().map(|a| a.0)).map(tokens).collect();
-    let answer = |example: usize| Answer { example, tokens: &told[example], halt_logit: answers[example].1 };
-    let mut answers: Vec<Answer> = (0..answers.len()).map(answer).collect();
+    let rows = set.examples.iter().zip(answers.iter().map(|a| a.0));
+    let told: Vec<Answer> = rows.map(|row| tokens(row).into()).collect();
+    let answer = |example: usize| RowAnswer { example, answer: &told[example], halt_logit: answers[example].1 };
+    let mut answers: Vec<RowAnswer> = (0..answers.len()).map(answer).collect();
     let decided = TASK.decide.unwrap()(set, &answers);
     answers.reverse();
     assert_eq!(TASK.decide.unwrap()(set, &answers), decided, "the order of rows does not matter");
@@ -102,6 +103,7 @@ fn a_question_is_right_if_every_part_is() {
         let question = u64::from(output == "8");
         let answer = encode(&variant.apply(&grid(output)), 5);
         let tokens = answer.clone();
+        let answer = answer.into();
         set.examples.push(Example { tokens, answer, variant: number, question, part, ..Example::default() });
     }
     set.questions.push("p".into());
@@ -123,15 +125,10 @@ fn a_question_is_right_if_every_part_is() {
 #[test]
 fn a_task_of_two_tests_needs_both() {
     let set = file_set("side = 5\naugmentations = 3").unwrap();
-    let answers: Vec<Vec<u32>> = set.examples.iter().map(|e| e.answer.clone()).collect();
     let answer = |wrong: &dyn Fn(&Example) -> bool| {
-        let tokens: Vec<&[u32]> = set
-            .examples
-            .iter()
-            .zip(&answers)
-            .map(|(e, right)| if wrong(e) { e.tokens.as_slice() } else { right.as_slice() })
-            .collect();
-        let answers = (0..tokens.len()).map(|example| Answer { example, tokens: tokens[example], halt_logit: None });
+        let told = |e: &Example| if wrong(e) { e.tokens.clone().into() } else { e.answer.clone() };
+        let told: Vec<Answer> = set.examples.iter().map(told).collect();
+        let answers = (0..told.len()).map(|example| RowAnswer { example, answer: &told[example], halt_logit: None });
         let decisions = TASK.decide.unwrap()(&set, &answers.collect::<Vec<_>>());
         decisions.iter().map(|d| (d.right, d.parts_right)).collect::<Vec<_>>()
     };

@@ -1,0 +1,75 @@
+//! A row's logits read as an answer of the kind that the task asks for.
+//!
+//! In: logits of one row. Out: an [`Answer`], or why a model cannot give one. Must not: know what is right.
+
+use ergometer_suites::{Answer, AnswerKind};
+
+use crate::backends::BackendError;
+use crate::backends::session::argmax;
+use crate::models::interface::{Interface, Length};
+
+/// Errors: answers that cannot be read off this model's logits.
+pub fn check(kind: AnswerKind, interface: &Interface) -> anyhow::Result<()> {
+    let one = interface.logits()?.length == Length::Fixed(1);
+    match kind {
+        AnswerKind::Tokens | AnswerKind::Numbers => Ok(()),
+        AnswerKind::Class | AnswerKind::Likelihoods if one => Ok(()),
+        AnswerKind::Class | AnswerKind::Likelihoods => Err(BackendError::unavailable(format!(
+            "answers of kind {} are read off the logits of one token, and the model gives those of several",
+            kind.name()
+        ))
+        .into()),
+        AnswerKind::Text => {
+            Err(BackendError::unavailable("answers in text need a tokenizer, which this worker does not have").into())
+        }
+    }
+}
+
+/// The answer that logits stand for, of which there are so many a token. Allocates the answer, so it is called outside of what is timed.
+pub fn read(kind: AnswerKind, logits: &[f32], vocabulary: usize) -> Answer {
+    match kind {
+        AnswerKind::Class => Answer::Class(argmax(logits)),
+        AnswerKind::Numbers => Answer::Numbers(logits.iter().map(|&v| v.into()).collect()),
+        AnswerKind::Likelihoods => Answer::Likelihoods(log_softmax(logits)),
+        // `check` lets no text pass
+        AnswerKind::Tokens | AnswerKind::Text => Answer::Tokens(logits.chunks_exact(vocabulary).map(argmax).collect()),
+    }
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let largest = logits.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v.into()));
+    let sum: f64 = logits.iter().map(|&v| (f64::from(v) - largest).exp()).sum();
+    logits.iter().map(|&v| f64::from(v) - largest - sum.ln()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::interface::stub;
+
+    #[test]
+    fn logits_become_an_answer_of_each_kind() {
+        let logits = [0.0, 3.0, 1.0, 2.0];
+        assert_eq!(read(AnswerKind::Tokens, &logits, 2), Answer::Tokens(vec![1, 1]));
+        assert_eq!(read(AnswerKind::Class, &logits, 4), Answer::Class(1));
+        assert_eq!(read(AnswerKind::Numbers, &logits, 4), Answer::Numbers(vec![0.0, 3.0, 1.0, 2.0]));
+        let Answer::Likelihoods(all) = read(AnswerKind::Likelihoods, &logits, 4) else { panic!() };
+        assert!((all.iter().map(|l| l.exp()).sum::<f64>() - 1.0).abs() < 1e-12);
+        assert!((all[1] - all[0] - 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn kinds_that_a_model_cannot_give_are_named() {
+        let several = stub::interface();
+        let mut one = stub::interface();
+        one.outputs[1].length = Length::Fixed(1);
+        let said =
+            |kind, interface: &Interface| check(kind, interface).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(said(AnswerKind::Class, &several).contains("of one token"));
+        assert!(said(AnswerKind::Likelihoods, &several).contains("kind likelihoods"));
+        assert!(said(AnswerKind::Text, &one).contains("tokenizer"));
+        for kind in [AnswerKind::Tokens, AnswerKind::Class, AnswerKind::Numbers, AnswerKind::Likelihoods] {
+            assert_eq!(said(kind, &one), "");
+        }
+    }
+}
