@@ -5,54 +5,15 @@
 
 use std::collections::BTreeSet;
 
-use ergometer_reports::case::{CaseError, ErrorKind, Prediction};
+use ergometer_reports::case::{CaseError, ErrorKind};
 use ergometer_reports::store::MAX_PREDICTIONS;
 use ergometer_suites::Answer;
 
 use super::case::{Running, unexpected};
 use super::child::{Worker, case_error};
 use super::plan::{PlannedCase, PlannedTask};
+use super::scored::ScoredAnswer;
 use crate::protocol::{Message, Mode, PredictionRow};
-
-/// A scored answer, as long as the case runs; a file has it as a [`Prediction`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct ScoredAnswer {
-    /// See [`Prediction`], for all but the answer.
-    pub example: u64,
-    /// Cluster of the example.
-    pub cluster: u64,
-    /// Steps after which it was given.
-    pub depth: u32,
-    /// It is the answer of record.
-    pub last: bool,
-    /// Halting logit, if there is one.
-    pub halt_logit: Option<f64>,
-    /// The answer itself, where it is kept.
-    pub answer: Option<Answer>,
-    /// All of it is right.
-    pub exact: bool,
-    /// Right cells.
-    pub right: u32,
-    /// Cells that count.
-    pub cells: u32,
-}
-
-impl ScoredAnswer {
-    /// As a file has it.
-    pub fn prediction(&self) -> Prediction {
-        Prediction {
-            example: self.example,
-            cluster: self.cluster,
-            depth: self.depth,
-            last: self.last,
-            halt_logit: self.halt_logit,
-            answer: self.answer.as_ref().map(Answer::to_string).unwrap_or_default(),
-            exact: self.exact,
-            right: self.right,
-            cells: self.cells,
-        }
-    }
-}
 
 /// What reports need of the answers of a task that decides row by row.
 struct Needed {
@@ -225,6 +186,7 @@ impl Running<'_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use ergometer_reports::case::Prediction;
     use ergometer_suites::AnswerKind;
 
     use super::super::case::Scored;

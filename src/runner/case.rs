@@ -17,12 +17,12 @@ use ergometer_reports::case::{
 };
 use ergometer_suites::{Answer, AnswerKind};
 
-use super::answers::ScoredAnswer;
 use super::child::{Launch, Worker, case_error};
 use super::claims;
 use super::decide;
 use super::plan::{PlannedCase, PlannedTask};
 use super::progress::Progress;
+use super::scored::ScoredAnswer;
 use crate::backends::backend;
 use crate::backends::probe::ready;
 use crate::clock::monotonic_ns;

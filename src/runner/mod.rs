@@ -18,6 +18,7 @@ mod pass;
 pub mod plan;
 pub mod progress;
 mod reference;
+mod scored;
 mod sitting;
 mod starts;
 pub mod tune;

@@ -11,9 +11,9 @@ use ergometer_reports::RunFolder;
 use ergometer_reports::case::Prediction;
 use sha2::{Digest, Sha256};
 
-use super::answers::ScoredAnswer;
 use super::case::{Scored, Setting};
 use super::plan::{self, Plan, PlannedCase};
+use super::scored::ScoredAnswer;
 use super::sitting::{self, Seat};
 use super::{Judges, estimated_ms};
 use crate::console;

@@ -1,0 +1,46 @@
+//! A scored answer as the runner holds it: a value while the case runs, text in a file.
+//!
+//! In: an answer with its score. Out: a row of `predictions.csv`. Must not: score anything.
+
+use ergometer_reports::case::Prediction;
+use ergometer_suites::Answer;
+
+/// A scored answer, as long as the case runs; a file has it as a [`Prediction`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoredAnswer {
+    /// See [`Prediction`], for all but the answer.
+    pub example: u64,
+    /// Cluster of the example.
+    pub cluster: u64,
+    /// Steps after which it was given.
+    pub depth: u32,
+    /// It is the answer of record.
+    pub last: bool,
+    /// Halting logit, if there is one.
+    pub halt_logit: Option<f64>,
+    /// The answer itself, where it is kept.
+    pub answer: Option<Answer>,
+    /// All of it is right.
+    pub exact: bool,
+    /// Right cells.
+    pub right: u32,
+    /// Cells that count.
+    pub cells: u32,
+}
+
+impl ScoredAnswer {
+    /// As a file has it.
+    pub fn prediction(&self) -> Prediction {
+        Prediction {
+            example: self.example,
+            cluster: self.cluster,
+            depth: self.depth,
+            last: self.last,
+            halt_logit: self.halt_logit,
+            answer: self.answer.as_ref().map(Answer::to_string).unwrap_or_default(),
+            exact: self.exact,
+            right: self.right,
+            cells: self.cells,
+        }
+    }
+}
