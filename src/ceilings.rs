@@ -8,14 +8,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use ergometer_files::Links;
 use ergometer_reports::ceiling::{Ceiling, Ceilings, EVERY, NoCeiling};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::console;
 use crate::environment::{machine, now_utc};
-use crate::files::hex;
-use crate::files::{read_cached, write_atomically};
+use crate::files::{hex, read_cached, sha256, write_atomically};
 
 /// File of remembered ceilings in the cache.
 const FILE: &str = "ceilings.json";
@@ -89,20 +89,27 @@ impl<'a> Memory<'a> {
     }
 }
 
+/// Whether [`SWITCH`] leaves ceilings out.
+///
+/// # Errors
+/// It says something unknown.
+pub fn left_out() -> anyhow::Result<bool> {
+    match std::env::var_os(SWITCH).filter(|v| !v.is_empty()) {
+        None => Ok(false),
+        Some(off) if off == "off" => Ok(true),
+        Some(other) => {
+            bail!("{SWITCH} is `{}`\nhint: set it to `off` to leave ceilings out, or unset it", other.to_string_lossy())
+        }
+    }
+}
+
 /// The ceilings for a run whose cases use these numbers of threads: remembered, or else measured now. `None`: nothing to be held to a
 /// ceiling, left out by [`SWITCH`], or not remembered where nothing may be measured (`check`).
 ///
 /// # Errors
 /// [`SWITCH`] says something unknown, or this program's own file cannot be read.
 pub fn of_run(threads: &[u32], cache: &Path, check: bool) -> anyhow::Result<Option<Ceilings>> {
-    match std::env::var_os(SWITCH).filter(|v| !v.is_empty()) {
-        None => {}
-        Some(off) if off == "off" => return Ok(None),
-        Some(other) => {
-            bail!("{SWITCH} is `{}`\nhint: set it to `off` to leave ceilings out, or unset it", other.to_string_lossy())
-        }
-    }
-    if threads.is_empty() {
+    if left_out()? || threads.is_empty() {
         return Ok(None);
     }
     let memory = Memory::new(cache)?;
@@ -181,7 +188,7 @@ fn failed(reason: &str) -> Ceilings {
 /// The file cannot be found or read.
 pub fn executable_hash() -> anyhow::Result<String> {
     let path = std::env::current_exe().context("cannot find this program's own file")?;
-    Ok(hex(&Sha256::digest(std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?)))
+    sha256(&path, u64::MAX, Links::Followed).with_context(|| format!("cannot read {}", path.display()))
 }
 
 #[cfg(test)]

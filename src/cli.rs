@@ -87,6 +87,7 @@ pub fn understood(words: impl IntoIterator<Item = std::ffi::OsString>) -> Result
 
 /// Parses and runs.
 pub fn main() -> ExitCode {
+    interrupt::keep_writing_errors();
     console::finish(parsed())
 }
 

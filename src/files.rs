@@ -87,8 +87,8 @@ pub fn user_cache() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Folders in the cache that every run writes to, or a run of nets whose weights are drawn.
-const PARTS: [&str; 2] = ["reference", "models"];
+/// Folders in the cache that every run writes to.
+const PARTS: [&str; 1] = ["reference"];
 
 /// The folder, made where it is missing, if it is this user's (or the system's) and can be written, and so are those in it that are there:
 /// one that a run as root has left, say, would be met only when every case is.

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -160,6 +160,12 @@ pub fn install() {
             }
         }
     });
+}
+
+/// Makes a limit on the size of files (`ulimit -f`) an error of the write that meets it, as a full disk is: left alone, its signal ends the
+/// process without a word.
+pub fn keep_writing_errors() {
+    let _ = signal_hook::flag::register(signal_hook::consts::signal::SIGXFSZ, Arc::default());
 }
 
 fn ignored(signal: i32) -> bool {

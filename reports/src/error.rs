@@ -80,7 +80,7 @@ fn hint_for(source: &io::Error) -> &'static str {
         None => {}
     }
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             "\nhint: free some space, or name another folder with --out; finished cases are kept, go on with --resume"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

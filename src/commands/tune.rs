@@ -77,7 +77,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (path, tuning) = runner::tune::alone(&options, args.again).map_err(|e| suite.told(e))?;
     if args.json {
         console::json(&json!({ "case": path, "tuning": tuning }))?;
-        return Ok(ExitCode::from(u8::from(tuning.is_none_or(|t| t.tried[t.chosen].error.is_some()))));
+        return Ok(ExitCode::from(u8::from(tuning.is_some_and(|t| t.tried[t.chosen].error.is_some()))));
     }
     let Some(tuning) = tuning else {
         outln!("{path}\nbackend `{}` has one setting: there is nothing to search", args.backend);

@@ -260,6 +260,7 @@ fn every_tensor_is_taken_or_known_to_be_harmless() {
         (with(tensor("layers.1.rope.q_proj.weight", Dtype::F32, &[8, 8], 4)), &["`layers.1.rope.q_proj.weight`"]),
         (with(tensor("layers.1.optim.weight", Dtype::F32, &[8, 8], 4)), &["`layers.1.optim.weight`"]),
         (with(tensor("layers.1.local_weights", Dtype::F32, &[8, 8], 4)), &["`layers.1.local_weights`"]),
+        (with(tensor("layers.0.mlp.bias", Dtype::F32, &[1], 4)), &["`layers.0.mlp.bias`"]),
         (with(tensor("layers.1.rotary_emb.weight", Dtype::F32, &[8, 8], 4)), &["`layers.1.rotary_emb.weight`"]),
         (with(tensor("puzzle_emb.weights", Dtype::F32, &[3, 8], 4)), &["does not use", "`puzzle_emb.weights`"]),
         (with(tensor("ema.lm_head.weight", Dtype::F32, &[5, 8], 4)), &["does not use", "`ema.lm_head.weight`", "EMA"]),

@@ -259,7 +259,8 @@ fn harmless(name: &str, elements: usize) -> bool {
     let parts: Vec<&str> = name.split('.').collect();
     let last = parts.last().copied().unwrap_or_default();
     let module = parts.iter().rev().nth(1).copied().unwrap_or_default();
-    elements <= 1
+    // a count is a scalar, and a weight of one element is a weight
+    (elements <= 1 && !["weight", "bias"].contains(&last))
         || STATE.contains(&parts[0])
         || NAMES.contains(&last)
         || BELOW.iter().any(|(of, names)| *of == module && names.contains(&last))

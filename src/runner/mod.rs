@@ -245,6 +245,7 @@ pub fn refuse_early(options: &RunOptions, suite: &Suite) -> anyhow::Result<Optio
     if options.resume || options.out.as_ref().is_some_and(|dir| dir.join("environment.json").exists()) {
         open_folder(options, suite)?;
     }
+    crate::ceilings::left_out()?;
     options.tuning.as_deref().map(tune::Pinned::read).transpose()
 }
 

@@ -39,6 +39,7 @@ fn commands(house: &House) -> Vec<(Vec<String>, i32)> {
         ("export --model trm --to onnx net.onnx --force", 0),
         ("export --model trm --to onnx net.onnx --force --json", 0),
         ("tune --model dense --backend reference", 0),
+        ("tune --model dense --backend reference --json", 0),
         ("parity --model GOLDEN --vectors GOLDEN/vectors.safetensors --backend reference", 0),
         // mistakes are told on stderr
         ("list metrix", 2),
@@ -88,6 +89,16 @@ fn a_full_disk_is_an_error_line_and_exit_2() {
         command.stdout(both.try_clone().unwrap()).stderr(both);
         assert_eq!(ended(command).code, Some(2), "{args:?}");
     }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_line_and_exit_2() {
+    let house = House::new();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 0 && exec \"$0\" \"$@\""]).arg(house.command(&[]).get_program());
+    shell.args(["export", "--model", "trm", "--to", "onnx", "net.onnx"]).current_dir(house.path(""));
+    ended(shell).refused(&["net.onnx", "File too large", "hint: "]);
+    assert!(!house.path("net.onnx").exists());
 }
 
 /// What must never reach a terminal as it is.

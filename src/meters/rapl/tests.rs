@@ -216,6 +216,12 @@ fn a_tree_that_cannot_be_followed_says_where() {
     let tree = FakePowercap::new().zone("intel-rapl:0", "package-0", 50.0).run().unwrap();
     dangling("intel-rapl:1", &tree);
     assert!(refused(&tree).reason.contains("intel-rapl:1 is a link"));
+    // a zone that is there, and its counter is not
+    let tree = FakePowercap::new().zone("intel-rapl:0", "package-0", 50.0).still().unwrap();
+    fs::remove_file(tree.root().join("intel-rapl:0/energy_uj")).unwrap();
+    dangling("intel-rapl:0/energy_uj", &tree);
+    let why = refused(&tree);
+    assert!(why.reason.contains("energy_uj is a link to ../../devices") && why.hint.is_some(), "{why:?}");
     // a part: memory may be what is hidden, the packages are not
     let tree = FakePowercap::new().zone("intel-rapl:0", "package-0", 50.0).run().unwrap();
     dangling("intel-rapl:0:0", &tree);

@@ -137,25 +137,23 @@ fn walk(folder: &Path, depth: u32, found: &mut BTreeMap<PathBuf, String>, proble
                 }
             }
             Ok(_) => {}
-            Err(e) => problems.push(Problem { folder: name, why: unreachable(&entry.path(), &e) }),
+            Err(e) => problems.push(Problem { folder: name, why: unreadable(&entry.path(), &e) }),
         }
     }
 }
 
-/// Why a zone's folder cannot be reached.
-fn unreachable(path: &Path, error: &io::Error) -> Unavailable {
+/// Why a zone's folder or file cannot be had.
+fn unreadable(path: &Path, error: &io::Error) -> Unavailable {
     match fs::read_link(path) {
         Ok(target) if error.kind() == io::ErrorKind::NotFound => Unavailable {
             reason: format!("{} is a link to {}, which is not there", path.display(), target.display()),
             hint: Some(HIDDEN.into()),
         },
-        _ => unreadable(path, error),
+        _ => {
+            let hint = (error.kind() == io::ErrorKind::PermissionDenied).then(|| PERMISSION.to_string());
+            Unavailable { reason: format!("{}: {error}", path.display()), hint }
+        }
     }
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Unavailable {
-    let hint = (error.kind() == io::ErrorKind::PermissionDenied).then(|| PERMISSION.to_string());
-    Unavailable { reason: format!("{}: {error}", path.display()), hint }
 }
 
 /// A folder's zone; `None`: it is no zone that counts energy.
