@@ -154,7 +154,7 @@ fn tables_of_recorded_runs_are_as_their_records_say() {
     for (from, to, said) in
         [("run=a-run", "run=nobody", "nobody/records.csv"), ("metric=accuracy", "metric=speed", "no case of")]
     {
-        house.file("bad.md", &text.replace(from, to));
+        house.file("bad.md", text.replace(from, to));
         let bad = house.path("bad.md");
         house.ergometer(&["splice", bad.to_str().unwrap()]).refused(&[said, "hint: "]);
     }
