@@ -214,7 +214,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
                 starts::check_room(into, &plan.cases, starts)?;
             }
             for case in &plan.cases {
-                if starts::left(into, case)?.is_some_and(|c| c.case.error.is_some()) {
+                if starts::failed(into, case)? {
                     failed.insert(case.id.clone());
                 }
             }
@@ -365,10 +365,9 @@ fn scored_before(
         if scored.contains_key(&case.group) {
             continue;
         }
-        let Some(run) = starts::left(folder, case)? else { continue };
-        if run.case.accuracy_from.as_ref() == Some(&case.id) {
+        if let Some(answers) = starts::answers(folder, case)? {
             let kind = plan.tasks[&case.spec.task].task.answers;
-            scored.insert(case.group.clone(), Scored::read(&case.id, kind, &run.predictions)?);
+            scored.insert(case.group.clone(), Scored::read(&case.id, kind, &answers)?);
         }
     }
     Ok(())

@@ -4,10 +4,11 @@
 //! Must not: make a case of fewer starts than were asked for.
 
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use ergometer_reports::case::{Prediction, Sitting, Verdict};
-use ergometer_reports::store::MAX_ROWS;
+use ergometer_reports::store::{self, MAX_ROWS};
 use ergometer_reports::{CaseRun, RunFolder};
 use sha2::{Digest, Sha256};
 
@@ -34,13 +35,28 @@ pub(super) fn folders(run: &RunFolder, starts: u32) -> anyhow::Result<Vec<RunFol
     each.collect()
 }
 
-/// One start of a case as it was left.
-pub(super) fn left(folder: &RunFolder, case: &PlannedCase) -> anyhow::Result<Option<CaseRun>> {
+/// Where a case was left in a folder, if it was finished there.
+fn place(folder: &RunFolder, case: &PlannedCase) -> Option<PathBuf> {
     let place = folder.dir().join("cases").join(ergometer_reports::slug(&case.path, &case.id));
-    if !place.join("case.json").exists() {
-        return Ok(None);
-    }
-    Ok(Some(ergometer_reports::load_case(&place)?))
+    place.join("case.json").exists().then_some(place)
+}
+
+/// One start of a case as it was left.
+fn left(folder: &RunFolder, case: &PlannedCase) -> anyhow::Result<Option<CaseRun>> {
+    Ok(place(folder, case).map(|place| store::load_case(&place)).transpose()?)
+}
+
+/// Whether a case was left in an error.
+pub(super) fn failed(folder: &RunFolder, case: &PlannedCase) -> anyhow::Result<bool> {
+    let ended = place(folder, case).map(|place| store::load_ended(&place)).transpose()?;
+    Ok(ended.is_some_and(|case| case.error.is_some()))
+}
+
+/// The answers that a case gave, if it was left and is scored by its own.
+pub(super) fn answers(folder: &RunFolder, case: &PlannedCase) -> anyhow::Result<Option<Vec<Prediction>>> {
+    let Some(place) = place(folder, case) else { return Ok(None) };
+    let scored = store::load_ended(&place)?.accuracy_from.as_ref() == Some(&case.id);
+    Ok(scored.then(|| store::load_answers(&place)).transpose()?)
 }
 
 /// Refuses starts whose samples would together be more than one case keeps, as soon as the first start has shown how many it has.
@@ -92,7 +108,7 @@ pub(super) fn join(run: &RunFolder, starts: &[RunFolder], cases: &[PlannedCase])
                 let mut log: &std::fs::File = &log;
                 log.seek(SeekFrom::End(0)).context("cannot write a log")?;
                 let mut bytes = Vec::new();
-                said.take(ergometer_reports::store::MAX_LOG_BYTES).read_to_end(&mut bytes)?;
+                said.take(store::MAX_LOG_BYTES).read_to_end(&mut bytes)?;
                 log.write_all(&bytes).context("cannot write a log")?;
             }
         }

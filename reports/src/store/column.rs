@@ -84,6 +84,18 @@ impl Column {
         held.checked_sub(1)
     }
 
+    /// Bytes that its numbers take.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::One(column) => column.len(),
+            Self::Two(column) => 2 * column.len(),
+            Self::Four(column) => 4 * column.len(),
+            Self::Eight(column) => 8 * column.len(),
+            Self::Any(column) => size_of::<Option<u64>>() * column.len(),
+        }
+    }
+
     /// Gives back what is reserved for numbers to come.
     pub(super) fn shrink(&mut self) {
         match self {

@@ -72,6 +72,16 @@ pub fn load_case(folder: &Path) -> Result<CaseRun, ReportError> {
     with_rows(load_case_file(folder)?, folder)
 }
 
+/// Reads how one case ended, without what was observed.
+pub fn load_ended(folder: &Path) -> Result<Case, ReportError> {
+    load_case_file(folder)
+}
+
+/// Reads the answers of one case alone.
+pub fn load_answers(folder: &Path) -> Result<Vec<Prediction>, ReportError> {
+    load_predictions(&folder.join("predictions.csv"))
+}
+
 fn with_rows(case: Case, folder: &Path) -> Result<CaseRun, ReportError> {
     let samples = load_samples(&folder.join("samples.csv"))?;
     let predictions = load_predictions(&folder.join("predictions.csv"))?;

@@ -161,4 +161,22 @@ mod tests {
         wide.clear();
         assert!(wide.is_empty() && wide == Samples::default());
     }
+
+    #[test]
+    fn a_long_block_takes_few_bytes_a_sample() {
+        let mut samples = Samples::default();
+        for i in 0..20_000 {
+            let (block, iteration, t_ns) = (i as u32 / 400, Some(i % 400), 4_000_000_000 + 1_000_000 * i);
+            for (metric, value) in [("latency", 0.01), ("steps_used", 4.0)] {
+                let (example, rows) = (Some(i % 5000), Some(16));
+                samples.push(Sample { block, phase: "steady", iteration, t_ns, example, rows, metric, value });
+            }
+        }
+        samples.shrink();
+        let numbers = [&samples.block, &samples.iteration, &samples.t_ns, &samples.example, &samples.rows];
+        let names = [&samples.phase.places, &samples.metric.places];
+        let bytes: usize = numbers.into_iter().chain(names).map(Column::bytes).sum();
+        // time and value take eight each
+        assert_eq!(bytes + 8 * samples.len(), 24 * samples.len());
+    }
 }
