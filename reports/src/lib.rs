@@ -29,7 +29,7 @@ pub mod stats;
 pub mod steady;
 pub mod store;
 pub mod strip;
-pub mod summarise;
+mod summarise;
 pub mod table;
 pub mod told;
 
@@ -37,4 +37,3 @@ pub use error::ReportError;
 pub use record::Record;
 pub use report::Report;
 pub use store::{CaseRun, CaseWriter, Run, RunFolder, Samples, load, load_case, slug};
-pub use summarise::summarise;

@@ -1,6 +1,6 @@
 //! One summarised row, case × metric, and the two files that hold all of them.
 //!
-//! In: [records](Record) from [`summarise`](crate::summarise::summarise). Out: `records.csv` (flat, one row each) and `records.json` (with the
+//! In: [records](Record) of a [report](crate::report). Out: `records.csv` (flat, one row each) and `records.json` (with the
 //! environment). Must not: compute anything; a record that is not here can be made again from samples and predictions.
 
 use std::{borrow::Cow, path::Path};

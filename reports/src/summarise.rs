@@ -32,12 +32,7 @@ mod questions;
 mod steps;
 mod table;
 
-/// All records of a run whose cases nobody has compared yet.
-pub fn summarise(run: &Run) -> Vec<Record> {
-    records(run, &Compared::of(run))
-}
-
-/// All records of a run.
+/// All records of a run, beside what its pairs of cases say.
 pub(crate) fn records(run: &Run, compared: &Compared) -> Vec<Record> {
     let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
     let mut records = Vec::with_capacity(run.cases.len() * METRICS.len());

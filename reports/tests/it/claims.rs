@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use ergometer_reports::{
     Record,
     case::{Sample, Verdict},
-    summarise,
 };
 
-use crate::synthetic::{self, Edit};
+use crate::synthetic::{self, Edit, summarise};
 
 fn get<'a>(records: &'a [Record], path: &str, metric: &str) -> &'a Record {
     records.iter().find(|r| r.path.contains(path) && r.metric == metric).expect("every case has every metric")

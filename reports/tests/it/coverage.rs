@@ -5,11 +5,11 @@
 //!
 //! `cargo test --release -p ergometer-reports coverage_table -- --ignored --nocapture` prints the table of METHODS.md from 1,000 runs each.
 
-use ergometer_reports::{Record, summarise};
+use ergometer_reports::Record;
 
 use crate::{
     simulate::{APART, LONE, Layout, Process, ROW, empty, samples, truth},
-    synthetic::Dice,
+    synthetic::{Dice, summarise},
 };
 
 const NAMES: [&str; 4] = ["latency", "throughput", "latency_p99", "energy_cpu"];

@@ -6,11 +6,11 @@ use ergometer_reports::{
     CaseRun, Report, Run,
     case::{Attempt, ErrorKind, Prediction, SCHEMA},
     compare::{Compared, precision::Verdict},
-    render, summarise,
+    render,
     table::tables,
 };
 
-use crate::synthetic;
+use crate::synthetic::{self, summarise};
 
 /// `n` one-shot answers in clusters of `per_cluster`, wrong where `wrong` says.
 fn answers(n: u64, per_cluster: u64, wrong: impl Fn(u64) -> bool) -> Vec<Prediction> {

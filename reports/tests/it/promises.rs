@@ -9,12 +9,12 @@ use ergometer_reports::{
     answers::share_right,
     case::{Prediction, Sample},
     compare::Compared,
-    load, slug, summarise,
+    load, slug,
 };
 
 use crate::{
     simulate::{self, APART, LONE, Process, ROW, samples},
-    synthetic::{self, Dice},
+    synthetic::{self, Dice, summarise},
 };
 
 /// How likely a right answer is in a cluster, where the likelihoods of clusters follow a distribution with mean `p`: all right or all wrong

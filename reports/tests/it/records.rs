@@ -6,10 +6,10 @@ use ergometer_reports::{
     Record, Report, Run,
     case::{Attempt, Routing, Sample, Unavailable},
     metric::{METRICS, Of},
-    record, render, summarise,
+    record, render,
 };
 
-use crate::synthetic::{self, Edit};
+use crate::synthetic::{self, Edit, summarise};
 
 fn get<'a>(records: &'a [Record], path: &str, metric: &str) -> &'a Record {
     records.iter().find(|r| r.path.contains(path) && r.metric == metric).expect("every case has every metric")

@@ -6,11 +6,10 @@ use ergometer_reports::{
     Record, Report, Run, Samples,
     case::{CaseError, ErrorKind, Sample},
     plot::plots,
-    summarise,
     table::tables,
 };
 
-use crate::synthetic::{self, Edit};
+use crate::synthetic::{self, Edit, summarise};
 
 /// The synthetic sitting, with blocks of `iterations` equal latencies that `latency` gives by backend and round.
 fn sitting(rounds: u32, latency: impl Fn(&str, u32) -> f64) -> Run {

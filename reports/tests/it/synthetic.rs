@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ergometer_reports::{
-    CaseRun, Run, Samples,
+    CaseRun, Record, Report, Run, Samples,
     case::*,
     ceiling::{Ceiling, Ceilings, NoCeiling},
     environment::{Environment, MeterState},
@@ -491,6 +491,11 @@ pub fn sixty() -> Run {
         }
     }
     sorted(cases)
+}
+
+/// The records of a run.
+pub fn summarise(run: &Run) -> Vec<Record> {
+    Report::new(run.clone()).records
 }
 
 /// Writes a run as the runner would.
