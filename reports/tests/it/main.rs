@@ -4,6 +4,7 @@
 
 mod claims;
 mod coverage;
+mod domains;
 mod looks;
 mod plots;
 mod precision;
