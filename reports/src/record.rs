@@ -172,7 +172,7 @@ pub fn to_csv(records: &[Record]) -> Result<Vec<u8>, ReportError> {
 /// The records of a `records.csv`; their baselines are left out.
 ///
 /// # Errors
-/// A file that cannot be read, is larger than [`MAX_RECORDS_BYTES`] or is not what [`to_csv`] writes.
+/// A file that cannot be read, is larger than `MAX_RECORDS_BYTES` or is not what [`to_csv`] writes.
 pub fn from_csv(path: &Path) -> Result<Vec<Record>, ReportError> {
     let bytes =
         ergometer_files::read(path, MAX_RECORDS_BYTES, Links::Followed).map_err(ReportError::io("read", path))?;
