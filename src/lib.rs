@@ -25,6 +25,7 @@ pub mod parity;
 mod pipe;
 pub mod protocol;
 pub mod runner;
+pub mod scenarios;
 pub mod strays;
 #[cfg(feature = "candle")]
 pub mod train;

@@ -28,6 +28,8 @@
 //! | `sample` | numbered from 0 in order; from `t_ns` (start, CLOCK_MONOTONIC, for every program) to `t_ns` + `latency` within `go` and `measured`; none overlaps the next; none is shorter than 10 ns; as many as asked for, for as long as asked for |
 //! | all samples | over all blocks they fill nine tenths of the time from `go` to `measured`, less 1 ms a block and what the kernel let harness or worker wait for a processor in between and before the first; else latency is withheld, and throughput is rows over that time |
 //! | samples of a block | half of them or more are followed by the next one within as much time as they took, 30 us, and 20 us a row |
+//! | `scenario` | of `job`, repeated in `loaded` by who knows it; where a worker must know it (`ergometer list scenarios`) the case is unavailable with one that does not |
+//! | `row_seconds` | one for each row where the scenario times rows, none elsewhere; the rules for what they may be are in the scenario's file in `src/scenarios/` |
 //! | `steps` | those of the answers told for the same examples in the same block, which are those of the scored ones; without `halt` every row takes `max_steps` |
 //! | `counted` | at least 1, or 0; at most 1e18 a second; above 1.5 times the processor's ceiling it is withheld, and all that follows from it |
 //! | `unavailable` | of what is the worker's to tell: `outputs`, `case`, and the metrics in [`WORKERS_OWN`]; of others it changes nothing, and the case has a note |
@@ -95,6 +97,9 @@ pub struct Job {
     pub precision: String,
     /// Compute threads.
     pub threads: usize,
+    /// The scenario as a suite writes it. Those that a worker must know are repeated in its `loaded`: who does not is not asked to time.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub scenario: String,
     /// Rows per iteration.
     pub batch: usize,
     /// Most supervision steps.
@@ -251,6 +256,9 @@ pub struct Loaded {
     /// Bytes of resident states for the whole batch.
     #[serde(default)]
     pub state_bytes: Option<u64>,
+    /// The job's scenario, where the program knows it.
+    #[serde(default, deserialize_with = "bounded::some_name", skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<String>,
 }
 
 /// See [`Message::Ready`].
@@ -277,6 +285,9 @@ pub struct IterationSample {
     pub latency: f64,
     /// Supervision steps, summed over the rows.
     pub steps: u64,
+    /// Scenarios that time rows: seconds from the start of the iteration to holding the outputs of each row, in the order of the rows.
+    #[serde(default, deserialize_with = "bounded::numbers", skip_serializing_if = "Vec::is_empty")]
+    pub row_seconds: Vec<f64>,
 }
 
 /// See [`Message::Unavailable`].

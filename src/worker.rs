@@ -19,11 +19,9 @@ use crate::models::interface::{Feeds, Interface, InterfaceError, Reads};
 use crate::models::{Model, ModelError};
 use crate::parity::{Step, Vectors};
 use crate::protocol::*;
+use crate::scenarios::{self, Driver, LiveRows};
 
 mod answers;
-
-/// Most iterations of one block: enough for any percentile we print, and the memory for them is there before the first one.
-pub const MAX_ITERATIONS: usize = 10_000;
 
 /// Answers that are told in one line.
 const ROWS_IN_LINE: usize = 1000;
@@ -141,7 +139,11 @@ struct Work {
     ids: Vec<u32>,
     /// Example that the next timed iteration begins with: blocks go on where the last one stopped.
     next: usize,
+    /// What an iteration is.
+    driver: &'static dyn Driver,
     samples: Vec<IterationSample>,
+    /// Times of single rows, iteration by iteration, where the scenario has them.
+    rows_at: Vec<f64>,
 }
 
 impl Work {
@@ -168,6 +170,8 @@ impl Work {
             return Err(ModelError::changed(&job.model, message).into());
         }
         check(&job, &model.interface)?;
+        // before a model is loaded for nothing
+        scenarios::asked(&job.scenario, job.batch)?;
         let options = Options {
             precision: job.precision.clone(),
             threads: job.threads,
@@ -189,6 +193,7 @@ impl Work {
             isa: Some(described.isa),
             weight_bytes: Some(facts.weight_bytes),
             state_bytes: Some(facts.state_bytes),
+            scenario: Some(work.job.scenario.clone()).filter(|s| !s.is_empty()),
         };
         Ok((work, loaded))
     }
@@ -200,6 +205,8 @@ impl Work {
         mixtures: Vec<(String, usize)>,
         engine: Box<dyn Engine>,
     ) -> anyhow::Result<Self> {
+        let driver = scenarios::asked(&job.scenario, job.batch)?;
+        let most = scenarios::most_iterations(driver, job.batch);
         let session = Session::new(engine, &interface, job.batch)?;
         let longest = job.inputs.iter().map(Vec::len).max().unwrap_or(0);
         Ok(Self {
@@ -208,7 +215,9 @@ impl Work {
             tokens: Vec::with_capacity(job.batch * longest),
             ids: Vec::with_capacity(job.batch),
             next: 0,
-            samples: Vec::with_capacity(MAX_ITERATIONS),
+            driver,
+            samples: Vec::with_capacity(most),
+            rows_at: Vec::with_capacity(if driver.times_rows() { most * job.batch } else { 0 }),
             feeds: interface.feeds()?,
             reads: interface.reads()?,
             job,
@@ -340,14 +349,19 @@ impl Work {
         // answers of the examples met, kept as they fall so that the harness can see that timed answers are the scored ones
         let mut answers: Vec<Option<PredictionRow>> = vec![None; n];
         let executed_before = self.session.flops_executed();
-        let mut samples = std::mem::take(&mut self.samples);
+        let (driver, each) = (self.driver, if self.driver.times_rows() { batch } else { 0 });
+        let (mut samples, mut rows_at) = (std::mem::take(&mut self.samples), std::mem::take(&mut self.rows_at));
+        rows_at.clear();
         let mut failure = None;
         time_loop(go.block, go.n, go.seconds, &mut samples, |_| {
             let first = self.next;
             self.next = (first + batch) % n;
+            let place = rows_at.len();
+            // within the room that is there
+            rows_at.resize(place + each, 0.0);
             let t_ns = monotonic_ns();
             let started = Instant::now();
-            if let Err(e) = self.iterate(first, batch) {
+            if let Err(e) = driver.iterate(&mut *self, first, started, &mut rows_at[place..]) {
                 failure = Some(e);
                 return None;
             }
@@ -365,10 +379,11 @@ impl Work {
             return Err(e.into());
         }
         say(output, &Message::Measured(Done { block: go.block }))?;
-        for sample in samples.drain(..) {
+        for (i, mut sample) in samples.drain(..).enumerate() {
+            sample.row_seconds = rows_at[i * each..(i + 1) * each].to_vec();
             say(output, &Message::Sample(sample))?;
         }
-        self.samples = samples;
+        (self.samples, self.rows_at) = (samples, rows_at);
         match self.session.flops_executed().zip(executed_before) {
             Some((after, before)) => {
                 say(output, &Message::Counted(Counted { block: go.block, flops_executed: after - before }))?;
@@ -390,6 +405,17 @@ impl Work {
     }
 }
 
+impl LiveRows for Work {
+    fn admit(&mut self, first: usize) -> Result<(), BackendError> {
+        let rows = self.job.batch;
+        Work::admit(self, first, rows)
+    }
+
+    fn advance(&mut self, stopped: &mut dyn FnMut(usize)) -> Result<(), BackendError> {
+        self.session.advance_each(self.job.max_steps, self.rule, stopped).map(|_| ())
+    }
+}
+
 /// One iteration as its closure reports it: start, first example, rows, latency, steps.
 pub type Iteration = (u64, u64, u64, f64, u64);
 
@@ -407,7 +433,8 @@ pub fn time_loop(
     let mut i = 0;
     while (i < least || started.elapsed().as_secs_f64() < seconds) && samples.len() < samples.capacity() {
         let Some((t_ns, example, rows, latency, steps)) = iteration(i) else { return };
-        samples.push(IterationSample { block, iteration: i, t_ns, example, rows, latency, steps });
+        let row_seconds = Vec::new();
+        samples.push(IterationSample { block, iteration: i, t_ns, example, rows, latency, steps, row_seconds });
         i += 1;
     }
 }

@@ -43,7 +43,7 @@ pub struct CaseKey {
     pub task_hash: String,
     /// Seed of the task's examples.
     pub seed: u64,
-    /// `single-stream` or `offline`.
+    /// The word of the suite (`single-stream`, ...); of batches `offline` alone, whose size is `batch`.
     pub scenario: String,
 }
 
@@ -52,13 +52,21 @@ impl CaseKey {
     /// out, so that two keys can share a path: [`Case::id`] tells them apart.
     pub fn path(&self) -> String {
         let scenario = match self.scenario.as_str() {
-            "single-stream" => self.scenario.clone(),
-            scenario => format!("{scenario}-b{}", self.batch),
+            "offline" => format!("offline-b{}", self.batch),
+            scenario => scenario.into(),
         };
         format!(
             "{}/{}/{}/{}/{}/t{}/{}",
             self.task, self.model, self.precision, self.backend, scenario, self.threads, self.depth
         )
+    }
+
+    /// The scenario without its number: cases of one kind that differ in `batch` too differ in size alone. A single stream is a batch of one.
+    pub fn scenario_kind(&self) -> &str {
+        match self.scenario.as_str() {
+            "single-stream" => "offline",
+            scenario => scenario.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-'),
+        }
     }
 
     /// The full key as canonical JSON (fields in declaration order, maps sorted); hash it for an identity.

@@ -105,8 +105,7 @@ fn parts(case: &Case) -> [String; 7] {
     let scenario = match (key.scenario.as_str(), key.batch) {
         ("single-stream", 1) => "single".into(),
         ("offline", batch) => format!("batch {batch}"),
-        (scenario, 1) => scenario.to_owned(),
-        (scenario, batch) => format!("{scenario} b{batch}"),
+        (scenario, _) => scenario.to_owned(),
     };
     let threads = format!("t{}", key.threads);
     let [task, model, backend, precision, depth] =

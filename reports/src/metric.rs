@@ -60,6 +60,8 @@ pub enum How {
     Window,
     /// The one observation, or the median of several.
     Single,
+    /// Median of what iterations observed of their rows, with an interval over blocks.
+    Rows,
     /// The largest observation.
     Largest,
     /// The largest observation of bytes that a worker says it holds, if its process can have held them.
@@ -148,6 +150,8 @@ pub enum Of {
     Boards,
     /// Those that took turns with others.
     Turns,
+    /// Those of a scenario whose word begins so.
+    Scenario(&'static str),
 }
 
 /// How people see a number.

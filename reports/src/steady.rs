@@ -34,6 +34,10 @@ pub struct Steady {
     totals: BTreeMap<&'static str, BTreeMap<u32, f64>>,
     /// By metric, every value that is not of an iteration of the steady phase.
     values: BTreeMap<&'static str, Vec<f64>>,
+    /// By metric, block and value of every other observation of such an iteration, in time order.
+    of_iterations: BTreeMap<&'static str, Vec<(u32, f64)>>,
+    /// Blocks were timed that are of no steady phase.
+    timed_outside: bool,
     /// First block of each start of the worker; one where there was a single one.
     starts: Vec<u32>,
     /// How the blocks lie in time.
@@ -65,6 +69,8 @@ impl Steady {
         let mut block_steps: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
         let mut totals: BTreeMap<&'static str, BTreeMap<u32, f64>> = BTreeMap::new();
         let mut values: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+        let mut of_others: BTreeMap<&'static str, Vec<usize>> = BTreeMap::new();
+        let mut timed_outside = false;
         for (place, sample) in samples.iter().enumerate() {
             match (sample.phase, sample.iteration, sample.metric) {
                 ("steady", Some(_), "latency") => of_latency.push(place),
@@ -73,7 +79,9 @@ impl Steady {
                     *sum = (sum.0 + sample.value, sum.1 + examples(&sample));
                     of_steps.push(place);
                 }
+                ("steady", Some(_), metric) => of_others.entry(metric).or_default().push(place),
                 (phase, iteration, metric) => {
+                    timed_outside |= metric == "window" && phase != "steady";
                     if phase == "steady" && iteration.is_none() {
                         *totals.entry(metric).or_default().entry(sample.block).or_insert(0.0) += sample.value;
                     }
@@ -83,6 +91,15 @@ impl Steady {
         }
         in_time_order(&mut of_latency, samples);
         in_time_order(&mut of_steps, samples);
+        of_others.values_mut().for_each(|places| in_time_order(places, samples));
+        let of_block = |place: usize| {
+            let sample = samples.at(place);
+            (sample.block, sample.value)
+        };
+        let of_iterations = of_others
+            .into_iter()
+            .map(|(metric, places)| (metric, places.into_iter().map(of_block).collect()))
+            .collect();
         let (mut latencies, mut rows) = (Vec::with_capacity(of_latency.len()), Vec::with_capacity(of_latency.len()));
         let mut by_block: BTreeMap<u32, Block> = BTreeMap::new();
         for sample in of_latency.iter().map(|place| samples.at(*place)) {
@@ -117,6 +134,8 @@ impl Steady {
             block_steps,
             totals,
             values,
+            of_iterations,
+            timed_outside,
             starts,
             spacing,
             in_a_row,
@@ -172,6 +191,21 @@ impl Steady {
             starts.entry(self.start(*block)).or_default().extend(latencies);
         }
         starts.into_values().collect()
+    }
+
+    /// Values of a metric that iterations of the steady phase gave, by observation likewise.
+    pub fn unit_values(&self, name: &str) -> Vec<Vec<f64>> {
+        let mut units: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        for (block, value) in self.of_iterations.get(name).into_iter().flatten() {
+            let unit = if self.spacing == Spacing::Independent { self.start(*block) } else { *block as usize };
+            units.entry(unit).or_default().push(*value);
+        }
+        units.into_values().collect()
+    }
+
+    /// Its blocks were timed outside of a steady phase, of which there is none.
+    pub fn is_absent(&self) -> bool {
+        self.blocks.is_empty() && self.timed_outside
     }
 
     /// (Steps, examples) by block.

@@ -228,6 +228,12 @@ impl Summary<'_> {
         self.or_missing(name, estimate)
     }
 
+    /// Rows of one iteration depend on each other, so that the interval is over blocks.
+    fn rows(&self, name: &str) -> Metered {
+        let units = self.steady.unit_values(name);
+        self.or_missing(name, median_over(&units, self.steady.spacing(), self.steady.unit()))
+    }
+
     fn memory_peak(&self) -> Metered {
         let name = "memory_peak";
         let peak = self.largest(name)?;
@@ -317,11 +323,13 @@ impl Summary<'_> {
     }
 
     fn missing(&self, name: &str) -> Missing {
-        self.reason(name).unwrap_or_else(|| Missing {
-            kind: "not-measured".into(),
-            message: format!("this run has no observation of {name}"),
-            hint: None,
-        })
+        let absent = || format!("scenario `{}` has no steady phase", self.case_run.case.key.scenario);
+        let (kind, message) = match self.reason(name) {
+            Some(reason) => return reason,
+            None if self.steady.is_absent() => ("not-applicable", absent()),
+            None => ("not-measured", format!("this run has no observation of {name}")),
+        };
+        Missing { kind: kind.into(), message, hint: None }
     }
 }
 

@@ -187,6 +187,16 @@ impl Session {
     /// Runs live rows for at most `max_steps` further steps each; states stay in the backend. Afterwards [`slot`](Self::slot) and
     /// [`output`](Self::output) tell how each row stands. Gives the number of steps that the engine made.
     pub fn advance(&mut self, max_steps: u32, rule: Rule) -> Result<u32, BackendError> {
+        self.advance_each(max_steps, rule, &mut |_| {})
+    }
+
+    /// The same; `stopped` is told the slot of each row as soon as its outputs can be read, once in a call.
+    pub fn advance_each(
+        &mut self,
+        max_steps: u32,
+        rule: Rule,
+        stopped: &mut dyn FnMut(usize),
+    ) -> Result<u32, BackendError> {
         let halts = rule == Rule::Halt && self.halting != Halting::Never;
         for step in 1..=max_steps {
             let rows = self.live.len();
@@ -211,6 +221,7 @@ impl Session {
                         let (n, at) = (size.at(self.length), slot * size.most());
                         self.outputs[i][at..at + n].copy_from_slice(&self.engine.output(i)[row * n..(row + 1) * n]);
                     }
+                    stopped(slot);
                 }
                 if !halted || !self.drop_halted {
                     self.keep.push(row);

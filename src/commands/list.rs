@@ -9,6 +9,7 @@ use anyhow::bail;
 use ergometer_files::Links;
 use ergometer_reports::metric::METRICS;
 use ergometer_suites::error::near_matches;
+use ergometer_suites::scenario::SCENARIOS;
 use serde::Serialize;
 
 use crate::backends::BACKENDS;
@@ -122,10 +123,7 @@ fn tasks() -> Vec<Entry> {
 }
 
 fn scenarios() -> Vec<Entry> {
-    vec![
-        entry("single-stream", "one row", "one example at a time, the next when the last is done: latency"),
-        entry("offline-bN", "N rows", "all examples at hand, in batches of N rows: throughput"),
-    ]
+    SCENARIOS.iter().map(|s| entry(s.pattern(), s.amounts_to(), s.about)).collect()
 }
 
 fn meters() -> Vec<Entry> {

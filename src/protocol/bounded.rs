@@ -102,6 +102,10 @@ pub(super) fn some_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Str
     Ok(Option::<Kept<MAX_TEXT>>::deserialize(from)?.map(|k| k.0))
 }
 
+pub(super) fn some_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<Kept<MAX_NAME>>::deserialize(from)?.map(|k| k.0))
+}
+
 struct Texts;
 
 impl<'de> Visitor<'de> for Texts {
@@ -266,7 +270,7 @@ struct Layer {
     top_k: u32,
     #[serde(deserialize_with = "counts")]
     load: Vec<u64>,
-    #[serde(deserialize_with = "shares")]
+    #[serde(deserialize_with = "numbers")]
     probability: Vec<f64>,
 }
 
@@ -274,7 +278,7 @@ fn counts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u64>, D::Error> {
     list(from, MAX_NUMBERS, |n: u64| n)
 }
 
-fn shares<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+pub(super) fn numbers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
     list(from, MAX_NUMBERS, |n: f64| n)
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use ergometer_reports::case::{CaseError, ErrorKind, Sample};
+use ergometer_reports::case::{CaseError, ErrorKind};
 use ergometer_reports::metric::edge_of;
 
 use super::answers::Scorer;
@@ -16,7 +16,7 @@ use super::claims::{self, Asked};
 use crate::clock::monotonic_ns;
 use crate::meters::{Meters, Reading, cpu, memory};
 use crate::protocol::{IterationSample, Message, Mode, PredictionRow};
-use crate::worker::MAX_ITERATIONS;
+use crate::scenarios::{self, Driver, TimedBlock};
 
 /// What a worker said of one timed block.
 #[derive(Default)]
@@ -101,12 +101,12 @@ impl Running<'_, '_> {
     pub(super) fn time(&mut self, worker: &mut Worker, blocks: u32, scored: &Scored) -> Result<(), CaseError> {
         self.reset_peak(worker);
         let spec = &self.planned.spec;
-        let (n, seconds) = match self.setting.check {
+        let (n, seconds) = match self.setting.check || spec.scenario.processes().is_some() {
             true => (1, 0.0),
             false => (u64::from(spec.iterations).div_ceil(u64::from(blocks)), spec.seconds / f64::from(blocks)),
         };
         let command = self.go(Mode::Time, n, seconds, None);
-        let (pid, block) = (worker.pid(), self.block);
+        let (pid, driver) = (worker.pid(), scenarios::driver(&spec.scenario));
         let t_ns = self.now();
         // looking for children costs time of its own: before the meters run
         let mut window = Window::open(pid);
@@ -121,6 +121,7 @@ impl Running<'_, '_> {
             max_steps: u64::from(self.planned.max_steps),
             examples: self.task.set.examples.len() as u64,
             n,
+            most: self.most_iterations(driver),
             seconds,
         };
         let seen = claims::Window { opened_ns, closed_ns: window.closed_ns };
@@ -129,24 +130,13 @@ impl Running<'_, '_> {
         }
         let counted = counted.map(|flops| claims::flops(flops, seen.seconds())).transpose()?;
         self.check_timed(answers, strays)?;
-        for s in &iterations {
-            let t_ns = s.t_ns.saturating_sub(self.setting.began_ns);
-            let of = |metric: &'static str, value: f64| Sample {
-                block,
-                phase: "steady",
-                iteration: Some(s.iteration),
-                t_ns,
-                example: Some(s.example),
-                rows: Some(s.rows),
-                metric,
-                value,
-            };
-            self.out.samples.push(of("latency", s.latency));
-            self.out.samples.push(of("steps_used", s.steps as f64));
-        }
         let total = Some(iterations.iter().map(|s| s.rows).sum());
         let [worker_waited, own_waited] = window.waited;
-        self.block_sample(t_ns, total, "window", claims::seen(&iterations, &seen, own_waited, worker_waited));
+        let lasted = claims::seen(&iterations, &seen, own_waited, worker_waited);
+        let block = TimedBlock { iterations: &iterations, examples: asked.examples, seconds: lasted };
+        let kept = driver.samples(&block, &mut |observation| self.observe(observation));
+        kept.map_err(|message| case_error(ErrorKind::WrongOutput, message))?;
+        self.block_sample(t_ns, total, "window", lasted);
         match window.worker_seconds {
             Ok(seconds) => self.block_sample(t_ns, total, "cpu_time", seconds),
             Err(e) => self.unavailable("cpu_time".into(), format!("cannot be read: {e}")),
@@ -190,6 +180,11 @@ impl Running<'_, '_> {
         Ok(())
     }
 
+    /// Most iterations of one of its blocks.
+    fn most_iterations(&self, driver: &dyn Driver) -> usize {
+        scenarios::most_iterations(driver, self.planned.key.batch as usize)
+    }
+
     fn hear_block(
         &mut self,
         worker: &mut Worker,
@@ -199,6 +194,9 @@ impl Running<'_, '_> {
         let mut told = BlockTold::default();
         let every = self.setting.meters.tick_interval();
         let most = self.task.set.examples.len() as u64;
+        let driver = scenarios::driver(&self.planned.spec.scenario);
+        let full = self.most_iterations(driver);
+        let times = if driver.times_rows() { self.planned.key.batch as usize } else { 0 };
         loop {
             let BlockTold { depths, answers, strays, .. } = &mut told;
             // of an answer nothing is kept but whether it is the scored one
@@ -223,9 +221,14 @@ impl Running<'_, '_> {
                     let message = format!("`measured` of block {} came again", m.block);
                     return Err(case_error(ErrorKind::Protocol, message));
                 }
-                Message::Sample(s) if told.iterations.len() < MAX_ITERATIONS => told.iterations.push(s),
+                Message::Sample(s) if s.row_seconds.len() != times => {
+                    let told = s.row_seconds.len();
+                    let message = format!("sample {} has times of {told} rows, {times} are due", s.iteration);
+                    return Err(case_error(ErrorKind::WrongOutput, message));
+                }
+                Message::Sample(s) if told.iterations.len() < full => told.iterations.push(s),
                 Message::Sample(s) => {
-                    let message = format!("sample {} came where its block had {MAX_ITERATIONS} already", s.iteration);
+                    let message = format!("sample {} came where its block had {full} already", s.iteration);
                     return Err(case_error(ErrorKind::Protocol, message));
                 }
                 // once a block: a worker that repeats itself must not keep us for ever

@@ -30,6 +30,7 @@ use crate::meters::{Meters, cpu, memory};
 use crate::parity::Vectors;
 use crate::protocol::bounded::{MAX_NAME, head};
 use crate::protocol::{Command, Go, Job, Message, Mode, NotThere, PROTOCOL, WORKERS_OWN};
+use crate::scenarios::{Observation, driver};
 
 /// Share of timed answers that may differ from the scored ones (a backend may round a row differently in another batch).
 pub(super) const MAX_STRAYS: f64 = 0.01;
@@ -138,6 +139,17 @@ impl Finished {
 }
 
 impl<A> Finished<A> {
+    /// Says how many processes a worker had started that had left its group when it ended, if any.
+    pub(super) fn note_strays(&mut self, strays: usize) {
+        let note = format!(
+            "what its worker had started had left its process group, and was ended with it ({})",
+            counted(strays, "process")
+        );
+        if strays > 0 && !self.case.notes.contains(&note) {
+            self.case.notes.push(note);
+        }
+    }
+
     /// The case ends in this error.
     pub(super) fn fail(&mut self, error: CaseError) {
         self.case.error = Some(error);
@@ -170,6 +182,15 @@ const TUNE_SECONDS: &str = "ERGOMETER_TUNE_SECONDS";
 impl Running<'_, '_> {
     /// A worker that has loaded the model, is warm, and has been compared with the reference.
     pub(super) fn begin(&mut self, model: &Path, judge: Judge, log: &Arc<File>) -> Result<Worker, CaseError> {
+        let mut worker = self.start(model, log)?;
+        self.warm(&mut worker)?;
+        self.setting.progress.phase("parity", &self.planned.path);
+        self.compare(&mut worker, judge)?;
+        Ok(worker)
+    }
+
+    /// A worker that has loaded the model.
+    fn start(&mut self, model: &Path, log: &Arc<File>) -> Result<Worker, CaseError> {
         let built_in = self.planned.engine.and_then(backend);
         let options = self.planned.options();
         if let Some(lacking) = built_in.and_then(|b| ready(b, &options).err()) {
@@ -187,10 +208,14 @@ impl Running<'_, '_> {
         let mut worker = Worker::start(&launch, log)?;
         self.setting.progress.phase("loading", &self.planned.path);
         self.load(&mut worker, model)?;
-        self.warm(&mut worker)?;
-        self.setting.progress.phase("parity", &self.planned.path);
-        self.compare(&mut worker, judge)?;
         Ok(worker)
+    }
+
+    /// Another worker in the place of this one, which ends in order: it has loaded the model, and is neither warm nor compared again.
+    pub(super) fn renew(&mut self, old: Worker, model: &Path, log: &Arc<File>) -> Result<Worker, CaseError> {
+        let strays = old.finish()?;
+        self.out.note_strays(strays);
+        self.start(model, log)
     }
 
     /// A worker that is ready to be timed, and the answers that its timed ones must equal: those scored before, else its own.
@@ -222,6 +247,11 @@ impl Running<'_, '_> {
 
     fn load(&mut self, worker: &mut Worker, model: &Path) -> Result<(), CaseError> {
         let Message::Hello(hello) = worker.message()? else { return Err(out_of_turn("`hello`")) };
+        let (took, scenario) = (worker.started.elapsed(), &self.planned.spec.scenario);
+        let began = monotonic_ns().saturating_sub(took.as_nanos() as u64);
+        if let Some(observation) = driver(scenario).started(began, took.as_secs_f64()) {
+            self.observe(observation);
+        }
         if hello.protocol != PROTOCOL {
             let message =
                 format!("{} {} speaks protocol {}, the harness {PROTOCOL}", hello.name, hello.version, hello.protocol);
@@ -238,6 +268,7 @@ impl Running<'_, '_> {
             options: planned.key.backend_options.clone(),
             precision: planned.key.precision.clone(),
             threads: planned.key.threads as usize,
+            scenario: scenario.to_string(),
             batch: planned.key.batch as usize,
             max_steps: planned.max_steps,
             halt: planned.halt,
@@ -256,6 +287,13 @@ impl Running<'_, '_> {
             }
         };
         let (least, most) = asked.heard(worker);
+        if scenario.kind().worker_must_know && loaded.scenario.as_deref() != Some(&scenario.to_string()) {
+            return Err(CaseError {
+                kind: ErrorKind::Unavailable,
+                message: format!("the worker does not know the scenario `{scenario}`: its `loaded` does not repeat it"),
+                hint: Some("examples/external-worker/README.md says what a worker does that knows it".into()),
+            });
+        }
         match claims::duration("load time", loaded.seconds, least, most)? {
             Ok(seconds) => self.sample("load", None, None, "load_time", seconds),
             Err(why) => self.unavailable("load_time".into(), why),
@@ -345,8 +383,8 @@ impl Running<'_, '_> {
     /// Latency and energy are of the examples that were met: fewer than all is something to know.
     pub(super) fn note_coverage(&mut self) {
         let n = self.task.set.examples.len() as u64;
-        let latencies = self.out.samples.iter().filter(|s| s.phase == "steady" && s.metric == "latency");
-        let met: BTreeSet<u64> = latencies
+        let timed = self.out.samples.iter().filter(|s| s.iteration.is_some());
+        let met: BTreeSet<u64> = timed
             .filter_map(|s| Some((s.example?, s.rows?)))
             .flat_map(|(first, rows)| (first..first + rows.min(n)).map(move |i| i % n))
             .collect();
@@ -371,8 +409,18 @@ impl Running<'_, '_> {
         self.out.samples.push(Sample { block, phase, iteration: None, t_ns, example, rows: row, metric, value });
     }
 
+    /// Keeps what a scenario has observed.
+    pub(super) fn observe(&mut self, seen: Observation) {
+        let Observation { phase, iteration, t_ns, example, rows, metric, value } = seen;
+        let (block, t_ns) = (self.block, t_ns.saturating_sub(self.setting.began_ns));
+        match value {
+            Ok(value) => self.out.samples.push(Sample { block, phase, iteration, t_ns, example, rows, metric, value }),
+            Err(why) => self.unavailable(metric.into(), why),
+        }
+    }
+
     pub(super) fn block_sample(&mut self, t_ns: u64, row: Option<u64>, metric: &'static str, value: f64) {
-        let (block, phase) = (self.block, "steady");
+        let (block, phase) = (self.block, driver(&self.planned.spec.scenario).phase());
         self.out.samples.push(Sample { block, phase, iteration: None, t_ns, example: None, rows: row, metric, value });
     }
 

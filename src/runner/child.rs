@@ -98,6 +98,8 @@ impl Drop for Group {
 /// A running worker. Dropping it kills it and all it started.
 pub struct Worker {
     child: Child,
+    /// Just before its process was started.
+    pub started: Instant,
     group: Group,
     /// In the environment of all that it starts.
     mark: String,
@@ -177,6 +179,7 @@ impl Worker {
         program.envs(launch.environment.iter().cloned());
         program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(group.id);
         let oom_kills = oom_kills();
+        let started = Instant::now();
         let mut child = program.spawn().map_err(|e| fail(format!("cannot start a worker: {e}")))?;
         crate::console::detail(|| {
             let words: Vec<String> = program.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
@@ -190,6 +193,7 @@ impl Worker {
         };
         let mut worker = Self {
             child,
+            started,
             group,
             mark: mark.clone(),
             stdin: Some(stdin),

@@ -15,7 +15,6 @@ use ergometer_reports::case::{CaseError, ErrorKind};
 
 use super::child::case_error;
 use crate::protocol::IterationSample;
-use crate::worker::MAX_ITERATIONS;
 
 /// The shortest time that anything can take: less is no time of a clock.
 pub const LEAST_SECONDS: f64 = 1e-8;
@@ -50,6 +49,8 @@ pub struct Asked {
     pub examples: u64,
     /// Least iterations.
     pub n: u64,
+    /// Most iterations.
+    pub most: usize,
     /// Least seconds.
     pub seconds: f64,
 }
@@ -222,10 +223,10 @@ fn times(samples: &[IterationSample], asked: &Asked, window: &Window) -> Result<
             ));
         }
     }
-    if samples.len() < MAX_ITERATIONS && (samples.len() as u64) < asked.n {
+    if samples.len() < asked.most && (samples.len() as u64) < asked.n {
         return wrong(format!("{} samples, {} were asked for", samples.len(), asked.n));
     }
-    if samples.len() < MAX_ITERATIONS && open < COVERED * asked.seconds {
+    if samples.len() < asked.most && open < COVERED * asked.seconds {
         return wrong(format!("the block was over after {open:.6} s, {} s were asked for", asked.seconds));
     }
     // a busy machine takes the processor away now and then, and not in most gaps
@@ -244,7 +245,7 @@ fn times(samples: &[IterationSample], asked: &Asked, window: &Window) -> Result<
 mod tests {
     use super::*;
 
-    const ASKED: Asked = Asked { batch: 2, max_steps: 16, examples: 4, n: 4, seconds: 0.4 };
+    const ASKED: Asked = Asked { batch: 2, max_steps: 16, examples: 4, n: 4, most: 10, seconds: 0.4 };
     const WINDOW: Window = Window { opened_ns: 1_000_000_000, closed_ns: 1_405_000_000 };
 
     /// Iterations of 100 ms one after the other, and the answers that they gave.
@@ -257,6 +258,7 @@ mod tests {
             rows: 2,
             latency: 0.1,
             steps: if i.is_multiple_of(2) { 20 } else { 7 },
+            row_seconds: Vec::new(),
         };
         ((0..4).map(sample).collect(), BTreeMap::from([(0, 16), (1, 4), (2, 3), (3, 4)]))
     }
@@ -319,9 +321,10 @@ mod tests {
                 rows: 1,
                 latency: 20e-6,
                 steps: 1,
+                row_seconds: Vec::new(),
             };
             let all: Vec<_> = (0..1000).map(sample).collect();
-            let asked = Asked { batch: 1, max_steps: 1, examples: 1, n: 1, seconds: 0.02 };
+            let asked = Asked { batch: 1, max_steps: 1, examples: 1, n: 1, most: 10_000, seconds: 0.02 };
             let closed_ns = all[999].t_ns + 40_000;
             samples(&all, &BTreeMap::from([(0, 1)]), &asked, &Window { opened_ns: 1_000_000_000, closed_ns })
         };

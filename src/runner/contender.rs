@@ -3,6 +3,9 @@
 //! In: a seat. Out: a [`Finished`], whatever happens. Must not: let a worker that failed go on working beside the others.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ergometer_reports::case::{CaseError, Sample, Sitting};
@@ -41,6 +44,8 @@ pub(super) struct Around {
 pub(super) struct Contender<'a> {
     pub planned: &'a PlannedCase,
     task: &'a PlannedTask,
+    model: &'a Path,
+    log: Arc<File>,
     pub finished: Finished,
     /// `None` once it has dropped out, and its error is in `finished`.
     pub worker: Option<Worker>,
@@ -60,6 +65,10 @@ impl<'a> Contender<'a> {
             Running { planned: seat.planned, task: seat.task, setting, out: &mut finished, block: 0, refusals: 0 };
         let ready = running.prepare(seat.model, seat.judge, scored, &seat.log);
         let (block, refusals) = (running.block, running.refusals);
+        if seat.planned.spec.scenario.processes().is_some() {
+            // the process that is compared and scored is none of those that are timed
+            finished.samples = finished.samples.iter().filter(|s| s.phase != "load" && s.phase != "first").collect();
+        }
         let (worker, scored) = match ready {
             Ok((worker, scored)) => (Some(worker), scored),
             Err(error) => {
@@ -69,7 +78,21 @@ impl<'a> Contender<'a> {
         };
         let around =
             Around { seconds: 0.0, seen: Some(Seen::default()), pending: Seen::default(), waiting: BTreeMap::new() };
-        Self { planned: seat.planned, task: seat.task, finished, worker, scored, block, refusals, around }
+        let Seat { planned, task, model, ref log, .. } = *seat;
+        Self { planned, task, model, log: log.clone(), finished, worker, scored, block, refusals, around }
+    }
+
+    /// Ends its worker in order and starts another one, which loads and is not warmed: for a scenario that times processes.
+    pub fn renew(&mut self, setting: &mut Setting) {
+        let Some(old) = self.worker.take() else { return };
+        let (planned, task, block, refusals) = (self.planned, self.task, self.block, self.refusals);
+        let mut running = Running { planned, task, setting, out: &mut self.finished, block, refusals };
+        let new = running.renew(old, self.model, &self.log);
+        self.refusals = running.refusals;
+        match new {
+            Ok(worker) => self.worker = Some(worker),
+            Err(error) => self.finished.fail(error),
+        }
     }
 
     /// Seconds of an iteration, by the latest samples: of its last block, else the first one of all.
@@ -83,7 +106,8 @@ impl<'a> Contender<'a> {
 
     /// How many blocks it gets by itself.
     pub fn blocks(&self, check: bool) -> u32 {
-        if check { 1 } else { sitting::blocks(self.iteration(), self.planned.spec.seconds) }
+        let spec = &self.planned.spec;
+        if check { 1 } else { sitting::blocks(&spec.scenario, self.iteration(), spec.seconds) }
     }
 
     /// Id of the case that it is compared with, unless it is that case.
@@ -94,7 +118,7 @@ impl<'a> Contender<'a> {
 
     /// Whether an untimed iteration comes before each of its blocks.
     pub fn rewarms(&self) -> bool {
-        self.iteration() < MOST_REWARM
+        self.planned.spec.scenario.processes().is_none() && self.iteration() < MOST_REWARM
     }
 
     /// The pause before a block, where nobody else works meanwhile.
@@ -209,11 +233,8 @@ impl<'a> Contender<'a> {
         });
         match self.worker.take().map(Worker::finish) {
             Some(Err(error)) => self.finished.fail(error),
-            Some(Ok(strays @ 1..)) => self.finished.case.notes.push(format!(
-                "what its worker had started had left its process group, and was ended with it ({strays} process{})",
-                if strays == 1 { "" } else { "es" }
-            )),
-            Some(Ok(0)) | None => {}
+            Some(Ok(strays)) => self.finished.note_strays(strays),
+            None => {}
         }
         self.finished
     }

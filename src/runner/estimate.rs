@@ -66,7 +66,10 @@ pub fn timing(case: &PlannedCase, check: bool) -> f64 {
     if check {
         return START + 2.0 * iteration;
     }
-    let mut blocks = sitting::blocks(iteration, case.spec.seconds);
+    if let Some(processes) = case.spec.scenario.processes() {
+        return (START + iteration) * f64::from(processes + 1);
+    }
+    let mut blocks = sitting::blocks(&case.spec.scenario, iteration, case.spec.seconds);
     if case.turns.is_some() {
         blocks = sitting::rounds(blocks, case.compared);
     }

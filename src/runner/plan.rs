@@ -9,7 +9,8 @@ use anyhow::{Context, bail};
 use ergometer_reports::case::{Baseline, CaseKey, Costs, Settings, Tuning};
 use ergometer_reports::precision::Precision;
 use ergometer_suites::AnswerKind;
-use ergometer_suites::suite::{CaseSpec, Depth, Scenario, Suite};
+use ergometer_suites::scenario::Depth;
+use ergometer_suites::suite::{CaseSpec, Suite};
 use ergometer_suites::task::{self, ExampleSet, Task};
 use sha2::{Digest, Sha256};
 
@@ -208,10 +209,7 @@ impl Plan {
             Depth::Fixed(n) => (n, false, format!("fixed-{n}")),
             Depth::Halt(n) => (n, true, format!("halt-{n}")),
         };
-        let batch = match spec.scenario {
-            Scenario::SingleStream => 1,
-            Scenario::Offline { batch } => batch,
-        };
+        let batch = spec.scenario.rows();
         let options = Options {
             precision: spec.precision.clone(),
             threads: spec.threads as usize,
@@ -248,10 +246,7 @@ impl Plan {
             task: spec.task.clone(),
             task_hash: task.hash.clone(),
             seed: suite.tasks[&spec.task].seed,
-            scenario: match spec.scenario {
-                Scenario::SingleStream => "single-stream".into(),
-                Scenario::Offline { .. } => "offline".into(),
-            },
+            scenario: spec.scenario.in_key(),
         };
         let sha = |text: &str| hex(&Sha256::digest(text.as_bytes()));
         // with random weights some logits are nearly equal, so that another batch's rounding turns an answer: each case is scored by itself

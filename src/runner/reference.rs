@@ -152,6 +152,7 @@ fn record(
         precision: "f64".into(),
         // nothing else runs while it does, and threads change no bit
         threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
+        scenario: String::new(),
         batch: rows,
         max_steps: steps,
         halt: false,

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use ergometer_reports::case::Sitting;
 use ergometer_reports::compare::speedup::least_rounds;
+use ergometer_suites::scenario::Scenario;
 use sha2::{Digest, Sha256};
 
 use super::case::{Finished, Judge, Scored, Setting};
@@ -107,8 +108,11 @@ pub fn run(seats: &[Seat], known: &BTreeMap<String, Scored>, seed: u64, setting:
 }
 
 /// Timed blocks of a case whose iterations take so long: fewer where ten of one iteration each would take much longer than the seconds it asks
-/// for.
-pub fn blocks(iteration: f64, seconds: f64) -> u32 {
+/// for. A scenario that times processes has one for each of them.
+pub fn blocks(scenario: &Scenario, iteration: f64, seconds: f64) -> u32 {
+    if let Some(processes) = scenario.processes() {
+        return processes;
+    }
     if f64::from(BLOCKS) * iteration > (3.0 * seconds).max(MOST_OVERRUN) { FEWEST } else { BLOCKS }
 }
 
@@ -169,6 +173,9 @@ fn block(contenders: &mut [Contender], i: usize, blocks: u32, first: bool, setti
             std::thread::sleep(contenders[i].pause(blocks));
         }
         wait_for_quiet(contenders, i);
+    }
+    if contenders[i].planned.spec.scenario.processes().is_some() {
+        contenders[i].renew(setting);
     }
     // begun before the caches are filled again, since looking at all processes costs some of them
     let (pid, others) = (pid(&contenders[i]), others(contenders, i));

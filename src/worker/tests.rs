@@ -19,6 +19,7 @@ fn job(inputs: &[&[u32]], batch: usize, halt: bool) -> Job {
         options: Default::default(),
         precision: "f32".into(),
         threads: 1,
+        scenario: String::new(),
         batch,
         max_steps: 4,
         halt,

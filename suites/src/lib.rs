@@ -9,6 +9,7 @@ pub mod error;
 mod hash;
 pub mod home;
 mod keys;
+pub mod scenario;
 pub mod sudoku;
 pub mod suite;
 pub mod task;

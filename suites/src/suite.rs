@@ -36,13 +36,13 @@ mod parse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use ergometer_files::{Links, Refusal};
 
 use crate::error::SuiteError;
 use crate::home;
 use crate::keys::unknown;
+use crate::scenario::{Depth, Scenario};
 use crate::task::ExampleSet;
 
 /// Largest suite file.
@@ -55,10 +55,6 @@ pub const MAX_TOGETHER: usize = 16;
 pub const TOGETHER: usize = 8;
 /// Most compute threads of a case.
 pub const MAX_THREADS: u32 = 1024;
-/// Most rows of a batch.
-pub const MAX_BATCH: u32 = 65_536;
-/// Most supervision steps of a depth rule.
-pub const MAX_DEPTH: u32 = 65_536;
 
 /// Names that the caller knows and a suite may use.
 #[derive(Clone, Copy, Debug)]
@@ -125,29 +121,6 @@ pub struct BackendSpec {
     pub command: Vec<String>,
     /// Options handed to the backend as they are.
     pub options: BTreeMap<String, String>,
-}
-
-/// How work is offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scenario {
-    /// One example at a time, the next when the last is done.
-    SingleStream,
-    /// All examples at once, in batches of this many rows.
-    Offline {
-        /// Rows per iteration.
-        batch: u32,
-    },
-}
-
-/// When a recursive model stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// One step: what a one-shot model does.
-    Once,
-    /// Exactly this many supervision steps.
-    Fixed(u32),
-    /// At the halting head's word, after at most this many steps.
-    Halt(u32),
 }
 
 /// One case as the suite asks for it.
@@ -243,62 +216,4 @@ impl fmt::Display for CaseSpec {
         let Self { task, model, precision, backend, scenario, threads, depth, .. } = self;
         write!(f, "{task}/{model}/{precision}/{backend}/{scenario}/t{threads}/{depth}")
     }
-}
-
-impl fmt::Display for Scenario {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Scenario::SingleStream => write!(f, "single-stream"),
-            Scenario::Offline { batch } => write!(f, "offline-b{batch}"),
-        }
-    }
-}
-
-impl FromStr for Scenario {
-    type Err = SuiteError;
-
-    fn from_str(text: &str) -> Result<Self, SuiteError> {
-        if text == "single-stream" {
-            return Ok(Scenario::SingleStream);
-        }
-        match text.strip_prefix("offline-b").and_then(|n| count(n, MAX_BATCH)) {
-            Some(batch) => Ok(Scenario::Offline { batch }),
-            None => Err(SuiteError::new(format!("unknown scenario `{text}`"))
-                .hint(format!("`single-stream`, or `offline-bN` with N rows a batch, 1 to {MAX_BATCH}"))),
-        }
-    }
-}
-
-impl fmt::Display for Depth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Depth::Once => write!(f, "once"),
-            Depth::Fixed(steps) => write!(f, "fixed-{steps}"),
-            Depth::Halt(steps) => write!(f, "halt-{steps}"),
-        }
-    }
-}
-
-impl FromStr for Depth {
-    type Err = SuiteError;
-
-    fn from_str(text: &str) -> Result<Self, SuiteError> {
-        let steps = |prefix| text.strip_prefix(prefix).and_then(|n| count(n, MAX_DEPTH));
-        if text == "once" {
-            Ok(Depth::Once)
-        } else if let Some(n) = steps("fixed-") {
-            Ok(Depth::Fixed(n))
-        } else if let Some(n) = steps("halt-") {
-            Ok(Depth::Halt(n))
-        } else {
-            Err(SuiteError::new(format!("unknown depth `{text}`"))
-                .hint(format!("`once`, `fixed-N` or `halt-N` with N steps, 1 to {MAX_DEPTH}")))
-        }
-    }
-}
-
-/// A count from 1 to `most`, written one way only, so that two spellings never name one case.
-fn count(text: &str, most: u32) -> Option<u32> {
-    let n: u32 = text.parse().ok()?;
-    (n >= 1 && n <= most && n.to_string() == text).then_some(n)
 }

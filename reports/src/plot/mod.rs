@@ -87,7 +87,11 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
                 "throughput-batch",
                 "Throughput against batch",
                 true,
-                set.sweep("rows per iteration (batch)", |k| k.batch, |k| (k.batch, k.scenario) = (0, String::new())),
+                set.sweep(
+                    "rows per iteration (batch)",
+                    |k| k.batch,
+                    |k| (k.batch, k.scenario) = (0, k.scenario_kind().into()),
+                ),
             ),
             (
                 "throughput-threads",

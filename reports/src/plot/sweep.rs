@@ -82,11 +82,12 @@ impl Set<'_> {
         groups.retain(|_, cases| cases.first().map(|c| c.0) < cases.last().map(|c| c.0));
         let keys: Vec<&CaseKey> = groups.values().flat_map(|g| g.iter().map(|c| &c.1.key)).collect();
         let differs = |part: fn(&CaseKey) -> &str| keys.iter().any(|k| part(k) != part(keys[0]));
-        let parts: [fn(&CaseKey) -> &str; 4] = [|k| &k.model, |k| &k.backend, |k| &k.precision, |k| &k.depth];
+        let parts: [fn(&CaseKey) -> &str; 5] =
+            [|k| &k.model, |k| &k.backend, |k| &k.precision, CaseKey::scenario_kind, |k| &k.depth];
         // a depth rule that follows from the model is no part of what tells lines apart
         let kinds =
             |with: bool| keys.iter().map(|k| (&k.model, with.then_some(&k.depth))).collect::<BTreeSet<_>>().len();
-        let parts = &parts[..if kinds(true) == kinds(false) { 3 } else { 4 }];
+        let parts = &parts[..if kinds(true) == kinds(false) { 4 } else { 5 }];
         let shown: Vec<fn(&CaseKey) -> &str> = parts.iter().copied().filter(|part| differs(*part)).collect();
         let series: Vec<Series> = groups
             .values()

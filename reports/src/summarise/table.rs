@@ -20,6 +20,7 @@ impl Summary<'_> {
             Of::Reduced => !Precision::of(&case.key.precision).full,
             Of::Boards => self.on_boards(),
             Of::Turns => case.sitting.is_some(),
+            Of::Scenario(word) => case.key.scenario.starts_with(word),
         }
     }
 
@@ -46,6 +47,7 @@ impl Summary<'_> {
             How::Throughput => self.rate(),
             How::Window => self.window(),
             How::Single => self.single(name),
+            How::Rows => self.rows(name),
             How::Largest => self.largest(name),
             How::Held => self.held(name),
             How::Mean => self.mean(name),
@@ -78,7 +80,7 @@ impl Summary<'_> {
     /// Why the worker's word on a metric is not believed, if so.
     fn unbelieved(&self, how: &How) -> Option<Missing> {
         match how {
-            How::Latency | How::Tail => self.trouble.clone(),
+            How::Latency | How::Tail | How::Rows => self.trouble.clone(),
             How::FlopsExecuted => self.overclaimed(),
             How::FlopsModel | How::FlopRate | How::ShareOfCeiling if self.accuracy_only() => {
                 let claimed = if matches!(how, How::FlopsModel) { None } else { self.overclaimed() };

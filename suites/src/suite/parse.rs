@@ -11,12 +11,10 @@ use serde::Deserialize;
 use toml::de::DeTable;
 use toml::{Spanned, Value};
 
-use super::{
-    BackendSpec, CaseSpec, Depth, Known, MAX_CASES, MAX_THREADS, MAX_TOGETHER, ModelSpec, Scenario, Suite, TOGETHER,
-    TaskSpec,
-};
+use super::{BackendSpec, CaseSpec, Known, MAX_CASES, MAX_THREADS, MAX_TOGETHER, ModelSpec, Suite, TOGETHER, TaskSpec};
 use crate::error::SuiteError;
 use crate::keys::{Keys, unknown};
+use crate::scenario::{Depth, Scenario};
 
 const TOP: [&str; 7] = ["about", "together", "model", "task", "backend", "defaults", "cases"];
 const CASES: [&str; 16] = [
@@ -252,6 +250,13 @@ fn expand(
     let tune = keys.boolean("tune")?.unwrap_or(false);
     let tune_seconds = keys.seconds("tune_seconds", false)?.unwrap_or(20.0);
     let interleave = keys.boolean("interleave")?.unwrap_or(false);
+    if let Some(scenario) = scenarios.iter().find(|s| interleave && s.processes().is_some()) {
+        return Err(SuiteError::new(format!(
+            "{scenario} takes no turns: speed-ups are of iterations, and it times processes"
+        ))
+        .at(keys.place("interleave"))
+        .hint("leave out `interleave`, or give that scenario a [[cases]] block of its own"));
+    }
 
     let lengths = [&models, &backends, &tasks, &precisions].map(Vec::len);
     let product = lengths.into_iter().chain([scenarios.len(), threads.len(), depths.len()]);

@@ -64,7 +64,7 @@ fn a_suite_is_read_as_written() {
     assert_eq!(first.to_string(), "t/m/f32/native/single-stream/t2/halt-16");
     assert_eq!((first.seconds, first.timeout_seconds, first.may_be_unavailable), (1.0, 9.5, false));
     let last = &suite.cases[11];
-    assert_eq!((last.scenario, last.depth), (Scenario::Offline { batch: 32 }, Depth::Once));
+    assert_eq!((last.scenario.to_string().as_str(), last.depth), ("offline-b32", Depth::Once));
     let mut paths: Vec<String> = suite.cases.iter().map(CaseSpec::to_string).collect();
     paths.sort();
     paths.dedup();
@@ -262,7 +262,7 @@ proptest! {
         depths in prop::collection::btree_set(1u32..=65_536, 1..4),
         seconds in 1e-3f64..1e6,
     ) {
-        let scenarios: Vec<Scenario> = batches.iter().map(|&batch| Scenario::Offline { batch }).collect();
+        let scenarios: Vec<Scenario> = batches.iter().map(|n| format!("offline-b{n}").parse().unwrap()).collect();
         let depths: Vec<Depth> = depths.iter().flat_map(|&n| [Depth::Halt(n), Depth::Fixed(n)]).collect();
         let quoted = |texts: Vec<String>| format!("{texts:?}");
         let text = GOOD
