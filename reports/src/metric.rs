@@ -208,6 +208,7 @@ pub const METRICS: &[Metric] = &[
     row("accuracy_vs_f32", "points", Higher, How::AgainstFullPrecision, "accuracy minus that of full precision on the same examples, in percentage points (reduced precisions only)").of(Of::Reduced).shown(Shown::Points),
     row("latency", "s", Lower, How::Latency, "time of one iteration in the steady phase, from handing over the inputs to holding the outputs (record: median)").column("median latency", "latency"),
     row("latency_p99", "s", Lower, How::Tail, "99th percentile of latency; given only where n allows an upper bound").column("p99 latency", "p99"),
+    row("row_latency", "s", Lower, How::Rows, "time from issuing several rows together to holding the outputs of one of them, in the steady phase (record: median over rows; scenario multi-stream)").of(Of::Scenario("multi-stream")),
     row("throughput", "1/s", Higher, How::Throughput, "examples finished per second of steady time").column("throughput", "throughput"),
     row("window", "s", Neither, How::Window, "time of the timed blocks as the harness saw it, from `go` to `measured`, less what the kernel made harness or worker wait for a processor at either end"),
     row("load_time", "s", Lower, How::Single, "from the job line to the model being loaded"),

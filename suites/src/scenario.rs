@@ -60,6 +60,12 @@ pub const SCENARIOS: &[ScenarioKind] = &[
         worker_must_know: false,
         about: "all examples at hand, in batches of N rows: throughput",
     },
+    ScenarioKind {
+        name: "multi-stream",
+        amount: Some(Amount { sign: "-", of: AmountOf::Rows, most: 1024 }),
+        worker_must_know: true,
+        about: "N examples issued together, the next N when all are done: latency of each, and of all",
+    },
 ];
 
 /// The scenario whose number a case's key has in its `batch` alone.
