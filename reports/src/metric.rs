@@ -211,6 +211,7 @@ pub const METRICS: &[Metric] = &[
     row("row_latency", "s", Lower, How::Rows, "time from issuing several rows together to holding the outputs of one of them, in the steady phase (record: median over rows; scenario multi-stream)").of(Of::Scenario("multi-stream")),
     row("throughput", "1/s", Higher, How::Throughput, "examples finished per second of steady time").column("throughput", "throughput"),
     row("window", "s", Neither, How::Window, "time of the timed blocks as the harness saw it, from `go` to `measured`, less what the kernel made harness or worker wait for a processor at either end"),
+    row("process_start", "s", Lower, How::Single, "from starting the worker's process to its `hello`, by the harness's clock (scenario cold-start)").of(Of::Scenario("cold-start")),
     row("load_time", "s", Lower, How::Single, "from the job line to the model being loaded"),
     row("first_latency", "s", Lower, How::Single, "the first iteration after loading, cold"),
     row("cpu_time", "s", Lower, How::PerExample, "processor time of the worker per example, all its threads, steady phase"),

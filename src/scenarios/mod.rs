@@ -7,6 +7,7 @@
 //! and the harness look a driver up by the name there: the worker calls [`Driver::iterate`] between two readings of its clock, the harness
 //! calls [`Driver::started`] and [`Driver::samples`] once the general rules (`runner::claims`) have been kept.
 
+mod cold_start;
 mod multi_stream;
 mod offline;
 mod single_stream;
@@ -19,7 +20,8 @@ use crate::backends::BackendError;
 use crate::protocol::IterationSample;
 
 /// Every scenario's driver, in the order of `SCENARIOS`.
-pub const DRIVERS: &[&dyn Driver] = &[&single_stream::SingleStream, &offline::Offline, &multi_stream::MultiStream];
+pub const DRIVERS: &[&dyn Driver] =
+    &[&single_stream::SingleStream, &offline::Offline, &multi_stream::MultiStream, &cold_start::ColdStart];
 
 /// Most iterations of one block, and most times of single rows: enough for any percentile we print, and the memory for them is there before
 /// the first one.

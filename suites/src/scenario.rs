@@ -66,6 +66,12 @@ pub const SCENARIOS: &[ScenarioKind] = &[
         worker_must_know: true,
         about: "N examples issued together, the next N when all are done: latency of each, and of all",
     },
+    ScenarioKind {
+        name: "cold-start",
+        amount: Some(Amount { sign: "-", of: AmountOf::Processes, most: 1000 }),
+        worker_must_know: false,
+        about: "N processes, one after another: start, loading and first answer of each",
+    },
 ];
 
 /// The scenario whose number a case's key has in its `batch` alone.

@@ -80,7 +80,11 @@ fn turns_and_their_base_are_read_and_off_by_default() {
         assert!(cases.iter().all(|c| c.interleave == interleave && c.base.as_deref() == base));
     };
     all(&text, true, Some("mine"));
-    all(&(text + "interleave = false\nbase = \"native\"\n"), false, Some("native"));
+    all(&(text.clone() + "interleave = false\nbase = \"native\"\n"), false, Some("native"));
+    let message = error(&text.replace("offline-b32", "cold-start-5"));
+    for part in ["line 18, `interleave`", "cold-start-5 takes no turns", "hint: "] {
+        assert!(message.contains(part), "{message}");
+    }
 }
 
 #[test]
