@@ -967,6 +967,79 @@ class Arsonist(Fake):
         super().load(job)
 
 
+# Scenarios.
+
+
+class Streams(Fake):
+    """streams: knows multi-stream; its rows have their answers one after another, 5 ms apart"""
+
+    rows = []
+
+    def say(self, kind, /, **body):
+        if kind == "loaded":
+            body["scenario"] = self.job["scenario"]
+        if kind == "sample":
+            body["row_seconds"] = self.told(self.rows[body["iteration"]], body["latency"])
+        super().say(kind, **body)
+
+    def told(self, rows, latency):
+        return rows
+
+    def time(self, go):
+        self.rows = []
+        super().time(go)
+
+    def iterate(self, first):
+        began, at, answers = time.perf_counter(), [], []
+        for i in range(self.job["batch"]):
+            time.sleep(0.005)
+            answers.append(self.solve(self.inputs[(first + i) % len(self.inputs)]))
+            at.append(time.perf_counter() - began)
+        self.rows.append(at)
+        return answers
+
+
+class ShortRows(Streams):
+    """short-rows: says that each of its rows took a hundredth of its time"""
+
+    def told(self, rows, latency):
+        return [t / 100 for t in rows]
+
+
+class LongRows(Streams):
+    """long-rows: says that each of its rows took twice as long as all together"""
+
+    def told(self, rows, latency):
+        return [2 * latency for _ in rows]
+
+
+class FewRows(Streams):
+    """few-rows: tells the time of one row alone"""
+
+    def told(self, rows, latency):
+        return rows[-1:]
+
+
+class Parrot(Fake):
+    """parrot: repeats the name of a scenario that it does not know"""
+
+    def say(self, kind, /, **body):
+        if kind == "loaded":
+            body["scenario"] = self.job["scenario"]
+        super().say(kind, **body)
+
+
+class Frail(Fake):
+    """frail: its third process leaves with 9 instead of loading"""
+
+    def load(self, job):
+        super().phase("load")
+        with open(OPTIONS.log) as log:
+            if log.read().count(f"{OPTIONS.name} load\n") == 3:
+                sys.exit(9)
+        Worker.load(self, job)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("mode", choices=MODES)

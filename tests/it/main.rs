@@ -28,6 +28,7 @@ mod parity;
 mod planning;
 mod random;
 mod resume;
+mod scenarios;
 mod structure;
 mod tidy;
 mod turns;
