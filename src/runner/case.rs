@@ -218,22 +218,6 @@ impl Running<'_, '_> {
         self.start(model, log)
     }
 
-    /// A worker that is ready to be timed, and the answers that its timed ones must equal: those scored before, else its own.
-    pub(super) fn prepare(
-        &mut self,
-        model: &Path,
-        judge: Judge,
-        scored: Option<&Scored>,
-        log: &Arc<File>,
-    ) -> Result<(Worker, Scored), CaseError> {
-        let mut worker = self.begin(model, judge, log)?;
-        if let Some(scored) = scored {
-            return Ok((worker, scored.clone()));
-        }
-        let scored = self.answer_all(&mut worker)?;
-        Ok((worker, scored))
-    }
-
     /// Every example answered and scored: the answers of record of its group.
     pub(super) fn answer_all(&mut self, worker: &mut Worker) -> Result<Scored, CaseError> {
         self.setting.progress.phase("scoring", &self.planned.path);

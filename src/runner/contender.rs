@@ -1,18 +1,14 @@
-//! One case at work in a sitting or wave: its worker, what it left behind so far, and what went on around its timed blocks.
+//! One case at work in a sitting or wave, with the answers that its timed ones must equal and what went on around its timed blocks.
 //!
-//! In: a seat. Out: a [`Finished`], whatever happens. Must not: let a worker that failed go on working beside the others.
+//! In: a seat. Out: a [`Finished`], whatever happens. Must not: take work of others for its own.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ergometer_reports::case::{CaseError, Sample, Sitting};
+use ergometer_reports::case::{Sample, Sitting};
 
-use super::case::{Finished, Running, Scored, Setting};
-use super::child::Worker;
-use super::plan::{PlannedCase, PlannedTask};
+use super::case::{Finished, Scored, Setting};
+use super::case_runner::CaseRunner;
 use super::sitting::{self, Seat};
 use crate::environment::load::{self, Seen};
 
@@ -42,88 +38,61 @@ pub(super) struct Around {
 
 /// A case at work.
 pub(super) struct Contender<'a> {
-    pub planned: &'a PlannedCase,
-    task: &'a PlannedTask,
-    model: &'a Path,
-    log: Arc<File>,
-    pub finished: Finished,
-    /// `None` once it has dropped out, and its error is in `finished`.
-    pub worker: Option<Worker>,
+    pub case: CaseRunner<'a>,
     /// The answers that its timed ones must equal.
     pub scored: Scored,
-    block: u32,
-    refusals: u32,
     around: Around,
 }
 
 impl<'a> Contender<'a> {
     /// Starts its worker and makes it ready to be timed. `scored`: answers that another case of its group gave.
     pub fn ready(seat: &Seat<'a>, sitting: Option<Sitting>, scored: Option<&Scored>, setting: &mut Setting) -> Self {
-        let mut finished = Finished::new(seat.planned, seat.task, scored);
-        finished.case.sitting = sitting;
-        let mut running =
-            Running { planned: seat.planned, task: seat.task, setting, out: &mut finished, block: 0, refusals: 0 };
-        let ready = running.prepare(seat.model, seat.judge, scored, &seat.log);
-        let (block, refusals) = (running.block, running.refusals);
-        if seat.planned.spec.scenario.processes().is_some() {
-            // the process that is compared and scored is none of those that are timed
-            finished.samples = finished.samples.iter().filter(|s| s.phase != "load" && s.phase != "first").collect();
-        }
-        let (worker, scored) = match ready {
-            Ok((worker, scored)) => (Some(worker), scored),
-            Err(error) => {
-                finished.fail(error);
-                (None, Scored::default())
-            }
+        let mut case = CaseRunner::new(seat.planned, seat.task, seat.model, Some(seat.log.clone()), scored);
+        case.finished.case.sitting = sitting;
+        case.begin(seat.judge, setting);
+        let scored = match scored {
+            Some(scored) => scored.clone(),
+            None => case.answer(setting),
         };
         let around =
             Around { seconds: 0.0, seen: Some(Seen::default()), pending: Seen::default(), waiting: BTreeMap::new() };
-        let Seat { planned, task, model, ref log, .. } = *seat;
-        Self { planned, task, model, log: log.clone(), finished, worker, scored, block, refusals, around }
+        Self { case, scored, around }
     }
 
-    /// Ends its worker in order and starts another one, which loads and is not warmed: for a scenario that times processes.
-    pub fn renew(&mut self, setting: &mut Setting) {
-        let Some(old) = self.worker.take() else { return };
-        let (planned, task, block, refusals) = (self.planned, self.task, self.block, self.refusals);
-        let mut running = Running { planned, task, setting, out: &mut self.finished, block, refusals };
-        let new = running.renew(old, self.model, &self.log);
-        self.refusals = running.refusals;
-        match new {
-            Ok(worker) => self.worker = Some(worker),
-            Err(error) => self.finished.fail(error),
-        }
+    /// Whether its worker is alive.
+    pub fn is_alive(&self) -> bool {
+        self.case.worker.is_some()
     }
 
     /// Seconds of an iteration, by the latest samples: of its last block, else the first one of all.
     fn iteration(&self) -> f64 {
-        let last = self.block.saturating_sub(1);
-        let timed = self.finished.samples.iter().rev().take_while(|s| s.block >= last);
+        let (samples, last) = (&self.case.finished.samples, self.case.last_block());
+        let timed = samples.iter().rev().take_while(|s| s.block >= last);
         let latencies: Vec<f64> = timed.filter(|s| s.metric == "latency").map(|s| s.value).collect();
-        let first = || self.finished.samples.iter().find(|s| s.metric == "first_latency").map_or(0.0, |s| s.value);
+        let first = || samples.iter().find(|s| s.metric == "first_latency").map_or(0.0, |s| s.value);
         if latencies.is_empty() { first() } else { latencies.iter().sum::<f64>() / latencies.len() as f64 }
     }
 
     /// How many blocks it gets by itself.
     pub fn blocks(&self, check: bool) -> u32 {
-        let spec = &self.planned.spec;
+        let spec = &self.case.planned.spec;
         if check { 1 } else { sitting::blocks(&spec.scenario, self.iteration(), spec.seconds) }
     }
 
     /// Id of the case that it is compared with, unless it is that case.
     pub fn base(&self) -> Option<&str> {
-        let base = self.finished.case.sitting.as_ref()?.base.as_deref();
-        base.filter(|id| *id != self.planned.id)
+        let base = self.case.finished.case.sitting.as_ref()?.base.as_deref();
+        base.filter(|id| *id != self.case.planned.id)
     }
 
     /// Whether an untimed iteration comes before each of its blocks.
     pub fn rewarms(&self) -> bool {
-        self.planned.spec.scenario.processes().is_none() && self.iteration() < MOST_REWARM
+        self.case.planned.spec.scenario.processes().is_none() && self.iteration() < MOST_REWARM
     }
 
     /// The pause before a block, where nobody else works meanwhile.
     pub fn pause(&self, blocks: u32) -> Duration {
-        let block = (self.planned.spec.seconds / f64::from(blocks.max(1))).max(0.0);
+        let block = (self.case.planned.spec.seconds / f64::from(blocks.max(1))).max(0.0);
         Duration::from_secs_f64((0.5 * block).min(MOST_PAUSE))
     }
 
@@ -140,59 +109,43 @@ impl<'a> Contender<'a> {
         waiting.for_each(|(path, used)| *around.waiting.entry(path).or_insert(0.0) += used);
         around.seen = around.seen.zip(seen).map(|(sum, more)| sum.and(more));
         around.pending = around.pending.and(seen.unwrap_or_default());
-        if self.worker.is_none() {
+        if self.case.worker.is_none() {
             return;
         }
         if let Some(value) = around.pending.processors() {
             around.pending = Seen::default();
-            let (block, phase, metric) = (self.block.saturating_sub(1), "steady", "foreign_load");
+            let (block, phase, metric) = (self.case.last_block(), "steady", "foreign_load");
             let sample = Sample { block, phase, iteration: None, t_ns, example: None, rows: None, metric, value };
-            self.finished.samples.push(sample);
+            self.case.finished.samples.push(sample);
         }
     }
 
-    /// Lets its worker do something, unless it has dropped out; it drops out if that fails.
-    pub fn act(
-        &mut self,
-        setting: &mut Setting,
-        work: impl FnOnce(&mut Running, &mut Worker, &Scored) -> Result<(), CaseError>,
-    ) {
-        let Some(mut worker) = self.worker.take() else { return };
-        let (block, refusals) = (self.block, self.refusals);
-        let (planned, task) = (self.planned, self.task);
-        let mut running = Running { planned, task, setting, out: &mut self.finished, block, refusals };
-        let done = work(&mut running, &mut worker, &self.scored);
-        (self.block, self.refusals) = (running.block, running.refusals);
-        match done {
-            Ok(()) => self.worker = Some(worker),
-            Err(error) => {
-                // nothing of it may go on working beside the others
-                drop(worker);
-                self.finished.fail(error);
-            }
-        }
+    /// One timed block; it drops out if that fails.
+    pub fn time(&mut self, blocks: u32, setting: &mut Setting) {
+        let scored = &self.scored;
+        self.case.act(setting, |running, worker| running.time(worker, blocks, scored));
+    }
+
+    /// Iterations that nobody times, for so long; it drops out if that fails.
+    pub fn rewarm(&mut self, seconds: f64, setting: &mut Setting) {
+        self.case.act(setting, |running, worker| running.rewarm(worker, seconds));
     }
 
     /// The case that answered for it has failed: it answers by itself, or takes the answers of another one that has.
     pub fn answer_again(&mut self, other: Option<&Scored>, setting: &mut Setting) {
         if let Some(other) = other {
-            self.finished.case.accuracy_from = Some(other.id.clone());
+            self.case.finished.case.accuracy_from = Some(other.id.clone());
             return;
         }
-        let mut own = None;
-        self.act(setting, |running, worker, _| {
-            own = Some(running.answer_all(worker)?);
-            Ok(())
-        });
-        self.scored = own.unwrap_or_default();
+        self.scored = self.case.answer(setting);
     }
 
     /// Ends its worker in order.
     pub fn leave(mut self, setting: &mut Setting) -> Finished {
         let (seconds, seen) = (self.around.seconds, self.around.seen);
         let waiting = std::mem::take(&mut self.around.waiting);
-        let watched = self.finished.samples.iter().any(|s| s.metric == "foreign_load");
-        self.act(setting, |running, _, _| {
+        let watched = self.case.finished.samples.iter().any(|s| s.metric == "foreign_load");
+        self.case.act(setting, |running, _| {
             running.note_coverage();
             match seen {
                 Some(seen) if watched && seen.foreign > load::NOTED * seen.seconds => running.note(format!(
@@ -231,11 +184,6 @@ impl<'a> Contender<'a> {
             }
             Ok(())
         });
-        match self.worker.take().map(Worker::finish) {
-            Some(Err(error)) => self.finished.fail(error),
-            Some(Ok(strays)) => self.finished.note_strays(strays),
-            None => {}
-        }
-        self.finished
+        self.case.finish()
     }
 }

@@ -6,6 +6,7 @@
 mod answers;
 mod block;
 pub mod case;
+mod case_runner;
 mod changes;
 pub mod child;
 mod claims;

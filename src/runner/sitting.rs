@@ -98,7 +98,7 @@ pub fn run(seats: &[Seat], known: &BTreeMap<String, Scored>, seed: u64, setting:
         let group = seat.planned.group.as_str();
         let scored = known.get(group).or_else(|| fresh.get(group));
         let contender = Contender::ready(seat, sitting, scored, setting);
-        if contender.finished.case.accuracy_from.as_ref() == Some(&seat.planned.id) {
+        if contender.case.finished.case.accuracy_from.as_ref() == Some(&seat.planned.id) {
             fresh.insert(group, contender.scored.clone());
         }
         contenders.push(contender);
@@ -132,7 +132,7 @@ pub fn compared<'a>(bases: impl Iterator<Item = Option<&'a str>>) -> usize {
 /// All rounds.
 fn take_turns(contenders: &mut [Contender], turns: bool, seed: u64, setting: &mut Setting) {
     let mut blocks: Vec<u32> = contenders.iter().map(|c| c.blocks(setting.check)).collect();
-    let alive = || contenders.iter().zip(&blocks).filter(|(c, _)| c.worker.is_some());
+    let alive = || contenders.iter().zip(&blocks).filter(|(c, _)| c.is_alive());
     let numbers = || alive().map(|(_, n)| *n);
     let mut rounds = if turns { numbers().min() } else { numbers().max() }.unwrap_or(0);
     if turns {
@@ -141,7 +141,7 @@ fn take_turns(contenders: &mut [Contender], turns: bool, seed: u64, setting: &mu
         }
         blocks.fill(rounds);
     }
-    for sitting in contenders.iter_mut().filter_map(|c| c.finished.case.sitting.as_mut()) {
+    for sitting in contenders.iter_mut().filter_map(|c| c.case.finished.case.sitting.as_mut()) {
         sitting.rounds = rounds;
     }
     let together = contenders.len() > 1;
@@ -149,16 +149,16 @@ fn take_turns(contenders: &mut [Contender], turns: bool, seed: u64, setting: &mu
         // a worker that waited while the others were made ready is warm again before its first block
         for i in order::turns(!seed, contenders.len(), 1).concat() {
             wait_for_quiet(contenders, i);
-            let seconds = SETTLE.min(contenders[i].planned.spec.warmup_seconds);
-            contenders[i].act(setting, |running, worker, _| running.rewarm(worker, seconds));
+            let seconds = SETTLE.min(contenders[i].case.planned.spec.warmup_seconds);
+            contenders[i].rewarm(seconds, setting);
         }
     }
     for (round, places) in (0..).zip(order::turns(seed, contenders.len(), rounds as usize)) {
         for i in places {
-            if contenders[i].worker.is_none() || !order::takes_part(round, rounds, blocks[i]) {
+            if !contenders[i].is_alive() || !order::takes_part(round, rounds, blocks[i]) {
                 continue;
             }
-            let (path, n) = (&contenders[i].planned.path, contenders.len());
+            let (path, n) = (&contenders[i].case.planned.path, contenders.len());
             setting.progress.phase(&format!("timing {n}, round {} of {rounds}", round + 1), path);
             block(contenders, i, blocks[i], round == 0, setting);
         }
@@ -167,24 +167,24 @@ fn take_turns(contenders: &mut [Contender], turns: bool, seed: u64, setting: &mu
 
 /// One timed block of one case, with what goes on around it.
 fn block(contenders: &mut [Contender], i: usize, blocks: u32, first: bool, setting: &mut Setting) {
-    let lone = contenders.iter().filter(|c| c.worker.is_some()).count() == 1;
+    let lone = contenders.iter().filter(|c| c.is_alive()).count() == 1;
     if !setting.check {
         if lone && !first {
             std::thread::sleep(contenders[i].pause(blocks));
         }
         wait_for_quiet(contenders, i);
     }
-    if contenders[i].planned.spec.scenario.processes().is_some() {
-        contenders[i].renew(setting);
+    if contenders[i].case.planned.spec.scenario.processes().is_some() {
+        contenders[i].case.renew(setting);
     }
     // begun before the caches are filled again, since looking at all processes costs some of them
     let (pid, others) = (pid(&contenders[i]), others(contenders, i));
     let watch = Watch::begin(&Vec::from_iter(pid), &others.iter().map(|o| o.1).collect::<Vec<_>>());
     if !setting.check && (contenders.len() > 1 || !first) && contenders[i].rewarms() {
-        contenders[i].act(setting, |running, worker, _| running.rewarm(worker, 0.0));
+        contenders[i].rewarm(0.0, setting);
     }
     let (begun, t_ns) = (Instant::now(), monotonic_ns());
-    contenders[i].act(setting, |running, worker, scored| running.time(worker, blocks, scored));
+    contenders[i].time(blocks, setting);
     let seconds = begun.elapsed().as_secs_f64();
     let t_ns = t_ns.saturating_sub(setting.began_ns);
     let (seen, used) = watch.end();
@@ -197,11 +197,11 @@ fn leave(contenders: Vec<Contender>, setting: &mut Setting) -> Vec<Finished> {
     let (mut failed, mut again) = (BTreeSet::new(), BTreeMap::<String, Scored>::new());
     let mut all = Vec::with_capacity(contenders.len());
     for mut contender in contenders {
-        let group = contender.planned.group.clone();
-        if contender.finished.case.accuracy_from.as_ref().is_some_and(|id| failed.contains(id)) {
+        let group = contender.case.planned.group.clone();
+        if contender.case.finished.case.accuracy_from.as_ref().is_some_and(|id| failed.contains(id)) {
             contender.answer_again(again.get(&group), setting);
         }
-        let (id, scored) = (contender.planned.id.clone(), contender.scored.clone());
+        let (id, scored) = (contender.case.planned.id.clone(), contender.scored.clone());
         let finished = contender.leave(setting);
         if finished.case.error.is_some() {
             failed.insert(id);
@@ -215,7 +215,7 @@ fn leave(contenders: Vec<Contender>, setting: &mut Setting) -> Vec<Finished> {
 
 /// Resident bytes of the workers that are alive.
 fn held(contenders: &[Contender]) -> u64 {
-    let workers = contenders.iter().filter_map(|c| c.worker.as_ref());
+    let workers = contenders.iter().filter_map(|c| c.case.worker.as_ref());
     workers.map(|w| memory::resident(w.pid()).unwrap_or(WORKER_BYTES)).sum()
 }
 
@@ -242,13 +242,13 @@ fn wait_for_quiet(contenders: &[Contender], next: usize) {
 
 /// Process number of a worker that is alive.
 fn pid(contender: &Contender) -> Option<u32> {
-    contender.worker.as_ref().map(Worker::pid)
+    contender.case.worker.as_ref().map(Worker::pid)
 }
 
 /// Every case but this one whose worker is alive: its path and the worker's number.
 fn others(contenders: &[Contender], working: usize) -> Vec<(String, u32)> {
     let others = contenders.iter().enumerate().filter(|(i, _)| *i != working);
-    others.filter_map(|(_, c)| Some((c.planned.path.clone(), pid(c)?))).collect()
+    others.filter_map(|(_, c)| Some((c.case.planned.path.clone(), pid(c)?))).collect()
 }
 
 /// Processor time of every worker but this one, with all that they have started in their groups.

@@ -17,9 +17,10 @@ use ergometer_suites::text;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::case::{Finished, Judge, Running, Setting, unexpected};
+use super::case::{Judge, Setting, unexpected};
+use super::case_runner::CaseRunner;
 use super::child::{Worker, case_error};
-use super::plan::{Plan, PlannedCase, PlannedTask};
+use super::plan::{Plan, PlannedCase};
 use super::progress::Progress;
 use super::{Judges, RunOptions};
 use crate::backends::backend;
@@ -81,21 +82,20 @@ impl Search<'_> {
         let model = &self.plan.models[&self.case.spec.model].folder;
         let (began, budget) = (Instant::now(), self.case.spec.tune_seconds);
         let over = |share: f64| began.elapsed().as_secs_f64() > share * budget;
-        let (mut contenders, n): (Vec<Contender>, usize) = (Vec::new(), settings.len());
+        let n = settings.len();
+        let settings: Vec<PlannedCase> = settings.iter().cloned().map(briefly_warmed).collect();
+        let mut contenders: Vec<Contender> = Vec::new();
         for (i, planned) in settings.iter().enumerate() {
             around.progress.phase(&format!("search, loading {} of {n} settings", i + 1), &self.case.path);
-            let mut planned = planned.clone();
-            planned.spec.warmup_seconds = WARMUP;
-            let mut finished = Finished::new(&planned, task, None);
+            let mut case = CaseRunner::new(planned, task, model, None, None);
             // the default is always tried; half of the time is for the rounds
-            let worker = if i > 0 && over(0.5) {
+            if i > 0 && over(0.5) {
                 let message = format!("{LEFT_OUT} {budget} s were half over when its turn to load came");
-                Err(case_error(ErrorKind::Unavailable, message))
+                case.finished.fail(case_error(ErrorKind::Unavailable, message));
             } else {
-                super::child::log()
-                    .and_then(|log| running(&planned, task, around, &mut finished).begin(model, judge, &log))
-            };
-            contenders.push(Contender { planned, finished, worker, medians: Vec::new(), out: false });
+                case.begin(judge, around);
+            }
+            contenders.push(Contender { case, medians: Vec::new(), out: false });
         }
         let seed = Sha256::digest(&self.case.id).iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let (mut rounds, mut longest) = (0, 0.0f64);
@@ -108,7 +108,7 @@ impl Search<'_> {
             rounds += 1;
             around.progress.phase(&format!("search, round {rounds} of {ROUNDS}, {n} settings"), &self.case.path);
             for i in turns {
-                contenders[i].block(task, around);
+                contenders[i].block(around);
             }
             longest = longest.max(round.elapsed().as_secs_f64());
             if rounds > 1 {
@@ -122,9 +122,9 @@ impl Search<'_> {
 /// Whoever was clearly slower than the default in every round so far takes no further part.
 fn drop_the_slow(contenders: &mut [Contender]) {
     let Some((default, others)) = contenders.split_first_mut() else { return };
-    for other in others.iter_mut().filter(|c| c.worker.is_ok() && !c.out) {
+    for other in others.iter_mut().filter(|c| c.is_alive() && !c.out) {
         let mut ratios = other.medians.iter().zip(&default.medians).map(|(m, d)| m / d);
-        if default.worker.is_ok() && ratios.all(|r| r > HOPELESS) {
+        if default.is_alive() && ratios.all(|r| r > HOPELESS) {
             other.out = true;
         }
     }
@@ -210,43 +210,47 @@ pub fn alone(options: &RunOptions, again: bool) -> anyhow::Result<(String, Optio
 }
 
 /// One setting at work.
-struct Contender {
-    planned: PlannedCase,
-    finished: Finished,
-    worker: Result<Worker, CaseError>,
+struct Contender<'a> {
+    case: CaseRunner<'a>,
     /// Median latency of each round.
     medians: Vec<f64>,
     /// It was too slow to go on; its worker waits, asleep.
     out: bool,
 }
 
-impl Contender {
-    fn block(&mut self, task: &PlannedTask, around: &mut Setting) {
-        let Ok(worker) = &mut self.worker else { return };
+impl Contender<'_> {
+    fn is_alive(&self) -> bool {
+        self.case.worker.is_some()
+    }
+
+    fn error(&self) -> Option<&CaseError> {
+        self.case.finished.case.error.as_ref()
+    }
+
+    fn block(&mut self, around: &mut Setting) {
         if self.out {
             return;
         }
-        let mut running = running(&self.planned, task, around, &mut self.finished);
-        running.block = self.medians.len() as u32 + 2;
-        let timed = worker.send(&running.go(Mode::Time, 1, BLOCK, None)).and_then(|()| latencies(worker));
-        match timed {
-            Ok(mut all) if !all.is_empty() => {
-                all.sort_unstable_by(f64::total_cmp);
-                self.medians.push(all[all.len() / 2]);
+        let medians = &mut self.medians;
+        self.case.act(around, |running, worker| {
+            let go = running.go(Mode::Time, 1, BLOCK, None);
+            running.block += 1;
+            worker.send(&go)?;
+            let mut all = latencies(worker)?;
+            if all.is_empty() {
+                return Err(case_error(ErrorKind::Protocol, "a block without a sample"));
             }
-            Ok(_) => self.worker = Err(case_error(ErrorKind::Protocol, "a block without a sample")),
-            Err(e) => self.worker = Err(e),
-        }
+            all.sort_unstable_by(f64::total_cmp);
+            medians.push(all[all.len() / 2]);
+            Ok(())
+        });
     }
 }
 
-fn running<'a, 'm>(
-    planned: &'a PlannedCase,
-    task: &'a PlannedTask,
-    setting: &'a mut Setting<'m>,
-    out: &'a mut Finished,
-) -> Running<'a, 'm> {
-    Running { planned, task, setting, out, block: 0, refusals: 0 }
+/// The case with as little warm-up as a search has time for.
+fn briefly_warmed(mut planned: PlannedCase) -> PlannedCase {
+    planned.spec.warmup_seconds = WARMUP;
+    planned
 }
 
 fn latencies(worker: &mut Worker) -> Result<Vec<f64>, CaseError> {
@@ -270,14 +274,14 @@ fn median(values: &[f64]) -> f64 {
 }
 
 fn verdict(contenders: Vec<Contender>, rounds: usize, budget: f64) -> Tuning {
-    let untried = contenders.iter().filter(|c| is_left_out(&c.worker)).count();
+    let untried = contenders.iter().filter(|c| is_left_out(c.error())).count();
     let out = contenders.iter().filter(|c| c.out).count();
-    let base = contenders[0].worker.is_ok().then(|| contenders[0].medians.clone());
+    let base = contenders[0].is_alive().then(|| contenders[0].medians.clone());
     let tried: Vec<Tried> = contenders
         .into_iter()
         .map(|c| {
-            let options = c.planned.key.backend_options;
-            if let Err(error) = c.worker {
+            let options = c.case.planned.key.backend_options.clone();
+            if let Some(error) = c.error().cloned() {
                 return Tried { options, latency: None, ratio: None, error: Some(error) };
             }
             let ratio = base.as_ref().map(|base| {
@@ -314,8 +318,8 @@ fn verdict(contenders: Vec<Contender>, rounds: usize, budget: f64) -> Tuning {
 }
 
 /// There was no time for it.
-fn is_left_out<T>(worker: &Result<T, CaseError>) -> bool {
-    worker.as_ref().err().is_some_and(|e| e.message.starts_with(LEFT_OUT))
+fn is_left_out(error: Option<&CaseError>) -> bool {
+    error.is_some_and(|e| e.message.starts_with(LEFT_OUT))
 }
 
 /// The fastest of those whose interval of the ratio to the default excludes 1, the default where nothing beats it by enough; the default too
