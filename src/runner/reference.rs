@@ -2,6 +2,7 @@
 //!
 //! In: a planned case. Out: a vectors file in the cache, read back. Must not: interpret anything in this process.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use ergometer_files::{Links, counted};
 use ergometer_reports::case::{CaseError, ErrorKind};
 use sha2::{Digest, Sha256};
 
+use super::case::Judge;
 use super::child::{Launch, Worker, case_error};
-use super::plan::{PlannedCase, PlannedModel, PlannedTask};
+use super::plan::{Plan, PlannedCase, PlannedModel, PlannedTask};
 use crate::console;
 use crate::files::hex;
 use crate::files::{read_cached, sha256, write_atomically};
@@ -33,6 +35,41 @@ pub fn extent(case: &PlannedCase, task: &PlannedTask) -> (usize, u32, bool) {
     let most = usize::try_from(case.max_steps).unwrap_or(usize::MAX);
     let steps = affordable(flops_step * rows as f64).clamp(1, most.max(1)) as u32;
     (rows, steps, rows < examples || steps < case.max_steps)
+}
+
+/// The reference's vectors by model, task and depth, each made when it is first asked for.
+#[derive(Default)]
+pub struct Judges(BTreeMap<(String, String, u32), Made>);
+
+/// The file of the questions and the vectors, or how the attempt to make them ended.
+type Made = Result<(PathBuf, Vectors), CaseError>;
+
+impl Judges {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn key(case: &PlannedCase, plan: &Plan) -> (String, String, u32) {
+        let (task, model) = (&plan.tasks[&case.spec.task], &plan.models[&case.spec.model]);
+        (model.hash.clone(), task.hash.clone(), case.max_steps)
+    }
+
+    /// The vectors that judge this case, if they were asked for before.
+    pub fn known(&self, case: &PlannedCase, plan: &Plan) -> Option<Judge<'_>> {
+        self.0.get(&Self::key(case, plan)).map(Result::as_ref)
+    }
+
+    /// The vectors that judge this case.
+    pub fn of(&mut self, case: &PlannedCase, plan: &Plan, cache: &Path) -> Judge<'_> {
+        let (task, model) = (&plan.tasks[&case.spec.task], &plan.models[&case.spec.model]);
+        let key = Self::key(case, plan);
+        // what could not be made for one case is tried again for the next, since a full disk or a kill may be past
+        if matches!(self.0.get(&key), Some(Err(why)) if why.kind != ErrorKind::Unavailable) {
+            self.0.remove(&key);
+        }
+        self.0.entry(key).or_insert_with(|| vectors(case, model, task, cache)).as_ref()
+    }
 }
 
 /// The vectors for a case's model and task, up to its depth.
