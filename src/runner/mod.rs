@@ -35,6 +35,7 @@ use ergometer_reports::precision::PRECISIONS;
 use ergometer_reports::render::{self, Format};
 use ergometer_reports::{CaseRun, Report, RunFolder};
 use ergometer_suites::suite::{Known, Suite};
+use sha2::{Digest, Sha256};
 
 use self::case::Setting;
 use self::pass::Pass;
@@ -43,7 +44,9 @@ use self::progress::Progress;
 pub use self::reference::Judges;
 use self::resume::Began;
 use crate::backends::{BACKENDS, backend};
+use crate::clock::monotonic_ns;
 use crate::environment::load::{self, Before};
+use crate::files::hex;
 use crate::interrupt;
 use crate::meters::{MeterOptions, Meters};
 
@@ -338,6 +341,13 @@ fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize, Re
     let written = render::write_in_run(&report, &formats, folder.dir())?;
     crate::console::detail(|| format!("wrote records and {} of the report", counted(written.len(), "file")));
     Ok((cases, failed, report))
+}
+
+/// Which boot of the system this is, since the monotonic clock counts from it: a hash that says nothing else and differs between suites.
+/// Where the system does not tell, no two are equal.
+fn boot(suite_hash: &str) -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_else(|_| monotonic_ns().to_string());
+    hex(&Sha256::digest(format!("{suite_hash} {}", id.trim())))[..16].to_string()
 }
 
 /// A guess of what a case takes, for the progress bar.

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::case::Scored;
 use super::plan::Plan;
-use super::{RunOptions, changes, starts};
+use super::{RunOptions, boot, changes, starts};
 use crate::ceilings::executable_hash;
 use crate::clock::monotonic_ns;
 use crate::environment::load::Before;
@@ -233,10 +233,3 @@ const STARTS: &str = "starts";
 
 /// Key of the run's beginning among the environment's versions.
 const CLOCK: &str = "clock.origin";
-
-/// Which boot of the system this is, since the monotonic clock counts from it: a hash that says nothing else and differs between suites.
-/// Where the system does not tell, no two are equal.
-pub(super) fn boot(suite_hash: &str) -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_else(|_| monotonic_ns().to_string());
-    hex(&Sha256::digest(format!("{suite_hash} {}", id.trim())))[..16].to_string()
-}

@@ -76,7 +76,7 @@ pub fn run(seats: &[Seat], known: &BTreeMap<String, Scored>, seed: u64, setting:
     let Some(first) = seats.first().map(|s| s.planned) else { return Vec::new() };
     let turns = first.turns.is_some();
     // tells this sitting from any other: of another boot, another process, another time
-    let mark = format!("{} {} {}", super::resume::boot("sitting"), std::process::id(), monotonic_ns());
+    let mark = format!("{} {} {}", super::boot("sitting"), std::process::id(), monotonic_ns());
     let mark = &hex(&Sha256::digest(mark.as_bytes()))[..16];
     let room = (ROOM * memory::available().unwrap_or(0) as f64) as u64;
     let mut fresh: BTreeMap<&str, Scored> = BTreeMap::new();
