@@ -179,8 +179,18 @@ pub(super) fn samples_fault(samples: &Samples) -> Option<Fault> {
 
 /// Why the value of a row of `samples.csv` may be neither written nor read.
 pub(super) fn value_fault(sample: &Sample) -> Option<Fault> {
-    not_finite(sample.metric, sample.value)
+    let (metric, value) = (sample.metric, sample.value);
+    if value < 0.0 || value == 0.0 && TIMES.contains(&metric) {
+        return Some((
+            format!("`{metric}` of {value}, which nothing takes"),
+            "the file is not as ergometer writes it; was it edited?".into(),
+        ));
+    }
+    not_finite(metric, value)
 }
+
+/// Observations that are never 0: a clock tells two moments apart.
+const TIMES: [&str; 4] = ["latency", "window", "load_time", "first_latency"];
 
 /// Why a row of `predictions.csv` may be neither written nor read.
 pub(super) fn prediction_fault(prediction: &Prediction) -> Option<Fault> {

@@ -83,7 +83,13 @@ fn values_that_could_not_be_read_back_are_not_written() {
     let folder = RunFolder::create(dir.path()).unwrap();
     let run = synthetic::small();
     let case = &run.cases[1];
-    for (metric, value, expected) in [("latency", f64::NAN, "NaN"), ("latncy", 1.0, "`latncy`")] {
+    let bad = [
+        ("latency", f64::NAN, "NaN"),
+        ("latncy", 1.0, "`latncy`"),
+        ("latency", 0.0, "nothing takes"),
+        ("energy_cpu", -0.1, "of -0.1"),
+    ];
+    for (metric, value, expected) in bad {
         let first = case.samples.at(0);
         let samples = [Sample { metric, value, ..first }].into_iter().chain(case.samples.iter().skip(1)).collect();
         let writer = folder.begin_case(&case.case.path, &case.case.id).unwrap();
