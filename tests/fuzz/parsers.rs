@@ -63,7 +63,13 @@ pub const PARSERS: &[Parser] = &[
     Parser {
         name: "suite",
         file: "suite.toml",
-        covers: &["suites/src/suite.rs", "suites/src/suite/parse.rs", "suites/src/keys.rs", "suites/src/text.rs"],
+        covers: &[
+            "suites/src/suite.rs",
+            "suites/src/suite/parse.rs",
+            "suites/src/scenario.rs",
+            "suites/src/keys.rs",
+            "suites/src/text.rs",
+        ],
         seeds: suites,
         parse: suite,
     },

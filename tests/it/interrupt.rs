@@ -61,7 +61,12 @@ fn an_interrupted_run_says_what_is_kept_and_its_command_goes_on() {
         let left_by_worker = scratch(&house).iter().any(|p| p.join("litter").exists());
         assert!(left_by_worker, "the worker writes where the harness says: {:?}", scratch(&house));
         let (code, said) = signalled(&house, child, signal);
-        assert_eq!(code, Some(130), "{said}");
+        // where it was not interrupted, what became of the cases says why
+        let cases = ergometer_reports::load(&house.path("my run")).map(|r| {
+            let errors = r.cases.iter().map(|c| format!("{}: {:?}", c.case.path, c.case.error));
+            errors.collect::<Vec<_>>()
+        });
+        assert_eq!(code, Some(130), "{signal:?}: {said}{cases:?}");
         assert!(said.contains("interrupted: 1 of 2 cases finished and kept in my run; those in progress"), "{said}");
         let begun =
             fs::read_dir(house.path("my run/cases")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());

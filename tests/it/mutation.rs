@@ -169,13 +169,17 @@ const APART: &[(&str, &str)] = &[
     ("src/environment.rs", "the first number of /proc/loadavg"),
     ("src/commands/list.rs", "the first lines of shipped suites, for `list`; what cannot be read is told as such"),
     ("src/commands/run.rs", "passes on the records that it has just written"),
-    ("src/runner/mod.rs", "`environment.json` of a run that goes on, as the table's `environment`; the boot's number"),
+    (
+        "src/runner/resume.rs",
+        "`environment.json` of a run that goes on, as the table's `environment`; the boot's number",
+    ),
     ("src/train/mod.rs", "the training file inside of a checkpoint, as the table's `training`"),
     ("src/train/checkpoint.rs", "the tests of src/train"),
     (
         "src/dataset/parts.rs",
         "chunks that this program wrote, read as the table's `weights`; damaged ones in tests/it/dataset.rs",
     ),
+    ("src/runner/mod.rs", "the number of the boot"),
     ("src/meters/rapl.rs", "the tests beside it, with counters of a fake tree"),
     ("src/meters/rapl/zone.rs", "the tests beside it, with counters of a fake tree"),
     ("kernels/src/ceiling/caches.rs", "one word of sysfs"),
