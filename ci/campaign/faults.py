@@ -245,6 +245,9 @@ def cut_folder(place, rng):
 def pipes(place, rng):
     """A pipe or a link in the place of a file of the run, the cache or the lock."""
     halfway(place, rng)
+    if not os.path.isdir(os.path.join(place.out, "cases")):
+        # killed before there was a run folder: there is nothing to strike
+        return
     folders = [place.out] + [r for r, _, _ in os.walk(os.path.join(place.out, "cases"))]
     victim = os.path.join(rng.choice(sorted(folders)), rng.choice([".lock", "tuning.json", "records.json", "records.csv", "case.json", "samples.csv", "report"]))
     if os.path.isdir(victim) and not os.path.islink(victim):
