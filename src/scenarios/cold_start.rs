@@ -3,10 +3,7 @@
 //! In: one row, in a process that has loaded the model and done nothing else. Out: its answer; a process start, a load time (which every
 //! process has, see `runner::case`) and a first latency for each. Must not: sample anything of a steady phase, which there is none of.
 
-use std::time::Instant;
-
-use super::{Driver, LiveRows, Observation, TimedBlock, together};
-use crate::backends::BackendError;
+use super::{Driver, Observation, TimedBlock};
 
 /// Share of what the harness saw that a first answer must take to be believed, and what sending and hearing may take beside, in seconds.
 const COVERED: f64 = 0.9;
@@ -18,10 +15,6 @@ pub struct ColdStart;
 impl Driver for ColdStart {
     fn name(&self) -> &'static str {
         "cold-start"
-    }
-
-    fn iterate(&self, rows: &mut dyn LiveRows, first: usize, _: Instant, _: &mut [f64]) -> Result<(), BackendError> {
-        together(rows, first)
     }
 
     fn phase(&self) -> &'static str {

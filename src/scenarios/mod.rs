@@ -47,14 +47,18 @@ pub trait Driver: Sync {
     }
 
     /// In the worker: one iteration, which began at `began` with the example `first`. `rows_at` has a place for each row where
-    /// [`times_rows`](Self::times_rows), and none elsewhere: seconds from `began` to the row's answer.
+    /// [`times_rows`](Self::times_rows), and none elsewhere: seconds from `began` to the row's answer. Unless a scenario has its own way, all
+    /// rows are entered together and advanced to their answers, with no look at any of them.
     fn iterate(
         &self,
         rows: &mut dyn LiveRows,
         first: usize,
-        began: Instant,
-        rows_at: &mut [f64],
-    ) -> Result<(), BackendError>;
+        _began: Instant,
+        _rows_at: &mut [f64],
+    ) -> Result<(), BackendError> {
+        rows.admit(first)?;
+        rows.advance(&mut |_| {})
+    }
 
     /// In the harness: the phase of what is read around a timed block (memory, energy, processor time).
     fn phase(&self) -> &'static str {
@@ -66,11 +70,14 @@ pub trait Driver: Sync {
         None
     }
 
-    /// In the harness: what it samples of a timed block.
+    /// In the harness: what it samples of a timed block. Unless a scenario has its own samples: time and steps of each iteration.
     ///
     /// # Errors
     /// What was told cannot be.
-    fn samples(&self, block: &TimedBlock, keep: &mut dyn FnMut(Observation)) -> Result<(), String>;
+    fn samples(&self, block: &TimedBlock, keep: &mut dyn FnMut(Observation)) -> Result<(), String> {
+        steady(block, keep);
+        Ok(())
+    }
 }
 
 /// A timed block of which all that is told can be.
@@ -148,12 +155,6 @@ pub fn asked(word: &str, rows: usize) -> Result<&'static dyn Driver, BackendErro
         return Err(BackendError::Failed(format!("scenario `{word}` does not have {rows} rows")));
     }
     Ok(driver(&scenario))
-}
-
-/// All rows entered together and advanced to their answers, with no look at any of them.
-fn together(rows: &mut dyn LiveRows, first: usize) -> Result<(), BackendError> {
-    rows.admit(first)?;
-    rows.advance(&mut |_| {})
 }
 
 /// Time and steps of each iteration of a steady phase.
