@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use anyhow::{anyhow, bail};
-use ergometer_files::cache::Places;
+use ergometer_files::cache::CacheFolders;
 use ergometer_files::{Links, Refusal};
 use sha2::{Digest, Sha256};
 
@@ -62,13 +62,13 @@ pub fn sha256(path: &Path, limit: u64, links: Links) -> io::Result<String> {
 /// `ERGOMETER_CACHE` names a folder that cannot be used, or no place can.
 pub fn user_cache() -> anyhow::Result<PathBuf> {
     const HINT: &str = "set ERGOMETER_CACHE to a folder of your own that can be written";
-    let (usual, other) = match Places::from_env() {
-        Places::Named(named) => {
+    let (usual, other) = match CacheFolders::from_env() {
+        CacheFolders::Named(named) => {
             let tried = try_cache(&named);
             return tried
                 .map_err(|why| anyhow!("the cache folder {} (ERGOMETER_CACHE) {why}\nhint: {HINT}", named.display()));
         }
-        Places::Usual { home, temporary } => (home, temporary),
+        CacheFolders::Usual { home, temporary } => (home, temporary),
     };
     let why = match usual.as_ref().map(|folder| (folder, try_cache(folder))) {
         Some((_, Ok(folder))) => return Ok(folder),

@@ -1,4 +1,4 @@
-//! Where things are kept that can be had again: places for the user's cache folder.
+//! Where the user's cache folder may be.
 //!
 //! In: the environment. Out: folders to be tried, the best first. Must not: look whether they are there, or make one.
 
@@ -8,9 +8,9 @@ use std::path::PathBuf;
 /// The variable that names the folder.
 pub const VARIABLE: &str = "ERGOMETER_CACHE";
 
-/// Places for the cache folder.
+/// Folders that may be the cache folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Places {
+pub enum CacheFolders {
     /// The one that [`VARIABLE`] names, and no other.
     Named(PathBuf),
     /// Nobody named one.
@@ -22,7 +22,7 @@ pub enum Places {
     },
 }
 
-impl Places {
+impl CacheFolders {
     /// Those of this process.
     pub fn from_env() -> Self {
         let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use ergometer_suites::error::did_you_mean;
-use ergometer_suites::home::shipped_models;
+use ergometer_suites::locate::shipped_models;
 use ergometer_suites::scenario::{Depth, MAX_BATCH};
 use ergometer_suites::task::QuickSet;
 use ergometer_suites::{TASKS, Task, quick_sets};

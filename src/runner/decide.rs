@@ -86,11 +86,11 @@ mod tests {
                 let of = answers.iter().filter(|a| set.examples[a.example].question == question);
                 let mut seen: Vec<u32> = of.clone().map(|a| a.answer.tokens()[0]).filter(|t| *t != 9).collect();
                 seen.dedup();
-                let attempts: Vec<task::Attempt> = (1..)
+                let attempts: Vec<task::ScoredAttempt> = (1..)
                     .zip(&seen)
                     .map(|(number, t)| {
                         let source = format!("row {number}");
-                        task::Attempt { part: 0, number, source, right: u64::from(*t) == question }
+                        task::ScoredAttempt { part: 0, number, source, right: u64::from(*t) == question }
                     })
                     .collect();
                 let right = attempts.iter().any(|a| a.right);

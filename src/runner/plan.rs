@@ -39,7 +39,7 @@ impl PlannedTask {
 
     /// What rules without a model score on it, for the record.
     pub fn baselines(&self) -> Vec<Baseline> {
-        let baseline = |b: &task::Baseline| Baseline { name: b.name.clone(), right: b.right, of: b.of };
+        let baseline = |b: &task::BaselineScore| Baseline { name: b.name.clone(), right: b.right, of: b.of };
         self.set.baselines.iter().map(baseline).collect()
     }
 }

@@ -7,17 +7,17 @@ pub mod answer;
 pub mod arc;
 pub mod error;
 mod hash;
-pub mod home;
-mod keys;
+pub mod locate;
 pub mod scenario;
 pub mod sudoku;
 pub mod suite;
 pub mod task;
 pub mod task_file;
 pub mod text;
+mod toml_table;
 
 pub use answer::{Answer, AnswerKind};
-pub use home::{find_training, home, shipped_models, shipped_suites, shipped_trainings};
+pub use locate::{find_training, home, shipped_models, shipped_suites, shipped_trainings};
 pub use task::Task;
 
 /// Every kind of task. Adding one: its file and its line here.

@@ -40,10 +40,10 @@ use std::path::{Path, PathBuf};
 use ergometer_files::{Links, Refusal};
 
 use crate::error::SuiteError;
-use crate::home;
-use crate::keys::unknown;
+use crate::locate;
 use crate::scenario::{Depth, Scenario};
 use crate::task::ExampleSet;
+use crate::toml_table::unknown;
 
 /// Largest suite file.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -166,7 +166,7 @@ impl Suite {
     /// Errors: no such suite (with near matches), not a regular file, larger than [`MAX_FILE_BYTES`], not UTF-8, or whatever
     /// [`Suite::parse`] finds.
     pub fn load(path_or_name: impl AsRef<Path>, known: &Known) -> Result<Suite, SuiteError> {
-        let file = home::find_suite(path_or_name.as_ref())?;
+        let file = locate::find_suite(path_or_name.as_ref())?;
         let text = read_text(&file).map_err(|e| e.in_file(&file))?;
         Suite::parse(&text, &file, known)
     }

@@ -47,7 +47,7 @@ pub struct RowAnswer<'a> {
 
 /// One attempt at one output of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct ScoredAttempt {
     /// Which output, from 0.
     pub part: u32,
     /// From 1.
@@ -76,12 +76,12 @@ pub struct Decision {
     /// Outputs asked for.
     pub parts: u32,
     /// All attempts, by output and number.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<ScoredAttempt>,
 }
 
 /// What a rule that needs no model gets right: a score means little without it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Baseline {
+pub struct BaselineScore {
     /// E.g. `copy the input`.
     pub name: String,
     /// Questions (examples, where the task decides row by row) that it gets right.
@@ -124,21 +124,26 @@ pub struct ExampleSet {
     /// Names of the questions, by [`Example::question`]; empty where the task decides row by row.
     pub questions: Vec<String>,
     /// What trivial rules score on these examples.
-    pub baselines: Vec<Baseline>,
+    pub baselines: Vec<BaselineScore>,
     /// Things that a reader of the score must know (e.g. that 4x4 is a smoke test).
     pub notes: Vec<String>,
 }
 
-/// What nets learn from, and what is held out.
+/// The two sides of the train/test split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// Free to learn from.
+    /// What nets learn from: about 9 in 10.
     Train,
-    /// Held out.
+    /// Held out: about 1 in 10.
     Test,
 }
 
 impl Split {
+    /// The side of a class of examples, by the hash of the class. Must never change.
+    pub(crate) fn of_hash(hash: u64) -> Split {
+        if hash.is_multiple_of(10) { Split::Test } else { Split::Train }
+    }
+
     /// As suites and files call it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -171,7 +176,7 @@ pub enum Field {
 }
 
 /// An example as named columns, the same names for every example of a task.
-pub type Row = Vec<(&'static str, Field)>;
+pub type ReadableRow = Vec<(&'static str, Field)>;
 
 /// See [`Task::decide`].
 pub type Decide = fn(set: &ExampleSet, answers: &[RowAnswer]) -> Vec<Decision>;
@@ -245,7 +250,7 @@ pub struct Task {
     /// Makers of sets of either side where [`examples`](Self::examples) alone cannot make them; `None`: it can, by its parameter `split`.
     pub dataset: Option<MakeDataset>,
     /// An example as columns that people and the task's own reader of files read; `None`: its tokens as they are.
-    pub readable: Option<fn(&Example) -> Row>,
+    pub readable: Option<fn(&Example) -> ReadableRow>,
     /// What `time` and `tune` ask of it where a model fits; `None`: only suites ask for it.
     pub quick: Option<Quick>,
 }
@@ -268,7 +273,7 @@ impl Task {
     }
 
     /// An example as columns.
-    pub fn row(&self, example: &Example) -> Row {
+    pub fn row(&self, example: &Example) -> ReadableRow {
         match self.readable {
             Some(readable) => readable(example),
             None => vec![

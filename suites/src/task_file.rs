@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::SuiteError;
-use crate::home;
-use crate::keys::{Keys, unknown};
+use crate::locate;
 use crate::suite::{Known, Suite};
 use crate::task::Task;
 use crate::text;
+use crate::toml_table::{Keys, unknown};
 
 /// Largest file.
 const MAX_BYTES: u64 = 1 << 20;
@@ -37,7 +37,7 @@ impl TaskFile {
     /// # Errors
     /// No such file, or none with a task; a suite that is wrong; several tasks and no name, or an unknown one.
     pub fn load(path_or_name: &Path, name: Option<&str>, known: &Known) -> Result<TaskFile, SuiteError> {
-        let file = home::find_suite(path_or_name).or_else(|e| home::find_training(path_or_name).ok_or(e))?;
+        let file = locate::find_suite(path_or_name).or_else(|e| locate::find_training(path_or_name).ok_or(e))?;
         let text = text::read_text(&file, MAX_BYTES)
             .map_err(|e| if e.hint.is_none() { e.hint("name a training file or a suite (TOML)") } else { e })?;
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {

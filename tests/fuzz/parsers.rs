@@ -67,7 +67,7 @@ pub const PARSERS: &[Parser] = &[
             "suites/src/suite.rs",
             "suites/src/suite/parse.rs",
             "suites/src/scenario.rs",
-            "suites/src/keys.rs",
+            "suites/src/toml_table.rs",
             "suites/src/text.rs",
         ],
         seeds: suites,

@@ -116,7 +116,11 @@ fn files_that_stand_for_others_are_named() {
         "`layers.2.",
         "hint: ",
     ]);
+}
 
+#[test]
+fn a_training_file_that_is_none_is_named() {
+    let house = House::new();
     house.file("train.toml", "\u{feff}about = ");
     house.ergometer(&["train", "train.toml"]).refused(&["train.toml", "line 1", "hint: "]);
     house.file("train.toml", b"\xff\xfea\0b\0");

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::Command;
 
 use ergometer::models::tensors::Tensors;
-use ergometer_suites::sudoku::{Puzzle, Side, Size, Wanted, class, read};
+use ergometer_suites::sudoku::{Puzzle, Size, Wanted, class, read, split_of};
+use ergometer_suites::task::Split;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -153,12 +154,12 @@ fn the_same_request_gives_the_same_bytes_and_the_sides_share_nothing() {
         puzzles(&house.path("x.safetensors"), size)
     };
     for (file, size, n) in [("four.toml", Size::Four, 1500), ("six.toml", Size::Six, 1100)] {
-        let side = |split: &str, side: Side| -> BTreeSet<u64> {
+        let side = |split: &str, side: Split| -> BTreeSet<u64> {
             let found = clues(&format!("{file} --split {split} --examples {n}"), size);
-            assert!(found.iter().all(|p| Side::of(p) == side), "{file} {split}");
+            assert!(found.iter().all(|p| split_of(p) == side), "{file} {split}");
             found.iter().map(class).collect()
         };
-        assert!(side("train", Side::Train).is_disjoint(&side("test", Side::Test)), "{file}");
+        assert!(side("train", Split::Train).is_disjoint(&side("test", Split::Test)), "{file}");
     }
     // what a suite with this seed is scored on
     let suite = "size = 4\nclues = [4, 8]\nexamples = 50\nseed = 9".parse().unwrap();

@@ -1,17 +1,17 @@
 //! What two rules that need no model score under the same two attempts.
 //!
-//! In: tasks. Out: [`Baseline`]s. Must not: see a test output but to compare with it.
+//! In: tasks. Out: [`BaselineScore`]s. Must not: see a test output but to compare with it.
 
 use super::grid::Grid;
 use super::json::ArcTask;
 use super::vote::ATTEMPTS;
-use crate::task::Baseline;
+use crate::task::BaselineScore;
 
 /// Both rules on these tasks: a task is right if each of its test outputs is among two attempts.
-pub fn baselines<'a>(tasks: impl Iterator<Item = &'a ArcTask> + Clone) -> Vec<Baseline> {
+pub fn baselines<'a>(tasks: impl Iterator<Item = &'a ArcTask> + Clone) -> Vec<BaselineScore> {
     let score = |name: &str, attempts: &dyn Fn(&ArcTask, &Grid) -> Vec<Grid>| {
         let right = |t: &&ArcTask| t.tests.iter().all(|test| attempts(t, &test.input).contains(&test.output));
-        Baseline {
+        BaselineScore {
             name: name.to_owned(),
             right: tasks.clone().filter(right).count() as u64,
             of: tasks.clone().count() as u64,

@@ -17,7 +17,7 @@ mod vote;
 pub use baseline::{distance, lookup};
 pub use grid::Grid;
 pub use json::{ArcTask, Collection, Pair, Subset};
-pub use variant::Variant;
+pub use variant::TaskVariant;
 
 use crate::answer::{Answer, AnswerKind};
 use crate::task::{Example, Quick, QuickSet, Score, Task};

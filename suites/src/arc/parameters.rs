@@ -1,18 +1,19 @@
 //! The parameters of a suite's or a training file's task, checked.
 //!
-//! In: keys and values. Out: [`Source`], sizes, counts. Must not: read a task.
+//! In: keys and values. Out: [`ArcSource`], sizes, counts. Must not: read a task.
 
 use std::path::{Path, PathBuf};
 
 use ergometer_files::Links;
-use ergometer_files::cache::Places;
+use ergometer_files::cache::CacheFolders;
 use sha2::{Digest, Sha256};
 
 use super::grid::MAX_SIDE;
 use super::json::Subset;
-use super::rules::{RULES, SIDES, Side, number};
+use super::rules::{RULES, SIDES, number};
 use crate::error::SuiteError;
-use crate::keys::{Keys, unknown};
+use crate::task::Split;
+use crate::toml_table::{Keys, unknown};
 
 /// Most variants of a task: the released TRM uses 1001.
 pub const MAX_VARIANTS: u64 = 1024;
@@ -28,7 +29,7 @@ const OF_RULES: [&str; 9] =
 
 /// Where tasks come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ArcSource {
     /// A file or folder, and how a note calls it.
     File(PathBuf, String),
     /// Rules by number, without repetition.
@@ -38,11 +39,11 @@ pub enum Source {
 /// Checked parameters.
 #[derive(Clone, Debug)]
 pub struct Parameters {
-    pub source: Source,
+    pub source: ArcSource,
     /// Of a file; the evaluation half if nothing is said.
     pub subset: Option<Subset>,
     /// Of rules: where test inputs come from.
-    pub side_of_split: Side,
+    pub split: Split,
     /// Most rows and columns of a task's grids; tasks of a file with larger ones are left out.
     pub max_side: Option<usize>,
     /// Side of the canvas.
@@ -85,9 +86,9 @@ impl Parameters {
         let keys = keys.only(&allowed)?;
         let count = |key, most| keys.integer(key, 1..=most).map(|n| n.map(|n| n as usize));
         let split = keys.string("split")?.unwrap_or_else(|| "test".to_owned());
-        let side_of_split = match split.as_str() {
-            "test" => Side::Test,
-            "train" if rules => Side::Train,
+        let split = match split.as_str() {
+            "test" => Split::Test,
+            "train" if rules => Split::Train,
             "train" => {
                 return Err(SuiteError::new("a file's test inputs are all held out").at("`split`").hint(
                     "write `subset = \"train\"` for the half that was published for training, or leave `split` out",
@@ -116,9 +117,9 @@ impl Parameters {
             .hint(format!("write `side = {max_side}` or more, or a smaller `max_side`")));
         }
         let parameters = Parameters {
-            source: if rules { Source::Rules(rules_of(&keys)?) } else { file_of(&keys, folder)? },
+            source: if rules { ArcSource::Rules(rules_of(&keys)?) } else { file_of(&keys, folder)? },
             subset,
-            side_of_split,
+            split,
             max_side,
             side,
             tasks: count("tasks", MAX_TASKS)?,
@@ -157,12 +158,12 @@ fn rules_of(keys: &Keys) -> Result<Vec<usize>, SuiteError> {
     Ok(found)
 }
 
-fn file_of(keys: &Keys, folder: &Path) -> Result<Source, SuiteError> {
+fn file_of(keys: &Keys, folder: &Path) -> Result<ArcSource, SuiteError> {
     if let Some(name) = keys.string("dataset")? {
-        return Ok(Source::File(dataset(&name)?, name));
+        return Ok(ArcSource::File(dataset(&name)?, name));
     }
     let name = keys.need("file", keys.string("file")?)?;
-    Ok(Source::File(folder.join(&name), name))
+    Ok(ArcSource::File(folder.join(&name), name))
 }
 
 /// Data sets that `ergometer fetch` obtains, with their places below the cache folder and their sha256.
@@ -187,7 +188,7 @@ pub fn dataset(name: &str) -> Result<PathBuf, SuiteError> {
         return Err(unknown("data set", name, DATASETS.iter().map(|d| d.0)).at("`dataset`"));
     };
     let refused = |why: String, hint: String| SuiteError::new(why).at("`dataset`").hint(hint);
-    let files: Vec<PathBuf> = Places::from_env().all().iter().map(|cache| cache.join(place)).collect();
+    let files: Vec<PathBuf> = CacheFolders::from_env().all().iter().map(|cache| cache.join(place)).collect();
     let Some(file) = files.iter().find(|f| f.symlink_metadata().is_ok()) else {
         let looked: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
         return Err(refused(

@@ -13,13 +13,13 @@ use rand_chacha::ChaCha8Rng;
 use super::baseline::baselines;
 use super::grid::{Grid, MAX_SIDE};
 use super::json::{self, ArcTask, Subset};
-use super::parameters::{MAX_EXAMPLES, Parameters, Source};
-use super::rules::{self, PUZZLE_IDS, RULES, Side, Wish};
+use super::parameters::{ArcSource, MAX_EXAMPLES, Parameters};
+use super::rules::{self, PUZZLE_IDS, RULES, Wish};
 use super::tokens::{VOCABULARY, encode};
-use super::variant::Variant;
+use super::variant::TaskVariant;
 use crate::error::SuiteError;
 use crate::hash::hash;
-use crate::task::{Example, ExampleSet};
+use crate::task::{Example, ExampleSet, Split};
 
 /// Most cells of all inputs of one set: half a GiB of tokens.
 const MAX_CELLS: usize = 1 << 27;
@@ -33,17 +33,17 @@ const NUMBERING: u64 = 0x6e75_6d62;
 const TRIES: usize = 5;
 
 /// A task with the variants that are asked about.
-pub struct Asked {
+pub struct AugmentedTask {
     pub task: ArcTask,
     /// Variant and its row in the table of puzzle embeddings.
-    pub variants: Vec<(Variant, u32)>,
+    pub variants: Vec<(TaskVariant, u32)>,
     /// See [`Example::cluster`].
     pub cluster: u64,
 }
 
 /// The tasks of a file, those with too large grids left out, each with its variants, in both halves: the numbering of a net's table.
 pub struct Numbered {
-    pub tasks: Vec<(Option<Subset>, Asked)>,
+    pub tasks: Vec<(Option<Subset>, AugmentedTask)>,
     pub puzzle_ids: u32,
     /// See [`ExampleSet::numbering`].
     pub numbering: String,
@@ -55,8 +55,8 @@ pub struct Numbered {
 pub fn examples(table: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let parameters = Parameters::new(table, folder)?;
     match &parameters.source {
-        Source::Rules(numbers) => of_rules(&parameters, numbers),
-        Source::File(file, name) => of_file(&parameters, file, name),
+        ArcSource::Rules(numbers) => of_rules(&parameters, numbers),
+        ArcSource::File(file, name) => of_file(&parameters, file, name),
     }
 }
 
@@ -69,7 +69,7 @@ fn of_rules(parameters: &Parameters, numbers: &[usize]) -> Result<ExampleSet, Su
     room(count * turns * parameters.tests, parameters.side)?;
     let wish = Wish {
         max_side: parameters.max_side.unwrap_or(*rules::SIDES.end()),
-        side: parameters.side_of_split,
+        split: parameters.split,
         demonstrations: parameters.demonstrations,
         tests: parameters.tests,
         seed: parameters.seed,
@@ -78,8 +78,8 @@ fn of_rules(parameters: &Parameters, numbers: &[usize]) -> Result<ExampleSet, Su
     for (place, &number) in numbers.iter().enumerate() {
         // rules take turns
         let share = count.saturating_sub(place).div_ceil(numbers.len());
-        let variants = || (0..turns as u32).map(|d| (Variant::turn(d), rules::puzzle_id(number, d))).collect();
-        let asked = |task| Asked { task, variants: variants(), cluster: number as u64 };
+        let variants = || (0..turns as u32).map(|d| (TaskVariant::turn(d), rules::puzzle_id(number, d))).collect();
+        let asked = |task| AugmentedTask { task, variants: variants(), cluster: number as u64 };
         made.push(rules::tasks(number, share, wish)?.into_iter().map(asked).collect::<Vec<_>>().into_iter());
     }
     let mut asked = Vec::new();
@@ -100,9 +100,9 @@ fn of_rules(parameters: &Parameters, numbers: &[usize]) -> Result<ExampleSet, Su
          demonstrations."
             .to_owned(),
     ];
-    notes.push(match wish.side {
-        Side::Test => "No test input, nor a turned copy of one, is on the train side of the split.".to_owned(),
-        Side::Train => "The test inputs are of the train side: a net may have been trained on them.".to_owned(),
+    notes.push(match wish.split {
+        Split::Test => "No test input, nor a turned copy of one, is on the train side of the split.".to_owned(),
+        Split::Train => "The test inputs are of the train side: a net may have been trained on them.".to_owned(),
     });
     notes.push(attempts_note(turns));
     Ok(set(&asked, parameters.side, PUZZLE_IDS, format!("arc-rules-{}", rules::VERSION), notes))
@@ -111,8 +111,8 @@ fn of_rules(parameters: &Parameters, numbers: &[usize]) -> Result<ExampleSet, Su
 fn of_file(parameters: &Parameters, file: &Path, name: &str) -> Result<ExampleSet, SuiteError> {
     let numbered = numbered(parameters, file)?;
     let too_large = numbered.too_large;
-    let mut asked: Vec<Asked> = wanted(numbered.tasks, parameters.subset).collect();
-    let (tasks, rows) = (asked.len(), |a: &Asked| a.variants.len() * a.task.tests.len());
+    let mut asked: Vec<AugmentedTask> = wanted(numbered.tasks, parameters.subset).collect();
+    let (tasks, rows) = (asked.len(), |a: &AugmentedTask| a.variants.len() * a.task.tests.len());
     if parameters.tasks.is_some() || parameters.examples.is_some() {
         // a random choice, in the file's order
         let mut order: Vec<usize> = (0..tasks).collect();
@@ -166,7 +166,7 @@ fn attempts_note(variants: usize) -> String {
     format!("Attempts are the first- and second-ranked votes of up to {variants} variants of each test input.")
 }
 
-fn wanted(tasks: Vec<(Option<Subset>, Asked)>, subset: Option<Subset>) -> impl Iterator<Item = Asked> {
+fn wanted(tasks: Vec<(Option<Subset>, AugmentedTask)>, subset: Option<Subset>) -> impl Iterator<Item = AugmentedTask> {
     let half = subset.unwrap_or(Subset::Eval);
     tasks.into_iter().filter(move |(of, _)| of.is_none_or(|of| of == half)).map(|(_, asked)| asked)
 }
@@ -206,17 +206,17 @@ pub fn numbered(parameters: &Parameters, file: &Path) -> Result<Numbered, SuiteE
     let numbered = kept.into_iter().enumerate().map(|(index, (of, task))| {
         let first = 1 + index * count;
         let variants = (first as u32..).zip(variants(&task, count)).map(|(id, v)| (v, id)).collect();
-        (of, Asked { task, variants, cluster: index as u64 })
+        (of, AugmentedTask { task, variants, cluster: index as u64 })
     });
-    let tasks: Vec<(Option<Subset>, Asked)> = numbered.collect();
+    let tasks: Vec<(Option<Subset>, AugmentedTask)> = numbered.collect();
     let numbering = numbering(tasks.iter().map(|(_, asked)| asked), count);
     Ok(Numbered { tasks, puzzle_ids, numbering, too_large })
 }
 
 /// The numbering of a file's tasks: their ids, their demonstrations, from which a net learns them, and their variants, in order.
-fn numbering<'a>(tasks: impl Iterator<Item = &'a Asked>, count: usize) -> String {
+fn numbering<'a>(tasks: impl Iterator<Item = &'a AugmentedTask>, count: usize) -> String {
     let mut state = hash(NUMBERING, [count as u64]);
-    for Asked { task, variants, .. } in tasks {
+    for AugmentedTask { task, variants, .. } in tasks {
         state = hash(state, [task.id.len() as u64]);
         state = hash(state, task.id.bytes().map(u64::from));
         for grid in task.demonstrations.iter().flat_map(|p| [&p.input, &p.output]) {
@@ -230,21 +230,21 @@ fn numbering<'a>(tasks: impl Iterator<Item = &'a Asked>, count: usize) -> String
 
 /// Up to `count` variants of a task, the first of them the task as it is, no two of which make the same task. Always the same for the
 /// same id, and the first ones the same for any count, because a net's table is numbered by them.
-pub fn variants(task: &ArcTask, count: usize) -> Vec<Variant> {
+pub fn variants(task: &ArcTask, count: usize) -> Vec<TaskVariant> {
     let mut rng = ChaCha8Rng::seed_from_u64(hash(VARIANTS, task.id.bytes().map(u64::from)));
     let turned: Vec<(u64, Vec<u8>)> = (0..8).map(|d| pattern(task, d)).collect();
     // equal for variants that make the same task, whose pattern and whose colours in the order of first sight are the same
-    let made = |variant: &Variant| {
+    let made = |variant: &TaskVariant| {
         let (pattern, colours) = &turned[variant.dihedral() as usize];
         (*pattern, colours.iter().map(|&c| variant.colour(c)).collect::<Vec<u8>>())
     };
-    let mut found = vec![Variant::turn(0)];
+    let mut found = vec![TaskVariant::turn(0)];
     let mut seen: HashSet<(u64, Vec<u8>)> = found.iter().map(made).collect();
     for _ in 0..TRIES * count {
         if found.len() >= count {
             break;
         }
-        let variant = Variant::random(&mut rng);
+        let variant = TaskVariant::random(&mut rng);
         if seen.insert(made(&variant)) {
             found.push(variant);
         }
@@ -283,7 +283,7 @@ fn room(rows: usize, side: usize) -> Result<(), SuiteError> {
 }
 
 /// Rows in the order of tasks, tests and variants.
-fn set(asked: &[Asked], side: usize, puzzle_ids: u32, numbering: String, notes: Vec<String>) -> ExampleSet {
+fn set(asked: &[AugmentedTask], side: usize, puzzle_ids: u32, numbering: String, notes: Vec<String>) -> ExampleSet {
     let mut examples = Vec::new();
     for (question, asked) in (0..).zip(asked) {
         for (part, test) in (0..).zip(&asked.task.tests) {

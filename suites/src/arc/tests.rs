@@ -12,7 +12,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::grid::{COLOURS, MAX_SIDE};
-use super::rules::{PUZZLE_IDS, RULES, Side};
+use super::rules::{PUZZLE_IDS, RULES, split_of};
 use super::tokens::{EOS, PAD, decode, encode, encode_at};
 use super::*;
 use crate::error::SuiteError;
@@ -98,8 +98,8 @@ proptest! {
 
     #[test]
     fn variants_invert_and_have_one_code_each(grid in any_grid(7), seed: u64) {
-        let variant = Variant::random(&mut ChaCha8Rng::seed_from_u64(seed));
-        prop_assert_eq!(Variant::of_code(variant.code()), Some(variant));
+        let variant = TaskVariant::random(&mut ChaCha8Rng::seed_from_u64(seed));
+        prop_assert_eq!(TaskVariant::of_code(variant.code()), Some(variant));
         prop_assert_eq!(&variant.undo(&variant.apply(&grid)), &grid);
         prop_assert_eq!(variant.apply(&grid).count(0), grid.count(0));
         prop_assert_eq!(grid.turned(seed as u32).canonical(), grid.canonical());
@@ -107,8 +107,8 @@ proptest! {
 
     #[test]
     fn codes_cover_all_variants(code in 0..8 * 362_880u32) {
-        prop_assert_eq!(Variant::of_code(code).unwrap().code(), code);
-        prop_assert_eq!(Variant::of_code(code + 8 * 362_880), None);
+        prop_assert_eq!(TaskVariant::of_code(code).unwrap().code(), code);
+        prop_assert_eq!(TaskVariant::of_code(code + 8 * 362_880), None);
     }
 
     #[test]
@@ -161,7 +161,7 @@ fn a_file_gives_a_row_for_each_test_and_variant() {
     let distinct: HashSet<_> = four.examples.iter().map(|e| (e.question, &e.tokens, e.answer.tokens())).collect();
     assert_eq!(distinct.len(), 8);
     for e in &four.examples {
-        let variant = Variant::of_code(e.variant).unwrap();
+        let variant = TaskVariant::of_code(e.variant).unwrap();
         let wanted = [grid("54"), grid("2222")][e.question as usize].clone();
         assert_eq!(variant.undo(&decode(e.answer.tokens()).unwrap()), wanted);
     }
@@ -182,16 +182,16 @@ proptest! {
     ) {
         let pairs: Vec<Pair> = inputs.iter().map(|g| Pair { input: g.clone(), output: g.turned(4) }).collect();
         let task = ArcTask { id, demonstrations: vec![pairs[0].clone()], tests: vec![pairs[1].clone()] };
-        let made = |v: &Variant| task.grids().map(|g| v.apply(g)).collect::<Vec<_>>();
+        let made = |v: &TaskVariant| task.grids().map(|g| v.apply(g)).collect::<Vec<_>>();
         let variants = set::variants(&task, 60);
         let distinct: HashSet<Vec<Grid>> = variants.iter().map(made).collect();
         prop_assert_eq!(distinct.len(), variants.len());
-        prop_assert_eq!(variants[0], Variant::turn(0));
+        prop_assert_eq!(variants[0], TaskVariant::turn(0));
         // the first variants do not hang on how many are asked for
         prop_assert_eq!(&set::variants(&task, 7)[..], &variants[..variants.len().min(7)]);
         // a task of background has its turns alone, one of a colour nine times as many, one of two colours 9 * 8 / 2 or more
         let colours: HashSet<u8> = task.grids().flat_map(|g| g.cells().to_vec()).filter(|c| *c > 0).collect();
-        let copies: HashSet<Vec<Grid>> = (0..8).map(|d| made(&Variant::turn(d))).collect();
+        let copies: HashSet<Vec<Grid>> = (0..8).map(|d| made(&TaskVariant::turn(d))).collect();
         match colours.len() {
             0 => prop_assert_eq!(variants.len(), copies.len()),
             1 => prop_assert_eq!(variants.len(), (9 * copies.len()).min(60)),
@@ -290,7 +290,7 @@ fn a_file_trains_on_demonstrations_alone() {
         let left = (0..6).find(|c| (0..6).any(|r| tokens[r * 6 + c] >= 2)).unwrap();
         let at = |r: usize, c: usize| if r < 6 && c < 6 { tokens[r * 6 + c] } else { PAD };
         let moved: Vec<u32> = (0..36).map(|i| at(first + i / 6, left + i % 6)).collect();
-        (Variant::of_code(code).unwrap().undo(&decode(&moved).unwrap()), (first, left))
+        (TaskVariant::of_code(code).unwrap().undo(&decode(&moved).unwrap()), (first, left))
     };
     let mut pairs = HashSet::new();
     let mut places = HashSet::new();
@@ -361,8 +361,8 @@ fn chunks_of_a_data_set_keep_the_sides_of_rules_and_the_tests_of_files_apart() {
     };
     let (train, test) = (inputs(Split::Train), inputs(Split::Test));
     assert!(train.is_disjoint(&test));
-    let side = |grids: &HashSet<Grid>, side| grids.iter().all(|g| Side::of(g) == side);
-    assert!(side(&train, Side::Train) && side(&test, Side::Test));
+    let side = |grids: &HashSet<Grid>, side| grids.iter().all(|g| split_of(g) == side);
+    assert!(side(&train, Split::Train) && side(&test, Split::Test));
     let suite =
         set_of("rules = ['mirror', 'border', 'gravity']\nmax_side = 5\nexamples = 30\nseed = 4").unwrap().examples;
     assert_eq!(maker(rules, Split::Test).unwrap()(4, 30).unwrap().examples, suite);

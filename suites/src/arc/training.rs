@@ -9,11 +9,11 @@ use std::sync::Arc;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::parameters::{Parameters, Source};
-use super::rules::{self, Draw, RULES, Side};
-use super::set::{self, Asked, not_copied, numbered};
+use super::parameters::{ArcSource, Parameters};
+use super::rules::{self, Draw, RULES};
+use super::set::{self, AugmentedTask, not_copied, numbered};
 use super::tokens::{VOCABULARY, encode_at};
-use super::variant::Variant;
+use super::variant::TaskVariant;
 use crate::error::SuiteError;
 use crate::task::{self, Example, ExampleSet, Maker, Split, Training};
 
@@ -27,7 +27,7 @@ pub fn training(table: &toml::Table, seed: u64) -> Result<Box<dyn Training>, Sui
     }
     let parameters = Parameters::new(table, Path::new(""))?;
     match &parameters.source {
-        Source::File(file, _) if file.is_relative() => {
+        ArcSource::File(file, _) if file.is_relative() => {
             Err(SuiteError::new(format!("{} is a relative path", file.display()))
                 .at("`file`")
                 .hint("for training write the whole path, or `dataset = \"arc-agi-1\"`"))
@@ -46,7 +46,7 @@ pub fn dataset(table: &toml::Table, folder: &Path, split: Split) -> Result<Maker
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let parameters = Parameters::new(&table, &folder)?;
     if split == Split::Test {
-        let rules = matches!(parameters.source, Source::Rules(_));
+        let rules = matches!(parameters.source, ArcSource::Rules(_));
         return Ok(task::asked(set::examples, table, folder, rules.then_some(split)));
     }
     let learned = Learned::new(&parameters)?;
@@ -75,7 +75,7 @@ impl Learned {
     fn new(parameters: &Parameters) -> Result<Self, SuiteError> {
         let side = parameters.side;
         match &parameters.source {
-            Source::Rules(numbers) => {
+            ArcSource::Rules(numbers) => {
                 let max_side = parameters.max_side.unwrap_or(*rules::SIDES.end());
                 let turns = parameters.augmentations.unwrap_or(8) as u32;
                 let draw = move |seed| Draw { rng: ChaCha8Rng::seed_from_u64(seed), max_side };
@@ -86,9 +86,9 @@ impl Learned {
                     numbering: format!("arc-rules-{}", rules::VERSION),
                 })
             }
-            Source::File(file, _) => {
+            ArcSource::File(file, _) => {
                 let numbered = numbered(parameters, file)?;
-                let tasks: Arc<[Asked]> = numbered.tasks.into_iter().map(|(_, asked)| asked).collect();
+                let tasks: Arc<[AugmentedTask]> = numbered.tasks.into_iter().map(|(_, asked)| asked).collect();
                 let rng = ChaCha8Rng::seed_from_u64;
                 Ok(Self {
                     make: Box::new(move |seed| Box::new(OfFile { tasks: tasks.clone(), side, rng: rng(seed) })),
@@ -114,7 +114,7 @@ impl OfRules {
     fn check(self) -> Result<Self, SuiteError> {
         let mut draw = self.draw.clone();
         for &number in &self.numbers {
-            if rules::pair(&RULES[number], Side::Train, &mut draw).is_none() {
+            if rules::pair(&RULES[number], Split::Train, &mut draw).is_none() {
                 let (name, side) = (RULES[number].name, draw.max_side);
                 return Err(SuiteError::new(format!("rule `{name}` has no input on grids up to {side}x{side}"))
                     .at("`rules`")
@@ -131,8 +131,8 @@ impl Training for OfRules {
             let number = self.numbers[self.draw.rng.random_range(0..self.numbers.len())];
             let turn = self.draw.rng.random_range(0..self.turns);
             // every rule has given a pair before, so this ends
-            if let Some(pair) = rules::pair(&RULES[number], Side::Train, &mut self.draw) {
-                let variant = Variant::turn(turn);
+            if let Some(pair) = rules::pair(&RULES[number], Split::Train, &mut self.draw) {
+                let variant = TaskVariant::turn(turn);
                 return Example {
                     tokens: encode_at(&variant.apply(&pair.input), self.side, (0, 0)),
                     puzzle_id: rules::puzzle_id(number, turn),
@@ -150,14 +150,14 @@ impl Training for OfRules {
 /// All tasks are equally likely, then all variants, then all demonstrations.
 struct OfFile {
     /// One or more, each with one or more demonstrations and variants.
-    tasks: Arc<[Asked]>,
+    tasks: Arc<[AugmentedTask]>,
     side: usize,
     rng: ChaCha8Rng,
 }
 
 impl Training for OfFile {
     fn next_example(&mut self) -> Example {
-        let Asked { task, variants, cluster } = &self.tasks[self.rng.random_range(0..self.tasks.len())];
+        let AugmentedTask { task, variants, cluster } = &self.tasks[self.rng.random_range(0..self.tasks.len())];
         let (variant, puzzle_id) = variants[self.rng.random_range(0..variants.len())];
         let pair = &task.demonstrations[self.rng.random_range(0..task.demonstrations.len())];
         let (input, output) = (variant.apply(&pair.input), variant.apply(&pair.output));

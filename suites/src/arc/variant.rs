@@ -1,6 +1,6 @@
 //! How a copy of a task is made: a turn and a permutation of the colours 1 to 9, in one number.
 //!
-//! In: numbers, or a random number generator. Out: [`Variant`]s and what they make of grids. Must not: move colour 0, which is the
+//! In: numbers, or a random number generator. Out: [`TaskVariant`]s and what they make of grids. Must not: move colour 0, which is the
 //! background in nearly every task.
 
 use rand::Rng;
@@ -13,21 +13,21 @@ const PERMUTATIONS: u32 = 362_880;
 
 /// A turn, then a permutation of colours 1 to 9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Variant {
+pub struct TaskVariant {
     dihedral: u32,
     /// Colour that each becomes; that of 0 is 0.
     colours: [u8; 10],
 }
 
-impl Variant {
+impl TaskVariant {
     /// A turn alone; taken modulo 8.
-    pub fn turn(dihedral: u32) -> Variant {
-        Variant { dihedral: dihedral % 8, colours: std::array::from_fn(|c| c as u8) }
+    pub fn turn(dihedral: u32) -> TaskVariant {
+        TaskVariant { dihedral: dihedral % 8, colours: std::array::from_fn(|c| c as u8) }
     }
 
     /// Any of them, all equally likely.
-    pub fn random<R: Rng>(rng: &mut R) -> Variant {
-        let mut variant = Variant::turn(rng.next_u32());
+    pub fn random<R: Rng>(rng: &mut R) -> TaskVariant {
+        let mut variant = TaskVariant::turn(rng.next_u32());
         variant.colours[1..].shuffle(rng);
         variant
     }
@@ -53,7 +53,7 @@ impl Variant {
     }
 
     /// The variant of a code; `None` if there is none.
-    pub fn of_code(code: u32) -> Option<Variant> {
+    pub fn of_code(code: u32) -> Option<TaskVariant> {
         let (mut rank, dihedral) = (code / 8, code % 8);
         if rank >= PERMUTATIONS {
             return None;
@@ -68,7 +68,7 @@ impl Variant {
         for (colour, digit) in colours[1..].iter_mut().zip(digits) {
             *colour = left.remove(digit);
         }
-        Some(Variant { dihedral, colours })
+        Some(TaskVariant { dihedral, colours })
     }
 
     /// The copy.

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::grid::Grid;
 use super::tokens::decode;
-use super::variant::Variant;
-use crate::task::{Attempt, Decision, Example, ExampleSet, RowAnswer};
+use super::variant::TaskVariant;
+use crate::task::{Decision, Example, ExampleSet, RowAnswer, ScoredAttempt};
 
 /// Attempts that the rule allows for each output.
 pub const ATTEMPTS: usize = 2;
@@ -63,7 +63,7 @@ pub fn decide(set: &ExampleSet, answers: &[RowAnswer]) -> Vec<Decision> {
 }
 
 /// The attempts at one output, of which there is at least one answer.
-fn attempts_at(set: &ExampleSet, answers: &BTreeMap<usize, &RowAnswer>, part: u32) -> Vec<Attempt> {
+fn attempts_at(set: &ExampleSet, answers: &BTreeMap<usize, &RowAnswer>, part: u32) -> Vec<ScoredAttempt> {
     let mut votes: BTreeMap<Option<Grid>, Vote> = BTreeMap::new();
     for (&example, answer) in answers {
         let example = &set.examples[example];
@@ -80,25 +80,25 @@ fn attempts_at(set: &ExampleSet, answers: &BTreeMap<usize, &RowAnswer>, part: u3
     votes.sort_by(|a, b| b.rows.cmp(&a.rows).then(mean(b).total_cmp(&mean(a))));
     let truth = answers.keys().next().and_then(|&e| original(&set.examples[e], set.examples[e].answer.tokens()));
     let (all, distinct) = (answers.len(), votes.len());
-    let mut attempts: Vec<Attempt> = (1..)
+    let mut attempts: Vec<ScoredAttempt> = (1..)
         .zip(votes.iter().take(ATTEMPTS))
         .map(|(number, vote)| {
             let none = if vote.grid.is_none() { ", no grid" } else { "" };
             let source = format!("vote {number} of {distinct}: {} of {all} rows{none}", vote.rows);
-            Attempt { part, number, source, right: vote.grid.is_some() && vote.grid == truth }
+            ScoredAttempt { part, number, source, right: vote.grid.is_some() && vote.grid == truth }
         })
         .collect();
     if distinct == 1 {
         let source =
             if all == 1 { "no second vote: one row".into() } else { format!("no second vote: all {all} rows agree") };
-        attempts.push(Attempt { part, number: 2, source, right: false });
+        attempts.push(ScoredAttempt { part, number: 2, source, right: false });
     }
     attempts
 }
 
 /// The grid that a canvas of this example stands for, its variant undone.
 fn original(example: &Example, canvas: &[u32]) -> Option<Grid> {
-    Some(Variant::of_code(example.variant)?.undo(&decode(canvas)?))
+    Some(TaskVariant::of_code(example.variant)?.undo(&decode(canvas)?))
 }
 
 /// From 0 to 1; 0 for what is no number.

@@ -84,14 +84,14 @@ impl Size {
     }
 
     /// Units and peers.
-    pub(super) fn layout(self) -> &'static Layout {
-        static LAYOUTS: [OnceLock<Layout>; 3] = [const { OnceLock::new() }; 3];
-        LAYOUTS[self as usize].get_or_init(|| Layout::new(self))
+    pub(super) fn layout(self) -> &'static BoardLayout {
+        static LAYOUTS: [OnceLock<BoardLayout>; 3] = [const { OnceLock::new() }; 3];
+        LAYOUTS[self as usize].get_or_init(|| BoardLayout::new(self))
     }
 }
 
 /// Units and peers of one size.
-pub(super) struct Layout {
+pub(super) struct BoardLayout {
     /// Cells of each row, column and box.
     pub units: Vec<Vec<u8>>,
     /// The same as sets.
@@ -102,7 +102,7 @@ pub(super) struct Layout {
     pub all: Board,
 }
 
-impl Layout {
+impl BoardLayout {
     fn new(size: Size) -> Self {
         let (side, cells) = (size.side(), size.cells());
         let (rows, columns) = (size.box_rows(), size.box_columns());
@@ -118,7 +118,7 @@ impl Layout {
         let peers = |a| (0..cells).filter(|&b| sees(a, b)).fold(0, |set, b| set | 1 << b);
         let peer_boards = std::array::from_fn(|a| if a < cells { peers(a) } else { 0 });
         let unit_boards = units.iter().map(|u: &Vec<u8>| u.iter().fold(0, |set, &c| set | 1 << c)).collect();
-        Layout { units, unit_boards, peer_boards, all: (1 << cells) - 1 }
+        BoardLayout { units, unit_boards, peer_boards, all: (1 << cells) - 1 }
     }
 }
 

@@ -11,7 +11,7 @@ use ergometer_files::counted;
 
 use super::board::Size;
 use super::solver::solve;
-use super::table::{Columns, Fault, Record, Records};
+use super::table::{CsvRecord, CsvRecords, PuzzleColumns, RecordFault};
 use super::{MAX_EXAMPLES, MAX_GUESSES, Puzzle};
 use crate::error::SuiteError;
 use crate::text;
@@ -32,7 +32,7 @@ pub struct Wanted {
 
 /// What a file holds.
 #[derive(Clone, Debug)]
-pub struct Rows {
+pub struct PuzzleFile {
     /// Size of every puzzle.
     pub size: Size,
     /// The puzzles in order, no two alike; at least one.
@@ -56,7 +56,7 @@ pub struct Rows {
 /// `.`, `_` or a space. Lines that begin with `#` are comments; a field in quotes may go on in the next line.
 ///
 /// Errors: the first row that is wrong, by file and line, unless such rows are skipped.
-pub fn read(file: &Path, wanted: Wanted) -> Result<Rows, SuiteError> {
+pub fn read(file: &Path, wanted: Wanted) -> Result<PuzzleFile, SuiteError> {
     let opened = text::open(file).map_err(|mut e| {
         e.message = format!("cannot read the puzzles: {}", e.message);
         e.hint("name a CSV file; a path in a suite starts at the suite file's folder")
@@ -65,23 +65,24 @@ pub fn read(file: &Path, wanted: Wanted) -> Result<Rows, SuiteError> {
 }
 
 /// [`read`] from anything.
-pub(super) fn read_from(from: impl BufRead, wanted: Wanted) -> Result<Rows, SuiteError> {
+pub(super) fn read_from(from: impl BufRead, wanted: Wanted) -> Result<PuzzleFile, SuiteError> {
     let mut size = wanted.size;
     let (mut puzzles, mut seen) = (Vec::new(), HashSet::new());
     let (mut repeated, mut solved, mut skipped, mut first_skipped) = (0, 0, 0, None);
     let mut taken = 0;
-    let mut records = Records::new(from);
-    let mut ahead: VecDeque<Result<Record, Fault>> = records.by_ref().take(LOOK + 1).collect();
+    let mut records = CsvRecords::new(from);
+    let mut ahead: VecDeque<Result<CsvRecord, RecordFault>> = records.by_ref().take(LOOK + 1).collect();
     let columns = match ahead.front() {
-        None => Columns::of_rows(&[]),
+        None => PuzzleColumns::of_rows(&[]),
         Some(Err(fault)) => return Err(fault.error.clone().at(format!("line {}", fault.line))),
         Some(Ok(first)) => {
-            let under: Vec<&Record> = ahead.iter().skip(1).filter_map(|r| r.as_ref().ok()).collect();
-            let named = Columns::of_header(&first.fields, &under).map_err(|e| e.at(format!("line {}", first.line)))?;
+            let under: Vec<&CsvRecord> = ahead.iter().skip(1).filter_map(|r| r.as_ref().ok()).collect();
+            let named =
+                PuzzleColumns::of_header(&first.fields, &under).map_err(|e| e.at(format!("line {}", first.line)))?;
             let header = named.is_some();
             let columns = named.unwrap_or_else(|| {
-                let rows: Vec<&Record> = std::iter::once(first).chain(under).collect();
-                Columns::of_rows(&rows)
+                let rows: Vec<&CsvRecord> = std::iter::once(first).chain(under).collect();
+                PuzzleColumns::of_rows(&rows)
             });
             if header {
                 ahead.pop_front();
@@ -122,7 +123,7 @@ pub(super) fn read_from(from: impl BufRead, wanted: Wanted) -> Result<Rows, Suit
         }
     }
     match size.filter(|_| !puzzles.is_empty()) {
-        Some(size) => Ok(Rows { size, puzzles, repeated, solved, skipped, first_skipped, columns: columns.note }),
+        Some(size) => Ok(PuzzleFile { size, puzzles, repeated, solved, skipped, first_skipped, columns: columns.note }),
         None => Err(match first_skipped {
             Some(first) => SuiteError::new(format!("holds no puzzle: {} left out; {first}", counted(skipped, "row"))),
             None => SuiteError::new("holds no puzzle"),
@@ -132,7 +133,7 @@ pub(super) fn read_from(from: impl BufRead, wanted: Wanted) -> Result<Rows, Suit
 }
 
 /// A row's puzzle, and whether it was solved here.
-fn row(fields: &[String], columns: &Columns, wanted: Option<Size>) -> Result<(Puzzle, bool), SuiteError> {
+fn row(fields: &[String], columns: &PuzzleColumns, wanted: Option<Size>) -> Result<(Puzzle, bool), SuiteError> {
     // of spaces alone there can be a board of sixteen
     if fields.iter().all(|f| f.trim().is_empty() && Size::from_cells(f.chars().count()).is_none()) {
         return Err(

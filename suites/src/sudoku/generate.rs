@@ -11,15 +11,16 @@ use rand_chacha::ChaCha8Rng;
 use super::Puzzle;
 use super::board::Size;
 use super::solver;
-use super::symmetry::Side;
+use super::symmetry::{split_of, split_of_solution};
 use crate::error::SuiteError;
+use crate::task::Split;
 
 /// Puzzles dug for one that is wanted before the generator gives up. For 9x9 that is a minute or so.
 pub const MAX_TRIES: u32 = 20_000;
 
 /// What puzzles are wanted. The default asks for minimal puzzles (no clue can be left out) of any difficulty on any side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct PuzzleOptions {
     /// Fewest and most clues; the number is drawn evenly, and a puzzle that cannot be dug so far is kept if it is within the range.
     /// `None`: minimal.
     pub clues: Option<(usize, usize)>,
@@ -28,10 +29,10 @@ pub struct Options {
     /// Most guesses; `None`: any number.
     pub max_guesses: Option<u32>,
     /// Only this side of the split; `None`: both.
-    pub side: Option<Side>,
+    pub split: Option<Split>,
 }
 
-impl Options {
+impl PuzzleOptions {
     /// Errors: a request that no puzzle of this size can meet.
     pub fn check(&self, size: Size) -> Result<(), SuiteError> {
         let (side, least) = (size.side(), size.fewest_clues());
@@ -62,13 +63,13 @@ impl Options {
 #[derive(Clone, Debug)]
 pub struct Generator {
     size: Size,
-    options: Options,
+    options: PuzzleOptions,
     rng: ChaCha8Rng,
 }
 
 impl Generator {
-    /// Errors: see [`Options::check`].
-    pub fn new(size: Size, seed: u64, options: Options) -> Result<Self, SuiteError> {
+    /// Errors: see [`PuzzleOptions::check`].
+    pub fn new(size: Size, seed: u64, options: PuzzleOptions) -> Result<Self, SuiteError> {
         options.check(size)?;
         Ok(Self { size, options, rng: ChaCha8Rng::seed_from_u64(seed) })
     }
@@ -88,13 +89,13 @@ impl Generator {
     }
 
     fn attempt(&mut self) -> Option<Puzzle> {
-        let Options { clues, min_guesses, max_guesses, side } = self.options;
+        let PuzzleOptions { clues, min_guesses, max_guesses, split } = self.options;
         let size = self.size;
         let mut solution = solver::random_solution(size, &mut self.rng);
         // The side of 6x6 and 9x9 hangs on the solution alone: find one on that side before digging.
         let early = size != Size::Four;
-        if let Some(side) = side.filter(|_| early) {
-            while side != Side::of_solution(size, &solution) {
+        if let Some(split) = split.filter(|_| early) {
+            while split != split_of_solution(size, &solution) {
                 solution = solver::random_solution(size, &mut self.rng);
             }
         }
@@ -113,7 +114,7 @@ impl Generator {
             return None;
         }
         let puzzle = Puzzle { size, clues: clues_left, solution, guesses };
-        if !early && side.is_some_and(|s| s != Side::of(&puzzle)) {
+        if !early && split.is_some_and(|s| s != split_of(&puzzle)) {
             return None;
         }
         Some(puzzle)

@@ -16,16 +16,16 @@ use std::path::Path;
 
 pub use board::{Size, is_solved};
 use ergometer_files::counted;
-pub use file::{Rows, Wanted, read};
-pub use generate::{Generator, MAX_TRIES, Options};
-pub use solver::{MAX_GUESSES, Outcome, solve};
+pub use file::{PuzzleFile, Wanted, read};
+pub use generate::{Generator, MAX_TRIES, PuzzleOptions};
+pub use solver::{MAX_GUESSES, SolveOutcome, solve};
 use symmetry::cluster;
-pub use symmetry::{Side, augment, class};
+pub use symmetry::{augment, class, split_of};
 
 use crate::answer::{Answer, AnswerKind};
 use crate::error::SuiteError;
-use crate::keys::{Keys, unknown};
-use crate::task::{self, Example, ExampleSet, Field, Maker, Quick, QuickSet, Row, Score, Split, Task};
+use crate::task::{self, Example, ExampleSet, Field, Maker, Quick, QuickSet, ReadableRow, Score, Split, Task};
+use crate::toml_table::{Keys, unknown};
 
 /// Most examples of one set.
 pub const MAX_EXAMPLES: u64 = 1_000_000;
@@ -143,7 +143,7 @@ pub fn tokens(cells: &[u8]) -> Vec<u32> {
 }
 
 /// The columns that [`read`] knows, and how hard the puzzle is.
-fn readable(example: &Example) -> Row {
+fn readable(example: &Example) -> ReadableRow {
     let digit = |t: &u32| char::from_digit(t.saturating_sub(1), 10).unwrap_or('0');
     let text = |tokens: &[u32]| Field::Text(tokens.iter().map(digit).collect());
     vec![
@@ -224,12 +224,12 @@ fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
     let count = keys.integer("examples", 1..=MAX_EXAMPLES)?.unwrap_or(100) as usize;
     let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
     let split = keys.string("split")?.unwrap_or_else(|| "test".to_owned());
-    let side = match split.as_str() {
-        "test" => Side::Test,
-        "train" => Side::Train,
+    let split = match split.as_str() {
+        "test" => Split::Test,
+        "train" => Split::Train,
         other => return Err(unknown("split", other, ["test", "train"].into_iter()).at("`split`")),
     };
-    let mut generator = Generator::new(size, seed, Options { side: Some(side), ..options })?;
+    let mut generator = Generator::new(size, seed, PuzzleOptions { split: Some(split), ..options })?;
 
     let mut puzzles = Vec::new();
     let mut seen = HashSet::new();
@@ -251,11 +251,11 @@ fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
             .hint(format!("ask for at most {} examples, or for a wider range of clues", puzzles.len())));
         }
     }
-    Ok(set(size, &puzzles, Vec::new(), side == Side::Test))
+    Ok(set(size, &puzzles, Vec::new(), split == Split::Test))
 }
 
 /// What generated puzzles are asked for, whatever their number and side.
-fn options(keys: &Keys) -> Result<(Size, Options), SuiteError> {
+fn options(keys: &Keys) -> Result<(Size, PuzzleOptions), SuiteError> {
     let size = keys.need("size", size(keys)?)?;
     let clues = keys.get("clues", "`[fewest, most]`, two whole numbers", |v| {
         let [low, high] = v.as_array()?.as_slice() else { return None };
@@ -270,7 +270,7 @@ fn options(keys: &Keys) -> Result<(Size, Options), SuiteError> {
     let guesses = |key| keys.integer(key, 0..=u64::from(MAX_GUESSES));
     let min_guesses = guesses("min_guesses")?.unwrap_or(0) as u32;
     let max_guesses = guesses("max_guesses")?.map(|m| m as u32);
-    Ok((size, Options { clues, min_guesses, max_guesses, side: None }))
+    Ok((size, PuzzleOptions { clues, min_guesses, max_guesses, split: None }))
 }
 
 /// `held_out`: the puzzles are generated ones of the test side.

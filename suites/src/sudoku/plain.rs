@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Generator, Options, Size, solve};
+use super::{Generator, PuzzleOptions, Size, solve};
 
 struct Plain {
     size: Size,
@@ -97,7 +97,7 @@ proptest! {
     #[test]
     fn the_rating_is_the_one_that_is_defined(seed: u64, which in 0usize..3, taken in 0usize..3, changed: bool) {
         let size = Size::ALL[which];
-        let mut clues = Generator::new(size, seed, Options::default()).unwrap().next_puzzle().unwrap().clues;
+        let mut clues = Generator::new(size, seed, PuzzleOptions::default()).unwrap().next_puzzle().unwrap().clues;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut filled: Vec<usize> = (0..clues.len()).filter(|&c| clues[c] != 0).collect();
         filled.shuffle(&mut rng);

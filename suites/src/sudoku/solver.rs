@@ -10,14 +10,14 @@
 use rand::Rng;
 use rand::seq::SliceRandom;
 
-use super::board::{Board, DIGITS, Layout, MAX_CELLS, Size};
+use super::board::{Board, BoardLayout, DIGITS, MAX_CELLS, Size};
 
 /// Guesses after which a search gives up. The hardest known 9x9 puzzles take some tens of thousands.
 pub const MAX_GUESSES: u32 = 1_000_000;
 
 /// What a search found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct SolveOutcome {
     /// Solutions found: 0, 1, or 2 for two or more.
     pub solutions: u32,
     /// The first solution found, one digit a cell.
@@ -29,7 +29,7 @@ pub struct Outcome {
 }
 
 /// Solves `clues` (0 for an empty cell, `side * side` of them). A wrong length or a digit out of range has no solution.
-pub fn solve(size: Size, clues: &[u8]) -> Outcome {
+pub fn solve(size: Size, clues: &[u8]) -> SolveOutcome {
     let mut search = Search::new(size, 2);
     if let Some(grid) = Grid::of_clues(size, clues) {
         search.run(grid, &mut |_| {});
@@ -80,9 +80,9 @@ impl Search {
         Self { size, wanted, solutions: 0, first, guesses: 0, most_guesses: MAX_GUESSES, gave_up: false }
     }
 
-    fn outcome(self) -> Outcome {
+    fn outcome(self) -> SolveOutcome {
         let solution = (self.solutions > 0).then(|| self.first[..self.size.cells()].to_vec());
-        Outcome { solutions: self.solutions, solution, guesses: self.guesses, gave_up: self.gave_up }
+        SolveOutcome { solutions: self.solutions, solution, guesses: self.guesses, gave_up: self.gave_up }
     }
 
     /// Depth is at most the number of cells, since every level fills one. `order` arranges the digits of a branch.
@@ -175,7 +175,7 @@ impl Grid {
     }
 
     /// Fills a cell with a digit counted from 0.
-    fn place(&mut self, layout: &Layout, cell: usize, digit: usize) {
+    fn place(&mut self, layout: &BoardLayout, cell: usize, digit: usize) {
         let bit = 1 << cell;
         for (other, candidates) in self.candidates.iter_mut().enumerate() {
             if *candidates & bit != 0 {
@@ -190,7 +190,7 @@ impl Grid {
     }
 
     /// Fills naked and hidden singles until nothing follows. False at a contradiction: a cell that no digit fits, or a unit that lacks one.
-    fn propagate(&mut self, layout: &Layout) -> bool {
+    fn propagate(&mut self, layout: &BoardLayout) -> bool {
         loop {
             let (mut once, mut twice) = (0, 0);
             for candidates in self.candidates {
@@ -269,7 +269,7 @@ mod tests {
         let clues = digits("53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79");
         let found = solve(Size::Nine, &clues);
         let solution = digits("534678912672195348198342567859761423426853791713924856961537284287419635345286179");
-        assert_eq!(found, Outcome { solutions: 1, solution: Some(solution), guesses: 0, gave_up: false });
+        assert_eq!(found, SolveOutcome { solutions: 1, solution: Some(solution), guesses: 0, gave_up: false });
     }
 
     #[test]

@@ -11,33 +11,21 @@ use rand::seq::SliceRandom;
 use super::Puzzle;
 use super::board::Size;
 use crate::hash::hash;
+use crate::task::Split;
 
-/// Side of the train/test split. Two puzzles that are symmetric to each other are always on the same side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Free to learn from: about 9 in 10.
-    Train,
-    /// Held out: about 1 in 10.
-    Test,
+/// The side of a puzzle: of its whole class of solutions for 6x6 and 9x9; for 4x4, which has only two such classes, of the puzzle. Two
+/// puzzles that are symmetric to each other are always on the same side.
+pub fn split_of(puzzle: &Puzzle) -> Split {
+    split_of_class(class(puzzle))
 }
 
-impl Side {
-    /// The side of a puzzle: of its whole class of solutions for 6x6 and 9x9; for 4x4, which has only two such classes, of the puzzle.
-    pub fn of(puzzle: &Puzzle) -> Side {
-        match puzzle.size {
-            Size::Four => Side::of_class(canonical_class(&puzzle.clues)),
-            size => Side::of_solution(size, &puzzle.solution),
-        }
-    }
+/// The side of every puzzle with this solution (6x6 and 9x9).
+pub(super) fn split_of_solution(size: Size, solution: &[u8]) -> Split {
+    split_of_class(solution_class(size, solution))
+}
 
-    /// The side of every puzzle with this solution (6x6 and 9x9).
-    pub(super) fn of_solution(size: Size, solution: &[u8]) -> Side {
-        Side::of_class(solution_class(size, solution))
-    }
-
-    fn of_class(class: u64) -> Side {
-        if hash(SALT, [class]).is_multiple_of(10) { Side::Test } else { Side::Train }
-    }
+fn split_of_class(class: u64) -> Split {
+    Split::of_hash(hash(SALT, [class]))
 }
 
 /// Its value is chosen so that near 1 in 10 puzzles of every size are held out: 6x6 grids and 4x4 puzzles have so few classes that chance
@@ -56,7 +44,7 @@ pub fn class(puzzle: &Puzzle) -> u64 {
 /// exception: they are of six classes in all, which are the whole population and no sample of one, so each puzzle stands for itself.
 pub(super) fn cluster(puzzle: &Puzzle) -> u64 {
     match puzzle.size {
-        Size::Six if Side::of(puzzle) == Side::Test => hash(class(puzzle), puzzle.clues.iter().map(|&c| u64::from(c))),
+        Size::Six if split_of(puzzle) == Split::Test => hash(class(puzzle), puzzle.clues.iter().map(|&c| u64::from(c))),
         _ => class(puzzle),
     }
 }

@@ -44,7 +44,7 @@ const SOLUTIONS: [&str; 10] =
 
 /// One row of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct CsvRecord {
     /// Line on which it begins, from 1.
     pub line: usize,
     /// Its fields as they stand, spaces included: a space can be an empty cell.
@@ -53,7 +53,7 @@ pub struct Record {
 
 /// What is wrong with a record, or with the file from there on.
 #[derive(Clone, Debug)]
-pub struct Fault {
+pub struct RecordFault {
     /// The line.
     pub line: usize,
     /// The fault.
@@ -63,7 +63,7 @@ pub struct Fault {
 }
 
 /// The records of a file, in order, without comments and empty lines.
-pub struct Records<R> {
+pub struct CsvRecords<R> {
     from: R,
     /// Lines read.
     lines: usize,
@@ -75,19 +75,19 @@ pub struct Records<R> {
     ended: bool,
 }
 
-impl<R: BufRead> Records<R> {
+impl<R: BufRead> CsvRecords<R> {
     /// Of something to read.
     pub fn new(from: R) -> Self {
         Self { from, lines: 0, waiting: VecDeque::new(), delimiter: None, header_due: true, ended: false }
     }
 
     /// The next line with its number; none at the end.
-    fn line(&mut self) -> Result<Option<(usize, Vec<u8>)>, Fault> {
+    fn line(&mut self) -> Result<Option<(usize, Vec<u8>)>, RecordFault> {
         if let Some(line) = self.waiting.pop_front() {
             return Ok(Some(line));
         }
         let number = self.lines + 1;
-        let fault = |error| Fault { line: number, error, ends: true };
+        let fault = |error| RecordFault { line: number, error, ends: true };
         let mut line = Vec::new();
         if !next_line(&mut self.from, &mut line).map_err(fault)? {
             return Ok(None);
@@ -112,7 +112,7 @@ impl<R: BufRead> Records<R> {
     }
 
     /// The next record.
-    fn record(&mut self) -> Result<Option<Record>, Fault> {
+    fn record(&mut self) -> Result<Option<CsvRecord>, RecordFault> {
         loop {
             let Some((number, line)) = self.line()? else { return Ok(None) };
             let mut bytes = &line[..];
@@ -124,7 +124,7 @@ impl<R: BufRead> Records<R> {
             if first && (begin.starts_with(b"{") || begin.starts_with(b"[")) {
                 let error = SuiteError::new("is JSON; puzzles are read from CSV")
                     .hint("write one `puzzle,solution` a line: two columns, with or without a header");
-                return Err(Fault { line: number, error, ends: true });
+                return Err(RecordFault { line: number, error, ends: true });
             }
             if first && let Some(delimiter) = named_delimiter(begin) {
                 self.delimiter = Some(delimiter);
@@ -143,12 +143,12 @@ impl<R: BufRead> Records<R> {
     }
 
     /// The record that begins with this line: with the lines after it where a quoted field goes on in them.
-    fn whole(&mut self, number: usize, mut bytes: Vec<u8>) -> Result<Record, Fault> {
+    fn whole(&mut self, number: usize, mut bytes: Vec<u8>) -> Result<CsvRecord, RecordFault> {
         let marks = self.delimiter.map_or(DELIMITERS.to_vec(), |d| vec![d]);
         let mut more: Vec<(usize, Vec<u8>)> = Vec::new();
         let fault = loop {
             let Some(column) = open_quote(&bytes, &marks) else { break None };
-            let unclosed = Fault {
+            let unclosed = RecordFault {
                 line: number,
                 error: SuiteError::new(format!("column {column}: a quote opens here and is not closed"))
                     .hint("close it, or take it out; `skip_bad = true` leaves wrong rows out and counts them"),
@@ -187,12 +187,12 @@ impl<R: BufRead> Records<R> {
                 fields
             }
         };
-        Ok(Record { line: number, fields })
+        Ok(CsvRecord { line: number, fields })
     }
 }
 
-impl<R: BufRead> Iterator for Records<R> {
-    type Item = Result<Record, Fault>;
+impl<R: BufRead> Iterator for CsvRecords<R> {
+    type Item = Result<CsvRecord, RecordFault>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -332,7 +332,7 @@ fn unsolved(field: &str) -> bool {
 
 /// Where a row has what.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Columns {
+pub struct PuzzleColumns {
     /// The puzzle.
     pub puzzle: usize,
     /// Its solution, if there is a column for it.
@@ -341,11 +341,11 @@ pub struct Columns {
     pub note: Option<String>,
 }
 
-impl Columns {
+impl PuzzleColumns {
     /// By the names of a header, and between several that could be meant by what stands in the rows under it; `None` if the line is a row.
     ///
     /// Errors: no column of puzzles; two columns of one name that both hold boards.
-    pub fn of_header(header: &[String], rows: &[&Record]) -> Result<Option<Self>, SuiteError> {
+    pub fn of_header(header: &[String], rows: &[&CsvRecord]) -> Result<Option<Self>, SuiteError> {
         let holds = |i: usize| rows.iter().any(|r| r.fields.get(i).is_some_and(|f| board(f).is_some()));
         let mut note = None;
         let mut column = |what: &str, names: &[&str]| -> Result<Option<usize>, SuiteError> {
@@ -403,7 +403,7 @@ impl Columns {
 
     /// Of a file without a header, by its first rows: puzzles are the first column with boards that have empty cells, solutions another one
     /// of boards; where nothing tells, the first two.
-    pub fn of_rows(rows: &[&Record]) -> Self {
+    pub fn of_rows(rows: &[&CsvRecord]) -> Self {
         let columns = rows.iter().map(|r| r.fields.len()).max().unwrap_or(0);
         let any = |i: usize, is: fn(&str) -> bool| rows.iter().any(|r| r.fields.get(i).is_some_and(|f| is(f)));
         let boards: Vec<usize> = (0..columns).filter(|i| any(*i, |f| board(f).is_some())).collect();

@@ -16,7 +16,7 @@ const CASES: [(Size, Option<(usize, usize)>); 4] =
     [(Size::Four, Some((4, 6))), (Size::Six, None), (Size::Six, Some((12, 16))), (Size::Nine, None)];
 
 fn puzzles(size: Size, clues: Option<(usize, usize)>, seed: u64, count: usize) -> Vec<Puzzle> {
-    let mut generator = Generator::new(size, seed, Options { clues, ..Options::default() }).unwrap();
+    let mut generator = Generator::new(size, seed, PuzzleOptions { clues, ..PuzzleOptions::default() }).unwrap();
     (0..count).map(|_| generator.next_puzzle().unwrap()).collect()
 }
 
@@ -97,7 +97,7 @@ fn about_one_puzzle_in_ten_is_held_out() {
         (Size::Six, (36, 36), 3000),
         (Size::Nine, (81, 81), 3000),
     ] {
-        let test = share(&puzzles(size, Some(range), 14, count), |p| Side::of(p) == Side::Test);
+        let test = share(&puzzles(size, Some(range), 14, count), |p| split_of(p) == Split::Test);
         assert!((0.075..0.125).contains(&test), "{size:?} {range:?}: {test}");
     }
 }
@@ -120,19 +120,20 @@ fn train_and_test_share_no_class() {
 #[test]
 fn requests_that_cannot_be_met_end_with_an_error() {
     let refused = |size, options| Generator::new(size, 1, options).expect_err("refused").to_string();
-    let clues = |low, high| Options { clues: Some((low, high)), ..Options::default() };
+    let clues = |low, high| PuzzleOptions { clues: Some((low, high)), ..PuzzleOptions::default() };
     for (size, options) in [
         (Size::Four, clues(2, 3)),
         (Size::Four, clues(6, 5)),
         (Size::Four, clues(17, 20)),
         (Size::Nine, clues(0, 16)),
-        (Size::Four, Options { min_guesses: 1, ..Options::default() }),
-        (Size::Nine, Options { min_guesses: 5, max_guesses: Some(4), ..Options::default() }),
+        (Size::Four, PuzzleOptions { min_guesses: 1, ..PuzzleOptions::default() }),
+        (Size::Nine, PuzzleOptions { min_guesses: 5, max_guesses: Some(4), ..PuzzleOptions::default() }),
     ] {
         assert!(refused(size, options).contains("hint:"));
     }
     // Possible as far as anyone knows, but not found.
-    let mut generator = Generator::new(Size::Six, 1, Options { min_guesses: 1000, ..Options::default() }).unwrap();
+    let mut generator =
+        Generator::new(Size::Six, 1, PuzzleOptions { min_guesses: 1000, ..PuzzleOptions::default() }).unwrap();
     let message = generator.next_puzzle().expect_err("none so hard").to_string();
     assert!(message.contains("20000") && message.contains("hint:"), "{message}");
     let wide = clues(0, usize::MAX);
@@ -198,7 +199,7 @@ fn chunks_of_a_data_set_are_prefixes_of_what_a_suite_gets_and_keep_the_sides_apa
             let puzzle = |e: &Example| {
                 let size = Size::from_cells(e.tokens.len()).unwrap();
                 let puzzle = Puzzle::new(size, cells(&e.tokens), cells(e.answer.tokens())).unwrap();
-                assert_eq!(Side::of(&puzzle) == Side::Test, split == Split::Test, "{text}");
+                assert_eq!(split_of(&puzzle) == Split::Test, split == Split::Test, "{text}");
                 class(&puzzle)
             };
             maker(split)(seed, count).unwrap().examples.iter().map(puzzle).collect()
@@ -253,7 +254,7 @@ fn scores_count_every_cell() {
     }
 }
 
-fn rows(text: &str) -> Result<Rows, SuiteError> {
+fn rows(text: &str) -> Result<PuzzleFile, SuiteError> {
     read_from(text.as_bytes(), Wanted::default())
 }
 
@@ -391,7 +392,7 @@ fn training_examples_come_from_the_train_side_and_are_always_the_same() {
             let digits = |tokens: &[u32]| tokens.iter().map(|t| (t - 1) as u8).collect::<Vec<_>>();
             let size = Size::from_cells(e.tokens.len()).unwrap();
             let puzzle = Puzzle::new(size, digits(&e.tokens), digits(e.answer.tokens())).unwrap();
-            assert_eq!(Side::of(&puzzle), Side::Train);
+            assert_eq!(split_of(&puzzle), Split::Train);
         }
     }
     for (text, word) in [
@@ -416,7 +417,7 @@ proptest! {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 1);
         let turned = augment(puzzle, &mut rng);
         prop_assert_eq!(class(&turned), class(puzzle));
-        prop_assert_eq!(Side::of(&turned), Side::of(puzzle));
+        prop_assert_eq!(split_of(&turned), split_of(puzzle));
         prop_assert_eq!(clues(&turned), clues(puzzle));
         if size == Size::Four {
             prop_assert_eq!(canonical(&turned.clues), canonical(&puzzle.clues));

@@ -5,10 +5,10 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Generator, Puzzle, Side, augment, options, tokens};
+use super::{Generator, Puzzle, augment, options, split_of, tokens};
 use crate::error::SuiteError;
-use crate::keys::Keys;
-use crate::task::{Example, Training};
+use crate::task::{Example, Split, Training};
+use crate::toml_table::Keys;
 
 /// Most puzzles of a pool.
 const MAX_POOL: u64 = 1_000_000;
@@ -23,7 +23,7 @@ struct Pool {
 impl Training for Pool {
     fn next_example(&mut self) -> Example {
         let puzzle = augment(&self.puzzles[self.rng.random_range(0..self.puzzles.len())], &mut self.rng);
-        debug_assert_eq!(Side::of(&puzzle), Side::Train, "symmetric copies stay on their side");
+        debug_assert_eq!(split_of(&puzzle), Split::Train, "symmetric copies stay on their side");
         let (clues, answer) = (tokens(&puzzle.clues), tokens(&puzzle.solution));
         Example { tokens: clues, answer: answer.into(), difficulty: puzzle.guesses, ..Example::default() }
     }
@@ -37,7 +37,7 @@ pub(super) fn training(parameters: &toml::Table, seed: u64) -> Result<Box<dyn Tr
         Keys::of_table(parameters).only(&["size", "clues", "minimal", "min_guesses", "max_guesses", "puzzles"])?;
     let (size, options) = options(&keys)?;
     let puzzles = keys.need("puzzles", keys.integer("puzzles", 1..=MAX_POOL)?)?;
-    let mut generator = Generator::new(size, seed, super::Options { side: Some(Side::Train), ..options })?;
+    let mut generator = Generator::new(size, seed, super::PuzzleOptions { split: Some(Split::Train), ..options })?;
     let puzzles = (0..puzzles).map(|_| generator.next_puzzle()).collect::<Result<_, _>>()?;
     Ok(Box::new(Pool { puzzles, rng: ChaCha8Rng::seed_from_u64(seed ^ DRAWS) }))
 }

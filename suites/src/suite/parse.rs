@@ -13,8 +13,8 @@ use toml::{Spanned, Value};
 
 use super::{BackendSpec, CaseSpec, Known, MAX_CASES, MAX_THREADS, MAX_TOGETHER, ModelSpec, Suite, TOGETHER, TaskSpec};
 use crate::error::SuiteError;
-use crate::keys::{Keys, unknown};
 use crate::scenario::{Depth, Scenario};
+use crate::toml_table::{Keys, unknown};
 
 const TOP: [&str; 7] = ["about", "together", "model", "task", "backend", "defaults", "cases"];
 const CASES: [&str; 16] = [
@@ -216,6 +216,51 @@ fn option(value: &Value) -> Option<String> {
     }
 }
 
+/// The lists of one cases block, whose product it asks for.
+struct Lists {
+    models: Vec<String>,
+    backends: Vec<String>,
+    /// The backend that the others are compared with.
+    base: Option<String>,
+    tasks: Vec<String>,
+    precisions: Vec<String>,
+    scenarios: Vec<Scenario>,
+    depths: Vec<Depth>,
+    threads: Vec<u64>,
+}
+
+impl Lists {
+    /// Errors: a list that is missing where it must be there; a name that is not known.
+    fn of(keys: &Keys, suite: &Suite, known: &Known) -> Result<Self, SuiteError> {
+        let need = |key| keys.need(key, keys.strings(key)?);
+        let or = |key, default: &str| Ok(keys.strings(key)?.unwrap_or_else(|| vec![default.to_owned()]));
+        let models = need("models")?;
+        check(keys, "models", "model", &models, suite.models.keys().map(String::as_str))?;
+        let backends = need("backends")?;
+        // `external` itself is not runnable: its command is in a block of the suite.
+        let names = known.backends.iter().copied().filter(|b| *b != "external");
+        let names = names.chain(suite.backends.keys().map(String::as_str));
+        check(keys, "backends", "backend", &backends, names.clone())?;
+        let base = keys.string("base")?;
+        check(keys, "base", "backend", base.as_slice(), names)?;
+        let tasks = need("tasks")?;
+        check(keys, "tasks", "task", &tasks, suite.tasks.keys().map(String::as_str))?;
+        let precisions = or("precisions", "f32")?;
+        check(keys, "precisions", "precision", &precisions, known.precisions.iter().copied())?;
+        let scenarios = each(keys, "scenarios", or("scenarios", "single-stream")?)?;
+        let depths = each(keys, "depth", or("depth", "halt-16")?)?;
+        let threads = keys.integers("threads", 1..=u64::from(MAX_THREADS))?.unwrap_or_else(|| vec![1]);
+        Ok(Self { models, backends, base, tasks, precisions, scenarios, depths, threads })
+    }
+
+    /// Cases in the product.
+    fn product(&self) -> usize {
+        let names = [&self.models, &self.backends, &self.tasks, &self.precisions].map(Vec::len);
+        let lengths = names.into_iter().chain([self.scenarios.len(), self.threads.len(), self.depths.len()]);
+        lengths.fold(1, usize::saturating_mul)
+    }
+}
+
 /// Adds the product of one cases block. `seen` holds the line that asked for each case.
 fn expand(
     keys: &Keys,
@@ -224,24 +269,7 @@ fn expand(
     known: &Known,
     seen: &mut HashMap<String, usize>,
 ) -> Result<(), SuiteError> {
-    let need = |key| keys.need(key, keys.strings(key)?);
-    let or = |key, default: &str| Ok(keys.strings(key)?.unwrap_or_else(|| vec![default.to_owned()]));
-    let models = need("models")?;
-    check(keys, "models", "model", &models, suite.models.keys().map(String::as_str))?;
-    let backends = need("backends")?;
-    // `external` itself is not runnable: its command is in a block of the suite.
-    let names = known.backends.iter().copied().filter(|b| *b != "external");
-    let names = names.chain(suite.backends.keys().map(String::as_str));
-    check(keys, "backends", "backend", &backends, names.clone())?;
-    let base = keys.string("base")?;
-    check(keys, "base", "backend", base.as_slice(), names)?;
-    let tasks = need("tasks")?;
-    check(keys, "tasks", "task", &tasks, suite.tasks.keys().map(String::as_str))?;
-    let precisions = or("precisions", "f32")?;
-    check(keys, "precisions", "precision", &precisions, known.precisions.iter().copied())?;
-    let scenarios: Vec<Scenario> = each(keys, "scenarios", or("scenarios", "single-stream")?)?;
-    let depths: Vec<Depth> = each(keys, "depth", or("depth", "halt-16")?)?;
-    let threads = keys.integers("threads", 1..=u64::from(MAX_THREADS))?.unwrap_or_else(|| vec![1]);
+    let lists = Lists::of(keys, suite, known)?;
     let seconds = keys.seconds("seconds", false)?.unwrap_or(2.0);
     let iterations = keys.integer("iterations", 1..=1_000_000_000)?.unwrap_or(10) as u32;
     let warmup_seconds = keys.seconds("warmup_seconds", true)?.unwrap_or(0.5);
@@ -250,7 +278,7 @@ fn expand(
     let tune = keys.boolean("tune")?.unwrap_or(false);
     let tune_seconds = keys.seconds("tune_seconds", false)?.unwrap_or(20.0);
     let interleave = keys.boolean("interleave")?.unwrap_or(false);
-    if let Some(scenario) = scenarios.iter().find(|s| interleave && s.processes().is_some()) {
+    if let Some(scenario) = lists.scenarios.iter().find(|s| interleave && s.processes().is_some()) {
         return Err(SuiteError::new(format!(
             "{scenario} takes no turns: speed-ups are of iterations, and it times processes"
         ))
@@ -258,21 +286,19 @@ fn expand(
         .hint("leave out `interleave`, or give that scenario a [[cases]] block of its own"));
     }
 
-    let lengths = [&models, &backends, &tasks, &precisions].map(Vec::len);
-    let product = lengths.into_iter().chain([scenarios.len(), threads.len(), depths.len()]);
-    let total = product.fold(1, usize::saturating_mul).saturating_add(suite.cases.len());
+    let total = lists.product().saturating_add(suite.cases.len());
     if total > MAX_CASES {
         return Err(SuiteError::new(format!("the suite comes to {total} cases or more; {MAX_CASES} are the most"))
             .at(format!("line {line}"))
             .hint("shorten the lists of this block, or split the suite"));
     }
-    for model in &models {
-        for task in &tasks {
-            for precision in &precisions {
-                for scenario in &scenarios {
-                    for threads in &threads {
-                        for depth in &depths {
-                            for backend in &backends {
+    for model in &lists.models {
+        for task in &lists.tasks {
+            for precision in &lists.precisions {
+                for scenario in &lists.scenarios {
+                    for threads in &lists.threads {
+                        for depth in &lists.depths {
+                            for backend in &lists.backends {
                                 let case = CaseSpec {
                                     model: model.clone(),
                                     backend: backend.clone(),
@@ -289,7 +315,7 @@ fn expand(
                                     tune,
                                     tune_seconds,
                                     interleave,
-                                    base: base.clone(),
+                                    base: lists.base.clone(),
                                 };
                                 if let Some(before) = seen.insert(computed(&case), line) {
                                     return Err(twice(&case, before).at(format!("line {line}")));

@@ -19,9 +19,10 @@ use super::grid::Grid;
 use super::json::{ArcTask, Pair};
 use crate::error::SuiteError;
 use crate::hash::hash;
+use crate::task::Split;
 
 /// A rule: what it does, and inputs on which that can be seen.
-pub struct Rule {
+pub struct ArcRule {
     /// Its name in suites.
     pub name: &'static str,
     /// What becomes of the input; `None` where that is not defined or says nothing.
@@ -34,39 +35,39 @@ pub struct Rule {
 pub const VERSION: u32 = 1;
 
 /// All rules; a rule's place is its number. Directions are not listed: turned copies of a task have numbers of their own.
-pub const RULES: &[Rule] = &[
-    Rule { name: "recolour", apply: colour::recolour, make: colour::some_ones },
-    Rule { name: "swap-colours", apply: colour::swap, make: colour::threes_and_fours },
-    Rule { name: "fill-commonest", apply: colour::fill_commonest, make: colour::full },
-    Rule { name: "row-commonest", apply: colour::row_commonest, make: colour::full },
-    Rule { name: "mirror", apply: shape::mirror, make: Draw::scattered },
-    Rule { name: "turn-quarter", apply: shape::turn_quarter, make: Draw::scattered },
-    Rule { name: "turn-half", apply: shape::turn_half, make: Draw::scattered },
-    Rule { name: "transpose", apply: shape::transpose, make: Draw::scattered },
-    Rule { name: "crop", apply: shape::crop, make: shape::with_margin },
-    Rule { name: "scale-2", apply: shape::scale_2, make: shape::quarter_size },
-    Rule { name: "tile-2", apply: shape::tile_2, make: shape::quarter_size },
-    Rule { name: "reflect-2", apply: shape::reflect_2, make: shape::quarter_size },
-    Rule { name: "top-half", apply: shape::top_half, make: Draw::scattered },
-    Rule { name: "drop-empty-lines", apply: shape::drop_empty_lines, make: Draw::sparse },
-    Rule { name: "roll", apply: shape::roll, make: Draw::scattered },
-    Rule { name: "border", apply: local::border, make: Draw::scattered },
-    Rule { name: "outline", apply: local::outline, make: local::without_five },
-    Rule { name: "hollow", apply: local::hollow, make: local::solid },
-    Rule { name: "denoise", apply: local::denoise, make: local::noisy },
-    Rule { name: "life", apply: local::life, make: local::ones },
-    Rule { name: "rays", apply: lines::rays, make: Draw::sparse },
-    Rule { name: "connect", apply: lines::connect, make: lines::two_colours },
-    Rule { name: "cross", apply: lines::cross, make: lines::seeds },
-    Rule { name: "continue-pattern", apply: lines::continue_pattern, make: lines::begun_pattern },
-    Rule { name: "complete-symmetry", apply: lines::complete_symmetry, make: lines::masked },
-    Rule { name: "fill-enclosed", apply: objects::fill_enclosed, make: objects::frames },
-    Rule { name: "gravity", apply: objects::gravity, make: Draw::scattered },
-    Rule { name: "largest-object", apply: objects::largest, make: objects::several },
-    Rule { name: "colour-by-size", apply: objects::colour_by_size, make: objects::fives },
-    Rule { name: "flood", apply: objects::flood, make: objects::maze },
-    Rule { name: "sort-bars", apply: objects::sort_bars, make: objects::bars },
-    Rule { name: "count", apply: objects::count, make: objects::few_of_one },
+pub const RULES: &[ArcRule] = &[
+    ArcRule { name: "recolour", apply: colour::recolour, make: colour::some_ones },
+    ArcRule { name: "swap-colours", apply: colour::swap, make: colour::threes_and_fours },
+    ArcRule { name: "fill-commonest", apply: colour::fill_commonest, make: colour::full },
+    ArcRule { name: "row-commonest", apply: colour::row_commonest, make: colour::full },
+    ArcRule { name: "mirror", apply: shape::mirror, make: Draw::scattered },
+    ArcRule { name: "turn-quarter", apply: shape::turn_quarter, make: Draw::scattered },
+    ArcRule { name: "turn-half", apply: shape::turn_half, make: Draw::scattered },
+    ArcRule { name: "transpose", apply: shape::transpose, make: Draw::scattered },
+    ArcRule { name: "crop", apply: shape::crop, make: shape::with_margin },
+    ArcRule { name: "scale-2", apply: shape::scale_2, make: shape::quarter_size },
+    ArcRule { name: "tile-2", apply: shape::tile_2, make: shape::quarter_size },
+    ArcRule { name: "reflect-2", apply: shape::reflect_2, make: shape::quarter_size },
+    ArcRule { name: "top-half", apply: shape::top_half, make: Draw::scattered },
+    ArcRule { name: "drop-empty-lines", apply: shape::drop_empty_lines, make: Draw::sparse },
+    ArcRule { name: "roll", apply: shape::roll, make: Draw::scattered },
+    ArcRule { name: "border", apply: local::border, make: Draw::scattered },
+    ArcRule { name: "outline", apply: local::outline, make: local::without_five },
+    ArcRule { name: "hollow", apply: local::hollow, make: local::solid },
+    ArcRule { name: "denoise", apply: local::denoise, make: local::noisy },
+    ArcRule { name: "life", apply: local::life, make: local::ones },
+    ArcRule { name: "rays", apply: lines::rays, make: Draw::sparse },
+    ArcRule { name: "connect", apply: lines::connect, make: lines::two_colours },
+    ArcRule { name: "cross", apply: lines::cross, make: lines::seeds },
+    ArcRule { name: "continue-pattern", apply: lines::continue_pattern, make: lines::begun_pattern },
+    ArcRule { name: "complete-symmetry", apply: lines::complete_symmetry, make: lines::masked },
+    ArcRule { name: "fill-enclosed", apply: objects::fill_enclosed, make: objects::frames },
+    ArcRule { name: "gravity", apply: objects::gravity, make: Draw::scattered },
+    ArcRule { name: "largest-object", apply: objects::largest, make: objects::several },
+    ArcRule { name: "colour-by-size", apply: objects::colour_by_size, make: objects::fives },
+    ArcRule { name: "flood", apply: objects::flood, make: objects::maze },
+    ArcRule { name: "sort-bars", apply: objects::sort_bars, make: objects::bars },
+    ArcRule { name: "count", apply: objects::count, make: objects::few_of_one },
 ];
 
 /// Rows of a table of puzzle embeddings: 0 is left blank as in the released TRM, then eight turns for each rule.
@@ -89,20 +90,9 @@ const MAX_TRIES: usize = 20_000;
 /// Part of the split: must never change.
 const SALT: u64 = 0x6172_6331;
 
-/// Side of the train/test split. It is the input's alone: whatever the rule and however it is turned, an input is on one side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Free to learn from: about 9 in 10.
-    Train,
-    /// Held out: about 1 in 10.
-    Test,
-}
-
-impl Side {
-    /// The side of all eight copies of this input.
-    pub fn of(input: &Grid) -> Side {
-        if class(input).is_multiple_of(10) { Side::Test } else { Side::Train }
-    }
+/// The side of the split on which all eight copies of this input are, whatever the rule.
+pub fn split_of(input: &Grid) -> Split {
+    Split::of_hash(class(input))
 }
 
 /// Equal for inputs that differ by a turn only.
@@ -114,13 +104,13 @@ fn class(input: &Grid) -> u64 {
 
 /// A random pair of a rule on this side of the split, no grid larger than `draw` allows. The input has two colours or more, and the rule
 /// changes it. `None` if 20,000 inputs were none of that.
-pub fn pair(rule: &Rule, side: Side, draw: &mut Draw) -> Option<Pair> {
+pub fn pair(rule: &ArcRule, split: Split, draw: &mut Draw) -> Option<Pair> {
     (0..MAX_TRIES).find_map(|_| {
         let input = (rule.make)(draw)?;
         let output = (rule.apply)(&input)?;
         let plain = input.cells().iter().all(|&c| c == input.cells()[0]);
         let fits = input.side().max(output.side()) <= draw.max_side;
-        (fits && !plain && input != output && side == Side::of(&input)).then_some(Pair { input, output })
+        (fits && !plain && input != output && split == split_of(&input)).then_some(Pair { input, output })
     })
 }
 
@@ -130,7 +120,7 @@ pub struct Wish {
     /// Most rows and columns, of [`SIDES`].
     pub max_side: usize,
     /// Where the test inputs come from; demonstrations are always free to learn from.
-    pub side: Side,
+    pub split: Split,
     /// Demonstrations of each task.
     pub demonstrations: usize,
     /// Tests of each task.
@@ -145,14 +135,14 @@ pub struct Wish {
 /// Errors: the rule has too few inputs for so many tasks.
 pub fn tasks(number: usize, count: usize, wish: Wish) -> Result<Vec<ArcTask>, SuiteError> {
     let Some(rule) = RULES.get(number) else { return Ok(Vec::new()) };
-    let side = u64::from(wish.side == Side::Test);
+    let side = u64::from(wish.split == Split::Test);
     let rng = ChaCha8Rng::seed_from_u64(hash(SALT, [wish.seed, side, number as u64, wish.max_side as u64]));
     let mut draw = Draw { rng, max_side: wish.max_side };
     let mut used = std::collections::HashSet::new();
     let mut made = Vec::new();
     for index in 0..count {
         let mut own = std::collections::HashSet::new();
-        let mut fresh = |from: Side, test: bool| {
+        let mut fresh = |from: Split, test: bool| {
             let mut tries = 0..1000;
             tries.find_map(|_| {
                 let pair = pair(rule, from, &mut draw)?;
@@ -161,8 +151,8 @@ pub fn tasks(number: usize, count: usize, wish: Wish) -> Result<Vec<ArcTask>, Su
                 new.then_some(pair)
             })
         };
-        let demonstrations: Option<Vec<Pair>> = (0..wish.demonstrations).map(|_| fresh(Side::Train, false)).collect();
-        let tests: Option<Vec<Pair>> = (0..wish.tests).map(|_| fresh(wish.side, true)).collect();
+        let demonstrations: Option<Vec<Pair>> = (0..wish.demonstrations).map(|_| fresh(Split::Train, false)).collect();
+        let tests: Option<Vec<Pair>> = (0..wish.tests).map(|_| fresh(wish.split, true)).collect();
         let (Some(demonstrations), Some(tests)) = (demonstrations, tests) else {
             return Err(SuiteError::new(format!(
                 "rule `{}` has no further input for task {} on grids up to {side}x{side}",

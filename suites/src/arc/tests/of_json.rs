@@ -3,6 +3,7 @@
 //! In: files made here. Out: verdicts. Must not: need a network.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use super::*;
 use crate::arc::json::{MAX_BYTES, read, read_bytes};
@@ -15,16 +16,47 @@ fn task(id: &str) -> ArcTask {
     ArcTask { id: id.into(), demonstrations: vec![pair("12 34", "4")], tests: vec![pair("5", "67")] }
 }
 
+/// A folder of files that are read.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::create_dir_all(self.at(name).parent().unwrap()).unwrap();
+        std::fs::write(self.at(name), text).unwrap();
+    }
+
+    fn found(&self, name: &str) -> Vec<(Option<Subset>, ArcTask)> {
+        read(&self.at(name)).unwrap().tasks
+    }
+
+    /// The file or folder is refused with these words and a hint.
+    fn refused(&self, name: &str, words: &[&str]) {
+        let message = read(&self.at(name)).expect_err(name).to_string();
+        assert!(words.iter().all(|w| message.contains(w)) && message.contains("hint:"), "{name}: {message}");
+    }
+}
+
+/// The task as Kaggle asks for it: without the output of its test.
+fn challenge() -> String {
+    TASK_TEXT.replace(r#", "output": [[6, 7]]"#, "")
+}
+
+fn halves() -> [(Option<Subset>, ArcTask); 3] {
+    [(Some(Subset::Train), task("t")), (Some(Subset::Eval), task("e1")), (Some(Subset::Eval), task("e2"))]
+}
+
 #[test]
 fn every_layout_gives_the_same_task() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    let write = |name: &str, text: &str| {
-        std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
-        std::fs::write(at(name), text).unwrap();
-    };
-    let found = |name: &str| read(&at(name)).unwrap().tasks;
-    let challenge = TASK_TEXT.replace(r#", "output": [[6, 7]]"#, "");
+    let files = Files::new();
+    let write = |name: &str, text: &str| files.write(name, text);
     write("one/beef.json", TASK_TEXT);
     write("one/note.txt", "not read");
     for left in
@@ -45,80 +77,100 @@ fn every_layout_gives_the_same_task() {
         "kit.json",
         &format!("{{\"train\": {{\"t\": {TASK_TEXT}}}, \"eval\": {{\"e2\": {TASK_TEXT}, \"e1\": {TASK_TEXT}}}}}"),
     );
-    write("arc_challenges.json", &format!("{{\"k\": {challenge}}}"));
+    write("arc_challenges.json", &format!("{{\"k\": {}}}", challenge()));
     write("arc_solutions.json", r#"{"k": [[[6, 7]]], "unused": []}"#);
-    assert_eq!(found("one/beef.json"), [(None, task("beef"))]);
-    assert_eq!(found("one"), [(None, task("beef"))]);
-    let halves = [(Some(Subset::Train), task("t")), (Some(Subset::Eval), task("e1")), (Some(Subset::Eval), task("e2"))];
-    assert_eq!(found("both"), halves);
-    assert_eq!(found("repo"), halves);
-    assert_eq!(found("concepts"), ["a1", "b1", "b2"].map(|id| (None, task(id))));
-    assert_eq!(found("kit.json"), halves);
-    assert_eq!(found("arc_challenges.json"), [(None, task("k"))]);
-
-    let fails = |name: &str, words: &[&str]| {
-        let message = read(&at(name)).expect_err(name).to_string();
-        assert!(words.iter().all(|w| message.contains(w)) && message.contains("hint:"), "{name}: {message}");
-    };
-    write("arc_solutions.json", r#"{"k": [[[6, 7]], [[1]]]}"#);
-    fails("arc_challenges.json", &["arc_solutions.json", "task `k`", "2 output grids for 1 tests"]);
-    write("arc_solutions.json", "{}");
-    fails("arc_challenges.json", &["arc_solutions.json", "task `k`"]);
-    std::fs::remove_file(at("arc_solutions.json")).unwrap();
-    fails("arc_challenges.json", &["arc_challenges.json", "task `k`, test pair 1, output", "is missing", "solutions"]);
-    write("one/bad.json", "[]");
-    fails("one", &["bad.json", "no ARC task"]);
-    write("one/bad.json", r#"[{"input": [[1]], "output": [[2]]}]"#);
-    fails("one", &["bad.json", "list of 1 pair of", "re-arc", "layouts that are read"]);
-    fails("one/bad.json", &["bad.json", "list of 1 pair of", "layouts that are read"]);
-    write("one/bad.json", &format!("{{\"a\": {TASK_TEXT},\n\"a\": {TASK_TEXT}}}"));
-    fails("one/bad.json", &["bad.json", "line 2", "repeated key `a`"]);
-    write("one/bad.json", "version https://git-lfs.github.com/spec/v1\n");
-    fails("one", &["bad.json", "Git LFS pointer", "git lfs pull"]);
-    write("one/bad.json", "<!doctype html>");
-    fails("one", &["bad.json", "web page"]);
-    write("concepts/above/b1.json", TASK_TEXT);
-    fails("concepts", &["second task `b1`", "below", "above"]);
-
-    // no task beside halves is passed over
-    write("two/training/a.json", TASK_TEXT);
-    write("two/extra/c.json", TASK_TEXT);
-    fails("two", &["extra/c.json", "in neither of them", "move it"]);
-    write("mix/training/a.json", TASK_TEXT);
-    write("mix/z.json", &format!("{{\"k\": {TASK_TEXT}}}"));
-    write("mix/deep/er/y.json", TASK_TEXT);
-    fails("mix", &["deep/er/y.json", "in neither of them, as do 1 more"]);
-    write("pair/training/a.json", TASK_TEXT);
-    write("pair/test/b.json", TASK_TEXT);
-    fails("pair", &["test/b.json", "in neither of them"]);
+    assert_eq!(files.found("one/beef.json"), [(None, task("beef"))]);
+    assert_eq!(files.found("one"), [(None, task("beef"))]);
+    assert_eq!(files.found("both"), halves());
+    assert_eq!(files.found("repo"), halves());
+    assert_eq!(files.found("concepts"), ["a1", "b1", "b2"].map(|id| (None, task(id))));
+    assert_eq!(files.found("kit.json"), halves());
+    assert_eq!(files.found("arc_challenges.json"), [(None, task("k"))]);
     write("repo/data/package.json", r#"{"name": "no task", "version": 2}"#);
     write("repo/data/notes.txt", "not read");
-    assert_eq!(found("repo"), halves, "what is no task is no loss");
+    assert_eq!(files.found("repo"), halves(), "what is no task is no loss");
 
-    // layouts that are not read are named
-    for half in ["training", "evaluation"] {
-        write(&format!("kaggle/arc-agi_{half}_challenges.json"), &format!("{{\"k\": {challenge}}}"));
-        write(&format!("kaggle/arc-agi_{half}_solutions.json"), r#"{"k": [[[6, 7]]]}"#);
+    write("concepts/above/b1.json", TASK_TEXT);
+    files.refused("concepts", &["second task `b1`", "below", "above"]);
+}
+
+#[test]
+fn a_file_that_is_no_task_is_refused_by_its_name() {
+    let files = Files::new();
+    files.write("arc_challenges.json", &format!("{{\"k\": {}}}", challenge()));
+    files.write("arc_solutions.json", r#"{"k": [[[6, 7]], [[1]]]}"#);
+    files.refused("arc_challenges.json", &["arc_solutions.json", "task `k`", "2 output grids for 1 tests"]);
+    files.write("arc_solutions.json", "{}");
+    files.refused("arc_challenges.json", &["arc_solutions.json", "task `k`"]);
+    std::fs::remove_file(files.at("arc_solutions.json")).unwrap();
+    let words = ["arc_challenges.json", "task `k`, test pair 1, output", "is missing", "solutions"];
+    files.refused("arc_challenges.json", &words);
+
+    files.write("one/beef.json", TASK_TEXT);
+    let twice = format!("{{\"a\": {TASK_TEXT},\n\"a\": {TASK_TEXT}}}");
+    for (text, name, words) in [
+        ("[]", "one", &["bad.json", "no ARC task"][..]),
+        (
+            r#"[{"input": [[1]], "output": [[2]]}]"#,
+            "one",
+            &["bad.json", "list of 1 pair of", "re-arc", "layouts that are read"],
+        ),
+        (
+            r#"[{"input": [[1]], "output": [[2]]}]"#,
+            "one/bad.json",
+            &["bad.json", "list of 1 pair of", "layouts that are read"],
+        ),
+        (&twice, "one/bad.json", &["bad.json", "line 2", "repeated key `a`"]),
+        ("version https://git-lfs.github.com/spec/v1\n", "one", &["bad.json", "Git LFS pointer", "git lfs pull"]),
+        ("<!doctype html>", "one", &["bad.json", "web page"]),
+    ] {
+        files.write("one/bad.json", text);
+        files.refused(name, words);
     }
-    write("kaggle/sample_submission.json", r#"{"k": [{"attempt_1": [[0]], "attempt_2": [[0]]}]}"#);
-    fails(
+    files.write("one/note.txt", "not read");
+    files.refused("one/note.txt", &["note.txt", "no JSON"]);
+    files.refused("absent.json", &["absent.json", "fetch"]);
+    std::fs::create_dir_all(files.at("folder.json")).unwrap();
+    files.refused("folder.json", &["holds no task"]);
+    files.write("empty/x.txt", "");
+    files.refused("empty", &["holds no task"]);
+    std::fs::File::create(files.at("large.json")).unwrap().set_len(MAX_BYTES + 1).unwrap();
+    files.refused("large.json", &["larger than 32 MiB"]);
+}
+
+#[test]
+fn no_task_beside_the_halves_is_passed_over() {
+    let files = Files::new();
+    files.write("two/training/a.json", TASK_TEXT);
+    files.write("two/extra/c.json", TASK_TEXT);
+    files.refused("two", &["extra/c.json", "in neither of them", "move it"]);
+    files.write("mix/training/a.json", TASK_TEXT);
+    files.write("mix/z.json", &format!("{{\"k\": {TASK_TEXT}}}"));
+    files.write("mix/deep/er/y.json", TASK_TEXT);
+    files.refused("mix", &["deep/er/y.json", "in neither of them, as do 1 more"]);
+    files.write("pair/training/a.json", TASK_TEXT);
+    files.write("pair/test/b.json", TASK_TEXT);
+    files.refused("pair", &["test/b.json", "in neither of them"]);
+}
+
+#[test]
+fn layouts_that_are_not_read_are_named() {
+    let files = Files::new();
+    for half in ["training", "evaluation"] {
+        files.write(&format!("kaggle/arc-agi_{half}_challenges.json"), &format!("{{\"k\": {}}}", challenge()));
+        files.write(&format!("kaggle/arc-agi_{half}_solutions.json"), r#"{"k": [[[6, 7]]]}"#);
+    }
+    files.write("kaggle/sample_submission.json", r#"{"k": [{"attempt_1": [[0]], "attempt_2": [[0]]}]}"#);
+    files.refused(
         "kaggle",
         &["folder of Kaggle's files", "arc-agi_evaluation_challenges.json, arc-agi_training_challenges.json"],
     );
-    assert_eq!(found("kaggle/arc-agi_training_challenges.json"), [(None, task("k"))]);
-    write("re_arc/metadata.json", r#"{"a": {"n_examples": 1000}}"#);
-    write("re_arc/tasks/a.json", r#"[{"input": [[1]], "output": [[2]]}]"#);
-    fails("re_arc", &["tasks/a.json", "re-arc", "list of 1 pair of", "layouts that are read"]);
-    write("inside/all.json", &format!("{{\"k\": {TASK_TEXT}}}"));
-    fails("inside", &["all.json", "collection of 1 task\n", "name the file itself"]);
-    std::fs::create_dir_all(at("folder.json")).unwrap();
-    fails("folder.json", &["holds no task"]);
-    write("empty/x.txt", "");
-    fails("empty", &["holds no task"]);
-    fails("absent.json", &["absent.json", "fetch"]);
-    fails("one/note.txt", &["note.txt", "no JSON"]);
-    std::fs::File::create(at("large.json")).unwrap().set_len(MAX_BYTES + 1).unwrap();
-    fails("large.json", &["larger than 32 MiB"]);
+    assert_eq!(files.found("kaggle/arc-agi_training_challenges.json"), [(None, task("k"))]);
+    files.write("re_arc/metadata.json", r#"{"a": {"n_examples": 1000}}"#);
+    files.write("re_arc/tasks/a.json", r#"[{"input": [[1]], "output": [[2]]}]"#);
+    files.refused("re_arc", &["tasks/a.json", "re-arc", "list of 1 pair of", "layouts that are read"]);
+    files.write("inside/all.json", &format!("{{\"k\": {TASK_TEXT}}}"));
+    files.refused("inside", &["all.json", "collection of 1 task\n", "name the file itself"]);
 }
 
 #[test]

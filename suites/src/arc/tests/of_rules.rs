@@ -87,7 +87,7 @@ fn every_rule_has_pairs_of_both_sides_at_every_size() {
     for rule in RULES {
         for (max_side, count) in [(5, 40), (7, 20), (10, 40)] {
             let mut draw = draw(max_side as u64, max_side);
-            for side in [Side::Train, Side::Test] {
+            for side in [Split::Train, Split::Test] {
                 let mut inputs = HashSet::new();
                 for _ in 0..count {
                     let pair =
@@ -95,7 +95,7 @@ fn every_rule_has_pairs_of_both_sides_at_every_size() {
                     assert_eq!((rule.apply)(&pair.input), Some(pair.output.clone()), "a rule is a function");
                     assert_ne!(pair.input, pair.output);
                     assert!(pair.input.side().max(pair.output.side()) <= max_side);
-                    assert!((0..8).all(|d| Side::of(&pair.input.turned(d)) == side));
+                    assert!((0..8).all(|d| split_of(&pair.input.turned(d)) == side));
                     inputs.insert(pair.input);
                 }
                 assert!(inputs.len() * 2 > count, "{} at {max_side}: {} of {count}", rule.name, inputs.len());
@@ -109,7 +109,7 @@ fn about_one_input_in_ten_is_held_out() {
     for (max_side, seed) in [(5, 1), (10, 2)] {
         let mut draw = draw(seed, max_side);
         let inputs: Vec<Grid> = (0..3000).filter_map(|_| draw.scattered()).collect();
-        let held = inputs.iter().filter(|i| Side::of(i) == Side::Test).count() as f64 / inputs.len() as f64;
+        let held = inputs.iter().filter(|i| split_of(i) == Split::Test).count() as f64 / inputs.len() as f64;
         assert!((0.08..0.12).contains(&held), "{max_side}: {held}");
     }
 }
@@ -145,8 +145,8 @@ fn tasks_of_rules_are_distinct_repeatable_and_held_out() {
         let (rule, turn) = ((e.question % 32) as usize, e.variant);
         assert_eq!((e.puzzle_id, e.cluster, e.tokens.len()), (puzzle_id(rule, turn), rule as u64, 36));
         let (input, output) = (decode(&e.tokens).unwrap(), decode(e.answer.tokens()).unwrap());
-        assert_eq!(Side::of(&input), Side::Test);
-        let variant = Variant::turn(turn);
+        assert_eq!(split_of(&input), Split::Test);
+        let variant = TaskVariant::turn(turn);
         assert_eq!((RULES[rule].apply)(&variant.undo(&input)), Some(variant.undo(&output)));
         if turn == 0 {
             assert!(inputs.insert((e.cluster, input.canonical())), "no test input twice");
@@ -169,13 +169,13 @@ fn tasks_of_rules_are_distinct_repeatable_and_held_out() {
 
 #[test]
 fn demonstrations_are_free_to_learn_from() {
-    let wish = |side, seed| rules::Wish { max_side: 6, side, demonstrations: 3, tests: 2, seed };
+    let wish = |split, seed| rules::Wish { max_side: 6, split, demonstrations: 3, tests: 2, seed };
     for number in 0..RULES.len() {
-        for side in [Side::Test, Side::Train] {
+        for side in [Split::Test, Split::Train] {
             for task in tasks(number, 4, wish(side, 9)).unwrap() {
                 assert_eq!((task.demonstrations.len(), task.tests.len()), (3, 2));
-                assert!(task.demonstrations.iter().all(|d| Side::of(&d.input) == Side::Train));
-                assert!(task.tests.iter().all(|t| Side::of(&t.input) == side));
+                assert!(task.demonstrations.iter().all(|d| split_of(&d.input) == Split::Train));
+                assert!(task.tests.iter().all(|t| split_of(&t.input) == side));
                 let all: HashSet<Grid> =
                     task.demonstrations.iter().chain(&task.tests).map(|p| p.input.canonical()).collect();
                 assert_eq!(all.len(), 5, "{}", task.id);
@@ -202,9 +202,9 @@ fn training_shows_the_train_side_alone_under_the_ids_that_suites_ask_about() {
             let e = one.next_example();
             assert_eq!(e, two.next_example());
             let (input, output) = (decode(&e.tokens).unwrap(), decode(e.answer.tokens()).unwrap());
-            assert_eq!((Side::of(&input), e.tokens.len()), (Side::Train, 25));
+            assert_eq!((split_of(&input), e.tokens.len()), (Split::Train, 25));
             let (rule, turn) = ((e.puzzle_id - 1) / 8, (e.puzzle_id - 1) % 8);
-            let variant = Variant::turn(turn);
+            let variant = TaskVariant::turn(turn);
             assert_eq!((e.variant, e.cluster), (turn, u64::from(rule)));
             assert_eq!((RULES[rule as usize].apply)(&variant.undo(&input)), Some(variant.undo(&output)));
             ids.insert(e.puzzle_id);

@@ -7,7 +7,7 @@ use super::*;
 /// One question of one part with so many rows, each a variant of the pair.
 fn question(variants: &[u32], input: &str, output: &str) -> ExampleSet {
     let example = |&code: &u32| {
-        let variant = Variant::of_code(code).unwrap();
+        let variant = TaskVariant::of_code(code).unwrap();
         let make = |rows| encode(&variant.apply(&grid(rows)), 5);
         Example { tokens: make(input), answer: make(output).into(), variant: code, cluster: 4, ..Example::default() }
     };
@@ -26,7 +26,7 @@ fn question(variants: &[u32], input: &str, output: &str) -> ExampleSet {
 fn decide(set: &ExampleSet, answers: &[(&str, Option<f64>)]) -> Vec<Decision> {
     let tokens = |(example, rows): (&Example, &str)| match rows {
         "" => vec![EOS; 25],
-        rows => encode(&Variant::of_code(example.variant).unwrap().apply(&grid(rows)), 5),
+        rows => encode(&TaskVariant::of_code(example.variant).unwrap().apply(&grid(rows)), 5),
     };
     let rows = set.examples.iter().zip(answers.iter().map(|a| a.0));
     let told: Vec<Answer> = rows.map(|row| tokens(row).into()).collect();
@@ -99,7 +99,7 @@ fn ties_go_to_the_surer_halting_head_and_then_to_the_smaller_grid() {
 fn a_question_is_right_if_every_part_is() {
     let mut set = question(&[0, 1], "12", "45");
     for (part, number, output) in [(1, 0, "6"), (1, 1, "6"), (0, 0, "8")] {
-        let variant = Variant::turn(number);
+        let variant = TaskVariant::turn(number);
         let question = u64::from(output == "8");
         let answer = encode(&variant.apply(&grid(output)), 5);
         let tokens = answer.clone();

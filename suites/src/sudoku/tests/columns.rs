@@ -12,7 +12,7 @@ fn two() -> [(String, String); 2] {
 
 /// Reads it, and holds it to the two puzzles, read with their own solutions.
 #[track_caller]
-fn is_two(file: &str) -> Rows {
+fn is_two(file: &str) -> PuzzleFile {
     let found = rows(file).unwrap_or_else(|e| panic!("{file}: {e}"));
     let clues: Vec<String> = found.puzzles.iter().map(|p| text(&p.clues)).collect();
     assert_eq!(clues, two().map(|p| p.0), "{file}");

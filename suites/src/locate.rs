@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{SuiteError, near_matches};
-use crate::keys::unknown;
+use crate::toml_table::unknown;
 
 /// The variable that names the folder of the shipped suites, or the folder above it.
 pub const HOME_VARIABLE: &str = "ERGOMETER_HOME";
