@@ -16,12 +16,13 @@ const TOKENS: usize = 97;
 /// Plain loops take seconds beyond so many multiply-adds, and tell nothing more.
 const SCALAR_MOST: usize = 100_000_000;
 
-const FORMATS: [(Format, &str); 3] = [(Format::F32, "f32"), (Format::Bf16, "bf16"), (Format::Int8, "int8")];
+const FORMATS: [(NumberFormat, &str); 3] =
+    [(NumberFormat::F32, "f32"), (NumberFormat::Bf16, "bf16"), (NumberFormat::Int8, "int8")];
 
 /// Every context to measure, with its name.
-fn contexts() -> impl Iterator<Item = (String, Ctx)> {
+fn contexts() -> impl Iterator<Item = (String, Context)> {
     let all = Isa::available().into_iter().flat_map(|isa| [1, 2].map(|threads| (isa, threads)));
-    all.filter_map(|(isa, threads)| Some((format!("{isa}-t{threads}"), Ctx::new(threads, isa).ok()?)))
+    all.filter_map(|(isa, threads)| Some((format!("{isa}-t{threads}"), Context::new(threads, isa).ok()?)))
 }
 
 /// Smooth values in -1..1.
@@ -38,7 +39,7 @@ fn products(
     operator: &str,
     shape: &str,
     multiply_adds: usize,
-    make: impl for<'a> Fn(&'a Ctx, Format) -> Iteration<'a>,
+    make: impl for<'a> Fn(&'a Context, NumberFormat) -> Iteration<'a>,
 ) {
     let mut group = c.benchmark_group(operator);
     group.throughput(Throughput::Elements(multiply_adds as u64));
@@ -93,7 +94,7 @@ fn gated_mlp_bench(c: &mut Criterion) {
 /// Features and hidden features of gated MLPs.
 const MLPS: [(usize, usize); 3] = [(512, 1536), (256, 768), (128, 512)];
 
-fn dense(ctx: &Ctx, format: Format, m: usize, d: usize, inner: usize) -> Iteration<'_> {
+fn dense(ctx: &Context, format: NumberFormat, m: usize, d: usize, inner: usize) -> Iteration<'_> {
     let up = PackedLinear::pack_gated(ctx, format, &values(2 * inner * d), inner, d);
     let down = PackedLinear::pack(ctx, format, &values(d * inner), d, inner);
     let (x, mut out) = (values(m * d), vec![0.0; m * d]);
@@ -203,7 +204,7 @@ fn streaming_bench(c: &mut Criterion) {
         bench("swiglu", &mut |out| swiglu(&ctx, &two, d, out));
         bench("copy+gelu", &mut |out| {
             copy(&ctx, &x, out);
-            activation(&ctx, Activation::Gelu, out);
+            activation(&ctx, ActivationKind::Gelu, out);
         });
         bench("softmax_rows", &mut |out| softmax_rows(&ctx, out, None, d));
         bench("embed", &mut |out| embed(&ctx, &ids, &x[..11 * d], 22.6, d, out));

@@ -13,7 +13,7 @@ use crate::vector::{
 /// An instruction set with its own kernels, from portable to widest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
-    /// Plain Rust: the twin that every other path is tested against, and the path of other architectures.
+    /// Plain Rust: the scalar reference that every other path is tested against, and the path of other architectures.
     Scalar,
     /// AVX2 and FMA, 8 lanes of f32.
     Avx2,

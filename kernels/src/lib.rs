@@ -1,53 +1,53 @@
 //! Own compute kernels (scalar, AVX2, AVX-512, AMX), the thread pool and the few system calls that need unsafe code.
 //!
 //! In: slices of f32, row-major, with their dimensions. Out: slices, written in place or into an output. Every operator is a safe function that takes
-//! a [`Ctx`] (a [`Pool`] and an instruction set proven present), checks lengths by assertion, and runs in parallel. It must not know of models,
+//! a [`Context`] (a [`Pool`] and an instruction set proven present), checks lengths by assertion, and runs in parallel. It must not know of models,
 //! graphs or files, and depends on nothing of ours.
 //!
 //! Three rules hold everywhere and are tested:
-//! - Every operator has a scalar twin, plain code written to be read, and agrees with it on every instruction set present.
+//! - Every operator has a scalar reference, plain code written to be read, and agrees with it on every instruction set present.
 //! - On a given instruction set a row's result is the same to the bit, whatever batch it rides in, whatever its index, whatever the number of
 //!   threads: each output has one order of accumulation, which no split and no tile changes.
-//! - NaN and infinity go through as in the twin; denormals are kept but in three places: the bf16 instructions of
-//!   `avx512bf16` and `amx` take them for zeros, the silu is 0 below -88, and weights of attention below 1e-37 are 0 (zero times an infinite value: NaN, where the twin has infinity).
-//!   Attention divides by the sum of its exponentials last, so values within a factor of the number of tokens of the largest f32 can become infinite where the twin's do not.
+//! - NaN and infinity go through as in the scalar reference; denormals are kept but in three places: the bf16 instructions of
+//!   `avx512bf16` and `amx` take them for zeros, the silu is 0 below -88, and weights of attention below 1e-37 are 0 (zero times an infinite value: NaN, where the scalar reference has infinity).
+//!   Attention divides by the sum of its exponentials last, so values within a factor of the number of tokens of the largest f32 can become infinite where the scalar reference's do not.
 //!
-//! Layout: `<operator>/mod.rs` checks and splits, `scalar.rs` is the twin, `vector.rs` (of MLPs `features.rs` and `tokens.rs`) the body for all vector widths, written over
+//! Layout: `<operator>/mod.rs` checks and splits, `scalar.rs` is the scalar reference, `vector.rs` (of MLPs `features.rs` and `tokens.rs`) the body for all vector widths, written over
 //! `vector::Simd`. A kernel that needs more than that trait gives gets a file for its instruction set beside them.
 
-// other architectures run the twins alone
+// other architectures run the scalar reference alone
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_macros))]
 
 mod activation;
 mod attention;
-mod block;
 mod ceiling;
-mod ctx;
+mod context;
 mod elementwise;
-mod format;
 mod isa;
 mod linear;
+mod matrix;
 mod mlp;
 mod moe;
 mod norm;
+mod number_format;
 mod pool;
 #[cfg(test)]
 mod tests;
 mod vector;
 
-pub use activation::{Activation, activation, swiglu};
+pub use activation::{ActivationKind, activation, swiglu};
 pub use attention::{
-    Heads, Mask, PackedHeads, Turn, attention, attention_operations, projected_attention,
+    Heads, Mask, PackedHeads, RopeTables, attention, attention_operations, projected_attention,
     projected_attention_operations, softmax_rows,
 };
 pub use ceiling::{Ceiling, Ceilings, NoCeiling, amx_is_emulated, ceilings};
-pub use ctx::Ctx;
+pub use context::Context;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};
-pub use format::Format;
 pub use isa::Isa;
 pub use linear::pack::{PackedLinear, PackedTokens};
 pub use linear::{linear, linear_norm, linear_norm_operations, linear_operations};
 pub use mlp::{gated_mlp, gated_mlp_operations, token_mlp, token_mlp_operations};
 pub use moe::Routes;
 pub use norm::{layer_norm, rms_norm, rms_norm_in_place, rms_norm_tokens};
+pub use number_format::NumberFormat;
 pub use pool::Pool;

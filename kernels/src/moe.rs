@@ -6,9 +6,9 @@
 //! The rule is Mixtral's (arXiv 2401.04088, section 2.1): the `top_k` experts with the highest scores (of equal scores the lower number),
 //! weighted by the softmax over the chosen scores.
 
-use crate::block::Block;
-use crate::ctx::{Ctx, streamed};
+use crate::context::{Context, streamed};
 use crate::linear::pack::PackedLinear;
+use crate::matrix::MatMut;
 use crate::mlp;
 use crate::pool::SendPtr;
 use crate::vector::{Simd, dispatch};
@@ -64,7 +64,7 @@ impl Routes {
     ///
     /// # Panics
     /// If the scores are not whole rows.
-    pub fn route(&mut self, ctx: &Ctx, scores: &[f32]) {
+    pub fn route(&mut self, ctx: &Context, scores: &[f32]) {
         assert!(scores.len().is_multiple_of(self.experts), "route: scores are not [tokens, {}]", self.experts);
         self.chosen.clear();
         self.gates.clear();
@@ -115,7 +115,7 @@ impl Routes {
     ///
     /// # Panics
     /// If a length does not fit the tokens that were routed.
-    pub fn gather(&self, ctx: &Ctx, x: &[f32], n: usize, out: &mut [f32]) {
+    pub fn gather(&self, ctx: &Context, x: &[f32], n: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.rows() * n, "gather: output is not [{}, {n}]", self.rows());
         assert_eq!(x.len() * self.top_k, out.len(), "gather: input is not the routed tokens");
         let tokens = self.rows() / self.top_k;
@@ -137,7 +137,7 @@ impl Routes {
     ///
     /// # Panics
     /// If a length does not fit the tokens that were routed.
-    pub fn combine(&self, ctx: &Ctx, y: &[f32], n: usize, out: &mut [f32]) {
+    pub fn combine(&self, ctx: &Context, y: &[f32], n: usize, out: &mut [f32]) {
         assert_eq!(y.len(), self.rows() * n, "combine: input is not [{}, {n}]", self.rows());
         assert_eq!(out.len() * self.top_k, y.len(), "combine: output is not the routed tokens");
         let chunk = n * ctx.chunk(out.len().checked_div(n).unwrap_or(0), y.len());
@@ -158,7 +158,7 @@ impl Routes {
     ///
     /// # Panics
     /// As [`gated_mlp`](crate::gated_mlp), or if there are not as many weights as experts.
-    pub fn experts(&self, ctx: &Ctx, up: &[PackedLinear], down: &[PackedLinear], rows: &mut [f32]) {
+    pub fn experts(&self, ctx: &Context, up: &[PackedLinear], down: &[PackedLinear], rows: &mut [f32]) {
         assert!(up.len() == self.experts && down.len() == self.experts, "experts: weights of {} experts", up.len());
         let d = up[0].k();
         assert_eq!(rows.len(), self.rows() * d, "experts: rows are not [{}, {d}]", self.rows());
@@ -169,7 +169,7 @@ impl Routes {
         ctx.pool().run_on(threads, pieces.len(), &|i| {
             let (e, first, end) = pieces[i];
             // SAFETY: pieces are disjoint ranges of rows below `rows`, and `rows` is borrowed until `run_on` returns.
-            let block = unsafe { Block::from_raw(start.get().add(first * d), end - first, d, d) };
+            let block = unsafe { MatMut::from_raw(start.get().add(first * d), end - first, d, d) };
             mlp::rows_of(ctx, None, &up[e], &down[e], None, block);
         });
     }
@@ -217,7 +217,7 @@ mod tests {
             };
             let scores: Vec<f32> = (0..tokens * experts).map(value).collect();
             let x: Vec<f32> = (0..tokens * n).map(|i| value(i + 77)).collect();
-            let ctx = Ctx::new(2, crate::Isa::detect()).expect("two threads").with_grain(1);
+            let ctx = Context::new(2, crate::Isa::detect()).expect("two threads").with_grain(1);
             let mut routes = Routes::new(experts, top_k, tokens);
             routes.route(&ctx, &scores);
             prop_assert_eq!(routes.rows(), tokens * top_k);

@@ -1,5 +1,5 @@
 //! The operators' tests, made from one table. In: an operator's case, which draws its own shapes and data. Out: for each instruction set, agreement
-//! with the scalar twin, and the same bits for a row alone or in a batch and for any number of threads.
+//! with the scalar reference, and the same bits for a row alone or in a batch and for any number of threads.
 
 use std::io::Write as _;
 use std::ops::{Deref, DerefMut, Range};
@@ -88,14 +88,14 @@ impl Draw {
 }
 
 /// An operator's case: draws all inputs for `draw.batch` rows, then runs the operator on the rows asked for and returns their output.
-type Case = fn(&Ctx, Format, Draw, Range<usize>) -> Vec<f32>;
+type Case = fn(&Context, NumberFormat, Draw, Range<usize>) -> Vec<f32>;
 
 /// The rows `rows` of `x`, rows of `len`.
 fn pick(x: &[f32], rows: &Range<usize>, len: usize) -> Values {
     Values { memory: x[rows.start * len..rows.end * len].to_vec(), offset: 0 }
 }
 
-fn linear_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn linear_case(ctx: &Context, format: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     // many rows, so that every height of a tile is met
     d.batch *= 1 + d.c % 9;
     let rows = rows.start * (1 + d.c % 9)..rows.end * (1 + d.c % 9);
@@ -108,7 +108,7 @@ fn linear_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Ve
     out.to_vec()
 }
 
-fn linear_norm_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn linear_norm_case(ctx: &Context, format: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let (n, k) = (d.a + 1, d.b + 1);
     let (x, w, residual) = (d.values(d.batch * k), d.values(n * k), d.values(d.batch * n));
     let packed = PackedLinear::pack(ctx, format, &w, n, k);
@@ -117,12 +117,12 @@ fn linear_norm_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) 
     out.to_vec()
 }
 
-/// Whatever is not finite as NaN: a weight of attention or a silu that is denormal in the twin is 0 here, and 0 times an infinite value is NaN.
+/// Whatever is not finite as NaN: a weight of attention or a silu that is denormal in the scalar reference is 0 here, and 0 times an infinite value is NaN.
 fn one_kind(out: &[f32]) -> Vec<f32> {
     out.iter().map(|x| if x.is_finite() { *x } else { f32::NAN }).collect()
 }
 
-fn gated_mlp_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn gated_mlp_case(ctx: &Context, format: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     d.batch *= 1 + d.c % 7;
     let rows = rows.start * (1 + d.c % 7)..rows.end * (1 + d.c % 7);
     let (n, inner) = (d.a + 1, d.b);
@@ -140,7 +140,7 @@ fn gated_mlp_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) ->
     one_kind(&out)
 }
 
-fn token_mlp_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn token_mlp_case(ctx: &Context, format: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let (t, inner, width) = (d.a + 1, d.b, d.c + 1);
     let (x, up, mut down) = (d.values(d.batch * t * width), d.values(2 * inner * t), d.values(t * inner));
     // as after training: what is added to the residual is no larger than it, or a norm would enlarge rounding
@@ -156,7 +156,7 @@ fn token_mlp_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) ->
     one_kind(&out)
 }
 
-fn rms_norm_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn rms_norm_case(ctx: &Context, _: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let n = d.a * 3 + 1;
     let (x, residual, gain) = (d.values(d.batch * n), d.values(d.batch * n), d.values(n));
     let (mut x, residual) = (pick(&x, &rows, n), pick(&residual, &rows, n));
@@ -169,7 +169,7 @@ fn rms_norm_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f
     out.to_vec()
 }
 
-fn rms_norm_tokens_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn rms_norm_tokens_case(ctx: &Context, _: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let (t, width) = (d.a + 1, d.b * 3 + 1);
     let (x, residual) = (d.values(d.batch * t * width), d.values(d.batch * t * width));
     let (mut x, residual) = (pick(&x, &rows, t * width), pick(&residual, &rows, t * width));
@@ -177,7 +177,7 @@ fn rms_norm_tokens_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -
     x.to_vec()
 }
 
-fn layer_norm_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn layer_norm_case(ctx: &Context, _: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let n = d.a * 3 + 1;
     let (x, gain, bias) = (d.values(d.batch * n), d.values(n), d.values(n));
     let mut x = pick(&x, &rows, n);
@@ -186,7 +186,7 @@ fn layer_norm_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec
     x.to_vec()
 }
 
-fn swiglu_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn swiglu_case(ctx: &Context, _: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let inner = d.a * 5;
     let x = d.values(d.batch * 2 * inner);
     let mut out = d.out(rows.len() * inner);
@@ -194,8 +194,8 @@ fn swiglu_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32
     out.to_vec()
 }
 
-fn activation_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
-    let kinds = [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
+fn activation_case(ctx: &Context, _: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let kinds = [ActivationKind::Silu, ActivationKind::Gelu, ActivationKind::GeluTanh, ActivationKind::Relu];
     let mut x = d.values(d.batch * d.a);
     // as far as where each has become a line
     x.iter_mut().for_each(|x| *x *= (1 + d.c) as f32 / 5.0);
@@ -204,7 +204,7 @@ fn activation_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec
     x.to_vec()
 }
 
-fn softmax_rows_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn softmax_rows_case(ctx: &Context, _: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let n = d.a + 1;
     let x = d.values(d.batch * n);
     let mut x = pick(&x, &rows, n);
@@ -218,7 +218,7 @@ fn heads(d: Draw, head_dim: usize) -> Heads {
     Heads { heads: kv_heads * (1 + d.c % 3), kv_heads, head_dim }
 }
 
-fn attention_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn attention_case(ctx: &Context, format: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let (t, heads) = (1 + d.a, heads(d, 1 + d.c));
     let window = [None, Some(d.b), Some(3)][(d.seed / 2 % 3) as usize];
     let mask = Mask { causal: d.seed.is_multiple_of(2), window, globals: (d.seed / 6 % 4) as usize };
@@ -228,14 +228,14 @@ fn attention_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) ->
     let table =
         |f: fn(f32) -> f32| angles.iter().map(|x| if x.is_finite() { f(*x) } else { 1.0 }).collect::<Vec<f32>>();
     let (cos, sin) = (table(f32::cos), table(f32::sin));
-    let turn = Turn { cos: &cos, sin: &sin };
-    let turn = (d.c % 4 == 1).then_some(turn);
+    let rope = RopeTables { cos: &cos, sin: &sin };
+    let rope = (d.c % 4 == 1).then_some(rope);
     let mut out = d.out(rows.len() * t * heads.heads * heads.head_dim);
-    attention(ctx, format, &pick(&qkv, &rows, t * heads.row()), t, heads, turn, mask, 0.3, &mut out);
+    attention(ctx, format, &pick(&qkv, &rows, t * heads.row()), t, heads, rope, mask, 0.3, &mut out);
     one_kind(&out)
 }
 
-fn projected_attention_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn projected_attention_case(ctx: &Context, format: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let (t, k, heads) = (1 + d.a, 1 + d.b, heads(d, 2 * (1 + d.c / 2)));
     let mask = Mask { causal: d.seed.is_multiple_of(2), window: d.seed.is_multiple_of(3).then_some(d.c), globals: 1 };
     let x = d.values(d.batch * t * k);
@@ -243,20 +243,20 @@ fn projected_attention_case(ctx: &Ctx, format: Format, mut d: Draw, rows: Range<
     // scores that leave more than one key a weight
     let w: Vec<f32> = d.values(heads.row() * k).iter().map(|w| w / k as f32).collect();
     let (cos, sin) = (vec![0.6; t * heads.head_dim], vec![0.8; t * heads.head_dim]);
-    let turn = (d.c % 4 < 2).then_some(Turn { cos: &cos, sin: &sin });
+    let rope = (d.c % 4 < 2).then_some(RopeTables { cos: &cos, sin: &sin });
     let packed = PackedHeads::pack(ctx, format, &w, heads, k);
     let mut out = d.out(rows.len() * t * heads.heads * heads.head_dim);
-    projected_attention(ctx, format, &x, &packed, t, turn, mask, 0.3, &mut out);
+    projected_attention(ctx, format, &x, &packed, t, rope, mask, 0.3, &mut out);
     // in two steps
     let mut qkv = d.out(rows.len() * t * heads.row());
     linear(ctx, &x, &PackedLinear::pack(ctx, format, &w, heads.row(), k), None, &mut qkv);
     let mut apart = d.out(out.len());
-    attention(ctx, format, &qkv, t, heads, turn, mask, 0.3, &mut apart);
+    attention(ctx, format, &qkv, t, heads, rope, mask, 0.3, &mut apart);
     assert!(bits(&out) == bits(&apart), "the product and attention one after the other give other bits");
     one_kind(&out)
 }
 
-fn elementwise_case(ctx: &Ctx, _: Format, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+fn elementwise_case(ctx: &Context, _: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
     let n = d.a + 1;
     let (x, table, block) = (d.values(d.batch * n), d.values((1 + d.b) * n), d.values(n));
     let x = pick(&x, &rows, n);
@@ -278,16 +278,16 @@ fn bits(x: &[f32]) -> Vec<u32> {
 
 /// The same class of value, and finite values within `tolerance`, relative above 1. In a format that rounds, two hundredths of the largest value are allowed, since
 /// a sum that ends on the other side of a tie moves everything after it.
-fn close(format: Format, got: &[f32], wanted: &[f32], tolerance: f32) -> Result<(), String> {
+fn close(format: NumberFormat, got: &[f32], wanted: &[f32], tolerance: f32) -> Result<(), String> {
     let largest = wanted.iter().filter(|w| w.is_finite()).fold(1.0f32, |most, w| most.max(w.abs()));
-    let rounding = if format == Format::F32 { 0.0 } else { 0.02 * largest };
+    let rounding = if format == NumberFormat::F32 { 0.0 } else { 0.02 * largest };
     if got.len() != wanted.len() {
         return Err(format!("{} values instead of {}", got.len(), wanted.len()));
     }
     for (i, (g, w)) in got.iter().zip(wanted).enumerate() {
         let same = if w.is_finite() {
             (g - w).abs() <= tolerance * w.abs().max(1.0) + rounding
-        } else if format != Format::F32 {
+        } else if format != NumberFormat::F32 {
             // which kind hangs on the order of sums and on what is rounded to zero
             !g.is_finite()
         } else {
@@ -301,18 +301,18 @@ fn close(format: Format, got: &[f32], wanted: &[f32], tolerance: f32) -> Result<
 }
 
 /// A context that splits the smallest work, or None, said aloud, where the instruction set is absent.
-fn context(isa: Isa, threads: usize) -> Option<Ctx> {
-    let ctx = Ctx::new(threads, isa).map(|ctx| ctx.with_grain(1));
+fn context(isa: Isa, threads: usize) -> Option<Context> {
+    let ctx = Context::new(threads, isa).map(|ctx| ctx.with_grain(1));
     // past the harness, which would hide what a passing test prints
     ctx.inspect_err(|error| drop(writeln!(std::io::stderr(), "NOT TESTED on this machine: {error}"))).ok()
 }
 
 /// The whole check of one case on one instruction set.
-fn check(isa: Isa, format: Format, case: Case, tolerance: f32) {
+fn check(isa: Isa, format: NumberFormat, case: Case, tolerance: f32) {
     let Some(one) = context(isa, 1) else { return };
-    let twin = context(Isa::Scalar, 1).expect("scalar is always there");
+    let reference = context(Isa::Scalar, 1).expect("scalar is always there");
     let splits = (2..=4).flat_map(|threads| [(threads, false), (threads, true)]);
-    let more: Vec<Ctx> =
+    let more: Vec<Context> =
         splits.filter_map(|(threads, columns)| Some(context(isa, threads)?.by_columns(columns))).collect();
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         cases: 96,
@@ -320,9 +320,9 @@ fn check(isa: Isa, format: Format, case: Case, tolerance: f32) {
         ..ProptestConfig::default()
     });
     let property = |d: Draw| {
-        let d = Draw { flush: format != Format::F32, ..d };
+        let d = Draw { flush: format != NumberFormat::F32, ..d };
         let got = case(&one, format, d, 0..d.batch);
-        close(format, &got, &case(&twin, format, d, 0..d.batch), tolerance).map_err(TestCaseError::fail)?;
+        close(format, &got, &case(&reference, format, d, 0..d.batch), tolerance).map_err(TestCaseError::fail)?;
         for ctx in &more {
             let threads = ctx.pool().threads();
             let same = bits(&case(ctx, format, d, 0..d.batch)) == bits(&got);
@@ -354,7 +354,7 @@ macro_rules! operators {
             $(#[allow(non_snake_case)]
             mod $format {
                 $(#[test] fn $name() {
-                    crate::tests::check(crate::Isa::$isa, crate::Format::$format, crate::tests::$case, $tolerance);
+                    crate::tests::check(crate::Isa::$isa, crate::NumberFormat::$format, crate::tests::$case, $tolerance);
                 })*
             })*
         }

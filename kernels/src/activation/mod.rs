@@ -3,12 +3,12 @@
 pub(crate) mod scalar;
 mod vector;
 
-use crate::ctx::Ctx;
+use crate::context::Context;
 use crate::vector::dispatch;
 
 /// An element-wise non-linearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Activation {
+pub enum ActivationKind {
     /// `x / (1 + e^-x)`.
     Silu,
     /// `x/2 (1 + erf(x / sqrt 2))`.
@@ -20,14 +20,14 @@ pub enum Activation {
 }
 
 dispatch! {
-    fn activate(kind: Activation, x: &mut [f32]) { scalar::activation | vector::activation }
+    fn activate(kind: ActivationKind, x: &mut [f32]) { scalar::activation | vector::activation }
 }
 dispatch! {
     fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) { scalar::swiglu | vector::swiglu }
 }
 
 /// `x = f(x)` in place, any shape.
-pub fn activation(ctx: &Ctx, kind: Activation, x: &mut [f32]) {
+pub fn activation(ctx: &Context, kind: ActivationKind, x: &mut [f32]) {
     let chunk = ctx.chunk(x.len(), x.len());
     ctx.pool().chunks(x, chunk, |_, x| activate(ctx.proof(), kind, x));
 }
@@ -37,7 +37,7 @@ pub fn activation(ctx: &Ctx, kind: Activation, x: &mut [f32]) {
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn swiglu(ctx: &Ctx, x: &[f32], inner: usize, out: &mut [f32]) {
+pub fn swiglu(ctx: &Context, x: &[f32], inner: usize, out: &mut [f32]) {
     assert_eq!(x.len(), 2 * out.len(), "swiglu: input is not twice the output");
     assert!(out.is_empty() || (inner > 0 && out.len().is_multiple_of(inner)), "swiglu: not whole rows of {inner}");
     let rows = out.len().checked_div(inner).unwrap_or(0);

@@ -1,14 +1,14 @@
-//! The plain twin of the activations: the formulas, with the standard library's functions; the error function in f64.
+//! The scalar reference of the activations: the formulas, with the standard library's functions; the error function in f64.
 
-use super::Activation;
+use super::ActivationKind;
 
 /// `x = f(x)`.
-pub(super) fn activation(kind: Activation, x: &mut [f32]) {
+pub(super) fn activation(kind: ActivationKind, x: &mut [f32]) {
     let f = match kind {
-        Activation::Silu => silu,
-        Activation::Gelu => |x: f32| (0.5 * f64::from(x) * (1.0 + erf(f64::from(x) / 2f64.sqrt()))) as f32,
-        Activation::GeluTanh => |x: f32| 0.5 * x * (1.0 + (0.797_884_6 * (x + 0.044_715 * x * x * x)).tanh()),
-        Activation::Relu => |x: f32| if x < 0.0 { 0.0 } else { x },
+        ActivationKind::Silu => silu,
+        ActivationKind::Gelu => |x: f32| (0.5 * f64::from(x) * (1.0 + erf(f64::from(x) / 2f64.sqrt()))) as f32,
+        ActivationKind::GeluTanh => |x: f32| 0.5 * x * (1.0 + (0.797_884_6 * (x + 0.044_715 * x * x * x)).tanh()),
+        ActivationKind::Relu => |x: f32| if x < 0.0 { 0.0 } else { x },
     };
     x.iter_mut().for_each(|x| *x = f(*x));
 }

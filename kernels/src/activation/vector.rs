@@ -1,11 +1,11 @@
 //! The vector bodies of the activations, over the shared exponential and error function.
 
-use super::Activation;
+use super::ActivationKind;
 use crate::vector::{Simd, math};
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
-pub(super) fn activation<S: Simd>(s: S, kind: Activation, x: &mut [f32]) {
+pub(super) fn activation<S: Simd>(s: S, kind: ActivationKind, x: &mut [f32]) {
     // a macro, not a closure: a closure need not inherit the instruction set
     macro_rules! each {
         ($f:path) => {
@@ -15,14 +15,14 @@ pub(super) fn activation<S: Simd>(s: S, kind: Activation, x: &mut [f32]) {
         };
     }
     match kind {
-        Activation::Silu => each!(math::silu),
-        Activation::Gelu => each!(math::gelu),
-        Activation::GeluTanh => each!(math::gelu_tanh),
-        Activation::Relu => each!(math::relu),
+        ActivationKind::Silu => each!(math::silu),
+        ActivationKind::Gelu => each!(math::gelu),
+        ActivationKind::GeluTanh => each!(math::gelu_tanh),
+        ActivationKind::Relu => each!(math::relu),
     }
 }
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 pub(super) fn swiglu<S: Simd>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
     let inputs = gate.chunks(S::LANES).zip(up.chunks(S::LANES));

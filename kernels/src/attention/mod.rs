@@ -8,14 +8,14 @@ pub use projected::{PackedHeads, projected_attention, projected_attention_operat
 
 use std::ops::Range;
 
-use crate::block::{Block, Rows, scratch};
-use crate::ctx::{Ctx, streamed};
-use crate::format::Format;
+use crate::context::{Context, streamed};
 use crate::isa::Isa;
 use crate::linear::tile_rows;
+use crate::matrix::{MatMut, MatRef, scratch};
+use crate::number_format::NumberFormat;
 use crate::vector::dispatch;
 use crate::vector::product::tiled;
-use crate::vector::tile::WIDE;
+use crate::vector::tile::NR;
 
 /// The heads in a packed row: all query heads, all key heads, all value heads, each `head_dim` long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,7 +77,7 @@ dispatch! {
     fn softmax(x: &mut [f32], scale: f32) { scalar::softmax_row | vector::softmax_row }
 }
 dispatch! {
-    fn head(format: Format, q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, turn: Option<Turn<'_>>, mask: Mask, scale: f32, out: Block<'_>, memory: &mut [u32]) {
+    fn head(format: NumberFormat, q: MatRef<'_>, k: MatRef<'_>, v: MatRef<'_>, rope: Option<RopeTables<'_>>, mask: Mask, scale: f32, out: MatMut<'_>, memory: &mut [u32]) {
         scalar::head | vector::head
     }
 }
@@ -86,7 +86,7 @@ dispatch! {
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn softmax_rows(ctx: &Ctx, x: &mut [f32], scale: Option<f32>, d: usize) {
+pub fn softmax_rows(ctx: &Context, x: &mut [f32], scale: Option<f32>, d: usize) {
     assert!(d > 0 && x.len().is_multiple_of(d), "softmax_rows: not whole rows of {d}");
     let chunk = d * ctx.chunk(x.len() / d, x.len());
     ctx.pool().chunks(x, chunk, |_, rows| {
@@ -98,7 +98,7 @@ pub fn softmax_rows(ctx: &Ctx, x: &mut [f32], scale: Option<f32>, d: usize) {
 
 /// Rotary embedding of queries and keys: `x · cos + rotate_half(x) · sin`, with `rotate_half([a, b]) = [-b, a]` (Su et al., arXiv 2104.09864).
 #[derive(Clone, Copy)]
-pub struct Turn<'a> {
+pub struct RopeTables<'a> {
     /// `[t, head_dim]`, both halves of a row alike.
     pub cos: &'a [f32],
     /// The same.
@@ -107,34 +107,34 @@ pub struct Turn<'a> {
 
 /// Operations that [`attention`] executes in its two products on one example of `t` tokens: two for every multiply-add, tiles and panels whole.
 /// Vectors score whatever lies between the first and the last key that a block of queries sees.
-pub fn attention_operations(ctx: &Ctx, format: Format, t: usize, heads: Heads, mask: Mask) -> f64 {
+pub fn attention_operations(ctx: &Context, format: NumberFormat, t: usize, heads: Heads, mask: Mask) -> f64 {
     let (dim, format) = (heads.head_dim, product_format(format));
     if ctx.isa() == Isa::Scalar {
         return 4.0 * heads.heads as f64 * (0..t).map(|i| mask.count(i, t) * dim).sum::<usize>() as f64;
     }
-    let plan = vector::Plan::new(ctx.isa(), tile_rows(ctx.isa(), format), format, t, dim);
+    let plan = vector::HeadPlan::new(ctx.isa(), tile_rows(ctx.isa(), format), format, t, dim);
     let padded = tiled(ctx.isa(), format);
     let mut sum = 0;
-    for first in (0..t).step_by(2 * plan.high()) {
-        let end = t.min(first + 2 * plan.high());
-        let rows = if padded { (end - first).div_ceil(plan.high()) * plan.high() } else { end - first };
+    for first in (0..t).step_by(2 * plan.mr()) {
+        let end = t.min(first + 2 * plan.mr());
+        let rows = if padded { (end - first).div_ceil(plan.mr()) * plan.mr() } else { end - first };
         let hull = mask.hull(first, end, t);
         let (panels, words) = (plan.panels(&hull), plan.words(&hull));
-        sum += rows * format.per_word() * WIDE * (panels.len() * plan.keys.groups + words.len() * dim.div_ceil(WIDE));
+        sum += rows * format.per_word() * NR * (panels.len() * plan.keys.groups + words.len() * dim.div_ceil(NR));
     }
     2.0 * (heads.heads * sum) as f64
 }
 
 /// Attention multiplies bf16 where linear layers multiply int8: its operands are both activations, and a product's rows are short.
-fn product_format(format: Format) -> Format {
-    if format == Format::Int8 { Format::Bf16 } else { format }
+fn product_format(format: NumberFormat) -> NumberFormat {
+    if format == NumberFormat::Int8 { NumberFormat::Bf16 } else { format }
 }
 
 /// Words of scratch memory for a head.
-fn memory(ctx: &Ctx, format: Format, t: usize, dim: usize) -> usize {
+fn memory(ctx: &Context, format: NumberFormat, t: usize, dim: usize) -> usize {
     match ctx.isa() {
         Isa::Scalar => t,
-        isa => vector::Plan::new(isa, tile_rows(isa, format), format, t, dim).memory(),
+        isa => vector::HeadPlan::new(isa, tile_rows(isa, format), format, t, dim).memory(),
     }
 }
 
@@ -144,27 +144,27 @@ fn group(whose: &str, Heads { heads, kv_heads, .. }: Heads) -> usize {
     heads / kv_heads
 }
 
-fn check_turn(whose: &str, turn: Option<Turn<'_>>, t: usize, dim: usize) {
-    if let Some(turn) = turn {
-        assert!(dim.is_multiple_of(2), "{whose}: head_dim {dim} is odd and cannot be turned");
-        assert!(turn.cos.len() == t * dim && turn.sin.len() == t * dim, "{whose}: tables are not [{t}, {dim}]");
+fn check_rope(whose: &str, rope: Option<RopeTables<'_>>, t: usize, dim: usize) {
+    if let Some(rope) = rope {
+        assert!(dim.is_multiple_of(2), "{whose}: head_dim {dim} is odd and cannot be rotated");
+        assert!(rope.cos.len() == t * dim && rope.sin.len() == t * dim, "{whose}: tables are not [{t}, {dim}]");
     }
 }
 
-/// `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` for each example and head, over the keys that `mask` lets query i see (none: zeros), queries and keys turned
-/// by their positions where there is a `turn`. `qkv: [batch, t, heads.row()]`, `out: [batch, t, heads·head_dim]`. Both products multiply in `format` (int8: bf16). Packs into scratch memory that each
+/// `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` for each example and head, over the keys that `mask` lets query i see (none: zeros), queries and keys rotated
+/// by their positions where there is a `rope`. `qkv: [batch, t, heads.row()]`, `out: [batch, t, heads·head_dim]`. Both products multiply in `format` (int8: bf16). Packs into scratch memory that each
 /// thread keeps.
 ///
 /// # Panics
 /// If a length does not fit, or `heads` is not a multiple of `kv_heads`.
 #[allow(clippy::too_many_arguments)]
 pub fn attention(
-    ctx: &Ctx,
-    format: Format,
+    ctx: &Context,
+    format: NumberFormat,
     qkv: &[f32],
     t: usize,
     heads: Heads,
-    turn: Option<Turn<'_>>,
+    rope: Option<RopeTables<'_>>,
     mask: Mask,
     scale: f32,
     out: &mut [f32],
@@ -172,16 +172,16 @@ pub fn attention(
     let (row, dim, format) = (heads.row(), heads.head_dim, product_format(format));
     assert!(t * row > 0 && qkv.len().is_multiple_of(t * row), "attention: qkv is not [batch, {t}, {row}]");
     let group = group("attention", heads);
-    check_turn("attention", turn, t, dim);
+    check_rope("attention", rope, t, dim);
     let width = heads.heads * dim;
     assert_eq!(out.len(), qkv.len() / row * width, "attention: output is not [batch, {t}, {width}]");
     let memory = memory(ctx, format, t, dim);
     let threads = ctx.parts(streamed(2 * t * out.len()));
     ctx.cells(out, width, (t, dim), threads, |(first, col), block| {
-        let rows = Rows::new(qkv, row).from(first);
+        let rows = MatRef::new(qkv, row).from(first);
         let shared = col / dim / group.max(1) * dim;
         let (q, k) = (rows.columns(col), rows.columns(width + shared));
         let v = rows.columns(width + heads.kv_heads * dim + shared);
-        scratch(memory, |memory| head(ctx.proof(), format, q, k, v, turn, mask, scale, block, memory));
+        scratch(memory, |memory| head(ctx.proof(), format, q, k, v, rope, mask, scale, block, memory));
     });
 }

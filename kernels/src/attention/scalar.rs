@@ -1,8 +1,8 @@
-//! The plain twin of softmax, rotary embedding and attention: loops as the formula reads.
+//! The scalar reference of softmax, rotary embedding and attention: loops as the formula reads.
 
-use super::{Mask, Turn};
-use crate::block::{Block, Rows, floats_mut};
-use crate::format::{Format, round_bf16};
+use super::{Mask, RopeTables};
+use crate::matrix::{MatMut, MatRef, floats_mut};
+use crate::number_format::{NumberFormat, round_bf16};
 
 /// `x = softmax(scale · x)` over one row.
 pub(super) fn softmax_row(x: &mut [f32], scale: f32) {
@@ -27,33 +27,33 @@ fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
 /// keys and values are rounded, and weights before they are summed up with values (the vector bodies round exponentials, and divide by their sum last).
 #[allow(clippy::too_many_arguments)]
 pub(super) fn head(
-    format: Format,
-    q: Rows<'_>,
-    k: Rows<'_>,
-    v: Rows<'_>,
-    turn: Option<Turn<'_>>,
+    format: NumberFormat,
+    q: MatRef<'_>,
+    k: MatRef<'_>,
+    v: MatRef<'_>,
+    rope: Option<RopeTables<'_>>,
     mask: Mask,
     scale: f32,
-    mut out: Block<'_>,
+    mut out: MatMut<'_>,
     memory: &mut [u32],
 ) {
     let (t, dim, weights) = (out.rows(), out.cols(), floats_mut(memory));
-    let round = |x: f32| if format == Format::F32 { x } else { round_bf16(x) };
-    let turned = |x: Rows<'_>, i: usize| {
+    let round = |x: f32| if format == NumberFormat::F32 { x } else { round_bf16(x) };
+    let rotated = |x: MatRef<'_>, i: usize| {
         let mut x = x.row(i)[..dim].to_vec();
-        if let Some(Turn { cos, sin }) = turn {
+        if let Some(RopeTables { cos, sin }) = rope {
             rotate(&mut x, &cos[i * dim..(i + 1) * dim], &sin[i * dim..(i + 1) * dim]);
         }
         x.iter_mut().for_each(|x| *x = round(*x));
         x
     };
-    let keys_turned: Vec<Vec<f32>> = (0..t).map(|j| turned(k, j)).collect();
+    let rotated_keys: Vec<Vec<f32>> = (0..t).map(|j| rotated(k, j)).collect();
     for i in 0..t {
-        let query = turned(q, i);
+        let query = rotated(q, i);
         let keys: Vec<usize> = mask.keys(i, t).into_iter().flatten().collect();
         let weights = &mut weights[..keys.len()];
         for (&j, weight) in keys.iter().zip(weights.iter_mut()) {
-            *weight = query.iter().zip(&keys_turned[j]).map(|(q, k)| q * k).sum();
+            *weight = query.iter().zip(&rotated_keys[j]).map(|(q, k)| q * k).sum();
         }
         softmax_row(weights, scale);
         let out = out.row(i);

@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
-use super::{Mask, Turn};
-use crate::block::{Block, Rows, floats_mut, halves_mut};
-use crate::format::Format;
+use super::{Mask, RopeTables};
 use crate::isa::Isa;
 use crate::linear::pack::groups;
-use crate::vector::operand::{Columns, Source, encode_row, pack_panels, row};
-use crate::vector::product::{After, Pairs, product, tiled};
-use crate::vector::tile::{Bf16, F32, HIGH, LINE, Layout, Number, PAIR, PANEL, WIDE, even};
+use crate::matrix::{MatMut, MatRef, floats_mut, halves_mut};
+use crate::number_format::NumberFormat;
+use crate::vector::operand::{ColumnScales, RowSource, encode_row, pack_panels, row};
+use crate::vector::product::{Epilogue, Pairs, product, tiled};
+use crate::vector::tile::{Bf16, Element, F32, LINE, MR, NR, PAIR, PANEL, TileLayout, even};
 use crate::vector::{Simd, math};
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 pub(super) fn softmax_row<S: Simd>(s: S, x: &mut [f32], scale: f32) {
     let lowest = f32::NEG_INFINITY;
@@ -50,35 +50,36 @@ fn rotate<S: Simd>(s: S, x: &[f32], cos: &[f32], sin: &[f32], to: &mut [f32]) {
 
 /// How a head is cut and where its operands lie.
 #[derive(Clone, Copy)]
-pub(super) struct Plan {
-    format: Format,
+pub(super) struct HeadPlan {
+    format: NumberFormat,
     t: usize,
     dim: usize,
     /// Queries, and their keys.
-    pub(super) keys: Layout,
+    pub(super) keys: TileLayout,
     /// Weights, and their values.
-    values: Layout,
+    values: TileLayout,
 }
 
-impl Plan {
-    pub(super) fn new(isa: Isa, tile_rows: usize, format: Format, t: usize, dim: usize) -> Plan {
-        let of = |k| Layout { lines: tiled(isa, format), groups: groups(isa, format, k), high: even(t, tile_rows, 1) };
-        Plan { format, t, dim, keys: of(dim), values: of(t) }
+impl HeadPlan {
+    pub(super) fn new(isa: Isa, tile_rows: usize, format: NumberFormat, t: usize, dim: usize) -> HeadPlan {
+        let of =
+            |k| TileLayout { lines: tiled(isa, format), groups: groups(isa, format, k), mr: even(t, tile_rows, 1) };
+        HeadPlan { format, t, dim, keys: of(dim), values: of(t) }
     }
 
     /// Rows of a tile of queries.
-    pub(super) fn high(&self) -> usize {
-        self.keys.high
+    pub(super) fn mr(&self) -> usize {
+        self.keys.mr
     }
 
     /// Pairs of panels that hold all keys.
     fn pairs(&self) -> usize {
-        self.t.div_ceil(WIDE)
+        self.t.div_ceil(NR)
     }
 
     /// Pairs of panels that hold the keys of a hull.
     pub(super) fn panels(&self, hull: &Range<usize>) -> Range<usize> {
-        hull.start / WIDE..hull.end.div_ceil(WIDE)
+        hull.start / NR..hull.end.div_ceil(NR)
     }
 
     /// Words of values of the keys of a hull, padded.
@@ -90,87 +91,87 @@ impl Plan {
 
     /// Words of scratch memory, in the order in which `typed` takes it.
     pub(super) fn memory(&self) -> usize {
-        let rows = 2 * self.high();
+        let rows = 2 * self.mr();
         let sums = if self.keys.lines { 2 * PAIR + PAIR } else { 2 * PAIR };
-        self.dim.next_multiple_of(HIGH)
-            + 2 * HIGH
+        self.dim.next_multiple_of(MR)
+            + 2 * MR
             + sums
             + self.keys.b_words(self.pairs())
-            + self.values.b_words(self.dim.div_ceil(WIDE))
-            + self.keys.a_words(rows).max(self.keys.groups * HIGH)
-            + rows * self.pairs() * WIDE
+            + self.values.b_words(self.dim.div_ceil(NR))
+            + self.keys.a_words(rows).max(self.keys.groups * MR)
+            + rows * self.pairs() * NR
             + self.values.a_words(rows)
     }
 }
 
-/// As the twin, a pair of tiles of queries at a time against all keys between the first and the last that they see. Keys among these that a query does not
+/// As the scalar reference, a pair of tiles of queries at a time against all keys between the first and the last that they see. Keys among these that a query does not
 /// see have the weight 0; where a value is not finite and keys are hidden, values are summed over the keys seen alone, so that nothing hidden reaches an output.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn head<S: Simd>(
     s: S,
-    format: Format,
-    q: Rows<'_>,
-    k: Rows<'_>,
-    v: Rows<'_>,
-    turn: Option<Turn<'_>>,
+    format: NumberFormat,
+    q: MatRef<'_>,
+    k: MatRef<'_>,
+    v: MatRef<'_>,
+    rope: Option<RopeTables<'_>>,
     mask: Mask,
     scale: f32,
-    out: Block<'_>,
+    out: MatMut<'_>,
     memory: &mut [u32],
 ) {
     match format {
-        Format::F32 => typed::<S, F32>(s, q, k, v, turn, mask, scale, out, memory),
-        Format::Bf16 | Format::Int8 => typed::<S, Bf16>(s, q, k, v, turn, mask, scale, out, memory),
+        NumberFormat::F32 => typed::<S, F32>(s, q, k, v, rope, mask, scale, out, memory),
+        NumberFormat::Bf16 | NumberFormat::Int8 => typed::<S, Bf16>(s, q, k, v, rope, mask, scale, out, memory),
     }
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn typed<S: Simd, F: Number>(
+fn typed<S: Simd, F: Element>(
     s: S,
-    q: Rows<'_>,
-    k: Rows<'_>,
-    v: Rows<'_>,
-    turn: Option<Turn<'_>>,
+    q: MatRef<'_>,
+    k: MatRef<'_>,
+    v: MatRef<'_>,
+    rope: Option<RopeTables<'_>>,
     mask: Mask,
     scale: f32,
-    mut out: Block<'_>,
+    mut out: MatMut<'_>,
     memory: &mut [u32],
 ) {
     let (t, dim) = (out.rows(), out.cols());
     let isa = if s.line_words::<F>() > 1 { Isa::Amx } else { Isa::Avx512 };
-    let plan = Plan::new(isa, s.tile_rows::<F>(), F::FORMAT, t, dim);
-    let (turned, memory) = memory.split_at_mut(dim.next_multiple_of(HIGH));
-    let (inverses, memory) = memory.split_at_mut(2 * HIGH);
+    let plan = HeadPlan::new(isa, s.tile_rows::<F>(), F::FORMAT, t, dim);
+    let (rotated, memory) = memory.split_at_mut(dim.next_multiple_of(MR));
+    let (inverses, memory) = memory.split_at_mut(2 * MR);
     let (sums, memory) = memory.split_at_mut(if plan.keys.lines { 3 * PAIR } else { 2 * PAIR });
-    let (turned, inverses, sums) = (floats_mut(turned), floats_mut(inverses), floats_mut(sums));
+    let (rotated, inverses, sums) = (floats_mut(rotated), floats_mut(inverses), floats_mut(sums));
     let (keys, memory) = memory.split_at_mut(plan.keys.b_words(plan.pairs()));
-    let (values, memory) = memory.split_at_mut(plan.values.b_words(dim.div_ceil(WIDE)));
-    let high = plan.high();
-    let (queries, memory) = memory.split_at_mut(plan.keys.a_words(2 * high).max(plan.keys.groups * HIGH));
-    let wide = plan.pairs() * WIDE;
-    let (scores, weights) = memory.split_at_mut(2 * high * wide);
+    let (values, memory) = memory.split_at_mut(plan.values.b_words(dim.div_ceil(NR)));
+    let mr = plan.mr();
+    let (queries, memory) = memory.split_at_mut(plan.keys.a_words(2 * mr).max(plan.keys.groups * MR));
+    let stride = plan.pairs() * NR;
+    let (scores, weights) = memory.split_at_mut(2 * mr * stride);
     let scores = floats_mut(scores);
-    pack_keys::<S, F>(s, k, turn, t, dim, plan.keys, keys, queries, turned);
-    let mut columns = Columns::new();
-    for p in 0..dim.div_ceil(WIDE) {
-        pack_panels::<S, F>(s, Source::Cut(v, dim), p * WIDE, t, plan.values, p, values, &mut columns);
+    pack_keys::<S, F>(s, k, rope, t, dim, plan.keys, keys, queries, rotated);
+    let mut columns = ColumnScales::new();
+    for p in 0..dim.div_ceil(NR) {
+        pack_panels::<S, F>(s, RowSource::Cut(v, dim), p * NR, t, plan.values, p, values, &mut columns);
     }
     let hides = !mask.hides_nothing(t);
     let finite = !hides || all_finite(s, v, t, dim);
-    for first in (0..t).step_by(2 * high) {
-        let all = (2 * high).min(t - first);
+    for first in (0..t).step_by(2 * mr) {
+        let all = (2 * mr).min(t - first);
         let hull = if hides { mask.hull(first, first + all, t) } else { 0..t };
         for i in 0..all {
-            let row = turned_row(s, q, turn, first + i, dim, turned);
+            let row = rotated_row(s, q, rope, first + i, dim, rotated);
             encode_row::<S, F>(s, row, plan.keys, i, queries);
         }
         let (panels, k) = (plan.panels(&hull), 0..plan.keys.groups);
-        let mut after = Scores { scores, wide, high };
-        product::<S, F, _>(s, plan.keys, queries, Pairs::Rows(all), keys, panels, k, sums, &mut after);
+        let mut epilogue = Scores { scores, stride, mr };
+        product::<S, F, _>(s, plan.keys, queries, Pairs::Rows(all), keys, panels, k, sums, &mut epilogue);
         for i in 0..all {
-            let row = &mut scores[i * wide..][..t];
+            let row = &mut scores[i * stride..][..t];
             // what lies before and after the hull weighs nothing
             if hides {
                 hide(row, &hull, &mask.keys(first + i, t));
@@ -196,27 +197,27 @@ fn typed<S: Simd, F: Number>(
             }
             continue;
         }
-        let (panels, k) = (0..dim.div_ceil(WIDE), plan.words(&hull));
-        let mut after = Attended { out: &mut out, first, high, inverses };
-        product::<S, F, _>(s, plan.values, weights, Pairs::Rows(all), values, panels, k, sums, &mut after);
+        let (panels, k) = (0..dim.div_ceil(NR), plan.words(&hull));
+        let mut epilogue = Attended { out: &mut out, first, mr, inverses };
+        product::<S, F, _>(s, plan.values, weights, Pairs::Rows(all), values, panels, k, sums, &mut epilogue);
     }
 }
 
 /// Keeps sums as scores, a row for each query.
 struct Scores<'a> {
     scores: &'a mut [f32],
-    wide: usize,
-    high: usize,
+    stride: usize,
+    mr: usize,
 }
 
-impl<S: Simd> After<S> for Scores<'_> {
+impl<S: Simd> Epilogue<S> for Scores<'_> {
     #[inline(always)]
-    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
         for (t, rows) in rows.into_iter().enumerate() {
             for r in 0..rows {
-                let i = (2 * j + t) * self.high + r;
-                let (from, to) = (row(sums, t, r), &mut self.scores[i * self.wide + p * WIDE..][..WIDE]);
-                for v in (0..WIDE).step_by(S::LANES) {
+                let i = (2 * j + t) * self.mr + r;
+                let (from, to) = (row(sums, t, r), &mut self.scores[i * self.stride + p * NR..][..NR]);
+                for v in (0..NR).step_by(S::LANES) {
                     s.store(&mut to[v..], s.load(&from[v..]));
                 }
             }
@@ -226,20 +227,20 @@ impl<S: Simd> After<S> for Scores<'_> {
 
 /// Writes sums as outputs, divided by what the weights add up to.
 struct Attended<'a, 'b> {
-    out: &'a mut Block<'b>,
+    out: &'a mut MatMut<'b>,
     first: usize,
-    high: usize,
+    mr: usize,
     inverses: &'a [f32],
 }
 
-impl<S: Simd> After<S> for Attended<'_, '_> {
+impl<S: Simd> Epilogue<S> for Attended<'_, '_> {
     #[inline(always)]
-    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
         for (t, rows) in rows.into_iter().enumerate() {
             for r in 0..rows {
-                let i = (2 * j + t) * self.high + r;
-                let (from, to) = (row(sums, t, r), &mut self.out.row(self.first + i)[p * WIDE..]);
-                for v in (0..WIDE).step_by(S::LANES) {
+                let i = (2 * j + t) * self.mr + r;
+                let (from, to) = (row(sums, t, r), &mut self.out.row(self.first + i)[p * NR..]);
+                for v in (0..NR).step_by(S::LANES) {
                     if v >= to.len() {
                         break;
                     }
@@ -252,7 +253,7 @@ impl<S: Simd> After<S> for Attended<'_, '_> {
 
 /// No value is infinite or NaN, nor rounds to infinity in bf16.
 #[inline(always)]
-fn all_finite<S: Simd>(s: S, v: Rows<'_>, t: usize, dim: usize) -> bool {
+fn all_finite<S: Simd>(s: S, v: MatRef<'_>, t: usize, dim: usize) -> bool {
     let mut most = s.splat(0.0);
     for j in 0..t {
         for x in v.row(j)[..dim].chunks(S::LANES) {
@@ -263,31 +264,31 @@ fn all_finite<S: Simd>(s: S, v: Rows<'_>, t: usize, dim: usize) -> bool {
     s.reduce_magnitude(most).to_bits() < 0x7f7f_8000
 }
 
-/// Row `i`, turned by its position where rows are.
+/// Row `i`, rotated by its position where rows are.
 #[inline(always)]
-fn turned_row<'a, S: Simd>(
+fn rotated_row<'a, S: Simd>(
     s: S,
-    x: Rows<'a>,
-    turn: Option<Turn<'_>>,
+    x: MatRef<'a>,
+    rope: Option<RopeTables<'_>>,
     i: usize,
     dim: usize,
     memory: &'a mut [f32],
 ) -> &'a [f32] {
     let row = &x.row(i)[..dim];
-    let Some(turn) = turn else { return row };
+    let Some(rope) = rope else { return row };
     let to = &mut memory[..dim];
-    rotate(s, row, &turn.cos[i * dim..(i + 1) * dim], &turn.sin[i * dim..(i + 1) * dim], to);
+    rotate(s, row, &rope.cos[i * dim..(i + 1) * dim], &rope.sin[i * dim..(i + 1) * dim], to);
     to
 }
 
 /// Writes `e^(scale · (x - largest))`, 0 for minus infinity, of a row of scores as row `i` of A, and gives the inverse of their sum. Within 2^-13 where the format
 /// rounds them next.
 #[inline(always)]
-fn encode_weights<S: Simd, F: Number>(
+fn encode_weights<S: Simd, F: Element>(
     s: S,
     scores: &[f32],
     scale: f32,
-    layout: Layout,
+    layout: TileLayout,
     i: usize,
     a: &mut [u32],
 ) -> f32 {
@@ -297,14 +298,14 @@ fn encode_weights<S: Simd, F: Number>(
     }
     let max = s.splat(s.reduce_max(max));
     // the rough exponential is one of two
-    let by = if F::FORMAT == Format::F32 { scale } else { scale * std::f32::consts::LOG2_E };
+    let by = if F::FORMAT == NumberFormat::F32 { scale } else { scale * std::f32::consts::LOG2_E };
     let (mut sum, by) = (s.splat(0.0), s.splat(by));
     let per = F::FORMAT.per_word();
     for (v, x) in scores.chunks(S::LANES).enumerate() {
         let below = s.mul(s.sub(s.load_or(x, f32::NEG_INFINITY), max), by);
         let g = v * S::LANES / per;
         let to = &mut a[layout.a(i, g)..][..(S::LANES / per).min(layout.groups - g)];
-        let e = if F::FORMAT == Format::F32 {
+        let e = if F::FORMAT == NumberFormat::F32 {
             let e = s.zero_below(math::exp_quick(s, below), below, -87.0);
             s.store(floats_mut(to), e);
             e
@@ -347,12 +348,12 @@ fn softmax_scaled<S: Simd>(s: S, x: &mut [f32], scale: f32) {
 /// `out = inverse · Σ_j weights[j] v[j]` over the seen keys alone, weights being row `i` of A: in f32 the bits that the product gives, which adds zeros for the others.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn sum_seen<S: Simd, F: Number>(
+fn sum_seen<S: Simd, F: Element>(
     s: S,
-    layout: Layout,
+    layout: TileLayout,
     i: usize,
     weights: &[u32],
-    v: Rows<'_>,
+    v: MatRef<'_>,
     seen: &[Range<usize>; 2],
     inverse: f32,
     out: &mut [f32],
@@ -361,7 +362,7 @@ fn sum_seen<S: Simd, F: Number>(
         let mut sum = s.splat(0.0);
         for keys in seen {
             for j in keys.start..keys.end {
-                let weight = if F::FORMAT == Format::F32 {
+                let weight = if F::FORMAT == NumberFormat::F32 {
                     f32::from_bits(weights[layout.a(i, j)])
                 } else {
                     f32::from_bits(weights[layout.a(i, j / 2)] >> (16 * (j % 2)) << 16)
@@ -374,26 +375,26 @@ fn sum_seen<S: Simd, F: Number>(
     }
 }
 
-/// Keys as panels: a key is a column. `row` has room for one key's words, `turned` for a key.
+/// Keys as panels: a key is a column. `row` has room for one key's words, `rotated` for a key.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn pack_keys<S: Simd, F: Number>(
+fn pack_keys<S: Simd, F: Element>(
     s: S,
-    k: Rows<'_>,
-    turn: Option<Turn<'_>>,
+    k: MatRef<'_>,
+    rope: Option<RopeTables<'_>>,
     t: usize,
     dim: usize,
-    layout: Layout,
+    layout: TileLayout,
     panels: &mut [u32],
     row: &mut [u32],
-    turned: &mut [f32],
+    rotated: &mut [f32],
 ) {
     // a key's words side by side
-    let (side_by_side, row) = (Layout { lines: false, high: 1, ..layout }, &mut row[..layout.groups]);
+    let (side_by_side, row) = (TileLayout { lines: false, mr: 1, ..layout }, &mut row[..layout.groups]);
     // beyond the last key nothing is NaN
     panels[layout.b(t / PANEL, 0)..].fill(0);
     for (j, lane) in (0..t).map(|j| (j, j % PANEL)) {
-        let key = turned_row(s, k, turn, j, dim, turned);
+        let key = rotated_row(s, k, rope, j, dim, rotated);
         encode_row::<S, F>(s, key, side_by_side, 0, row);
         for (line, words) in row.chunks(LINE).enumerate() {
             let to = &mut panels[layout.b(j / PANEL, line * LINE) + lane..];

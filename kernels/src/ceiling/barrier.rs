@@ -67,11 +67,11 @@ fn join(pool: &Pool) -> bool {
         begun.fetch_add(1, SeqCst);
         // the caller keeps its hands off shares that no worker has begun
         if part == 0 {
-            let (mut turns, mut start) = (0u32, None);
+            let (mut spins, mut start) = (0u32, None);
             while begun.load(SeqCst) < threads {
                 std::hint::spin_loop();
-                turns += 1;
-                if turns % 4096 == 0 {
+                spins += 1;
+                if spins % 4096 == 0 {
                     thread::yield_now();
                     if start.get_or_insert_with(Instant::now).elapsed() > LATE {
                         return;

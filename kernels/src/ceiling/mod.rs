@@ -9,7 +9,7 @@
 mod amx;
 mod barrier;
 mod caches;
-mod crew;
+mod parallel;
 mod peak;
 mod read;
 mod timed_loop;
@@ -17,7 +17,7 @@ mod timed_loop;
 pub use amx::amx_is_emulated;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use amx::tiles;
-use crew::rates;
+use parallel::rates;
 
 /// More threads than any machine of today has cores.
 const MOST_THREADS: usize = 1024;

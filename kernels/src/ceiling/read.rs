@@ -7,7 +7,7 @@
 
 use super::Sheet;
 use super::caches::{Cache, caches};
-use super::crew::{Work, rates};
+use super::parallel::{Work, rates};
 
 /// Bytes that one round of a loop reads; buffers are whole multiples.
 const BLOCK: usize = 1024;

@@ -3,7 +3,7 @@
 mod scalar;
 mod vector;
 
-use crate::ctx::Ctx;
+use crate::context::Context;
 use crate::vector::dispatch;
 
 dispatch! {
@@ -23,7 +23,7 @@ dispatch! {
 ///
 /// # Panics
 /// If a length does not fit or an id is not a row of the table: check untrusted ids before.
-pub fn embed(ctx: &Ctx, ids: &[u32], table: &[f32], factor: f32, d: usize, out: &mut [f32]) {
+pub fn embed(ctx: &Context, ids: &[u32], table: &[f32], factor: f32, d: usize, out: &mut [f32]) {
     assert!(d > 0 && table.len().is_multiple_of(d), "embed: table is not whole rows of {d}");
     assert_eq!(out.len(), ids.len() * d, "embed: output is not [{}, {d}]", ids.len());
     let rows = table.len() / d;
@@ -44,7 +44,7 @@ pub fn embed(ctx: &Ctx, ids: &[u32], table: &[f32], factor: f32, d: usize, out: 
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn add(ctx: &Ctx, x: &[f32], y: &[f32], out: &mut [f32]) {
+pub fn add(ctx: &Context, x: &[f32], y: &[f32], out: &mut [f32]) {
     assert!(x.len() == out.len() && y.len() == out.len(), "add: lengths differ");
     let chunk = ctx.chunk(out.len(), out.len());
     ctx.pool().chunks(out, chunk, |index, out| {
@@ -57,7 +57,7 @@ pub fn add(ctx: &Ctx, x: &[f32], y: &[f32], out: &mut [f32]) {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn add_in_place(ctx: &Ctx, x: &mut [f32], y: &[f32]) {
+pub fn add_in_place(ctx: &Context, x: &mut [f32], y: &[f32]) {
     assert_eq!(x.len(), y.len(), "add_in_place: lengths differ");
     let chunk = ctx.chunk(x.len(), x.len());
     ctx.pool().chunks(x, chunk, |index, x| {
@@ -69,7 +69,7 @@ pub fn add_in_place(ctx: &Ctx, x: &mut [f32], y: &[f32]) {
 ///
 /// # Panics
 /// If `x` is not whole blocks.
-pub fn add_rows(ctx: &Ctx, x: &mut [f32], block: &[f32]) {
+pub fn add_rows(ctx: &Context, x: &mut [f32], block: &[f32]) {
     let len = block.len();
     assert!(x.is_empty() || (len > 0 && x.len().is_multiple_of(len)), "add_rows: not whole blocks of {len}");
     let chunk = len * ctx.chunk(x.len().checked_div(len).unwrap_or(0), x.len());
@@ -81,7 +81,7 @@ pub fn add_rows(ctx: &Ctx, x: &mut [f32], block: &[f32]) {
 }
 
 /// `x *= factor`, any shape.
-pub fn scale(ctx: &Ctx, x: &mut [f32], factor: f32) {
+pub fn scale(ctx: &Context, x: &mut [f32], factor: f32) {
     let chunk = ctx.chunk(x.len(), x.len());
     ctx.pool().chunks(x, chunk, |_, x| scale_slice(ctx.proof(), x, factor));
 }
@@ -90,7 +90,7 @@ pub fn scale(ctx: &Ctx, x: &mut [f32], factor: f32) {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn copy(ctx: &Ctx, x: &[f32], out: &mut [f32]) {
+pub fn copy(ctx: &Context, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "copy: lengths differ");
     let chunk = ctx.chunk(out.len(), out.len());
     ctx.pool().chunks(out, chunk, |index, out| out.copy_from_slice(&x[index * chunk..index * chunk + out.len()]));

@@ -1,4 +1,4 @@
-//! The plain twin of the element-wise operators.
+//! The scalar reference of the element-wise operators.
 
 /// `x += y`.
 pub(super) fn add(x: &mut [f32], y: &[f32]) {

@@ -2,7 +2,7 @@
 
 use crate::vector::Simd;
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 pub(super) fn add<S: Simd>(s: S, x: &mut [f32], y: &[f32]) {
     for (x, y) in x.chunks_mut(S::LANES).zip(y.chunks(S::LANES)) {
@@ -10,7 +10,7 @@ pub(super) fn add<S: Simd>(s: S, x: &mut [f32], y: &[f32]) {
     }
 }
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 pub(super) fn sum<S: Simd>(s: S, x: &[f32], y: &[f32], out: &mut [f32]) {
     let inputs = x.chunks(S::LANES).zip(y.chunks(S::LANES));
@@ -19,7 +19,7 @@ pub(super) fn sum<S: Simd>(s: S, x: &[f32], y: &[f32], out: &mut [f32]) {
     }
 }
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 pub(super) fn scaled<S: Simd>(s: S, x: &[f32], factor: f32, out: &mut [f32]) {
     for (x, out) in x.chunks(S::LANES).zip(out.chunks_mut(S::LANES)) {
@@ -27,7 +27,7 @@ pub(super) fn scaled<S: Simd>(s: S, x: &[f32], factor: f32, out: &mut [f32]) {
     }
 }
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 pub(super) fn scale<S: Simd>(s: S, x: &mut [f32], factor: f32) {
     for x in x.chunks_mut(S::LANES) {

@@ -5,44 +5,44 @@ pub(crate) mod scalar;
 pub(crate) mod vector;
 
 use self::pack::{PackedLinear, Panels};
-use crate::block::{Block, Rows, scratch};
-use crate::ctx::{Ctx, streamed};
-use crate::format::Format;
+use crate::context::{Context, streamed};
 use crate::isa::Isa;
+use crate::matrix::{MatMut, MatRef, scratch};
+use crate::number_format::NumberFormat;
 use crate::vector::dispatch;
 use crate::vector::product::{sums_len, tiled};
-use crate::vector::tile::{WIDE, even};
+use crate::vector::tile::{NR, even};
 
 dispatch! {
-    pub(crate) fn linear_block(format: Format, x: Rows<'_>, w: Panels<'_>, bias: Option<&[f32]>, norm: Option<f32>, out: Block<'_>, memory: &mut [u32]) {
+    pub(crate) fn linear_block(format: NumberFormat, x: MatRef<'_>, w: Panels<'_>, bias: Option<&[f32]>, norm: Option<f32>, out: MatMut<'_>, memory: &mut [u32]) {
         scalar::linear | vector::linear
     }
 }
 
 /// Words of scratch memory for `rows` rows: the sums, and a chunk of rows of A with their scales.
-pub(crate) fn memory(ctx: &Ctx, w: &PackedLinear, rows: usize) -> usize {
+pub(crate) fn memory(ctx: &Context, w: &PackedLinear, rows: usize) -> usize {
     if ctx.isa() == Isa::Scalar {
         return 0;
     }
     let rows = vector::chunk(rows, w.groups);
-    let high = even(rows, tile_rows(ctx.isa(), w.format), 1);
-    let sums = sums_len(ctx.isa(), w.format, rows.div_ceil(2 * high), w.groups);
-    sums + rows.next_multiple_of(high) * (w.groups + 1)
+    let mr = even(rows, tile_rows(ctx.isa(), w.format), 1);
+    let sums = sums_len(ctx.isa(), w.format, rows.div_ceil(2 * mr), w.groups);
+    sums + rows.next_multiple_of(mr) * (w.groups + 1)
 }
 
 /// Most rows of a tile.
-pub(crate) fn tile_rows(isa: Isa, format: Format) -> usize {
+pub(crate) fn tile_rows(isa: Isa, format: NumberFormat) -> usize {
     match (isa, format) {
         (Isa::Scalar, _) => 4,
-        (Isa::Avx2, Format::F32) => 6,
+        (Isa::Avx2, NumberFormat::F32) => 6,
         (Isa::Avx2, _) => 4,
-        (Isa::Amx, Format::Bf16 | Format::Int8) => 16,
+        (Isa::Amx, NumberFormat::Bf16 | NumberFormat::Int8) => 16,
         _ => 12,
     }
 }
 
 /// Rows that products of `rows` rows in a thread's hand execute, a tile's padding included.
-pub(crate) fn padded_rows(ctx: &Ctx, format: Format, rows: usize) -> usize {
+pub(crate) fn padded_rows(ctx: &Context, format: NumberFormat, rows: usize) -> usize {
     if !tiled(ctx.isa(), format) {
         return rows;
     }
@@ -50,27 +50,27 @@ pub(crate) fn padded_rows(ctx: &Ctx, format: Format, rows: usize) -> usize {
 }
 
 /// How [`linear`] splits its output: rows and columns of a cell.
-fn cell(ctx: &Ctx, m: usize, w: &PackedLinear) -> (usize, usize) {
-    let (high, wide) = (tile_rows(ctx.isa(), w.format), if ctx.isa() == Isa::Scalar { 1 } else { WIDE });
-    let (tiles, panels) = (m.div_ceil(high), w.n.div_ceil(wide));
+fn cell(ctx: &Context, m: usize, w: &PackedLinear) -> (usize, usize) {
+    let (mr, nr) = (tile_rows(ctx.isa(), w.format), if ctx.isa() == Isa::Scalar { 1 } else { NR });
+    let (tiles, panels) = (m.div_ceil(mr), w.n.div_ceil(nr));
     let parts = ctx.parts(streamed(m * w.n * w.k));
     if columns_are_cheaper(ctx, w.format, parts, m, w.data.len(), panels, |rows| vector::chunk(rows, w.groups)) {
-        return (m, panels.div_ceil(parts) * wide);
+        return (m, panels.div_ceil(parts) * nr);
     }
-    if m / parts >= high {
+    if m / parts >= mr {
         // whoever comes before and after splits by rows too: each core keeps its own
         return (m.div_ceil(parts), w.n);
     }
     // else where the threads' shares come out most even, by columns when in doubt: then each thread reads its own weights
     let largest = |units: usize| units.div_ceil(parts) as f64 / units.max(1) as f64;
-    if largest(panels) <= largest(tiles) { (m, panels.div_ceil(parts) * wide) } else { (m.div_ceil(parts), w.n) }
+    if largest(panels) <= largest(tiles) { (m, panels.div_ceil(parts) * nr) } else { (m.div_ceil(parts), w.n) }
 }
 
 /// Whether `m` rows pass weights of so many words and pairs of panels sooner where each thread takes some columns than where it takes some rows. Cutting rows, each
 /// thread reads all weights, once for every `chunk` of its rows. Rough: what is cheaper by less than a tenth is left alone.
 pub(crate) fn columns_are_cheaper(
-    ctx: &Ctx,
-    format: Format,
+    ctx: &Context,
+    format: NumberFormat,
     threads: usize,
     m: usize,
     words: usize,
@@ -96,13 +96,13 @@ pub(crate) fn columns_are_cheaper(
 }
 
 /// Operations that [`linear`] executes on `m` rows: two for every multiply-add of its tiles.
-pub fn linear_operations(ctx: &Ctx, m: usize, w: &PackedLinear) -> f64 {
+pub fn linear_operations(ctx: &Context, m: usize, w: &PackedLinear) -> f64 {
     operations(ctx, m, cell(ctx, m, w).0, w)
 }
 
-/// Operations on `m` rows that are cut into cells of `high` rows; cutting columns adds none.
-pub(crate) fn operations(ctx: &Ctx, m: usize, high: usize, w: &PackedLinear) -> f64 {
-    let cells = (0..m).step_by(high.max(1)).map(|first| high.min(m - first));
+/// Operations on `m` rows that are cut into cells of `cell` rows; cutting columns adds none.
+pub(crate) fn operations(ctx: &Context, m: usize, cell: usize, w: &PackedLinear) -> f64 {
+    let cells = (0..m).step_by(cell.max(1)).map(|first| cell.min(m - first));
     cells.flat_map(|rows| chunks(rows, w)).map(|rows| w.operations(padded_rows(ctx, w.format, rows))).sum()
 }
 
@@ -116,18 +116,18 @@ fn chunks(rows: usize, w: &PackedLinear) -> impl Iterator<Item = usize> {
 ///
 /// # Panics
 /// If a length does not fit, or `w` was packed for another instruction set or as gated.
-pub fn linear(ctx: &Ctx, x: &[f32], w: &PackedLinear, bias: Option<&[f32]>, out: &mut [f32]) {
+pub fn linear(ctx: &Context, x: &[f32], w: &PackedLinear, bias: Option<&[f32]>, out: &mut [f32]) {
     let (n, k) = (w.n, w.k);
     check(ctx, x, w, out);
     assert!(bias.is_none_or(|bias| bias.len() == n), "linear: bias is not [{n}]");
     let m = out.len().checked_div(n).unwrap_or(0);
     let cell = cell(ctx, m, w);
     let threads = ctx.parts(streamed(m * n * k));
-    let twin = ctx.isa() == Isa::Scalar;
+    let scalar = ctx.isa() == Isa::Scalar;
     ctx.cells(out, n, cell, threads, |(row, col), block| {
-        let (bias, panels) = (bias.map(|bias| &bias[col..]), w.view().from(col, twin));
+        let (bias, panels) = (bias.map(|bias| &bias[col..]), w.view().from(col, scalar));
         scratch(memory(ctx, w, block.rows()), |memory| {
-            linear_block(ctx.proof(), w.format, Rows::new(x, k).from(row), panels, bias, None, block, memory);
+            linear_block(ctx.proof(), w.format, MatRef::new(x, k).from(row), panels, bias, None, block, memory);
         });
     });
 }
@@ -136,7 +136,7 @@ pub fn linear(ctx: &Ctx, x: &[f32], w: &PackedLinear, bias: Option<&[f32]>, out:
 ///
 /// # Panics
 /// As [`linear`].
-pub fn linear_norm(ctx: &Ctx, x: &[f32], w: &PackedLinear, eps: f32, out: &mut [f32]) {
+pub fn linear_norm(ctx: &Context, x: &[f32], w: &PackedLinear, eps: f32, out: &mut [f32]) {
     check(ctx, x, w, out);
     let (n, k) = (w.n, w.k);
     let m = out.len().checked_div(n).unwrap_or(0);
@@ -144,18 +144,18 @@ pub fn linear_norm(ctx: &Ctx, x: &[f32], w: &PackedLinear, eps: f32, out: &mut [
     // a norm needs whole rows
     ctx.cells(out, n, (m.div_ceil(threads), n), threads, |(row, _), block| {
         scratch(memory(ctx, w, block.rows()), |memory| {
-            linear_block(ctx.proof(), w.format, Rows::new(x, k).from(row), w.view(), None, Some(eps), block, memory);
+            linear_block(ctx.proof(), w.format, MatRef::new(x, k).from(row), w.view(), None, Some(eps), block, memory);
         });
     });
 }
 
 /// Operations that [`linear_norm`] executes on `m` rows.
-pub fn linear_norm_operations(ctx: &Ctx, m: usize, w: &PackedLinear) -> f64 {
+pub fn linear_norm_operations(ctx: &Context, m: usize, w: &PackedLinear) -> f64 {
     let threads = ctx.parts(streamed(m * w.n * w.k));
     operations(ctx, m, m.div_ceil(threads), w)
 }
 
-fn check(ctx: &Ctx, x: &[f32], w: &PackedLinear, out: &[f32]) {
+fn check(ctx: &Context, x: &[f32], w: &PackedLinear, out: &[f32]) {
     let (n, k) = (w.n, w.k);
     assert_eq!(w.isa, ctx.isa(), "linear: weight was packed for another instruction set");
     assert!(!w.gated, "linear: weight was packed as gated");

@@ -1,35 +1,38 @@
 //! Weights in the layouts that the products read, made once. In: row-major f32 weights, a number format, an instruction set. Out: panels of 16
-//! columns (weights on the right of a product) or padded rows (on the left), with int8's scales. The twin keeps plain values.
+//! columns (weights on the right of a product) or padded rows (on the left), with int8's scales. The scalar reference keeps plain values.
 
-use crate::block::{Aligned, floats_mut};
-use crate::ctx::Ctx;
-use crate::format::{Format, quantise, round_bf16};
+use crate::context::Context;
 use crate::isa::Isa;
 use crate::linear::tile_rows;
+use crate::matrix::{Aligned, floats_mut};
+use crate::number_format::{NumberFormat, quantise, round_bf16};
 use crate::vector::product::tiled;
-use crate::vector::tile::{LINE, Layout, PANEL, WIDE, even};
+use crate::vector::tile::{LINE, NR, PANEL, TileLayout, even};
 
 /// Words of `k` numbers, whole lines where an instruction set's tiles want them.
-pub(crate) fn groups(isa: Isa, format: Format, k: usize) -> usize {
+pub(crate) fn groups(isa: Isa, format: NumberFormat, k: usize) -> usize {
     let words = k.div_ceil(format.per_word());
     if tiled(isa, format) { words.next_multiple_of(LINE) } else { words }
 }
 
 /// Sums of int8 products stay within 32 bits.
-fn check_sums(format: Format, k: usize) {
-    assert!(format != Format::Int8 || k <= 1 << 16, "int8 products over {k} numbers: their sums may leave 32 bits");
+fn check_sums(format: NumberFormat, k: usize) {
+    assert!(
+        format != NumberFormat::Int8 || k <= 1 << 16,
+        "int8 products over {k} numbers: their sums may leave 32 bits"
+    );
 }
 
 /// A linear layer's weight, `[n, k]`, laid out for one instruction set and number format.
 pub struct PackedLinear {
     pub(crate) isa: Isa,
-    pub(crate) format: Format,
+    pub(crate) format: NumberFormat,
     pub(crate) n: usize,
     pub(crate) k: usize,
     /// The first and the second half of the rows take turns, panel by panel.
     pub(crate) gated: bool,
     pub(crate) groups: usize,
-    /// Panel, word of k, column; of the twin `[n, k]` as f32.
+    /// Panel, word of k, column; of the scalar reference `[n, k]` as f32.
     pub(crate) data: Aligned,
     /// Int8: of each column of the panels.
     pub(crate) scales: Vec<f32>,
@@ -42,7 +45,7 @@ impl PackedLinear {
     ///
     /// # Panics
     /// If `w` is not `n * k` long.
-    pub fn pack(ctx: &Ctx, format: Format, w: &[f32], n: usize, k: usize) -> PackedLinear {
+    pub fn pack(ctx: &Context, format: NumberFormat, w: &[f32], n: usize, k: usize) -> PackedLinear {
         assert_eq!(w.len(), n * k, "PackedLinear::pack: weight is not [{n}, {k}]");
         PackedLinear::arrange(ctx, format, w, n, k, false)
     }
@@ -51,12 +54,12 @@ impl PackedLinear {
     ///
     /// # Panics
     /// If `w` is not `2 * inner * k` long.
-    pub fn pack_gated(ctx: &Ctx, format: Format, w: &[f32], inner: usize, k: usize) -> PackedLinear {
+    pub fn pack_gated(ctx: &Context, format: NumberFormat, w: &[f32], inner: usize, k: usize) -> PackedLinear {
         assert_eq!(w.len(), 2 * inner * k, "PackedLinear::pack_gated: weight is not [2·{inner}, {k}]");
         PackedLinear::arrange(ctx, format, w, 2 * inner, k, true)
     }
 
-    fn arrange(ctx: &Ctx, format: Format, w: &[f32], n: usize, k: usize, gated: bool) -> PackedLinear {
+    fn arrange(ctx: &Context, format: NumberFormat, w: &[f32], n: usize, k: usize, gated: bool) -> PackedLinear {
         check_sums(format, k);
         let isa = ctx.isa();
         if isa == Isa::Scalar {
@@ -65,8 +68,8 @@ impl PackedLinear {
         }
         // whole panels of columns, so that one product's panels can be another's words of k
         let (per, groups, half) = (format.per_word(), groups(isa, format, k.next_multiple_of(PANEL)), n / 2);
-        let layout = Layout { lines: tiled(isa, format), groups, high: 1 };
-        let panels = if gated { 2 * half.div_ceil(PANEL) } else { n.div_ceil(WIDE) * 2 };
+        let layout = TileLayout { lines: tiled(isa, format), groups, mr: 1 };
+        let panels = if gated { 2 * half.div_ceil(PANEL) } else { n.div_ceil(NR) * 2 };
         let mut data = Aligned::zeros(panels * groups * PANEL);
         let (mut scales, mut offsets) = (vec![0.0; panels * PANEL], vec![0.0; panels * PANEL]);
         for j in 0..n {
@@ -95,8 +98,8 @@ impl PackedLinear {
         self.k
     }
 
-    /// Format of its products.
-    pub fn format(&self) -> Format {
+    /// Number format of its products.
+    pub fn format(&self) -> NumberFormat {
         self.format
     }
 
@@ -113,7 +116,7 @@ impl PackedLinear {
     }
 
     pub(crate) fn view(&self) -> Panels<'_> {
-        let pairs = self.scales.len() / WIDE;
+        let pairs = self.scales.len() / NR;
         Panels { data: &self.data, k: self.k, groups: self.groups, pairs, scales: &self.scales, offsets: &self.offsets }
     }
 }
@@ -131,9 +134,9 @@ pub(crate) struct Panels<'a> {
 }
 
 impl<'a> Panels<'a> {
-    /// The panels from column `first` on, a multiple of `WIDE`; the twin's rows from `first` on.
-    pub(crate) fn from(self, first: usize, twin: bool) -> Panels<'a> {
-        if twin {
+    /// The panels from column `first` on, a multiple of `NR`; the scalar reference's rows from `first` on.
+    pub(crate) fn from(self, first: usize, scalar: bool) -> Panels<'a> {
+        if scalar {
             return Panels {
                 data: &self.data[first * self.k..],
                 scales: &self.scales[first.min(self.scales.len())..],
@@ -142,20 +145,20 @@ impl<'a> Panels<'a> {
         }
         let (data, scales, offsets) =
             (&self.data[first * self.groups..], &self.scales[first..], &self.offsets[first..]);
-        Panels { data, scales, offsets, pairs: self.pairs - first / WIDE, ..self }
+        Panels { data, scales, offsets, pairs: self.pairs - first / NR, ..self }
     }
 }
 
 /// A token-mixing weight, `[n, t]`, on the left of its products.
 pub struct PackedTokens {
     pub(crate) isa: Isa,
-    pub(crate) format: Format,
+    pub(crate) format: NumberFormat,
     pub(crate) n: usize,
     pub(crate) t: usize,
     /// The first and the second half of the rows take turns, tile by tile.
     pub(crate) gated: bool,
-    pub(crate) layout: Layout,
-    /// Rows in tiles; of the twin `[n, t]` as f32.
+    pub(crate) layout: TileLayout,
+    /// Rows in tiles; of the scalar reference `[n, t]` as f32.
     pub(crate) data: Aligned,
     /// Int8: of each row.
     pub(crate) scales: Vec<f32>,
@@ -166,7 +169,7 @@ impl PackedTokens {
     ///
     /// # Panics
     /// If `w` is not `n * t` long.
-    pub fn pack(ctx: &Ctx, format: Format, w: &[f32], n: usize, t: usize) -> PackedTokens {
+    pub fn pack(ctx: &Context, format: NumberFormat, w: &[f32], n: usize, t: usize) -> PackedTokens {
         assert_eq!(w.len(), n * t, "PackedTokens::pack: weight is not [{n}, {t}]");
         PackedTokens::arrange(ctx, format, w, n, t, false)
     }
@@ -175,35 +178,35 @@ impl PackedTokens {
     ///
     /// # Panics
     /// If `w` is not `2 * inner * t` long.
-    pub fn pack_gated(ctx: &Ctx, format: Format, w: &[f32], inner: usize, t: usize) -> PackedTokens {
+    pub fn pack_gated(ctx: &Context, format: NumberFormat, w: &[f32], inner: usize, t: usize) -> PackedTokens {
         assert_eq!(w.len(), 2 * inner * t, "PackedTokens::pack_gated: weight is not [2·{inner}, {t}]");
         PackedTokens::arrange(ctx, format, w, 2 * inner, t, true)
     }
 
-    fn arrange(ctx: &Ctx, format: Format, w: &[f32], n: usize, t: usize, gated: bool) -> PackedTokens {
+    fn arrange(ctx: &Context, format: NumberFormat, w: &[f32], n: usize, t: usize, gated: bool) -> PackedTokens {
         check_sums(format, t);
         let (isa, half, per) = (ctx.isa(), n / 2, format.per_word());
         let most = tile_rows(isa, format);
         // hidden rows become words of the next product's k, so tiles hold whole words
-        let high = if gated { even(half, most, per) } else { even(n, most, 1) };
-        let layout = Layout { lines: tiled(isa, format), groups: groups(isa, format, t), high };
+        let mr = if gated { even(half, most, per) } else { even(n, most, 1) };
+        let layout = TileLayout { lines: tiled(isa, format), groups: groups(isa, format, t), mr };
         if isa == Isa::Scalar {
             let (data, scales) = plain(format, w, n, t);
             return PackedTokens { isa, format, n, t, gated, layout, data, scales };
         }
-        let rows = if gated { 2 * half.next_multiple_of(high) } else { n };
+        let rows = if gated { 2 * half.next_multiple_of(mr) } else { n };
         let mut data = Aligned::zeros(layout.a_words(rows));
         let mut scales = vec![0.0; n];
         for i in 0..n {
             let (row, scale, _) = encode(format, &w[i * t..(i + 1) * t]);
             scales[i] = scale;
             let place = match gated {
-                true => (i % half / high * 2 + i / half) * high + i % half % high,
+                true => (i % half / mr * 2 + i / half) * mr + i % half % mr,
                 false => i,
             };
             for (e, bits) in row.into_iter().enumerate() {
                 // on the left int8 is unsigned
-                let bits = if format == Format::Int8 { bits ^ 0x80 } else { bits };
+                let bits = if format == NumberFormat::Int8 { bits ^ 0x80 } else { bits };
                 data[layout.a(place, e / per)] |= bits << (32 / per * (e % per));
             }
         }
@@ -228,32 +231,32 @@ impl PackedTokens {
     /// Scale of row `i`.
     #[inline(always)]
     pub(crate) fn scale(&self, i: usize) -> f32 {
-        if self.format == Format::Int8 { self.scales[i] } else { 1.0 }
+        if self.format == NumberFormat::Int8 { self.scales[i] } else { 1.0 }
     }
 }
 
 /// A row's numbers as bits, its scale, and the sum of its integers.
-fn encode(format: Format, row: &[f32]) -> (Vec<u32>, f32, i32) {
+fn encode(format: NumberFormat, row: &[f32]) -> (Vec<u32>, f32, i32) {
     match format {
-        Format::F32 => (row.iter().map(|x| x.to_bits()).collect(), 1.0, 0),
-        Format::Bf16 => (row.iter().map(|x| round_bf16(*x).to_bits() >> 16).collect(), 1.0, 0),
-        Format::Int8 => {
+        NumberFormat::F32 => (row.iter().map(|x| x.to_bits()).collect(), 1.0, 0),
+        NumberFormat::Bf16 => (row.iter().map(|x| round_bf16(*x).to_bits() >> 16).collect(), 1.0, 0),
+        NumberFormat::Int8 => {
             let (q, scale) = quantise(row);
             (q.iter().map(|q| *q as u32 & 0xff).collect(), scale, q.iter().sum())
         }
     }
 }
 
-/// What the twin multiplies with: rounded values, or int8's integers as f32 with a scale for each row.
-fn plain(format: Format, w: &[f32], n: usize, k: usize) -> (Aligned, Vec<f32>) {
+/// What the scalar reference multiplies with: rounded values, or int8's integers as f32 with a scale for each row.
+fn plain(format: NumberFormat, w: &[f32], n: usize, k: usize) -> (Aligned, Vec<f32>) {
     let mut data = Aligned::zeros(n * k);
     let mut scales = vec![1.0; n];
     let values = floats_mut(&mut data);
     values.copy_from_slice(w);
     match format {
-        Format::F32 => {}
-        Format::Bf16 => values.iter_mut().for_each(|x| *x = round_bf16(*x)),
-        Format::Int8 => {
+        NumberFormat::F32 => {}
+        NumberFormat::Bf16 => values.iter_mut().for_each(|x| *x = round_bf16(*x)),
+        NumberFormat::Int8 => {
             for (row, scale) in values.chunks_exact_mut(k.max(1)).zip(&mut scales) {
                 let (q, s) = quantise(row);
                 *scale = s;

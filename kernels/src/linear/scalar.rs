@@ -1,20 +1,20 @@
-//! The plain twin of the linear layer: loops as the formula reads. Unpacked weights, one sum per output.
+//! The scalar reference of the linear layer: loops as the formula reads. Unpacked weights, one sum per output.
 
 use std::ops::AddAssign;
 
 use super::pack::Panels;
-use crate::block::{Block, Rows, floats};
-use crate::format::{Format, quantise, round_bf16};
+use crate::matrix::{MatMut, MatRef, floats};
 use crate::norm;
+use crate::number_format::{NumberFormat, quantise, round_bf16};
 
 /// `out[i][j] = Σ_k x[i][k] w[j][k] (+ bias[j])`, `w` in rows of k values; with a norm `out[i] = rms(out[i] + ...)`.
 pub(super) fn linear(
-    format: Format,
-    x: Rows<'_>,
+    format: NumberFormat,
+    x: MatRef<'_>,
     w: Panels<'_>,
     bias: Option<&[f32]>,
     eps: Option<f32>,
-    mut out: Block<'_>,
+    mut out: MatMut<'_>,
     _memory: &mut [u32],
 ) {
     for i in 0..out.rows() {
@@ -31,17 +31,17 @@ pub(super) fn linear(
 }
 
 /// The first `n` outputs of one row, of weights in rows of k values.
-pub(crate) fn row(format: Format, x: &[f32], w: Panels<'_>, n: usize) -> Vec<f32> {
+pub(crate) fn row(format: NumberFormat, x: &[f32], w: Panels<'_>, n: usize) -> Vec<f32> {
     product(format, x, floats(w.data), w.scales, n)
 }
 
 /// `y[j] = Σ_k x[k] w[j][k]` for `n` rows of weights; int8 sums whole numbers and scales them by `scales[j]` and what `x` was rounded with.
-pub(crate) fn product(format: Format, x: &[f32], weights: &[f32], scales: &[f32], n: usize) -> Vec<f32> {
+pub(crate) fn product(format: NumberFormat, x: &[f32], weights: &[f32], scales: &[f32], n: usize) -> Vec<f32> {
     let weights = &weights[..n * x.len()];
     match format {
-        Format::F32 => sums(x, weights, n, |x, w| x * w),
-        Format::Bf16 => sums(&x.iter().map(|x| round_bf16(*x)).collect::<Vec<f32>>(), weights, n, |x, w| x * w),
-        Format::Int8 => {
+        NumberFormat::F32 => sums(x, weights, n, |x, w| x * w),
+        NumberFormat::Bf16 => sums(&x.iter().map(|x| round_bf16(*x)).collect::<Vec<f32>>(), weights, n, |x, w| x * w),
+        NumberFormat::Int8 => {
             let (q, scale) = quantise(x);
             let sums = sums(&q, weights, n, |q, w| q * w as i32);
             sums.iter().zip(scales).map(|(sum, of_row)| *sum as f32 * (scale * of_row)).collect()

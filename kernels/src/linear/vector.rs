@@ -1,13 +1,13 @@
 //! The vector body of the linear layer, over the shared product.
 
 use super::pack::Panels;
-use crate::block::{Block, Rows, floats_mut, words};
-use crate::format::Format;
+use crate::matrix::{MatMut, MatRef, floats_mut, words};
 use crate::norm;
+use crate::number_format::NumberFormat;
 use crate::vector::Simd;
 use crate::vector::operand::{encode_row, row, value};
-use crate::vector::product::{After, Pairs, product, sums_len, tiled};
-use crate::vector::tile::{Bf16, F32, Int8, Layout, Number, WIDE, even};
+use crate::vector::product::{Epilogue, Pairs, product, sums_len, tiled};
+use crate::vector::tile::{Bf16, Element, F32, Int8, NR, TileLayout, even};
 
 /// Words of A that a chunk of rows may hold while every panel passes by: 512 KiB, a part of the second-level cache.
 const CHUNK: usize = 128 << 10;
@@ -24,40 +24,40 @@ pub(crate) fn even_chunk(rows: usize, fit: usize) -> usize {
     even(rows, fit.clamp(32, MOST), 1)
 }
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn linear<S: Simd>(
     s: S,
-    format: Format,
-    x: Rows<'_>,
+    format: NumberFormat,
+    x: MatRef<'_>,
     w: Panels<'_>,
     bias: Option<&[f32]>,
     norm: Option<f32>,
-    out: Block<'_>,
+    out: MatMut<'_>,
     memory: &mut [u32],
 ) {
     match format {
-        Format::F32 => typed::<S, F32>(s, x, w, bias, norm, out, memory),
-        Format::Bf16 => typed::<S, Bf16>(s, x, w, bias, norm, out, memory),
-        Format::Int8 => typed::<S, Int8>(s, x, w, bias, norm, out, memory),
+        NumberFormat::F32 => typed::<S, F32>(s, x, w, bias, norm, out, memory),
+        NumberFormat::Bf16 => typed::<S, Bf16>(s, x, w, bias, norm, out, memory),
+        NumberFormat::Int8 => typed::<S, Int8>(s, x, w, bias, norm, out, memory),
     }
 }
 
 #[inline(always)]
-fn typed<S: Simd, F: Number>(
+fn typed<S: Simd, F: Element>(
     s: S,
-    x: Rows<'_>,
+    x: MatRef<'_>,
     w: Panels<'_>,
     bias: Option<&[f32]>,
     norm: Option<f32>,
-    mut out: Block<'_>,
+    mut out: MatMut<'_>,
     memory: &mut [u32],
 ) {
     let (m, n) = (out.rows(), out.cols());
     let most = chunk(m, w.groups);
     // f32 rows may be A as they are
-    let direct = F::FORMAT == Format::F32 && x.stride() == w.groups;
+    let direct = F::FORMAT == NumberFormat::F32 && x.stride() == w.groups;
     for first in (0..m).step_by(most.max(1)) {
         let rows = most.min(m - first);
         let layout = layout::<S, F>(s, rows, w.groups);
@@ -72,9 +72,19 @@ fn typed<S: Simd, F: Number>(
         }
         let a: &[u32] = if direct { words(x.row(0)) } else { a };
         let mut out = out.part(first, first + rows);
-        let mut after = Outputs::<F>::new(w, scales, bias, norm.is_some(), layout.high, &mut out);
-        let panels = 0..n.div_ceil(WIDE);
-        product::<S, F, _>(s, layout, a, Pairs::Rows(rows), w.data, panels, 0..w.groups, floats_mut(sums), &mut after);
+        let mut epilogue = LinearEpilogue::<F>::new(w, scales, bias, norm.is_some(), layout.mr, &mut out);
+        let panels = 0..n.div_ceil(NR);
+        product::<S, F, _>(
+            s,
+            layout,
+            a,
+            Pairs::Rows(rows),
+            w.data,
+            panels,
+            0..w.groups,
+            floats_mut(sums),
+            &mut epilogue,
+        );
         if let Some(eps) = norm {
             for i in 0..rows {
                 norm::vector::rms_row(s, out.row(i), None, None, eps);
@@ -85,55 +95,55 @@ fn typed<S: Simd, F: Number>(
 
 /// How `rows` rows of A lie.
 #[inline(always)]
-pub(crate) fn layout<S: Simd, F: Number>(s: S, rows: usize, groups: usize) -> Layout {
-    Layout { lines: s.line_words::<F>() > 1, groups, high: even(rows, s.tile_rows::<F>(), 1) }
+pub(crate) fn layout<S: Simd, F: Element>(s: S, rows: usize, groups: usize) -> TileLayout {
+    TileLayout { lines: s.line_words::<F>() > 1, groups, mr: even(rows, s.tile_rows::<F>(), 1) }
 }
 
 /// Words for the sums of `rows` rows.
 #[inline(always)]
-pub(crate) fn sums_words<S: Simd, F: Number>(s: S, rows: usize, layout: Layout) -> usize {
+pub(crate) fn sums_words<S: Simd, F: Element>(s: S, rows: usize, layout: TileLayout) -> usize {
     let isa = if s.line_words::<F>() > 1 { crate::Isa::Amx } else { crate::Isa::Avx512 };
     debug_assert!(tiled(isa, F::FORMAT) == layout.lines);
-    sums_len(isa, F::FORMAT, Pairs::Rows(rows).count(layout.high), layout.groups)
+    sums_len(isa, F::FORMAT, Pairs::Rows(rows).count(layout.mr), layout.groups)
 }
 
 /// Turns sums into rows of an output: `out (+)= A · B (+ bias)`.
-pub(crate) struct Outputs<'a, 'b, F: Number> {
+pub(crate) struct LinearEpilogue<'a, 'b, F: Element> {
     w: Panels<'a>,
     scales: &'a [f32],
     bias: Option<&'a [f32]>,
     add: bool,
-    high: usize,
-    out: &'a mut Block<'b>,
+    mr: usize,
+    out: &'a mut MatMut<'b>,
     format: std::marker::PhantomData<F>,
 }
 
-impl<'a, 'b, F: Number> Outputs<'a, 'b, F> {
+impl<'a, 'b, F: Element> LinearEpilogue<'a, 'b, F> {
     #[inline(always)]
     pub(crate) fn new(
         w: Panels<'a>,
         scales: &'a [f32],
         bias: Option<&'a [f32]>,
         add: bool,
-        high: usize,
-        out: &'a mut Block<'b>,
+        mr: usize,
+        out: &'a mut MatMut<'b>,
     ) -> Self {
-        Outputs { w, scales, bias, add, high, out, format: std::marker::PhantomData }
+        LinearEpilogue { w, scales, bias, add, mr, out, format: std::marker::PhantomData }
     }
 }
 
-impl<S: Simd, F: Number> After<S> for Outputs<'_, '_, F> {
+impl<S: Simd, F: Element> Epilogue<S> for LinearEpilogue<'_, '_, F> {
     #[inline(always)]
-    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
-        let column = p * WIDE;
-        let of: &[f32; WIDE] = self.w.scales[column..].first_chunk().expect("a scale for each column");
-        let offsets: &[f32; WIDE] = self.w.offsets[column..].first_chunk().expect("an offset for each column");
+    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+        let column = p * NR;
+        let of: &[f32; NR] = self.w.scales[column..].first_chunk().expect("a scale for each column");
+        let offsets: &[f32; NR] = self.w.offsets[column..].first_chunk().expect("an offset for each column");
         for (t, rows) in rows.into_iter().enumerate() {
             for r in 0..rows {
-                let i = (2 * j + t) * self.high + r;
-                let scale = if F::FORMAT == Format::Int8 { self.scales[i] } else { 1.0 };
+                let i = (2 * j + t) * self.mr + r;
+                let scale = if F::FORMAT == NumberFormat::Int8 { self.scales[i] } else { 1.0 };
                 let (sums, to) = (row(sums, t, r), &mut self.out.row(i)[column..]);
-                for v in (0..WIDE).step_by(S::LANES) {
+                for v in (0..NR).step_by(S::LANES) {
                     if v >= to.len() {
                         break;
                     }

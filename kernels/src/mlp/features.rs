@@ -4,21 +4,21 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::block::{Block, Rows, Shared, floats, floats_mut, halves_mut, words};
-use crate::format::Format;
 use crate::isa::Isa;
 use crate::linear::pack::{PackedLinear, Panels};
 use crate::linear::tile_rows;
-use crate::linear::vector::{Outputs, even_chunk, layout, sums_words};
+use crate::linear::vector::{LinearEpilogue, even_chunk, layout, sums_words};
+use crate::matrix::{MatMut, MatRef, SharedWords, floats, floats_mut, halves_mut, words};
 use crate::norm;
-use crate::vector::operand::{Source, encode_row, row, value};
-use crate::vector::product::{After, Pairs, product, sums_len, tiled};
-use crate::vector::tile::{Bf16, F32, Int8, Layout, Number, PANEL, WIDE, even};
+use crate::number_format::NumberFormat;
+use crate::vector::operand::{RowSource, encode_row, row, value};
+use crate::vector::product::{Epilogue, Pairs, product, sums_len, tiled};
+use crate::vector::tile::{Bf16, Element, F32, Int8, NR, PANEL, TileLayout, even};
 use crate::vector::{Simd, math};
 
 /// Words that a chunk of rows and their hidden values may hold, a part of the second-level cache: 768 KiB, and twice that where tiles wait longest for weights
 /// from beyond it, on processors whose cache has 2 MiB.
-fn near(isa: Isa, format: Format) -> usize {
+fn near(isa: Isa, format: NumberFormat) -> usize {
     if tiled(isa, format) { 384 << 10 } else { 192 << 10 }
 }
 
@@ -31,7 +31,7 @@ pub(super) fn chunk(up: &PackedLinear, down: &PackedLinear, rows: usize) -> usiz
 pub(super) fn hidden_words(up: &PackedLinear, down: &PackedLinear, rows: usize) -> usize {
     match (up.isa, up.format) {
         (Isa::Scalar, _) => rows * down.k,
-        (_, Format::Int8) => rows * down.k.next_multiple_of(PANEL),
+        (_, NumberFormat::Int8) => rows * down.k.next_multiple_of(PANEL),
         (isa, format) => rows.next_multiple_of(even(rows, tile_rows(isa, format), 1)) * down.groups,
     }
 }
@@ -42,43 +42,43 @@ pub(super) fn memory(up: &PackedLinear, down: &PackedLinear, rows: usize) -> usi
     if isa == Isa::Scalar {
         return 0;
     }
-    let high = even(rows, tile_rows(isa, format), 1);
-    let sums = |groups: usize| sums_len(isa, format, rows.div_ceil(2 * high), groups);
-    let below = if format == Format::Int8 { down.groups } else { 0 };
-    sums(up.groups).max(sums(down.groups)) + rows.next_multiple_of(high) * (up.groups.max(below) + 1)
+    let mr = even(rows, tile_rows(isa, format), 1);
+    let sums = |groups: usize| sums_len(isa, format, rows.div_ceil(2 * mr), groups);
+    let below = if format == NumberFormat::Int8 { down.groups } else { 0 };
+    sums(up.groups).max(sums(down.groups)) + rows.next_multiple_of(mr) * (up.groups.max(below) + 1)
 }
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn hidden<S: Simd>(
     s: S,
-    format: Format,
-    x: Source<'_, '_>,
+    format: NumberFormat,
+    x: RowSource<'_, '_>,
     rows: usize,
     up: Panels<'_>,
     part: Range<usize>,
     down: (usize, usize),
-    hidden: Shared<'_>,
+    hidden: SharedWords<'_>,
     memory: &mut [u32],
 ) {
     match format {
-        Format::F32 => hidden_of::<S, F32>(s, x, rows, up, part, down, hidden, memory),
-        Format::Bf16 => hidden_of::<S, Bf16>(s, x, rows, up, part, down, hidden, memory),
-        Format::Int8 => hidden_of::<S, Int8>(s, x, rows, up, part, down, hidden, memory),
+        NumberFormat::F32 => hidden_of::<S, F32>(s, x, rows, up, part, down, hidden, memory),
+        NumberFormat::Bf16 => hidden_of::<S, Bf16>(s, x, rows, up, part, down, hidden, memory),
+        NumberFormat::Int8 => hidden_of::<S, Int8>(s, x, rows, up, part, down, hidden, memory),
     }
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn hidden_of<S: Simd, F: Number>(
+fn hidden_of<S: Simd, F: Element>(
     s: S,
-    x: Source<'_, '_>,
+    x: RowSource<'_, '_>,
     rows: usize,
     up: Panels<'_>,
     part: Range<usize>,
     (inner, below): (usize, usize),
-    hidden: Shared<'_>,
+    hidden: SharedWords<'_>,
     memory: &mut [u32],
 ) {
     let (above, below) = (layout::<S, F>(s, rows, up.groups), layout::<S, F>(s, rows, below));
@@ -86,17 +86,17 @@ fn hidden_of<S: Simd, F: Number>(
     let (a, scales) = memory.split_at_mut(above.a_words(rows));
     let scales = floats_mut(scales);
     // A: the rows as they are, or rounded
-    let direct = if F::FORMAT == Format::F32 && up.k == up.groups { x.whole(up.k) } else { None };
+    let direct = if F::FORMAT == NumberFormat::F32 && up.k == up.groups { x.whole(up.k) } else { None };
     if direct.is_none() {
         for i in 0..rows {
             scales[i] = encode_row::<S, F>(s, &x.row(i)[..up.k], above, i, a);
         }
     }
     let a: &[u32] = direct.map_or(a, words);
-    let wide = inner.next_multiple_of(PANEL);
+    let stride = inner.next_multiple_of(PANEL);
     let last = part.end == up.pairs;
-    let mut after = Gated::<F> { up, scales, below, hidden, wide, format: PhantomData };
-    product::<S, F, _>(s, above, a, Pairs::Rows(rows), up.data, part, 0..up.groups, floats_mut(sums), &mut after);
+    let mut epilogue = Gated::<F> { up, scales, below, hidden, stride, format: PhantomData };
+    product::<S, F, _>(s, above, a, Pairs::Rows(rows), up.data, part, 0..up.groups, floats_mut(sums), &mut epilogue);
     if last {
         pad::<F>(hidden, below, rows, inner);
     }
@@ -104,13 +104,13 @@ fn hidden_of<S: Simd, F: Number>(
 
 /// Zeros after each row's end: what stands there meets zeros of B, but must not be NaN. For whoever made the last columns.
 #[inline(always)]
-fn pad<F: Number>(hidden: Shared<'_>, below: Layout, rows: usize, inner: usize) {
+fn pad<F: Element>(hidden: SharedWords<'_>, below: TileLayout, rows: usize, inner: usize) {
     let per = F::FORMAT.per_word();
-    if F::FORMAT == Format::Int8 || inner == below.groups * per {
+    if F::FORMAT == NumberFormat::Int8 || inner == below.groups * per {
         return;
     }
     for i in 0..rows {
-        if F::FORMAT == Format::Bf16 && inner % 2 == 1 {
+        if F::FORMAT == NumberFormat::Bf16 && inner % 2 == 1 {
             // SAFETY: the last column is this thread's, and so is what lies after it.
             let last = unsafe { hidden.words(below.a(i, inner / 2), 1) };
             last[0] &= 0xffff;
@@ -123,37 +123,37 @@ fn pad<F: Number>(hidden: Shared<'_>, below: Layout, rows: usize, inner: usize) 
     }
 }
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn outputs<S: Simd>(
     s: S,
-    format: Format,
+    format: NumberFormat,
     hidden: &[u32],
     down: Panels<'_>,
-    x: Option<Rows<'_>>,
+    x: Option<MatRef<'_>>,
     add: bool,
     norm: Option<f32>,
-    out: Block<'_>,
+    out: MatMut<'_>,
     memory: &mut [u32],
 ) {
     match format {
-        Format::F32 => outputs_of::<S, F32>(s, hidden, down, x, add, norm, out, memory),
-        Format::Bf16 => outputs_of::<S, Bf16>(s, hidden, down, x, add, norm, out, memory),
-        Format::Int8 => outputs_of::<S, Int8>(s, hidden, down, x, add, norm, out, memory),
+        NumberFormat::F32 => outputs_of::<S, F32>(s, hidden, down, x, add, norm, out, memory),
+        NumberFormat::Bf16 => outputs_of::<S, Bf16>(s, hidden, down, x, add, norm, out, memory),
+        NumberFormat::Int8 => outputs_of::<S, Int8>(s, hidden, down, x, add, norm, out, memory),
     }
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn outputs_of<S: Simd, F: Number>(
+fn outputs_of<S: Simd, F: Element>(
     s: S,
     hidden: &[u32],
     down: Panels<'_>,
-    x: Option<Rows<'_>>,
+    x: Option<MatRef<'_>>,
     add: bool,
     norm: Option<f32>,
-    mut out: Block<'_>,
+    mut out: MatMut<'_>,
     memory: &mut [u32],
 ) {
     let (rows, cols) = (out.rows(), out.cols());
@@ -161,12 +161,12 @@ fn outputs_of<S: Simd, F: Number>(
     let (sums, memory) = memory.split_at_mut(sums_words::<S, F>(s, rows, below));
     let mut scales: &[f32] = &[];
     let mut a = hidden;
-    if F::FORMAT == Format::Int8 {
+    if F::FORMAT == NumberFormat::Int8 {
         let (to, memory) = memory.split_at_mut(below.a_words(rows));
-        let (wide, hidden) = (down.k.next_multiple_of(PANEL), floats(hidden));
+        let (stride, hidden) = (down.k.next_multiple_of(PANEL), floats(hidden));
         let of = floats_mut(memory);
         for i in 0..rows {
-            of[i] = encode_row::<S, F>(s, &hidden[i * wide..][..down.k], below, i, to);
+            of[i] = encode_row::<S, F>(s, &hidden[i * stride..][..down.k], below, i, to);
         }
         (a, scales) = (to, of);
     }
@@ -175,9 +175,9 @@ fn outputs_of<S: Simd, F: Number>(
             out.row(i).copy_from_slice(&x.row(i)[..cols]);
         }
     }
-    let mut after = Outputs::<F>::new(down, scales, None, add, below.high, &mut out);
-    let (panels, k) = (0..cols.div_ceil(WIDE), 0..down.groups);
-    product::<S, F, _>(s, below, a, Pairs::Rows(rows), down.data, panels, k, floats_mut(sums), &mut after);
+    let mut epilogue = LinearEpilogue::<F>::new(down, scales, None, add, below.mr, &mut out);
+    let (panels, k) = (0..cols.div_ceil(NR), 0..down.groups);
+    product::<S, F, _>(s, below, a, Pairs::Rows(rows), down.data, panels, k, floats_mut(sums), &mut epilogue);
     if let Some(eps) = norm {
         for i in 0..rows {
             norm::vector::rms_row(s, out.row(i), None, None, eps);
@@ -186,34 +186,34 @@ fn outputs_of<S: Simd, F: Number>(
 }
 
 /// Hidden rows of sums: `silu(gate) · up`, gates in the first panel of a pair.
-struct Gated<'a, F: Number> {
+struct Gated<'a, F: Element> {
     up: Panels<'a>,
     scales: &'a [f32],
-    below: Layout,
+    below: TileLayout,
     /// nobody else touches the columns of the panels that are taken
-    hidden: Shared<'a>,
-    wide: usize,
+    hidden: SharedWords<'a>,
+    stride: usize,
     format: PhantomData<F>,
 }
 
-impl<S: Simd, F: Number> After<S> for Gated<'_, F> {
+impl<S: Simd, F: Element> Epilogue<S> for Gated<'_, F> {
     #[inline(always)]
-    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
-        let of: &[f32; WIDE] = self.up.scales[p * WIDE..].first_chunk().expect("a scale for each column");
-        let offsets: &[f32; WIDE] = self.up.offsets[p * WIDE..].first_chunk().expect("an offset for each column");
+    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+        let of: &[f32; NR] = self.up.scales[p * NR..].first_chunk().expect("a scale for each column");
+        let offsets: &[f32; NR] = self.up.offsets[p * NR..].first_chunk().expect("an offset for each column");
         for (t, rows) in rows.into_iter().enumerate() {
             for r in 0..rows {
-                let (i, sums) = ((2 * j + t) * self.below.high + r, row(sums, t, r));
+                let (i, sums) = ((2 * j + t) * self.below.mr + r, row(sums, t, r));
                 match F::FORMAT {
-                    Format::F32 => {
-                        // SAFETY: a column of the panels that are taken, which `Shared::new` was promised to be this thread's.
+                    NumberFormat::F32 => {
+                        // SAFETY: a column of the panels that are taken, which `SharedWords::new` was promised to be this thread's.
                         let to = floats_mut(unsafe { self.hidden.words(self.below.a(i, p * PANEL), PANEL) });
                         for v in (0..PANEL).step_by(S::LANES) {
                             let (g, u) = (s.load(&sums[v..]), s.load(&sums[PANEL + v..]));
                             s.store(&mut to[v..], s.mul(math::silu(s, g), u));
                         }
                     }
-                    Format::Bf16 => {
+                    NumberFormat::Bf16 => {
                         // SAFETY: as above.
                         let to = halves_mut(unsafe { self.hidden.words(self.below.a(i, p * PANEL / 2), PANEL / 2) });
                         for v in (0..PANEL).step_by(S::LANES) {
@@ -221,9 +221,9 @@ impl<S: Simd, F: Number> After<S> for Gated<'_, F> {
                             s.store_bf16(&mut to[v..], s.mul(math::silu_rough(s, g), u));
                         }
                     }
-                    Format::Int8 => {
+                    NumberFormat::Int8 => {
                         // SAFETY: as above.
-                        let to = floats_mut(unsafe { self.hidden.words(i * self.wide + p * PANEL, PANEL) });
+                        let to = floats_mut(unsafe { self.hidden.words(i * self.stride + p * PANEL, PANEL) });
                         let scale = self.scales[i];
                         for v in (0..PANEL).step_by(S::LANES) {
                             let u = PANEL + v;

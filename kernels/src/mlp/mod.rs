@@ -10,30 +10,30 @@ mod tokens;
 
 use std::ops::Range;
 
-use crate::block::{Block, Rows, Shared, scratch, shared_scratch};
-use crate::ctx::{Ctx, streamed};
-use crate::format::Format;
+use crate::context::{Context, streamed};
 use crate::isa::Isa;
 use crate::linear::pack::{PackedLinear, PackedTokens, Panels};
 use crate::linear::{columns_are_cheaper, padded_rows};
+use crate::matrix::{MatMut, MatRef, SharedWords, scratch, shared_scratch};
 use crate::norm;
+use crate::number_format::NumberFormat;
 use crate::vector::dispatch;
-use crate::vector::operand::Source;
+use crate::vector::operand::RowSource;
 use crate::vector::product::tiled;
-use crate::vector::tile::WIDE;
+use crate::vector::tile::NR;
 
 dispatch! {
-    fn hidden(format: Format, x: Source<'_, '_>, rows: usize, up: Panels<'_>, part: Range<usize>, down: (usize, usize), hidden: Shared<'_>, memory: &mut [u32]) {
+    fn hidden(format: NumberFormat, x: RowSource<'_, '_>, rows: usize, up: Panels<'_>, part: Range<usize>, down: (usize, usize), hidden: SharedWords<'_>, memory: &mut [u32]) {
         scalar::hidden | features::hidden
     }
 }
 dispatch! {
-    fn outputs(format: Format, hidden: &[u32], down: Panels<'_>, x: Option<Rows<'_>>, add: bool, norm: Option<f32>, out: Block<'_>, memory: &mut [u32]) {
+    fn outputs(format: NumberFormat, hidden: &[u32], down: Panels<'_>, x: Option<MatRef<'_>>, add: bool, norm: Option<f32>, out: MatMut<'_>, memory: &mut [u32]) {
         scalar::outputs | features::outputs
     }
 }
 dispatch! {
-    fn tokens(x: Option<Rows<'_>>, up: &PackedTokens, down: &PackedTokens, norm: Option<f32>, out: Block<'_>, memory: &mut [u32]) {
+    fn tokens(x: Option<MatRef<'_>>, up: &PackedTokens, down: &PackedTokens, norm: Option<f32>, out: MatMut<'_>, memory: &mut [u32]) {
         scalar::tokens | tokens::tokens
     }
 }
@@ -44,7 +44,7 @@ dispatch! {
 /// # Panics
 /// If a length does not fit, or weights are packed for another instruction set or in different formats.
 pub fn gated_mlp(
-    ctx: &Ctx,
+    ctx: &Context,
     x: Option<&[f32]>,
     up: &PackedLinear,
     down: &PackedLinear,
@@ -58,7 +58,7 @@ pub fn gated_mlp(
     let m = out.len() / d;
     match split(ctx, m, up, down) {
         Split::Rows(threads) => ctx.cells(out, d, (m.div_ceil(threads), d), threads, |(row, _), block| {
-            rows_of(ctx, x.map(|x| Rows::new(x, d).from(row)), up, down, norm, block);
+            rows_of(ctx, x.map(|x| MatRef::new(x, d).from(row)), up, down, norm, block);
         }),
         Split::Columns(threads) => columns_of(ctx, threads, x, up, down, norm, out),
     }
@@ -73,11 +73,11 @@ enum Split {
     Columns(usize),
 }
 
-fn split(ctx: &Ctx, m: usize, up: &PackedLinear, down: &PackedLinear) -> Split {
+fn split(ctx: &Context, m: usize, up: &PackedLinear, down: &PackedLinear) -> Split {
     let threads = ctx.parts(streamed(3 * m * up.k * down.k));
     let words = up.data.len() + down.data.len();
     // the output has the fewest panels
-    let panels = down.n.div_ceil(WIDE);
+    let panels = down.n.div_ceil(NR);
     let chunk = |rows| features::chunk(up, down, rows);
     if columns_are_cheaper(ctx, up.format, threads, m, words, panels, chunk) {
         Split::Columns(threads)
@@ -87,7 +87,7 @@ fn split(ctx: &Ctx, m: usize, up: &PackedLinear, down: &PackedLinear) -> Split {
 }
 
 /// The weights are those of a gated MLP of `d` features here.
-pub(crate) fn check(ctx: &Ctx, up: &PackedLinear, down: &PackedLinear, d: usize) {
+pub(crate) fn check(ctx: &Context, up: &PackedLinear, down: &PackedLinear, d: usize) {
     let inner = up.n / 2;
     assert!(up.gated && !down.gated, "gated_mlp: the first weight is packed as gated, the second is not");
     assert!(up.isa == ctx.isa() && down.isa == ctx.isa(), "gated_mlp: weights were packed for another instruction set");
@@ -100,12 +100,12 @@ pub(crate) fn check(ctx: &Ctx, up: &PackedLinear, down: &PackedLinear, d: usize)
 
 /// [`gated_mlp`] of a block of whole rows, on this thread.
 pub(crate) fn rows_of(
-    ctx: &Ctx,
-    x: Option<Rows<'_>>,
+    ctx: &Context,
+    x: Option<MatRef<'_>>,
     up: &PackedLinear,
     down: &PackedLinear,
     norm: Option<f32>,
-    mut block: Block<'_>,
+    mut block: MatMut<'_>,
 ) {
     let most = features::chunk(up, down, block.rows());
     let of_hidden = features::hidden_words(up, down, most);
@@ -115,9 +115,9 @@ pub(crate) fn rows_of(
             let rows = most.min(block.rows() - first);
             let (x, out) = (x.map(|x| x.from(first)), block.part(first, first + rows));
             let (proof, format, all) = (ctx.proof(), up.format, 0..up.view().pairs);
-            let source = x.map_or(Source::Own(&out), Source::Rows);
+            let source = x.map_or(RowSource::Own(&out), RowSource::Rows);
             // SAFETY: this thread makes all of it.
-            let shared = unsafe { Shared::new(words) };
+            let shared = unsafe { SharedWords::new(words) };
             hidden(proof, format, source, rows, up.view(), all, (down.k, down.groups), shared, memory);
             outputs(proof, format, words, down.view(), x, norm.is_some(), norm, out, memory);
         }
@@ -126,7 +126,7 @@ pub(crate) fn rows_of(
 
 /// [`gated_mlp`] with each thread's share of the columns of both products.
 fn columns_of(
-    ctx: &Ctx,
+    ctx: &Context,
     threads: usize,
     x: Option<&[f32]>,
     up: &PackedLinear,
@@ -141,23 +141,23 @@ fn columns_of(
     // hidden columns that fill whole cache lines
     let pairs = up.view().pairs;
     let share = pairs.div_ceil(threads).next_multiple_of(2);
-    let wide = d.div_ceil(WIDE).div_ceil(threads) * WIDE;
+    let columns = d.div_ceil(NR).div_ceil(threads) * NR;
     shared_scratch(features::hidden_words(up, down, most), |words| {
         for first in (0..m).step_by(most) {
             let rows = most.min(m - first);
-            let source = Rows::new(&x.unwrap_or(out)[first * d..], d);
+            let source = MatRef::new(&x.unwrap_or(out)[first * d..], d);
             // SAFETY: the parts of panels below do not overlap, and so do not the columns that they make (`hidden` touches no others); they are read after the run.
-            let shared = unsafe { Shared::new(words) };
+            let shared = unsafe { SharedWords::new(words) };
             ctx.pool().run_on(threads, pairs.div_ceil(share), &|i| {
                 let part = i * share..pairs.min((i + 1) * share);
                 scratch(memory, |memory| {
-                    let (source, down) = (Source::Rows(source), (down.k, down.groups));
+                    let (source, down) = (RowSource::Rows(source), (down.k, down.groups));
                     hidden(proof, format, source, rows, up.view(), part, down, shared, memory);
                 });
             });
-            let x = x.map(|x| Rows::new(x, d).from(first));
+            let x = x.map(|x| MatRef::new(x, d).from(first));
             let out = &mut out[first * d..(first + rows) * d];
-            ctx.cells(out, d, (rows, wide), threads, |(_, col), block| {
+            ctx.cells(out, d, (rows, columns), threads, |(_, col), block| {
                 let (panels, x) = (down.view().from(col, ctx.isa() == Isa::Scalar), x.map(|x| x.columns(col)));
                 scratch(memory, |memory| {
                     outputs(proof, format, words, panels, x, norm.is_some(), None, block, memory);
@@ -173,13 +173,13 @@ fn columns_of(
 }
 
 /// Operations that [`gated_mlp`] executes on `m` rows, in its products.
-pub fn gated_mlp_operations(ctx: &Ctx, m: usize, up: &PackedLinear, down: &PackedLinear) -> f64 {
-    let high = match split(ctx, m, up, down) {
+pub fn gated_mlp_operations(ctx: &Context, m: usize, up: &PackedLinear, down: &PackedLinear) -> f64 {
+    let cell = match split(ctx, m, up, down) {
         Split::Rows(threads) => m.div_ceil(threads).max(1),
         // cutting columns adds no padding
         Split::Columns(_) => m.max(1),
     };
-    let cells = (0..m).step_by(high).map(|first| high.min(m - first));
+    let cells = (0..m).step_by(cell).map(|first| cell.min(m - first));
     let chunks = cells.flat_map(|rows| {
         let most = features::chunk(up, down, rows).max(1);
         (0..rows).step_by(most).map(move |first| most.min(rows - first))
@@ -193,7 +193,7 @@ pub fn gated_mlp_operations(ctx: &Ctx, m: usize, up: &PackedLinear, down: &Packe
 /// # Panics
 /// As [`gated_mlp`].
 pub fn token_mlp(
-    ctx: &Ctx,
+    ctx: &Context,
     x: Option<&[f32]>,
     up: &PackedTokens,
     down: &PackedTokens,
@@ -209,9 +209,9 @@ pub fn token_mlp(
     assert!(t * d > 0 && out.len().is_multiple_of(t * d), "token_mlp: output is not [batch, {t}, {d}]");
     assert!(x.is_none_or(|x| x.len() == out.len()), "token_mlp: input differs in length");
     let threads = ctx.parts(streamed(out.len() * 3 * inner));
-    let wide = token_columns(out.len() / (t * d), d, threads);
-    ctx.cells(out, d, (t, wide), threads, |(row, col), block| {
-        let x = x.map(|x| Rows::new(x, d).from(row).columns(col));
+    let columns = token_columns(out.len() / (t * d), d, threads);
+    ctx.cells(out, d, (t, columns), threads, |(row, col), block| {
+        let x = x.map(|x| MatRef::new(x, d).from(row).columns(col));
         let words = tokens::memory(up, down);
         scratch(if ctx.isa() == Isa::Scalar { 0 } else { words }, |memory| {
             tokens(ctx.proof(), x, up, down, norm, block, memory);
@@ -222,19 +222,19 @@ pub fn token_mlp(
 /// Columns of a cell: whole pairs of panels, as few cells as leave every thread its share.
 fn token_columns(batch: usize, d: usize, threads: usize) -> usize {
     let parts = threads.div_ceil(batch.max(1));
-    d.div_ceil(parts).next_multiple_of(WIDE)
+    d.div_ceil(parts).next_multiple_of(NR)
 }
 
 /// Operations that [`token_mlp`] executes on `batch` examples of `d` features, in its products.
-pub fn token_mlp_operations(ctx: &Ctx, batch: usize, up: &PackedTokens, down: &PackedTokens, d: usize) -> f64 {
+pub fn token_mlp_operations(ctx: &Context, batch: usize, up: &PackedTokens, down: &PackedTokens, d: usize) -> f64 {
     let (format, per) = (up.format, up.format.per_word());
     if ctx.isa() == Isa::Scalar {
         return 2.0 * (batch * d) as f64 * (up.n * up.t + down.n * down.t) as f64;
     }
     // cells begin at whole pairs of panels, so cutting adds none; gates and the rest are tiles of their own
-    let columns = (batch * d.next_multiple_of(WIDE)) as f64;
-    let padded = |n: usize, high: usize| if tiled(ctx.isa(), format) { n.next_multiple_of(high) } else { n };
-    let up_words = 2 * padded(up.n / 2, up.layout.high) * up.layout.groups;
-    let down_words = padded(down.n, down.layout.high) * down.layout.groups;
+    let columns = (batch * d.next_multiple_of(NR)) as f64;
+    let padded = |n: usize, mr: usize| if tiled(ctx.isa(), format) { n.next_multiple_of(mr) } else { n };
+    let up_words = 2 * padded(up.n / 2, up.layout.mr) * up.layout.groups;
+    let down_words = padded(down.n, down.layout.mr) * down.layout.groups;
     2.0 * columns * ((up_words + down_words) * per) as f64
 }

@@ -1,47 +1,47 @@
-//! The plain twin of the gated MLPs: both products, the gate, the residual, the norm, as the formulas read.
+//! The scalar reference of the gated MLPs: both products, the gate, the residual, the norm, as the formulas read.
 
 use std::ops::Range;
 
 use crate::activation::scalar::swiglu;
-use crate::block::{Block, Rows, Shared, floats, floats_mut};
-use crate::format::Format;
 use crate::linear::pack::{PackedTokens, Panels};
 use crate::linear::scalar::{product, row};
+use crate::matrix::{MatMut, MatRef, SharedWords, floats, floats_mut};
 use crate::norm;
-use crate::vector::operand::Source;
+use crate::number_format::NumberFormat;
+use crate::vector::operand::RowSource;
 
-/// `silu(g) · u` with `[g, u] = W_up · x`, of `rows` rows of x, for the pairs `part` of panels of `up` (of the twin: all). `down`: hidden values, and words in which a
+/// `silu(g) · u` with `[g, u] = W_up · x`, of `rows` rows of x, for the pairs `part` of panels of `up` (of the scalar reference: all). `down`: hidden values, and words in which a
 /// row of them passes through the second product. Rows of A for that, int8: f32, padded to whole panels.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn hidden(
-    format: Format,
-    x: Source<'_, '_>,
+    format: NumberFormat,
+    x: RowSource<'_, '_>,
     rows: usize,
     up: Panels<'_>,
     _part: Range<usize>,
     (inner, _): (usize, usize),
-    hidden: Shared<'_>,
+    hidden: SharedWords<'_>,
     _memory: &mut [u32],
 ) {
     for i in 0..rows {
         let both = row(format, &x.row(i)[..up.k], up, 2 * inner);
-        // SAFETY: the twin is on one thread.
+        // SAFETY: the scalar reference is on one thread.
         let hidden = unsafe { hidden.words(i * inner, inner) };
         swiglu(&both[..inner], &both[inner..], floats_mut(hidden));
     }
 }
 
-/// `out = W_down · hidden` for the columns of `out`, which are as many rows of the twin's weight; with `add` on top of `x` or, without an `x`, of what `out` holds; and
+/// `out = W_down · hidden` for the columns of `out`, which are as many rows of the scalar reference's weight; with `add` on top of `x` or, without an `x`, of what `out` holds; and
 /// then with a norm.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn outputs(
-    format: Format,
+    format: NumberFormat,
     hidden: &[u32],
     down: Panels<'_>,
-    x: Option<Rows<'_>>,
+    x: Option<MatRef<'_>>,
     add: bool,
     eps: Option<f32>,
-    mut out: Block<'_>,
+    mut out: MatMut<'_>,
     _memory: &mut [u32],
 ) {
     let cols = out.cols();
@@ -60,11 +60,11 @@ pub(super) fn outputs(
 
 /// See [`token_mlp`](super::token_mlp): the same on columns.
 pub(super) fn tokens(
-    x: Option<Rows<'_>>,
+    x: Option<MatRef<'_>>,
     up: &PackedTokens,
     down: &PackedTokens,
     eps: Option<f32>,
-    mut out: Block<'_>,
+    mut out: MatMut<'_>,
     _memory: &mut [u32],
 ) {
     let (t, inner) = (up.t, down.t);

@@ -1,12 +1,12 @@
 //! The vector body of the gated MLP along the tokens, over the shared product: tokens are packed as panels, weights are rows.
 
-use crate::block::{Block, Rows, floats_mut};
-use crate::format::Format;
 use crate::linear::pack::PackedTokens;
+use crate::matrix::{MatMut, MatRef, floats_mut};
 use crate::norm;
-use crate::vector::operand::{Columns, Source, pack_panels, row, value};
-use crate::vector::product::{After, Pairs, product, sums_len};
-use crate::vector::tile::{Bf16, F32, Int8, Layout, Number, PANEL, WIDE};
+use crate::number_format::NumberFormat;
+use crate::vector::operand::{ColumnScales, RowSource, pack_panels, row, value};
+use crate::vector::product::{Epilogue, Pairs, product, sums_len};
+use crate::vector::tile::{Bf16, Element, F32, Int8, NR, PANEL, TileLayout};
 use crate::vector::{Simd, math};
 
 /// Pairs of panels of tokens that pass by together: rows of weights are then read half as often.
@@ -15,62 +15,62 @@ const TOGETHER: usize = 2;
 /// Words of scratch memory: sums, panels of tokens, panels of hidden values, and of int8 hidden values before they are rounded.
 pub(super) fn memory(up: &PackedTokens, down: &PackedTokens) -> usize {
     let (isa, format) = (up.isa, up.format);
-    let counts = (up.n / 2).div_ceil(up.layout.high).max(1);
+    let counts = (up.n / 2).div_ceil(up.layout.mr).max(1);
     let above = sums_len(isa, format, counts, up.layout.groups);
-    let below = sums_len(isa, format, down.n.div_ceil(2 * down.layout.high), down.layout.groups);
-    let unrounded = if format == Format::Int8 { down.t * WIDE } else { 0 };
-    above.max(below) + TOGETHER * (WIDE * (up.layout.groups + down.layout.groups) + unrounded)
+    let below = sums_len(isa, format, down.n.div_ceil(2 * down.layout.mr), down.layout.groups);
+    let unrounded = if format == NumberFormat::Int8 { down.t * NR } else { 0 };
+    above.max(below) + TOGETHER * (NR * (up.layout.groups + down.layout.groups) + unrounded)
 }
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 pub(super) fn tokens<S: Simd>(
     s: S,
-    x: Option<Rows<'_>>,
+    x: Option<MatRef<'_>>,
     up: &PackedTokens,
     down: &PackedTokens,
     norm: Option<f32>,
-    out: Block<'_>,
+    out: MatMut<'_>,
     memory: &mut [u32],
 ) {
     match up.format {
-        Format::F32 => columns_of::<S, F32>(s, x, up, down, norm, out, memory),
-        Format::Bf16 => columns_of::<S, Bf16>(s, x, up, down, norm, out, memory),
-        Format::Int8 => columns_of::<S, Int8>(s, x, up, down, norm, out, memory),
+        NumberFormat::F32 => columns_of::<S, F32>(s, x, up, down, norm, out, memory),
+        NumberFormat::Bf16 => columns_of::<S, Bf16>(s, x, up, down, norm, out, memory),
+        NumberFormat::Int8 => columns_of::<S, Int8>(s, x, up, down, norm, out, memory),
     }
 }
 
 #[inline(always)]
-fn columns_of<S: Simd, F: Number>(
+fn columns_of<S: Simd, F: Element>(
     s: S,
-    x: Option<Rows<'_>>,
+    x: Option<MatRef<'_>>,
     up: &PackedTokens,
     down: &PackedTokens,
     norm: Option<f32>,
-    mut out: Block<'_>,
+    mut out: MatMut<'_>,
     memory: &mut [u32],
 ) {
     let (t, inner, per) = (up.t, down.t, F::FORMAT.per_word());
     let (above, below) = (up.layout, down.layout);
     let (panels, memory) = memory.split_at_mut(above.b_words(TOGETHER));
     let (hidden, memory) = memory.split_at_mut(below.b_words(TOGETHER));
-    let unrounded = if F::FORMAT == Format::Int8 { TOGETHER * inner * WIDE } else { 0 };
+    let unrounded = if F::FORMAT == NumberFormat::Int8 { TOGETHER * inner * NR } else { 0 };
     let (unrounded, sums) = memory.split_at_mut(unrounded);
     let (unrounded, sums) = (floats_mut(unrounded), floats_mut(sums));
-    let mut columns = [Columns::new(); TOGETHER];
-    for column in (0..out.cols()).step_by(TOGETHER * WIDE) {
-        let pairs = (out.cols() - column).div_ceil(WIDE).min(TOGETHER);
+    let mut columns = [ColumnScales::new(); TOGETHER];
+    for column in (0..out.cols()).step_by(TOGETHER * NR) {
+        let pairs = (out.cols() - column).div_ceil(NR).min(TOGETHER);
         for (p, columns) in columns.iter_mut().enumerate().take(pairs) {
-            let from = x.map_or(Source::Own(&out), Source::Rows);
-            pack_panels::<S, F>(s, from, column + p * WIDE, t, above, p, panels, columns);
+            let from = x.map_or(RowSource::Own(&out), RowSource::Rows);
+            pack_panels::<S, F>(s, from, column + p * NR, t, above, p, panels, columns);
         }
-        if F::FORMAT == Format::Bf16 {
+        if F::FORMAT == NumberFormat::Bf16 {
             // what pads the hidden tokens for tiles must not be NaN
             for (p, g) in (0..2 * pairs).flat_map(|p| (inner.div_ceil(per)..below.groups).map(move |g| (p, g))) {
                 hidden[below.b(p, g)..][..PANEL].fill(0);
             }
         }
-        let mut after = GatedTokens::<F> {
+        let mut epilogue = GatedTokens::<F> {
             up,
             columns: &columns,
             below,
@@ -80,14 +80,14 @@ fn columns_of<S: Simd, F: Number>(
             format: std::marker::PhantomData,
         };
         let (halves, k) = (Pairs::Halves(inner), 0..above.groups);
-        product::<S, F, _>(s, above, &up.data, halves, panels, 0..pairs, k, sums, &mut after);
-        if F::FORMAT == Format::Int8 {
+        product::<S, F, _>(s, above, &up.data, halves, panels, 0..pairs, k, sums, &mut epilogue);
+        if F::FORMAT == NumberFormat::Int8 {
             for (p, columns) in columns.iter_mut().enumerate().take(pairs) {
-                let from = Source::Rows(Rows::new(&unrounded[p * inner * WIDE..], WIDE));
+                let from = RowSource::Rows(MatRef::new(&unrounded[p * inner * NR..], NR));
                 pack_panels::<S, F>(s, from, 0, inner, below, p, hidden, columns);
             }
         }
-        let mut after = TokenOutputs::<F> {
+        let mut epilogue = TokenOutputs::<F> {
             down,
             columns: &columns,
             add: norm.is_some(),
@@ -97,7 +97,7 @@ fn columns_of<S: Simd, F: Number>(
             format: std::marker::PhantomData,
         };
         let (rows, k) = (Pairs::Rows(t), 0..below.groups);
-        product::<S, F, _>(s, below, &down.data, rows, hidden, 0..pairs, k, sums, &mut after);
+        product::<S, F, _>(s, below, &down.data, rows, hidden, 0..pairs, k, sums, &mut epilogue);
     }
     if let Some(eps) = norm {
         norm::vector::rms_columns(s, None, eps, out);
@@ -105,34 +105,34 @@ fn columns_of<S: Simd, F: Number>(
 }
 
 /// Hidden values of sums, gates in the first tile of a pair: rows are hidden tokens, and become words of B.
-struct GatedTokens<'a, F: Number> {
+struct GatedTokens<'a, F: Element> {
     up: &'a PackedTokens,
-    columns: &'a [Columns; TOGETHER],
-    below: Layout,
+    columns: &'a [ColumnScales; TOGETHER],
+    below: TileLayout,
     hidden: &'a mut [u32],
     unrounded: &'a mut [f32],
     inner: usize,
     format: std::marker::PhantomData<F>,
 }
 
-impl<S: Simd, F: Number> After<S> for GatedTokens<'_, F> {
+impl<S: Simd, F: Element> Epilogue<S> for GatedTokens<'_, F> {
     #[inline(always)]
-    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
-        let (first, rows) = (j * self.up.layout.high, rows[0]);
-        let step = if F::FORMAT == Format::Bf16 { 2 } else { 1 };
+    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+        let (first, rows) = (j * self.up.layout.mr, rows[0]);
+        let step = if F::FORMAT == NumberFormat::Bf16 { 2 } else { 1 };
         for r in (0..rows).step_by(step) {
             let (i, gates, rest) = (first + r, row(sums, 0, r), row(sums, 1, r));
             match F::FORMAT {
-                Format::F32 | Format::Bf16 => {
+                NumberFormat::F32 | NumberFormat::Bf16 => {
                     let word = i / step;
                     let at = [self.below.b(2 * p, word), self.below.b(2 * p + 1, word)];
                     // the last of an odd number of rows has no partner
                     let (g1, u1) = if r + 1 < rows { (row(sums, 0, r + 1), row(sums, 1, r + 1)) } else { (NONE, NONE) };
                     let hidden = floats_mut(self.hidden);
-                    for v in (0..WIDE).step_by(S::LANES) {
+                    for v in (0..NR).step_by(S::LANES) {
                         let to = &mut hidden[at[v / PANEL] + v % PANEL..][..S::LANES];
                         let (g, u) = (s.load(&gates[v..]), s.load(&rest[v..]));
-                        if F::FORMAT == Format::F32 {
+                        if F::FORMAT == NumberFormat::F32 {
                             s.store(to, s.mul(math::silu(s, g), u));
                         } else {
                             let low = s.mul(math::silu_rough(s, g), u);
@@ -141,11 +141,11 @@ impl<S: Simd, F: Number> After<S> for GatedTokens<'_, F> {
                         }
                     }
                 }
-                Format::Int8 => {
-                    let to = &mut self.unrounded[(p * self.inner + i) * WIDE..][..WIDE];
+                NumberFormat::Int8 => {
+                    let to = &mut self.unrounded[(p * self.inner + i) * NR..][..NR];
                     let (gate, up) = (self.up.scale(i), self.up.scale(self.inner + i));
                     let columns = &self.columns[p];
-                    for v in (0..WIDE).step_by(S::LANES) {
+                    for v in (0..NR).step_by(S::LANES) {
                         let (scales, offsets) = (&columns.scales[v..], &columns.offsets[v..]);
                         let g = value::<S, F>(s, &gates[v..], gate, scales, offsets);
                         let u = value::<S, F>(s, &rest[v..], up, scales, offsets);
@@ -158,29 +158,29 @@ impl<S: Simd, F: Number> After<S> for GatedTokens<'_, F> {
 }
 
 /// A row of zeros.
-const NONE: &[f32; WIDE] = &[0.0; WIDE];
+const NONE: &[f32; NR] = &[0.0; NR];
 
 /// The outputs of sums: with a norm to come, on top of x.
-struct TokenOutputs<'a, 'b, F: Number> {
+struct TokenOutputs<'a, 'b, F: Element> {
     down: &'a PackedTokens,
-    columns: &'a [Columns; TOGETHER],
+    columns: &'a [ColumnScales; TOGETHER],
     add: bool,
-    x: Option<Rows<'a>>,
+    x: Option<MatRef<'a>>,
     column: usize,
-    out: &'a mut Block<'b>,
+    out: &'a mut MatMut<'b>,
     format: std::marker::PhantomData<F>,
 }
 
-impl<S: Simd, F: Number> After<S> for TokenOutputs<'_, '_, F> {
+impl<S: Simd, F: Element> Epilogue<S> for TokenOutputs<'_, '_, F> {
     #[inline(always)]
-    fn take(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
-        let (column, columns) = (self.column + p * WIDE, &self.columns[p]);
+    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+        let (column, columns) = (self.column + p * NR, &self.columns[p]);
         for (t, rows) in rows.into_iter().enumerate() {
             for r in 0..rows {
-                let (i, sums) = ((2 * j + t) * self.down.layout.high + r, row(sums, t, r));
+                let (i, sums) = ((2 * j + t) * self.down.layout.mr + r, row(sums, t, r));
                 let scale = self.down.scale(i);
                 let to = &mut self.out.row(i)[column..];
-                for v in (0..WIDE).step_by(S::LANES) {
+                for v in (0..NR).step_by(S::LANES) {
                     if v >= to.len() {
                         break;
                     }

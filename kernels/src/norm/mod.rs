@@ -3,15 +3,15 @@
 pub(crate) mod scalar;
 pub(crate) mod vector;
 
-use crate::block::{Block, Rows};
-use crate::ctx::Ctx;
+use crate::context::Context;
+use crate::matrix::{MatMut, MatRef};
 use crate::vector::dispatch;
 
 dispatch! {
     pub(crate) fn rms_row(x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f32]>, eps: f32) { scalar::rms_row | vector::rms_row }
 }
 dispatch! {
-    fn rms_columns(residual: Option<Rows<'_>>, eps: f32, x: Block<'_>) { scalar::rms_columns | vector::rms_columns }
+    fn rms_columns(residual: Option<MatRef<'_>>, eps: f32, x: MatMut<'_>) { scalar::rms_columns | vector::rms_columns }
 }
 dispatch! {
     fn layer_row(x: &mut [f32], gain: Option<&[f32]>, bias: Option<&[f32]>, eps: f32) { scalar::layer_row | vector::layer_row }
@@ -22,7 +22,7 @@ dispatch! {
 /// # Panics
 /// If a length does not fit.
 pub fn rms_norm(
-    ctx: &Ctx,
+    ctx: &Context,
     x: &[f32],
     residual: Option<&[f32]>,
     gain: Option<&[f32]>,
@@ -38,13 +38,20 @@ pub fn rms_norm(
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn rms_norm_in_place(ctx: &Ctx, x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f32]>, eps: f32, d: usize) {
+pub fn rms_norm_in_place(
+    ctx: &Context,
+    x: &mut [f32],
+    residual: Option<&[f32]>,
+    gain: Option<&[f32]>,
+    eps: f32,
+    d: usize,
+) {
     rms(ctx, None, residual, gain, eps, d, x);
 }
 
 /// Each row is copied first where there is an input apart, then worked on while it is near.
 fn rms(
-    ctx: &Ctx,
+    ctx: &Context,
     x: Option<&[f32]>,
     residual: Option<&[f32]>,
     gain: Option<&[f32]>,
@@ -71,15 +78,15 @@ fn rms(
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn rms_norm_tokens(ctx: &Ctx, x: &mut [f32], residual: Option<&[f32]>, eps: f32, t: usize, d: usize) {
+pub fn rms_norm_tokens(ctx: &Context, x: &mut [f32], residual: Option<&[f32]>, eps: f32, t: usize, d: usize) {
     assert!(t * d > 0 && x.len().is_multiple_of(t * d), "rms_norm_tokens: not [batch, {t}, {d}]");
     assert!(residual.is_none_or(|r| r.len() == x.len()), "rms_norm_tokens: residual differs in length");
     // whole examples where there are enough, else runs of features that are whole cache lines
     let threads = ctx.parts(x.len());
     let parts = threads.div_ceil((x.len() / (t * d)).max(1));
-    let wide = d.div_ceil(parts).next_multiple_of(16);
-    ctx.cells(x, d, (t, wide), threads, |(row, col), block| {
-        let residual = residual.map(|r| Rows::new(r, d).from(row).columns(col));
+    let columns = d.div_ceil(parts).next_multiple_of(16);
+    ctx.cells(x, d, (t, columns), threads, |(row, col), block| {
+        let residual = residual.map(|r| MatRef::new(r, d).from(row).columns(col));
         rms_columns(ctx.proof(), residual, eps, block);
     });
 }
@@ -88,7 +95,7 @@ pub fn rms_norm_tokens(ctx: &Ctx, x: &mut [f32], residual: Option<&[f32]>, eps: 
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn layer_norm(ctx: &Ctx, x: &mut [f32], gain: Option<&[f32]>, bias: Option<&[f32]>, eps: f32, d: usize) {
+pub fn layer_norm(ctx: &Context, x: &mut [f32], gain: Option<&[f32]>, bias: Option<&[f32]>, eps: f32, d: usize) {
     assert!(d > 0 && x.len().is_multiple_of(d), "layer_norm: not whole rows of {d}");
     assert!(gain.is_none_or(|g| g.len() == d), "layer_norm: gain is not [{d}]");
     assert!(bias.is_none_or(|b| b.len() == d), "layer_norm: bias is not [{d}]");

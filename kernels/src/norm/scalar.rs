@@ -1,6 +1,6 @@
-//! The plain twin of the normalisations: loops as the formula reads.
+//! The scalar reference of the normalisations: loops as the formula reads.
 
-use crate::block::{Block, Rows};
+use crate::matrix::{MatMut, MatRef};
 
 /// `x = rms(x + residual) · gain` with `rms(v) = v / sqrt(mean(v²) + eps)`, over one row.
 pub(crate) fn rms_row(x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f32]>, eps: f32) {
@@ -16,7 +16,7 @@ pub(crate) fn rms_row(x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f3
 }
 
 /// The same down each column, without gain.
-pub(crate) fn rms_columns(residual: Option<Rows<'_>>, eps: f32, mut x: Block<'_>) {
+pub(crate) fn rms_columns(residual: Option<MatRef<'_>>, eps: f32, mut x: MatMut<'_>) {
     for j in 0..x.cols() {
         let mut sum = 0.0;
         for i in 0..x.rows() {

@@ -1,12 +1,12 @@
 //! The vector bodies of the normalisations. A row's sum has `CHAINS` chains of vectors, then one fixed reduction; a column's sum is one chain.
 
-use crate::block::{Block, Rows};
+use crate::matrix::{MatMut, MatRef};
 use crate::vector::Simd;
 
 /// Independent sums, to hide the latency of addition.
 const CHAINS: usize = 4;
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 pub(crate) fn rms_row<S: Simd>(s: S, x: &mut [f32], residual: Option<&[f32]>, gain: Option<&[f32]>, eps: f32) {
     if let Some(residual) = residual {
@@ -30,9 +30,9 @@ pub(crate) fn rms_row<S: Simd>(s: S, x: &mut [f32], residual: Option<&[f32]>, ga
     }
 }
 
-/// As the twin, `CHAINS` vectors of columns at a time.
+/// As the scalar reference, `CHAINS` vectors of columns at a time.
 #[inline(always)]
-pub(crate) fn rms_columns<S: Simd>(s: S, residual: Option<Rows<'_>>, eps: f32, mut x: Block<'_>) {
+pub(crate) fn rms_columns<S: Simd>(s: S, residual: Option<MatRef<'_>>, eps: f32, mut x: MatMut<'_>) {
     let (rows, cols) = (x.rows(), x.cols());
     for first in (0..cols).step_by(CHAINS * S::LANES) {
         let end = cols.min(first + CHAINS * S::LANES);
@@ -61,7 +61,7 @@ pub(crate) fn rms_columns<S: Simd>(s: S, residual: Option<Rows<'_>>, eps: f32, m
     }
 }
 
-/// As the twin.
+/// As the scalar reference.
 #[inline(always)]
 pub(super) fn layer_row<S: Simd>(s: S, x: &mut [f32], gain: Option<&[f32]>, bias: Option<&[f32]>, eps: f32) {
     let n = x.len() as f32;

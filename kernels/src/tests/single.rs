@@ -15,7 +15,7 @@ fn hidden_keys_and_values_change_nothing() {
         let Some(ctx) = context(isa, 2) else { continue };
         let of = |qkv: &[f32]| {
             let mut out = vec![0.0; t * 48];
-            attention(&ctx, Format::F32, qkv, t, heads, None, mask, 0.2, &mut out);
+            attention(&ctx, NumberFormat::F32, qkv, t, heads, None, mask, 0.2, &mut out);
             bits(&out)
         };
         let mut other = qkv.to_vec();
@@ -35,7 +35,7 @@ fn large_attention_is_its_product_and_attention() {
     let (t, k) = (230, 40);
     let mut draw = Draw { batch: 1, a: 0, b: 0, c: 0, seed: 5, special: false, flush: false };
     for (isa, format) in
-        Isa::available().into_iter().skip(1).flat_map(|isa| [Format::F32, Format::Bf16].map(|f| (isa, f)))
+        Isa::available().into_iter().skip(1).flat_map(|isa| [NumberFormat::F32, NumberFormat::Bf16].map(|f| (isa, f)))
     {
         for (batch, kv_heads, head_dim) in [(1, 8, 64), (3, 2, 15), (2, 3, 16)] {
             let Some(ctx) = context(isa, 2) else { continue };
@@ -57,12 +57,12 @@ fn large_attention_is_its_product_and_attention() {
 #[test]
 fn large_products_agree_and_keep_their_bits() {
     let (m, n, k) = (401, 70, 700);
-    let twin = context(Isa::Scalar, 1).expect("scalar is always there");
-    for format in [Format::F32, Format::Bf16, Format::Int8] {
+    let reference = context(Isa::Scalar, 1).expect("scalar is always there");
+    for format in [NumberFormat::F32, NumberFormat::Bf16, NumberFormat::Int8] {
         let mut d = Draw { batch: 1, a: 0, b: 0, c: 0, seed: 7, special: false, flush: false };
         let (x, w) = (d.values(m * k), d.values(n * k));
         let mut wanted = vec![0.0; m * n];
-        linear(&twin, &x, &PackedLinear::pack(&twin, format, &w, n, k), None, &mut wanted);
+        linear(&reference, &x, &PackedLinear::pack(&reference, format, &w, n, k), None, &mut wanted);
         for isa in Isa::available() {
             let mut outs = Vec::new();
             for threads in 1..=3 {
@@ -71,7 +71,7 @@ fn large_products_agree_and_keep_their_bits() {
                 let mut out = vec![0.0; m * n];
                 linear(&ctx, &x, &packed, None, &mut out);
                 // sums of 700 products of up to 4 each: 1e-6 of the largest partial sum; operands are rounded alike in every format
-                close(Format::F32, &out, &wanted, 1e-3).expect("agrees with the twin");
+                close(NumberFormat::F32, &out, &wanted, 1e-3).expect("agrees with the reference");
                 let mut row = vec![0.0; n];
                 for i in [0, 200, 400] {
                     linear(&ctx, &x[i * k..(i + 1) * k], &packed, None, &mut row);
@@ -87,16 +87,16 @@ fn large_products_agree_and_keep_their_bits() {
 /// Gated MLPs whose k is longer than a slab and whose rows are more than a chunk: the bits of a row alone, and of any number of threads.
 #[test]
 fn large_mlps_agree_and_keep_their_bits() {
-    let twin = context(Isa::Scalar, 1).expect("scalar is always there");
+    let reference = context(Isa::Scalar, 1).expect("scalar is always there");
     let (m, d, inner, t, width) = (401, 300, 600, 300, 70);
-    for format in [Format::F32, Format::Bf16, Format::Int8] {
+    for format in [NumberFormat::F32, NumberFormat::Bf16, NumberFormat::Int8] {
         let mut draw = Draw { batch: 1, a: 0, b: 0, c: 0, seed: 11, special: false, flush: false };
         let mut small =
             |len: usize, k: usize| -> Vec<f32> { draw.values(len).iter().map(|w| w / (k as f32).sqrt()).collect() };
         let (up, down, tokens_up, tokens_down) =
             (small(2 * inner * d, d), small(d * inner, inner), small(2 * inner * t, t), small(t * inner, inner));
         let (x, tokens) = (small(m * d, 4), small(2 * t * width, 4));
-        let of = |ctx: &Ctx, rows: Range<usize>, examples: Range<usize>| {
+        let of = |ctx: &Context, rows: Range<usize>, examples: Range<usize>| {
             let pack = PackedLinear::pack(ctx, format, &down, d, inner);
             let mut out = pick(&x, &rows, d);
             gated_mlp(ctx, None, &PackedLinear::pack_gated(ctx, format, &up, inner, d), &pack, Some(1.0), &mut out);
@@ -106,12 +106,12 @@ fn large_mlps_agree_and_keep_their_bits() {
             token_mlp(ctx, None, &gated, &pack, Some(1.0), width, &mut mixed);
             (out.to_vec(), mixed.to_vec())
         };
-        let wanted = of(&twin, 0..m, 0..2);
+        let wanted = of(&reference, 0..m, 0..2);
         for isa in Isa::available() {
             let Some(one) = context(isa, 1) else { return };
             let got = of(&one, 0..m, 0..2);
-            close(format, &got.0, &wanted.0, 1e-4).expect("features agree with the twin");
-            close(format, &got.1, &wanted.1, 1e-4).expect("tokens agree with the twin");
+            close(format, &got.0, &wanted.0, 1e-4).expect("features agree with the reference");
+            close(format, &got.1, &wanted.1, 1e-4).expect("tokens agree with the reference");
             for threads in 2..=4 {
                 let Some(ctx) = context(isa, threads) else { return };
                 let ctx = ctx.by_columns(threads % 2 == 0);
@@ -138,14 +138,14 @@ fn reduced_formats_are_near_f32() {
     let (up, down) = (small(&up, d), small(&down, inner));
     for isa in Isa::available() {
         let Some(ctx) = context(isa, 2) else { continue };
-        let of = |format: Format| {
+        let of = |format: NumberFormat| {
             let up = PackedLinear::pack_gated(&ctx, format, &up, inner, d);
             let mut out = vec![0.0; m * d];
             gated_mlp(&ctx, Some(&x), &up, &PackedLinear::pack(&ctx, format, &down, d, inner), Some(1e-5), &mut out);
             out
         };
-        let exact = of(Format::F32);
-        for (format, limit) in [(Format::Bf16, 0.01), (Format::Int8, 0.03)] {
+        let exact = of(NumberFormat::F32);
+        for (format, limit) in [(NumberFormat::Bf16, 0.01), (NumberFormat::Int8, 0.03)] {
             let error = of(format).iter().zip(&exact).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
             let largest = exact.iter().fold(0.0f32, |most, x| most.max(x.abs()));
             assert!(error > 0.0 && error < limit * largest, "{isa} {format:?}: off by {error} of {largest}");
@@ -158,16 +158,16 @@ fn reduced_formats_are_near_f32() {
 fn wrong_lengths_are_refused_by_name() {
     let ctx = context(Isa::detect(), 1).expect("the detected one is there");
     let heads = Heads { heads: 2, kv_heads: 1, head_dim: 4 };
-    let f32 = Format::F32;
+    let f32 = NumberFormat::F32;
     let packed = PackedLinear::pack(&ctx, f32, &[0.0; 6], 2, 3);
     let gated = PackedLinear::pack_gated(&ctx, f32, &[0.0; 24], 3, 4);
     let down = PackedLinear::pack(&ctx, f32, &[0.0; 12], 4, 3);
     let tokens = [PackedTokens::pack_gated(&ctx, f32, &[0.0; 6], 3, 1), PackedTokens::pack(&ctx, f32, &[0.0; 3], 1, 3)];
-    let short = Turn { cos: &[0.0; 3], sin: &[0.0; 4] };
-    let int8 = PackedLinear::pack(&ctx, Format::Int8, &[0.0; 12], 4, 3);
+    let short = RopeTables { cos: &[0.0; 3], sin: &[0.0; 4] };
+    let int8 = PackedLinear::pack(&ctx, NumberFormat::Int8, &[0.0; 12], 4, 3);
     let grouped = PackedHeads::pack(&ctx, f32, &vec![0.0; heads.row() * 3], heads, 3);
-    let project = |x: &[f32], turn: Option<Turn<'_>>, out: &mut [f32; 8]| {
-        projected_attention(&ctx, f32, x, &grouped, 1, turn, Mask::default(), 1.0, out);
+    let project = |x: &[f32], rope: Option<RopeTables<'_>>, out: &mut [f32; 8]| {
+        projected_attention(&ctx, f32, x, &grouped, 1, rope, Mask::default(), 1.0, out);
     };
     type Call<'a> = (&'a str, Box<dyn Fn(&mut [f32; 8]) + 'a>);
     let calls: Vec<Call> = vec![
@@ -224,13 +224,14 @@ fn copy_rows_slices_and_joins() {
     assert_eq!(out, [1.0, 2.0, 5.0, 6.0, 9.0, 10.0]);
 }
 
-/// What operators say they execute is what the tiles make, padding included; the twin pads nothing.
+/// What operators say they execute is what the tiles make, padding included; the scalar reference pads nothing.
 #[test]
 fn operations_are_those_that_the_tiles_make() {
     let heads = |head_dim| Heads { heads: 4, kv_heads: 2, head_dim };
     let windows = [(false, None, 0), (true, None, 0), (false, Some(3), 0), (true, Some(5), 0), (false, Some(2), 2)];
-    for (isa, format) in
-        Isa::available().into_iter().flat_map(|isa| [Format::F32, Format::Bf16, Format::Int8].map(|f| (isa, f)))
+    for (isa, format) in Isa::available()
+        .into_iter()
+        .flat_map(|isa| [NumberFormat::F32, NumberFormat::Bf16, NumberFormat::Int8].map(|f| (isa, f)))
     {
         let (Some(ctx), Some(columns)) = (context(isa, 1), context(isa, 2)) else { return };
         let columns = columns.by_columns(true);

@@ -7,7 +7,7 @@
 use std::arch::asm;
 use std::sync::OnceLock;
 
-use super::tile::{HIGH, LINE, Raw, WIDE};
+use super::tile::{LINE, MR, NR, Raw};
 use crate::ceiling;
 
 /// AMX with bf16 and int8 is in the CPU, saved by the operating system, and this process may use it: what the ceilings' loops ask too.
@@ -32,7 +32,7 @@ struct Configuration {
 /// [`present`].
 #[inline(always)]
 pub(super) unsafe fn configure(rows: usize) {
-    assert!((1..=HIGH).contains(&rows), "a tile of {rows} rows");
+    assert!((1..=MR).contains(&rows), "a tile of {rows} rows");
     let mut c = Configuration { palette: 1, start: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
     c.row_bytes[..8].fill(64);
     c.rows[..6].fill(rows as u8);
@@ -75,8 +75,8 @@ pub(super) unsafe fn pair<const INT8: bool>(p: Raw) {
 /// Bytes of a line of words.
 const BYTES: usize = LINE * 4;
 /// Bytes between rows of sums, and from a tile's to the next's.
-const ROW: usize = WIDE * 4;
-const SECOND: usize = HIGH * ROW;
+const ROW: usize = NR * 4;
+const SECOND: usize = MR * ROW;
 
 macro_rules! products {
     ($two:ident, $one:ident, $multiply:literal, [$($two_start:literal)*], [$($one_start:literal)*]) => {
@@ -95,30 +95,30 @@ macro_rules! products {
                     "tileloadd tmm4, [{a0} + {line}]",
                     "tileloadd tmm7, [{b} + {line} + 1024]",
                     concat!($multiply, " tmm0, tmm4, tmm6"),
-                    "prefetcht1 [{soon}]",
-                    "prefetcht1 [{soon} + 64]",
-                    "prefetcht1 [{soon} + 128]",
-                    "prefetcht1 [{soon} + 192]",
+                    "prefetcht1 [{prefetch}]",
+                    "prefetcht1 [{prefetch} + 64]",
+                    "prefetcht1 [{prefetch} + 128]",
+                    "prefetcht1 [{prefetch} + 192]",
                     "tileloadd tmm5, [{a1} + {line}]",
                     concat!($multiply, " tmm1, tmm4, tmm7"),
-                    "prefetcht1 [{soon} + 256]",
-                    "prefetcht1 [{soon} + 320]",
-                    "prefetcht1 [{soon} + 384]",
-                    "prefetcht1 [{soon} + 448]",
+                    "prefetcht1 [{prefetch} + 256]",
+                    "prefetcht1 [{prefetch} + 320]",
+                    "prefetcht1 [{prefetch} + 384]",
+                    "prefetcht1 [{prefetch} + 448]",
                     concat!($multiply, " tmm2, tmm5, tmm6"),
-                    "prefetcht1 [{soon} + 512]",
-                    "prefetcht1 [{soon} + 576]",
-                    "prefetcht1 [{soon} + 640]",
-                    "prefetcht1 [{soon} + 704]",
+                    "prefetcht1 [{prefetch} + 512]",
+                    "prefetcht1 [{prefetch} + 576]",
+                    "prefetcht1 [{prefetch} + 640]",
+                    "prefetcht1 [{prefetch} + 704]",
                     concat!($multiply, " tmm3, tmm5, tmm7"),
-                    "prefetcht1 [{soon} + 768]",
-                    "prefetcht1 [{soon} + 832]",
-                    "prefetcht1 [{soon} + 896]",
-                    "prefetcht1 [{soon} + 960]",
+                    "prefetcht1 [{prefetch} + 768]",
+                    "prefetcht1 [{prefetch} + 832]",
+                    "prefetcht1 [{prefetch} + 896]",
+                    "prefetcht1 [{prefetch} + 960]",
                     "add {a0}, {tile}",
                     "add {a1}, {tile}",
                     "add {b}, 2048",
-                    "add {soon}, 1024",
+                    "add {prefetch}, 1024",
                     "dec {n}",
                     "jnz 2b",
                     "tilestored [{c} + {row}], tmm0",
@@ -129,8 +129,8 @@ macro_rules! products {
                     a1 = inout(reg) p.a[1] => _,
                     b = inout(reg) p.b[0] => _,
                     n = inout(reg) p.groups / LINE => _,
-                    soon = inout(reg) p.soon => _,
-                    tile = in(reg) p.high * BYTES,
+                    prefetch = inout(reg) p.prefetch => _,
+                    tile = in(reg) p.mr * BYTES,
                     line = in(reg) BYTES,
                     row = in(reg) ROW,
                     c = in(reg) p.c,
@@ -165,7 +165,7 @@ macro_rules! products {
                     a0 = inout(reg) p.a[0] => _,
                     b = inout(reg) p.b[0] => _,
                     n = inout(reg) p.groups / LINE => _,
-                    tile = in(reg) p.high * BYTES,
+                    tile = in(reg) p.mr * BYTES,
                     line = in(reg) BYTES,
                     row = in(reg) ROW,
                     c = in(reg) p.c,

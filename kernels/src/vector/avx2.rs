@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
-use super::tile::{Bf16, Dot, F32, HIGH, Int8, Number, PANEL, Raw, WIDE, vectors};
-use crate::format::Format;
+use super::tile::{Bf16, Dot, Element, F32, Int8, MR, NR, PANEL, Raw, vectors};
+use crate::number_format::NumberFormat;
 
 /// Proof that this CPU and its operating system have AVX2 and FMA.
 #[derive(Clone, Copy)]
@@ -233,18 +233,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn tile_rows<F: Number>(self) -> usize {
+    fn tile_rows<F: Element>(self) -> usize {
         // two vectors of sums a row, two of columns and one of A fill the sixteen registers; split formats need more
-        if F::FORMAT == Format::F32 { 6 } else { 4 }
+        if F::FORMAT == NumberFormat::F32 { 6 } else { 4 }
     }
 
     #[inline(always)]
-    fn line_words<F: Number>(self) -> usize {
+    fn line_words<F: Element>(self) -> usize {
         1
     }
 
     #[inline(always)]
-    fn slab<F: Number>(self) -> usize {
+    fn slab<F: Element>(self) -> usize {
         usize::MAX
     }
 
@@ -255,19 +255,19 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn configure<F: Number>(self, _rows: usize) {}
+    fn configure<F: Element>(self, _rows: usize) {}
 
     #[inline(always)]
-    fn release<F: Number>(self) {}
+    fn release<F: Element>(self) {}
 
     #[inline(always)]
-    unsafe fn pair<F: Number>(self, pair: Raw) {
+    unsafe fn pair<F: Element>(self, pair: Raw) {
         // SAFETY: the caller's promise.
         unsafe {
             match F::FORMAT {
-                Format::F32 => by_vectors::<F32>(self, pair),
-                Format::Bf16 => by_vectors::<Bf16>(self, pair),
-                Format::Int8 => by_vectors::<Int8>(self, pair),
+                NumberFormat::F32 => by_vectors::<F32>(self, pair),
+                NumberFormat::Bf16 => by_vectors::<Bf16>(self, pair),
+                NumberFormat::Int8 => by_vectors::<Int8>(self, pair),
             }
         }
     }
@@ -305,8 +305,17 @@ unsafe fn by_vectors<D: Dot<Avx2>>(s: Avx2, p: Raw) {
             if p.rows[t] > 0 {
                 // SAFETY: the caller's promise; a panel is two vectors wide.
                 unsafe {
-                    let (b, c) = ([b, b.add(HALF)], p.c.add(t * HIGH * WIDE + panel * PANEL));
-                    vectors::<_, D>(s, p.a[t], p.stride, p.rows[t], b, p.groups, [c, c.add(HALF)], [p.soon, p.a[1]][t]);
+                    let (b, c) = ([b, b.add(HALF)], p.c.add(t * MR * NR + panel * PANEL));
+                    vectors::<_, D>(
+                        s,
+                        p.a[t],
+                        p.stride,
+                        p.rows[t],
+                        b,
+                        p.groups,
+                        [c, c.add(HALF)],
+                        [p.prefetch, p.a[1]][t],
+                    );
                 }
             }
         }

@@ -3,9 +3,9 @@
 
 use std::arch::x86_64::*;
 
-use super::tile::{Bf16, Dot, F32, HIGH, Int8, LINE, Number, PANEL, Raw, SLAB, WIDE, vectors};
+use super::tile::{Bf16, Dot, Element, F32, Int8, LINE, MR, NR, PANEL, Raw, SLAB, vectors};
 use super::{Simd, amx};
-use crate::format::Format;
+use crate::number_format::NumberFormat;
 
 /// F, BW, VL and DQ.
 pub(crate) const BASE: u8 = 0;
@@ -176,11 +176,11 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
             if LEVEL >= DOT {
                 // both in one instruction, one after the other; then they take turns
                 let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
-                let turns = _mm512_set_epi16(
+                let interleave = _mm512_set_epi16(
                     31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
                     18, 2, 17, 1, 16, 0,
                 );
-                return _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, both));
+                return _mm512_castsi512_ps(_mm512_permutexvar_epi16(interleave, both));
             }
             let (low, high) = (_mm512_cvtepu16_epi32(halves(self, low)), _mm512_cvtepu16_epi32(halves(self, high)));
             _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32::<16>(high)))
@@ -247,18 +247,18 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     }
 
     #[inline(always)]
-    fn tile_rows<F: Number>(self) -> usize {
-        if LEVEL == TILES && F::FORMAT != Format::F32 { 16 } else { 12 }
+    fn tile_rows<F: Element>(self) -> usize {
+        if LEVEL == TILES && F::FORMAT != NumberFormat::F32 { 16 } else { 12 }
     }
 
     #[inline(always)]
-    fn line_words<F: Number>(self) -> usize {
-        if LEVEL == TILES && F::FORMAT != Format::F32 { LINE } else { 1 }
+    fn line_words<F: Element>(self) -> usize {
+        if LEVEL == TILES && F::FORMAT != NumberFormat::F32 { LINE } else { 1 }
     }
 
     #[inline(always)]
-    fn slab<F: Number>(self) -> usize {
-        if LEVEL == TILES && F::FORMAT != Format::F32 { SLAB } else { usize::MAX }
+    fn slab<F: Element>(self) -> usize {
+        if LEVEL == TILES && F::FORMAT != NumberFormat::F32 { SLAB } else { usize::MAX }
     }
 
     #[inline(always)]
@@ -268,31 +268,31 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     }
 
     #[inline(always)]
-    fn configure<F: Number>(self, rows: usize) {
-        if LEVEL == TILES && F::FORMAT != Format::F32 {
+    fn configure<F: Element>(self, rows: usize) {
+        if LEVEL == TILES && F::FORMAT != NumberFormat::F32 {
             // SAFETY: the level proves AMX.
             unsafe { amx::configure(rows) }
         }
     }
 
     #[inline(always)]
-    fn release<F: Number>(self) {
-        if LEVEL == TILES && F::FORMAT != Format::F32 {
+    fn release<F: Element>(self) {
+        if LEVEL == TILES && F::FORMAT != NumberFormat::F32 {
             // SAFETY: the level proves AMX.
             unsafe { amx::release() }
         }
     }
 
     #[inline(always)]
-    unsafe fn pair<F: Number>(self, pair: Raw) {
+    unsafe fn pair<F: Element>(self, pair: Raw) {
         // SAFETY: the caller's promise; the level proves AMX where it is used.
         unsafe {
             match F::FORMAT {
-                Format::Bf16 if LEVEL == TILES => amx::pair::<false>(pair),
-                Format::Int8 if LEVEL == TILES => amx::pair::<true>(pair),
-                Format::Bf16 => by_vectors::<LEVEL, Bf16>(self, pair),
-                Format::Int8 => by_vectors::<LEVEL, Int8>(self, pair),
-                Format::F32 => by_vectors::<LEVEL, F32>(self, pair),
+                NumberFormat::Bf16 if LEVEL == TILES => amx::pair::<false>(pair),
+                NumberFormat::Int8 if LEVEL == TILES => amx::pair::<true>(pair),
+                NumberFormat::Bf16 => by_vectors::<LEVEL, Bf16>(self, pair),
+                NumberFormat::Int8 => by_vectors::<LEVEL, Int8>(self, pair),
+                NumberFormat::F32 => by_vectors::<LEVEL, F32>(self, pair),
             }
         }
     }
@@ -332,7 +332,7 @@ macro_rules! entry {
                 if p.rows[t] > 0 {
                     // SAFETY: the caller's promise; a panel is one vector wide.
                     unsafe {
-                        let c = p.c.add(t * HIGH * WIDE);
+                        let c = p.c.add(t * MR * NR);
                         vectors::<_, D>(
                             s,
                             p.a[t],
@@ -341,7 +341,7 @@ macro_rules! entry {
                             p.b,
                             p.groups,
                             [c, c.add(PANEL)],
-                            [p.soon, p.a[1]][t],
+                            [p.prefetch, p.a[1]][t],
                         );
                     }
                 }

@@ -13,7 +13,7 @@ pub(crate) mod operand;
 pub(crate) mod product;
 pub(crate) mod tile;
 
-use self::tile::Number;
+use self::tile::Element;
 
 /// Lane-wise f32 arithmetic of one instruction set. A value of the implementing type proves that the CPU has it, which is why the methods are safe.
 pub(crate) trait Simd: Copy + Send + Sync {
@@ -85,21 +85,21 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn prefetch(self, x: *const u32);
 
     /// Rows of a tile of this format at most.
-    fn tile_rows<F: Number>(self) -> usize;
+    fn tile_rows<F: Element>(self) -> usize;
     /// Words that lie together in operands of this format, to which k is padded: 1, or a line.
-    fn line_words<F: Number>(self) -> usize;
+    fn line_words<F: Element>(self) -> usize;
     /// Words of k that a product takes at a time.
-    fn slab<F: Number>(self) -> usize;
+    fn slab<F: Element>(self) -> usize;
     /// Makes the tile products of this thread ready for tiles of `rows` rows, until `release`.
-    fn configure<F: Number>(self, rows: usize);
+    fn configure<F: Element>(self, rows: usize);
     /// Ends what `configure` began.
-    fn release<F: Number>(self);
+    fn release<F: Element>(self);
     /// See [`product`](product::product), which checks what is needed.
     ///
     /// # Safety
     /// Each tile's A points to its rows (all of a whole tile, where lines are the unit) of `groups` words, each B to as many times 16 words, laid out as
-    /// [`tile::Layout`] says; `c` to room for the sums of two whole tiles. `rows` is at most `tile_rows`; `groups` is above 0 and a multiple of `line_words`.
-    unsafe fn pair<F: Number>(self, pair: tile::Raw);
+    /// [`tile::TileLayout`] says; `c` to room for the sums of two whole tiles. `rows` is at most `tile_rows`; `groups` is above 0 and a multiple of `line_words`.
+    unsafe fn pair<F: Element>(self, pair: tile::Raw);
 
     /// The first `LANES` values of `x`; lanes beyond its end hold zero.
     #[inline(always)]
@@ -108,7 +108,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
     }
 }
 
-/// Makes `fn name(proof, args...)` out of a scalar twin and a vector body `fn body<S: Simd>(simd: S, args...)`: one entry per
+/// Makes `fn name(proof, args...)` out of a scalar reference and a vector body `fn body<S: Simd>(simd: S, args...)`: one entry per
 /// instruction set, compiled with its features, chosen by the proof.
 macro_rules! dispatch {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) { $scalar:path | $body:path }) => {

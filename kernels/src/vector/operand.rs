@@ -2,27 +2,27 @@
 //! sums turned back into f32. Must not: know an operator.
 
 use super::Simd;
-use super::tile::{HIGH, LINE, Layout, Number, PANEL, WIDE};
-use crate::block::{Block, Rows, bytes_mut, floats_mut, halves_mut};
-use crate::format::{Format, scale_of};
+use super::tile::{Element, LINE, MR, NR, PANEL, TileLayout};
+use crate::matrix::{MatMut, MatRef, bytes_mut, floats_mut, halves_mut};
+use crate::number_format::{NumberFormat, scale_of};
 
 /// Where an operator reads rows: an input, or its own output.
 #[derive(Clone, Copy)]
-pub(crate) enum Source<'a, 'b> {
-    Rows(Rows<'a>),
+pub(crate) enum RowSource<'a, 'b> {
+    Rows(MatRef<'a>),
     /// Only so many of the columns.
-    Cut(Rows<'a>, usize),
-    Own(&'a Block<'b>),
+    Cut(MatRef<'a>, usize),
+    Own(&'a MatMut<'b>),
 }
 
-impl<'a> Source<'a, '_> {
+impl<'a> RowSource<'a, '_> {
     /// Row `i`, at least as long as whoever reads it needs.
     #[inline(always)]
     pub(crate) fn row(self, i: usize) -> &'a [f32] {
         match self {
-            Source::Rows(rows) => rows.row(i),
-            Source::Cut(rows, columns) => &rows.row(i)[..columns],
-            Source::Own(block) => block.row_ref(i),
+            RowSource::Rows(rows) => rows.row(i),
+            RowSource::Cut(rows, columns) => &rows.row(i)[..columns],
+            RowSource::Own(block) => block.row_ref(i),
         }
     }
 
@@ -30,8 +30,8 @@ impl<'a> Source<'a, '_> {
     #[inline(always)]
     pub(crate) fn whole(self, d: usize) -> Option<&'a [f32]> {
         match self {
-            Source::Rows(rows) => (rows.stride() == d).then(|| rows.row(0)),
-            Source::Own(block) if block.cols() == d => Some(block.whole()),
+            RowSource::Rows(rows) => (rows.stride() == d).then(|| rows.row(0)),
+            RowSource::Own(block) if block.cols() == d => Some(block.whole()),
             _ => None,
         }
     }
@@ -39,9 +39,9 @@ impl<'a> Source<'a, '_> {
 
 /// Writes row `i` of A, zeros after its end, and gives its scale (1 where the format has none).
 #[inline(always)]
-pub(crate) fn encode_row<S: Simd, F: Number>(s: S, x: &[f32], layout: Layout, i: usize, a: &mut [u32]) -> f32 {
+pub(crate) fn encode_row<S: Simd, F: Element>(s: S, x: &[f32], layout: TileLayout, i: usize, a: &mut [u32]) -> f32 {
     let (mut scale, mut inverse) = (1.0, s.splat(0.0));
-    if F::FORMAT == Format::Int8 {
+    if F::FORMAT == NumberFormat::Int8 {
         let mut most = s.splat(0.0);
         for x in x.chunks(S::LANES) {
             most = s.max_magnitude(most, s.load(x));
@@ -55,7 +55,7 @@ pub(crate) fn encode_row<S: Simd, F: Number>(s: S, x: &[f32], layout: Layout, i:
         let to = &mut a[layout.a(i, first)..][..words];
         let x = &x[(line * numbers).min(x.len())..((line + 1) * numbers).min(x.len())];
         match F::FORMAT {
-            Format::F32 => {
+            NumberFormat::F32 => {
                 let to = floats_mut(to);
                 for (v, x) in x.chunks(S::LANES).enumerate() {
                     s.store(&mut to[v * S::LANES..], s.load(x));
@@ -63,7 +63,7 @@ pub(crate) fn encode_row<S: Simd, F: Number>(s: S, x: &[f32], layout: Layout, i:
                 let done = x.len().next_multiple_of(S::LANES).min(to.len());
                 to[done..].fill(0.0);
             }
-            Format::Bf16 => {
+            NumberFormat::Bf16 => {
                 let halves = halves_mut(to);
                 for (v, x) in x.chunks(S::LANES).enumerate() {
                     s.store_bf16(&mut halves[v * S::LANES..], s.load(x));
@@ -72,7 +72,7 @@ pub(crate) fn encode_row<S: Simd, F: Number>(s: S, x: &[f32], layout: Layout, i:
                 halves[done..].fill(0);
             }
             // whatever stands after the end meets zeros of B
-            Format::Int8 => {
+            NumberFormat::Int8 => {
                 let bytes = bytes_mut(to);
                 for (v, x) in x.chunks(S::LANES).enumerate() {
                     s.store_u8(&mut bytes[v * S::LANES..], s.mul(s.load(x), inverse));
@@ -83,49 +83,49 @@ pub(crate) fn encode_row<S: Simd, F: Number>(s: S, x: &[f32], layout: Layout, i:
     scale
 }
 
-/// Scales and offsets of `WIDE` columns of int8 sums; unused by other formats.
+/// Scales and offsets of `NR` columns of int8 sums; unused by other formats.
 #[derive(Clone, Copy)]
-pub(crate) struct Columns {
-    pub(crate) scales: [f32; WIDE],
+pub(crate) struct ColumnScales {
+    pub(crate) scales: [f32; NR],
     /// bits of i32
-    pub(crate) offsets: [f32; WIDE],
+    pub(crate) offsets: [f32; NR],
 }
 
-impl Columns {
-    pub(crate) fn new() -> Columns {
-        Columns { scales: [0.0; WIDE], offsets: [0.0; WIDE] }
+impl ColumnScales {
+    pub(crate) fn new() -> ColumnScales {
+        ColumnScales { scales: [0.0; NR], offsets: [0.0; NR] }
     }
 }
 
-/// Packs `k` rows of up to `WIDE` columns, from `column` on, as pair `p` of the panels; what is beyond a row's end or beyond `k` is zero.
+/// Packs `k` rows of up to `NR` columns, from `column` on, as pair `p` of the panels; what is beyond a row's end or beyond `k` is zero.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub(crate) fn pack_panels<S: Simd, F: Number>(
+pub(crate) fn pack_panels<S: Simd, F: Element>(
     s: S,
-    x: Source<'_, '_>,
+    x: RowSource<'_, '_>,
     column: usize,
     k: usize,
-    layout: Layout,
+    layout: TileLayout,
     p: usize,
     panels: &mut [u32],
-    columns: &mut Columns,
+    columns: &mut ColumnScales,
 ) {
     let per = F::FORMAT.per_word();
     let panels = floats_mut(panels);
-    let mut inverses = [0.0f32; WIDE];
-    if F::FORMAT == Format::Int8 {
-        for v in (0..WIDE).step_by(S::LANES) {
+    let mut inverses = [0.0f32; NR];
+    if F::FORMAT == NumberFormat::Int8 {
+        for v in (0..NR).step_by(S::LANES) {
             let mut most = s.splat(0.0);
             for i in 0..k {
                 most = s.max_magnitude(most, s.load(from(x.row(i), column + v)));
             }
             s.store(&mut inverses[v..], most);
         }
-        for c in 0..WIDE {
+        for c in 0..NR {
             (columns.scales[c], inverses[c]) = scale_of(inverses[c]);
         }
     }
-    let mut totals = [0.0f32; WIDE];
+    let mut totals = [0.0f32; NR];
     for g in 0..layout.groups {
         let mut rows: [&[f32]; 4] = [&[]; 4];
         for (e, row) in rows.iter_mut().enumerate().take(per) {
@@ -133,11 +133,11 @@ pub(crate) fn pack_panels<S: Simd, F: Number>(
                 *row = from(x.row(g * per + e), column);
             }
         }
-        for v in (0..WIDE).step_by(S::LANES) {
+        for v in (0..NR).step_by(S::LANES) {
             let word = match F::FORMAT {
-                Format::F32 => s.load(from(rows[0], v)),
-                Format::Bf16 => s.pair_bf16(s.load(from(rows[0], v)), s.load(from(rows[1], v))),
-                Format::Int8 => {
+                NumberFormat::F32 => s.load(from(rows[0], v)),
+                NumberFormat::Bf16 => s.pair_bf16(s.load(from(rows[0], v)), s.load(from(rows[1], v))),
+                NumberFormat::Int8 => {
                     let inverse = s.load(&inverses[v..]);
                     let mut values = [s.splat(0.0); 4];
                     let mut sum = s.load(&totals[v..]);
@@ -153,7 +153,7 @@ pub(crate) fn pack_panels<S: Simd, F: Number>(
             s.store(&mut panels[at..at + S::LANES], word);
         }
     }
-    if F::FORMAT == Format::Int8 {
+    if F::FORMAT == NumberFormat::Int8 {
         for (offset, total) in columns.offsets.iter_mut().zip(totals) {
             // sums of whole numbers far below 2^24; NaN counts as 0, its column has a NaN scale
             *offset = f32::from_bits((total as i32 * 128) as u32);
@@ -169,15 +169,15 @@ fn from(row: &[f32], column: usize) -> &[f32] {
 
 /// A row of a tile's sums.
 #[inline(always)]
-pub(crate) fn row(sums: &[f32], tile: usize, row: usize) -> &[f32; WIDE] {
-    sums[(tile * HIGH + row) * WIDE..].first_chunk().expect("sums of two whole tiles")
+pub(crate) fn row(sums: &[f32], tile: usize, row: usize) -> &[f32; NR] {
+    sums[(tile * MR + row) * NR..].first_chunk().expect("sums of two whole tiles")
 }
 
 /// A vector of sums as f32: `scales` and `offsets` of its columns, `scale` of its row, which only int8 has.
 #[inline(always)]
-pub(crate) fn value<S: Simd, F: Number>(s: S, sums: &[f32], scale: f32, scales: &[f32], offsets: &[f32]) -> S::V {
+pub(crate) fn value<S: Simd, F: Element>(s: S, sums: &[f32], scale: f32, scales: &[f32], offsets: &[f32]) -> S::V {
     let sum = s.load(sums);
-    if F::FORMAT == Format::Int8 {
+    if F::FORMAT == NumberFormat::Int8 {
         let scale = s.mul(s.splat(scale), s.load(scales));
         s.mul(s.i32_to_f32(s.sub_i32(sum, s.load(offsets))), scale)
     } else {

@@ -6,41 +6,41 @@
 //! AMX do; whoever reads the sums takes 128 · ΣB off each column.
 
 use super::Simd;
-use crate::format::Format;
+use crate::number_format::NumberFormat;
 
 /// Columns in a panel.
 pub(crate) const PANEL: usize = 16;
 /// Columns that a pair of panels makes.
-pub(crate) const WIDE: usize = 2 * PANEL;
+pub(crate) const NR: usize = 2 * PANEL;
 /// Most rows of a tile.
-pub(crate) const HIGH: usize = 16;
+pub(crate) const MR: usize = 16;
 /// Values of a pair's sums: tile, row, column.
-pub(crate) const PAIR: usize = 2 * HIGH * WIDE;
+pub(crate) const PAIR: usize = 2 * MR * NR;
 
 /// A number format known to the compiler.
-pub(crate) trait Number: Copy {
+pub(crate) trait Element: Copy {
     /// The same as a value.
-    const FORMAT: Format;
+    const FORMAT: NumberFormat;
 }
 
-/// See [`Format::F32`].
+/// See [`NumberFormat::F32`].
 #[derive(Clone, Copy)]
 pub(crate) struct F32;
-/// See [`Format::Bf16`].
+/// See [`NumberFormat::Bf16`].
 #[derive(Clone, Copy)]
 pub(crate) struct Bf16;
-/// See [`Format::Int8`].
+/// See [`NumberFormat::Int8`].
 #[derive(Clone, Copy)]
 pub(crate) struct Int8;
 
-impl Number for F32 {
-    const FORMAT: Format = Format::F32;
+impl Element for F32 {
+    const FORMAT: NumberFormat = NumberFormat::F32;
 }
-impl Number for Bf16 {
-    const FORMAT: Format = Format::Bf16;
+impl Element for Bf16 {
+    const FORMAT: NumberFormat = NumberFormat::Bf16;
 }
-impl Number for Int8 {
-    const FORMAT: Format = Format::Int8;
+impl Element for Int8 {
+    const FORMAT: NumberFormat = NumberFormat::Int8;
 }
 
 /// Operands of a product of a pair of tiles with a pair of panels, over some words of k; unchecked.
@@ -55,7 +55,7 @@ pub(crate) struct Raw {
     /// Words of a whole row of A.
     pub(crate) stride: usize,
     /// Rows of a whole tile.
-    pub(crate) high: usize,
+    pub(crate) mr: usize,
     /// Words of k to multiply.
     pub(crate) groups: usize,
     /// The sums: tile, row, column.
@@ -63,19 +63,19 @@ pub(crate) struct Raw {
     /// Sums go on from what `c` holds.
     pub(crate) more: bool,
     /// Words that will be needed soon, a line of 64 bytes after the other.
-    pub(crate) soon: *const u32,
+    pub(crate) prefetch: *const u32,
 }
 
 /// How operands lie, which an instruction set's tiles decide. A is a row of tiles of so many rows each; within a tile a row's words are side by side, or, for
 /// tiles of AMX, the rows' lines of 16 words are. Of B's pairs of panels each panel's words are side by side, or 16 words of the one and of the other take turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Layout {
+pub(crate) struct TileLayout {
     /// Lines of 16 words are the unit.
     pub(crate) lines: bool,
     /// Words of a row of A and of a column of B.
     pub(crate) groups: usize,
     /// Rows of a tile of A.
-    pub(crate) high: usize,
+    pub(crate) mr: usize,
 }
 
 /// Words in a line.
@@ -83,15 +83,15 @@ pub(crate) const LINE: usize = 16;
 /// Words of k that AMX multiplies at a time: 16 KiB of two panels.
 pub(crate) const SLAB: usize = 8 * LINE;
 
-impl Layout {
+impl TileLayout {
     /// Word `g` of row `i` of A.
     #[inline(always)]
     pub(crate) fn a(self, i: usize, g: usize) -> usize {
         if !self.lines {
             return i * self.groups + g;
         }
-        let (tile, row) = (i / self.high * self.high * self.groups, i % self.high);
-        tile + (g / LINE * self.high + row) * LINE + g % LINE
+        let (tile, row) = (i / self.mr * self.mr * self.groups, i % self.mr);
+        tile + (g / LINE * self.mr + row) * LINE + g % LINE
     }
 
     /// The 16 words of all columns of panel `p` at word `g` of k.
@@ -107,7 +107,7 @@ impl Layout {
 
     /// Words of A for `rows` rows, whole tiles.
     pub(crate) fn a_words(self, rows: usize) -> usize {
-        rows.next_multiple_of(self.high) * self.groups
+        rows.next_multiple_of(self.mr) * self.groups
     }
 
     /// Words of B for `pairs` pairs of panels.
@@ -153,7 +153,7 @@ impl<S: Simd> Dot<S> for F32 {
 /// Two vectors of columns by up to twelve rows, in registers.
 ///
 /// # Safety
-/// As [`Simd::pair`], for one tile of `rows` rows in 1..=12; `b` and `c` point to the vectors' own first word and sum. A line from `soon` on is asked for with each word.
+/// As [`Simd::pair`], for one tile of `rows` rows in 1..=12; `b` and `c` point to the vectors' own first word and sum. A line from `prefetch` on is asked for with each word.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn vectors<S: Simd, D: Dot<S>>(
@@ -164,13 +164,13 @@ pub(crate) unsafe fn vectors<S: Simd, D: Dot<S>>(
     b: [*const u32; 2],
     groups: usize,
     c: [*mut f32; 2],
-    soon: *const u32,
+    prefetch: *const u32,
 ) {
     macro_rules! of {
         ($($rows:literal)*) => {
             match rows {
                 // SAFETY: the caller's promise.
-                $($rows => unsafe { registers::<S, D, $rows>(s, a, stride, b, groups, c, soon) },)*
+                $($rows => unsafe { registers::<S, D, $rows>(s, a, stride, b, groups, c, prefetch) },)*
                 _ => {}
             }
         };
@@ -191,7 +191,7 @@ unsafe fn registers<S: Simd, D: Dot<S>, const ROWS: usize>(
     b: [*const u32; 2],
     groups: usize,
     c: [*mut f32; 2],
-    soon: *const u32,
+    prefetch: *const u32,
 ) {
     let mut from = [a; ROWS];
     for (r, from) in from.iter_mut().enumerate() {
@@ -199,7 +199,7 @@ unsafe fn registers<S: Simd, D: Dot<S>, const ROWS: usize>(
         *from = unsafe { a.add(r * stride) };
     }
     let mut sums = [[s.splat(0.0); 2]; ROWS];
-    let mut ahead = soon;
+    let mut ahead = prefetch;
     for g in 0..groups {
         s.prefetch(ahead);
         ahead = ahead.wrapping_add(LINE);
@@ -218,10 +218,10 @@ unsafe fn registers<S: Simd, D: Dot<S>, const ROWS: usize>(
         }
     }
     for (r, sums) in sums.iter().enumerate() {
-        // SAFETY: rows of sums are `WIDE` apart, and these are their own columns.
+        // SAFETY: rows of sums are `NR` apart, and these are their own columns.
         unsafe {
-            s.store_ptr(c[0].add(r * WIDE), sums[0]);
-            s.store_ptr(c[1].add(r * WIDE), sums[1]);
+            s.store_ptr(c[0].add(r * NR), sums[0]);
+            s.store_ptr(c[1].add(r * NR), sums[1]);
         }
     }
 }

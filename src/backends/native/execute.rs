@@ -5,7 +5,7 @@
 //! size that it has met and stays: in the first steps, and with experts when one gets more rows than any before.)
 
 use ergometer_kernels as kernels;
-use ergometer_kernels::{Activation, Ctx, Format, Heads, Mask, Routes, Turn};
+use ergometer_kernels::{ActivationKind, Context, Heads, Mask, NumberFormat, RopeTables, Routes};
 
 use super::weights::Weights;
 use crate::backends::Routing;
@@ -37,7 +37,7 @@ pub(super) enum Step {
     /// x *= factor
     Scale { x: Loc, factor: f32 },
     /// x = f(x)
-    Activate { x: Loc, kind: Activation },
+    Activate { x: Loc, kind: ActivationKind },
     /// out = x·Wᵀ + b
     Linear { x: Loc, weight: usize, bias: Option<usize>, out: Loc },
     /// out = rms(out + x·Wᵀ)
@@ -52,14 +52,14 @@ pub(super) enum Step {
     RmsNormTokens { x: Loc, residual: Option<Loc>, eps: f32, d: usize },
     /// x = layer norm of x
     LayerNorm { x: Loc, gain: usize, bias: Option<usize>, eps: f32, d: usize },
-    /// Attention of packed rows, turned by a table of positions where there is one.
-    Attend { x: Loc, format: Format, heads: Heads, rope: Option<usize>, mask: Mask, scale: f32, out: Loc },
+    /// Attention of packed rows, with rotary embedding where there is a table of it.
+    Attend { x: Loc, format: NumberFormat, heads: Heads, rope: Option<usize>, mask: Mask, scale: f32, out: Loc },
     /// The same of `tokens` rows of x times a weight.
     Project {
         x: Loc,
         weight: usize,
         tokens: usize,
-        format: Format,
+        format: NumberFormat,
         rope: Option<usize>,
         mask: Mask,
         scale: f32,
@@ -200,7 +200,7 @@ impl Memory {
 #[derive(Clone, Copy)]
 pub(super) struct Run<'a> {
     /// Threads and instruction set.
-    pub ctx: &'a Ctx,
+    pub ctx: &'a Context,
     /// By number.
     pub weights: &'a Weights,
     /// Indices per input of the graph, `[rows, tokens]`.
@@ -275,8 +275,8 @@ impl Run<'_> {
     fn step(self, step: &Step, memory: &mut Memory) {
         let Run { ctx, weights, inputs, rows } = self;
         let plain = |i: Option<usize>| i.map(|i| &weights.plain[i][..]);
-        let turn = |rope: Option<usize>| {
-            rope.map(|table| Turn { cos: &weights.ropes[table][0], sin: &weights.ropes[table][1] })
+        let tables = |rope: Option<usize>| {
+            rope.map(|table| RopeTables { cos: &weights.ropes[table][0], sin: &weights.ropes[table][1] })
         };
         match *step {
             Step::Embed { input, table, factor, features, out } => {
@@ -335,11 +335,11 @@ impl Run<'_> {
             }
             Step::Project { x, weight, tokens, format, rope, mask, scale, out } => memory.with(out, rows, |m, out| {
                 let w = &weights.heads[weight];
-                kernels::projected_attention(ctx, format, m.get(x, rows), w, tokens, turn(rope), mask, scale, out);
+                kernels::projected_attention(ctx, format, m.get(x, rows), w, tokens, tables(rope), mask, scale, out);
             }),
             Step::Attend { x, format, heads, rope, mask, scale, out } => memory.with(out, rows, |m, out| {
-                let turn = turn(rope);
-                kernels::attention(ctx, format, m.get(x, rows), x.len / heads.row(), heads, turn, mask, scale, out);
+                let rope = tables(rope);
+                kernels::attention(ctx, format, m.get(x, rows), x.len / heads.row(), heads, rope, mask, scale, out);
             }),
             Step::Route { scores, routes } => {
                 // taken out, so that both can be changed while the scores are read

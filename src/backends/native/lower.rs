@@ -3,7 +3,7 @@
 //! In: a region, where its arguments are. Out: steps, and where its results are. Must not: know how buffers are counted (that is
 //! `buffers`) or how steps run.
 
-use ergometer_kernels::{Activation, Heads, Mask};
+use ergometer_kernels::{ActivationKind, Heads, Mask};
 
 use super::buffers::{Frame, Place, Planner, float};
 use super::execute::{Loc, Mixture, Step};
@@ -486,12 +486,12 @@ impl<'r> Lowering<'_, '_, 'r> {
     }
 }
 
-fn activation(act: graph::Activation) -> Activation {
+fn activation(act: graph::Activation) -> ActivationKind {
     match act {
-        graph::Activation::Silu => Activation::Silu,
-        graph::Activation::Gelu => Activation::Gelu,
-        graph::Activation::GeluTanh => Activation::GeluTanh,
-        graph::Activation::Relu => Activation::Relu,
+        graph::Activation::Silu => ActivationKind::Silu,
+        graph::Activation::Gelu => ActivationKind::Gelu,
+        graph::Activation::GeluTanh => ActivationKind::GeluTanh,
+        graph::Activation::Relu => ActivationKind::Relu,
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use ergometer_kernels::{Ctx, Format, Isa};
+use ergometer_kernels::{Context, Isa, NumberFormat};
 
 use self::execute::{Memory, Run};
 use self::plan::Plan;
@@ -75,12 +75,12 @@ fn isa_of(options: &Options) -> Result<Isa, BackendError> {
     chosen.map_err(|text| BackendError::Unavailable(unavailable(text)))
 }
 
-/// Format of a precision's products.
-fn format_of(precision: &str) -> Result<Format, BackendError> {
+/// Number format of a precision's products.
+fn format_of(precision: &str) -> Result<NumberFormat, BackendError> {
     match precision {
-        "f32" => Ok(Format::F32),
-        "bf16" => Ok(Format::Bf16),
-        "int8" => Ok(Format::Int8),
+        "f32" => Ok(NumberFormat::F32),
+        "bf16" => Ok(NumberFormat::Bf16),
+        "int8" => Ok(NumberFormat::Int8),
         other => {
             let known = Native.precisions().join(", ");
             Err(BackendError::unavailable(format!("backend `native` computes in {known}, not in {other}")))
@@ -112,7 +112,7 @@ fn target_features() -> String {
 
 /// A compiled model with its memory. The buffers are planned for `capacity` rows and never move.
 struct NativeEngine {
-    ctx: Ctx,
+    ctx: Context,
     graph: Graph,
     weights: Weights,
     plan: Plan,
@@ -134,7 +134,7 @@ impl NativeEngine {
             )));
         }
         let isa = isa_of(options)?;
-        let ctx = Ctx::new(options.threads, isa).map_err(|text| BackendError::Unavailable(unavailable(text)))?;
+        let ctx = Context::new(options.threads, isa).map_err(|text| BackendError::Unavailable(unavailable(text)))?;
         let graph = model.graph()?;
         let mut packer = Packer::new(graph, &model.params, &ctx, format);
         let mut start = |init: Init| match init {

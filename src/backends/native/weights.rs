@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
-use ergometer_kernels::{Ctx, Format, Heads, PackedHeads, PackedLinear, PackedTokens};
+use ergometer_kernels::{Context, Heads, NumberFormat, PackedHeads, PackedLinear, PackedTokens};
 
 use crate::graph::{Graph, ParamId, Rope};
 
@@ -43,8 +43,8 @@ const NARROW: usize = 64;
 pub(super) struct Packer<'a> {
     graph: &'a Graph,
     params: &'a [Vec<f32>],
-    ctx: &'a Ctx,
-    format: Format,
+    ctx: &'a Context,
+    format: NumberFormat,
     weights: Weights,
     linear: HashMap<ParamId, usize>,
     gated: HashMap<ParamId, usize>,
@@ -57,25 +57,25 @@ pub(super) struct Packer<'a> {
 
 impl<'a> Packer<'a> {
     /// `params[i]` holds the elements of `graph.params[i]`.
-    pub fn new(graph: &'a Graph, params: &'a [Vec<f32>], ctx: &'a Ctx, format: Format) -> Self {
+    pub fn new(graph: &'a Graph, params: &'a [Vec<f32>], ctx: &'a Context, format: NumberFormat) -> Self {
         let (linear, gated, experts, tokens, heads, plain, ropes) = Default::default();
         let weights = Weights::default();
         Self { graph, params, ctx, format, weights, linear, gated, experts, tokens, heads, plain, ropes }
     }
 
-    /// Format of a plain product with `n` outputs. Narrow ones stay f32: heads and routers cost next to nothing, and what they decide (an answer, a halt, an expert) is
+    /// Number format of a plain product with `n` outputs. Narrow ones stay f32: heads and routers cost next to nothing, and what they decide (an answer, a halt, an expert) is
     /// worth it. Where gated MLPs are int8, the products around attention are bf16: int8 queries and keys made three quarters of the error of the golden nets (6 % instead of 1.4 %),
     /// and save little.
-    fn format_of(&self, n: usize) -> Format {
+    fn format_of(&self, n: usize) -> NumberFormat {
         match self.format {
-            _ if n < NARROW => Format::F32,
-            Format::Int8 => Format::Bf16,
+            _ if n < NARROW => NumberFormat::F32,
+            NumberFormat::Int8 => NumberFormat::Bf16,
             format => format,
         }
     }
 
-    /// Format of the products.
-    pub fn format(&self) -> Format {
+    /// Number format of the products.
+    pub fn format(&self) -> NumberFormat {
         self.format
     }
 

@@ -91,7 +91,10 @@ fn only_routed_experts_are_computed_and_counted() {
     // all six experts would be three times the products of the two
     let executed = engine.flops_executed(1).expect("it knows");
     let model_flops = model.graph().unwrap().cost(&crate::graph::cost::Workload::one()).flops_steps;
-    assert!((executed / model_flops - 1.0).abs() < 1e-9, "the scalar twin pads nothing: {executed}, {model_flops}");
+    assert!(
+        (executed / model_flops - 1.0).abs() < 1e-9,
+        "the scalar reference pads nothing: {executed}, {model_flops}"
+    );
     let all =
         crate::onnx::export(model.graph().unwrap(), &model.params, &crate::onnx::Form::default()).expect("a file");
     let routed = crate::onnx::Form { experts: crate::onnx::Experts::Routed, ..Default::default() };

@@ -8,14 +8,14 @@ use std::thread::LocalKey;
 
 /// Rows of a matrix whose rows start `stride` values apart.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
+pub(crate) struct MatRef<'a> {
     data: &'a [f32],
     stride: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> MatRef<'a> {
     pub(crate) fn new(data: &'a [f32], stride: usize) -> Self {
-        Rows { data, stride }
+        MatRef { data, stride }
     }
 
     /// Values from one row to the next.
@@ -30,18 +30,18 @@ impl<'a> Rows<'a> {
     }
 
     /// The rows from `first` on.
-    pub(crate) fn from(self, first: usize) -> Rows<'a> {
-        Rows { data: self.row(first), stride: self.stride }
+    pub(crate) fn from(self, first: usize) -> MatRef<'a> {
+        MatRef { data: self.row(first), stride: self.stride }
     }
 
     /// The columns from `first` on.
-    pub(crate) fn columns(self, first: usize) -> Rows<'a> {
-        Rows { data: self.data.get(first..).unwrap_or_default(), stride: self.stride }
+    pub(crate) fn columns(self, first: usize) -> MatRef<'a> {
+        MatRef { data: self.data.get(first..).unwrap_or_default(), stride: self.stride }
     }
 }
 
 /// A rectangle of an output matrix, `rows` x `cols`, which this value alone may touch.
-pub(crate) struct Block<'a> {
+pub(crate) struct MatMut<'a> {
     start: *mut f32,
     stride: usize,
     rows: usize,
@@ -49,18 +49,18 @@ pub(crate) struct Block<'a> {
     life: PhantomData<&'a mut [f32]>,
 }
 
-impl<'a> Block<'a> {
+impl<'a> MatMut<'a> {
     /// Rows of `cols` values, `stride` apart, of which `data` holds so many as fit.
-    pub(crate) fn new(data: &'a mut [f32], cols: usize, stride: usize) -> Block<'a> {
+    pub(crate) fn new(data: &'a mut [f32], cols: usize, stride: usize) -> MatMut<'a> {
         assert!(cols <= stride && stride > 0, "rows of {cols} values, {stride} apart");
         // SAFETY: whole strides lie within `data`, which is lent to this value alone.
-        unsafe { Block::from_raw(data.as_mut_ptr(), data.len() / stride, cols, stride) }
+        unsafe { MatMut::from_raw(data.as_mut_ptr(), data.len() / stride, cols, stride) }
     }
 
     /// # Safety
     /// `start` points to `rows` rows of `cols` writable values, `stride` apart, which nothing else touches during `'a`.
-    pub(crate) unsafe fn from_raw(start: *mut f32, rows: usize, cols: usize, stride: usize) -> Block<'a> {
-        Block { start, stride, rows, cols, life: PhantomData }
+    pub(crate) unsafe fn from_raw(start: *mut f32, rows: usize, cols: usize, stride: usize) -> MatMut<'a> {
+        MatMut { start, stride, rows, cols, life: PhantomData }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -95,38 +95,38 @@ impl<'a> Block<'a> {
     }
 
     /// The columns `first..end`.
-    pub(crate) fn columns(&mut self, first: usize, end: usize) -> Block<'_> {
+    pub(crate) fn columns(&mut self, first: usize, end: usize) -> MatMut<'_> {
         assert!(first <= end && end <= self.cols, "columns {first}..{end} of {}", self.cols);
         // SAFETY: as in `part`.
-        unsafe { Block::from_raw(self.start.wrapping_add(first), self.rows, end - first, self.stride) }
+        unsafe { MatMut::from_raw(self.start.wrapping_add(first), self.rows, end - first, self.stride) }
     }
 
     /// The rows `first..end`.
-    pub(crate) fn part(&mut self, first: usize, end: usize) -> Block<'_> {
+    pub(crate) fn part(&mut self, first: usize, end: usize) -> MatMut<'_> {
         assert!(first <= end && end <= self.rows, "rows {first}..{end} of {}", self.rows);
         // SAFETY: a part of our own rectangle, lent through `&mut self`; an empty part is never read at its start.
-        unsafe { Block::from_raw(self.start.wrapping_add(first * self.stride), end - first, self.cols, self.stride) }
+        unsafe { MatMut::from_raw(self.start.wrapping_add(first * self.stride), end - first, self.cols, self.stride) }
     }
 }
 
 /// Words of one buffer that several threads write, each its own.
 #[derive(Clone, Copy)]
-pub(crate) struct Shared<'a> {
+pub(crate) struct SharedWords<'a> {
     start: *mut u32,
     len: usize,
     life: PhantomData<&'a mut [u32]>,
 }
 
 // SAFETY: only a pointer; who uses it promises in `words` that no two threads touch the same words.
-unsafe impl Send for Shared<'_> {}
+unsafe impl Send for SharedWords<'_> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
+unsafe impl Sync for SharedWords<'_> {}
 
-impl<'a> Shared<'a> {
+impl<'a> SharedWords<'a> {
     /// # Safety
     /// Whoever gets a copy uses words that no other thread touches before all have ended.
-    pub(crate) unsafe fn new(words: &'a mut [u32]) -> Shared<'a> {
-        Shared { start: words.as_mut_ptr(), len: words.len(), life: PhantomData }
+    pub(crate) unsafe fn new(words: &'a mut [u32]) -> SharedWords<'a> {
+        SharedWords { start: words.as_mut_ptr(), len: words.len(), life: PhantomData }
     }
 
     /// `len` words from `at` on.

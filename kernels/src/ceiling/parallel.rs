@@ -29,7 +29,7 @@ pub(super) fn rates<'a>(
 ) -> Result<Vec<f64>, String> {
     thread::scope(|scope| {
         let (done, reports) = channel::<Result<(f64, Instant), String>>();
-        let mut crew: Vec<Sender<Instant>> = Vec::with_capacity(threads);
+        let mut starts: Vec<Sender<Instant>> = Vec::with_capacity(threads);
         for i in 0..threads {
             let (send, begin) = channel::<Instant>();
             let done = done.clone();
@@ -54,7 +54,7 @@ pub(super) fn rates<'a>(
                 .name(format!("ceiling-{i}"))
                 .spawn_scoped(scope, life)
                 .map_err(|e| format!("cannot start {threads} threads: {e}"))?;
-            crew.push(send);
+            starts.push(send);
         }
         drop(done);
         let wait = || -> Result<Vec<(f64, Instant)>, String> {
@@ -65,8 +65,8 @@ pub(super) fn rates<'a>(
         let mut rates = Vec::with_capacity(REPETITIONS);
         for _ in 0..REPETITIONS {
             let begin = Instant::now() + LEAD;
-            for member in &crew {
-                member.send(begin).map_err(|_| "a thread ended early".to_string())?;
+            for start in &starts {
+                start.send(begin).map_err(|_| "a thread ended early".to_string())?;
             }
             // from the common beginning to each one's own end: they differ by one piece of work
             let rate = |(amount, end): (f64, Instant)| amount / (end - begin).as_secs_f64();

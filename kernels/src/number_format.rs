@@ -1,9 +1,9 @@
 //! Number formats of the operands of products. In: f32. Out: words of 32 bits that hold one f32, two bf16 or four int8, and the plain functions that round to
-//! them, which the scalar twins use and the vector paths must agree with.
+//! them, which the scalar references use and the vector paths must agree with.
 
 /// In which numbers a product multiplies. Sums, and everything outside products, are f32 (of int8: exact integers, then f32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
+pub enum NumberFormat {
     /// 32-bit floats.
     F32,
     /// 16-bit floats with 8 bits of significand, of weights and activations, rounded to the nearest.
@@ -13,13 +13,13 @@ pub enum Format {
     Int8,
 }
 
-impl Format {
+impl NumberFormat {
     /// Numbers in a word.
     pub fn per_word(self) -> usize {
         match self {
-            Format::F32 => 1,
-            Format::Bf16 => 2,
-            Format::Int8 => 4,
+            NumberFormat::F32 => 1,
+            NumberFormat::Bf16 => 2,
+            NumberFormat::Int8 => 4,
         }
     }
 }

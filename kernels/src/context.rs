@@ -1,8 +1,8 @@
-//! What every operator needs: a pool and a proven instruction set. In: threads and an [`Isa`]. Out: a [`Ctx`], and the splitting of outputs into
+//! What every operator needs: a pool and a proven instruction set. In: threads and an [`Isa`]. Out: a [`Context`], and the splitting of outputs into
 //! rectangles for the threads. How work is split never changes a result.
 
-use crate::block::Block;
 use crate::isa::{Isa, Proof};
+use crate::matrix::MatMut;
 use crate::pool::{Pool, SendPtr};
 
 /// Values per thread below which another thread costs more than it saves, for operators that only stream over their data. A hand-over alone
@@ -12,7 +12,7 @@ use crate::pool::{Pool, SendPtr};
 const GRAIN: usize = 1 << 16;
 
 /// Where operators run: a thread pool and an instruction set that is known to be present.
-pub struct Ctx {
+pub struct Context {
     pool: Pool,
     proof: Proof,
     grain: usize,
@@ -21,17 +21,17 @@ pub struct Ctx {
     columns: bool,
 }
 
-impl Ctx {
+impl Context {
     /// A context of `threads` threads (the caller included) on `isa`.
     ///
     /// # Errors
     /// This CPU lacks `isa`, and the text lists what it has; or the operating system refuses a thread.
-    pub fn new(threads: usize, isa: Isa) -> Result<Ctx, String> {
+    pub fn new(threads: usize, isa: Isa) -> Result<Context, String> {
         Isa::choose(Some(&isa.to_string()))?;
         let proof = Proof::of(isa).ok_or_else(|| format!("instruction set `{isa}` vanished"))?;
         let pool = Pool::new(threads)
             .map_err(|e| format!("cannot start {threads} compute threads: {e}\nhint: ask for fewer threads"))?;
-        Ok(Ctx {
+        Ok(Context {
             pool,
             proof,
             grain: GRAIN,
@@ -56,7 +56,7 @@ impl Ctx {
 
     /// Splits work as finely as the threads allow, so that tests on small shapes meet every seam.
     #[cfg(test)]
-    pub(crate) fn with_grain(mut self, grain: usize) -> Ctx {
+    pub(crate) fn with_grain(mut self, grain: usize) -> Context {
         self.grain = grain;
         self
     }
@@ -68,8 +68,8 @@ impl Ctx {
     }
 
     #[cfg(test)]
-    pub(crate) fn by_columns(self, columns: bool) -> Ctx {
-        Ctx { columns, ..self }
+    pub(crate) fn by_columns(self, columns: bool) -> Context {
+        Context { columns, ..self }
     }
 
     /// Parts worth making of `work` streamed values; see [`streamed`] for multiply-adds.
@@ -90,18 +90,18 @@ impl Ctx {
         cols: usize,
         cell: (usize, usize),
         threads: usize,
-        f: impl Fn((usize, usize), Block<'_>) + Sync,
+        f: impl Fn((usize, usize), MatMut<'_>) + Sync,
     ) {
         let rows = out.len().checked_div(cols).unwrap_or(0);
         assert_eq!(rows * cols, out.len(), "output is not whole rows of {cols}");
-        let (high, wide) = (cell.0.max(1), cell.1.max(1));
-        let (down, across) = (rows.div_ceil(high), cols.div_ceil(wide));
+        let (cell_rows, cell_cols) = (cell.0.max(1), cell.1.max(1));
+        let (down, across) = (rows.div_ceil(cell_rows), cols.div_ceil(cell_cols));
         let start = SendPtr(out.as_mut_ptr());
         self.pool.run_on(threads, down * across, &|i| {
-            let (row, col) = (i / across * high, i % across * wide);
-            let (height, width) = (high.min(rows - row), wide.min(cols - col));
+            let (row, col) = (i / across * cell_rows, i % across * cell_cols);
+            let (height, width) = (cell_rows.min(rows - row), cell_cols.min(cols - col));
             // SAFETY: the cell lies within `out`, cells do not overlap, and `out` is borrowed until `run` returns.
-            let block = unsafe { Block::from_raw(start.get().add(row * cols + col), height, width, cols) };
+            let block = unsafe { MatMut::from_raw(start.get().add(row * cols + col), height, width, cols) };
             f((row, col), block);
         });
     }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn cells_cover_the_matrix_once() {
-        let ctx = Ctx::new(3, Isa::Scalar).expect("scalar is always there");
+        let ctx = Context::new(3, Isa::Scalar).expect("scalar is always there");
         for (rows, cols, cell) in [(5, 7, (2, 3)), (1, 9, (4, 4)), (6, 1, (1, 1)), (0, 3, (1, 1)), (3, 0, (1, 1))] {
             let mut out = vec![0.0; rows * cols];
             ctx.cells(&mut out, cols, cell, 3, |(row, col), mut block| {
