@@ -1,14 +1,14 @@
 //! Which instruction set the kernels run on. In: what the CPU has and what the user asked for. Out: an [`Isa`] and, from it, the proof of
 //! presence that every kernel entry needs; a proof is made here alone, so safe code can never reach an absent instruction.
 
+#[cfg(target_arch = "x86_64")]
+mod token;
+
 use std::fmt;
 use std::str::FromStr;
 
 #[cfg(target_arch = "x86_64")]
-use crate::vector::{
-    avx2::Avx2,
-    avx512::{Avx512, BASE, DOT, TILES},
-};
+pub(crate) use token::{Avx2, Avx512, BASE, DOT, TILES};
 
 /// An instruction set with its own kernels, from portable to widest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -31,6 +31,7 @@ mod moe;
 mod norm;
 mod number_format;
 mod pool;
+mod sys;
 #[cfg(test)]
 mod tests;
 mod vector;
@@ -40,7 +41,7 @@ pub use attention::{
     Heads, Mask, PackedHeads, RopeTables, attention, attention_operations, projected_attention,
     projected_attention_operations, softmax_rows,
 };
-pub use ceiling::{Ceiling, Ceilings, NoCeiling, amx_is_emulated, ceilings};
+pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings};
 pub use context::Context;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};
 pub use isa::Isa;
@@ -51,3 +52,4 @@ pub use moe::Routes;
 pub use norm::{layer_norm, rms_norm, rms_norm_in_place, rms_norm_tokens};
 pub use number_format::NumberFormat;
 pub use pool::Pool;
+pub use sys::amx::amx_is_emulated;

@@ -6,6 +6,8 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::thread::LocalKey;
 
+use crate::sys;
+
 /// Rows of a matrix whose rows start `stride` values apart.
 #[derive(Clone, Copy)]
 pub(crate) struct MatRef<'a> {
@@ -158,7 +160,7 @@ impl Aligned {
     /// `len` zeros.
     pub(crate) fn zeros(len: usize) -> Aligned {
         let mut lines = Vec::with_capacity(len.div_ceil(LINE));
-        ask_for_large_pages(&mut lines);
+        sys::pages::ask_for_large(&mut lines);
         lines.resize(len.div_ceil(LINE), Line([0; LINE]));
         Aligned { lines, len }
     }
@@ -170,27 +172,6 @@ impl Aligned {
             self.len = len;
         }
     }
-}
-
-/// Asks the operating system, which may refuse, for large pages for memory that nobody has touched yet. Weights of tens of MiB hold more pages of 4 KiB than a core
-/// remembers the places of: on a Zen 4 the f32 products of a 512 wide net take 3 % longer with these.
-fn ask_for_large_pages(lines: &mut Vec<Line>) {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::mm::{Advice, madvise};
-
-        const PAGE: usize = 4 << 10;
-        const LARGE: usize = 2 << 20;
-        let start = lines.as_mut_ptr().cast::<u8>();
-        let skip = start.align_offset(PAGE);
-        let bytes = (lines.capacity() * size_of::<Line>()).saturating_sub(skip) / PAGE * PAGE;
-        if bytes >= LARGE {
-            // SAFETY: whole pages of memory that `lines` owns; this advice changes nothing that a program sees.
-            let _ = unsafe { madvise(start.wrapping_add(skip).cast(), bytes, Advice::LinuxHugepage) };
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = lines;
 }
 
 impl Deref for Aligned {

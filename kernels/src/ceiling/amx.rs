@@ -1,157 +1,53 @@
-//! Tiles of AMX: whether CPU, system and this process may use them, and loops of one tile product.
+//! Loops of one tile product of AMX, for the ceilings.
 //!
-//! In: CPUID, XCR0, the system's permission. Out: loops for bf16 and int8, or why there are none. It must not touch a tile before all three
-//! have said yes, or leave a tile configured.
-//!
-//! With the feature `emulated-amx`, made for tests, the emulator of `ci/amx/` may stand in for the three. What it runs is never timed here.
+//! In: the [`Tiles`](crate::sys::amx::Tiles) that may be used. Out: a loop for bf16 and one for int8, or why there is none. It must not time emulated tiles, or
+//! leave a tile configured.
 
-use super::timed_loop::Loop;
-
-/// Tiles that may be used, and for what.
-#[derive(Clone, Debug)]
-#[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code))]
-pub(crate) struct Tiles {
-    pub(crate) bf16: bool,
-    pub(crate) int8: bool,
-    /// By software: right, and of no speed that says anything.
-    emulated: bool,
-}
+pub(super) use here::{bf16, int8};
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 mod here {
-    use super::{Loop, Tiles};
+    use super::super::timed_loop::Loop;
+    use crate::sys::amx::Tiles;
 
-    pub(crate) fn tiles() -> Result<Tiles, String> {
+    pub(in super::super) fn bf16(_: Tiles) -> Result<Loop, String> {
         Err("AMX is used on x86-64 under Linux alone".into())
     }
 
-    impl Tiles {
-        pub(in super::super) fn bf16(self) -> Result<Loop, String> {
-            Err("AMX is used on x86-64 under Linux alone".into())
-        }
-
-        pub(in super::super) fn int8(self) -> Result<Loop, String> {
-            Err("AMX is used on x86-64 under Linux alone".into())
-        }
+    pub(in super::super) fn int8(_: Tiles) -> Result<Loop, String> {
+        Err("AMX is used on x86-64 under Linux alone".into())
     }
-}
-
-pub(crate) use here::tiles;
-
-/// AMX is emulated in this process, as only tests have it: its times say nothing.
-pub fn amx_is_emulated() -> bool {
-    tiles().is_ok_and(|tiles| tiles.emulated)
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod here {
     use std::arch::asm;
-    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 
-    use super::{Loop, Tiles};
+    use super::super::timed_loop::Loop;
+    use crate::sys::amx::Tiles;
 
     /// Four tile products a round, each on an accumulator of its own.
     const PRODUCTS: u64 = 4;
     /// Rounds of a piece of work: 4 products of 16 cycles each, thousand times.
     const ROUNDS: u64 = 1_000;
-    /// `arch_prctl`, and its request for a part of the extended state: tile data.
-    const ARCH_PRCTL: i64 = 158;
-    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
-    const XTILEDATA: u64 = 18;
 
-    /// Tiles of this CPU or, where a test put it there, of the emulator.
-    pub(crate) fn tiles() -> Result<Tiles, String> {
-        let found = detect();
-        #[cfg(feature = "emulated-amx")]
-        if found.is_err() && emulator_is_loaded() {
-            return Ok(Tiles { bf16: true, int8: true, emulated: true });
-        }
-        found
+    /// These tiles, if they may be timed.
+    fn real(tiles: Tiles) -> Result<Tiles, String> {
+        if tiles.emulated { Err("AMX is emulated here".into()) } else { Ok(tiles) }
     }
 
-    /// The emulator's word that it handles every AMX instruction of this process. A symbol rather than a variable of the environment, which a child
-    /// process inherits even if the library is not loaded into it.
-    #[cfg(feature = "emulated-amx")]
-    fn emulator_is_loaded() -> bool {
-        use std::ffi::{c_char, c_int, c_void};
-        unsafe extern "C" {
-            fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
-        }
-        // SAFETY: the C library's dlsym, which a null handle (RTLD_DEFAULT) has look through all that is loaded; the name ends with a zero.
-        let said = unsafe { dlsym(std::ptr::null_mut(), c"ergometer_amx_emulated".as_ptr()) }.cast::<c_int>();
-        // SAFETY: nobody else has a symbol of this name; ci/amx/emulator.c declares it an int, written before `main`, and is never unloaded.
-        !said.is_null() && unsafe { said.read_volatile() } == 1
+    /// The loop of `tdpbf16ps`.
+    pub(in super::super) fn bf16(tiles: Tiles) -> Result<Loop, String> {
+        // SAFETY: `tiles` are usable and real, and AMX-BF16 is there. Per round 4 products of 16 x 16 x 32 multiply-adds.
+        let work = || unsafe { Loop::new(bf16_amx, ROUNDS, PRODUCTS * 16 * 16 * 32 * 2) };
+        real(tiles)?.bf16.then(work).ok_or_else(|| "this CPU's AMX lacks bf16".into())
     }
 
-    /// Asks CPU, operating system and, by its permission, this process.
-    fn detect() -> Result<Tiles, String> {
-        let lacks = || "this CPU lacks AMX".to_string();
-        if __cpuid(0).eax < 0x1d {
-            return Err(lacks());
-        }
-        let edx = __cpuid_count(7, 0).edx;
-        let (bf16, tile, int8) = (edx & 1 << 22 != 0, edx & 1 << 24 != 0, edx & 1 << 25 != 0);
-        if !tile {
-            return Err(lacks());
-        }
-        // palette 1 as all AMX of today has it: 8 tiles of 16 rows of 64 bytes
-        let palette = __cpuid_count(0x1d, 1);
-        if (palette.ebx >> 16, palette.ebx & 0xffff, palette.ecx & 0xffff) != (8, 64, 16) {
-            return Err("this CPU's AMX has no tiles of 16 rows of 64 bytes".into());
-        }
-        if !state_is_saved() {
-            return Err("the operating system does not save AMX state (XCR0)".into());
-        }
-        match request() {
-            0 => Ok(Tiles { bf16, int8, emulated: false }),
-            errno => Err(format!("the system refuses AMX tiles to this process (arch_prctl: error {})", -errno)),
-        }
-    }
-
-    impl Tiles {
-        /// These tiles, if they may be timed.
-        fn real(self) -> Result<Tiles, String> {
-            if self.emulated { Err("AMX is emulated here".into()) } else { Ok(self) }
-        }
-
-        /// The loop of `tdpbf16ps`.
-        pub(in super::super) fn bf16(self) -> Result<Loop, String> {
-            // SAFETY: `tiles` found AMX usable, and AMX-BF16 is there. Per round 4 products of 16 x 16 x 32 multiply-adds.
-            let work = || unsafe { Loop::new(bf16_amx, ROUNDS, PRODUCTS * 16 * 16 * 32 * 2) };
-            self.real()?.bf16.then(work).ok_or_else(|| "this CPU's AMX lacks bf16".into())
-        }
-
-        /// The loop of `tdpbusd`.
-        pub(in super::super) fn int8(self) -> Result<Loop, String> {
-            // SAFETY: `tiles` found AMX usable, and AMX-INT8 is there. Per round 4 products of 16 x 16 x 64 multiply-adds.
-            let work = || unsafe { Loop::new(int8_amx, ROUNDS, PRODUCTS * 16 * 16 * 64 * 2) };
-            self.real()?.int8.then(work).ok_or_else(|| "this CPU's AMX lacks int8".into())
-        }
-    }
-
-    /// XCR0 has the bits for tile configuration and tile data.
-    fn state_is_saved() -> bool {
-        let osxsave = __cpuid(1).ecx & 1 << 27 != 0;
-        // SAFETY: XGETBV exists, and register 0 with it, where the system has set OSXSAVE.
-        osxsave && unsafe { _xgetbv(0) } >> 17 & 3 == 3
-    }
-
-    /// Asks the kernel to let this process use tile data; 0 or a negative error number. Asking twice is no harm.
-    fn request() -> i64 {
-        let result: i64;
-        // SAFETY: a system call that takes two numbers and no pointer; the kernel clobbers rcx and r11 alone.
-        unsafe {
-            asm!(
-                "syscall",
-                inlateout("rax") ARCH_PRCTL => result,
-                in("rdi") ARCH_REQ_XCOMP_PERM,
-                in("rsi") XTILEDATA,
-                out("rcx") _,
-                out("r11") _,
-                options(nostack),
-            );
-        }
-        result
+    /// The loop of `tdpbusd`.
+    pub(in super::super) fn int8(tiles: Tiles) -> Result<Loop, String> {
+        // SAFETY: `tiles` are usable and real, and AMX-INT8 is there. Per round 4 products of 16 x 16 x 64 multiply-adds.
+        let work = || unsafe { Loop::new(int8_amx, ROUNDS, PRODUCTS * 16 * 16 * 64 * 2) };
+        real(tiles)?.int8.then(work).ok_or_else(|| "this CPU's AMX lacks int8".into())
     }
 
     /// The memory operand of `ldtilecfg`.
@@ -176,7 +72,7 @@ mod here {
     macro_rules! products {
         ($name:ident, $op:literal, $ones:literal) => {
             /// # Safety
-            /// CPU, system and permission are as [`tiles`] asks, and the CPU has the instruction; `rounds` is above 0.
+            /// CPU, system and permission are as [`crate::sys::amx::tiles`] asks, and the CPU has the instruction; `rounds` is above 0.
             unsafe fn $name(rounds: u64) {
                 let config = CONFIG;
                 let ones = [$ones as u32; 256];
@@ -224,7 +120,7 @@ mod here {
         #[test]
         fn emulated_tiles_have_no_peak() {
             let tiles = Tiles { bf16: true, int8: true, emulated: true };
-            for work in [tiles.clone().bf16(), tiles.int8()] {
+            for work in [bf16(tiles.clone()), int8(tiles)] {
                 assert!(work.is_err_and(|reason| reason.contains("emulated")));
             }
         }

@@ -14,9 +14,6 @@ mod peak;
 mod read;
 mod timed_loop;
 
-pub use amx::amx_is_emulated;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use amx::tiles;
 use parallel::rates;
 
 /// More threads than any machine of today has cores.

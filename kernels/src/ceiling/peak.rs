@@ -9,6 +9,7 @@ use std::hint::black_box;
 
 use super::amx;
 use super::timed_loop::Loop;
+use crate::sys::amx::tiles;
 
 /// One kind of arithmetic.
 pub(super) struct Peak {
@@ -22,20 +23,15 @@ pub(super) struct Peak {
 /// Every kind, present or not, always in this order.
 pub(super) fn peaks() -> Vec<Peak> {
     let peak = |name, what, unit, work| Peak { name, what, unit, work };
-    let tiles = amx::tiles();
+    let tiles = tiles();
     vec![
         peak("f32.portable", "f32 multiply-adds as this build compiles them", "FLOP/s", Ok(portable_loop())),
         peak("f32.avx2", "f32 multiply-adds, 8 lanes (vfmadd231ps)", "FLOP/s", vector(Vector::FmaAvx2)),
         peak("f32.avx512", "f32 multiply-adds, 16 lanes (vfmadd231ps)", "FLOP/s", vector(Vector::FmaAvx512)),
         peak("bf16.avx512", "bf16 products into f32, 32 lanes (vdpbf16ps)", "FLOP/s", vector(Vector::Bf16)),
-        peak(
-            "bf16.amx",
-            "bf16 tiles into f32, 16x16x32 (tdpbf16ps)",
-            "FLOP/s",
-            tiles.clone().and_then(amx::Tiles::bf16),
-        ),
+        peak("bf16.amx", "bf16 tiles into f32, 16x16x32 (tdpbf16ps)", "FLOP/s", tiles.clone().and_then(amx::bf16)),
         peak("int8.avx512", "int8 products into int32, 64 lanes (vpdpbusd)", "OP/s", vector(Vector::Int8)),
-        peak("int8.amx", "int8 tiles into int32, 16x16x64 (tdpbusd)", "OP/s", tiles.and_then(amx::Tiles::int8)),
+        peak("int8.amx", "int8 tiles into int32, 16x16x64 (tdpbusd)", "OP/s", tiles.and_then(amx::int8)),
     ]
 }
 

@@ -5,16 +5,8 @@
 //! No asm block here is `nomem`, `readonly` or `pure`: a compiler that believed so could drop the stores of the configuration.
 
 use std::arch::asm;
-use std::sync::OnceLock;
 
 use super::tile::{LINE, MR, NR, Raw};
-use crate::ceiling;
-
-/// AMX with bf16 and int8 is in the CPU, saved by the operating system, and this process may use it: what the ceilings' loops ask too.
-pub(super) fn present() -> bool {
-    static PRESENT: OnceLock<bool> = OnceLock::new();
-    *PRESENT.get_or_init(|| ceiling::tiles().is_ok_and(|tiles| tiles.bf16 && tiles.int8))
-}
 
 /// What LDTILECFG reads.
 #[repr(C, align(64))]
@@ -29,7 +21,7 @@ struct Configuration {
 /// Configures this thread's tiles for A of `rows` rows, 1 to 16.
 ///
 /// # Safety
-/// [`present`].
+/// [`present`](crate::sys::amx::present).
 #[inline(always)]
 pub(super) unsafe fn configure(rows: usize) {
     assert!((1..=MR).contains(&rows), "a tile of {rows} rows");
@@ -44,7 +36,7 @@ pub(super) unsafe fn configure(rows: usize) {
 /// Gives the tiles back, so that the operating system need not save them nor the core stay awake for them.
 ///
 /// # Safety
-/// [`present`].
+/// [`present`](crate::sys::amx::present).
 #[inline(always)]
 pub(super) unsafe fn release() {
     // SAFETY: AMX is there.
@@ -54,7 +46,7 @@ pub(super) unsafe fn release() {
 /// Sums of one or two tiles by two panels, bf16 or int8 (A unsigned).
 ///
 /// # Safety
-/// [`present`], [`configure`]d on this thread, and as [`Simd::pair`](super::Simd::pair).
+/// [`present`](crate::sys::amx::present), [`configure`]d on this thread, and as [`Simd::pair`](super::Simd::pair).
 #[inline(always)]
 pub(super) unsafe fn pair<const INT8: bool>(p: Raw) {
     // SAFETY: the caller's promise.

@@ -4,17 +4,8 @@ use std::arch::x86_64::*;
 
 use super::Simd;
 use super::tile::{Bf16, Dot, Element, F32, Int8, MR, NR, PANEL, Raw, vectors};
+use crate::isa::Avx2;
 use crate::number_format::NumberFormat;
-
-/// Proof that this CPU and its operating system have AVX2 and FMA.
-#[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
-
-impl Avx2 {
-    pub(crate) fn new() -> Option<Avx2> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Avx2(()))
-    }
-}
 
 // SAFETY (every block below): `self` proves that the instruction exists; the two memory forms say more where they stand.
 impl Simd for Avx2 {

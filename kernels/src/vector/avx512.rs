@@ -5,29 +5,8 @@ use std::arch::x86_64::*;
 
 use super::tile::{Bf16, Dot, Element, F32, Int8, LINE, MR, NR, PANEL, Raw, SLAB, vectors};
 use super::{Simd, amx};
+use crate::isa::{Avx512, DOT, TILES};
 use crate::number_format::NumberFormat;
-
-/// F, BW, VL and DQ.
-pub(crate) const BASE: u8 = 0;
-/// The same with BF16 and VNNI.
-pub(crate) const DOT: u8 = 1;
-/// The same with AMX for bf16 and int8.
-pub(crate) const TILES: u8 = 2;
-
-/// Proof that this CPU and its operating system have AVX-512 of this level.
-#[derive(Clone, Copy)]
-pub(crate) struct Avx512<const LEVEL: u8>(());
-
-impl<const LEVEL: u8> Avx512<LEVEL> {
-    pub(crate) fn new() -> Option<Self> {
-        let base = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq");
-        let dot = || is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512vnni");
-        (base && (LEVEL < DOT || dot()) && (LEVEL < TILES || amx::present())).then_some(Avx512(()))
-    }
-}
 
 // SAFETY (every block below): `self` proves that the instruction exists; the memory forms say more where they stand. Those of a higher level stand behind
 // a test of the level.

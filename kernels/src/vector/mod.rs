@@ -118,25 +118,25 @@ macro_rules! dispatch {
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments)]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2(simd: $crate::vector::avx2::Avx2, $($arg: $type),*) {
+            fn avx2(simd: $crate::isa::Avx2, $($arg: $type),*) {
                 $body(simd, $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments)]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-            fn avx512(simd: $crate::vector::avx512::Avx512<{ $crate::vector::avx512::BASE }>, $($arg: $type),*) {
+            fn avx512(simd: $crate::isa::Avx512<{ $crate::isa::BASE }>, $($arg: $type),*) {
                 $body(simd, $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments)]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni")]
-            fn avx512bf16(simd: $crate::vector::avx512::Avx512<{ $crate::vector::avx512::DOT }>, $($arg: $type),*) {
+            fn avx512bf16(simd: $crate::isa::Avx512<{ $crate::isa::DOT }>, $($arg: $type),*) {
                 $body(simd, $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments)]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni")]
-            fn amx(simd: $crate::vector::avx512::Avx512<{ $crate::vector::avx512::TILES }>, $($arg: $type),*) {
+            fn amx(simd: $crate::isa::Avx512<{ $crate::isa::TILES }>, $($arg: $type),*) {
                 $body(simd, $($arg),*)
             }
             match proof {
