@@ -1,6 +1,6 @@
 //! What this machine can do at best: measured in a process of its own, remembered for the next time.
 //!
-//! In: numbers of threads, the cache. Out: [`Ceilings`]. Must not: measure while a worker measures, believe a remembered file further than it can
+//! In: numbers of threads, the cache. Out: [`MachineCeilings`]. Must not: measure while a worker measures, believe a remembered file further than it can
 //! be read, or let a measurement that crashes take the run with it.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 use ergometer_files::Links;
-use ergometer_reports::ceiling::{Ceiling, Ceilings, EVERY, NoCeiling};
+use ergometer_reports::ceiling::{EVERY, MachineCeiling, MachineCeilings, MissingCeiling};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -34,7 +34,7 @@ pub const SWITCH: &str = "ERGOMETER_CEILINGS";
 #[derive(Serialize, Deserialize)]
 struct Entry {
     key: String,
-    ceilings: Ceilings,
+    ceilings: MachineCeilings,
 }
 
 /// Ceilings remembered for this machine and this very program, in a cache folder.
@@ -61,14 +61,14 @@ impl<'a> Memory<'a> {
     }
 
     /// What is remembered, if it is sound.
-    pub fn recall(&self) -> Option<Ceilings> {
+    pub fn recall(&self) -> Option<MachineCeilings> {
         let found = self.entries().into_iter().rev().find(|e| e.key == self.key)?.ceilings;
-        let sound = |c: &Ceiling| c.best.is_finite() && c.best > 0.0 && c.median.is_finite();
+        let sound = |c: &MachineCeiling| c.best.is_finite() && c.best > 0.0 && c.median.is_finite();
         (!found.list.is_empty() && found.list.iter().all(sound)).then_some(found)
     }
 
     /// Measures at these numbers of threads, and at those that are remembered; keeps the result unless it is a failure.
-    pub fn measure(&self, threads: &[u32]) -> Ceilings {
+    pub fn measure(&self, threads: &[u32]) -> MachineCeilings {
         let before = self.recall().into_iter().flat_map(|c| c.list).map(|c| c.threads);
         let counts: BTreeSet<u32> = threads.iter().copied().chain([1]).chain(before).map(allowed).collect();
         let ceilings = apart(&counts).unwrap_or_else(|e| failed(&format!("{e:#}")));
@@ -79,7 +79,7 @@ impl<'a> Memory<'a> {
         ceilings
     }
 
-    fn keep(&self, ceilings: &Ceilings) -> anyhow::Result<()> {
+    fn keep(&self, ceilings: &MachineCeilings) -> anyhow::Result<()> {
         let mut all = self.entries();
         all.retain(|e| e.key != self.key);
         all.push(Entry { key: self.key.clone(), ceilings: ceilings.clone() });
@@ -108,7 +108,7 @@ pub fn left_out() -> anyhow::Result<bool> {
 ///
 /// # Errors
 /// [`SWITCH`] says something unknown, or this program's own file cannot be read.
-pub fn of_run(threads: &[u32], cache: &Path, check: bool) -> anyhow::Result<Option<Ceilings>> {
+pub fn of_run(threads: &[u32], cache: &Path, check: bool) -> anyhow::Result<Option<MachineCeilings>> {
     if left_out()? || threads.is_empty() {
         return Ok(None);
     }
@@ -129,11 +129,11 @@ fn allowed(threads: u32) -> u32 {
 }
 
 /// The measurement in this process: what `ergometer worker --ceilings` does for [`Memory::measure`].
-pub fn here(threads: &[u32], most_bytes: u64) -> Ceilings {
+pub fn here(threads: &[u32], most_bytes: u64) -> MachineCeilings {
     let threads: Vec<usize> = threads.iter().map(|n| *n as usize).collect();
     let load = crate::environment::load();
     let seen = ergometer_kernels::ceilings(&threads, usize::try_from(most_bytes).unwrap_or(usize::MAX));
-    let one = |c: ergometer_kernels::Ceiling| Ceiling {
+    let one = |c: ergometer_kernels::Ceiling| MachineCeiling {
         name: c.name,
         what: c.what,
         unit: c.unit.into(),
@@ -142,8 +142,8 @@ pub fn here(threads: &[u32], most_bytes: u64) -> Ceilings {
         median: c.median,
         n: c.n as u32,
     };
-    let none = |m: ergometer_kernels::NoCeiling| NoCeiling { name: m.name, reason: m.reason };
-    Ceilings {
+    let none = |m: ergometer_kernels::NoCeiling| MissingCeiling { name: m.name, reason: m.reason };
+    MachineCeilings {
         measured: now_utc(),
         load,
         list: seen.list.into_iter().map(one).collect(),
@@ -153,7 +153,7 @@ pub fn here(threads: &[u32], most_bytes: u64) -> Ceilings {
 
 /// The measurement in a process of its own: an instruction that a hypervisor announces and then refuses, or memory that a limit denies, must
 /// not end a run, and the harness keeps neither the threads nor the permission for tiles.
-fn apart(threads: &BTreeSet<u32>) -> anyhow::Result<Ceilings> {
+fn apart(threads: &BTreeSet<u32>) -> anyhow::Result<MachineCeilings> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let list = threads.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
     let output = Command::new(&program)
@@ -177,9 +177,9 @@ fn most_bytes() -> u64 {
     limit.map_or(seen.memory_bytes, |limit| seen.memory_bytes.min(limit as u64)) / MEMORY_SHARE
 }
 
-fn failed(reason: &str) -> Ceilings {
-    let missing = vec![NoCeiling { name: EVERY.into(), reason: reason.into() }];
-    Ceilings { measured: now_utc(), load: None, list: Vec::new(), missing }
+fn failed(reason: &str) -> MachineCeilings {
+    let missing = vec![MissingCeiling { name: EVERY.into(), reason: reason.into() }];
+    MachineCeilings { measured: now_utc(), load: None, list: Vec::new(), missing }
 }
 
 /// sha256 of this program's file.
@@ -195,10 +195,10 @@ pub fn executable_hash() -> anyhow::Result<String> {
 mod tests {
     use super::*;
 
-    fn some(threads: u32, best: f64) -> Ceilings {
+    fn some(threads: u32, best: f64) -> MachineCeilings {
         let (name, unit) = ("f32.portable".to_string(), "FLOP/s".to_string());
-        let one = Ceiling { name, what: "plain".into(), unit, threads, best, median: 1.0, n: 7 };
-        Ceilings { measured: "2000-01-01T00:00:00Z".into(), load: None, list: vec![one], missing: Vec::new() }
+        let one = MachineCeiling { name, what: "plain".into(), unit, threads, best, median: 1.0, n: 7 };
+        MachineCeilings { measured: "2000-01-01T00:00:00Z".into(), load: None, list: vec![one], missing: Vec::new() }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub mod line;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ergometer_reports::case::Routing;
+use ergometer_reports::case::LayerRouting;
 use ergometer_suites::{Answer, AnswerKind};
 use serde::{Deserialize, Serialize};
 
@@ -330,7 +330,7 @@ pub struct Routed {
     pub block: u32,
     /// The layers that have a router, in the order of the net.
     #[serde(deserialize_with = "bounded::layers")]
-    pub layers: Vec<Routing>,
+    pub layers: Vec<LayerRouting>,
 }
 
 /// The answer to one example after some steps.

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::Routing;
+use ergometer_reports::case::LayerRouting;
 use ergometer_suites::Answer;
 
 use crate::backends::session::{Rule, Session};
@@ -300,7 +300,7 @@ impl Work {
                 let (layer, top_k) = (layer.clone(), *top_k);
                 let tokens = (r.load.iter().sum::<u64>() / top_k as u64).max(1) as f64;
                 let probability = r.probability.iter().map(|p| p / tokens).collect();
-                Routing { layer, top_k: top_k as u32, load: r.load, probability }
+                LayerRouting { layer, top_k: top_k as u32, load: r.load, probability }
             });
             say(output, &Message::Routed(Routed { block, layers: layers.collect() }))?;
         } else {

@@ -150,7 +150,7 @@ pub enum Verdict {
 
 /// A value that is not there, and why: never a zero.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unavailable {
+pub struct UnavailableMetric {
     /// Name of the metric.
     pub metric: String,
     /// Why it is not there, and what to do about it.
@@ -198,7 +198,7 @@ pub struct Sitting {
 
 /// What the router of one layer of a mixture of experts did with the tokens of the scored examples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Routing {
+pub struct LayerRouting {
     /// Name of the layer.
     pub layer: String,
     /// Experts that each token meets.
@@ -209,7 +209,7 @@ pub struct Routing {
     pub probability: Vec<f64>,
 }
 
-impl Routing {
+impl LayerRouting {
     /// Tokens routed, each counted once.
     pub fn tokens(&self) -> u64 {
         self.load.iter().fold(0u64, |sum, n| sum.saturating_add(*n)) / u64::from(self.top_k.max(1))
@@ -373,13 +373,13 @@ pub struct Case {
     pub costs: Option<Costs>,
     /// What the routers did while the examples were scored, layer by layer; empty where there are none, or nobody saw them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub routing: Vec<Routing>,
+    pub routing: Vec<LayerRouting>,
     /// Name and version of the backend and whatever decides fairness, as it reported them.
     #[serde(default)]
     pub versions: BTreeMap<String, String>,
     /// Metrics that could not be had.
     #[serde(default)]
-    pub unavailable: Vec<Unavailable>,
+    pub unavailable: Vec<UnavailableMetric>,
     /// Things that a reader of the numbers must know (drift, contention, a smoke-test task ...).
     #[serde(default)]
     pub notes: Vec<String>,

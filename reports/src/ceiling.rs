@@ -14,7 +14,7 @@ use crate::{
 
 /// One ceiling: a rate (more is better) or, in seconds, a cost (less is better).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ceiling {
+pub struct MachineCeiling {
     /// `f32.avx512`, `bf16.amx`, `read.l2`, `read.dram`, `barrier`, `pool.idle`, ...
     pub name: String,
     /// What was measured, in one line.
@@ -33,10 +33,10 @@ pub struct Ceiling {
 
 /// A ceiling as people read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Shown {
-    /// As in [`Ceiling`].
+pub struct CeilingText {
+    /// As in [`MachineCeiling`].
     pub name: String,
-    /// As in [`Ceiling`].
+    /// As in [`MachineCeiling`].
     pub threads: u32,
     /// Number with unit.
     pub best: String,
@@ -44,23 +44,23 @@ pub struct Shown {
     pub median: String,
     /// Repetitions.
     pub n: u32,
-    /// As in [`Ceiling`].
+    /// As in [`MachineCeiling`].
     pub what: String,
 }
 
-impl Ceiling {
+impl MachineCeiling {
     /// Its numbers with scaled units.
-    pub fn shown(&self) -> Shown {
+    pub fn shown(&self) -> CeilingText {
         let (name, what) = (self.name.clone(), self.what.clone());
         let [best, median] = [self.best, self.median].map(|v| format::scaled(v, &self.unit));
-        Shown { name, threads: self.threads, best, median, n: self.n, what }
+        CeilingText { name, threads: self.threads, best, median, n: self.n, what }
     }
 }
 
 /// Something that has no number on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NoCeiling {
-    /// As in [`Ceiling`], or [`EVERY`].
+pub struct MissingCeiling {
+    /// As in [`MachineCeiling`], or [`EVERY`].
     pub name: String,
     /// Why.
     pub reason: String,
@@ -71,17 +71,17 @@ pub const EVERY: &str = "every ceiling";
 
 /// The ceilings of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Ceilings {
+pub struct MachineCeilings {
     /// When they were measured, RFC 3339 UTC: before the run, or long before it, if they were remembered.
     pub measured: String,
     /// One-minute load average just before, if the system tells: what else runs lowers ceilings.
     #[serde(default)]
     pub load: Option<f64>,
     /// What could be measured, each for every number of threads.
-    pub list: Vec<Ceiling>,
+    pub list: Vec<MachineCeiling>,
     /// What could not, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub missing: Vec<NoCeiling>,
+    pub missing: Vec<MissingCeiling>,
 }
 
 /// What a ceiling limits, for people.
@@ -97,14 +97,14 @@ pub fn matters_for(name: &str) -> &'static str {
     }
 }
 
-impl Ceilings {
+impl MachineCeilings {
     /// The ceiling of this name at this number of threads, if it is a number to divide by.
-    pub fn at(&self, name: &str, threads: u32) -> Option<&Ceiling> {
+    pub fn at(&self, name: &str, threads: u32) -> Option<&MachineCeiling> {
         self.sound(threads).find(|c| c.name == name)
     }
 
     /// Rates at this number of threads; a file may hold any number.
-    fn sound(&self, threads: u32) -> impl Iterator<Item = &Ceiling> {
+    fn sound(&self, threads: u32) -> impl Iterator<Item = &MachineCeiling> {
         self.list.iter().filter(move |c| c.threads == threads && c.best.is_finite() && c.best > 0.0)
     }
 
@@ -113,11 +113,11 @@ impl Ceilings {
         threads.iter().all(|n| self.list.iter().any(|c| c.threads == *n))
     }
 
-    /// The arithmetic that a case could reach: [`Ceilings::of`] its precision, instruction set and threads.
+    /// The arithmetic that a case could reach: [`MachineCeilings::of`] its precision, instruction set and threads.
     ///
     /// # Errors
     /// There is none, and why.
-    pub fn of_case(&self, key: &CaseKey) -> Result<&Ceiling, Missing> {
+    pub fn of_case(&self, key: &CaseKey) -> Result<&MachineCeiling, Missing> {
         self.of(&key.precision, &key.isa, key.threads)
     }
 
@@ -126,7 +126,7 @@ impl Ceilings {
     ///
     /// # Errors
     /// The precision has no ceiling, or none was measured at this number of threads.
-    pub fn of(&self, precision: &str, isa: &str, threads: u32) -> Result<&Ceiling, Missing> {
+    pub fn of(&self, precision: &str, isa: &str, threads: u32) -> Result<&MachineCeiling, Missing> {
         let kinds: &[&str] = match Precision::of(precision).held_to {
             HeldTo::InstructionSet if isa.contains("avx512") => &["f32.avx512"],
             HeldTo::InstructionSet if isa.contains("avx2") => &["f32.avx2"],
@@ -149,8 +149,8 @@ impl Ceilings {
     }
 
     /// Reading from memory, and from the last level of cache.
-    pub fn slopes(&self, threads: u32) -> impl Iterator<Item = &Ceiling> {
-        let level = |c: &&Ceiling| c.name.strip_prefix("read.l").and_then(|n| n.parse::<u32>().ok());
+    pub fn slopes(&self, threads: u32) -> impl Iterator<Item = &MachineCeiling> {
+        let level = |c: &&MachineCeiling| c.name.strip_prefix("read.l").and_then(|n| n.parse::<u32>().ok());
         let last = self.sound(threads).filter(|c| level(c).is_some()).max_by_key(|c| level(c));
         last.into_iter().chain(self.at("read.dram", threads))
     }
@@ -166,8 +166,8 @@ pub fn not_measured(at: &str) -> Missing {
 mod tests {
     use super::*;
 
-    fn ceilings(list: &[(&str, u32, f64)]) -> Ceilings {
-        let one = |&(name, threads, best): &(&str, u32, f64)| Ceiling {
+    fn ceilings(list: &[(&str, u32, f64)]) -> MachineCeilings {
+        let one = |&(name, threads, best): &(&str, u32, f64)| MachineCeiling {
             name: name.into(),
             what: String::new(),
             unit: "FLOP/s".into(),
@@ -176,7 +176,12 @@ mod tests {
             median: best,
             n: 7,
         };
-        Ceilings { measured: String::new(), load: None, list: list.iter().map(one).collect(), missing: Vec::new() }
+        MachineCeilings {
+            measured: String::new(),
+            load: None,
+            list: list.iter().map(one).collect(),
+            missing: Vec::new(),
+        }
     }
 
     #[test]
@@ -211,20 +216,20 @@ mod tests {
     #[test]
     fn what_has_no_ceiling_says_why() {
         let mut all = ceilings(&[("f32.avx2", 2, 4.0), ("f32.avx2", 3, f64::NAN), ("f32.avx2", 4, 0.0)]);
-        let kind = |all: &Ceilings, p: &str, isa: &str, threads| all.of(p, isa, threads).unwrap_err();
+        let kind = |all: &MachineCeilings, p: &str, isa: &str, threads| all.of(p, isa, threads).unwrap_err();
         assert_eq!(kind(&all, "f64", "scalar-f64", 2).kind, "unavailable");
         for threads in [1, 3, 4] {
             let missing = kind(&all, "f32", "avx2", threads);
             assert!(missing.kind == "not-measured" && missing.message.contains(&format!("{threads} threads")));
         }
-        all.missing.push(NoCeiling { name: "f32.avx512".into(), reason: "this CPU lacks AVX-512".into() });
+        all.missing.push(MissingCeiling { name: "f32.avx512".into(), reason: "this CPU lacks AVX-512".into() });
         let missing = kind(&all, "f32", "avx512", 2);
         assert_eq!(
             (missing.kind.as_str(), missing.message.as_str()),
             ("unavailable", "f32.avx512: this CPU lacks AVX-512")
         );
-        let failed = NoCeiling { name: EVERY.into(), reason: "signal 4".into() };
-        let none = Ceilings { missing: vec![failed], ..Ceilings::default() };
+        let failed = MissingCeiling { name: EVERY.into(), reason: "signal 4".into() };
+        let none = MachineCeilings { missing: vec![failed], ..MachineCeilings::default() };
         assert_eq!(kind(&none, "bf16", "amx", 1).message, "every ceiling: signal 4");
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ceiling::Ceilings;
+use crate::ceiling::MachineCeilings;
 
 /// Everything about a run that is not about one case.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub struct Environment {
     pub models: BTreeMap<String, ModelFiles>,
     /// What the machine can do at best; `None`: not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ceilings: Option<Ceilings>,
+    pub ceilings: Option<MachineCeilings>,
 }
 
 /// A model's files as they were when the run first saw them.

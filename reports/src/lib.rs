@@ -36,4 +36,4 @@ pub mod told;
 pub use error::ReportError;
 pub use record::Record;
 pub use report::Report;
-pub use store::{CaseRun, CaseWriter, Run, RunFolder, Samples, load, load_case, slug};
+pub use store::{CaseRun, CaseWriter, RecordedRun, RunFolder, Samples, load, load_case, slug};

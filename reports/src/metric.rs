@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::case::{Costs, Routing};
+use crate::case::{Costs, LayerRouting};
 
 use self::Better::{Higher, Lower, Neither};
 
@@ -40,7 +40,7 @@ pub struct Metric {
     /// How people see its number.
     pub shown: Shown,
     /// Its column in the headline table, if it has one.
-    pub column: Option<Column>,
+    pub column: Option<HeadlineColumn>,
 }
 
 /// How the record of a metric is made of what was observed.
@@ -97,7 +97,7 @@ pub enum How {
     /// A count of the graph.
     Counted(fn(&Costs) -> f64),
     /// The most uneven of the routed layers.
-    Routed(Routed),
+    Routed(RouterStatistic),
     /// The largest error that the verdict saw.
     Parity,
     /// Ratio of latencies, round by round.
@@ -128,9 +128,9 @@ pub struct Domain {
 
 /// How the most uneven of several routed layers is found.
 #[derive(Clone, Copy, Debug)]
-pub struct Routed {
+pub struct RouterStatistic {
     /// The number of one layer.
-    pub of: fn(&Routing) -> Option<f64>,
+    pub of: fn(&LayerRouting) -> Option<f64>,
     /// The more uneven of two.
     pub worst: fn(f64, f64) -> f64,
     /// Which one that is, in words.
@@ -171,7 +171,7 @@ pub enum Shown {
 
 /// A column of the headline table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Column {
+pub struct HeadlineColumn {
     /// Name of its metric.
     pub metric: &'static str,
     /// Its title.
@@ -194,7 +194,7 @@ impl Metric {
     }
 
     const fn column(self, title: &'static str, short: &'static str) -> Self {
-        Self { column: Some(Column { metric: self.name, title, short }), ..self }
+        Self { column: Some(HeadlineColumn { metric: self.name, title, short }), ..self }
     }
 }
 
@@ -237,8 +237,8 @@ pub const METRICS: &[Metric] = &[
     row("share_of_ceiling", "1", Higher, How::ShareOfCeiling, "flop_rate over what the processor can do at best in the case's precision, with its threads and, in f32, its instruction set").shown(Shown::Percent),
     row("params_total", "1", Neither, How::Counted(|costs| costs.params_total as f64), "parameters of the model, the table of puzzle embeddings left out").shown(Shown::Whole),
     row("params_active", "1", Neither, How::Counted(|costs| costs.params_active as f64), "parameters that take part in one example").shown(Shown::Whole),
-    row("router_entropy", "1", Higher, How::Routed(Routed { of: Routing::entropy, worst: f64::min, which: "smallest" }), "entropy of the load of the experts over its maximum, ln of their number, in the layer where it is smallest"),
-    row("expert_load_max", "1", Lower, How::Routed(Routed { of: Routing::largest_load, worst: f64::max, which: "largest" }), "load of the busiest expert over an even share, in the layer where it is largest"),
+    row("router_entropy", "1", Higher, How::Routed(RouterStatistic { of: LayerRouting::entropy, worst: f64::min, which: "smallest" }), "entropy of the load of the experts over its maximum, ln of their number, in the layer where it is smallest"),
+    row("expert_load_max", "1", Lower, How::Routed(RouterStatistic { of: LayerRouting::largest_load, worst: f64::max, which: "largest" }), "load of the busiest expert over an even share, in the layer where it is largest"),
     row("parity_error", "1", Lower, How::Parity, "largest difference to the reference interpreter in logits, halting head and states, each over its own largest magnitude"),
     row("harness_cpu", "1", Lower, How::PerSecond, "processor time of the harness process over the time of the worker's measured blocks").shown(Shown::Percent),
     row("foreign_load", "1", Lower, How::Mean, "processors busy with other programs, on average while the case's blocks were timed"),
@@ -255,8 +255,8 @@ const COLUMNS: usize = {
 };
 
 /// What a reader of the headline table sees of every case, in the order of [`METRICS`].
-pub const HEADLINE: [Column; COLUMNS] = {
-    let mut headline = [Column { metric: "", title: "", short: "" }; COLUMNS];
+pub const HEADLINE: [HeadlineColumn; COLUMNS] = {
+    let mut headline = [HeadlineColumn { metric: "", title: "", short: "" }; COLUMNS];
     let (mut columns, mut i) = (0, 0);
     while i < METRICS.len() {
         if let Some(column) = METRICS[i].column {
@@ -312,7 +312,7 @@ mod tests {
             assert!(METRICS[..i].iter().all(|m| m.name != metric.name), "{} is there twice", metric.name);
             assert!(!metric.meaning.is_empty());
         }
-        let of_table: Vec<Column> = METRICS.iter().filter_map(|m| m.column).collect();
+        let of_table: Vec<HeadlineColumn> = METRICS.iter().filter_map(|m| m.column).collect();
         assert_eq!(of_table, HEADLINE);
         assert!(HEADLINE.iter().all(|c| metric(c.metric).is_some()));
     }

@@ -1,6 +1,6 @@
 //! What renderers read: a run and its records, with look-ups.
 //!
-//! In: a [`Run`]. Out: a [`Report`]. Must not: add a fact that is not in the run.
+//! In: a [`RecordedRun`]. Out: a [`Report`]. Must not: add a fact that is not in the run.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     labels::Labels,
     record::{Record, to_csv, to_json},
     store::RunFolder,
-    store::{CaseRun, Run},
+    store::{CaseRun, RecordedRun},
     summarise::records,
 };
 
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Report {
     /// What was observed.
-    pub run: Run,
+    pub run: RecordedRun,
     /// One per case × metric.
     pub records: Vec<Record>,
     compared: Compared,
@@ -28,7 +28,7 @@ pub struct Report {
 
 impl Report {
     /// Compares the cases of a run and summarises it. The run stays as it was recorded.
-    pub fn new(run: Run) -> Self {
+    pub fn new(run: RecordedRun) -> Self {
         let compared = Compared::of(&run);
         let records = records(&run, &compared);
         let index = records.iter().enumerate().map(|(i, r)| ((r.case_id.clone(), r.metric.clone()), i)).collect();

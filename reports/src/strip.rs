@@ -38,7 +38,7 @@ pub struct Line {
     /// What it is about: `machine`, `load`, `energy`, `cases`, `fastest`, `most accurate`, `intervals`.
     pub title: &'static str,
     /// How to take it.
-    pub state: State,
+    pub state: Severity,
     /// Its parts; a terminal joins them with `; `.
     pub items: Vec<Item>,
 }
@@ -55,7 +55,7 @@ pub struct Item {
 /// How a line is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum Severity {
     /// A fact.
     Plain,
     /// As it should be.
@@ -72,7 +72,7 @@ impl Line {
         self.items.iter().map(|i| i.text.as_str()).collect::<Vec<_>>().join("; ")
     }
 
-    fn new(title: &'static str, state: State, items: Vec<Item>) -> Self {
+    fn new(title: &'static str, state: Severity, items: Vec<Item>) -> Self {
         Self { title, state, items }
     }
 }
@@ -113,7 +113,7 @@ fn machine(report: &Report) -> Line {
         parts.push("virtual machine".into());
     }
     parts.extend(e.gpus.iter().cloned());
-    Line::new("machine", State::Plain, vec![Item::plain(parts.join(", "))])
+    Line::new("machine", Severity::Plain, vec![Item::plain(parts.join(", "))])
 }
 
 /// How busy the machine was with other work, before and during the cases, and how many cases drifted.
@@ -158,7 +158,7 @@ fn load(report: &Report) -> Line {
             _ => format!("{drifted} of {} drifted", count(timed.len() as u64, "case")),
         }));
     }
-    Line::new("load", if busy || drifted > 0 { State::Warning } else { State::Plain }, items)
+    Line::new("load", if busy || drifted > 0 { Severity::Warning } else { Severity::Plain }, items)
 }
 
 /// Whether there are joules, of what, and if not why not.
@@ -176,11 +176,11 @@ fn energy(report: &Report) -> Line {
             meters.filter(|m| m.unavailable.is_none() && m.metrics.iter().any(|m| read.contains(m.as_str())));
         let how = if estimated.clone().any(|m| m.estimate) { "estimated" } else { "metered" };
         let text = format!("{how} ({}) in {} of {}", domains.join(", "), with.len(), count(good as u64, "case"));
-        let state = if with.len() < good { State::Warning } else { State::Good };
+        let state = if with.len() < good { Severity::Warning } else { Severity::Good };
         return Line::new("energy", state, vec![Item::plain(text)]);
     }
     if good == 0 {
-        return Line::new("energy", State::Plain, vec![Item::plain("not metered, since no case ended well")]);
+        return Line::new("energy", Severity::Plain, vec![Item::plain("not metered, since no case ended well")]);
     }
     let of_meter = (report.run.environment.meters.iter())
         .filter(|m| m.metrics.iter().any(|m| domain(m).is_some()))
@@ -188,7 +188,7 @@ fn energy(report: &Report) -> Line {
     let of_record = || report.records.iter().filter(of_energy).find_map(|r| Some(r.missing.as_ref()?.message.clone()));
     let why = of_meter.or_else(of_record).unwrap_or_else(|| "no meter was asked".into());
     let why = why.lines().next().unwrap_or_default().to_owned();
-    Line::new("energy", State::Plain, vec![Item::plain(format!("not metered, {why}"))])
+    Line::new("energy", Severity::Plain, vec![Item::plain(format!("not metered, {why}"))])
 }
 
 /// How the cases ended; failures by kind, each with its first case and reason.
@@ -204,11 +204,11 @@ fn cases(report: &Report) -> Line {
     }
     let ended: u64 = failed.values().map(|f| f.len() as u64).sum();
     if all == 0 {
-        return Line::new("cases", State::Warning, vec![Item::plain("none is finished")]);
+        return Line::new("cases", Severity::Warning, vec![Item::plain("none is finished")]);
     }
     if ended == 0 {
         let text = if all == 1 { "1 case, ended well".into() } else { format!("all {all} cases ended well") };
-        return Line::new("cases", State::Good, vec![Item::plain(text)]);
+        return Line::new("cases", Severity::Good, vec![Item::plain(text)]);
     }
     let mut items = vec![Item::plain(format!("{ended} of {} without numbers", count(all, "case")))];
     for (kind, cases) in failed.iter().take(MOST) {
@@ -219,7 +219,7 @@ fn cases(report: &Report) -> Line {
     if failed.len() > MOST {
         items.push(Item::plain(format!("{} more kinds of failure", failed.len() - MOST)));
     }
-    Line::new("cases", if bad { State::Bad } else { State::Warning }, items)
+    Line::new("cases", if bad { Severity::Bad } else { Severity::Warning }, items)
 }
 
 fn intervals(report: &Report) -> Option<Line> {
@@ -229,7 +229,7 @@ fn intervals(report: &Report) -> Option<Line> {
         true => "in parentheses, 95 %, over the starts of this run: other days and machines are not in them",
         false => "in parentheses, 95 %, within this run: other starts, days and machines are not in them",
     };
-    Some(Line::new("intervals", State::Plain, vec![Item::plain(text)]))
+    Some(Line::new("intervals", Severity::Plain, vec![Item::plain(text)]))
 }
 
 /// Cases that ended well.

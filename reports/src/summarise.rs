@@ -1,17 +1,17 @@
 //! From observations to records: every metric of every case is a value with its interval, or a reason.
 //!
-//! In: a [`Run`]. Out: one [`Record`] per case × metric that it has, in the order of the run and of [`METRICS`]. Must not: invent a value (an
+//! In: a [`RecordedRun`]. Out: one [`Record`] per case × metric that it has, in the order of the run and of [`METRICS`]. Must not: invent a value (an
 //! unavailable meter is never a zero), or give a number to a case that ended in an error.
 
 use std::collections::BTreeMap;
 
 use crate::{
-    case::{Case, Routing, Verdict},
-    ceiling::Ceilings,
+    case::{Case, LayerRouting, Verdict},
+    ceiling::MachineCeilings,
     compare::{Compared, precision::Finding, speedup::Speedup},
     environment::Environment,
     format,
-    metric::{How, METRICS, Metric, Right, Routed},
+    metric::{How, METRICS, Metric, Right, RouterStatistic},
     missing::Missing,
     record::Record,
     stats::{
@@ -21,7 +21,7 @@ use crate::{
         ratio::{over_iterations, over_level},
     },
     steady::Steady,
-    store::{CaseRun, Run},
+    store::{CaseRun, RecordedRun},
     told::Told,
 };
 
@@ -33,7 +33,7 @@ mod steps;
 mod table;
 
 /// All records of a run, beside what its pairs of cases say.
-pub(crate) fn records(run: &Run, compared: &Compared) -> Vec<Record> {
+pub(crate) fn records(run: &RecordedRun, compared: &Compared) -> Vec<Record> {
     let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
     let mut records = Vec::with_capacity(run.cases.len() * METRICS.len());
     for case_run in &run.cases {
@@ -87,7 +87,7 @@ struct Summary<'a> {
     source: Option<&'a CaseRun>,
     finding: Option<&'a Result<Finding, Missing>>,
     speedup: Option<&'a Result<Speedup, Missing>>,
-    ceilings: Option<&'a Ceilings>,
+    ceilings: Option<&'a MachineCeilings>,
     steady: Steady,
     /// Why the times of its iterations are not believed, if so.
     trouble: Option<Missing>,
@@ -292,7 +292,7 @@ impl Summary<'_> {
     }
 
     /// Of the layers of the case that scored the answers, the most uneven one.
-    fn routed(&self, name: &str, Routed { of, worst, which }: Routed) -> Metered {
+    fn routed(&self, name: &str, RouterStatistic { of, worst, which }: RouterStatistic) -> Metered {
         let case = &self.case_run.case;
         if ["dense", "recursive"].contains(&case.key.family.as_str()) {
             let message = "the model has no router".into();
@@ -300,7 +300,7 @@ impl Summary<'_> {
         }
         let layers = self.source.map(|s| &s.case.routing[..]).unwrap_or_default();
         let value = layers.iter().filter_map(of).reduce(worst);
-        let tokens = layers.iter().map(Routing::tokens).min().unwrap_or(0);
+        let tokens = layers.iter().map(LayerRouting::tokens).min().unwrap_or(0);
         let Some(value) = value else {
             let told = self.source.and_then(|s| s.case.unavailable.iter().find(|u| u.metric == name));
             return Err(told.map_or_else(
@@ -344,7 +344,7 @@ fn counted(value: f64) -> Estimate {
 }
 
 /// Names of the ready meters that feed one of these metrics with estimates.
-fn estimators(run: &Run, metrics: &[&str]) -> Option<String> {
+fn estimators(run: &RecordedRun, metrics: &[&str]) -> Option<String> {
     let names: Vec<&str> = (run.environment.meters.iter())
         .filter(|m| {
             m.estimate && m.unavailable.is_none() && m.metrics.iter().any(|name| metrics.contains(&name.as_str()))

@@ -8,7 +8,7 @@ use crate::{
     case::{Baseline, Case, Verdict},
     compare::speedup::sittings,
     labels::Labels,
-    metric::{Column, HEADLINE},
+    metric::{HEADLINE, HeadlineColumn},
     missing::Missing,
     precision::Precision,
     questions::{Sources, sources},
@@ -106,7 +106,7 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
                 Some(_) => Vec::new(),
                 None => HEADLINE
                     .iter()
-                    .filter_map(|Column { metric, title, .. }| {
+                    .filter_map(|HeadlineColumn { metric, title, .. }| {
                         let more = match *metric {
                             "accuracy" => full_precision(report, case),
                             _ => None,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ergometer_reports::ceiling::{Ceiling, Ceilings, matters_for};
+use ergometer_reports::ceiling::{MachineCeiling, MachineCeilings, matters_for};
 use ergometer_reports::environment::{Environment, MeterState};
 use serde::Serialize;
 
@@ -87,7 +87,7 @@ struct Findings {
 #[derive(Debug, Serialize)]
 struct Roofs {
     #[serde(flatten)]
-    ceilings: Ceilings,
+    ceilings: MachineCeilings,
     matters_for: BTreeMap<String, &'static str>,
 }
 
@@ -239,7 +239,7 @@ fn text(f: &Findings) -> String {
 fn roofs(roofs: &Roofs) -> String {
     let mut rows = vec![["", "threads", "best", "median", "n", ""].map(String::from).to_vec()];
     let mut last = String::new();
-    for shown in roofs.ceilings.list.iter().map(Ceiling::shown) {
+    for shown in roofs.ceilings.list.iter().map(MachineCeiling::shown) {
         let (name, what) = match shown.name == last {
             true => (String::new(), String::new()),
             false => (shown.name.clone(), format!("{}\nfor {}", shown.what, matters_for(&shown.name))),
@@ -259,7 +259,7 @@ fn roofs(roofs: &Roofs) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ergometer_reports::ceiling::NoCeiling;
+    use ergometer_reports::ceiling::MissingCeiling;
 
     use super::*;
     use crate::meters::fake_powercap::FakePowercap;
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn every_ceiling_has_a_line_with_its_unit_and_what_it_limits() {
-        let one = |name: &str, threads, unit: &str, best| Ceiling {
+        let one = |name: &str, threads, unit: &str, best| MachineCeiling {
             name: name.into(),
             what: format!("what {name} is"),
             unit: unit.into(),
@@ -304,8 +304,8 @@ mod tests {
             one("f32.avx2", 2, "FLOP/s", 2.4e11),
             one("barrier", 2, "s", 9e-7),
         ];
-        let missing = vec![NoCeiling { name: "bf16.amx".into(), reason: "this CPU lacks AMX".into() }];
-        let ceilings = Ceilings { measured: String::new(), load: Some(2.5), list, missing };
+        let missing = vec![MissingCeiling { name: "bf16.amx".into(), reason: "this CPU lacks AMX".into() }];
+        let ceilings = MachineCeilings { measured: String::new(), load: Some(2.5), list, missing };
         let text = roofs(&Roofs { ceilings, matters_for: BTreeMap::new() });
         for part in [
             "threads",

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use ergometer_reports::render::{self, FORMATS};
-use ergometer_reports::{Report, Run, load};
+use ergometer_reports::{RecordedRun, Report, load};
 use ergometer_suites::error::did_you_mean;
 
 use crate::console::{self, outln};
@@ -58,7 +58,7 @@ pub fn headline(report: &Report) -> String {
 }
 
 /// Writes a run's report in these formats into a folder, else into that of the run; gives the files.
-pub fn write(run: Run, out: Option<&Path>, dir: &Path, formats: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+pub fn write(run: RecordedRun, out: Option<&Path>, dir: &Path, formats: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let mut chosen = Vec::new();
     for name in formats {
         let Some(format) = render::format(name) else {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use ergometer_reports::case::Routing;
+use ergometer_reports::case::LayerRouting;
 use ergometer_suites::{Answer, AnswerKind};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -282,8 +282,8 @@ pub(super) fn numbers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D:
     list(from, MAX_NUMBERS, |n: f64| n)
 }
 
-pub(super) fn layers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Routing>, D::Error> {
-    list(from, MAX_LISTS, |l: Layer| Routing {
+pub(super) fn layers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LayerRouting>, D::Error> {
+    list(from, MAX_LISTS, |l: Layer| LayerRouting {
         layer: l.layer.0,
         top_k: l.top_k,
         load: l.load,

@@ -13,7 +13,7 @@ use anyhow::Context;
 use ergometer_files::counted;
 use ergometer_reports::Samples;
 use ergometer_reports::case::{
-    Attempt, Case, CaseError, ErrorKind, Prediction, Routing, SCHEMA, Sample, Unavailable, Verdict,
+    Attempt, Case, CaseError, ErrorKind, LayerRouting, Prediction, SCHEMA, Sample, UnavailableMetric, Verdict,
 };
 use ergometer_suites::{Answer, AnswerKind};
 
@@ -342,7 +342,7 @@ impl Running<'_, '_> {
     }
 
     /// Keeps what the routers did, if it can be.
-    pub(super) fn routed(&mut self, layers: Vec<Routing>) -> Result<(), CaseError> {
+    pub(super) fn routed(&mut self, layers: Vec<LayerRouting>) -> Result<(), CaseError> {
         let wrong = |m: String| Err(case_error(ErrorKind::WrongOutput, m));
         if !self.out.case.routing.is_empty() {
             return Err(case_error(ErrorKind::Protocol, "the worker told twice what its routers did"));
@@ -359,7 +359,7 @@ impl Running<'_, '_> {
         if let Some(why) = layers.iter().find_map(|l| l.check().err()) {
             return wrong(format!("impossible routing: {why}"));
         }
-        let named = |l: Routing| Routing { layer: head(&l.layer, MAX_NAME), ..l };
+        let named = |l: LayerRouting| LayerRouting { layer: head(&l.layer, MAX_NAME), ..l };
         self.out.case.routing = layers.into_iter().map(named).collect();
         Ok(())
     }
@@ -442,7 +442,7 @@ impl Running<'_, '_> {
     }
 
     pub(super) fn unavailable(&mut self, metric: String, reason: String) {
-        let entry = Unavailable { metric, reason };
+        let entry = UnavailableMetric { metric, reason };
         if ergometer_reports::metric::metric(&entry.metric).is_some()
             && self.out.case.unavailable.iter().all(|u| u.metric != entry.metric)
         {

@@ -26,7 +26,7 @@ const START: f64 = 0.5;
 
 /// Seconds by phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Estimate {
+pub struct TimeEstimate {
     /// Searching settings: the most that it may take.
     pub search: f64,
     /// Recording the reference's outputs; what is cached is not made again.
@@ -37,7 +37,7 @@ pub struct Estimate {
     pub timing: f64,
 }
 
-impl Estimate {
+impl TimeEstimate {
     /// All phases.
     pub fn total(&self) -> f64 {
         self.search + self.reference + self.scoring + self.timing
@@ -78,11 +78,11 @@ pub fn timing(case: &PlannedCase, check: bool) -> f64 {
 }
 
 /// What each case of a plan adds, in the order of the plan: what several share is with the first of them.
-pub fn of(plan: &Plan, check: bool, starts: u32, searched: impl Fn(&PlannedCase) -> bool) -> Vec<Estimate> {
+pub fn of(plan: &Plan, check: bool, starts: u32, searched: impl Fn(&PlannedCase) -> bool) -> Vec<TimeEstimate> {
     let (mut judged, mut scored) = (BTreeSet::new(), BTreeSet::new());
     let each = plan.cases.iter().map(|case| {
         let task = &plan.tasks[&case.spec.task];
-        let mut all = Estimate { timing: timing(case, check) * f64::from(starts), ..Estimate::default() };
+        let mut all = TimeEstimate { timing: timing(case, check) * f64::from(starts), ..TimeEstimate::default() };
         if judged.insert((&case.key.model_hash, &case.key.task_hash, case.max_steps)) {
             let (rows, steps, _) = reference::extent(case, task);
             all.reference = START + case.known_costs().flops_step * rows as f64 * f64::from(steps) / INTERPRETER;
@@ -99,8 +99,8 @@ pub fn of(plan: &Plan, check: bool, starts: u32, searched: impl Fn(&PlannedCase)
 }
 
 /// All cases of a plan.
-pub fn sum(all: &[Estimate]) -> Estimate {
-    all.iter().fold(Estimate::default(), |sum, e| sum.and(*e))
+pub fn sum(all: &[TimeEstimate]) -> TimeEstimate {
+    all.iter().fold(TimeEstimate::default(), |sum, e| sum.and(*e))
 }
 
 /// Whether a search of settings is made for a case, unless one is remembered. An external program may search by itself, for as long.

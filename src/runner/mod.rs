@@ -32,7 +32,7 @@ use anyhow::bail;
 use ergometer_files::counted;
 use ergometer_reports::case::{ErrorKind, Verdict};
 use ergometer_reports::precision::PRECISIONS;
-use ergometer_reports::render::{self, Format};
+use ergometer_reports::render::{self, ReportFormat};
 use ergometer_reports::{CaseRun, Report, RunFolder};
 use ergometer_suites::suite::{Known, Suite};
 use sha2::{Digest, Sha256};
@@ -337,7 +337,7 @@ fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize, Re
     let failed = report.run.cases.iter().filter(failure).count();
     let cases = report.run.cases.iter().filter(|c| of_plan(c).is_some()).count();
     report.write_records(folder)?;
-    let formats: Vec<&Format> = ["html", "md", "svg"].into_iter().filter_map(render::format).collect();
+    let formats: Vec<&ReportFormat> = ["html", "md", "svg"].into_iter().filter_map(render::format).collect();
     let written = render::write_in_run(&report, &formats, folder.dir())?;
     crate::console::detail(|| format!("wrote records and {} of the report", counted(written.len(), "file")));
     Ok((cases, failed, report))

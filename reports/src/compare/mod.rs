@@ -1,7 +1,7 @@
 //! What pairs of cases of a run say of each other: whether a reduced precision answers as well as full precision, and how much faster a case
 //! is than the base it took turns with.
 //!
-//! In: a [`Run`]. Out: [`Compared`], found once for a report. Must not: change what was recorded; a verdict that fails a case is beside it.
+//! In: a [`RecordedRun`]. Out: [`Compared`], found once for a report. Must not: change what was recorded; a verdict that fails a case is beside it.
 
 pub mod precision;
 pub mod speedup;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, CaseError},
     missing::Missing,
-    store::Run,
+    store::RecordedRun,
 };
 use precision::{Finding, findings};
 use speedup::{Speedup, speedups};
@@ -29,7 +29,7 @@ pub struct Compared {
 
 impl Compared {
     /// Compares the cases of a run. A base that answers too badly has no speed either.
-    pub fn of(run: &Run) -> Self {
+    pub fn of(run: &RecordedRun) -> Self {
         let findings = findings(run);
         let error =
             |(id, found): (&String, &Result<Finding, Missing>)| Some((id.clone(), found.as_ref().ok()?.error()?));

@@ -1,6 +1,6 @@
 //! Reduced precisions against full precision: whether a case answers as well as f32 does, on the same examples.
 //!
-//! In: a [`Run`]. Out: a [`Finding`] per case whose precision is neither f32 nor f64, as a pure function of the recorded answers. Must not:
+//! In: a [`RecordedRun`]. Out: a [`Finding`] per case whose precision is neither f32 nor f64, as a pure function of the recorded answers. Must not:
 //! compare answers to different questions, or take "not shown to be worse" for "shown to be no worse".
 
 use std::collections::BTreeMap;
@@ -13,9 +13,9 @@ use crate::{
     questions::{of_record, questions},
     stats::{
         Estimate,
-        paired::{Pairs, paired_difference},
+        paired::{PairedCounts, paired_difference},
     },
-    store::{CaseRun, Run},
+    store::{CaseRun, RecordedRun},
 };
 
 /// Percentage points of accuracy that a reduced precision may lose.
@@ -26,7 +26,7 @@ pub const EXAMPLES: u64 = 2000;
 
 /// What the answers say about a reduced precision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Noninferiority {
     /// The whole interval lies above the loss that is allowed, on enough examples.
     NonInferior,
     /// The whole interval lies below it, on however many examples.
@@ -43,16 +43,16 @@ pub struct Finding {
     /// Path of the case in full precision.
     pub partner: String,
     /// What follows.
-    pub verdict: Verdict,
+    pub verdict: Noninferiority,
 }
 
 impl Finding {
     /// Verdict and reason in one line.
     pub fn text(&self) -> String {
         match &self.verdict {
-            Verdict::NonInferior => format!("non-inferior to full precision by {MARGIN} points"),
-            Verdict::Inferior => format!("inferior to full precision by more than {MARGIN} points"),
-            Verdict::CannotTell(why) => {
+            Noninferiority::NonInferior => format!("non-inferior to full precision by {MARGIN} points"),
+            Noninferiority::Inferior => format!("inferior to full precision by more than {MARGIN} points"),
+            Noninferiority::CannotTell(why) => {
                 format!("cannot tell whether it is non-inferior to full precision by {MARGIN} points: {why}")
             }
         }
@@ -60,7 +60,7 @@ impl Finding {
 
     /// The error that an inferior case ends in: no speed without a right answer.
     pub fn error(&self) -> Option<CaseError> {
-        if self.verdict != Verdict::Inferior {
+        if self.verdict != Noninferiority::Inferior {
             return None;
         }
         let interval = self.estimate.interval.as_ref().map(|(lower, upper)| format!(" ({lower:+.2} to {upper:+.2})"));
@@ -80,7 +80,7 @@ impl Finding {
 ///
 /// The partner is a case of the same model, task and depth rule in f32 or f64, all known by their hashes: of the same backend if there
 /// is one (with the same options before others), else of any; f32 before f64, then in the order of paths.
-pub(super) fn findings(run: &Run) -> BTreeMap<String, Result<Finding, Missing>> {
+pub(super) fn findings(run: &RecordedRun) -> BTreeMap<String, Result<Finding, Missing>> {
     let answers = Answers { by_id: run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect() };
     let mut known: BTreeMap<(&str, &str), Option<Estimate>> = BTreeMap::new();
     let mut all = BTreeMap::new();
@@ -121,7 +121,7 @@ impl<'a> Answers<'a> {
         }
     }
 
-    fn partner(&self, run: &'a Run, case: &Case) -> Result<(&'a Case, &'a CaseRun), Missing> {
+    fn partner(&self, run: &'a RecordedRun, case: &Case) -> Result<(&'a Case, &'a CaseRun), Missing> {
         let key = &case.key;
         let asked_the_same = |other: &Case| {
             let o = &other.key;
@@ -159,7 +159,7 @@ fn decided(case: &CaseRun) -> BTreeMap<(u64, &str), (u64, bool)> {
 /// First minus second, in percentage points, over what both decided.
 fn difference(own: &CaseRun, theirs: &CaseRun) -> Option<Estimate> {
     let theirs = decided(theirs);
-    let mut clusters: BTreeMap<u64, Pairs> = BTreeMap::new();
+    let mut clusters: BTreeMap<u64, PairedCounts> = BTreeMap::new();
     for (item, (cluster, right)) in decided(own) {
         let Some(&(_, other)) = theirs.get(&item) else { continue };
         let pairs = clusters.entry(cluster).or_default();
@@ -167,21 +167,21 @@ fn difference(own: &CaseRun, theirs: &CaseRun) -> Option<Estimate> {
         pairs.lost += u64::from(!right && other);
         pairs.all += 1;
     }
-    let clusters: Vec<Pairs> = clusters.into_values().collect();
+    let clusters: Vec<PairedCounts> = clusters.into_values().collect();
     let alone = clusters.iter().all(|c| c.all == 1);
     Some(paired_difference(&clusters, alone)?.scaled(100.0))
 }
 
-fn judge(estimate: &Estimate) -> Verdict {
+fn judge(estimate: &Estimate) -> Noninferiority {
     let n = estimate.n;
     match &estimate.interval {
-        Ok((_, upper)) if *upper < -MARGIN => Verdict::Inferior,
-        _ if n < EXAMPLES => Verdict::CannotTell(format!("n = {n} paired examples, it needs {EXAMPLES}")),
-        Ok((lower, _)) if *lower > -MARGIN => Verdict::NonInferior,
-        Ok((lower, _)) => Verdict::CannotTell(format!(
+        Ok((_, upper)) if *upper < -MARGIN => Noninferiority::Inferior,
+        _ if n < EXAMPLES => Noninferiority::CannotTell(format!("n = {n} paired examples, it needs {EXAMPLES}")),
+        Ok((lower, _)) if *lower > -MARGIN => Noninferiority::NonInferior,
+        Ok((lower, _)) => Noninferiority::CannotTell(format!(
             "the interval is too wide, it reaches down to {} points",
             format::number(*lower)
         )),
-        Err(why) => Verdict::CannotTell(format!("no interval: {why}")),
+        Err(why) => Noninferiority::CannotTell(format!("no interval: {why}")),
     }
 }

@@ -1,6 +1,6 @@
 //! How much faster a case is than the base of its sitting: ratios of the rounds in which both took turns.
 //!
-//! In: a [`Run`]. Out: a [`Speedup`] per case that took turns, or why there is none, as a pure function of the recorded samples; the sittings of a
+//! In: a [`RecordedRun`]. Out: a [`Speedup`] per case that took turns, or why there is none, as a pure function of the recorded samples; the sittings of a
 //! list of cases. Must not: compare cases of two sittings, or let another case stand in for a base that has no numbers.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::{
         quantile::{least_for_median, median_at, quantile, sorted},
     },
     steady::Steady,
-    store::{CaseRun, Run},
+    store::{CaseRun, RecordedRun},
 };
 
 /// Difference of steps an example, as a share, from which on a ratio of latencies is said to be in part one of work.
@@ -61,7 +61,7 @@ fn medians(blocks: &[Vec<f64>]) -> Vec<f64> {
 /// Speed-ups by id of the case, or why there is none. Cases that took no turns or ended in an error have no entry. `error` tells how a case
 /// ended, all considered: a base that answers too badly has no speed either.
 pub(super) fn speedups<'a>(
-    run: &'a Run,
+    run: &'a RecordedRun,
     error: impl Fn(&'a Case) -> Option<&'a CaseError>,
 ) -> BTreeMap<String, Result<Speedup, Missing>> {
     let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
@@ -115,7 +115,7 @@ pub fn least_rounds(comparisons: usize) -> u32 {
 }
 
 /// How many cases of its sitting are compared with the same base.
-fn beside(run: &Run, own: &Case) -> usize {
+fn beside(run: &RecordedRun, own: &Case) -> usize {
     let of = |c: &Case| c.sitting.as_ref().map(|s| (s.id.clone(), s.base.clone()));
     let (mine, base) = (of(own), own.sitting.as_ref().and_then(|s| s.base.as_ref()));
     let others = run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && Some(&c.id) != base);

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use super::{
     Drawn, Set, WIDTH, bar, depth,
-    legend::{Entry, Sign},
-    palette::{DASHES, Dash, FRONT, INK, Shape},
+    legend::{LegendEntry, LegendSymbol},
+    palette::{DASHES, Dash, FRONT, INK, MarkerShape},
     scatter,
     words::{intervals, mark_title},
 };
@@ -20,8 +20,8 @@ use crate::{
 };
 
 /// Name of the line of a plot of accuracy.
-fn front() -> Entry {
-    Entry { sign: Sign::Line(FRONT, Dash::Whole), name: "Pareto front".into() }
+fn front() -> LegendEntry {
+    LegendEntry { symbol: LegendSymbol::Line(FRONT, Dash::Whole), name: "Pareto front".into() }
 }
 
 impl Set<'_> {
@@ -101,7 +101,7 @@ impl Set<'_> {
                 y,
                 color: self.look.model_color(key),
                 // no backend is meant
-                shape: Shape::Circle,
+                shape: MarkerShape::Circle,
                 fill: self.look.model_fill(key),
                 label: labels.short(&c.case.id).to_owned(),
                 title: format!(
@@ -139,18 +139,19 @@ impl Set<'_> {
         let labels = Labels::of_models(sources.iter().map(|c| &c.case));
         // lines of one colour differ in their dashes
         let mut drawn = Vec::new();
-        let mut sign = |key: &CaseKey| {
+        let mut style = |key: &CaseKey| {
             let color = self.look.model_color(key);
             let before = drawn.iter().filter(|c| **c == color).count();
             drawn.push(color);
             (color, DASHES[before % DASHES.len()])
         };
         let curves: Vec<depth::Curve> = (sources.iter())
-            .map(|c| depth::Curve::new(labels.short(&c.case.id).into(), sign(&c.case.key), c))
+            .map(|c| depth::Curve::new(labels.short(&c.case.id).into(), style(&c.case.key), c))
             .collect();
         let stops = curves.iter().any(|c| c.stop.is_some() && c.points.len() > 1);
         let name = "where the halting rule stops, on average".into();
-        let legend: Vec<Entry> = stops.then_some(Entry { sign: Sign::Stop(INK), name }).into_iter().collect();
+        let legend: Vec<LegendEntry> =
+            stops.then_some(LegendEntry { symbol: LegendSymbol::Stop(INK), name }).into_iter().collect();
         let (lines, without) = self.baselines();
         let svg = depth::depth(&curves, &lines, &legend, WIDTH)?;
         let shares: Vec<&Record> = sources.iter().filter_map(|c| self.report.record(&c.case, "accuracy")).collect();

@@ -1,6 +1,6 @@
 //! Axes: from a range of values to places on the canvas, with round ticks in a readable unit.
 //!
-//! In: ranges, units. Out: [`Axis`], drawn frames. Must not: begin a linear axis of a share anywhere but at a round number.
+//! In: ranges, units. Out: [`PlotAxis`], [`PlotArea`], drawn ticks and labels. Must not: begin a linear axis of a share anywhere but at a round number.
 
 use super::canvas::{Anchor, Canvas, TEXT, text_width};
 use super::palette::{GRID, INK, SOFT};
@@ -11,7 +11,7 @@ const DRAWN: std::ops::Range<f64> = 1e-15..1e21;
 
 /// One axis.
 #[derive(Clone, Debug)]
-pub struct Axis {
+pub struct PlotAxis {
     log: bool,
     low: f64,
     high: f64,
@@ -21,9 +21,9 @@ pub struct Axis {
     pub label: String,
 }
 
-/// The rectangle that data is drawn in, points.
+/// The rectangle that data is drawn in, in points.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame {
+pub struct PlotArea {
     /// x of the left edge.
     pub left: f64,
     /// y of the upper edge.
@@ -34,7 +34,7 @@ pub struct Frame {
     pub bottom: f64,
 }
 
-impl Axis {
+impl PlotAxis {
     /// Logarithmic, around positive values; `None` without any.
     pub fn log(name: &str, unit: &str, values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let (low, high) = range(values.into_iter().filter(|v| DRAWN.contains(v)))?;
@@ -144,19 +144,19 @@ impl Axis {
     }
 }
 
-impl Frame {
+impl PlotArea {
     /// x of a value.
-    pub fn x(&self, axis: &Axis, value: f64) -> f64 {
+    pub fn x(&self, axis: &PlotAxis, value: f64) -> f64 {
         self.left + axis.part(value) * (self.right - self.left)
     }
 
     /// y of a value.
-    pub fn y(&self, axis: &Axis, value: f64) -> f64 {
+    pub fn y(&self, axis: &PlotAxis, value: f64) -> f64 {
         self.bottom - axis.part(value) * (self.bottom - self.top)
     }
 
     /// Draws the lower axis with its ticks and label.
-    pub fn draw_x(&self, canvas: &mut Canvas, axis: &Axis) {
+    pub fn draw_x(&self, canvas: &mut Canvas, axis: &PlotAxis) {
         let mut free = f64::NEG_INFINITY;
         for tick in &axis.ticks {
             let x = self.x(axis, *tick);
@@ -175,7 +175,7 @@ impl Frame {
     }
 
     /// Draws the left axis with its ticks and label.
-    pub fn draw_y(&self, canvas: &mut Canvas, axis: &Axis) {
+    pub fn draw_y(&self, canvas: &mut Canvas, axis: &PlotAxis) {
         for tick in &axis.ticks {
             let y = self.y(axis, *tick);
             canvas.line(&[(self.left, y), (self.right, y)], GRID, 1.0, 0.5);

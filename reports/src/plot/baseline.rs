@@ -4,13 +4,13 @@
 //! caption, which has them all.
 
 use super::{
-    axis::{Axis, Frame},
+    axis::{PlotArea, PlotAxis},
     canvas::{Anchor, Canvas, TEXT, fitted, text_width},
     palette::{Dash, SOFT},
 };
 
 /// Draws them; gives the boxes (left, top, right, bottom) that their names take.
-pub fn draw(canvas: &mut Canvas, frame: &Frame, axis: &Axis, baselines: &[(String, f64)]) -> Vec<[f64; 4]> {
+pub fn draw(canvas: &mut Canvas, frame: &PlotArea, axis: &PlotAxis, baselines: &[(String, f64)]) -> Vec<[f64; 4]> {
     let mut order: Vec<&(String, f64)> = baselines.iter().collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let mut taken: Vec<[f64; 4]> = Vec::new();

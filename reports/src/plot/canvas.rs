@@ -16,7 +16,7 @@ use plotters::{
 };
 use plotters_backend::{BackendColor, BackendCoord};
 
-use super::palette::{Color, Dash, FONTS, Fill, PAPER, Shape};
+use super::palette::{Dash, FONTS, Fill, MarkerShape, PAPER, Rgb};
 use super::svg::{Svg, units};
 
 /// Size of axis text and labels, points.
@@ -58,7 +58,7 @@ fn places(points: &[(f64, f64)]) -> Vec<BackendCoord> {
 }
 
 /// A style of plotters' elements; the width is that of a line.
-fn style(Color(r, g, b): Color, alpha: f64, width: f64) -> ShapeStyle {
+fn style(Rgb(r, g, b): Rgb, alpha: f64, width: f64) -> ShapeStyle {
     ShapeStyle { color: RGBAColor(r, g, b, alpha), filled: true, stroke_width: units(width).unsigned_abs() }
 }
 
@@ -79,34 +79,34 @@ impl Canvas {
     }
 
     /// A line through points.
-    pub fn line(&mut self, points: &[(f64, f64)], color: Color, alpha: f64, width: f64) {
+    pub fn line(&mut self, points: &[(f64, f64)], color: Rgb, alpha: f64, width: f64) {
         self.put(&PathElement::new(places(points), style(color, alpha, width)));
     }
 
     /// The same in dashes.
-    pub fn dashed(&mut self, points: &[(f64, f64)], color: Color, alpha: f64, width: f64, dash: Dash) {
+    pub fn dashed(&mut self, points: &[(f64, f64)], color: Rgb, alpha: f64, width: f64, dash: Dash) {
         self.svg.borrow_mut().dash = dash;
         self.line(points, color, alpha, width);
         self.svg.borrow_mut().dash = Dash::Whole;
     }
 
     /// A filled area.
-    pub fn area(&mut self, points: &[(f64, f64)], color: Color, alpha: f64) {
+    pub fn area(&mut self, points: &[(f64, f64)], color: Rgb, alpha: f64) {
         self.put(&Polygon::new(places(points), style(color, alpha, 0.0)));
     }
 
     /// A filled box between two corners.
-    pub fn rectangle(&mut self, from: (f64, f64), to: (f64, f64), color: Color, alpha: f64) {
+    pub fn rectangle(&mut self, from: (f64, f64), to: (f64, f64), color: Rgb, alpha: f64) {
         self.put(&Rectangle::new([place(from), place(to)], style(color, alpha, 0.0)));
     }
 
     /// A dot of this radius.
-    pub fn dot(&mut self, centre: (f64, f64), radius: f64, color: Color, alpha: f64) {
+    pub fn dot(&mut self, centre: (f64, f64), radius: f64, color: Rgb, alpha: f64) {
         self.put(&Circle::new(place(centre), units(radius), style(color, alpha, 0.0)));
     }
 
     /// A mark with a halo; one that is not full has a rim and paper inside.
-    pub fn mark(&mut self, centre: (f64, f64), shape: Shape, size: f64, color: Color, fill: Fill) {
+    pub fn mark(&mut self, centre: (f64, f64), shape: MarkerShape, size: f64, color: Rgb, fill: Fill) {
         let outer = corners(centre, shape, size);
         // two strokes would leave no halo around a rim
         self.rim(centre, &outer, size, (PAPER, PAPER, 2.0));
@@ -120,19 +120,13 @@ impl Canvas {
     }
 
     /// Where a line stops, on average: a stroke across it, unlike any mark of a case.
-    pub fn stop(&mut self, (x, y): (f64, f64), color: Color) {
+    pub fn stop(&mut self, (x, y): (f64, f64), color: Rgb) {
         let across = [(x, y - 6.0), (x, y + 6.0)];
         self.line(&across, PAPER, 1.0, 5.0);
         self.line(&across, color, 1.0, 2.4);
     }
 
-    fn rim(
-        &mut self,
-        centre: (f64, f64),
-        corners: &[(f64, f64)],
-        size: f64,
-        (fill, stroke, width): (Color, Color, f64),
-    ) {
+    fn rim(&mut self, centre: (f64, f64), corners: &[(f64, f64)], size: f64, (fill, stroke, width): (Rgb, Rgb, f64)) {
         self.svg.borrow_mut().rim = Some((stroke, units(width).unsigned_abs()));
         if corners.is_empty() {
             self.dot(centre, size, fill, 1.0);
@@ -143,30 +137,30 @@ impl Canvas {
     }
 
     /// Text whose middle line passes through the position.
-    pub fn text(&mut self, text: &str, at: (f64, f64), size: f64, color: Color, anchor: Anchor) {
+    pub fn text(&mut self, text: &str, at: (f64, f64), size: f64, color: Rgb, anchor: Anchor) {
         self.any_text(text, at, size, color, anchor, FontTransform::None);
     }
 
     /// Text among data: a halo keeps the lines that pass by off its letters.
-    pub fn label(&mut self, text: &str, at: (f64, f64), color: Color, anchor: Anchor) {
+    pub fn label(&mut self, text: &str, at: (f64, f64), color: Rgb, anchor: Anchor) {
         self.svg.borrow_mut().rim = Some((PAPER, units(3.0).unsigned_abs()));
         self.text(text, at, TEXT, color, anchor);
         self.svg.borrow_mut().rim = None;
     }
 
     /// Text that runs upwards, centred at the position.
-    pub fn upright(&mut self, text: &str, at: (f64, f64), size: f64, color: Color) {
+    pub fn upright(&mut self, text: &str, at: (f64, f64), size: f64, color: Rgb) {
         self.any_text(text, at, size, color, Anchor::Middle, FontTransform::Rotate270);
     }
 
-    fn any_text(&self, text: &str, at: (f64, f64), size: f64, color: Color, anchor: Anchor, turn: FontTransform) {
+    fn any_text(&self, text: &str, at: (f64, f64), size: f64, color: Rgb, anchor: Anchor, turn: FontTransform) {
         let across = match anchor {
             Anchor::Start => HPos::Left,
             Anchor::Middle => HPos::Center,
             Anchor::End => HPos::Right,
         };
         let font = FontDesc::new(FontFamily::Name(FONTS), f64::from(units(size)), FontStyle::Normal).transform(turn);
-        let Color(r, g, b) = color;
+        let Rgb(r, g, b) = color;
         let style =
             TextStyle { font, color: BackendColor { alpha: 1.0, rgb: (r, g, b) }, pos: Pos::new(across, VPos::Center) };
         self.put(&Text::new(text, place(at), style));
@@ -174,7 +168,7 @@ impl Canvas {
 }
 
 /// Corners of a shape; none: a circle.
-fn corners((x, y): (f64, f64), shape: Shape, size: f64) -> Vec<(f64, f64)> {
+fn corners((x, y): (f64, f64), shape: MarkerShape, size: f64) -> Vec<(f64, f64)> {
     let turned = |n: u32, radius: &dyn Fn(u32) -> f64, first: f64| {
         let corner = |i: u32| {
             let angle = std::f64::consts::TAU * f64::from(i) / f64::from(n) + first;
@@ -202,17 +196,17 @@ fn corners((x, y): (f64, f64), shape: Shape, size: f64) -> Vec<(f64, f64)> {
         arms.map(|(x, y): (f64, f64)| (x * a.cos() - y * a.sin(), x * a.sin() + y * a.cos())).to_vec()
     };
     let corners = match shape {
-        Shape::Circle => Vec::new(),
-        Shape::Square => vec![(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
-        Shape::Triangle => vec![(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)],
-        Shape::Diamond => vec![(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)],
-        Shape::Wedge => vec![(0.0, 1.2), (1.1, -0.8), (-1.1, -0.8)],
-        Shape::Plus => plus(0.0),
-        Shape::Cross => plus(std::f64::consts::FRAC_PI_4),
-        Shape::Bar => vec![(-1.3, -0.5), (1.3, -0.5), (1.3, 0.5), (-1.3, 0.5)],
-        Shape::Post => vec![(-0.5, -1.3), (0.5, -1.3), (0.5, 1.3), (-0.5, 1.3)],
-        Shape::Hexagon => turned(6, &|_| 1.1, up),
-        Shape::Star => turned(10, &|i| if i % 2 == 0 { 1.45 } else { 0.6 }, up),
+        MarkerShape::Circle => Vec::new(),
+        MarkerShape::Square => vec![(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+        MarkerShape::Triangle => vec![(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)],
+        MarkerShape::Diamond => vec![(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)],
+        MarkerShape::Wedge => vec![(0.0, 1.2), (1.1, -0.8), (-1.1, -0.8)],
+        MarkerShape::Plus => plus(0.0),
+        MarkerShape::Cross => plus(std::f64::consts::FRAC_PI_4),
+        MarkerShape::Bar => vec![(-1.3, -0.5), (1.3, -0.5), (1.3, 0.5), (-1.3, 0.5)],
+        MarkerShape::Post => vec![(-0.5, -1.3), (0.5, -1.3), (0.5, 1.3), (-0.5, 1.3)],
+        MarkerShape::Hexagon => turned(6, &|_| 1.1, up),
+        MarkerShape::Star => turned(10, &|i| if i % 2 == 0 { 1.45 } else { 0.6 }, up),
     };
     corners.into_iter().map(|(dx, dy)| (x + dx * size, y + dy * size)).collect()
 }

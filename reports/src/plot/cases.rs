@@ -4,9 +4,9 @@
 
 use super::{
     Drawn, Set, WIDTH,
-    axis::Axis,
+    axis::PlotAxis,
     bar,
-    legend::{Entry, Sign},
+    legend::{LegendEntry, LegendSymbol},
     rows::{self, Ratio},
     words::{intervals, n_range},
 };
@@ -25,7 +25,7 @@ use crate::{
 const MOST: usize = 60;
 
 impl Set<'_> {
-    fn sign(&self, key: &CaseKey) -> rows::Sign {
+    fn marker(&self, key: &CaseKey) -> rows::Marker {
         (self.look.shape(key), self.look.color(key), self.look.fill(key))
     }
 
@@ -58,7 +58,7 @@ impl Set<'_> {
             .filter(|(_, _, sorted)| !sorted.is_empty())
             .map(|(label, case, sorted)| {
                 let key = &case.key;
-                rows::Distribution { label, color: self.look.color(key), sign: self.sign(key), sorted }
+                rows::Distribution { label, color: self.look.color(key), marker: self.marker(key), sorted }
             })
             .collect();
         let keys: Vec<&CaseKey> = cases.iter().map(|c| &c.case.key).collect();
@@ -89,14 +89,14 @@ impl Set<'_> {
                 let values =
                     KINDS.iter().filter_map(|(letter, m, name)| Some((*letter, *name, value(c, m)?))).collect();
                 let label = self.labels.short(&c.case.id).to_owned();
-                rows::Bytes { label, sign: self.sign(&c.case.key), peak: value(c, "memory_peak"), values }
+                rows::Bytes { label, marker: self.marker(&c.case.key), peak: value(c, "memory_peak"), values }
             })
             .filter(|r| !r.values.is_empty() || r.peak.is_some())
             .collect();
         let keys: Vec<&CaseKey> = cases.iter().map(|c| &c.case.key).collect();
         let mut legend = self.look.entries(&keys);
         let seen = KINDS.iter().filter(|k| cases.iter().any(|c| value(c, k.1).is_some()));
-        legend.extend(seen.map(|k| Entry { sign: Sign::Letter(k.0), name: k.2.into() }));
+        legend.extend(seen.map(|k| LegendEntry { symbol: LegendSymbol::Letter(k.0), name: k.2.into() }));
         let svg = rows::bytes(&rows, &legend, WIDTH)?;
         let caption = format!(
             "{}: mark: peak of the worker's resident memory in the steady phase; b: before it saw the model; w and s: bytes of weights and \
@@ -118,11 +118,11 @@ impl Set<'_> {
         let labels = Labels::of(found.iter().map(|f| f.0));
         let row = |(case, record): &(&Case, &Record)| {
             let (label, shown) = (labels.short(&case.id).to_owned(), shown::full(record));
-            Some(Ratio { label, sign: self.sign(&case.key), bar: bar(record)?, shown })
+            Some(Ratio { label, marker: self.marker(&case.key), bar: bar(record)?, shown })
         };
         let rows: Vec<Ratio> = found.iter().take(MOST).filter_map(row).collect();
         let name = "accuracy minus that of f32";
-        let axis = Axis::difference(name, "percentage points", rows.iter().flat_map(|r| r.bar));
+        let axis = PlotAxis::difference(name, "percentage points", rows.iter().flat_map(|r| r.bar));
         let keys: Vec<&CaseKey> = found.iter().map(|f| &f.0.key).collect();
         let svg = rows::ratios(axis, 0.0, &rows, &self.look.entries(&keys), WIDTH)?;
         let records: Vec<&Record> = found.iter().map(|f| f.1).collect();
@@ -148,14 +148,14 @@ impl Set<'_> {
                 records.push(record);
             }
             let (label, shown) = (labels.short(&case.id).to_owned(), shown::full(record));
-            rows.push(Ratio { label, sign: self.sign(&case.key), bar, shown });
+            rows.push(Ratio { label, marker: self.marker(&case.key), bar, shown });
             keys.push(&case.key);
         }
         if records.is_empty() {
             return None;
         }
         let base = base_name(self.report, base, &labels);
-        let axis = Axis::log(&format!("speed-up over {base}"), "1", rows.iter().flat_map(|r| r.bar).chain([1.0]));
+        let axis = PlotAxis::log(&format!("speed-up over {base}"), "1", rows.iter().flat_map(|r| r.bar).chain([1.0]));
         let svg = rows::ratios(axis, 1.0, &rows, &self.look.entries(&keys), WIDTH)?;
         let common = if labels.common.is_empty() { String::new() } else { format!(": {}", labels.common) };
         let several = records.len() > 1 && records.iter().any(|r| r.upper.is_some());

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use super::baseline;
 use super::{
-    axis::Axis,
+    axis::PlotAxis,
     framed::{Sizes, end_names, framed, room},
-    legend::Entry,
-    palette::{Color, Dash, Fill, Shape},
+    legend::LegendEntry,
+    palette::{Dash, Fill, MarkerShape, Rgb},
 };
 use crate::{
     answers::{share_decided, share_right},
@@ -25,7 +25,7 @@ pub struct Curve {
     /// Name of the model.
     pub label: String,
     /// Its colour.
-    pub color: Color,
+    pub color: Rgb,
     /// How its line is broken.
     pub dash: Dash,
     /// Depth, accuracy, lower, upper; by rising depth.
@@ -36,7 +36,7 @@ pub struct Curve {
 
 impl Curve {
     /// The curve of a case that is scored by itself, by the measure of its task: questions where it decides them, else examples.
-    pub fn new(label: String, (color, dash): (Color, Dash), case: &CaseRun) -> Self {
+    pub fn new(label: String, (color, dash): (Rgb, Dash), case: &CaseRun) -> Self {
         let last: Vec<&Prediction> = case.predictions.iter().filter(|p| p.last).collect();
         let mean = last.iter().map(|p| f64::from(p.depth)).sum::<f64>() / last.len() as f64;
         let (points, record) = if case.case.questions > 0 {
@@ -100,14 +100,14 @@ fn points(depths: &mut Vec<u32>, at: impl Fn(u32) -> Option<Estimate>) -> Vec<(u
 }
 
 /// Draws the curves; `None` where no model has more than one depth.
-pub fn depth(curves: &[Curve], baselines: &[(String, f64)], legend: &[Entry], width: f64) -> Option<String> {
+pub fn depth(curves: &[Curve], baselines: &[(String, f64)], legend: &[LegendEntry], width: f64) -> Option<String> {
     let most = curves.iter().flat_map(|c| c.points.iter().map(|p| p.0)).max().unwrap_or(0);
     let shares = curves.iter().flat_map(|c| c.points.iter().map(|p| p.2));
-    let y_axis = Axis::share("accuracy", shares.chain(baselines.iter().map(|b| b.1)))?;
+    let y_axis = PlotAxis::share("accuracy", shares.chain(baselines.iter().map(|b| b.1)))?;
     if curves.iter().all(|c| c.points.len() < 2) {
         return None;
     }
-    let x_axis = Axis::counts("supervision steps", most);
+    let x_axis = PlotAxis::counts("supervision steps", most);
     let names = room(curves.iter().map(|c| c.label.as_str()), 0.3 * width);
     let sizes = Sizes { width, height: 240.0, left: 48.0, names };
     Some(framed(sizes, (&x_axis, &y_axis), legend, |canvas, frame| {
@@ -127,7 +127,7 @@ pub fn depth(curves: &[Curve], baselines: &[(String, f64)], legend: &[Entry], wi
                 }
                 if let ([only], Some((d, _, lower, upper))) = (line.as_slice(), c.points.first()) {
                     canvas.line(&[place((*d).into(), *lower), place((*d).into(), *upper)], c.color, 0.55, 0.9);
-                    canvas.mark(*only, Shape::Circle, 3.2, c.color, Fill::Full);
+                    canvas.mark(*only, MarkerShape::Circle, 3.2, c.color, Fill::Full);
                 }
             });
         }

@@ -3,9 +3,9 @@
 //! In: axes, a key, names. Out: SVG. Must not: let two names at the right edge overlap, or run out of the picture.
 
 use super::{
-    axis::{Axis, Frame},
+    axis::{PlotArea, PlotAxis},
     canvas::{Anchor, Canvas, TEXT, draw, fitted, text_width},
-    legend::{Entry, Key},
+    legend::{Key, LegendEntry},
     palette::INK,
 };
 
@@ -33,15 +33,15 @@ pub fn room<'a>(names: impl Iterator<Item = &'a str>, most: f64) -> f64 {
 /// Draws key and axes, then what `paint` draws into the frame.
 pub fn framed(
     sizes: Sizes,
-    (x_axis, y_axis): (&Axis, &Axis),
-    legend: &[Entry],
-    paint: impl FnOnce(&mut Canvas, &Frame),
+    (x_axis, y_axis): (&PlotAxis, &PlotAxis),
+    legend: &[LegendEntry],
+    paint: impl FnOnce(&mut Canvas, &PlotArea),
 ) -> String {
     let Sizes { width, height, left, names } = sizes;
     let key = Key::new(legend, width - 56.0);
     let top = 10.0 + key.height;
     let margin = if names > 0.0 { names + 14.0 } else { 10.0 };
-    let frame = Frame { left, top, right: width - margin, bottom: top + height };
+    let frame = PlotArea { left, top, right: width - margin, bottom: top + height };
     draw(width, frame.bottom + 38.0, |canvas| {
         frame.draw_x(canvas, x_axis);
         frame.draw_y(canvas, y_axis);
@@ -51,7 +51,7 @@ pub fn framed(
 }
 
 /// Writes names right of the frame beside these heights, pushed apart where they would overlap.
-pub fn end_names(canvas: &mut Canvas, frame: &Frame, room: f64, mut ends: Vec<(f64, &str)>) {
+pub fn end_names(canvas: &mut Canvas, frame: &PlotArea, room: f64, mut ends: Vec<(f64, &str)>) {
     ends.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
     let heights = pushed_apart(&ends.iter().map(|e| e.0).collect::<Vec<_>>(), frame.bottom);
     for (y, (_, name)) in heights.into_iter().zip(ends) {

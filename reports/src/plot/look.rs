@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::legend::{Entry, Sign};
-use super::palette::{Color, DASHES, Dash, FILLS, Fill, INK, SERIES, SHAPES, SOFT, Shape};
+use super::legend::{LegendEntry, LegendSymbol};
+use super::palette::{DASHES, Dash, FILLS, Fill, INK, MarkerShape, Rgb, SERIES, SHAPES, SOFT};
 use crate::case::{Case, CaseKey};
 use crate::precision::Precision;
 
@@ -111,19 +111,19 @@ impl Look {
     }
 
     /// Colour of a case.
-    pub fn color(&self, key: &CaseKey) -> Color {
+    pub fn color(&self, key: &CaseKey) -> Rgb {
         SERIES[self.color.place(key) % SERIES.len()]
     }
 
     /// Colour of a model's line, where backends agree and only one of them is drawn.
-    pub fn model_color(&self, key: &CaseKey) -> Color {
+    pub fn model_color(&self, key: &CaseKey) -> Rgb {
         if self.color.part == Part::Backend { INK } else { self.color(key) }
     }
 
     /// Shape of a case; a circle where shapes say nothing.
-    pub fn shape(&self, key: &CaseKey) -> Shape {
+    pub fn shape(&self, key: &CaseKey) -> MarkerShape {
         if !self.shape.varies() {
-            return Shape::Circle;
+            return MarkerShape::Circle;
         }
         SHAPES[self.shape.place(key) % SHAPES.len()]
     }
@@ -145,9 +145,9 @@ impl Look {
     }
 
     /// The key of a plot that shows these cases: what differs among all cases of the report, as far as it occurs here.
-    pub fn entries(&self, keys: &[&CaseKey]) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut add = |scale: &Scale, sign: &dyn Fn(&CaseKey) -> Sign| {
+    pub fn entries(&self, keys: &[&CaseKey]) -> Vec<LegendEntry> {
+        let mut entries: Vec<LegendEntry> = Vec::new();
+        let mut add = |scale: &Scale, symbol: &dyn Fn(&CaseKey) -> LegendSymbol| {
             if !scale.varies() {
                 return;
             }
@@ -161,30 +161,33 @@ impl Look {
             }
             let from = entries.len();
             for (key, name) in found.into_values() {
-                let sign = sign(key);
+                let symbol = symbol(key);
                 // more values than signs: those that share one share an entry
-                match entries[from..].iter_mut().find(|e| e.sign == sign) {
+                match entries[from..].iter_mut().find(|e| e.symbol == symbol) {
                     Some(entry) => entry.name = format!("{}, {name}", entry.name),
-                    None => entries.push(Entry { sign, name }),
+                    None => entries.push(LegendEntry { symbol, name }),
                 }
             }
         };
         if self.color.part == self.shape.part {
-            add(&self.color, &|key| Sign::Mark(self.shape(key), self.color(key), Fill::Full));
+            add(&self.color, &|key| LegendSymbol::Mark(self.shape(key), self.color(key), Fill::Full));
         } else {
-            add(&self.color, &|key| Sign::Swatch(self.color(key), Fill::Full));
-            add(&self.shape, &|key| Sign::Mark(self.shape(key), SOFT, Fill::Full));
+            add(&self.color, &|key| LegendSymbol::Swatch(self.color(key), Fill::Full));
+            add(&self.shape, &|key| LegendSymbol::Mark(self.shape(key), SOFT, Fill::Full));
         }
-        add(&self.fill, &|key| Sign::Swatch(SOFT, self.fill(key)));
+        add(&self.fill, &|key| LegendSymbol::Swatch(SOFT, self.fill(key)));
         entries
     }
 
     /// The key of a plot whose marks are models, in their [colours](Self::model_color).
-    pub fn models(&self, keys: &[&CaseKey]) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = Vec::new();
+    pub fn models(&self, keys: &[&CaseKey]) -> Vec<LegendEntry> {
+        let mut entries: Vec<LegendEntry> = Vec::new();
         for key in keys.iter().filter(|_| self.color.varies() && self.color.part != Part::Backend) {
-            let entry = Entry { sign: Sign::Swatch(self.color(key), Fill::Full), name: self.color.part.of(key) };
-            match entries.iter_mut().find(|e| e.sign == entry.sign) {
+            let entry = LegendEntry {
+                symbol: LegendSymbol::Swatch(self.color(key), Fill::Full),
+                name: self.color.part.of(key),
+            };
+            match entries.iter_mut().find(|e| e.symbol == entry.symbol) {
                 Some(known) if known.name.split(", ").any(|name| name == entry.name) => {}
                 Some(known) => known.name = format!("{}, {}", known.name, entry.name),
                 None => entries.push(entry),

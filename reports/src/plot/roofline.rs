@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 
 use super::{
     Drawn, Set, WIDTH,
-    axis::Axis,
+    axis::PlotAxis,
     bar,
     framed::{Sizes, framed},
-    legend::{Entry, Sign},
+    legend::{LegendEntry, LegendSymbol},
     palette::{Dash, INK, SOFT},
     scatter::{Point, label, told_by_color},
     words::{intervals, mark_title},
 };
-use crate::{ceiling::Ceiling, format::scaled, labels::Labels, record::Record};
+use crate::{ceiling::MachineCeiling, format::scaled, labels::Labels, record::Record};
 
 /// Peaks whose lines would lie on each other.
 const SAME: f64 = 0.03;
@@ -43,7 +43,13 @@ pub struct Slope {
 }
 
 /// Draws points, roofs and slopes; `None` for fewer than two points.
-pub fn roofline(points: &[Point], roofs: &[Roof], slopes: &[Slope], legend: &[Entry], width: f64) -> Option<String> {
+pub fn roofline(
+    points: &[Point],
+    roofs: &[Roof],
+    slopes: &[Slope],
+    legend: &[LegendEntry],
+    width: f64,
+) -> Option<String> {
     if points.len() < 2 {
         return None;
     }
@@ -51,9 +57,9 @@ pub fn roofline(points: &[Point], roofs: &[Roof], slopes: &[Slope], legend: &[En
     // every slope is seen, and the roof right of the last
     let ridges = slopes.iter().map(|s| highest / s.bandwidth).flat_map(|ridge| [ridge / 2.0, 4.0 * ridge]);
     let x_label = "operations per byte of a step, each byte counted once";
-    let x_axis = Axis::log(x_label, "FLOP/B", points.iter().flat_map(|p| p.x).chain(ridges))?;
+    let x_axis = PlotAxis::log(x_label, "FLOP/B", points.iter().flat_map(|p| p.x).chain(ridges))?;
     let ys = points.iter().flat_map(|p| p.y).chain(roofs.iter().map(|r| r.peak));
-    let y_axis = Axis::log("model operations per second", "FLOP/s", ys)?;
+    let y_axis = PlotAxis::log("model operations per second", "FLOP/s", ys)?;
     let sizes = Sizes { width, height: 260.0, left: 56.0, names: 0.0 };
     Some(framed(sizes, (&x_axis, &y_axis), legend, |canvas, frame| {
         let place = |x: f64, y: f64| (frame.x(&x_axis, x), frame.y(&y_axis, y));
@@ -162,7 +168,7 @@ impl Set<'_> {
         }
         let threads = kinds.iter().map(|k| k.1).max().unwrap_or(0);
         // a roof is that of the machine, whatever instruction set a single case is held to
-        let best: Vec<(&str, u32, &Ceiling)> =
+        let best: Vec<(&str, u32, &MachineCeiling)> =
             kinds.iter().filter_map(|&(p, n)| Some((p, n, ceilings.of(p, "", n).ok()?))).collect();
         let roofs = self.roofs(&best);
         let reading = ceilings.slopes(threads);
@@ -175,8 +181,12 @@ impl Set<'_> {
             })
             .collect();
         let mut legend = self.look.entries(&keys);
-        legend.extend(roofs.iter().map(|r| Entry { sign: Sign::Line(INK, r.dash), name: r.name.clone() }));
-        legend.extend(slopes.iter().map(|s| Entry { sign: Sign::Line(SOFT, s.dash), name: s.name.clone() }));
+        legend.extend(
+            roofs.iter().map(|r| LegendEntry { symbol: LegendSymbol::Line(INK, r.dash), name: r.name.clone() }),
+        );
+        legend.extend(
+            slopes.iter().map(|s| LegendEntry { symbol: LegendSymbol::Line(SOFT, s.dash), name: s.name.clone() }),
+        );
         let svg = roofline(&points, &roofs, &slopes, &legend, WIDTH)?;
         let held_to: BTreeSet<String> = best.iter().map(|b| format!("{}, best of {}", b.2.name, b.2.n)).collect();
         let held_to = held_to.into_iter().collect::<Vec<_>>().join("; ");
@@ -198,10 +208,10 @@ impl Set<'_> {
     }
 
     /// The best arithmetic of each precision and number of threads; those of a precision that no eye could tell apart are one.
-    fn roofs(&self, best: &[(&str, u32, &Ceiling)]) -> Vec<Roof> {
-        let mut groups: Vec<Vec<(&str, u32, &Ceiling)>> = Vec::new();
+    fn roofs(&self, best: &[(&str, u32, &MachineCeiling)]) -> Vec<Roof> {
+        let mut groups: Vec<Vec<(&str, u32, &MachineCeiling)>> = Vec::new();
         for roof in best.iter().copied() {
-            let alike = |g: &&mut Vec<(&str, u32, &Ceiling)>| {
+            let alike = |g: &&mut Vec<(&str, u32, &MachineCeiling)>| {
                 g[0].0 == roof.0 && (roof.2.best / g[0].2.best - 1.0).abs() < SAME
             };
             match groups.iter_mut().find(alike) {
@@ -209,7 +219,7 @@ impl Set<'_> {
                 None => groups.push(vec![roof]),
             }
         }
-        let one = |group: &Vec<(&str, u32, &Ceiling)>| {
+        let one = |group: &Vec<(&str, u32, &MachineCeiling)>| {
             let threads: Vec<String> = group.iter().map(|g| g.1.to_string()).collect();
             let plural = if threads == ["1"] { "" } else { "s" };
             let peak = group.iter().map(|g| g.2.best).fold(0.0, f64::max);

@@ -3,10 +3,10 @@
 //! In: rows with values. Out: SVG that grows with the rows. Must not: draw a bar from zero on a logarithmic axis; marks stand for values.
 
 use super::{
-    axis::{Axis, Frame},
+    axis::{PlotArea, PlotAxis},
     canvas::{Anchor, Canvas, TEXT, draw, fitted, text_width},
-    legend::{Entry, Key},
-    palette::{Color, FRONT, Fill, INK, SOFT, Shape},
+    legend::{Key, LegendEntry},
+    palette::{FRONT, Fill, INK, MarkerShape, Rgb, SOFT},
 };
 use crate::{format::scaled, stats::quantile::quantile};
 
@@ -19,7 +19,7 @@ const LINE: f64 = 13.0;
 const LABELS: f64 = 0.42;
 
 /// How a case is drawn.
-pub type Sign = (Shape, Color, Fill);
+pub type Marker = (MarkerShape, Rgb, Fill);
 
 /// Latencies of one case, ascending.
 #[derive(Clone, Debug)]
@@ -27,18 +27,18 @@ pub struct Distribution {
     /// Name of the row.
     pub label: String,
     /// Colour.
-    pub color: Color,
-    /// Shape at the median.
-    pub sign: Sign,
+    pub color: Rgb,
+    /// Marker at the median.
+    pub marker: Marker,
     /// Seconds, ascending, not empty.
     pub sorted: Vec<f64>,
 }
 
 /// Draws a box per case: quartiles and median, whiskers from the 5th to the 95th percentile, dots at the fastest and slowest;
 /// fewer than 20 observations are drawn one by one. `None` for fewer than two rows.
-pub fn distributions(rows: &[Distribution], legend: &[Entry], width: f64) -> Option<String> {
+pub fn distributions(rows: &[Distribution], legend: &[LegendEntry], width: f64) -> Option<String> {
     let ends = rows.iter().flat_map(|r| [r.sorted.first(), r.sorted.last()]).flatten().copied();
-    let axis = Axis::log("latency", "s", ends).filter(|_| rows.len() > 1)?;
+    let axis = PlotAxis::log("latency", "s", ends).filter(|_| rows.len() > 1)?;
     let labels: Vec<&str> = rows.iter().map(|r| r.label.as_str()).collect();
     Some(frame_of_rows(&labels, &axis, legend, width, |canvas, frame, i, y| {
         let row = &rows[i];
@@ -67,7 +67,7 @@ pub fn distributions(rows: &[Distribution], legend: &[Entry], width: f64) -> Opt
                     canvas.dot((v, y), 1.6, row.color, 0.8);
                 }
             }
-            let (shape, color, fill) = row.sign;
+            let (shape, color, fill) = row.marker;
             canvas.mark((at(0.5), y), shape, 3.2, color, fill);
         });
     }))
@@ -79,7 +79,7 @@ pub struct Bytes {
     /// Name of the case.
     pub label: String,
     /// How its peak is drawn.
-    pub sign: Sign,
+    pub marker: Marker,
     /// Peak, if it was read.
     pub peak: Option<f64>,
     /// Letter, name and value of each other kind that was read.
@@ -87,9 +87,9 @@ pub struct Bytes {
 }
 
 /// Draws the peak of each case as its mark, other kinds of memory as letters on one line. `None` for fewer than two rows.
-pub fn bytes(rows: &[Bytes], legend: &[Entry], width: f64) -> Option<String> {
+pub fn bytes(rows: &[Bytes], legend: &[LegendEntry], width: f64) -> Option<String> {
     let all = rows.iter().flat_map(|r| r.values.iter().map(|v| v.2).chain(r.peak));
-    let axis = Axis::log("memory", "B", all).filter(|_| rows.len() > 1)?;
+    let axis = PlotAxis::log("memory", "B", all).filter(|_| rows.len() > 1)?;
     let labels: Vec<&str> = rows.iter().map(|r| r.label.as_str()).collect();
     Some(frame_of_rows(&labels, &axis, legend, width, |canvas, frame, i, y| {
         let row = &rows[i];
@@ -113,7 +113,7 @@ pub fn bytes(rows: &[Bytes], legend: &[Entry], width: f64) -> Option<String> {
                 }
             }
             if let Some(peak) = row.peak.filter(|v| *v > 0.0) {
-                let (shape, color, fill) = row.sign;
+                let (shape, color, fill) = row.marker;
                 canvas.mark((frame.x(&axis, peak), y), shape, 3.8, color, fill);
             }
         });
@@ -126,7 +126,7 @@ pub struct Ratio {
     /// Name of the case.
     pub label: String,
     /// How it is drawn.
-    pub sign: Sign,
+    pub marker: Marker,
     /// Value, lower and upper end of its interval; the same three times without one.
     pub bar: [f64; 3],
     /// The value with its interval, as it is shown.
@@ -134,7 +134,7 @@ pub struct Ratio {
 }
 
 /// Draws each value as a mark with its interval, beside a line at `same`. `None` for fewer than two rows.
-pub fn ratios(axis: Option<Axis>, same: f64, rows: &[Ratio], legend: &[Entry], width: f64) -> Option<String> {
+pub fn ratios(axis: Option<PlotAxis>, same: f64, rows: &[Ratio], legend: &[LegendEntry], width: f64) -> Option<String> {
     let axis = axis.filter(|_| rows.len() > 1)?;
     let labels: Vec<&str> = rows.iter().map(|r| r.label.as_str()).collect();
     Some(frame_of_rows(&labels, &axis, legend, width, |canvas, frame, i, y| {
@@ -144,7 +144,7 @@ pub fn ratios(axis: Option<Axis>, same: f64, rows: &[Ratio], legend: &[Entry], w
             canvas.line(&[(x, frame.top), (x, frame.bottom)], FRONT, 1.0, 1.0);
         }
         let [value, lower, upper] = row.bar.map(|v| frame.x(&axis, v));
-        let (shape, color, fill) = row.sign;
+        let (shape, color, fill) = row.marker;
         canvas.titled(&format!("{}: {}", row.label, row.shown), |canvas| {
             canvas.line(&[(lower, y), (upper, y)], color, 1.0, 1.5);
             for end in [lower, upper].iter().filter(|_| lower < upper) {
@@ -157,10 +157,10 @@ pub fn ratios(axis: Option<Axis>, same: f64, rows: &[Ratio], legend: &[Entry], w
 
 fn frame_of_rows(
     labels: &[&str],
-    axis: &Axis,
-    legend: &[Entry],
+    axis: &PlotAxis,
+    legend: &[LegendEntry],
     width: f64,
-    mut paint: impl FnMut(&mut Canvas, &Frame, usize, f64),
+    mut paint: impl FnMut(&mut Canvas, &PlotArea, usize, f64),
 ) -> String {
     let room = LABELS * width;
     // a cut label would leave two cases with the same name: long ones take two lines, all of them alike
@@ -170,7 +170,8 @@ fn frame_of_rows(
     let widest = lines.iter().flatten().map(|l| text_width(l, TEXT)).fold(0.0, f64::max).min(room);
     let key = Key::new(legend, width - 20.0);
     let top = 8.0 + key.height;
-    let frame = Frame { left: widest + 16.0, top, right: width - 12.0, bottom: top + row * labels.len() as f64 + 4.0 };
+    let frame =
+        PlotArea { left: widest + 16.0, top, right: width - 12.0, bottom: top + row * labels.len() as f64 + 4.0 };
     draw(width, frame.bottom + 38.0, |canvas| {
         key.draw(canvas, (8.0, 2.0));
         frame.draw_x(canvas, axis);

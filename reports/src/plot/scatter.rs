@@ -3,12 +3,12 @@
 //! In: points with intervals. Out: SVG. Must not: let two labels overlap; a label without room is left out (the legend still tells).
 
 use super::{
-    axis::{Axis, Frame},
+    axis::{PlotArea, PlotAxis},
     baseline,
     canvas::{Anchor, Canvas, TEXT, text_width},
     framed::{Sizes, framed},
-    legend::Entry,
-    palette::{Color, Dash, FRONT, Fill, INK, SOFT, Shape},
+    legend::LegendEntry,
+    palette::{Dash, FRONT, Fill, INK, MarkerShape, Rgb, SOFT},
 };
 
 /// One mark.
@@ -19,9 +19,9 @@ pub struct Point {
     /// Accuracy: value, lower, upper.
     pub y: [f64; 3],
     /// Its colour.
-    pub color: Color,
+    pub color: Rgb,
     /// Its shape.
-    pub shape: Shape,
+    pub shape: MarkerShape,
     /// What is inside.
     pub fill: Fill,
     /// Text beside it.
@@ -51,15 +51,15 @@ pub fn scatter(
     cost: (&str, &str),
     points: &[Point],
     baselines: &[(String, f64)],
-    legend: &[Entry],
+    legend: &[LegendEntry],
     width: f64,
 ) -> Option<String> {
     if points.len() < 2 {
         return None;
     }
-    let x_axis = Axis::log(cost.0, cost.1, points.iter().flat_map(|p| p.x))?;
+    let x_axis = PlotAxis::log(cost.0, cost.1, points.iter().flat_map(|p| p.x))?;
     let shares = points.iter().map(|p| p.y[1]).chain(baselines.iter().map(|b| b.1));
-    let y_axis = Axis::share("accuracy", shares)?;
+    let y_axis = PlotAxis::share("accuracy", shares)?;
     let front = pareto(points);
     let sizes = Sizes { width, height: 240.0, left: 48.0, names: 0.0 };
     Some(framed(sizes, (&x_axis, &y_axis), legend, |canvas, frame| {
@@ -101,7 +101,7 @@ pub fn scatter(
 }
 
 /// The front as a line of steps, ending at the right edge.
-fn steps(frame: &Frame, front: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+fn steps(frame: &PlotArea, front: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     let mut steps: Vec<(f64, f64)> = Vec::new();
     for (x, y) in front {
         if let Some(last) = steps.last() {
@@ -124,9 +124,9 @@ pub(super) fn told_by_color(points: &[Point], i: usize) -> bool {
 /// lies over a bar.
 pub(super) fn label(
     canvas: &mut Canvas,
-    frame: &Frame,
+    frame: &PlotArea,
     at: (f64, f64),
-    (text, color): (&str, Color),
+    (text, color): (&str, Rgb),
     taken: &mut Vec<[f64; 4]>,
     (bars, must): (&[[f64; 4]], bool),
 ) {
@@ -168,7 +168,7 @@ mod tests {
             x: [x; 3],
             y: [y; 3],
             color: INK,
-            shape: Shape::Circle,
+            shape: MarkerShape::Circle,
             fill: Fill::Full,
             label: String::new(),
             title: String::new(),

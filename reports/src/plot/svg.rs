@@ -10,7 +10,7 @@ use plotters_backend::{
     text_anchor::HPos,
 };
 
-use super::palette::{Color, Dash, FONTS, escaped};
+use super::palette::{Dash, FONTS, Rgb, escaped};
 
 /// Units of plotters' whole coordinates in a point.
 const UNITS: f64 = 100.0;
@@ -28,7 +28,7 @@ pub struct Svg {
     /// How lines are broken.
     pub dash: Dash,
     /// Colour and width, in units, of what runs around areas, circles and letters.
-    pub rim: Option<(Color, u32)>,
+    pub rim: Option<(Rgb, u32)>,
 }
 
 type Drawn = Result<(), DrawingErrorKind<Infallible>>;
@@ -89,9 +89,9 @@ fn path(points: impl IntoIterator<Item = BackendCoord>) -> String {
 }
 
 /// The colour, and an attribute that is left out where nothing shines through.
-fn look(BackendColor { rgb: (r, g, b), alpha }: BackendColor) -> (Color, String) {
+fn look(BackendColor { rgb: (r, g, b), alpha }: BackendColor) -> (Rgb, String) {
     let opacity = if alpha < 1.0 { format!(" opacity=\"{}\"", fine(alpha)) } else { String::new() };
-    (Color(r, g, b), opacity)
+    (Rgb(r, g, b), opacity)
 }
 
 impl DrawingBackend for Svg {

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Drawn, Set, WIDTH,
-    axis::Axis,
+    axis::PlotAxis,
     bar,
     framed::{Sizes, end_names, framed, room},
-    legend::Entry,
-    palette::{Color, Dash, Fill, Shape},
+    legend::LegendEntry,
+    palette::{Dash, Fill, MarkerShape, Rgb},
     words::{intervals, mark_title},
 };
 use crate::{case::CaseKey, record::Record};
@@ -24,9 +24,9 @@ pub struct Series {
     /// What it is.
     pub label: String,
     /// Colour.
-    pub color: Color,
+    pub color: Rgb,
     /// Shape of its marks.
-    pub shape: Shape,
+    pub shape: MarkerShape,
     /// How it is broken.
     pub dash: Dash,
     /// Size, value with its interval, and words, by rising size.
@@ -34,15 +34,15 @@ pub struct Series {
 }
 
 /// Draws the series; `None` without one of two points.
-pub fn sweep(x: &str, y: (&str, &str), series: &[Series], legend: &[Entry], width: f64) -> Option<String> {
+pub fn sweep(x: &str, y: (&str, &str), series: &[Series], legend: &[LegendEntry], width: f64) -> Option<String> {
     let mut sizes: Vec<u32> = series.iter().flat_map(|s| s.points.iter().map(|p| p.0)).collect();
     sizes.sort_unstable();
     sizes.dedup();
     if series.iter().all(|s| s.points.len() < 2) || sizes.len() < 2 {
         return None;
     }
-    let x_axis = Axis::sizes(x, &sizes)?;
-    let y_axis = Axis::log(y.0, y.1, series.iter().flat_map(|s| s.points.iter().flat_map(|p| p.1)))?;
+    let x_axis = PlotAxis::sizes(x, &sizes)?;
+    let y_axis = PlotAxis::log(y.0, y.1, series.iter().flat_map(|s| s.points.iter().flat_map(|p| p.1)))?;
     let named = series.len() > 1 && series.len() <= NAMED;
     let names = if named { room(series.iter().map(|s| s.label.as_str()), 0.34 * width) } else { 0.0 };
     let sizes = Sizes { width, height: 240.0, left: 56.0, names };
@@ -108,7 +108,7 @@ impl Set<'_> {
             .collect();
         let records: Vec<&Record> = groups.values().flat_map(|g| g.iter().map(|c| c.2)).collect();
         // marks are full here: the axis says what hollow ones would
-        let legend: Vec<Entry> = if series.len() > NAMED { self.look.entries(&keys) } else { Vec::new() };
+        let legend: Vec<LegendEntry> = if series.len() > NAMED { self.look.entries(&keys) } else { Vec::new() };
         let svg = sweep(name, ("throughput", "1/s"), &series, &legend, WIDTH)?;
         let caption = format!(
             "{}: examples finished per second against {name}; a line joins cases that differ in nothing else. {}",

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::Files;
 use crate::natural;
 use crate::{
-    case::{Case, Routing, Tried, Verdict},
+    case::{Case, LayerRouting, Tried, Verdict},
     ceiling,
     clean::clean,
     environment::Environment,
@@ -43,7 +43,7 @@ struct Page<'a> {
     strip: Strip,
     links: BTreeMap<&'a str, String>,
     memory: String,
-    ceilings: Vec<ceiling::Shown>,
+    ceilings: Vec<ceiling::CeilingText>,
     tables: Vec<TableView>,
     mapping: String,
     plots: Vec<PlotView>,
@@ -148,7 +148,7 @@ struct CaseView<'a> {
     failed: Option<Missing>,
     verdict: String,
     settings: Vec<Setting>,
-    routing: Vec<Routed>,
+    routing: Vec<RoutingText>,
     facts: Vec<Fact<'a>>,
     unavailable: Vec<(String, String)>,
 }
@@ -166,7 +166,7 @@ struct Fact<'a> {
 
 /// One layer of a mixture of experts.
 #[derive(Serialize)]
-pub(super) struct Routed {
+pub(super) struct RoutingText {
     pub layer: String,
     pub tokens: u64,
     pub top_k: u32,
@@ -176,12 +176,12 @@ pub(super) struct Routed {
 }
 
 /// What the routers did while this case's answers were scored, as it is shown.
-pub(super) fn routing(report: &Report, case: &Case) -> Vec<Routed> {
+pub(super) fn routing(report: &Report, case: &Case) -> Vec<RoutingText> {
     let Some(source) = report.accuracy_source(case).filter(|_| report.error(case).is_none()) else { return Vec::new() };
     let shares = |values: &mut dyn Iterator<Item = f64>| {
         values.map(|v| format!("{:.1}", 100.0 * v)).collect::<Vec<_>>().join(" ")
     };
-    let view = |r: &Routing| Routed {
+    let view = |r: &LayerRouting| RoutingText {
         layer: r.layer.clone(),
         tokens: r.tokens(),
         top_k: r.top_k,
@@ -237,7 +237,7 @@ pub fn render(report: &Report) -> Files {
         strip: Strip::of(report),
         links: links.clone(),
         memory: format!("{gibibytes:.1} GiB"),
-        ceilings: environment.ceilings.iter().flat_map(|c| &c.list).map(ceiling::Ceiling::shown).collect(),
+        ceilings: environment.ceilings.iter().flat_map(|c| &c.list).map(ceiling::MachineCeiling::shown).collect(),
         tables,
         mapping: look(report).sentence(),
         plots: main.into_iter().map(view).collect(),

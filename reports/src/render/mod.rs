@@ -21,7 +21,7 @@ pub type Files = Result<Vec<(String, Vec<u8>)>, ReportError>;
 
 /// One way to show a report.
 #[derive(Debug)]
-pub struct Format {
+pub struct ReportFormat {
     /// Name for `--format`.
     pub name: &'static str,
     /// What it makes.
@@ -31,29 +31,29 @@ pub struct Format {
 }
 
 /// Every format.
-pub const FORMATS: &[Format] = &[
-    Format { name: "html", about: "one self-contained page with tables and plots", render: html::render },
-    Format { name: "md", about: "the headline table and notes as Markdown", render: md::render },
-    Format { name: "csv", about: "every record, one row per case and metric", render: csv::render },
-    Format { name: "json", about: "every record, with the environment", render: json::render },
-    Format { name: "svg", about: "every plot as SVG", render: svg::render },
-    Format { name: "png", about: "every plot as PNG, three pixels a point", render: png::render },
+pub const FORMATS: &[ReportFormat] = &[
+    ReportFormat { name: "html", about: "one self-contained page with tables and plots", render: html::render },
+    ReportFormat { name: "md", about: "the headline table and notes as Markdown", render: md::render },
+    ReportFormat { name: "csv", about: "every record, one row per case and metric", render: csv::render },
+    ReportFormat { name: "json", about: "every record, with the environment", render: json::render },
+    ReportFormat { name: "svg", about: "every plot as SVG", render: svg::render },
+    ReportFormat { name: "png", about: "every plot as PNG, three pixels a point", render: png::render },
 ];
 
 /// Makes these formats below the folder `report` of a run, each file in one step; returns the files' paths. A link there is refused: anybody
 /// may have made it.
-pub fn write_in_run(report: &Report, formats: &[&Format], run: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write_in_run(report: &Report, formats: &[&ReportFormat], run: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let dir = run.join("report");
     let folder = Folder::open(run).and_then(|run| run.make("report"));
     write_into(report, formats, &folder.map_err(ReportError::io("create the folder", &dir))?)
 }
 
 /// Makes these formats below `dir`, each file in one step; returns the files' paths.
-pub fn write(report: &Report, formats: &[&Format], dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write(report: &Report, formats: &[&ReportFormat], dir: &Path) -> Result<Vec<PathBuf>, ReportError> {
     write_into(report, formats, &Folder::create(dir).map_err(ReportError::io("create the folder", dir))?)
 }
 
-fn write_into(report: &Report, formats: &[&Format], folder: &Folder) -> Result<Vec<PathBuf>, ReportError> {
+fn write_into(report: &Report, formats: &[&ReportFormat], folder: &Folder) -> Result<Vec<PathBuf>, ReportError> {
     let mut written = Vec::new();
     for format in formats {
         for (name, bytes) in (format.render)(report)? {
@@ -66,6 +66,6 @@ fn write_into(report: &Report, formats: &[&Format], folder: &Folder) -> Result<V
 }
 
 /// The format with this name.
-pub fn format(name: &str) -> Option<&'static Format> {
+pub fn format(name: &str) -> Option<&'static ReportFormat> {
     FORMATS.iter().find(|f| f.name == name)
 }

@@ -11,7 +11,7 @@ use super::{
 
 /// The pairs of one cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pairs {
+pub struct PairedCounts {
     /// Only the first of the two is right.
     pub gained: u64,
     /// Only the second is right.
@@ -20,7 +20,7 @@ pub struct Pairs {
     pub all: u64,
 }
 
-impl Pairs {
+impl PairedCounts {
     fn difference(self) -> f64 {
         self.gained as f64 - self.lost as f64
     }
@@ -56,8 +56,8 @@ pub fn tango(gained: f64, lost: f64, n: f64, z: f64) -> (f64, f64) {
 /// G/(G−1) Σ(difference − mean·pairs)² / N², and turned into the number of independent pairs that would have it, at most N; Tango's
 /// interval is taken at that number with the t quantile of G−1, as is done for single shares. Where few clusters carry that
 /// variance it says little, and no more pairs are used than the clusters are worth. `None`: there are no pairs.
-pub fn paired_difference(clusters: &[Pairs], each_pair_alone: bool) -> Option<Estimate> {
-    let sum = clusters.iter().fold(Pairs::default(), |s, c| Pairs {
+pub fn paired_difference(clusters: &[PairedCounts], each_pair_alone: bool) -> Option<Estimate> {
+    let sum = clusters.iter().fold(PairedCounts::default(), |s, c| PairedCounts {
         gained: s.gained + c.gained,
         lost: s.lost + c.lost,
         all: s.all + c.all,
@@ -131,23 +131,24 @@ mod tests {
     #[test]
     fn clusters_that_agree_widen_the_interval() {
         // 5 % lost: every twentieth example alone, or every twentieth cluster of eight as a whole
-        let alone: Vec<Pairs> = (0..1600).map(|i| Pairs { gained: 0, lost: u64::from(i % 20 == 0), all: 1 }).collect();
-        let clustered: Vec<Pairs> =
-            (0..200).map(|i| Pairs { gained: 0, lost: 8 * u64::from(i % 20 == 0), all: 8 }).collect();
+        let alone: Vec<PairedCounts> =
+            (0..1600).map(|i| PairedCounts { gained: 0, lost: u64::from(i % 20 == 0), all: 1 }).collect();
+        let clustered: Vec<PairedCounts> =
+            (0..200).map(|i| PairedCounts { gained: 0, lost: 8 * u64::from(i % 20 == 0), all: 8 }).collect();
         let width = |e: Estimate| e.interval.map(|(lower, upper)| upper - lower).unwrap();
         let (alone, clustered) =
             (paired_difference(&alone, true).unwrap(), paired_difference(&clustered, false).unwrap());
         assert_eq!((alone.value, alone.n), (clustered.value, clustered.n));
         assert!(width(clustered.clone()) > 2.0 * width(alone.clone()), "{clustered:?} {alone:?}");
         // without any difference the clusters count, not the examples in them
-        let same = vec![Pairs { gained: 0, lost: 0, all: 8 }; 250];
+        let same = vec![PairedCounts { gained: 0, lost: 0, all: 8 }; 250];
         let (lower, _) = paired_difference(&same, false).unwrap().interval.unwrap();
         assert!(lower < -0.015, "{lower}");
     }
 
     #[test]
     fn one_cluster_has_no_interval() {
-        let one = [Pairs { gained: 1, lost: 2, all: 9 }];
+        let one = [PairedCounts { gained: 1, lost: 2, all: 9 }];
         assert!(paired_difference(&one, false).unwrap().interval.is_err());
         assert!(paired_difference(&[], true).is_none());
     }
@@ -155,8 +156,8 @@ mod tests {
     proptest! {
         #[test]
         fn interval_holds_the_difference(clusters in prop::collection::vec((0u64..9, 0u64..9, 0u64..30), 1..40)) {
-            let clusters: Vec<Pairs> =
-                clusters.into_iter().map(|(gained, lost, more)| Pairs { gained, lost, all: gained + lost + more }).collect();
+            let clusters: Vec<PairedCounts> =
+                clusters.into_iter().map(|(gained, lost, more)| PairedCounts { gained, lost, all: gained + lost + more }).collect();
             for alone in [false, true] {
                 if let Some(Estimate { value, interval: Ok((lower, upper)), .. }) = paired_difference(&clusters, alone) {
                     prop_assert!(-1.0 <= lower && lower <= value + 1e-12 && value <= upper + 1e-12 && upper <= 1.0);

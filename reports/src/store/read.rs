@@ -1,6 +1,6 @@
 //! Reading a run folder that anybody may have written.
 //!
-//! In: a folder. Out: a [`Run`], cases sorted by path and id, or an error that names file and line. Must not: follow links, panic, allocate by
+//! In: a folder. Out: a [`RecordedRun`], cases sorted by path and id, or an error that names file and line. Must not: follow links, panic, allocate by
 //! a size that a file claims, or mend what it reads.
 
 use std::{
@@ -19,7 +19,7 @@ use super::{
     samples::Samples,
     schema::{
         ATTEMPT_COLUMNS, CaseRun, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_ENTRIES, MAX_JSON_BYTES, MAX_PREDICTIONS,
-        MAX_ROWS, PREDICTION_COLUMNS, Run, SAMPLE_COLUMNS, attempt_fault, case_fault, metric_name, phase,
+        MAX_ROWS, PREDICTION_COLUMNS, RecordedRun, SAMPLE_COLUMNS, attempt_fault, case_fault, metric_name, phase,
         prediction_fault, questions_fault, schema_fault, slug, value_fault,
     },
 };
@@ -37,7 +37,7 @@ const MAX_LINE: u64 = 1 << 20;
 const BUFFER: usize = 1 << 16;
 
 /// Reads a whole run folder; unfinished cases are left out.
-pub fn load(dir: &Path) -> Result<Run, ReportError> {
+pub fn load(dir: &Path) -> Result<RecordedRun, ReportError> {
     let environment_path = dir.join("environment.json");
     let environment: Environment = read_json(&environment_path)?;
     at(&environment_path, None, schema_fault(environment.schema))?;
@@ -64,7 +64,7 @@ pub fn load(dir: &Path) -> Result<Run, ReportError> {
         cases.push(with_rows(case, &folder)?);
     }
     cases.sort_by(|a, b| natural::compare(&a.case.path, &b.case.path).then_with(|| a.case.id.cmp(&b.case.id)));
-    Ok(Run { environment, cases })
+    Ok(RecordedRun { environment, cases })
 }
 
 /// Reads one finished case from its folder.

@@ -1,6 +1,6 @@
 //! What a run folder holds: columns, limits, kinds of names, and what is wrong with a case or a row.
 //!
-//! In: cases and rows. Out: a [`Run`] and its parts, faults with their remedies. Must not: open a file. What is written and what is read are
+//! In: cases and rows. Out: a [`RecordedRun`] and its parts, faults with their remedies. Must not: open a file. What is written and what is read are
 //! held to the same faults here, so that nothing is stored which could not be read back.
 
 use std::collections::BTreeSet;
@@ -73,7 +73,7 @@ pub struct CaseRun {
 
 /// A recorded run.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Run {
+pub struct RecordedRun {
     /// Machine, build, versions, meters.
     pub environment: Environment,
     /// Finished cases, sorted by path, then id.

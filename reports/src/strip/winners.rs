@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Item, Line, MOST, State, count, good};
+use super::{Item, Line, MOST, Severity, count, good};
 use crate::{
     case::{Case, Verdict},
     labels::Labels,
@@ -67,7 +67,7 @@ pub(super) fn fastest(report: &Report) -> Option<Line> {
     if unseen > 0 {
         items.push(Item::plain(format!("{} without compared outputs left out", count(unseen, "case"))));
     }
-    Some(Line::new("fastest", State::Plain, items))
+    Some(Line::new("fastest", Severity::Plain, items))
 }
 
 /// The most accurate model (with precision and depth rule) of each task that has several. An accuracy without an interval wins nothing.
@@ -105,7 +105,7 @@ pub(super) fn most_accurate(report: &Report) -> Option<Line> {
         items.push(Item::of(case, text));
     }
     limit(&mut items);
-    (!items.is_empty()).then(|| Line::new("most accurate", State::Plain, items))
+    (!items.is_empty()).then(|| Line::new("most accurate", Severity::Plain, items))
 }
 
 /// What tells groups apart: names of tasks and models that differ, and depth rules of models that have several.

@@ -3,8 +3,8 @@
 //! In: the run by hand, with boards that are metered. Out: verdicts. Must not: repeat what records say of energy itself.
 
 use ergometer_reports::{
-    Run,
-    case::{Sample, Unavailable},
+    RecordedRun,
+    case::{Sample, UnavailableMetric},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ fn the_domains_of_joules_per_right_are_named_and_do_not_depend_on_spelling() {
         run.cases[0].case.unavailable.retain(|u| u.metric != "energy_gpu");
         run
     };
-    let told = |run: &Run, at: usize, said: &str| {
+    let told = |run: &RecordedRun, at: usize, said: &str| {
         let mut run = run.clone();
         let case = &mut run.cases[0].case;
         match at {
@@ -64,7 +64,7 @@ fn the_domains_of_joules_per_right_are_named_and_do_not_depend_on_spelling() {
     alone.cases[0].samples.retain(|s| !s.metric.starts_with("energy_cpu"));
     let case = &mut alone.cases[0].case;
     case.versions.insert("device".into(), "cuda:0".into());
-    case.unavailable.push(Unavailable { metric: "energy_cpu".into(), reason: "no powercap".into() });
+    case.unavailable.push(UnavailableMetric { metric: "energy_cpu".into(), reason: "no powercap".into() });
     let records = summarise(&alone);
     let (sum, boards) = (get(&records, "", "joules_per_right"), get(&records, "", "board_joules_per_right"));
     assert!(boards.method.contains("energy of boards GPU-aa") && !boards.method.contains("package"), "{boards:?}");

@@ -6,7 +6,7 @@
 use std::{env, fs, path::Path};
 
 use ergometer_reports::{
-    Report, Run,
+    RecordedRun, Report,
     case::Sample,
     plot::{palette::PALETTE, plots},
     render::{self, FORMATS, format, headline},
@@ -295,14 +295,14 @@ proptest! {
 }
 
 /// One case that ended well, and nothing else.
-fn one() -> Run {
+fn one() -> RecordedRun {
     let mut run = synthetic::sixty();
     run.cases.truncate(1);
     run
 }
 
 /// Cases that all failed.
-fn failures() -> Run {
+fn failures() -> RecordedRun {
     let mut run = synthetic::large();
     run.cases.retain(|c| c.case.error.is_some());
     let hung = synthetic::small().cases.into_iter().filter(|c| c.case.error.is_some());

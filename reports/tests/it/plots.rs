@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ergometer_reports::{
-    Report, Run,
+    RecordedRun, Report,
     case::CaseKey,
     plot::{
         Plot,
         canvas::text_width,
         look,
-        palette::{Color, GRID, INK, PALETTE, PAPER, SERIES, SHAPES, SOFT, Shape},
+        palette::{GRID, INK, MarkerShape, PALETTE, PAPER, Rgb, SERIES, SHAPES, SOFT},
         plots,
     },
     render::format,
@@ -20,7 +20,7 @@ use ergometer_reports::{
 
 use crate::synthetic::{self, Edit};
 
-fn runs() -> Vec<(&'static str, Run)> {
+fn runs() -> Vec<(&'static str, RecordedRun)> {
     let mut named = synthetic::large();
     for case in &mut named.cases {
         case.case.key.model += "-with-a-name-that-goes-on-and-on";
@@ -106,23 +106,23 @@ fn a_backend_looks_the_same_in_every_plot() {
 }
 
 /// Relative luminance and linear parts (WCAG 2, sRGB).
-fn linear(Color(r, g, b): Color) -> [f64; 3] {
+fn linear(Rgb(r, g, b): Rgb) -> [f64; 3] {
     [r, g, b].map(|c| {
         let c = f64::from(c) / 255.0;
         if c <= 0.04045 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
     })
 }
 
-fn contrast(a: Color, b: Color) -> f64 {
-    let luminance = |c: Color| linear(c).iter().zip([0.2126, 0.7152, 0.0722]).map(|(c, w)| c * w).sum::<f64>() + 0.05;
+fn contrast(a: Rgb, b: Rgb) -> f64 {
+    let luminance = |c: Rgb| linear(c).iter().zip([0.2126, 0.7152, 0.0722]).map(|(c, w)| c * w).sum::<f64>() + 0.05;
     let (a, b) = (luminance(a), luminance(b));
     a.max(b) / a.min(b)
 }
 
 #[test]
 fn text_and_marks_stand_out_on_light_and_dark_ground() {
-    let dark = |c: Color| PALETTE.iter().find(|p| p.0 == c).unwrap().1;
-    for turn in [|c| c, dark as fn(Color) -> Color] {
+    let dark = |c: Rgb| PALETTE.iter().find(|p| p.0 == c).unwrap().1;
+    for turn in [|c| c, dark as fn(Rgb) -> Rgb] {
         let paper = turn(PAPER);
         for text in [INK, SOFT] {
             assert!(contrast(turn(text), paper) >= 4.5, "text {text} at {:.2}", contrast(turn(text), paper));
@@ -153,7 +153,7 @@ const EYES: [[[f64; 3]; 3]; 4] = [
 
 #[test]
 fn every_kind_of_colour_vision_tells_the_series_apart() {
-    let seen = |color: Color, eye: &[[f64; 3]; 3]| {
+    let seen = |color: Rgb, eye: &[[f64; 3]; 3]| {
         let parts = linear(color);
         lab(eye.map(|row| row.iter().zip(parts).map(|(m, c)| m * c).sum::<f64>().clamp(0.0, 1.0)))
     };
@@ -299,7 +299,7 @@ fn captions_speak_of_the_intervals_that_the_records_have() {
 
 #[test]
 fn a_mark_has_one_meaning() {
-    assert!(!SHAPES.contains(&Shape::Circle), "a circle stands for no backend");
+    assert!(!SHAPES.contains(&MarkerShape::Circle), "a circle stands for no backend");
     for (name, run) in runs() {
         let report = Report::new(run);
         for plot in plots(&report).unwrap().iter().filter(|p| p.name.starts_with("accuracy-depth")) {

@@ -3,9 +3,9 @@
 //! In: synthetic runs of a case in f32 and one in bf16. Out: verdicts. Must not: repeat the tests of the interval itself.
 
 use ergometer_reports::{
-    CaseRun, Report, Run,
+    CaseRun, RecordedRun, Report,
     case::{Attempt, ErrorKind, Prediction, SCHEMA},
-    compare::{Compared, precision::Verdict},
+    compare::{Compared, precision::Noninferiority},
     render,
     table::tables,
 };
@@ -36,19 +36,19 @@ fn case(backend: &str, precision: &str, seed: u64, predictions: Vec<Prediction>)
     case
 }
 
-fn run(mut cases: Vec<CaseRun>) -> Run {
+fn run(mut cases: Vec<CaseRun>) -> RecordedRun {
     cases.sort_by(|a, b| (&a.case.path, &a.case.id).cmp(&(&b.case.path, &b.case.id)));
-    Run { environment: synthetic::environment(), cases }
+    RecordedRun { environment: synthetic::environment(), cases }
 }
 
 /// Every tenth answer is wrong in f32; `worse` says which others are in bf16.
-fn pair(n: u64, per_cluster: u64, worse: impl Fn(u64) -> bool) -> Run {
+fn pair(n: u64, per_cluster: u64, worse: impl Fn(u64) -> bool) -> RecordedRun {
     let f32 = answers(n, per_cluster, |i| i % 10 == 0);
     let bf16 = answers(n, per_cluster, |i| i % 10 == 0 || worse(i));
     run(vec![case("native", "f32", 1, f32), case("native", "bf16", 2, bf16)])
 }
 
-fn verdict(run: &Run) -> (Verdict, f64, (f64, f64)) {
+fn verdict(run: &RecordedRun) -> (Noninferiority, f64, (f64, f64)) {
     let all = Compared::of(run).findings;
     assert_eq!(all.len(), 1, "only the reduced precision is held to anything");
     let found = all.into_values().next().unwrap().unwrap();
@@ -58,10 +58,10 @@ fn verdict(run: &Run) -> (Verdict, f64, (f64, f64)) {
 #[test]
 fn the_same_answers_are_non_inferior_if_there_are_enough() {
     let (found, value, (lower, upper)) = verdict(&pair(2000, 1, |_| false));
-    assert_eq!((found, value), (Verdict::NonInferior, 0.0));
+    assert_eq!((found, value), (Noninferiority::NonInferior, 0.0));
     assert!((lower + 0.1917).abs() < 1e-4 && (upper - 0.1917).abs() < 1e-4, "{lower} {upper}");
     for n in [200, 1999] {
-        let (Verdict::CannotTell(why), ..) = verdict(&pair(n, 1, |_| false)) else { panic!("{n} are too few") };
+        let (Noninferiority::CannotTell(why), ..) = verdict(&pair(n, 1, |_| false)) else { panic!("{n} are too few") };
         assert_eq!(why, format!("n = {n} paired examples, it needs 2000"));
     }
 }
@@ -69,12 +69,14 @@ fn the_same_answers_are_non_inferior_if_there_are_enough() {
 #[test]
 fn two_per_cent_worse_is_inferior_and_half_a_per_cent_cannot_be_told() {
     let (found, value, (_, upper)) = verdict(&pair(2000, 1, |i| i % 50 == 1));
-    assert_eq!((found, value), (Verdict::Inferior, -2.0));
+    assert_eq!((found, value), (Noninferiority::Inferior, -2.0));
     assert!(upper < -1.0, "{upper}");
-    let (Verdict::CannotTell(why), ..) = verdict(&pair(2000, 1, |i| i % 200 == 1)) else { panic!("it is at the edge") };
+    let (Noninferiority::CannotTell(why), ..) = verdict(&pair(2000, 1, |i| i % 200 == 1)) else {
+        panic!("it is at the edge")
+    };
     assert!(why.contains("too wide"), "{why}");
     // far worse needs no 2,000
-    assert_eq!(verdict(&pair(200, 1, |i| i % 5 == 1)).0, Verdict::Inferior);
+    assert_eq!(verdict(&pair(200, 1, |i| i % 5 == 1)).0, Noninferiority::Inferior);
 }
 
 #[test]
@@ -82,12 +84,14 @@ fn clusters_widen_the_interval() {
     // 70 of 4,000 are lost, in single examples or seven at a time in a cluster of eight
     let (alone, clustered) =
         (verdict(&pair(4000, 1, |i| i % 400 < 70 && i % 10 == 1)), verdict(&pair(4000, 8, |i| i % 400 / 8 == 1)));
-    let width = |(_, _, (lower, upper)): &(Verdict, f64, (f64, f64))| upper - lower;
+    let width = |(_, _, (lower, upper)): &(Noninferiority, f64, (f64, f64))| upper - lower;
     assert!((alone.1 + 1.75).abs() < 1e-9 && (clustered.1 + 1.75).abs() < 1e-9, "{alone:?} {clustered:?}");
     assert!(width(&clustered) > 2.0 * width(&alone), "{alone:?} {clustered:?}");
     // 500 clusters that agree altogether are not 4,000 examples that do
-    assert_eq!(verdict(&pair(4000, 1, |_| false)).0, Verdict::NonInferior);
-    let (Verdict::CannotTell(why), ..) = verdict(&pair(4000, 8, |_| false)) else { panic!("500 clusters are too few") };
+    assert_eq!(verdict(&pair(4000, 1, |_| false)).0, Noninferiority::NonInferior);
+    let (Noninferiority::CannotTell(why), ..) = verdict(&pair(4000, 8, |_| false)) else {
+        panic!("500 clusters are too few")
+    };
     assert!(why.starts_with("the interval is too wide, it reaches down to -0.7"), "{why}");
 }
 

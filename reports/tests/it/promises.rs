@@ -5,7 +5,7 @@
 use std::fs;
 
 use ergometer_reports::{
-    Run, Samples,
+    RecordedRun, Samples,
     answers::share_right,
     case::{Prediction, Sample},
     compare::Compared,
@@ -71,7 +71,7 @@ fn clustered_shares_near_0_and_1_hold_93_per_cent() {
 }
 
 /// A sitting of a base and so many others, all alike, in ten rounds whose order is random.
-fn sitting(others: usize, dice: &mut Dice) -> Run {
+fn sitting(others: usize, dice: &mut Dice) -> RecordedRun {
     let mut run = synthetic::turns();
     run.cases.retain(|c| c.case.error.is_none() && c.case.key.batch == 1);
     let base = run.cases.iter().position(|c| c.case.key.backend == "native").unwrap();

@@ -3,8 +3,8 @@
 //! In: synthetic runs. Out: verdicts. Must not: repeat the tests of the statistics themselves.
 
 use ergometer_reports::{
-    Record, Report, Run,
-    case::{Attempt, Routing, Sample, Unavailable},
+    Record, RecordedRun, Report,
+    case::{Attempt, LayerRouting, Sample, UnavailableMetric},
     metric::{METRICS, Of},
     record, render,
 };
@@ -28,7 +28,7 @@ fn sample(
 }
 
 /// A run of one case: two blocks of three iterations of 4 examples in 0.5 s each; 60 J, then 84 J; 20 of 40 right.
-pub fn by_hand() -> Run {
+pub fn by_hand() -> RecordedRun {
     let mut run = synthetic::small();
     run.cases.retain(|c| c.case.path.contains("dense-6/f32/native"));
     let case = &mut run.cases[0];
@@ -77,7 +77,7 @@ fn values_by_hand() {
 #[test]
 fn a_share_of_a_ceiling_names_it_or_says_why_there_is_none() {
     let run = synthetic::small();
-    let share = |run: &Run| get(&summarise(run), "dense-6/f32/native", "share_of_ceiling").clone();
+    let share = |run: &RecordedRun| get(&summarise(run), "dense-6/f32/native", "share_of_ceiling").clone();
     let (held, records) = (share(&run), summarise(&run));
     let rate = get(&records, "dense-6/f32/native", "flop_rate");
     assert!(held.method.contains("f32.avx512 at 2 threads, 200\u{202f}GFLOP/s, the best of 7"), "{}", held.method);
@@ -87,12 +87,12 @@ fn a_share_of_a_ceiling_names_it_or_says_why_there_is_none() {
     assert!(scaled.iter().zip(shares).all(|(a, b)| (a / b - 1.0).abs() < 1e-12), "{held:?}");
     assert_eq!((held.n, held.note), (rate.n, None));
 
-    let changed = |change: &dyn Fn(&mut Run)| {
+    let changed = |change: &dyn Fn(&mut RecordedRun)| {
         let mut run = run.clone();
         change(&mut run);
         share(&run)
     };
-    let missing = |change: &dyn Fn(&mut Run)| changed(change).missing.expect("no number");
+    let missing = |change: &dyn Fn(&mut RecordedRun)| changed(change).missing.expect("no number");
     assert_eq!(missing(&|r| r.environment.ceilings = None).kind, "not-measured");
     let others = missing(&|r| r.environment.ceilings.as_mut().unwrap().list.iter_mut().for_each(|c| c.threads = 4));
     assert!(others.kind == "not-measured" && others.message.contains("at 2 threads"), "{others:?}");
@@ -144,7 +144,10 @@ fn an_error_gives_reasons_and_no_numbers() {
 fn an_absent_meter_is_never_zero() {
     let mut run = by_hand();
     run.cases[0].samples.retain(|s| s.metric != "energy_cpu");
-    run.cases[0].case.unavailable.push(Unavailable { metric: "energy_cpu".into(), reason: "no powercap here".into() });
+    run.cases[0]
+        .case
+        .unavailable
+        .push(UnavailableMetric { metric: "energy_cpu".into(), reason: "no powercap here".into() });
     let records = summarise(&run);
     for metric in ["energy_cpu", "joules_per_right"] {
         let missing = get(&records, "", metric).missing.as_ref().unwrap();
@@ -153,7 +156,7 @@ fn an_absent_meter_is_never_zero() {
 }
 
 /// By hand, with five blocks of 60 J of packages and 12 J of boards each.
-fn five_blocks() -> Run {
+fn five_blocks() -> RecordedRun {
     let mut run = by_hand();
     let case = &mut run.cases[0];
     case.samples.clear();
@@ -174,9 +177,12 @@ fn five_blocks() -> Run {
 }
 
 /// Takes a metric (and its edges) from some blocks.
-fn take(run: &mut Run, metric: &str, blocks: &[u32]) {
+fn take(run: &mut RecordedRun, metric: &str, blocks: &[u32]) {
     run.cases[0].samples.retain(|s| !(s.metric.starts_with(metric) && blocks.contains(&s.block)));
-    run.cases[0].case.unavailable.push(Unavailable { metric: metric.into(), reason: "the counter jumped".into() });
+    run.cases[0]
+        .case
+        .unavailable
+        .push(UnavailableMetric { metric: metric.into(), reason: "the counter jumped".into() });
 }
 
 #[test]
@@ -325,7 +331,7 @@ fn boards_count_where_the_backend_computes_on_them() {
 
 /// By hand, where every question is decided from ten rows and has two outputs: of 4 questions 1 is right by first attempts, 1 by a second
 /// one, and 1 has one output right.
-fn four_questions() -> Run {
+fn four_questions() -> RecordedRun {
     let mut run = by_hand();
     let case = &mut run.cases[0];
     case.case.questions = 4;
@@ -459,11 +465,11 @@ fn files_hold_every_record() {
 }
 
 /// Two layers of four experts: everything on two of them, and even.
-fn routed() -> Run {
+fn routed() -> RecordedRun {
     let mut run = by_hand();
     let case = &mut run.cases[0].case;
     case.key.family = "moe".into();
-    let layer = |name: &str, load: [u64; 4]| Routing {
+    let layer = |name: &str, load: [u64; 4]| LayerRouting {
         layer: name.into(),
         top_k: 2,
         load: load.to_vec(),
@@ -482,7 +488,7 @@ fn loads_of_experts_become_the_numbers_of_the_most_uneven_layer() {
     assert_eq!(get(&records, "", "expert_load_max").value, Some(2.0));
     let even = &run.cases[0].case.routing[1];
     assert_eq!((even.entropy(), even.largest_load(), even.check()), (Some(1.0), Some(1.0), Ok(())));
-    assert_eq!(Routing { load: vec![0; 4], ..even.clone() }.entropy(), None, "no token, no entropy");
+    assert_eq!(LayerRouting { load: vec![0; 4], ..even.clone() }.entropy(), None, "no token, no entropy");
 
     // a case that another one scores has that one's; who cannot see says why; a net without routers has none
     let mut run = routed();
@@ -495,7 +501,7 @@ fn loads_of_experts_become_the_numbers_of_the_most_uneven_layer() {
     assert_eq!(values, [Some(0.5); 2]);
     run.cases[0].case.routing.clear();
     let reason = "backend `x` does not see what the routers decide".to_owned();
-    run.cases[0].case.unavailable.push(Unavailable { metric: "router_entropy".into(), reason: reason.clone() });
+    run.cases[0].case.unavailable.push(UnavailableMetric { metric: "router_entropy".into(), reason: reason.clone() });
     for record in summarise(&run).iter().filter(|r| r.metric == "router_entropy") {
         let missing = record.missing.as_ref().expect("nobody saw");
         assert_eq!((missing.kind.as_str(), &missing.message), ("unavailable", &reason));
@@ -508,14 +514,14 @@ fn loads_of_experts_become_the_numbers_of_the_most_uneven_layer() {
 fn impossible_loads_are_told_apart() {
     let good = || routed().cases[0].case.routing[0].clone();
     for (bad, word) in [
-        (Routing { top_k: 0, ..good() }, "top 0"),
-        (Routing { top_k: 5, ..good() }, "top 5"),
-        (Routing { probability: vec![0.5; 2], ..good() }, "2 probabilities"),
-        (Routing { probability: vec![f64::NAN; 4], ..good() }, "not within"),
-        (Routing { probability: vec![0.9; 4], ..good() }, "sum to 3.6"),
-        (Routing { load: vec![0; 4], ..good() }, "0 tokens"),
-        (Routing { load: vec![u64::MAX; 4], ..good() }, "an expert met"),
-        (Routing { load: vec![100, 20, 0, 0], ..good() }, "an expert met 100 of 60"),
+        (LayerRouting { top_k: 0, ..good() }, "top 0"),
+        (LayerRouting { top_k: 5, ..good() }, "top 5"),
+        (LayerRouting { probability: vec![0.5; 2], ..good() }, "2 probabilities"),
+        (LayerRouting { probability: vec![f64::NAN; 4], ..good() }, "not within"),
+        (LayerRouting { probability: vec![0.9; 4], ..good() }, "sum to 3.6"),
+        (LayerRouting { load: vec![0; 4], ..good() }, "0 tokens"),
+        (LayerRouting { load: vec![u64::MAX; 4], ..good() }, "an expert met"),
+        (LayerRouting { load: vec![100, 20, 0, 0], ..good() }, "an expert met 100 of 60"),
     ] {
         let error = bad.check().expect_err(word);
         assert!(error.contains(word), "{word}: {error}");

@@ -2,7 +2,7 @@
 //!
 //! In: processes, layouts of blocks, a seed. Out: samples, and the values that intervals must hold. Must not: know how intervals are made.
 
-use ergometer_reports::{Run, Samples, case::Sample};
+use ergometer_reports::{RecordedRun, Samples, case::Sample};
 
 use crate::synthetic::{self, Dice};
 
@@ -158,7 +158,7 @@ pub fn truth(process: Process, layout: Layout, base: f64) -> [f64; 4] {
 }
 
 /// A run of one case, without samples.
-pub fn empty() -> Run {
+pub fn empty() -> RecordedRun {
     let mut run = synthetic::small();
     run.cases.retain(|c| c.case.path.contains("dense-6/f32/native"));
     run.cases[0].case.unavailable.clear();

@@ -3,7 +3,7 @@
 //! In: synthetic sittings. Out: verdicts. Must not: repeat the tests of the interval of a median.
 
 use ergometer_reports::{
-    Record, Report, Run, Samples,
+    Record, RecordedRun, Report, Samples,
     case::{CaseError, ErrorKind, Sample},
     plot::plots,
     table::tables,
@@ -12,7 +12,7 @@ use ergometer_reports::{
 use crate::synthetic::{self, Edit, summarise};
 
 /// The synthetic sitting, with blocks of `iterations` equal latencies that `latency` gives by backend and round.
-fn sitting(rounds: u32, latency: impl Fn(&str, u32) -> f64) -> Run {
+fn sitting(rounds: u32, latency: impl Fn(&str, u32) -> f64) -> RecordedRun {
     let mut run = synthetic::turns();
     run.cases.retain(|c| c.case.error.is_none() && c.case.key.batch == 1);
     for case in &mut run.cases {
@@ -50,11 +50,11 @@ fn slowing(backend: &str, round: u32) -> f64 {
     }
 }
 
-fn speedup(run: &Run, backend: &str) -> Record {
+fn speedup(run: &RecordedRun, backend: &str) -> Record {
     summarise(run).into_iter().find(|r| r.backend == backend && r.metric == "speedup").expect("every sitter has one")
 }
 
-fn why(run: &Run, backend: &str) -> (String, String) {
+fn why(run: &RecordedRun, backend: &str) -> (String, String) {
     let record = speedup(run, backend);
     assert!(record.value.is_none() && record.n == 0, "{record:?}");
     let missing = record.missing.unwrap();

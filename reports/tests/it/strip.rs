@@ -5,7 +5,7 @@
 use ergometer_reports::{
     Report,
     case::Verdict,
-    strip::{State, Strip},
+    strip::{Severity, Strip},
 };
 
 use crate::synthetic::{self, Edit};
@@ -26,7 +26,7 @@ fn every_run_says_machine_load_energy_and_ends() {
     }
     let mut run = synthetic::small();
     run.cases.clear();
-    assert_eq!(Strip::of(&Report::new(run)).line("cases").unwrap().state, State::Warning);
+    assert_eq!(Strip::of(&Report::new(run)).line("cases").unwrap().state, Severity::Warning);
     // of a run of failures nothing is said that only numbers have, and no meter is blamed
     let mut run = synthetic::large();
     run.cases.retain(|c| c.case.error.is_some());
@@ -56,7 +56,7 @@ fn energy_says_of_what_or_why_not() {
 fn failures_are_counted_with_their_first_reason() {
     let strip = Strip::of(&Report::new(synthetic::large()));
     let line = strip.line("cases").unwrap();
-    assert_eq!(line.state, State::Bad);
+    assert_eq!(line.state, Severity::Bad);
     assert!(line.text().starts_with("2 of 36 cases"), "{}", line.text());
     assert!(line.text().contains("2 × out-of-memory") && line.items[1].case.is_some(), "{}", line.text());
 }
@@ -128,11 +128,11 @@ fn one_iteration_names_no_winner() {
 
 #[test]
 fn drift_and_other_work_ask_for_attention() {
-    assert_eq!(Strip::of(&Report::new(synthetic::turns())).line("load").unwrap().state, State::Plain);
+    assert_eq!(Strip::of(&Report::new(synthetic::turns())).line("load").unwrap().state, Severity::Plain);
     let mut run = synthetic::large();
     run.cases[0].samples.edit(|s| s.metric == "latency" && s.block == 2, |s| s.value *= 1.7);
     let strip = Strip::of(&Report::new(run));
-    assert_eq!(strip.line("load").unwrap().state, State::Warning);
+    assert_eq!(strip.line("load").unwrap().state, Severity::Warning);
     assert!(text(&strip, "load").contains(" of 34 cases drifted"), "{}", text(&strip, "load"));
 }
 

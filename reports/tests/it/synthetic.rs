@@ -1,14 +1,14 @@
 //! A synthetic run: invented observations with the shape of real ones.
 //!
-//! In: how many cases and iterations. Out: a [`Run`] that is the same every time. Must not: look like a measurement; its machine is called
+//! In: how many cases and iterations. Out: a [`RecordedRun`] that is the same every time. Must not: look like a measurement; its machine is called
 //! `synthetic`.
 
 use std::collections::BTreeMap;
 
 use ergometer_reports::{
-    CaseRun, Record, Report, Run, Samples,
+    CaseRun, Record, RecordedRun, Report, Samples,
     case::*,
-    ceiling::{Ceiling, Ceilings, NoCeiling},
+    ceiling::{MachineCeiling, MachineCeilings, MissingCeiling},
     environment::{Environment, MeterState},
 };
 
@@ -216,7 +216,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
         }),
         routing: Vec::new(),
         versions: BTreeMap::from([(key.backend.clone(), "0.0-synthetic".to_owned())]),
-        unavailable: vec![Unavailable {
+        unavailable: vec![UnavailableMetric {
             metric: "energy_dram".into(),
             reason: "this processor has no memory domain".into(),
         }],
@@ -278,8 +278,8 @@ pub fn environment() -> Environment {
 }
 
 /// What the synthetic machine can do at best, with two threads.
-fn ceilings() -> Ceilings {
-    let one = |(name, what, unit, best, n): (&str, &str, &str, f64, u32)| Ceiling {
+fn ceilings() -> MachineCeilings {
+    let one = |(name, what, unit, best, n): (&str, &str, &str, f64, u32)| MachineCeiling {
         name: name.into(),
         what: what.into(),
         unit: unit.into(),
@@ -297,17 +297,17 @@ fn ceilings() -> Ceilings {
         ("read.dram", "memory", "B/s", 14e9, 7),
         ("barrier", "an empty fork-join", "s", 1e-6, 2000),
     ];
-    let missing = vec![NoCeiling { name: "bf16.amx".into(), reason: "this CPU lacks AMX".into() }];
-    Ceilings { measured: "2000-01-01T00:00:00Z".into(), load: Some(0.12), list: list.map(one).into(), missing }
+    let missing = vec![MissingCeiling { name: "bf16.amx".into(), reason: "this CPU lacks AMX".into() }];
+    MachineCeilings { measured: "2000-01-01T00:00:00Z".into(), load: Some(0.12), list: list.map(one).into(), missing }
 }
 
-fn sorted(mut cases: Vec<CaseRun>) -> Run {
+fn sorted(mut cases: Vec<CaseRun>) -> RecordedRun {
     cases.sort_by(|a, b| (&a.case.path, &a.case.id).cmp(&(&b.case.path, &b.case.id)));
-    Run { environment: environment(), cases }
+    RecordedRun { environment: environment(), cases }
 }
 
 /// Two good cases and one that timed out: small enough to read in a golden file.
-pub fn small() -> Run {
+pub fn small() -> RecordedRun {
     let mut trm = case_run(key("sudoku-4x4", &MODELS[0], "native", 1), &MODELS[0], 1, 3, 10, 40);
     trm.case.notes.push("4x4 is a smoke test: it cannot tell recursive from dense".into());
     let dense = case_run(key("sudoku-4x4", &MODELS[3], "native", 1), &MODELS[3], 2, 3, 300, 40);
@@ -322,7 +322,7 @@ pub fn small() -> Run {
 }
 
 /// A task that decides questions from four rows each (eight where there are two outputs), with baselines; one case failed.
-pub fn decided() -> Run {
+pub fn decided() -> RecordedRun {
     let mut cases = Vec::new();
     for (seed, (model, backend)) in
         (50..).zip([(&MODELS[0], "native"), (&MODELS[0], "candle"), (&MODELS[3], "native"), (&MODELS[2], "native")])
@@ -380,7 +380,7 @@ fn attempts(model: &Model, seed: u64) -> Vec<Attempt> {
 }
 
 /// What a real suite may look like: four models, three backends, two scenarios, two tasks, some failures.
-pub fn large() -> Run {
+pub fn large() -> RecordedRun {
     let mut cases = Vec::new();
     let mut seed = 100;
     for task in ["sudoku-4x4", "sudoku-6x6"] {
@@ -410,7 +410,7 @@ pub fn large() -> Run {
 }
 
 /// Four cases that took turns in ten rounds, one of which failed, and one that sat alone.
-pub fn turns() -> Run {
+pub fn turns() -> RecordedRun {
     let task = |backend: &str, batch| key("sudoku-9x9", &MODELS[0], backend, batch);
     let base = case_run(task("native", 1), &MODELS[0], 200, 10, 30, 40);
     let candle = case_run(task("candle", 1), &MODELS[0], 201, 10, 30, 40);
@@ -418,7 +418,7 @@ pub fn turns() -> Run {
     let hung = failed(task("tract", 1), 203, ErrorKind::Timeout, "nothing came for 30 s", None);
     let alone = case_run(task("native", 8), &MODELS[0], 204, 10, 30, 40);
     let mut run = sorted(vec![base, candle, own, hung, alone]);
-    let id = |run: &Run, backend: &str, batch| {
+    let id = |run: &RecordedRun, backend: &str, batch| {
         let found = run.cases.iter().find(|c| c.case.key.backend == backend && c.case.key.batch == batch);
         found.unwrap().case.id.clone()
     };
@@ -432,7 +432,7 @@ pub fn turns() -> Run {
 }
 
 /// One task on a machine without energy meters, as most virtual machines are.
-pub fn unmetered() -> Run {
+pub fn unmetered() -> RecordedRun {
     let mut run = large();
     run.cases.retain(|c| c.case.key.task == "sudoku-6x6" && c.case.key.model != "trm-att");
     let reason =
@@ -440,14 +440,14 @@ pub fn unmetered() -> Run {
     for c in &mut run.cases {
         c.samples.retain(|s| s.metric != "energy_cpu");
         for metric in ["energy_cpu", "joules_per_right"] {
-            c.case.unavailable.push(Unavailable { metric: metric.into(), reason: reason.into() });
+            c.case.unavailable.push(UnavailableMetric { metric: metric.into(), reason: reason.into() });
         }
     }
     run
 }
 
 /// Cases of one task in three precisions, on a machine with a ceiling for each.
-pub fn precisions() -> Run {
+pub fn precisions() -> RecordedRun {
     let mut run = large();
     run.cases.retain(|c| c.case.key.task == "sudoku-6x6" && c.case.key.backend == "native");
     for (case, precision) in run.cases.iter_mut().zip(["f32", "bf16", "int8"].into_iter().cycle()) {
@@ -458,7 +458,7 @@ pub fn precisions() -> Run {
 }
 
 /// What `--check` leaves: one iteration a case, so no interval of any time.
-pub fn checked() -> Run {
+pub fn checked() -> RecordedRun {
     let mut run = large();
     run.cases.retain(|c| c.case.key.task == "sudoku-6x6");
     let first = |s: &Sample| s.phase != "steady" || s.block == 0 && s.iteration.is_none_or(|i| i == 0);
@@ -474,7 +474,7 @@ pub fn checked() -> Run {
 }
 
 /// Sixty cases of one task: five models, two of them in two depth rules, on three backends with one, two and four threads, metered.
-pub fn sixty() -> Run {
+pub fn sixty() -> RecordedRun {
     let mut cases = Vec::new();
     for (model, rule) in [(0, ""), (0, "fixed-16"), (1, ""), (1, "fixed-16"), (2, ""), (3, "")] {
         for (backend, batch) in [("native", 1), ("native", 16), ("candle", 1), ("candle", 16), ("onnxruntime", 1)] {
@@ -494,12 +494,12 @@ pub fn sixty() -> Run {
 }
 
 /// The records of a run.
-pub fn summarise(run: &Run) -> Vec<Record> {
+pub fn summarise(run: &RecordedRun) -> Vec<Record> {
     Report::new(run.clone()).records
 }
 
 /// Writes a run as the runner would.
-pub fn write(run: &Run, dir: &std::path::Path) {
+pub fn write(run: &RecordedRun, dir: &std::path::Path) {
     let folder = ergometer_reports::RunFolder::create(dir).unwrap();
     folder.write_environment(&run.environment).unwrap();
     for c in &run.cases {
