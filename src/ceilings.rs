@@ -38,12 +38,12 @@ struct Entry {
 }
 
 /// Ceilings remembered for this machine and this very program, in a cache folder.
-pub struct Memory<'a> {
+pub struct CeilingCache<'a> {
     cache: &'a Path,
     key: String,
 }
 
-impl<'a> Memory<'a> {
+impl<'a> CeilingCache<'a> {
     /// Looks in this folder, which need not be there.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ pub fn of_run(threads: &[u32], cache: &Path, check: bool) -> anyhow::Result<Opti
     if left_out()? || threads.is_empty() {
         return Ok(None);
     }
-    let memory = Memory::new(cache)?;
+    let memory = CeilingCache::new(cache)?;
     let counts: Vec<u32> = threads.iter().copied().map(allowed).collect();
     let known = memory.recall().filter(|c| c.covers(&counts));
     if known.is_some() || check {
@@ -120,7 +120,7 @@ pub fn of_run(threads: &[u32], cache: &Path, check: bool) -> anyhow::Result<Opti
         console::detail(|| format!("ceilings: {from} {}", cache.join(FILE).display()));
         return Ok(known);
     }
-    console::say("measuring what this machine can do at best (some seconds; remembered)");
+    console::info("measuring what this machine can do at best (some seconds; remembered)");
     Ok(Some(memory.measure(&counts)))
 }
 
@@ -128,7 +128,7 @@ fn allowed(threads: u32) -> u32 {
     threads.clamp(1, MAX_THREADS)
 }
 
-/// The measurement in this process: what `ergometer worker --ceilings` does for [`Memory::measure`].
+/// The measurement in this process: what `ergometer worker --ceilings` does for [`CeilingCache::measure`].
 pub fn here(threads: &[u32], most_bytes: u64) -> MachineCeilings {
     let threads: Vec<usize> = threads.iter().map(|n| *n as usize).collect();
     let load = crate::environment::load();
@@ -205,13 +205,13 @@ mod tests {
     fn what_is_kept_is_recalled_for_the_same_machine_and_program() {
         let dir = tempfile::tempdir().unwrap();
         let cache = dir.path().join("not/yet/there");
-        let memory = Memory::new(&cache).unwrap();
+        let memory = CeilingCache::new(&cache).unwrap();
         assert_eq!(memory.recall(), None);
         memory.keep(&some(2, 5.0)).unwrap();
         assert_eq!(memory.recall(), Some(some(2, 5.0)));
         memory.keep(&some(2, 6.0)).unwrap();
-        assert_eq!(Memory::new(&cache).unwrap().recall(), Some(some(2, 6.0)), "the later one");
-        let other = Memory { cache: &cache, key: "another machine".into() };
+        assert_eq!(CeilingCache::new(&cache).unwrap().recall(), Some(some(2, 6.0)), "the later one");
+        let other = CeilingCache { cache: &cache, key: "another machine".into() };
         assert_eq!(other.recall(), None);
         other.keep(&some(4, 7.0)).unwrap();
         assert_eq!((memory.recall(), other.recall()), (Some(some(2, 6.0)), Some(some(4, 7.0))));
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_bad_file_is_as_if_it_were_not_there() {
         let dir = tempfile::tempdir().unwrap();
-        let memory = Memory::new(dir.path()).unwrap();
+        let memory = CeilingCache::new(dir.path()).unwrap();
         memory.keep(&some(2, 5.0)).unwrap();
         let good = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
         let bad = [
@@ -244,9 +244,9 @@ mod tests {
     fn the_memory_does_not_grow_without_end() {
         let dir = tempfile::tempdir().unwrap();
         for i in 0..MAX_ENTRIES + 3 {
-            Memory { cache: dir.path(), key: format!("build {i}") }.keep(&some(1, 1.0)).unwrap();
+            CeilingCache { cache: dir.path(), key: format!("build {i}") }.keep(&some(1, 1.0)).unwrap();
         }
-        let last = Memory { cache: dir.path(), key: format!("build {}", MAX_ENTRIES + 2) };
+        let last = CeilingCache { cache: dir.path(), key: format!("build {}", MAX_ENTRIES + 2) };
         assert_eq!(last.entries().len(), MAX_ENTRIES);
         assert!(last.recall().is_some());
     }
@@ -259,7 +259,7 @@ mod tests {
         }
         assert_eq!(of_run(&[1], dir.path(), true).unwrap(), None);
         assert_eq!(of_run(&[], dir.path(), false).unwrap(), None);
-        Memory::new(dir.path()).unwrap().keep(&some(2, 5.0)).unwrap();
+        CeilingCache::new(dir.path()).unwrap().keep(&some(2, 5.0)).unwrap();
         assert_eq!(of_run(&[2], dir.path(), true).unwrap(), Some(some(2, 5.0)));
         assert_eq!(of_run(&[3], dir.path(), true).unwrap(), None, "not at this number of threads");
     }

@@ -15,7 +15,7 @@ use crate::interrupt;
 /// Measures what a right answer costs: accuracy, latency, memory and energy of AI models in the same run.
 #[derive(Parser, Debug)]
 #[command(name = "ergometer", version, about, long_about = None, disable_help_subcommand = true, after_help = START)]
-struct Cli {
+pub struct Cli {
     /// Say nothing but results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
     quiet: bool,
@@ -75,24 +75,22 @@ fn definition() -> clap::Command {
     with_codes(Cli::command()).mut_subcommands(with_codes)
 }
 
-/// Whether this command line, without the program's name, is understood; else what is said of it. Nothing is run.
+/// A command line, the program's name first. Nothing is run.
 ///
 /// # Errors
-/// The text that a user would see: a mistake, or the help that was asked for.
-pub fn understood(words: impl IntoIterator<Item = std::ffi::OsString>) -> Result<(), String> {
-    let words = std::iter::once("ergometer".into()).chain(words);
-    let matches = definition().try_get_matches_from(words);
-    matches.and_then(|m| Cli::from_arg_matches(&m)).map(drop).map_err(|said| said.render().to_string())
+/// A mistake, or the help that was asked for, with the text that a user sees.
+pub fn parse(words: impl IntoIterator<Item = std::ffi::OsString>) -> clap::error::Result<Cli> {
+    definition().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches))
 }
 
 /// Parses and runs.
 pub fn main() -> ExitCode {
     interrupt::keep_writing_errors();
-    console::finish(parsed())
+    console::finish(dispatch())
 }
 
-fn parsed() -> ExitCode {
-    let cli = match definition().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+fn dispatch() -> ExitCode {
+    let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(said) => {
             // help and versions are data, mistakes are not

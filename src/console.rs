@@ -137,7 +137,7 @@ fn to_stdout(text: &str) {
 }
 
 /// A line of progress to stderr; silent where quiet was asked for.
-pub fn say(text: impl AsRef<str>) {
+pub fn info(text: impl AsRef<str>) {
     if !quiet() {
         warn(text);
     }

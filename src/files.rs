@@ -79,7 +79,7 @@ pub fn user_cache() -> anyhow::Result<PathBuf> {
         Ok(folder) => {
             static SAID: Once = Once::new();
             SAID.call_once(|| {
-                console::say(format!("note: {why}; {} is used (ERGOMETER_CACHE names another)", folder.display()));
+                console::info(format!("note: {why}; {} is used (ERGOMETER_CACHE names another)", folder.display()));
             });
             Ok(folder)
         }

@@ -19,8 +19,8 @@ use rustix::process::{Pid, Signal, getpgrp, getpid, kill_current_process_group, 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::orphans;
 use crate::pipe::{self, wait};
-use crate::strays;
 
 /// The variable that gives slow libraries more time, in seconds.
 pub const SECONDS: &str = "ERGOMETER_LIBRARY_SECONDS";
@@ -49,7 +49,7 @@ pub struct Channel {
 }
 
 /// What came of listening.
-pub enum Heard {
+pub enum Received {
     /// A whole line.
     Line(Vec<u8>),
     /// Nothing yet.
@@ -83,44 +83,44 @@ impl Channel {
     }
 
     /// Sends a value.
-    pub fn say(&mut self, value: &impl Serialize, within: Duration) -> std::io::Result<()> {
+    pub fn send(&mut self, value: &impl Serialize, within: Duration) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
         pipe::write_all(&mut self.stream, &line, within, within, || Ok(()))
     }
 
     /// What has come so far, without waiting.
-    fn take(&mut self) -> Heard {
+    fn take(&mut self) -> Received {
         loop {
             if let Some(end) = self.received.iter().position(|&b| b == b'\n') {
                 let line = self.received.drain(..=end).collect();
-                return Heard::Line(line);
+                return Received::Line(line);
             }
             if self.received.len() > MAX_LINE {
-                return Heard::Over;
+                return Received::Over;
             }
             let mut chunk = [0u8; 4096];
             match self.stream.read(&mut chunk) {
-                Ok(0) => return Heard::Over,
+                Ok(0) => return Received::Over,
                 Ok(n) => self.received.extend_from_slice(&chunk[..n]),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Heard::Nothing,
-                Err(_) => return Heard::Over,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Received::Nothing,
+                Err(_) => return Received::Over,
             }
         }
     }
 
     /// The next line, waited for so long (`None`: until the other side is gone).
-    pub fn hear(&mut self, within: Option<Duration>) -> Heard {
+    pub fn receive(&mut self, within: Option<Duration>) -> Received {
         let begin = Instant::now();
         loop {
             match self.take() {
-                Heard::Nothing => {}
+                Received::Nothing => {}
                 heard => return heard,
             }
             let left = within.map(|within| within.saturating_sub(begin.elapsed()));
             if left == Some(Duration::ZERO) {
-                return Heard::Nothing;
+                return Received::Nothing;
             }
             wait(&mut [PollFd::new(&self.stream, PollFlags::IN)], left.unwrap_or(Duration::from_secs(3600)));
         }
@@ -149,8 +149,8 @@ impl Foreign {
         let fail = |e: std::io::Error| format!("cannot start a process for the library: {e}");
         let (own, theirs) = UnixStream::pair().map_err(fail)?;
         let mut program = this(&["--foreign", name]).map_err(fail)?;
-        let mark = strays::mark();
-        program.envs(environment.iter().map(|(k, v)| (k, v))).env(strays::VARIABLE, &mark).process_group(0);
+        let mark = orphans::mark();
+        program.envs(environment.iter().map(|(k, v)| (k, v))).env(orphans::VARIABLE, &mark).process_group(0);
         program.stdin(OwnedFd::from(theirs));
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| fail(e.into()))?;
         program.stdout(write.try_clone().map_err(fail)?).stderr(write);
@@ -168,11 +168,11 @@ impl Foreign {
     ///
     /// # Errors
     /// What became of the child.
-    pub fn say(&mut self, value: &impl Serialize, within: Duration) -> Result<(), String> {
+    pub fn send(&mut self, value: &impl Serialize, within: Duration) -> Result<(), String> {
         if self.gone {
             return Err(self.end_of());
         }
-        match self.channel.say(value, within) {
+        match self.channel.send(value, within) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == ErrorKind::TimedOut => Err(self.late(within)),
             Err(_) => Err(self.ended()),
@@ -183,7 +183,7 @@ impl Foreign {
     ///
     /// # Errors
     /// What became of the child, which then is gone: a signal, an exit code, no answer in time.
-    pub fn hear<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T, String> {
+    pub fn receive<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T, String> {
         if self.gone {
             return Err(self.end_of());
         }
@@ -191,16 +191,16 @@ impl Foreign {
         loop {
             self.drain();
             match self.channel.take() {
-                Heard::Line(line) => {
+                Received::Line(line) => {
                     return serde_json::from_slice(&line).map_err(|e| {
                         self.kill();
                         format!("its process gave an answer that is none ({e})")
                     });
                 }
-                Heard::Over => return Err(self.ended()),
+                Received::Over => return Err(self.ended()),
                 // a process of the library's own may hold the socket open
-                Heard::Nothing if self.status.is_some() => return Err(self.ended()),
-                Heard::Nothing => {}
+                Received::Nothing if self.status.is_some() => return Err(self.ended()),
+                Received::Nothing => {}
             }
             let left = within.saturating_sub(begin.elapsed());
             if left.is_zero() {
@@ -283,7 +283,7 @@ impl Foreign {
             std::thread::sleep(Duration::from_millis(1));
         }
         // what it has sent away from its group
-        strays::end(&self.mark);
+        orphans::end(&self.mark);
     }
 }
 

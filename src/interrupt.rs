@@ -177,7 +177,7 @@ fn ignored(signal: i32) -> bool {
 
 fn end() {
     let _closed = GATE.write().unwrap_or_else(PoisonError::into_inner);
-    crate::strays::end(crate::strays::own());
+    crate::orphans::end(crate::orphans::own());
     for id in held(&GROUPS).iter().filter_map(|id| Pid::from_raw(*id)) {
         let _ = kill_process_group(id, Signal::KILL);
     }

@@ -22,7 +22,7 @@ use crate::models::tensors::Tensors;
 
 /// What a step leaves behind, all rows.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Step {
+pub struct RecordedStep {
     /// `[batch, S, V]`
     pub logits: Vec<f32>,
     /// `[batch, 2]`; empty without a halting head, or where a file does not record it.
@@ -31,19 +31,19 @@ pub struct Step {
     pub states: Vec<Vec<f32>>,
 }
 
-impl Step {
+impl RecordedStep {
     /// Reads it off a session whose slots `0..batch` were just advanced.
     fn of(session: &mut Session, reads: Reads, states: usize, batch: usize) -> anyhow::Result<Self> {
         let output = |session: &Session, i| (0..batch).flat_map(|slot| session.output(i, slot).to_vec()).collect();
         let logits = output(session, reads.logits);
         let q = reads.halting.map(|i| output(session, i)).unwrap_or_default();
         let states = (0..states).map(|i| session.engine().state(i, batch)).collect::<Result<_, _>>()?;
-        Ok(Step { logits, q, states })
+        Ok(RecordedStep { logits, q, states })
     }
 
     /// The largest error of logits, q and states, each over the largest magnitude that is wanted of it (of q: at least 1). What
     /// `want` or this step does not have is not compared, but for the logits.
-    pub fn error(&self, want: &Step) -> f64 {
+    pub fn error(&self, want: &RecordedStep) -> f64 {
         let known = |got: &[f32], want: &[f32], floor| {
             if got.is_empty() || want.is_empty() { 0.0 } else { error_over(got, want, floor) }
         };
@@ -52,7 +52,7 @@ impl Step {
     }
 
     /// All values are finite and as many as `want` has; `q` and states may be missing altogether.
-    pub fn fits(&self, want: &Step) -> bool {
+    pub fn fits(&self, want: &RecordedStep) -> bool {
         let mut values = self.logits.iter().chain(&self.q).chain(self.states.iter().flatten());
         self.logits.len() == want.logits.len()
             && (self.q.is_empty() || self.q.len() == want.q.len())
@@ -60,16 +60,16 @@ impl Step {
             && values.all(|v| v.is_finite())
     }
 
-    fn rows(&self, batch: usize, first: usize, n: usize) -> Step {
+    fn rows(&self, batch: usize, first: usize, n: usize) -> RecordedStep {
         let part = |v: &Vec<f32>| {
             let len = v.len() / batch;
             v[first * len..(first + n) * len].to_vec()
         };
-        Step { logits: part(&self.logits), q: part(&self.q), states: self.states.iter().map(part).collect() }
+        RecordedStep { logits: part(&self.logits), q: part(&self.q), states: self.states.iter().map(part).collect() }
     }
 
     /// Joins the rows of `other` to these.
-    pub fn extend(&mut self, other: Step) {
+    pub fn extend(&mut self, other: RecordedStep) {
         self.logits.extend(other.logits);
         self.q.extend(other.q);
         self.states.resize(other.states.len(), Vec::new());
@@ -89,7 +89,7 @@ pub struct Vectors {
     /// `[batch]`
     pub puzzle_ids: Vec<u32>,
     /// What was recorded; without outputs and without the last states in a file of [`questions`](Self::questions).
-    pub steps: Vec<Step>,
+    pub steps: Vec<RecordedStep>,
     /// First step after which a row halts.
     pub first_halt: Option<Vec<u32>>,
 }
@@ -162,7 +162,7 @@ impl Vectors {
         let count = |name: &str| (1..).take_while(|k| has(&format!("{name}.{k}"))).count();
         let (answered, asked) = (count("logits"), interface.states.first().map_or(0, |s| count(&s.name)));
         // questions hold the states that steps 2.. start from, and nothing of the last step
-        let mut steps = vec![Step::default(); if answered > 0 { answered } else { asked + 1 }];
+        let mut steps = vec![RecordedStep::default(); if answered > 0 { answered } else { asked + 1 }];
         for (i, step) in steps.iter_mut().enumerate() {
             let k = i + 1;
             if answered > 0 {
@@ -228,10 +228,10 @@ impl Vectors {
 
     /// What a worker is asked: inputs and the states that steps start from, without the answers.
     pub fn questions(&self) -> Vectors {
-        let mut steps: Vec<Step> =
-            self.steps.iter().map(|s| Step { states: s.states.clone(), ..Step::default() }).collect();
+        let mut steps: Vec<RecordedStep> =
+            self.steps.iter().map(|s| RecordedStep { states: s.states.clone(), ..RecordedStep::default() }).collect();
         if let Some(last) = steps.last_mut() {
-            *last = Step::default();
+            *last = RecordedStep::default();
         }
         Vectors { steps, first_halt: None, ..self.clone() }
     }
@@ -250,7 +250,7 @@ impl Vectors {
         vectors.admit(session, interface)?;
         for _ in 0..steps {
             session.advance(1, Rule::Fixed)?;
-            let step = Step::of(session, reads, interface.states.len(), batch)?;
+            let step = RecordedStep::of(session, reads, interface.states.len(), batch)?;
             for (i, values) in step.states.iter().enumerate() {
                 session.engine().set_state(i, batch, values)?;
             }
@@ -271,16 +271,16 @@ impl Vectors {
     }
 
     /// Every step, each computed from the recorded state of the step before.
-    pub fn step_by_step(&self, session: &mut Session, interface: &Interface) -> anyhow::Result<Vec<Step>> {
+    pub fn step_by_step(&self, session: &mut Session, interface: &Interface) -> anyhow::Result<Vec<RecordedStep>> {
         self.run(session, interface, true)
     }
 
     /// Every step of a run that nobody corrects.
-    pub fn free_run(&self, session: &mut Session, interface: &Interface) -> anyhow::Result<Vec<Step>> {
+    pub fn free_run(&self, session: &mut Session, interface: &Interface) -> anyhow::Result<Vec<RecordedStep>> {
         self.run(session, interface, false)
     }
 
-    fn run(&self, session: &mut Session, interface: &Interface, corrected: bool) -> anyhow::Result<Vec<Step>> {
+    fn run(&self, session: &mut Session, interface: &Interface, corrected: bool) -> anyhow::Result<Vec<RecordedStep>> {
         let reads = interface.reads()?;
         self.admit(session, interface)?;
         let mut all = Vec::new();
@@ -291,7 +291,7 @@ impl Vectors {
                 }
             }
             session.advance(1, Rule::Fixed)?;
-            all.push(Step::of(session, reads, interface.states.len(), self.batch)?);
+            all.push(RecordedStep::of(session, reads, interface.states.len(), self.batch)?);
         }
         session.retain(&[])?;
         Ok(all)
@@ -400,10 +400,13 @@ mod tests {
             assert!(got.error(want) < 1e-6);
             let worse = |v: &[f32]| v.iter().map(|v| v * 1.01).collect::<Vec<f32>>();
             let (logits, q) = (worse(&got.logits), worse(&got.q));
-            assert!(Step { logits, ..got.clone() }.error(want) > 1e-3, "an error of 1 % is seen in the logits,");
-            assert!(Step { q, ..got.clone() }.error(want) > 1e-3, "in the halting head");
+            assert!(
+                RecordedStep { logits, ..got.clone() }.error(want) > 1e-3,
+                "an error of 1 % is seen in the logits,"
+            );
+            assert!(RecordedStep { q, ..got.clone() }.error(want) > 1e-3, "in the halting head");
             let states = vec![got.states[0].clone(), worse(&got.states[1])];
-            assert!(Step { states, ..got.clone() }.error(want) > 1e-3, "and in every state");
+            assert!(RecordedStep { states, ..got.clone() }.error(want) > 1e-3, "and in every state");
         }
         // the second row alone is the second row of both
         let asked = Vectors::parse(&made.questions().write(&model.interface).unwrap(), &model.interface).unwrap();
@@ -449,7 +452,7 @@ mod tests {
         #[test]
         fn no_damage_to_a_real_file_panics(at in 0usize..2000, value: u8) {
             let model = tiny();
-            let step = Step { logits: vec![0.5; 20], q: vec![0.0; 2], states: vec![vec![0.0; 32]; 2] };
+            let step = RecordedStep { logits: vec![0.5; 20], q: vec![0.0; 2], states: vec![vec![0.0; 32]; 2] };
             let made = Vectors { batch: 1, inputs: vec![1; 4], puzzle_ids: vec![0], steps: vec![step], first_halt: Some(vec![1]) };
             let mut bytes = made.write(&model.interface).unwrap();
             let at = at % bytes.len();

@@ -17,7 +17,7 @@ use crate::files::write_atomically;
 use crate::graph::Graph;
 use crate::models::interface::{Feeds, Interface, InterfaceError, Reads};
 use crate::models::{Model, ModelError};
-use crate::parity::{Step, Vectors};
+use crate::parity::{RecordedStep, Vectors};
 use crate::protocol::*;
 use crate::scenarios::{self, Driver, LiveRows};
 
@@ -29,7 +29,7 @@ const ROWS_IN_LINE: usize = 1000;
 /// Runs the worker until its input ends. Failures are told to the harness before they are returned.
 pub fn run(input: impl Read, mut output: impl Write) -> anyhow::Result<()> {
     let hello = Hello { protocol: PROTOCOL, name: "ergometer".into(), version: env!("CARGO_PKG_VERSION").into() };
-    say(&mut output, &Message::Hello(hello))?;
+    send(&mut output, &Message::Hello(hello))?;
     let result = serve(BufReader::new(input), &mut output);
     if let Err(error) = &result {
         let message = match error.downcast_ref::<BackendError>() {
@@ -42,19 +42,19 @@ pub fn run(input: impl Read, mut output: impl Write) -> anyhow::Result<()> {
             }
             None => Message::Failed(Failed { kind: FailureKind::Protocol, message: format!("{error:#}") }),
         };
-        say(&mut output, &message)?;
+        send(&mut output, &message)?;
     }
     result
 }
 
-fn say(output: &mut impl Write, message: &Message) -> anyhow::Result<()> {
+fn send(output: &mut impl Write, message: &Message) -> anyhow::Result<()> {
     let mut line = serde_json::to_string(message)?;
     line.push('\n');
     output.write_all(line.as_bytes()).and_then(|()| output.flush()).context("the harness no longer listens")
 }
 
 /// The next command and when it was heard, or `None` at the end of input.
-fn hear(input: &mut impl BufRead) -> anyhow::Result<Option<(Command, Instant)>> {
+fn receive(input: &mut impl BufRead) -> anyhow::Result<Option<(Command, Instant)>> {
     let mut line = String::new();
     input.by_ref().take(MAX_LINE as u64).read_line(&mut line).context("cannot read a command")?;
     if line.is_empty() {
@@ -67,19 +67,19 @@ fn hear(input: &mut impl BufRead) -> anyhow::Result<Option<(Command, Instant)>> 
 }
 
 fn serve(mut input: impl BufRead, output: &mut impl Write) -> anyhow::Result<()> {
-    let (job, heard) = match hear(&mut input)? {
+    let (job, heard) = match receive(&mut input)? {
         Some((Command::Job(job), heard)) => (job, heard),
         Some((Command::Go(_), _)) => bail!("`go` came before `job`"),
         None => return Ok(()),
     };
     let (mut work, loaded) = Work::load(job, heard)?;
-    say(output, &Message::Loaded(loaded))?;
-    while let Some((command, _)) = hear(&mut input)? {
+    send(output, &Message::Loaded(loaded))?;
+    while let Some((command, _)) = receive(&mut input)? {
         let Command::Go(go) = command else { bail!("a second `job` came") };
         match go.mode {
             Mode::Warm => {
                 let first_seconds = work.warm(go.seconds)?;
-                say(output, &Message::Ready(Ready { first_seconds }))?;
+                send(output, &Message::Ready(Ready { first_seconds }))?;
                 continue;
             }
             Mode::Answer => work.answer(go.block, output)?,
@@ -87,7 +87,7 @@ fn serve(mut input: impl BufRead, output: &mut impl Write) -> anyhow::Result<()>
             Mode::Record => work.record(&go)?,
             Mode::Time => work.time(&go, output)?,
         }
-        say(output, &Message::Done(Done { block: go.block }))?;
+        send(output, &Message::Done(Done { block: go.block }))?;
     }
     Ok(())
 }
@@ -287,7 +287,7 @@ impl Work {
                     *stopped = self.session.slot(slot).halted;
                     told.push(self.prediction(slot, first + slot, *stopped || step == self.job.max_steps));
                 }
-                say(output, &Message::Predictions(Predictions { block, rows: told }))?;
+                send(output, &Message::Predictions(Predictions { block, rows: told }))?;
             }
         }
         let seen = self.session.engine().routing();
@@ -302,11 +302,11 @@ impl Work {
                 let probability = r.probability.iter().map(|p| p / tokens).collect();
                 LayerRouting { layer, top_k: top_k as u32, load: r.load, probability }
             });
-            say(output, &Message::Routed(Routed { block, layers: layers.collect() }))?;
+            send(output, &Message::Routed(Routed { block, layers: layers.collect() }))?;
         } else {
             for what in ["router_entropy", "expert_load_max"] {
                 let reason = format!("backend `{}` does not see what the routers decide", self.job.backend);
-                say(output, &Message::Unavailable(NotThere { what: what.into(), reason, hint: None }))?;
+                send(output, &Message::Unavailable(NotThere { what: what.into(), reason, hint: None }))?;
             }
         }
         Ok(())
@@ -321,15 +321,15 @@ impl Work {
         let vectors = self.vectors(go)?.tiled(self.job.batch);
         self.session.retain(&[])?;
         // rows ride in batches of this case's size, as they will when timed
-        let mut steps: Vec<Step> = vec![Step::default(); vectors.steps.len()];
+        let mut steps: Vec<RecordedStep> = vec![RecordedStep::default(); vectors.steps.len()];
         for first in (0..vectors.batch).step_by(self.job.batch) {
             let part = vectors.rows(first, self.job.batch.min(vectors.batch - first));
             for (all, step) in steps.iter_mut().zip(part.step_by_step(&mut self.session, &self.interface)?) {
                 all.extend(step);
             }
         }
-        for (Step { logits, q, states }, step) in steps.into_iter().zip(1..) {
-            say(output, &Message::Outputs(Outputs { step, logits, q, states }))?;
+        for (RecordedStep { logits, q, states }, step) in steps.into_iter().zip(1..) {
+            send(output, &Message::Outputs(Outputs { step, logits, q, states }))?;
         }
         Ok(())
     }
@@ -378,19 +378,19 @@ impl Work {
         if let Some(e) = failure {
             return Err(e.into());
         }
-        say(output, &Message::Measured(Done { block: go.block }))?;
+        send(output, &Message::Measured(Done { block: go.block }))?;
         for (i, mut sample) in samples.drain(..).enumerate() {
             sample.row_seconds = rows_at[i * each..(i + 1) * each].to_vec();
-            say(output, &Message::Sample(sample))?;
+            send(output, &Message::Sample(sample))?;
         }
         (self.samples, self.rows_at) = (samples, rows_at);
         match self.session.flops_executed().zip(executed_before) {
             Some((after, before)) => {
-                say(output, &Message::Counted(Counted { block: go.block, flops_executed: after - before }))?;
+                send(output, &Message::Counted(Counted { block: go.block, flops_executed: after - before }))?;
             }
             None => {
                 let reason = format!("backend `{}` cannot say what it executes", self.job.backend);
-                say(output, &Message::Unavailable(NotThere { what: "flops_executed".into(), reason, hint: None }))?;
+                send(output, &Message::Unavailable(NotThere { what: "flops_executed".into(), reason, hint: None }))?;
             }
         }
         let mut rows = answers.into_iter().flatten();
@@ -400,7 +400,7 @@ impl Work {
             if part.is_empty() {
                 return Ok(());
             }
-            say(output, &Message::Predictions(Predictions { block: go.block, rows: part }))?;
+            send(output, &Message::Predictions(Predictions { block: go.block, rows: part }))?;
         }
     }
 }

@@ -137,7 +137,7 @@ impl Backend for OnnxRuntime {
             return Err(BackendError::unavailable(message));
         }
         let environment = library::environment(named(options)).map_err(BackendError::Unavailable)?;
-        let setup = engine::Setup {
+        let setup = engine::SessionSetup {
             environment,
             optimization: match all["optimization"].as_str() {
                 "disabled" => GraphOptimizationLevel::Disable,
@@ -151,7 +151,7 @@ impl Backend for OnnxRuntime {
         let form = onnx::Form {
             batch: None,
             opset: if all["opset"] == "23" { onnx::Opset::TwentyThree } else { onnx::Opset::Seventeen },
-            experts: if all["experts"] == "routed" { onnx::Experts::Routed } else { onnx::Experts::All },
+            experts: if all["experts"] == "routed" { onnx::ExpertForm::Routed } else { onnx::ExpertForm::All },
             external: None,
         };
         let engine = engine::OrtEngine::new(model, &setup, form, options.capacity, all["shapes"] == "static")?;

@@ -60,7 +60,7 @@ fn apart(name: &str, environment: &[(&'static str, String)]) -> Result<Facts, Un
     let mut ask = || -> Result<Result<Facts, Unavailable>, String> {
         let mut child = Foreign::start(name, environment)?;
         loop {
-            match child.hear(limit())? {
+            match child.receive(limit())? {
                 Answer::Loading(words) => library = words,
                 Answer::Probed(found) => return Ok(found),
             }
@@ -84,14 +84,14 @@ pub fn serve(name: &str, mut channel: Channel) -> anyhow::Result<()> {
     let mut probe = || match backend.library().map(|find| find()) {
         Some(Err(nowhere)) => Err(nowhere),
         Some(Ok(words)) => {
-            channel.say(&Answer::Loading(words), SOON).ok();
+            channel.send(&Answer::Loading(words), SOON).ok();
             backend.probe()
         }
         None => backend.probe(),
     };
     let found = probe();
-    channel.say(&Answer::Probed(found), SOON)?;
+    channel.send(&Answer::Probed(found), SOON)?;
     // the other side ends this process: what the library would do on leaving matters to nobody
-    channel.hear(None);
+    channel.receive(None);
     Ok(())
 }

@@ -125,12 +125,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         if shape.has_ids() { format!(", puzzle ids below {}", shape.puzzle_ids) } else { String::new() },
         made.bytes as f64 / 1e6
     );
-    console::say(match made.repeated {
+    console::info(match made.repeated {
         0 => "no example came twice".to_owned(),
         n => format!("{n} examples came again and were left out"),
     });
     if made.found > 0 {
-        console::say(format!("{} examples were there from an earlier call", made.found));
+        console::info(format!("{} examples were there from an earlier call", made.found));
     }
     Ok(ExitCode::SUCCESS)
 }

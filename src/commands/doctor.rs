@@ -13,12 +13,12 @@ use serde::Serialize;
 
 use crate::backends::BACKENDS;
 use crate::backends::probe::probed;
-use crate::ceilings::Memory;
-use crate::columns::columns;
+use crate::ceilings::CeilingCache;
 use crate::console;
 use crate::environment::{load, machine, observe};
 use crate::files::user_cache;
 use crate::meters::{MeterOptions, Meters};
+use crate::text_table::columns;
 
 /// How long it looks at what else runs.
 const LOOK: Duration = Duration::from_millis(500);
@@ -94,7 +94,7 @@ struct Roofs {
 impl Roofs {
     /// Measures anew, with one thread and with all processors; `run` and `time` then find it in the cache.
     fn measure() -> anyhow::Result<Self> {
-        let ceilings = Memory::new(&user_cache()?)?.measure(&[machine::observe().cpus]);
+        let ceilings = CeilingCache::new(&user_cache()?)?.measure(&[machine::observe().cpus]);
         let matters_for = ceilings.list.iter().map(|c| (c.name.clone(), matters_for(&c.name))).collect();
         Ok(Self { ceilings, matters_for })
     }
@@ -149,7 +149,7 @@ fn find(options: &MeterOptions) -> Findings {
         virtual_machine: seen.virtual_machine,
         gpus: seen.gpus,
         load: seen.load_before,
-        foreign: load::look(LOOK).foreign,
+        foreign: load::observe(LOOK).foreign,
         shared: machine.shared(),
         build: crate::environment::build_versions(),
         settings: machine.settings,

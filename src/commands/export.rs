@@ -12,7 +12,7 @@ use crate::console::{self, outln};
 use crate::files::write_atomically;
 use crate::graph::{Graph, Kind, Tokens, ValueType};
 use crate::models::Model;
-use crate::onnx::{self, Experts, Form, Opset};
+use crate::onnx::{self, ExpertForm, Form, Opset};
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -101,7 +101,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let form = Form {
         batch: args.batch.0,
         opset: if args.opset == "23" { Opset::TwentyThree } else { Opset::Seventeen },
-        experts: if args.experts == "routed" { Experts::Routed } else { Experts::All },
+        experts: if args.experts == "routed" { ExpertForm::Routed } else { ExpertForm::All },
         external,
     };
     let notes = [("model", folder_name(&args.model)), ("model_sha256", model.hash.clone())];

@@ -10,10 +10,10 @@ use anyhow::bail;
 use ergometer_suites::error::did_you_mean;
 use serde::Serialize;
 
-use crate::columns::columns;
 use crate::console;
-use crate::fetch::{FETCHES, Fetch, Fetcher, Kind, State, item};
+use crate::fetch::{FETCHES, Fetch, FetchKind, FetchState, Fetcher, item};
 use crate::interrupt;
+use crate::text_table::columns;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -35,11 +35,11 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 struct Entry {
     name: &'static str,
-    kind: Kind,
+    kind: FetchKind,
     version: &'static str,
     licence: &'static str,
     about: &'static str,
-    state: State,
+    state: FetchState,
     /// Of the file on this platform.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
@@ -84,8 +84,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Some(file) => fetcher.take(item, file)?,
             None => fetcher.fetch(item)?,
         };
-        let how = if before == State::Here { "was here already, checked" } else { "obtained and checked" };
-        console::say(format!("{} {}: {how}", item.name, item.version));
+        let how = if before == FetchState::Here { "was here already, checked" } else { "obtained and checked" };
+        console::info(format!("{} {}: {how}", item.name, item.version));
     }
     let listing = chosen.is_empty();
     let items = if listing { FETCHES.iter().collect() } else { chosen };

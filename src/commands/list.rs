@@ -13,11 +13,11 @@ use ergometer_suites::scenario::SCENARIOS;
 use serde::Serialize;
 
 use crate::backends::BACKENDS;
-use crate::columns::columns;
 use crate::console;
-use crate::fetch::{self, FETCHES, Fetcher, State};
+use crate::fetch::{self, FETCHES, FetchState, Fetcher};
 use crate::graph::cost::Workload;
 use crate::meters::METERS;
+use crate::text_table::columns;
 
 /// A kind of thing: its name and how to list it.
 type Kind = (&'static str, fn() -> Vec<Entry>);
@@ -155,8 +155,8 @@ fn about_of(path: &Path) -> Result<String, String> {
 /// Nothing is shipped: data sets are obtained by `ergometer fetch`.
 fn datasets() -> Vec<Entry> {
     let fetcher = Fetcher::from_env().ok();
-    let sets = FETCHES.iter().filter(|f| f.kind == fetch::Kind::Dataset);
-    let state = |f| fetcher.as_ref().map_or(State::Absent, |fetcher| fetcher.state(f)).text();
+    let sets = FETCHES.iter().filter(|f| f.kind == fetch::FetchKind::Dataset);
+    let state = |f| fetcher.as_ref().map_or(FetchState::Absent, |fetcher| fetcher.state(f)).text();
     sets.map(|f| entry(f.name, format!("{}, {}, {}", f.version, f.licence, state(f)), f.about)).collect()
 }
 

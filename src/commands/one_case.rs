@@ -182,7 +182,8 @@ impl Chosen {
         one.insert(self.set.count.into(), 1.into());
         let set = (self.task.examples)(&one, Path::new("")).map_err(anyhow::Error::from);
         let recorded = model.numbering.as_deref();
-        let fits = set.and_then(|set| crate::fit::check(self.set.name, &set, name, &model.interface, recorded));
+        let fits =
+            set.and_then(|set| crate::compatibility::check(self.set.name, &set, name, &model.interface, recorded));
         let Err(error) = fits else { return Ok(()) };
         let text = error.to_string();
         let why = text.split("\nhint: ").next().unwrap_or_default();

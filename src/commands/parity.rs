@@ -14,7 +14,7 @@ use crate::backends::session::Session;
 use crate::backends::{Backend, BackendError, Options, backend};
 use crate::console::{self, outln};
 use crate::models::Model;
-use crate::parity::{self, Step, Vectors};
+use crate::parity::{self, RecordedStep, Vectors};
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -95,7 +95,7 @@ pub fn check(
     let session =
         || -> anyhow::Result<Session> { Ok(Session::new(b.load(model, &options)?, interface, vectors.batch)?) };
     let mut dropping = session()?;
-    let errors = |got: Vec<Step>| got.iter().zip(&vectors.steps).map(|(g, w)| g.error(w)).collect::<Vec<f64>>();
+    let errors = |got: Vec<RecordedStep>| got.iter().zip(&vectors.steps).map(|(g, w)| g.error(w)).collect::<Vec<f64>>();
     let step_by_step = errors(vectors.step_by_step(&mut dropping, interface)?);
     let free_run = errors(vectors.free_run(&mut dropping, interface)?);
     let (mut halts_as_recorded, mut dropping_halted_rows, mut dropping_changes) = (None, None, None);

@@ -83,7 +83,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let outcome = runner::run(&options)?;
     if outcome.found > 0 {
-        console::say(format!("finished before: {} of {}", outcome.found, counted(outcome.cases, "case")));
+        console::info(format!("finished before: {} of {}", outcome.found, counted(outcome.cases, "case")));
     }
     let page = outcome.folder.join("report/index.html");
     if args.json {

@@ -10,10 +10,10 @@ use ergometer_reports::{Record, Report, shown};
 
 use super::flags;
 use super::one_case::OneCase;
-use crate::columns::columns;
 use crate::console::{self, outln};
 use crate::interrupt::{self, Scratch};
 use crate::runner::{self, RunOptions};
+use crate::text_table::columns;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -67,7 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     interrupt::words(|| "nothing was kept".into());
     let suite = one.suite(folder.path(), "time.toml")?;
     for cut in &suite.cut {
-        console::say(format!("cut short: {cut}: more would take long"));
+        console::info(format!("cut short: {cut}: more would take long"));
     }
     let options = RunOptions {
         suite: suite.path.clone(),

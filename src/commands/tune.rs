@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::flags;
 use super::one_case::OneCase;
-use crate::columns::columns;
 use crate::console::{self, outln};
 use crate::interrupt::{self, Scratch};
 use crate::runner::{self, RunOptions};
+use crate::text_table::columns;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -68,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     interrupt::words(|| "the search was not finished, and nothing of it is kept".into());
     let suite = one.suite(folder.path(), "tune.toml")?;
     for cut in &suite.cut {
-        console::say(format!("cut short: {cut}: more would take long"));
+        console::info(format!("cut short: {cut}: more would take long"));
     }
     let options = RunOptions { suite: suite.path.clone(), command: "ergometer tune".into(), ..RunOptions::default() };
     if args.dry_run {

@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group};
 
 use crate::foreign::Channel;
+use crate::orphans;
 use crate::protocol::{Failed, FailureKind, Message};
-use crate::strays;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -71,8 +71,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn guard() -> anyhow::Result<ExitCode> {
     anyhow::ensure!(getpgrp() == getpid(), "a guard leads the process group that it kills");
     let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-    if let Ok(mark) = std::env::var(strays::VARIABLE) {
-        strays::end(&mark);
+    if let Ok(mark) = std::env::var(orphans::VARIABLE) {
+        orphans::end(&mark);
     }
     kill_current_process_group(Signal::KILL)?;
     Ok(ExitCode::SUCCESS)

@@ -84,7 +84,7 @@ pub struct Watch {
 
 /// What was seen in a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Seen {
+pub struct Interference {
     /// Its length.
     pub seconds: f64,
     /// Processor seconds that others used; a few ticks below 0 are possible.
@@ -93,7 +93,7 @@ pub struct Seen {
     pub stolen: f64,
 }
 
-impl Seen {
+impl Interference {
     /// Processors that others kept busy, on average; none for a window too short to tell.
     pub fn processors(&self) -> Option<f64> {
         (self.seconds >= SHORTEST).then(|| (self.foreign / self.seconds).max(0.0))
@@ -120,13 +120,13 @@ impl Watch {
 
     /// Ends it: what was seen, `None` where the system does not tell, and the processor time of each worker that waited, with all of its
     /// group.
-    pub fn end(self) -> (Option<Seen>, Vec<f64>) {
+    pub fn end(self) -> (Option<Interference>, Vec<f64>) {
         let (busy, seconds) = (Busy::now(), self.since.elapsed().as_secs_f64());
         let used = of_groups(&self.groups);
         let mut used: Vec<f64> = used.iter().zip(&self.used).map(|(after, before)| (after - before).max(0.0)).collect();
         let waiting = used.split_off(self.working);
         let ours = own_seconds() - self.own + used.iter().sum::<f64>();
-        let seen = self.busy.zip(busy).map(|(before, after)| Seen {
+        let seen = self.busy.zip(busy).map(|(before, after)| Interference {
             seconds,
             foreign: after.seconds - before.seconds - ours,
             stolen: (after.stolen - before.stolen).max(0.0),
@@ -166,7 +166,7 @@ pub fn processors(load: f64) -> String {
 }
 
 /// Watches the machine for a moment, with nobody of ours at work.
-pub fn look(time: Duration) -> Before {
+pub fn observe(time: Duration) -> Before {
     let watch = Watch::begin(&[], &[]);
     std::thread::sleep(time);
     let (seen, _) = watch.end();
@@ -174,21 +174,21 @@ pub fn look(time: Duration) -> Before {
 }
 
 /// Watches the machine before a run, and waits for it to rest, at most as long as [`PATIENCE`] says. `say` is told that we wait.
-pub fn wait_for_quiet(say: impl FnMut(&str)) -> Before {
+pub fn wait_for_quiet(info: impl FnMut(&str)) -> Before {
     let patience = std::env::var(PATIENCE).ok().and_then(|t| t.parse::<f64>().ok());
     let patience = patience.filter(|p| p.is_finite() && *p >= 0.0).unwrap_or(DEFAULT_PATIENCE);
     let time = if patience > 0.0 { WATCH } else { WATCH / 4 };
-    wait(patience.min(86_400.0), || look(time), say)
+    wait(patience.min(86_400.0), || observe(time), info)
 }
 
-fn wait(patience: f64, mut look: impl FnMut() -> Before, mut say: impl FnMut(&str)) -> Before {
+fn wait(patience: f64, mut observe: impl FnMut() -> Before, mut info: impl FnMut(&str)) -> Before {
     let began = Instant::now();
-    let mut before = look();
+    let mut before = observe();
     let known = before.foreign.is_some();
     if let Some(trouble) = before.trouble().filter(|_| known && patience > 0.0) {
-        say(&format!("{trouble}: waiting up to {patience:.0} s for the machine to rest"));
+        info(&format!("{trouble}: waiting up to {patience:.0} s for the machine to rest"));
         while before.trouble().is_some() && began.elapsed().as_secs_f64() < patience {
-            before = look();
+            before = observe();
         }
         before.waited = began.elapsed().as_secs_f64();
     }
@@ -264,13 +264,13 @@ mod tests {
         assert_eq!((before.foreign, before.trouble(), said.len()), (Some(0.05), None, 1));
         assert!(said[0].contains("other programs use 1.9 processors") && said[0].contains("60 s"), "{said:?}");
 
-        let looks = std::cell::Cell::new(0);
+        let calls = std::cell::Cell::new(0);
         let busy = || {
-            looks.set(looks.get() + 1);
+            calls.set(calls.get() + 1);
             state(Some(2.0))
         };
         assert!(wait(0.0, busy, |_| panic!("nothing is waited for")).trouble().is_some());
-        assert_eq!(looks.get(), 1);
+        assert_eq!(calls.get(), 1);
         // what the system does not tell is no quiet, and no reason to wait
         let before = wait(60.0, || state(None), |_| panic!("nothing can be waited for"));
         assert!(before.trouble().unwrap().contains("does not say"));
@@ -280,10 +280,10 @@ mod tests {
 
     #[test]
     fn short_windows_tell_nothing_by_themselves_and_add_up() {
-        let short = Seen { seconds: 0.06, foreign: 0.06, stolen: 0.0 };
+        let short = Interference { seconds: 0.06, foreign: 0.06, stolen: 0.0 };
         assert_eq!(short.processors(), None);
         assert_eq!(short.and(short).processors(), Some(1.0));
-        assert_eq!(Seen { seconds: 1.0, foreign: -0.02, stolen: 0.0 }.processors(), Some(0.0));
+        assert_eq!(Interference { seconds: 1.0, foreign: -0.02, stolen: 0.0 }.processors(), Some(0.0));
         assert_eq!([0.96, 1.9].map(processors), ["1.0 processor", "1.9 processors"]);
     }
 

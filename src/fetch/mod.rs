@@ -12,12 +12,12 @@ use std::process::Command;
 
 use crate::files::user_cache;
 
-mod obtain;
+mod download;
 
 /// What an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum FetchKind {
     /// A library that a backend loads.
     Runtime,
     /// Examples of a task.
@@ -58,7 +58,7 @@ pub struct Fetch {
     /// Name on the command line.
     pub name: &'static str,
     /// What it is.
-    pub kind: Kind,
+    pub kind: FetchKind,
     /// Its version, as its authors count.
     pub version: &'static str,
     /// Its licence.
@@ -73,7 +73,7 @@ pub struct Fetch {
 pub const FETCHES: &[Fetch] = &[
     Fetch {
         name: "onnxruntime",
-        kind: Kind::Runtime,
+        kind: FetchKind::Runtime,
         version: "1.31.1",
         licence: "MIT",
         about: "Microsoft's ONNX Runtime, the shared library alone",
@@ -81,7 +81,7 @@ pub const FETCHES: &[Fetch] = &[
     },
     Fetch {
         name: "arc-agi-1",
-        kind: Kind::Dataset,
+        kind: FetchKind::Dataset,
         version: "aa922be",
         licence: "Apache-2.0",
         about: "ARC-AGI-1: 400 training and 400 evaluation tasks",
@@ -89,7 +89,7 @@ pub const FETCHES: &[Fetch] = &[
     },
     Fetch {
         name: "arc-agi-2",
-        kind: Kind::Dataset,
+        kind: FetchKind::Dataset,
         version: "f3283f7",
         licence: "Apache-2.0",
         about: "ARC-AGI-2: 1000 training and 120 evaluation tasks",
@@ -210,7 +210,7 @@ pub struct FetchError {
 /// How an item stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum FetchState {
     /// In the cache, complete.
     Here,
     /// Can be obtained.
@@ -219,13 +219,13 @@ pub enum State {
     NotForThisPlatform,
 }
 
-impl State {
+impl FetchState {
     /// For people.
     pub fn text(self) -> &'static str {
         match self {
-            State::Here => "here",
-            State::Absent => "absent",
-            State::NotForThisPlatform => "not for this platform",
+            FetchState::Here => "here",
+            FetchState::Absent => "absent",
+            FetchState::NotForThisPlatform => "not for this platform",
         }
     }
 }
@@ -282,27 +282,27 @@ impl Fetcher {
     /// [`Fetcher::path`], if its sha256 is the pinned one. A process reads a file once, and again only where it has changed since.
     pub fn checked(&self, item: &Fetch) -> Option<PathBuf> {
         let (variant, path) = (item.variant()?, self.path(item)?);
-        obtain::is_pinned(&path, variant).then_some(path)
+        download::is_pinned(&path, variant).then_some(path)
     }
 
     /// How the item stands.
-    pub fn state(&self, item: &Fetch) -> State {
+    pub fn state(&self, item: &Fetch) -> FetchState {
         match (item.variant(), self.path(item)) {
-            (None, _) => State::NotForThisPlatform,
-            (_, None) => State::Absent,
-            (_, Some(_)) => State::Here,
+            (None, _) => FetchState::NotForThisPlatform,
+            (_, None) => FetchState::Absent,
+            (_, Some(_)) => FetchState::Here,
         }
     }
 
     /// The item's file, obtained if it is not here yet. What is here is read and checked once more; if it is damaged it is obtained
     /// anew.
     pub fn fetch(&self, item: &Fetch) -> Result<PathBuf, FetchError> {
-        obtain::fetch(self, item)
+        download::fetch(self, item)
     }
 
     /// The item's file out of a file that the user has brought: the archive, or the thing itself.
     pub fn take(&self, item: &Fetch, file: &Path) -> Result<PathBuf, FetchError> {
-        obtain::take(self, item, file)
+        download::take(self, item, file)
     }
 }
 

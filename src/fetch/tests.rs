@@ -50,7 +50,8 @@ impl Bench {
         let (bytes, sha256) = (pinned.len() as u64, sum(pinned));
         let variant = Variant { platform: None, archive, member: "pack/thing.bin", bytes, sha256 };
         let variants: &'static [Variant] = vec![variant].leak();
-        let item = Fetch { name: "thing", kind: Kind::Dataset, version: "1", licence: "none", about: "", variants };
+        let item =
+            Fetch { name: "thing", kind: FetchKind::Dataset, version: "1", licence: "none", about: "", variants };
         let python = vec!["sh".into(), at("fake.sh").into_os_string()];
         let fetcher = Fetcher { cache: at("cache"), python, offline: false, chatty: true };
         Self { folder, fetcher, item }
@@ -71,14 +72,14 @@ impl Bench {
         for part in parts.iter().chain(&["\nhint: ", "pip download", "ergometer fetch thing --from pack-1.whl"]) {
             assert!(error.to_string().contains(part), "{part} in {error}");
         }
-        assert_eq!(self.fetcher.state(&self.item), State::Absent);
+        assert_eq!(self.fetcher.state(&self.item), FetchState::Absent);
     }
 }
 
 #[test]
 fn an_item_is_downloaded_once_checked_and_unpacked() {
     let bench = Bench::new();
-    assert_eq!((bench.fetcher.state(&bench.item), bench.fetcher.path(&bench.item)), (State::Absent, None));
+    assert_eq!((bench.fetcher.state(&bench.item), bench.fetcher.path(&bench.item)), (FetchState::Absent, None));
     let path = bench.fetcher.fetch(&bench.item).unwrap();
     assert_eq!(path, bench.at("cache/fetched/thing-1/thing.bin"));
     assert_eq!(fs::read(&path).unwrap(), THING);
@@ -101,7 +102,7 @@ fn a_damaged_item_is_obtained_anew() {
     assert_eq!(bench.fetcher.fetch(&bench.item).unwrap(), path);
     assert_eq!(fs::read(&path).unwrap(), THING);
     fs::write(&path, b"short").unwrap();
-    assert_eq!(bench.fetcher.state(&bench.item), State::Absent, "a partial file is none");
+    assert_eq!(bench.fetcher.state(&bench.item), FetchState::Absent, "a partial file is none");
 }
 
 #[test]
@@ -178,7 +179,7 @@ fn a_file_brought_by_hand_is_taken_if_it_is_the_archive_or_the_thing() {
     assert!([variant.sha256, variant.archive.sha256].iter().all(|s| error.reason.contains(s)), "{error}");
     let error = bench.fetcher.take(&bench.item, &bench.at("absent")).unwrap_err();
     assert!(error.failure == Failure::Io && error.reason.contains("absent"), "{error}");
-    assert_eq!(bench.fetcher.state(&bench.item), State::Absent);
+    assert_eq!(bench.fetcher.state(&bench.item), FetchState::Absent);
 }
 
 #[test]
@@ -188,7 +189,7 @@ fn what_is_not_for_this_platform_says_so() {
     bench.item.variants = vec![elsewhere].leak();
     let error = bench.fetcher.fetch(&bench.item).unwrap_err();
     assert!(error.failure == Failure::Platform && error.reason.contains(std::env::consts::ARCH), "{error}");
-    assert_eq!(bench.fetcher.state(&bench.item), State::NotForThisPlatform);
+    assert_eq!(bench.fetcher.state(&bench.item), FetchState::NotForThisPlatform);
 }
 
 #[test]
@@ -203,5 +204,5 @@ fn the_table_is_sound() {
             assert!(item.variants[..j].iter().all(|w| w.platform != v.platform), "{}: a platform twice", item.name);
         }
     }
-    assert!(item("onnxruntime").is_some_and(|i| i.kind == Kind::Runtime) && item("nothing").is_none());
+    assert!(item("onnxruntime").is_some_and(|i| i.kind == FetchKind::Runtime) && item("nothing").is_none());
 }

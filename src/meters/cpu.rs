@@ -13,7 +13,7 @@ use std::io;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Meter, MeterOptions, Ready};
+use super::{Meter, MeterOptions, ProbedMeter};
 use crate::backends::Unavailable;
 
 /// Processor time of a process.
@@ -169,7 +169,7 @@ fn malformed(file: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{file}: not the fields that Linux documents"))
 }
 
-fn probe(_: &MeterOptions) -> Result<Ready, Unavailable> {
+fn probe(_: &MeterOptions) -> Result<ProbedMeter, Unavailable> {
     let unavailable =
         |reason: String| Unavailable { reason, hint: Some("processor time needs Linux with /proc mounted".into()) };
     let own = std::process::id();
@@ -184,7 +184,7 @@ fn probe(_: &MeterOptions) -> Result<Ready, Unavailable> {
     let fine = thread_seconds(own).is_ok_and(|s| s > 0.0);
     let ticks = format!("{:.0} ms", RESOLUTION * 1e3);
     let resolution = if fine { format!("1 ns; {ticks} once a thread of the worker has ended") } else { ticks };
-    Ok(Ready { resolution, source: None, facts: BTreeMap::new(), estimate: false })
+    Ok(ProbedMeter { resolution, source: None, facts: BTreeMap::new(), estimate: false })
 }
 
 #[cfg(test)]
@@ -193,7 +193,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::again::{self, Again};
+    use super::super::respawn::{self, Respawned};
     use super::*;
 
     /// Uses this many seconds of processor time, however long a busy machine takes to give them.
@@ -208,19 +208,19 @@ mod tests {
     #[test]
     fn another_process_is_read_to_the_resolution_and_its_ended_threads_are_not_lost() {
         let test = "meters::cpu::tests::another_process_is_read_to_the_resolution_and_its_ended_threads_are_not_lost";
-        if again::is_child(test) {
-            again::say(&own_seconds().to_string());
+        if respawn::is_child(test) {
+            respawn::send(&own_seconds().to_string());
             std::thread::spawn(|| busy(0.12)).join().unwrap();
-            again::say(&own_seconds().to_string());
+            respawn::send(&own_seconds().to_string());
             return;
         }
-        let mut child = Again::start(test);
-        let first: f64 = child.hear().parse().unwrap();
+        let mut child = Respawned::start(test);
+        let first: f64 = child.receive().parse().unwrap();
         let seen = process_seconds(child.id()).unwrap();
         // It has used a little more since it looked at its clock.
         assert!((first - RESOLUTION..first + 0.05).contains(&seen), "{seen} s seen, {first} s by its own clock");
         child.go();
-        let second: f64 = child.hear().parse().unwrap();
+        let second: f64 = child.receive().parse().unwrap();
         let seen_then = process_seconds(child.id()).unwrap();
         assert!(
             (second - RESOLUTION..second + 0.05).contains(&seen_then),
@@ -234,31 +234,31 @@ mod tests {
     #[test]
     fn children_are_seen_while_they_live_and_once_they_were_waited_for() {
         let test = "meters::cpu::tests::children_are_seen_while_they_live_and_once_they_were_waited_for";
-        if again::is_child(test) {
-            again::say("alone");
+        if respawn::is_child(test) {
+            respawn::send("alone");
             let mut shell = std::process::Command::new("sh")
                 .args(["-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; read wait"])
                 .stdin(std::process::Stdio::piped())
                 .spawn()
                 .unwrap();
-            again::say("parent");
+            respawn::send("parent");
             // closes its input, which lets it end
             shell.wait().unwrap();
-            again::say("childless");
+            respawn::send("childless");
             return;
         }
-        let mut child = Again::start(test);
-        child.hear();
+        let mut child = Respawned::start(test);
+        child.receive();
         let before = children(child.id()).unwrap();
         assert!(before.alive == 0 && !before.any_since(before), "{before:?}");
         assert_eq!(with_parent(child.id()).unwrap(), 0);
         child.go();
-        child.hear();
+        child.receive();
         let now = children(child.id()).unwrap();
         assert!(now.alive == 1 && now.any_since(before), "{now:?}");
         assert_eq!(with_parent(child.id()).unwrap(), 1, "a kernel that lists no children is asked for parents");
         child.go();
-        child.hear();
+        child.receive();
         let after = children(child.id()).unwrap();
         assert!(after.alive == 0 && after.any_since(before), "{after:?}");
         child.end();

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead};
 
-use super::{Meter, MeterOptions, Ready};
+use super::{Meter, MeterOptions, ProbedMeter};
 use crate::backends::Unavailable;
 
 /// Resident memory of a process.
@@ -87,7 +87,7 @@ pub fn field_bytes(status: &str, field: &str) -> Option<u64> {
     rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-fn probe(_: &MeterOptions) -> Result<Ready, Unavailable> {
+fn probe(_: &MeterOptions) -> Result<ProbedMeter, Unavailable> {
     let own = std::process::id();
     let failed = |e: io::Error| Unavailable {
         reason: e.to_string(),
@@ -107,37 +107,37 @@ fn probe(_: &MeterOptions) -> Result<Ready, Unavailable> {
         });
     }
     let resolution = format!("{} KiB (kernel counts by processor)", slack() / 1024);
-    Ok(Ready { resolution, source: None, facts: BTreeMap::new(), estimate: false })
+    Ok(ProbedMeter { resolution, source: None, facts: BTreeMap::new(), estimate: false })
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::again::{self, Again};
+    use super::super::respawn::{self, Respawned};
     use super::*;
 
     #[test]
     fn touched_bytes_of_another_process_show_and_a_reset_forgets_them() {
         const MIB: u64 = 1 << 20;
         let test = "meters::memory::tests::touched_bytes_of_another_process_show_and_a_reset_forgets_them";
-        if again::is_child(test) {
-            again::say("up");
+        if respawn::is_child(test) {
+            respawn::send("up");
             let held = vec![1u8; 64 << 20];
             std::hint::black_box(&held);
-            again::say("held");
+            respawn::send("held");
             drop(held);
-            again::say("dropped");
+            respawn::send("dropped");
             return;
         }
-        let mut child = Again::start(test);
+        let mut child = Respawned::start(test);
         let id = child.id();
-        child.hear();
+        child.receive();
         reset_peak(id).unwrap();
         let base = resident(id).unwrap();
         for (word, bytes) in [("held", 64 * MIB), ("dropped", 0)] {
             child.go();
-            assert_eq!(child.hear(), word);
+            assert_eq!(child.receive(), word);
             let (now, high) = (resident(id).unwrap(), peak(id).unwrap());
             let near = |seen: u64, expected: u64| seen.abs_diff(base + expected) <= MIB + slack();
             assert!(near(now, bytes) && near(high, 64 * MIB), "{word}: {base} B before, {now} B now, peak {high} B");

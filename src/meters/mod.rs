@@ -15,13 +15,15 @@ use ergometer_reports::metric::domain;
 
 use crate::backends::Unavailable;
 
-#[cfg(test)]
-mod again;
 pub mod cpu;
-pub mod fake_powercap;
+#[cfg(test)]
+#[path = "../../tests/fakes/powercap.rs"]
+pub(crate) mod fake_powercap;
 pub mod memory;
 pub mod nvml;
 pub mod rapl;
+#[cfg(test)]
+mod respawn;
 mod tally;
 
 /// Every meter.
@@ -38,15 +40,15 @@ pub struct Meter {
     /// Its values are estimates rather than readings.
     pub estimate: bool,
     /// Tries the source for real (a fraction of a second) and says how finely it reads, or why it cannot be believed.
-    pub probe: fn(&MeterOptions) -> Result<Ready, Unavailable>,
+    pub probe: fn(&MeterOptions) -> Result<ProbedMeter, Unavailable>,
 }
 
 /// A meter that has proved itself.
-pub struct Ready {
+pub struct ProbedMeter {
     /// Smallest step of a reading, with unit, for people.
     pub resolution: String,
     /// What meters windows; `None` for meters of one process, which the caller reads by functions ([`cpu`], [`memory`]).
-    pub source: Option<Box<dyn Source>>,
+    pub source: Option<Box<dyn EnergySource>>,
     /// What else decides what the numbers mean: domains (`rapl.energy_cpu`, `nvml.energy_gpu`), versions, names of boards (`gpu.N`).
     pub facts: BTreeMap<String, String>,
     /// Some of its values are estimates.
@@ -54,7 +56,7 @@ pub struct Ready {
 }
 
 /// Something that counts up, read at both ends of a window.
-pub trait Source: Send {
+pub trait EnergySource: Send {
     /// Opens a window. A failure is kept and told by [`stop`](Self::stop).
     fn start(&mut self);
     /// Reads in the middle of a window, so that no counter can wrap twice between two reads.
@@ -126,7 +128,7 @@ impl MeterOptions {
 pub struct Meters {
     states: Vec<MeterState>,
     facts: BTreeMap<String, String>,
-    sources: Vec<Box<dyn Source>>,
+    sources: Vec<Box<dyn EnergySource>>,
     /// Readings of meters that are unavailable, told again with each window.
     missing: Vec<Reading>,
     /// W by metric while the machine was idle, where it was watched.
@@ -302,7 +304,7 @@ mod tests {
     #[test]
     fn less_than_an_idle_machine_uses_is_not_believed() {
         struct Said(f64);
-        impl Source for Said {
+        impl EnergySource for Said {
             fn start(&mut self) {}
             fn tick(&mut self) {}
             fn stop(&mut self) -> Vec<Reading> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::tally::{Nature, TICK, Tally};
-use super::{Meter, MeterOptions, Reading, Ready, Source};
+use super::{EnergySource, Meter, MeterOptions, ProbedMeter, Reading};
 use crate::backends::Unavailable;
 use zone::{Tree, Zone};
 
@@ -40,7 +40,7 @@ const MOVES: u32 = 25;
 const SLOW_MOVES: u32 = 4;
 
 /// Finds the zones, watches their counters beside a busy core, keeps those that move plausibly.
-fn probe(options: &MeterOptions) -> Result<Ready, Unavailable> {
+fn probe(options: &MeterOptions) -> Result<ProbedMeter, Unavailable> {
     let root = &options.powercap;
     let tree = zone::find(root)?;
     let (package, dram) = (tree.packages(), tree.drams());
@@ -84,7 +84,7 @@ fn probe(options: &MeterOptions) -> Result<Ready, Unavailable> {
         parts.push(format!("no {}: {}", domain.metric, domain.refused.as_ref().map_or("", |r| r.reason.as_str())));
     }
     let source = Rapl { domains, root: root.clone(), names: zone::names(root), changed: None };
-    Ok(Ready { resolution: parts.join("; "), source: Some(Box::new(source)), facts, estimate: false })
+    Ok(ProbedMeter { resolution: parts.join("; "), source: Some(Box::new(source)), facts, estimate: false })
 }
 
 /// What to do where there is no tree.
@@ -287,7 +287,7 @@ impl Rapl {
     }
 }
 
-impl Source for Rapl {
+impl EnergySource for Rapl {
     fn start(&mut self) {
         let now = zone::names(&self.root);
         let root = self.root.display();

@@ -58,7 +58,7 @@ pub struct Tally {
 
 /// What a window of one counter holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Counted {
+pub struct WindowTotal {
     pub joules: f64,
     /// Seconds of power that can be missing or too much at each edge.
     pub edge_seconds: f64,
@@ -162,7 +162,7 @@ impl Tally {
     ///
     /// # Errors
     /// A reading that failed or cannot be, or a standstill that hides what was used meanwhile.
-    pub fn counted(&self) -> Result<Counted, String> {
+    pub fn counted(&self) -> Result<WindowTotal, String> {
         if let Some(why) = &self.failure {
             return Err(why.clone());
         }
@@ -181,7 +181,7 @@ impl Tally {
             return Err(why);
         }
         let joules = self.total as f64 * self.nature.unit;
-        Ok(Counted { joules, edge_seconds: self.nature.period.max(self.longest) })
+        Ok(WindowTotal { joules, edge_seconds: self.nature.period.max(self.longest) })
     }
 }
 
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     /// A counter of µJ at this power, read each 50 ms; `with` changes what is read.
-    fn window(watts: f64, seconds: f64, range: u64, with: impl Fn(f64, u64) -> u64) -> Result<Counted, String> {
+    fn window(watts: f64, seconds: f64, range: u64, with: impl Fn(f64, u64) -> u64) -> Result<WindowTotal, String> {
         let nature = Nature {
             unit: 1e-6,
             range: Some(range),

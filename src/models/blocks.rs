@@ -22,12 +22,12 @@ pub(crate) struct BlockSize {
     pub rope: Option<f32>,
     pub eps: f32,
     /// Experts instead of one MLP along the features.
-    pub experts: Option<Experts>,
+    pub experts: Option<ExpertSizes>,
 }
 
 /// Sizes of a mixture of experts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Experts {
+pub(crate) struct ExpertSizes {
     pub count: usize,
     pub top_k: usize,
     pub inner: usize,
@@ -49,7 +49,7 @@ impl BlockSize {
         if !(self.eps.is_finite() && self.eps > 0.0) {
             return fail(format!("`rms_norm_eps` is {}; it must be above 0", self.eps));
         }
-        if let Some(Experts { count, top_k, inner }) = self.experts {
+        if let Some(ExpertSizes { count, top_k, inner }) = self.experts {
             axis("expert_inner", inner)?;
             if !(2..=4096).contains(&count) {
                 return fail(format!("`num_experts` is {count}; it must lie between 2 and 4096"));
@@ -91,7 +91,7 @@ pub(crate) struct Block {
 #[derive(Clone, Copy, Debug)]
 enum Feed {
     Mlp { gate_up: ParamId, down: ParamId },
-    Experts { router: ParamId, gate_up: ParamId, down: ParamId, top_k: usize },
+    ExpertSizes { router: ParamId, gate_up: ParamId, down: ParamId, top_k: usize },
 }
 
 impl Block {
@@ -103,13 +103,13 @@ impl Block {
                 let (gate_up, down) = swiglu(params, prefix, "mlp", d, size.inner(d))?;
                 Feed::Mlp { gate_up, down }
             }
-            Some(Experts { count, top_k, inner }) => {
+            Some(ExpertSizes { count, top_k, inner }) => {
                 // as wide as the dense layer's: by the number of values that one product sums
                 let start = |n: usize| Start::Normal(1.0 / (n as f32).sqrt());
                 let mut tensor = |name: &str, shape: &[usize], n| {
                     params.add(format!("{prefix}.moe.{name}"), shape, Role::Weight, start(n))
                 };
-                Feed::Experts {
+                Feed::ExpertSizes {
                     router: tensor("router.weight", &[count, d], d)?,
                     gate_up: tensor("gate_up_proj.weight", &[count, 2 * inner, d], d)?,
                     down: tensor("down_proj.weight", &[count, d, inner], inner)?,
@@ -156,7 +156,7 @@ impl Block {
         let act = Activation::Silu;
         let feed = match self.feed {
             Feed::Mlp { gate_up, down } => Op::GatedMlp(op::GatedMlp { gate_up, down, act, over: Axis::Features }),
-            Feed::Experts { router, gate_up, down, top_k } => {
+            Feed::ExpertSizes { router, gate_up, down, top_k } => {
                 Op::MoeMlp(op::MoeMlp { router, gate_up, down, act, top_k })
             }
         };

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::blocks::{Block, BlockSize, Experts};
+use super::blocks::{Block, BlockSize, ExpertSizes};
 use super::embedding::{Embedding, EmbeddingSize, learned};
 use super::{ModelError, ModelFamily, Params, config_error, read_config};
 use crate::graph::{Family, Graph, Halting, ParamId, RegionBuilder, ValueType, op};
@@ -16,7 +16,7 @@ pub const FAMILY: ModelFamily =
 
 /// Fields of a config, for the mixture of experts and the looped net too.
 #[derive(Deserialize)]
-pub(crate) struct Config {
+pub(crate) struct EncoderConfig {
     seq_len: usize,
     vocab_size: usize,
     hidden_size: usize,
@@ -64,9 +64,9 @@ pub(crate) struct Body {
     pub head: ParamId,
 }
 
-impl Config {
+impl EncoderConfig {
     /// Declares embedding, blocks and head. Errors: sizes that no net can have.
-    pub(crate) fn declare(self, params: &mut Params, experts: Option<Experts>) -> Result<Body, ModelError> {
+    pub(crate) fn declare(self, params: &mut Params, experts: Option<ExpertSizes>) -> Result<Body, ModelError> {
         if !(1..=1024).contains(&self.num_layers) {
             return Err(config_error(format!("`num_layers` is {}; it must lie between 1 and 1024", self.num_layers)));
         }
@@ -105,7 +105,7 @@ impl Config {
 }
 
 /// The encoder, with one MLP or with experts along the features.
-pub(crate) fn encoder(c: Config, experts: Option<Experts>) -> Result<Graph, ModelError> {
+pub(crate) fn encoder(c: EncoderConfig, experts: Option<ExpertSizes>) -> Result<Graph, ModelError> {
     let mut params = Params::default();
     let Body { embedding, size, blocks, head } = c.declare(&mut params, experts)?;
     let mut r = RegionBuilder::new(&params.0, &[ValueType::float(size.tokens, size.hidden)]);

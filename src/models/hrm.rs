@@ -4,7 +4,7 @@
 //!
 //! Source: Wang et al., "Hierarchical Reasoning Model", arXiv 2506.21734; released code, `models/hrm/hrm_act_v1.py`.
 
-use super::trm::{Config, declare_net, recursive_graph};
+use super::trm::{TrmConfig, declare_net, recursive_graph};
 use super::{ModelError, ModelFamily, Params, config_error};
 use crate::graph::{Graph, Halting};
 
@@ -13,7 +13,7 @@ pub const FAMILY: ModelFamily =
     ModelFamily { name: "hrm", about: "Hierarchical Reasoning Model, arXiv 2506.21734", build };
 
 fn build(config: &serde_json::Value) -> Result<Graph, ModelError> {
-    let mut config = Config::read(config)?;
+    let mut config = TrmConfig::read(config)?;
     if config.h_layers == 0 {
         return Err(config_error("`H_layers` is missing or 0; an HRM has a net of its own for z_H"));
     }

@@ -23,7 +23,7 @@ pub const FAMILY: ModelFamily = ModelFamily {
 #[derive(Deserialize)]
 struct Config {
     #[serde(flatten)]
-    encoder: dense::Config,
+    encoder: dense::EncoderConfig,
     /// Passes through the stack in one step.
     #[serde(default = "one")]
     loops: usize,

@@ -352,7 +352,8 @@ fn stripped(key: &str) -> &str {
 }
 
 /// Elements of a little-endian tensor as f32.
-pub fn to_f32(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
+#[cfg(test)]
+pub(crate) fn to_f32(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
     let half = |f: fn(u16) -> f32| data.chunks_exact(2).map(|b| f(u16::from_le_bytes([b[0], b[1]]))).collect();
     match dtype {
         Dtype::F32 => Some(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),

@@ -7,7 +7,7 @@
 
 use serde::Deserialize;
 
-use super::blocks::Experts;
+use super::blocks::ExpertSizes;
 use super::{ModelError, ModelFamily, dense, read_config};
 use crate::graph::Graph;
 
@@ -18,7 +18,7 @@ pub const FAMILY: ModelFamily =
 #[derive(Deserialize)]
 struct Config {
     #[serde(flatten)]
-    encoder: dense::Config,
+    encoder: dense::EncoderConfig,
     /// Experts of a block.
     num_experts: usize,
     /// Experts that a token goes to.
@@ -29,5 +29,5 @@ struct Config {
 
 fn build(config: &serde_json::Value) -> Result<Graph, ModelError> {
     let Config { encoder, num_experts: count, experts_per_token: top_k, expert_inner: inner } = read_config(config)?;
-    dense::encoder(encoder, Some(Experts { count, top_k, inner }))
+    dense::encoder(encoder, Some(ExpertSizes { count, top_k, inner }))
 }

@@ -20,7 +20,7 @@ const CHUNK: usize = 1 << 20;
 
 /// What a header says of one tensor.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct TensorEntry {
     /// As the header writes it, e.g. `F32`.
     pub dtype: String,
     /// Outermost axis first.
@@ -29,7 +29,7 @@ pub struct Entry {
     end: u64,
 }
 
-impl Entry {
+impl TensorEntry {
     /// Elements.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
@@ -42,7 +42,7 @@ pub struct Tensors<R> {
     from: R,
     header: Vec<u8>,
     /// By name.
-    pub entries: BTreeMap<String, Entry>,
+    pub entries: BTreeMap<String, TensorEntry>,
     /// Strings that the file carries beside its tensors.
     pub metadata: BTreeMap<String, String>,
 }
@@ -57,6 +57,31 @@ fn bits(dtype: &str) -> Option<u64> {
         "I32" | "U32" | "F32" => 32,
         "I64" | "U64" | "F64" | "C64" => 64,
         _ => return None,
+    })
+}
+
+/// The metadata of a header, or what it is instead.
+fn strings(value: &serde_json::Value) -> Result<BTreeMap<String, String>, String> {
+    let shown = |value: &serde_json::Value| value.to_string().chars().take(60).collect::<String>();
+    // the format's own library reads null as none
+    let none = serde_json::Map::new();
+    let strings = if value.is_null() { Some(&none) } else { value.as_object() };
+    let strings =
+        strings.ok_or_else(|| format!("`__metadata__` must be an object of strings, and is {}", shown(value)))?;
+    let text = |(key, value): (&String, &serde_json::Value)| match value.as_str() {
+        Some(text) => Ok((key.clone(), text.to_owned())),
+        None => Err(format!("metadata values must be strings, `{}` is {}", shown_name(key), shown(value))),
+    };
+    strings.iter().map(text).collect()
+}
+
+/// Where the last tensor ends, if they lie one after the other without a gap.
+fn end(entries: &BTreeMap<String, TensorEntry>) -> Result<u64, String> {
+    let mut order: Vec<(&String, &TensorEntry)> = entries.iter().collect();
+    order.sort_by_key(|(_, e)| (e.begin, e.end));
+    order.into_iter().try_fold(0, |at, (name, e)| match e.begin == at {
+        true => Ok(e.end),
+        false => Err(format!("tensor `{}` begins at byte {} where byte {at} is due", shown_name(name), e.begin)),
     })
 }
 
@@ -122,37 +147,15 @@ impl<R: Read + Seek> Tensors<R> {
         let (mut entries, mut metadata) = (BTreeMap::new(), BTreeMap::new());
         for (name, value) in object {
             if name == "__metadata__" {
-                // the format's own library reads null as none
-                let none = serde_json::Map::new();
-                let strings = if value.is_null() { Some(&none) } else { value.as_object() };
-                let strings = strings.ok_or_else(|| {
-                    let shown: String = value.to_string().chars().take(60).collect();
-                    written(format!("`__metadata__` must be an object of strings, and is {shown}"))
+                metadata = strings(value).map_err(|m| {
+                    written(m).hint("the file is whole but not as the format asks: write it again with every metadata value as text (`str(v)` in Python)")
                 })?;
-                for (key, value) in strings {
-                    let shown: String = value.to_string().chars().take(60).collect();
-                    let text = value.as_str().ok_or_else(|| {
-                        written(format!("metadata values must be strings, `{}` is {shown}", shown_name(key)))
-                            .hint("the file is whole but not as the format asks: write it again with every metadata value as text (`str(v)` in Python)")
-                    })?;
-                    metadata.insert(key.clone(), text.to_owned());
-                }
                 continue;
             }
             let entry = entry(value).map_err(|m| written(format!("tensor `{}`: {m}", shown_name(name))))?;
             entries.insert(name.clone(), entry);
         }
-        let mut order: Vec<(&String, &Entry)> = entries.iter().collect();
-        order.sort_by_key(|(_, e)| (e.begin, e.end));
-        let mut at = 0;
-        for (name, e) in &order {
-            if e.begin != at {
-                let name = shown_name(name);
-                return Err(written(format!("tensor `{name}` begins at byte {} where byte {at} is due", e.begin)));
-            }
-            at = e.end;
-        }
-        let (wanted, has) = (at, length - 8 - size);
+        let (wanted, has) = (end(&entries).map_err(written)?, length - 8 - size);
         if wanted != has {
             return Err(broken(format!("its header describes {wanted} bytes of tensors, it has {has}")));
         }
@@ -207,7 +210,7 @@ impl<R: Read + Seek> Tensors<R> {
         Ok(values)
     }
 
-    fn entry(&self, name: &str, elements: usize) -> Result<Entry, ModelError> {
+    fn entry(&self, name: &str, elements: usize) -> Result<TensorEntry, ModelError> {
         let Some(entry) = self.entries.get(name) else {
             return Err(self.wrong(name, "is missing"));
         };
@@ -276,7 +279,7 @@ impl<R: Read + Seek> Tensors<R> {
 }
 
 /// What the header says of one tensor.
-fn entry(value: &serde_json::Value) -> Result<Entry, String> {
+fn entry(value: &serde_json::Value) -> Result<TensorEntry, String> {
     let dtype = value.get("dtype").and_then(|v| v.as_str()).ok_or("`dtype` is missing")?;
     let bits = bits(dtype).ok_or_else(|| format!("`dtype` is `{}`, which is not known here", shown_name(dtype)))?;
     let numbers =
@@ -290,7 +293,7 @@ fn entry(value: &serde_json::Value) -> Result<Entry, String> {
     if end < begin || bytes != Some(end - begin) {
         return Err(format!("{shape:?} of {dtype} does not fill bytes {begin} to {end}"));
     }
-    Ok(Entry { dtype: dtype.into(), shape: shape.into_iter().map(|d| d as usize).collect(), begin, end })
+    Ok(TensorEntry { dtype: dtype.into(), shape: shape.into_iter().map(|d| d as usize).collect(), begin, end })
 }
 
 /// Room for a tensor, or the error that this machine has not so much memory.

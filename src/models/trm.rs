@@ -23,7 +23,7 @@ pub const FAMILY: ModelFamily =
 
 /// Fields of the released TRM and HRM configs that decide the computation.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Config {
+pub(crate) struct TrmConfig {
     pub seq_len: usize,
     pub vocab_size: usize,
     pub hidden_size: usize,
@@ -68,10 +68,10 @@ fn small() -> f32 {
     1e-5
 }
 
-impl Config {
+impl TrmConfig {
     /// Reads and checks the fields.
     pub fn read(config: &serde_json::Value) -> Result<Self, ModelError> {
-        let c: Config = read_config(config)?;
+        let c: TrmConfig = read_config(config)?;
         for (name, value) in [("H_cycles", c.h_cycles), ("L_cycles", c.l_cycles), ("L_layers", c.l_layers)] {
             if !(1..=256).contains(&value) {
                 return Err(config_error(format!("`{name}` is {value}; it must lie between 1 and 256")));
@@ -124,7 +124,7 @@ struct Frame {
 }
 
 fn build(config: &serde_json::Value) -> Result<Graph, ModelError> {
-    let config = Config::read(config)?;
+    let config = TrmConfig::read(config)?;
     let mut params = Params::default();
     let net = declare_net(&mut params, "L_level", config.l_layers, config.size())?;
     recursive_graph(&config, params, &net, &net, Halting::Positive)
@@ -142,7 +142,7 @@ pub(crate) fn declare_net(
 
 /// The graph of a two-state recursive net; TRM gives the same net twice, HRM two.
 pub(crate) fn recursive_graph(
-    c: &Config,
+    c: &TrmConfig,
     mut params: Params,
     l_net: &[Block],
     h_net: &[Block],
@@ -174,7 +174,7 @@ pub(crate) fn recursive_graph(
 
 /// Arguments z_H, z_L, x; results z_H, z_L, logits, q.
 fn step_region(
-    c: &Config,
+    c: &TrmConfig,
     params: &Params,
     embedding: &Embedding,
     frame: &Frame,

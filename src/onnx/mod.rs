@@ -31,7 +31,7 @@ pub enum Opset {
 
 /// What becomes of a mixture of experts, for which the standard has no operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Experts {
+pub enum ExpertForm {
     /// Every expert computes every token; the unchosen ones get weight 0.
     All,
     /// Each expert gets the tokens routed to it (`NonZero`, `Gather`, `ScatterND`: shapes known only when it runs).
@@ -46,14 +46,14 @@ pub struct Form {
     /// Operator set.
     pub opset: Opset,
     /// Experts.
-    pub experts: Experts,
+    pub experts: ExpertForm,
     /// Name of a file beside the model that holds the weights; `None`: they are inside.
     pub external: Option<String>,
 }
 
 impl Default for Form {
     fn default() -> Self {
-        Self { batch: None, opset: Opset::Seventeen, experts: Experts::All, external: None }
+        Self { batch: None, opset: Opset::Seventeen, experts: ExpertForm::All, external: None }
     }
 }
 
@@ -174,7 +174,7 @@ fn fixed(tokens: Tokens) -> Result<usize, OnnxError> {
 }
 
 /// The graph's own count, with all experts chosen where all compute, and all pairs of attention: a mask is added after the product.
-fn flops(graph: &Graph, experts: Experts) -> f64 {
+fn flops(graph: &Graph, experts: ExpertForm) -> f64 {
     fn as_written(region: &mut Region, all: Option<&[usize]>) {
         for node in &mut region.nodes {
             match &mut node.op {
@@ -188,7 +188,7 @@ fn flops(graph: &Graph, experts: Experts) -> f64 {
     let mut graph = graph.clone();
     let rows: Vec<usize> = graph.params.iter().map(|p| p.shape[0]).collect();
     for region in [&mut graph.admit, &mut graph.step] {
-        as_written(region, (experts == Experts::All).then_some(&rows));
+        as_written(region, (experts == ExpertForm::All).then_some(&rows));
     }
     let cost = graph.cost(&Workload::one());
     cost.flops_admit + cost.flops_steps

@@ -33,7 +33,7 @@ fn forms() -> Vec<Form> {
     let mut all = Vec::new();
     for batch in [None, Some(2)] {
         for opset in [Opset::Seventeen, Opset::TwentyThree] {
-            for experts in [Experts::All, Experts::Routed] {
+            for experts in [ExpertForm::All, ExpertForm::Routed] {
                 all.push(Form { batch, opset, experts, external: None });
             }
         }
@@ -131,7 +131,7 @@ fn all_that_a_file_computes_is_counted() {
             .flops_per_row
     };
     let own = model.graph().unwrap().cost(&Workload::one()).flops_steps;
-    assert_eq!(flops(&model, Experts::All), own);
+    assert_eq!(flops(&model, ExpertForm::All), own);
     fn mask(region: &mut Region) {
         for node in &mut region.nodes {
             match &mut node.op {
@@ -143,11 +143,11 @@ fn all_that_a_file_computes_is_counted() {
     }
     mask(&mut model.graph.as_mut().unwrap().step);
     assert!(model.graph().unwrap().cost(&Workload::one()).flops_steps < own);
-    assert_eq!(flops(&model, Experts::All), own, "masked pairs are computed");
+    assert_eq!(flops(&model, ExpertForm::All), own, "masked pairs are computed");
     let moe = moe();
-    let routed = flops(&moe, Experts::Routed);
+    let routed = flops(&moe, ExpertForm::Routed);
     assert_eq!(routed, moe.graph().unwrap().cost(&Workload::one()).flops_steps);
-    assert!(flops(&moe, Experts::All) > 1.5 * routed);
+    assert!(flops(&moe, ExpertForm::All) > 1.5 * routed);
 }
 
 #[cfg(feature = "tract")]

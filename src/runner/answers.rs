@@ -10,8 +10,8 @@ use ergometer_reports::store::MAX_PREDICTIONS;
 use ergometer_suites::Answer;
 
 use super::case::{Running, unexpected};
-use super::child::{Worker, case_error};
 use super::plan::{PlannedCase, PlannedTask};
+use super::process::{Worker, case_error};
 use super::scored::ScoredAnswer;
 use crate::protocol::{Message, Mode, PredictionRow};
 
@@ -162,7 +162,7 @@ impl Running<'_, '_> {
         let mut pass =
             Pass { scorer: Scorer::of(self), last: vec![(0, false); examples], needed, predictions: Vec::new() };
         loop {
-            match worker.hear(None, &mut || {}, &mut |row| pass.take(row))? {
+            match worker.receive(None, &mut || {}, &mut |row| pass.take(row))? {
                 Message::Predictions(_) => {}
                 Message::Routed(routed) => self.routed(routed.layers)?,
                 Message::Unavailable(u) => self.refused(u)?,

@@ -17,11 +17,11 @@ use ergometer_reports::case::{
 };
 use ergometer_suites::{Answer, AnswerKind};
 
-use super::child::{Launch, Worker, case_error};
 use super::claims;
-use super::decide;
 use super::plan::{PlannedCase, PlannedTask};
+use super::process::{Launch, Worker, case_error};
 use super::progress::Progress;
+use super::questions;
 use super::scored::ScoredAnswer;
 use crate::backends::backend;
 use crate::backends::probe::ready;
@@ -31,9 +31,6 @@ use crate::parity::Vectors;
 use crate::protocol::bounded::{MAX_NAME, head};
 use crate::protocol::{Command, Go, Job, Message, Mode, NotThere, PROTOCOL, WORKERS_OWN};
 use crate::scenarios::{Observation, driver};
-
-/// Share of timed answers that may differ from the scored ones (a backend may round a row differently in another batch).
-pub(super) const MAX_STRAYS: f64 = 0.01;
 
 /// Most things that a worker may say it lacks.
 const MAX_REFUSALS: u32 = 1000;
@@ -45,7 +42,7 @@ const MAX_LAYERS: usize = 4096;
 const MAX_EXPERTS: usize = 100_000;
 
 /// What surrounds the cases of one run.
-pub struct Setting<'a> {
+pub struct RunContext<'a> {
     /// Meters read around every measured block.
     pub meters: &'a mut Meters,
     /// Monotonic clock at the beginning of the run.
@@ -140,12 +137,12 @@ impl Finished {
 
 impl<A> Finished<A> {
     /// Says how many processes a worker had started that had left its group when it ended, if any.
-    pub(super) fn note_strays(&mut self, strays: usize) {
+    pub(super) fn note_orphans(&mut self, orphans: usize) {
         let note = format!(
             "what its worker had started had left its process group, and was ended with it ({})",
-            counted(strays, "process")
+            counted(orphans, "process")
         );
-        if strays > 0 && !self.case.notes.contains(&note) {
+        if orphans > 0 && !self.case.notes.contains(&note) {
             self.case.notes.push(note);
         }
     }
@@ -164,12 +161,12 @@ impl<A> Finished<A> {
 }
 
 /// Vectors to judge by, or how the attempt to make them ended.
-pub type Judge<'a> = Result<&'a (PathBuf, Vectors), &'a CaseError>;
+pub type ReferenceVectors<'a> = Result<&'a (PathBuf, Vectors), &'a CaseError>;
 
 pub(super) struct Running<'a, 'm> {
     pub planned: &'a PlannedCase,
     pub task: &'a PlannedTask,
-    pub setting: &'a mut Setting<'m>,
+    pub context: &'a mut RunContext<'m>,
     pub out: &'a mut Finished,
     pub block: u32,
     /// Lines of `unavailable` so far.
@@ -181,11 +178,16 @@ const TUNE_SECONDS: &str = "ERGOMETER_TUNE_SECONDS";
 
 impl Running<'_, '_> {
     /// A worker that has loaded the model, is warm, and has been compared with the reference.
-    pub(super) fn begin(&mut self, model: &Path, judge: Judge, log: &Arc<File>) -> Result<Worker, CaseError> {
+    pub(super) fn begin(
+        &mut self,
+        model: &Path,
+        reference: ReferenceVectors,
+        log: &Arc<File>,
+    ) -> Result<Worker, CaseError> {
         let mut worker = self.start(model, log)?;
         self.warm(&mut worker)?;
-        self.setting.progress.phase("parity", &self.planned.path);
-        self.compare(&mut worker, judge)?;
+        self.context.progress.phase("parity", &self.planned.path);
+        self.compare(&mut worker, reference)?;
         Ok(worker)
     }
 
@@ -206,24 +208,24 @@ impl Running<'_, '_> {
             silence: Duration::from_secs_f64(self.planned.spec.timeout_seconds),
         };
         let mut worker = Worker::start(&launch, log)?;
-        self.setting.progress.phase("loading", &self.planned.path);
+        self.context.progress.phase("loading", &self.planned.path);
         self.load(&mut worker, model)?;
         Ok(worker)
     }
 
     /// Another worker in the place of this one, which ends in order: it has loaded the model, and is neither warm nor compared again.
     pub(super) fn renew(&mut self, old: Worker, model: &Path, log: &Arc<File>) -> Result<Worker, CaseError> {
-        let strays = old.finish()?;
-        self.out.note_strays(strays);
+        let orphans = old.finish()?;
+        self.out.note_orphans(orphans);
         self.start(model, log)
     }
 
     /// Every example answered and scored: the answers of record of its group.
     pub(super) fn answer_all(&mut self, worker: &mut Worker) -> Result<Scored, CaseError> {
-        self.setting.progress.phase("scoring", &self.planned.path);
+        self.context.progress.phase("scoring", &self.planned.path);
         self.answer(worker)?;
         if let Some(decide) = self.task.task.decide {
-            self.out.attempts = decide::attempts(decide, &self.task.set, &self.out.predictions)?;
+            self.out.attempts = questions::attempts(decide, &self.task.set, &self.out.predictions)?;
         }
         self.out.case.accuracy_from = Some(self.planned.id.clone());
         Ok(Scored::of(&self.planned.id, &self.out.predictions))
@@ -270,7 +272,7 @@ impl Running<'_, '_> {
                 other => return Err(unexpected("`loaded`", &other)),
             }
         };
-        let (least, most) = asked.heard(worker);
+        let (least, most) = asked.waited(worker);
         if scenario.kind().worker_must_know && loaded.scenario.as_deref() != Some(&scenario.to_string()) {
             return Err(CaseError {
                 kind: ErrorKind::Unavailable,
@@ -314,14 +316,14 @@ impl Running<'_, '_> {
         worker.send(&self.go(Mode::Warm, 0, 0.0, None))?;
         let asked = asked.sent();
         let Message::Ready(ready) = worker.message()? else { return Err(out_of_turn("`ready`")) };
-        let (least, most) = asked.heard(worker);
+        let (least, most) = asked.waited(worker);
         let batch = Some(u64::from(self.planned.key.batch));
         match claims::duration("first latency", ready.first_seconds, least, most)? {
             Ok(first) => self.sample("first", None, batch, "first_latency", first),
             Err(why) => self.unavailable("first_latency".into(), why),
         }
         let seconds = self.planned.spec.warmup_seconds;
-        if !self.setting.check && seconds > most {
+        if !self.context.check && seconds > most {
             self.rewarm(worker, seconds - most)?;
         }
         self.memory("memory_warmup", "warmup", memory::peak(worker.pid()));
@@ -378,7 +380,7 @@ impl Running<'_, '_> {
     }
 
     pub(super) fn now(&self) -> u64 {
-        monotonic_ns().saturating_sub(self.setting.began_ns)
+        monotonic_ns().saturating_sub(self.context.began_ns)
     }
 
     fn sample(
@@ -396,7 +398,7 @@ impl Running<'_, '_> {
     /// Keeps what a scenario has observed.
     pub(super) fn observe(&mut self, seen: Observation) {
         let Observation { phase, iteration, t_ns, example, rows, metric, value } = seen;
-        let (block, t_ns) = (self.block, t_ns.saturating_sub(self.setting.began_ns));
+        let (block, t_ns) = (self.block, t_ns.saturating_sub(self.context.began_ns));
         match value {
             Ok(value) => self.out.samples.push(Sample { block, phase, iteration, t_ns, example, rows, metric, value }),
             Err(why) => self.unavailable(metric.into(), why),
@@ -477,7 +479,7 @@ impl Asking {
     }
 
     /// The least and the most seconds that the worker can have seen pass.
-    fn heard(&self, worker: &Worker) -> (f64, f64) {
+    fn waited(&self, worker: &Worker) -> (f64, f64) {
         let (most, all) = (self.began.elapsed().as_secs_f64(), self.sent.elapsed().as_secs_f64());
         let waited = cpu::waited(worker.pid()) + cpu::own_waited() - self.waited;
         (all - waited.max(0.0), most)

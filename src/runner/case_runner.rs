@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use ergometer_reports::case::CaseError;
 
-use super::case::{Finished, Judge, Running, Scored, Setting};
-use super::child::{self, Worker};
+use super::case::{Finished, ReferenceVectors, RunContext, Running, Scored};
 use super::plan::{PlannedCase, PlannedTask};
+use super::process::{self, Worker};
 
 /// See the module.
 pub(super) struct CaseRunner<'a> {
@@ -41,11 +41,11 @@ impl<'a> CaseRunner<'a> {
     }
 
     /// Starts a worker, which loads, gets warm and is compared with the reference.
-    pub fn begin(&mut self, judge: Judge, setting: &mut Setting) {
+    pub fn begin(&mut self, reference: ReferenceVectors, context: &mut RunContext) {
         let (model, log) = (self.model, self.log.clone());
-        self.worker = self.within(setting, |running| {
-            let log = log.map_or_else(child::log, Ok)?;
-            running.begin(model, judge, &log)
+        self.worker = self.within(context, |running| {
+            let log = log.map_or_else(process::log, Ok)?;
+            running.begin(model, reference, &log)
         });
         if self.planned.spec.scenario.processes().is_some() {
             // the process that is compared and scored is none of those that are timed
@@ -55,19 +55,19 @@ impl<'a> CaseRunner<'a> {
     }
 
     /// Ends its worker in order and starts another one, which loads and is not warmed: for a scenario that times processes.
-    pub fn renew(&mut self, setting: &mut Setting) {
+    pub fn renew(&mut self, context: &mut RunContext) {
         let Some(old) = self.worker.take() else { return };
         let (model, log) = (self.model, self.log.clone());
-        self.worker = self.within(setting, |running| {
-            let log = log.map_or_else(child::log, Ok)?;
+        self.worker = self.within(context, |running| {
+            let log = log.map_or_else(process::log, Ok)?;
             running.renew(old, model, &log)
         });
     }
 
     /// Every example answered and scored: the answers of record of its group; none if it has failed.
-    pub fn answer(&mut self, setting: &mut Setting) -> Scored {
+    pub fn answer(&mut self, context: &mut RunContext) -> Scored {
         let mut own = None;
-        self.act(setting, |running, worker| {
+        self.act(context, |running, worker| {
             own = Some(running.answer_all(worker)?);
             Ok(())
         });
@@ -77,11 +77,11 @@ impl<'a> CaseRunner<'a> {
     /// Lets its worker do something, unless it has failed; it has failed if that does.
     pub fn act(
         &mut self,
-        setting: &mut Setting,
+        context: &mut RunContext,
         work: impl FnOnce(&mut Running, &mut Worker) -> Result<(), CaseError>,
     ) {
         let Some(mut worker) = self.worker.take() else { return };
-        if self.within(setting, |running| work(running, &mut worker)).is_some() {
+        if self.within(context, |running| work(running, &mut worker)).is_some() {
             self.worker = Some(worker);
         }
     }
@@ -95,7 +95,7 @@ impl<'a> CaseRunner<'a> {
     pub fn finish(mut self) -> Finished {
         match self.worker.take().map(Worker::finish) {
             Some(Err(error)) => self.finished.fail(error),
-            Some(Ok(strays)) => self.finished.note_strays(strays),
+            Some(Ok(orphans)) => self.finished.note_orphans(orphans),
             None => {}
         }
         self.finished
@@ -104,11 +104,11 @@ impl<'a> CaseRunner<'a> {
     /// What `work` gives; an error ends the case.
     fn within<T>(
         &mut self,
-        setting: &mut Setting,
+        context: &mut RunContext,
         work: impl FnOnce(&mut Running) -> Result<T, CaseError>,
     ) -> Option<T> {
         let (planned, task, block, refusals) = (self.planned, self.task, self.block, self.refusals);
-        let mut running = Running { planned, task, setting, out: &mut self.finished, block, refusals };
+        let mut running = Running { planned, task, context, out: &mut self.finished, block, refusals };
         let done = work(&mut running);
         (self.block, self.refusals) = (running.block, running.refusals);
         done.map_err(|error| self.finished.fail(error)).ok()

@@ -69,7 +69,7 @@ fn state(path: &Path) -> Option<FileState> {
 }
 
 /// What changed between two looks at the models of a run, a sentence for each model that did.
-pub fn told(before: &BTreeMap<String, ModelFiles>, now: &BTreeMap<String, ModelFiles>) -> BTreeMap<String, String> {
+pub fn describe(before: &BTreeMap<String, ModelFiles>, now: &BTreeMap<String, ModelFiles>) -> BTreeMap<String, String> {
     let changed = now.iter().filter_map(|(model, after)| {
         let first = before.get(model).filter(|first| first.hash != after.hash)?;
         let names: BTreeSet<&String> = first.files.keys().chain(after.files.keys()).collect();
@@ -112,14 +112,14 @@ mod tests {
         let first = look("a");
         assert_eq!(first["net"].files.keys().collect::<Vec<_>>(), ["config.json", "model.safetensors"]);
         write("README.md", "other words");
-        assert_eq!(told(&first, &look("a")), BTreeMap::new());
+        assert_eq!(describe(&first, &look("a")), BTreeMap::new());
         write("model.safetensors", "two");
-        let words = &told(&first, &look("b"))["net"];
+        let words = &describe(&first, &look("b"))["net"];
         assert!(words.contains("`net`") && words.contains("model.safetensors changed (was of 2"), "{words}");
         assert!(!words.contains("config.json"), "{words}");
         fs::remove_file(folder.path().join("config.json")).unwrap();
-        assert!(told(&first, &look("c"))["net"].contains("config.json of 2"), "a file that is gone");
+        assert!(describe(&first, &look("c"))["net"].contains("config.json of 2"), "a file that is gone");
         // a model that the run had not seen is no change
-        assert_eq!(told(&BTreeMap::new(), &look("b")), BTreeMap::new());
+        assert_eq!(describe(&BTreeMap::new(), &look("b")), BTreeMap::new());
     }
 }

@@ -13,8 +13,11 @@ use std::collections::BTreeMap;
 
 use ergometer_reports::case::{CaseError, ErrorKind};
 
-use super::child::case_error;
+use super::process::case_error;
 use crate::protocol::IterationSample;
+
+/// Share of timed answers that may differ from the scored ones (a backend may round a row differently in another batch).
+pub(super) const MAX_MISMATCHES: f64 = 0.01;
 
 /// The shortest time that anything can take: less is no time of a clock.
 pub const LEAST_SECONDS: f64 = 1e-8;
@@ -85,18 +88,18 @@ fn figure(value: f64) -> String {
 ///
 /// # Errors
 /// It cannot be. `Ok(Err)`: it is much shorter than what was seen, and is withheld with this reason.
-pub fn duration(what: &str, told: f64, least: f64, most: f64) -> Result<Result<f64, String>, CaseError> {
-    if !(told.is_finite() && told >= LEAST_SECONDS) {
-        return wrong(format!("the worker gave {} s as {what}, which is no time", figure(told)));
+pub fn duration(what: &str, reported: f64, least: f64, most: f64) -> Result<Result<f64, String>, CaseError> {
+    if !(reported.is_finite() && reported >= LEAST_SECONDS) {
+        return wrong(format!("the worker gave {} s as {what}, which is no time", figure(reported)));
     }
-    if told > most + CLOCK_NS * 1e-9 {
-        return wrong(format!("the worker gave {told:.6e} s as {what}, but it was over within {most:.6} s"));
+    if reported > most + CLOCK_NS * 1e-9 {
+        return wrong(format!("the worker gave {reported:.6e} s as {what}, but it was over within {most:.6} s"));
     }
-    if told < COVERED * (least - HEARING) {
-        let told = figure(told);
-        return Ok(Err(format!("the worker gave {told} s as {what}, and the harness saw {least:.6} s pass")));
+    if reported < COVERED * (least - HEARING) {
+        let reported = figure(reported);
+        return Ok(Err(format!("the worker gave {reported} s as {what}, and the harness saw {least:.6} s pass")));
     }
-    Ok(Ok(told))
+    Ok(Ok(reported))
 }
 
 /// Of the time between `go` and `measured`, what the worker answers for: less what the kernel made the harness wait for a processor after the
@@ -109,27 +112,27 @@ pub fn seen(samples: &[IterationSample], window: &Window, own: f64, worker: f64)
 }
 
 /// A number of bytes that some machine can hold.
-pub fn bytes(what: &str, told: u64) -> Result<f64, CaseError> {
-    if told > MOST_BYTES {
-        return wrong(format!("the worker gave {told} bytes as {what}, more than any machine holds"));
+pub fn bytes(what: &str, reported: u64) -> Result<f64, CaseError> {
+    if reported > MOST_BYTES {
+        return wrong(format!("the worker gave {reported} bytes as {what}, more than any machine holds"));
     }
-    Ok(told as f64)
+    Ok(reported as f64)
 }
 
 /// Operations that can have been executed in so many seconds.
-pub fn flops(told: f64, seconds: f64) -> Result<f64, CaseError> {
-    if !(told.is_finite() && (told == 0.0 || told >= 1.0)) {
-        return wrong(format!("the worker gave {told:e} as flops_executed, which is no count"));
+pub fn flops(reported: f64, seconds: f64) -> Result<f64, CaseError> {
+    if !(reported.is_finite() && (reported == 0.0 || reported >= 1.0)) {
+        return wrong(format!("the worker gave {reported:e} as flops_executed, which is no count"));
     }
-    if told > MOST_FLOPS * seconds {
+    if reported > MOST_FLOPS * seconds {
         return wrong(format!(
-            "the worker gave {told:e} as flops_executed within {seconds:.6} s: above {MOST_FLOPS:e} a second, which nothing computes"
+            "the worker gave {reported:e} as flops_executed within {seconds:.6} s: above {MOST_FLOPS:e} a second, which nothing computes"
         ));
     }
-    Ok(told)
+    Ok(reported)
 }
 
-/// Samples must be possible, and what is told of their steps must be what their answers took. Gives what a reader must know.
+/// Samples must be possible, and what is reported of their steps must be what their answers took. Gives what a reader must know.
 /// `depths`: the steps that the answers of the block took, by example.
 pub fn samples(
     samples: &[IterationSample],
@@ -174,19 +177,19 @@ fn met(s: &IterationSample, examples: u64) -> impl Iterator<Item = u64> {
 
 /// Steps of each sample against those of the answers to its examples.
 fn steps(samples: &[IterationSample], depths: &BTreeMap<u64, u64>, asked: &Asked) -> Result<Option<String>, CaseError> {
-    let told = |s: &IterationSample| {
+    let reported = |s: &IterationSample| {
         (0..s.rows).map(|i| depths.get(&((s.example + i) % asked.examples)).copied().unwrap_or(0)).sum::<u64>()
     };
-    let mut others = samples.iter().filter(|s| told(s) != s.steps);
+    let mut others = samples.iter().filter(|s| reported(s) != s.steps);
     let Some(first) = others.next() else { return Ok(None) };
     let count = 1 + others.count();
     // a row may halt elsewhere where rounding depends on what else is computed
-    if count as f64 > super::case::MAX_STRAYS * samples.len() as f64 {
+    if count as f64 > MAX_MISMATCHES * samples.len() as f64 {
         return wrong(format!(
             "sample {} claims {} steps, and the answers to its examples took {}",
             first.iteration,
             first.steps,
-            told(first)
+            reported(first)
         ));
     }
     Ok(Some(format!("{count} of {} iterations took other steps than their answers in the same block", samples.len())))
@@ -263,7 +266,7 @@ mod tests {
         ((0..4).map(sample).collect(), BTreeMap::from([(0, 16), (1, 4), (2, 3), (3, 4)]))
     }
 
-    fn told(change: impl Fn(&mut Vec<IterationSample>, &mut BTreeMap<u64, u64>)) -> Result<Option<String>, String> {
+    fn reported(change: impl Fn(&mut Vec<IterationSample>, &mut BTreeMap<u64, u64>)) -> Result<Option<String>, String> {
         let (mut all, mut rows) = honest();
         change(&mut all, &mut rows);
         samples(&all, &rows, &ASKED, &WINDOW).map_err(|e| e.message)
@@ -271,8 +274,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        assert_eq!(told(|_, _| {}), Ok(None));
-        let each = |f: fn(&mut IterationSample)| told(move |s, _| s.iter_mut().for_each(f));
+        assert_eq!(reported(|_, _| {}), Ok(None));
+        let each = |f: fn(&mut IterationSample)| reported(move |s, _| s.iter_mut().for_each(f));
         let lies: [(Result<_, _>, &str); 15] = [
             (each(|s| s.latency = 0.0), "no time"),
             (each(|s| s.latency = 5e-324), "no time"),
@@ -283,15 +286,15 @@ mod tests {
             (each(|s| s.t_ns = 0), "outside the block"),
             (each(|s| s.t_ns += 900_000_000), "outside the block"),
             (each(|s| s.t_ns = 1_001_000_000 + s.iteration * 60_000_000), "overlap"),
-            (told(|s, _| s.swap(0, 1)), "sample 1 came where sample 0 was due"),
-            (told(|s, _| *s = s.iter().flat_map(|x| [x.clone(), x.clone()]).collect()), "where sample 1 was due"),
-            (told(|s, _| s.truncate(s.len() - 1)), "3 samples, 4 were asked for"),
+            (reported(|s, _| s.swap(0, 1)), "sample 1 came where sample 0 was due"),
+            (reported(|s, _| *s = s.iter().flat_map(|x| [x.clone(), x.clone()]).collect()), "where sample 1 was due"),
+            (reported(|s, _| s.truncate(s.len() - 1)), "3 samples, 4 were asked for"),
             (each(|s| s.steps = 2), "claims 2 steps, and the answers to its examples took 20"),
             (each(|s| s.steps = 32), "claims 32 steps"),
-            (told(|_, r| r.retain(|e, _| *e != 3)), "example 3 was timed and not answered"),
+            (reported(|_, r| r.retain(|e, _| *e != 3)), "example 3 was timed and not answered"),
         ];
-        for (told, part) in lies {
-            let message = told.expect_err(part);
+        for (reported, part) in lies {
+            let message = reported.expect_err(part);
             assert!(message.contains(part), "`{message}`, not `{part}`");
         }
         let huge = each(|s| s.latency = 1e300).unwrap_err();
@@ -301,7 +304,7 @@ mod tests {
             let halves = s.iter().flat_map(|x| [x.clone(), x.clone()]).zip(0..);
             *s = halves.map(|(x, i)| IterationSample { iteration: i, latency: x.latency / 2.0, ..x }).collect();
         };
-        assert!(told(twice).unwrap_err().contains("overlap"));
+        assert!(reported(twice).unwrap_err().contains("overlap"));
         // `measured` after half of the block
         let (all, rows) = honest();
         let half = Window { closed_ns: 1_203_000_000, ..WINDOW };

@@ -13,7 +13,7 @@ use ergometer_reports::store::MAX_PREDICTIONS;
 use ergometer_suites::task::{Example, ExampleSet};
 
 use super::plan::{Plan, PlannedCase};
-use super::{reference, sitting, tune};
+use super::{reference, rounds, tune};
 use crate::backends::backend;
 use crate::protocol::MAX_LINE;
 
@@ -69,9 +69,9 @@ pub fn timing(case: &PlannedCase, check: bool) -> f64 {
     if let Some(processes) = case.spec.scenario.processes() {
         return (START + iteration) * f64::from(processes + 1);
     }
-    let mut blocks = sitting::blocks(&case.spec.scenario, iteration, case.spec.seconds);
+    let mut blocks = rounds::blocks(&case.spec.scenario, iteration, case.spec.seconds);
     if case.turns.is_some() {
-        blocks = sitting::rounds(blocks, case.compared);
+        blocks = rounds::rounds(blocks, case.compared);
     }
     let least = iteration * f64::from(case.spec.iterations).max(blocks.into());
     START + iteration + case.spec.warmup_seconds.max(iteration) + case.spec.seconds.max(least)

@@ -1,27 +1,30 @@
 //! The runner: takes a suite through its cases, one worker process each, into a run folder that can be resumed at any point.
 //!
-//! In: [`RunOptions`]. Out: a run folder and [`Outcome`]. Must not: run a model, draw while a worker measures, or write a case's folder
+//! In: [`RunOptions`]. Out: a run folder and [`RunOutcome`]. Must not: run a model, draw while a worker measures, or write a case's folder
 //! before the case has ended.
 
 mod answers;
-mod block;
 pub mod case;
 mod case_runner;
 mod changes;
-pub mod child;
 mod claims;
-mod contender;
-mod decide;
+mod entry;
+mod entry_run;
 pub mod estimate;
-mod judge;
+mod interleave;
+mod key;
+mod measure;
 mod order;
+mod parity;
 mod pass;
 pub mod plan;
+pub mod process;
 pub mod progress;
+mod questions;
 mod reference;
 mod resume;
+mod rounds;
 mod scored;
-mod sitting;
 mod starts;
 pub mod tune;
 
@@ -37,11 +40,11 @@ use ergometer_reports::{CaseRun, Report, RunFolder};
 use ergometer_suites::suite::{Known, Suite};
 use sha2::{Digest, Sha256};
 
-use self::case::Setting;
+use self::case::RunContext;
 use self::pass::Pass;
 use self::plan::{Plan, PlannedCase};
 use self::progress::Progress;
-pub use self::reference::Judges;
+pub use self::reference::References;
 use self::resume::Began;
 use crate::backends::{BACKENDS, backend};
 use crate::clock::monotonic_ns;
@@ -94,7 +97,7 @@ impl std::error::Error for Unfit {}
 
 /// How a run ended.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// The run folder.
     pub folder: PathBuf,
     /// Cases that ended with an error which is not an expected Unavailable.
@@ -156,19 +159,19 @@ fn lonely(plan: &Plan) -> Vec<String> {
 }
 
 /// Runs a suite.
-pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
+pub fn run(options: &RunOptions) -> anyhow::Result<RunOutcome> {
     let (suite, plan) = plan(options)?;
     let pinned = refuse_early(options, &suite)?;
     let before = quiet(options.check, options.strict)?;
     // before anything is begun: a cache, or a folder for temporary files, that cannot be used would condemn every case
     let cache = crate::files::user_cache()?;
-    child::log().map_err(|e| anyhow::anyhow!("{}\nhint: {}", e.message, e.hint.unwrap_or_default()))?;
+    process::log().map_err(|e| anyhow::anyhow!("{}\nhint: {}", e.message, e.hint.unwrap_or_default()))?;
     let folder = resume::open_folder(options, &suite)?;
     let _lock = resume::lock(folder.dir())?;
     crate::console::detail(|| format!("run folder {}", folder.dir().display()));
     folder.remove_leftovers()?;
     resume::tell_when_interrupted(options, &folder, &plan);
-    obtain(&plan, &folder)?;
+    prepare_backends(&plan, &folder)?;
     let mut run = Run::begin(options, suite, plan, folder, cache, &before)?;
     run.settle(pinned)?;
     let found = run.measure()?;
@@ -177,7 +180,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<Outcome> {
 
 /// Obtains what the cases that are due need, before the environment is observed, so that it tells of what they will use; whoever lacks it
 /// afterwards says so itself.
-fn obtain(plan: &Plan, folder: &RunFolder) -> anyhow::Result<()> {
+fn prepare_backends(plan: &Plan, folder: &RunFolder) -> anyhow::Result<()> {
     let finished = folder.finished()?;
     for planned in plan.cases.iter().filter(|c| !finished.contains(&c.id)) {
         let _ = planned.engine.and_then(backend).map(|b| b.prepare(&planned.options()));
@@ -196,7 +199,7 @@ struct Run<'a> {
     began: Began,
     /// A folder for each start of the workers; none where each is started once.
     starts: Vec<RunFolder>,
-    judges: Judges,
+    references: References,
     progress: Progress,
 }
 
@@ -221,7 +224,7 @@ impl<'a> Run<'a> {
         let ms = due.clone().map(|c| estimated_ms(c, options.check)).sum::<u64>();
         let progress = Progress::new(due.count() * began.starts as usize, ms * u64::from(began.starts));
         let starts = if began.starts > 1 { starts::folders(&folder, began.starts)? } else { Vec::new() };
-        Ok(Self { options, suite, plan, folder, cache, meters, began, starts, judges: Judges::new(), progress })
+        Ok(Self { options, suite, plan, folder, cache, meters, began, starts, references: References::new(), progress })
     }
 
     /// Searches settings, or takes those that were found before.
@@ -229,18 +232,18 @@ impl<'a> Run<'a> {
         if self.options.check {
             return Ok(());
         }
-        let mut memory = tune::Memory::new(self.folder.dir(), &self.cache);
+        let mut memory = tune::TuningCache::new(self.folder.dir(), &self.cache);
         memory.pinned = pinned;
         let (began_ns, progress) = (self.began.ns, self.progress.clone());
-        let mut setting = Setting { meters: &mut self.meters, began_ns, check: false, progress };
-        tune::settle(&self.suite, &mut self.plan, &memory, &self.cache, &mut self.judges, &mut setting)
+        let mut context = RunContext { meters: &mut self.meters, began_ns, check: false, progress };
+        tune::settle(&self.suite, &mut self.plan, &memory, &self.cache, &mut self.references, &mut context)
     }
 
     /// Measures every case that is due, in each of its starts. Gives how many had been finished before.
     fn measure(&mut self) -> anyhow::Result<usize> {
-        let Self { options, suite, plan, folder, cache, meters, began, starts, judges, progress } = self;
+        let Self { options, suite, plan, folder, cache, meters, began, starts, references, progress } = self;
         let check = options.check;
-        let mut setting = Setting { meters, began_ns: began.ns, check, progress: progress.clone() };
+        let mut context = RunContext { meters, began_ns: began.ns, check, progress: progress.clone() };
         let finished = folder.finished()?;
         let found = plan.cases.iter().filter(|c| finished.contains(&c.id)).count();
         let mut scored = BTreeMap::new();
@@ -252,7 +255,7 @@ impl<'a> Run<'a> {
             resume::scored_before(into, plan, &done, &mut scored)?;
             let pass = Pass { plan, cache, together: suite.together, seed: &began.seed, start };
             let due = |c: &PlannedCase| !failed.contains(&c.id) && !done.contains(&c.id);
-            pass.run(into, due, judges, &mut scored, &mut setting)?;
+            pass.run(into, due, references, &mut scored, &mut context)?;
             if !starts.is_empty() {
                 if start == 1 {
                     starts::check_room(into, &plan.cases, began.starts)?;
@@ -268,14 +271,14 @@ impl<'a> Run<'a> {
     }
 
     /// Makes one case of all starts of each, writes records and report, and counts how the cases ended.
-    fn conclude(self, found: usize) -> anyhow::Result<Outcome> {
+    fn conclude(self, found: usize) -> anyhow::Result<RunOutcome> {
         let _gate = interrupt::gate();
         if !self.starts.is_empty() {
             starts::join(&self.folder, &self.starts, &self.plan.cases)?;
         }
         self.progress.clear();
         let (cases, failed, report) = conclude(&self.folder, &self.plan)?;
-        Ok(Outcome { folder: self.folder.dir().to_path_buf(), failed, cases, found, report })
+        Ok(RunOutcome { folder: self.folder.dir().to_path_buf(), failed, cases, found, report })
     }
 }
 
@@ -308,7 +311,7 @@ pub fn quiet(check: bool, strict: bool) -> anyhow::Result<Before> {
     if check && !strict {
         return Ok(Before::default());
     }
-    let before = load::wait_for_quiet(|text| crate::console::say(format!("busy: {text}")));
+    let before = load::wait_for_quiet(|text| crate::console::info(format!("busy: {text}")));
     match before.trouble() {
         Some(trouble) if strict => Err(Unfit(format!(
             "{trouble}, and nothing was measured\nhint: end what else runs (`top` shows it), or leave `--strict` out"

@@ -1,10 +1,10 @@
 //! The order of turns: random, balanced, and the same again from the same seed.
 //!
-//! In: a seed, a number of seats and of rounds. Out: for each round the seats in their order. Must not: read a clock, or give one seat a place
-//! more than once more often than another seat.
+//! In: a seed, a number of entries and of rounds. Out: for each round the entries in their order. Must not: read a clock, or give one entry a place
+//! more than once more often than another entry.
 //!
-//! A disturbance with a period of its own meets a fixed order always at the same seat. Here each set of as many rounds as there are seats is a Latin square
-//! (every seat once in every place) whose rows, places and seats are shuffled; the last square may be cut off.
+//! A disturbance with a period of its own meets a fixed order always at the same entry. Here each set of as many rounds as there are entries is a Latin square
+//! (every entry once in every place) whose rows, places and entries are shuffled; the last square may be cut off.
 
 /// A small generator (splitmix64): good enough to shuffle, and the same on every machine.
 struct Random(u64);
@@ -28,14 +28,14 @@ impl Random {
     }
 }
 
-/// The seats `0..of` in the order of their turns, round by round.
+/// The entries `0..of` in the order of their turns, round by round.
 pub fn turns(seed: u64, of: usize, rounds: usize) -> Vec<Vec<usize>> {
     let mut random = Random(seed);
     let mut all = Vec::with_capacity(rounds);
     while all.len() < rounds && of > 0 {
-        let [rows, places, seats] = [(); 3].map(|()| random.shuffled(of));
+        let [rows, places, entries] = [(); 3].map(|()| random.shuffled(of));
         for row in rows.into_iter().take(rounds - all.len()) {
-            all.push(places.iter().map(|place| seats[(place + row) % of]).collect());
+            all.push(places.iter().map(|place| entries[(place + row) % of]).collect());
         }
     }
     all.resize(rounds, Vec::new());
@@ -65,7 +65,7 @@ mod tests {
                 let mut sorted = round.clone();
                 sorted.sort_unstable();
                 prop_assert_eq!(sorted, (0..of).collect::<Vec<_>>(), "each once a round");
-                round.iter().enumerate().for_each(|(place, seat)| counts[*seat][place] += 1);
+                round.iter().enumerate().for_each(|(place, entry)| counts[*entry][place] += 1);
             }
             let (least, most) = (rounds / of, rounds.div_ceil(of));
             prop_assert!(counts.iter().flatten().all(|n| (least..=most).contains(n)), "{:?}", counts);
@@ -107,8 +107,8 @@ mod tests {
             let mut noise = || 1.0 + 0.01 * (random.next() as f64 / u64::MAX as f64 - 0.5);
             let phase = seed as usize % period;
             let mut blocks = vec![Vec::new(); cases];
-            for (turn, seat) in order(seed).into_iter().flatten().enumerate() {
-                blocks[seat].push(noise() * if turn % period == phase { 1.1 } else { 1.0 });
+            for (turn, entry) in order(seed).into_iter().flatten().enumerate() {
+                blocks[entry].push(noise() * if turn % period == phase { 1.1 } else { 1.0 });
             }
             let ratios: Vec<f64> = blocks[0].iter().zip(&blocks[1]).map(|(base, own)| base / own).collect();
             let (lower, upper) = ergometer_reports::stats::quantile::median(&ratios).unwrap().interval.unwrap();

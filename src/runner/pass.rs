@@ -11,11 +11,12 @@ use ergometer_reports::RunFolder;
 use ergometer_reports::case::Prediction;
 use sha2::{Digest, Sha256};
 
-use super::case::{Scored, Setting};
+use super::case::{RunContext, Scored};
+use super::entry::Entry;
+use super::interleave;
 use super::plan::{self, Plan, PlannedCase};
 use super::scored::ScoredAnswer;
-use super::sitting::{self, Seat};
-use super::{Judges, estimated_ms};
+use super::{References, estimated_ms};
 use crate::console;
 use crate::interrupt;
 
@@ -39,9 +40,9 @@ impl Pass<'_> {
         &self,
         into: &RunFolder,
         due: impl Fn(&PlannedCase) -> bool,
-        judges: &mut Judges,
+        references: &mut References,
         scored: &mut BTreeMap<String, Scored>,
-        setting: &mut Setting,
+        context: &mut RunContext,
     ) -> anyhow::Result<()> {
         let sittings = plan::sittings(&self.plan.cases);
         // of the whole sitting, also of what an earlier process finished: a resumed run takes no other base for want of it
@@ -49,12 +50,12 @@ impl Pass<'_> {
             .iter()
             .flat_map(|s| s.iter().filter_map(|c| Some((c.id.as_str(), plan::base(s, c)?.id.clone()))))
             .collect();
-        let all = waves(&sittings, &due, if setting.check { 1 } else { self.together });
+        let all = waves(&sittings, &due, if context.check { 1 } else { self.together });
         let n = all.len();
         for (i, mut wave) in all.into_iter().enumerate() {
-            console::detail(|| format!("{} of {n}: {}", i + 1, why(&wave, self.together, setting.check)));
+            console::detail(|| format!("{} of {n}: {}", i + 1, why(&wave, self.together, context.check)));
             while !wave.is_empty() {
-                let ended = self.wave(&wave, &bases, into, judges, scored, setting)?;
+                let ended = self.wave(&wave, &bases, into, references, scored, context)?;
                 wave.drain(..ended);
             }
         }
@@ -67,27 +68,27 @@ impl Pass<'_> {
         wave: &[&PlannedCase],
         bases: &BTreeMap<&str, String>,
         into: &RunFolder,
-        judges: &mut Judges,
+        references: &mut References,
         scored: &mut BTreeMap<String, Scored>,
-        setting: &mut Setting,
+        context: &mut RunContext,
     ) -> anyhow::Result<usize> {
         for case in wave {
-            setting.progress.phase("reference", &case.path);
-            let _ = judges.of(case, self.plan, self.cache);
+            context.progress.phase("reference", &case.path);
+            let _ = references.of(case, self.plan, self.cache);
         }
         let writers = wave.iter().map(|c| into.begin_case(&c.path, &c.id)).collect::<Result<Vec<_>, _>>()?;
-        let seats = wave.iter().zip(&writers).filter_map(|(planned, writer)| {
-            Some(Seat {
+        let entries = wave.iter().zip(&writers).filter_map(|(planned, writer)| {
+            Some(Entry {
                 planned,
                 model: &self.plan.models[&planned.spec.model].folder,
                 task: &self.plan.tasks[&planned.spec.task],
-                judge: judges.known(planned, self.plan)?,
+                reference: references.known(planned, self.plan)?,
                 base: bases.get(planned.id.as_str()).cloned(),
                 log: writer.log(),
             })
         });
-        let seats: Vec<Seat> = seats.collect();
-        let all = sitting::run(&seats, scored, seed(self.seed, self.start, wave), setting);
+        let entries: Vec<Entry> = entries.collect();
+        let all = interleave::run(&entries, scored, seed(self.seed, self.start, wave), context);
         // an interruption waits until what has been measured is written
         let _gate = interrupt::gate();
         let (mut written, count) = (Ok(()), all.len());
@@ -103,7 +104,7 @@ impl Pass<'_> {
             let predictions: Vec<Prediction> = ended.predictions.iter().map(ScoredAnswer::prediction).collect();
             let kept = writer.finish(&ended.case, &ended.samples, &predictions, &ended.attempts);
             written = written.and(kept.map(|_| ()));
-            setting.progress.done(estimated_ms(planned, setting.check));
+            context.progress.done(estimated_ms(planned, context.check));
             console::detail(|| match &ended.case.error {
                 None => format!("ended {}: {}", planned.path, counted(ended.samples.len(), "sample")),
                 Some(error) => format!("ended {}: {:?}, {}", planned.path, error.kind, error.message),

@@ -14,6 +14,7 @@ use ergometer_suites::suite::{CaseSpec, Suite};
 use ergometer_suites::task::{self, ExampleSet, Task};
 use sha2::{Digest, Sha256};
 
+use super::key;
 use crate::backends::{BackendError, Options, backend};
 use crate::files::hex;
 use crate::graph::Graph;
@@ -199,16 +200,9 @@ impl Plan {
         let kind = external.map_or(spec.backend.as_str(), |b| b.kind.as_str());
         let given = options.cloned().or_else(|| external.map(|b| b.options.clone())).unwrap_or_default();
         let recorded = model.numbering.as_deref();
-        let numbering = crate::fit::check(&spec.task, &task.set, &spec.model, &model.interface, recorded)
+        let numbering = crate::compatibility::check(&spec.task, &task.set, &spec.model, &model.interface, recorded)
             .with_context(|| format!("{}: a [[cases]] block pairs them", suite.file.display()))?;
-        let one_shot = model.interface.one_shot();
-        // a one-shot model has one depth, whatever the block asks of the recursive ones beside it
-        let (max_steps, halt, depth) = match spec.depth {
-            _ if one_shot => (1, false, "once".to_string()),
-            Depth::Once => (1, false, "once".to_string()),
-            Depth::Fixed(n) => (n, false, format!("fixed-{n}")),
-            Depth::Halt(n) => (n, true, format!("halt-{n}")),
-        };
+        let (max_steps, halt, depth) = depth(spec.depth, model.interface.one_shot());
         let batch = spec.scenario.rows();
         let options = Options {
             precision: spec.precision.clone(),
@@ -228,9 +222,6 @@ impl Plan {
                 ("unknown".into(), "unknown".into(), given, external.map(|b| b.command.clone()).unwrap_or_default())
             }
         };
-        let bytes = Precision::of(&spec.precision).bytes;
-        let workload = Workload { weight_bytes: bytes, value_bytes: bytes, ..Workload::one() };
-        let cost = model.graph.as_ref().map(|graph| graph.cost(&workload));
         let key = CaseKey {
             model: spec.model.clone(),
             model_hash: model.hash.clone(),
@@ -248,38 +239,14 @@ impl Plan {
             seed: suite.tasks[&spec.task].seed,
             scenario: spec.scenario.in_key(),
         };
-        let sha = |text: &str| hex(&Sha256::digest(text.as_bytes()));
-        // with random weights some logits are nearly equal, so that another batch's rounding turns an answer: each case is scored by itself
-        let same_answers = if model.random {
-            key.clone()
-        } else {
-            CaseKey { threads: 0, batch: 0, scenario: String::new(), ..key.clone() }
-        };
-        // what may differ between cases that take turns
-        let same_work = CaseKey {
-            backend: String::new(),
-            backend_options: BTreeMap::new(),
-            precision: String::new(),
-            isa: String::new(),
-            shapes: String::new(),
-            ..key.clone()
-        };
-        // what a search finds is no part of what was asked
         let searched = spec.tune
             && external.is_none_or(|b| b.options.is_empty())
             && backend(kind).is_some_and(|b| b.settings(&as_asked).len() > 1);
-        let asked = match searched {
-            true => CaseKey {
-                backend_options: BTreeMap::from([("settings".into(), "searched".into())]),
-                shapes: "searched".into(),
-                ..key.clone()
-            },
-            false => key.clone(),
-        };
+        let asked = key::asked(&key, searched);
         Ok(PlannedCase {
-            id: sha(&format!("{}{}", asked.canonical(), command.join("\0"))),
-            group: sha(&format!("{}{}", same_answers.canonical(), command.join("\0"))),
-            turns: spec.interleave.then(|| sha(&same_work.canonical())),
+            id: key::id(&asked, &command),
+            group: key::id(&key::same_answers(&key, model.random), &command),
+            turns: spec.interleave.then(|| key::id(&key::same_work(&key), &[])),
             compared: 0,
             path: key.path(),
             spec: spec.clone(),
@@ -291,21 +258,39 @@ impl Plan {
             model_modified: model.modified.clone(),
             tuning: None,
             settings_from: "default".into(),
-            costs: cost.map(|cost| Costs {
-                params_total: cost.params_total,
-                params_active: cost.params_active,
-                flops_admit: cost.flops_admit,
-                flops_step: cost.flops_steps,
-                weight_bytes: cost.weight_bytes as u64,
-                state_bytes: cost.state_bytes as u64,
-                step_weight_bytes: cost.step_weight_bytes,
-                step_value_bytes: cost.step_value_bytes,
-            }),
+            costs: model.graph.as_ref().map(|graph| costs(graph, &spec.precision)),
             max_steps,
             halt,
             random: model.random,
             numbering,
         })
+    }
+}
+
+/// Most steps of an answer, whether the model may halt before, and the name of both. A one-shot model has one depth, whatever the block asks
+/// of the recursive ones beside it.
+fn depth(asked: Depth, one_shot: bool) -> (u32, bool, String) {
+    match asked {
+        _ if one_shot => (1, false, "once".into()),
+        Depth::Once => (1, false, "once".into()),
+        Depth::Fixed(n) => (n, false, format!("fixed-{n}")),
+        Depth::Halt(n) => (n, true, format!("halt-{n}")),
+    }
+}
+
+/// What one row costs in this precision.
+fn costs(graph: &Graph, precision: &str) -> Costs {
+    let bytes = Precision::of(precision).bytes;
+    let cost = graph.cost(&Workload { weight_bytes: bytes, value_bytes: bytes, ..Workload::one() });
+    Costs {
+        params_total: cost.params_total,
+        params_active: cost.params_active,
+        flops_admit: cost.flops_admit,
+        flops_step: cost.flops_steps,
+        weight_bytes: cost.weight_bytes as u64,
+        state_bytes: cost.state_bytes as u64,
+        step_weight_bytes: cost.step_weight_bytes,
+        step_value_bytes: cost.step_value_bytes,
     }
 }
 
@@ -335,7 +320,7 @@ fn comparisons(cases: &[PlannedCase]) -> BTreeMap<String, usize> {
     let mut all = BTreeMap::new();
     for sitting in sittings(cases).iter().filter(|s| s.len() > 1) {
         let bases = sitting.iter().map(|c| base(sitting, c).map(|b| b.id.as_str()).filter(|id| *id != c.id));
-        let compared = super::sitting::compared(bases);
+        let compared = super::rounds::compared(bases);
         all.extend(sitting.iter().map(|c| (c.id.clone(), compared)));
     }
     all

@@ -10,9 +10,9 @@ use ergometer_files::{Links, counted};
 use ergometer_reports::case::{CaseError, ErrorKind};
 use sha2::{Digest, Sha256};
 
-use super::case::Judge;
-use super::child::{Launch, Worker, case_error};
+use super::case::ReferenceVectors;
 use super::plan::{Plan, PlannedCase, PlannedModel, PlannedTask};
+use super::process::{Launch, Worker, case_error};
 use crate::console;
 use crate::files::hex;
 use crate::files::{read_cached, sha256, write_atomically};
@@ -39,12 +39,12 @@ pub fn extent(case: &PlannedCase, task: &PlannedTask) -> (usize, u32, bool) {
 
 /// The reference's vectors by model, task and depth, each made when it is first asked for.
 #[derive(Default)]
-pub struct Judges(BTreeMap<(String, String, u32), Made>);
+pub struct References(BTreeMap<(String, String, u32), Made>);
 
 /// The file of the questions and the vectors, or how the attempt to make them ended.
 type Made = Result<(PathBuf, Vectors), CaseError>;
 
-impl Judges {
+impl References {
     /// None yet.
     pub fn new() -> Self {
         Self::default()
@@ -56,12 +56,12 @@ impl Judges {
     }
 
     /// The vectors that judge this case, if they were asked for before.
-    pub fn known(&self, case: &PlannedCase, plan: &Plan) -> Option<Judge<'_>> {
+    pub fn known(&self, case: &PlannedCase, plan: &Plan) -> Option<ReferenceVectors<'_>> {
         self.0.get(&Self::key(case, plan)).map(Result::as_ref)
     }
 
     /// The vectors that judge this case.
-    pub fn of(&mut self, case: &PlannedCase, plan: &Plan, cache: &Path) -> Judge<'_> {
+    pub fn of(&mut self, case: &PlannedCase, plan: &Plan, cache: &Path) -> ReferenceVectors<'_> {
         let (task, model) = (&plan.tasks[&case.spec.task], &plan.models[&case.spec.model]);
         let key = Self::key(case, plan);
         // what could not be made for one case is tried again for the next, since a full disk or a kill may be past
@@ -176,7 +176,7 @@ fn record(
     steps: u32,
     path: &Path,
 ) -> Result<(), CaseError> {
-    let log = super::child::log()?;
+    let log = super::process::log()?;
     let silence = Duration::from_secs_f64(case.spec.timeout_seconds.max(300.0));
     let mut worker = Worker::start(&Launch { command: Vec::new(), environment: Vec::new(), silence }, &log)?;
     let examples = &task.set.examples[..rows];

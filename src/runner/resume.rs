@@ -192,9 +192,9 @@ fn go_on(
         }
     }
     meters.set_idle(&before.idle_watts);
-    let changed = changes::told(&before.models, &now.models);
+    let changed = changes::describe(&before.models, &now.models);
     for words in changed.values() {
-        crate::console::say(format!(
+        crate::console::info(format!(
             "{words}: its cases are measured anew, those that were measured before stay beside them"
         ));
     }

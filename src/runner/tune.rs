@@ -17,12 +17,12 @@ use ergometer_suites::text;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::case::{Judge, Setting, unexpected};
+use super::case::{ReferenceVectors, RunContext, unexpected};
 use super::case_runner::CaseRunner;
-use super::child::{Worker, case_error};
 use super::plan::{Plan, PlannedCase};
+use super::process::{Worker, case_error};
 use super::progress::Progress;
-use super::{Judges, RunOptions};
+use super::{References, RunOptions};
 use crate::backends::backend;
 use crate::backends::probe::probed;
 use crate::clock::monotonic_ns;
@@ -77,14 +77,14 @@ impl Search<'_> {
     }
 
     /// Searches.
-    pub fn run(&self, settings: &[PlannedCase], judge: Judge, around: &mut Setting) -> Tuning {
+    pub fn run(&self, settings: &[PlannedCase], reference: ReferenceVectors, around: &mut RunContext) -> Tuning {
         let task = &self.plan.tasks[&self.case.spec.task];
         let model = &self.plan.models[&self.case.spec.model].folder;
         let (began, budget) = (Instant::now(), self.case.spec.tune_seconds);
         let over = |share: f64| began.elapsed().as_secs_f64() > share * budget;
         let n = settings.len();
         let settings: Vec<PlannedCase> = settings.iter().cloned().map(briefly_warmed).collect();
-        let mut contenders: Vec<Contender> = Vec::new();
+        let mut runs: Vec<SettingRun> = Vec::new();
         for (i, planned) in settings.iter().enumerate() {
             around.progress.phase(&format!("search, loading {} of {n} settings", i + 1), &self.case.path);
             let mut case = CaseRunner::new(planned, task, model, None, None);
@@ -93,13 +93,13 @@ impl Search<'_> {
                 let message = format!("{LEFT_OUT} {budget} s were half over when its turn to load came");
                 case.finished.fail(case_error(ErrorKind::Unavailable, message));
             } else {
-                case.begin(judge, around);
+                case.begin(reference, around);
             }
-            contenders.push(Contender { case, medians: Vec::new(), out: false });
+            runs.push(SettingRun { case, medians: Vec::new(), out: false });
         }
         let seed = Sha256::digest(&self.case.id).iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
         let (mut rounds, mut longest) = (0, 0.0f64);
-        for turns in super::order::turns(seed, contenders.len(), ROUNDS) {
+        for turns in super::order::turns(seed, runs.len(), ROUNDS) {
             let round = Instant::now();
             // the last round would end too late
             if rounds > 0 && began.elapsed().as_secs_f64() + longest > budget {
@@ -108,20 +108,20 @@ impl Search<'_> {
             rounds += 1;
             around.progress.phase(&format!("search, round {rounds} of {ROUNDS}, {n} settings"), &self.case.path);
             for i in turns {
-                contenders[i].block(around);
+                runs[i].block(around);
             }
             longest = longest.max(round.elapsed().as_secs_f64());
             if rounds > 1 {
-                drop_the_slow(&mut contenders);
+                drop_the_slow(&mut runs);
             }
         }
-        verdict(contenders, rounds, budget)
+        verdict(runs, rounds, budget)
     }
 }
 
 /// Whoever was clearly slower than the default in every round so far takes no further part.
-fn drop_the_slow(contenders: &mut [Contender]) {
-    let Some((default, others)) = contenders.split_first_mut() else { return };
+fn drop_the_slow(runs: &mut [SettingRun]) {
+    let Some((default, others)) = runs.split_first_mut() else { return };
     for other in others.iter_mut().filter(|c| c.is_alive() && !c.out) {
         let mut ratios = other.medians.iter().zip(&default.medians).map(|(m, d)| m / d);
         if default.is_alive() && ratios.all(|r| r > HOPELESS) {
@@ -139,10 +139,10 @@ pub fn has_own_options(suite: &Suite, case: &PlannedCase) -> bool {
 pub fn settle(
     suite: &Suite,
     plan: &mut Plan,
-    memory: &Memory,
+    memory: &TuningCache,
     cache: &Path,
-    judges: &mut Judges,
-    around: &mut Setting,
+    references: &mut References,
+    around: &mut RunContext,
 ) -> anyhow::Result<()> {
     let seen = crate::environment::machine::observe();
     let machine = format!("{} x {} {}", seen.cpu, seen.cpus, crate::ceilings::executable_hash()?);
@@ -158,7 +158,7 @@ pub fn settle(
         }
         // its library may still have to be obtained; where it cannot be, the search and then the case say so
         let _ = case.engine.and_then(backend).map(|b| b.prepare(&case.options()));
-        let key = Memory::key(&case, &settings, &machine);
+        let key = TuningCache::key(&case, &settings, &machine);
         let (at, tuning, settings_from) = match memory.recall(&key, &case, &settings)? {
             Some(found) => {
                 // the run's own note is what a resumed run, and another run that pins it, go by
@@ -166,8 +166,8 @@ pub fn settle(
                 found
             }
             None => {
-                let judge = judges.of(&case, plan, cache);
-                let tuning = search.run(&settings, judge, around);
+                let reference = references.of(&case, plan, cache);
+                let tuning = search.run(&settings, reference, around);
                 memory.keep(&key, &case, &tuning)?;
                 (tuning.chosen, tuning, "searched in this run".into())
             }
@@ -203,14 +203,14 @@ pub fn alone(options: &RunOptions, again: bool) -> anyhow::Result<(String, Optio
     plan.materialise(&cache)?;
     let mut meters = Meters::none();
     let mut around =
-        Setting { meters: &mut meters, began_ns: monotonic_ns(), check: false, progress: Progress::new(1, 1) };
-    let memory = Memory { run: None, machine: Some(cache.join("tuning.json")), again, pinned: None };
-    settle(&suite, &mut plan, &memory, &cache, &mut Judges::new(), &mut around)?;
+        RunContext { meters: &mut meters, began_ns: monotonic_ns(), check: false, progress: Progress::new(1, 1) };
+    let memory = TuningCache { run: None, machine: Some(cache.join("tuning.json")), again, pinned: None };
+    settle(&suite, &mut plan, &memory, &cache, &mut References::new(), &mut around)?;
     Ok((plan.cases[0].path.clone(), plan.cases[0].tuning.clone()))
 }
 
 /// One setting at work.
-struct Contender<'a> {
+struct SettingRun<'a> {
     case: CaseRunner<'a>,
     /// Median latency of each round.
     medians: Vec<f64>,
@@ -218,7 +218,7 @@ struct Contender<'a> {
     out: bool,
 }
 
-impl Contender<'_> {
+impl SettingRun<'_> {
     fn is_alive(&self) -> bool {
         self.case.worker.is_some()
     }
@@ -227,7 +227,7 @@ impl Contender<'_> {
         self.case.finished.case.error.as_ref()
     }
 
-    fn block(&mut self, around: &mut Setting) {
+    fn block(&mut self, around: &mut RunContext) {
         if self.out {
             return;
         }
@@ -273,11 +273,11 @@ fn median(values: &[f64]) -> f64 {
     (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0
 }
 
-fn verdict(contenders: Vec<Contender>, rounds: usize, budget: f64) -> Tuning {
-    let untried = contenders.iter().filter(|c| is_left_out(c.error())).count();
-    let out = contenders.iter().filter(|c| c.out).count();
-    let base = contenders[0].is_alive().then(|| contenders[0].medians.clone());
-    let tried: Vec<Tried> = contenders
+fn verdict(runs: Vec<SettingRun>, rounds: usize, budget: f64) -> Tuning {
+    let untried = runs.iter().filter(|c| is_left_out(c.error())).count();
+    let out = runs.iter().filter(|c| c.out).count();
+    let base = runs[0].is_alive().then(|| runs[0].medians.clone());
+    let tried: Vec<Tried> = runs
         .into_iter()
         .map(|c| {
             let options = c.case.planned.key.backend_options.clone();
@@ -339,7 +339,7 @@ fn chosen(tried: &[Tried]) -> usize {
 
 /// Searches that need not be made again: of this run (so that a resumed run goes on with the same settings) and of this machine.
 #[derive(Default)]
-pub struct Memory {
+pub struct TuningCache {
     run: Option<PathBuf>,
     machine: Option<PathBuf>,
     /// Recall nothing.
@@ -380,7 +380,7 @@ impl Pinned {
     }
 }
 
-impl Memory {
+impl TuningCache {
     /// Remembers in the run's folder and in the cache.
     pub fn new(run: &Path, cache: &Path) -> Self {
         Self { run: Some(run.join("tuning.json")), machine: Some(cache.join("tuning.json")), ..Self::default() }

@@ -16,7 +16,7 @@ use crate::models::tensors::Tensors;
 
 /// What is not a tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct TrainingState {
     /// Optimiser steps made.
     pub step: u64,
     /// Place in the stream of random numbers.
@@ -39,7 +39,7 @@ const KEY: &str = "progress";
 const MOST_SECONDS: f64 = 1e9;
 
 /// Writes the checkpoint.
-pub fn save(path: &Path, progress: &Progress, optimiser: &Optimiser, batch: &Batch) -> anyhow::Result<()> {
+pub fn save(path: &Path, progress: &TrainingState, optimiser: &Optimiser, batch: &Batch) -> anyhow::Result<()> {
     let floats = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let whole = |v: &[u32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let mut tensors: Vec<(String, Dtype, Vec<u8>)> = Vec::new();
@@ -87,20 +87,25 @@ pub struct Limits {
 }
 
 /// Reads a checkpoint into an optimiser and a batch of the same shapes. Its header and what it says of itself are checked first.
-pub fn load(path: &Path, limits: Limits, optimiser: &mut Optimiser, batch: &mut Batch) -> anyhow::Result<Progress> {
+pub fn load(
+    path: &Path,
+    limits: Limits,
+    optimiser: &mut Optimiser,
+    batch: &mut Batch,
+) -> anyhow::Result<TrainingState> {
     if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
         bail!(
             "{}: there is no checkpoint to go on from\nhint: leave `--resume` out to start from the beginning (a finished run has none)",
             path.display()
         );
     }
-    let mut read = || -> anyhow::Result<Progress> {
+    let mut read = || -> anyhow::Result<TrainingState> {
         let mut file = Tensors::open(path)?;
         let text = file
             .metadata
             .get(KEY)
             .with_context(|| format!("metadata has no `{KEY}`: it is no checkpoint of a training run"))?;
-        let progress: Progress = serde_json::from_str(text).with_context(|| format!("metadata `{KEY}`"))?;
+        let progress: TrainingState = serde_json::from_str(text).with_context(|| format!("metadata `{KEY}`"))?;
         // examples that were drawn are drawn again: a number without end would never end
         let most = (batch.steps.len() as u64).saturating_mul(progress.step.saturating_add(1));
         ensure!(

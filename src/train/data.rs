@@ -1,6 +1,6 @@
 //! Examples to train on and examples held out, of any task that can be trained on.
 //!
-//! In: a task's configuration. Out: a [`Source`] of training examples, the held-out [`ExampleSet`]. Must not: know a task; that no held-out
+//! In: a task's configuration. Out: a [`ExampleStream`] of training examples, the held-out [`ExampleSet`]. Must not: know a task; that no held-out
 //! example is trained on is the task's word ([`Training`]).
 
 use std::path::Path;
@@ -31,7 +31,7 @@ pub fn puzzle_ids(interface: &Interface) -> usize {
 }
 
 /// The stream of training examples, counted so that a resumed run finds its place again.
-pub struct Source {
+pub struct ExampleStream {
     training: Box<dyn Training>,
     drawn: u64,
     /// Of a row: cells of input and answer, tokens that may occur in them, puzzle ids.
@@ -40,7 +40,7 @@ pub struct Source {
     ids: usize,
 }
 
-impl Source {
+impl ExampleStream {
     /// Always the same for the same configuration and seed; `interface` says what rows the net can take.
     pub fn new(task: &TaskConfig, seed: u64, interface: &Interface) -> anyhow::Result<Self> {
         let make = kind(task)?.training.with_context(|| format!("task `{}` has no training examples", task.kind))?;

@@ -13,7 +13,7 @@ use crate::backends::session::argmax;
 
 /// What a batch says.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct BatchLoss {
     /// Mean over rows, of the cells.
     pub cells: f64,
     /// Mean over rows, of the halting head, unweighted.
@@ -27,9 +27,10 @@ pub struct Outcome {
 }
 
 /// Losses of `labels.len() / cells` rows; `q` is empty for nets without a halting head.
-pub fn losses(config: &LossConfig, cells: usize, logits: &[f32], q: &[f32], labels: &[u32]) -> Outcome {
+pub fn losses(config: &LossConfig, cells: usize, logits: &[f32], q: &[f32], labels: &[u32]) -> BatchLoss {
     let (rows, tokens) = (labels.len() / cells, logits.len() / labels.len());
-    let mut outcome = Outcome { by_logits: vec![0.0; logits.len()], by_q: vec![0.0; q.len()], ..Outcome::default() };
+    let mut outcome =
+        BatchLoss { by_logits: vec![0.0; logits.len()], by_q: vec![0.0; q.len()], ..BatchLoss::default() };
     let mut right = vec![true; rows];
     let mut weights = vec![0f64; tokens];
     let mut slopes = vec![0f64; tokens];

@@ -19,7 +19,7 @@ use crate::graph::cost::Workload;
 use crate::models::interface::PortRole;
 use crate::models::{Model, ModelError};
 use card::{Figures, LOG_HEADER, Means, percent};
-use checkpoint::Progress;
+use checkpoint::TrainingState;
 use config::TrainConfig;
 use evaluate::Evaluation;
 use net::Trainer;
@@ -154,14 +154,14 @@ impl Job {
         let model =
             Model::random(&model_config, config.seed).map_err(|e| ModelError { file: "[model]".into(), ..e })?;
         let held_out = data::held_out(&config.task, &config.folder)?;
-        crate::fit::check(&config.task.kind, &held_out, "[model]", &model.interface, None)?;
+        crate::compatibility::check(&config.task.kind, &held_out, "[model]", &model.interface, None)?;
         // a table of puzzle embeddings means something with its numbering alone, so the net says which it was trained with
         if let Some(numbering) =
             held_out.numbering.as_ref().filter(|_| model.interface.input(PortRole::PuzzleId).is_some())
         {
             model_config[crate::models::NUMBERING] = numbering.clone().into();
         }
-        let source = data::Source::new(&config.task, config.seed, &model.interface)?;
+        let source = data::ExampleStream::new(&config.task, config.seed, &model.interface)?;
         let graph = model.graph()?;
         let trainer = Trainer::new(&config, graph, source)?;
         let task = data::kind(&config.task)?;
@@ -278,7 +278,7 @@ impl Job {
                 let line = self.summary(&means, &evaluation);
                 bar.set_message(line.clone());
                 if bar.is_hidden() {
-                    console::say(&line);
+                    console::info(&line);
                 }
                 means = Means::default();
                 self.write_model(&evaluation)?;
@@ -324,7 +324,7 @@ impl Job {
     }
 
     fn save_checkpoint(&self) -> anyhow::Result<()> {
-        let progress = Progress {
+        let progress = TrainingState {
             step: self.optimiser.steps,
             rng_position: self.trainer.rng.get_word_pos().to_string(),
             drawn: self.trainer.source.drawn(),

@@ -1,6 +1,6 @@
 //! One optimiser step: a batch of examples, one supervision step of the net, its loss, its gradients.
 //!
-//! In: a [`Source`], the optimiser's weights. Out: gradients and what the step saw. Must not: move weights or write files.
+//! In: a [`ExampleStream`], the optimiser's weights. Out: gradients and what the step saw. Must not: move weights or write files.
 //!
 //! Deep supervision as the released TRM does it: every row keeps its states from step to step (detached); a row that halted is given a
 //! fresh example and fresh states before the next step. A net without states gets fresh examples every step.
@@ -11,12 +11,12 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::config::{LossConfig, TrainConfig};
-use super::data::Source;
+use super::data::ExampleStream;
 use super::loss::losses;
 use crate::backends::Routing;
 use crate::backends::candle::{
     initial_states,
-    lower::{Lowering, Mixture},
+    lower::{Lowering, MixtureRun},
 };
 use crate::graph::cost::Workload;
 use crate::graph::{Graph, Halting, Op, Region, op};
@@ -39,7 +39,7 @@ pub struct Batch {
 
 /// What a step saw.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
+pub struct StepLoss {
     /// Loss of the cells.
     pub cells: f64,
     /// Loss of the halting head.
@@ -56,7 +56,7 @@ pub struct Trainer {
     loss: LossConfig,
     rows: usize,
     /// Where examples come from.
-    pub source: Source,
+    pub source: ExampleStream,
     /// Everything random after the start but the examples.
     pub rng: ChaCha8Rng,
     /// The rows.
@@ -65,7 +65,7 @@ pub struct Trainer {
 
 impl Trainer {
     /// Errors: a graph that cannot be trained here.
-    pub fn new(config: &TrainConfig, graph: &Graph, source: Source) -> anyhow::Result<Self> {
+    pub fn new(config: &TrainConfig, graph: &Graph, source: ExampleStream) -> anyhow::Result<Self> {
         ensure!(
             graph.halting != Halting::OverContinue,
             "an HRM's continue head needs a target from the next step, which is not made here\nhint: train a `trm` or an `encoder`"
@@ -111,7 +111,7 @@ impl Trainer {
         &mut self,
         weights: &[Vec<f32>],
         trains: impl Fn(usize) -> bool,
-    ) -> anyhow::Result<(Seen, Vec<Vec<f32>>)> {
+    ) -> anyhow::Result<(StepLoss, Vec<Vec<f32>>)> {
         let graph = self.lowering.graph();
         let params = graph.params.iter().zip(weights).enumerate().map(|(i, (p, values))| {
             let shape = p.shape.as_slice();
@@ -165,7 +165,7 @@ impl Trainer {
         }
         let exact = outcome.exact.iter().filter(|e| **e).count() as f64 / self.rows as f64;
         self.halt(&q);
-        Ok((Seen { cells: outcome.cells, halting: outcome.halting, exact }, gradients))
+        Ok((StepLoss { cells: outcome.cells, halting: outcome.halting, exact }, gradients))
     }
 
     /// Counts the step; halted rows go back to 0.
@@ -183,7 +183,7 @@ impl Trainer {
 
 /// The load-balancing loss of the Switch Transformer (Fedus et al., arXiv 2101.03961, equation 4): experts · Σ f·P over the experts, with f
 /// the share of choices that fell on one (not differentiated) and P the router's mean probability for it. 1 where all are alike.
-fn balance(mixture: &Mixture) -> candle_core::Result<Tensor> {
+fn balance(mixture: &MixtureRun) -> candle_core::Result<Tensor> {
     let (tokens, experts) = mixture.scores.dims2()?;
     let mut routing = Routing::new(experts);
     routing.count(&mixture.values, mixture.top_k);

@@ -100,7 +100,7 @@ fn what_it_records_is_read_back_and_compared() {
     let mut told = Vec::new();
     work.compare(&go(Mode::Compare, 0, Some(path)), &mut told).unwrap();
     let steps = messages(&told).into_iter().map(|m| match m {
-        Message::Outputs(o) => Step { logits: o.logits, q: o.q, states: o.states },
+        Message::Outputs(o) => RecordedStep { logits: o.logits, q: o.q, states: o.states },
         other => panic!("{}", other.kind()),
     });
     assert_eq!(steps.collect::<Vec<_>>(), vectors.steps);

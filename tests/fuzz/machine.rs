@@ -13,10 +13,10 @@ use super::{KNOWN, MAX_REFUSAL, Outcome, again, line, read, said};
 
 /// The memory of ceilings of the folder that the file lies in.
 pub(super) fn ceilings_file(_: &[u8], path: &Path) -> Outcome {
-    static MEMORY: OnceLock<(PathBuf, ergometer::ceilings::Memory<'static>)> = OnceLock::new();
+    static MEMORY: OnceLock<(PathBuf, ergometer::ceilings::CeilingCache<'static>)> = OnceLock::new();
     let (folder, memory) = MEMORY.get_or_init(|| {
         let folder = path.parent().unwrap().to_path_buf();
-        (folder.clone(), ergometer::ceilings::Memory::new(Box::leak(Box::new(folder))).unwrap())
+        (folder.clone(), ergometer::ceilings::CeilingCache::new(Box::leak(Box::new(folder))).unwrap())
     });
     // made once, since it hashes this program
     if path.parent() != Some(folder) {
@@ -166,10 +166,11 @@ pub(super) fn arguments(_: &Path) -> Vec<Vec<u8>> {
 pub(super) fn command_line(bytes: &[u8], _: &Path) -> Outcome {
     use std::os::unix::ffi::OsStrExt;
     let words = bytes.split(|b| *b == 0).map(|w| std::ffi::OsStr::from_bytes(w).to_os_string());
-    match ergometer::cli::understood(words) {
-        Ok(()) => Outcome::Taken,
+    match ergometer::cli::parse(std::iter::once("ergometer".into()).chain(words)) {
+        Ok(_) => Outcome::Taken,
         // clap's own form: `error: ...`, then the usage or `--help`
-        Err(text) => {
+        Err(said) => {
+            let text = said.render().to_string();
             assert!(!text.trim().is_empty());
             assert!(text.len() <= MAX_REFUSAL + 4 * bytes.len(), "{} bytes", text.len());
             Outcome::Nothing

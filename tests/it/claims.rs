@@ -2,7 +2,7 @@
 //!
 //! In: suites of fake workers. Out: kinds and messages, and what honest ones beside them keep. Must not: depend on how fast a fake is.
 
-use ergometer::meters::fake_powercap::FakePowercap;
+use crate::powercap::FakePowercap;
 use ergometer_reports::case::{ErrorKind, Verdict};
 
 use crate::house::{House, recursive};

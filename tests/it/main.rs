@@ -26,6 +26,10 @@ mod onnxruntime;
 mod output;
 mod parity;
 mod planning;
+// unit tests of the meter use the rest of it
+#[allow(dead_code)]
+#[path = "../fakes/powercap.rs"]
+mod powercap;
 mod random;
 mod resume;
 mod scenarios;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use ergometer::meters::fake_powercap::FakePowercap;
+use crate::powercap::FakePowercap;
 use ergometer_reports::case::ErrorKind;
 
 use crate::house::{House, Records, ended, root};

@@ -10,22 +10,22 @@ use std::sync::Arc;
 
 use candle_core::{D, Device, Result, Tensor};
 
-use super::ops::{JoinHeads, RmsNorm, SiluGate, Softmax, SplitHeads, Turn};
+use super::ops::{FusedRmsNorm, JoinHeads, Rotations, SiluGate, Softmax, SplitHeads};
 use crate::graph::{Activation, Attention, Axis, Graph, Kind, Op, Region, Tokens, op};
 
 /// A graph with the tables that do not change between calls.
 pub struct Lowering {
     graph: Graph,
     /// Rotations by tokens, head size and bits of the base.
-    turns: HashMap<(usize, usize, u32), Arc<Turn>>,
+    turns: HashMap<(usize, usize, u32), Arc<Rotations>>,
     /// `[tokens, tokens]`, 0 where a query sees a key and −inf elsewhere, by tokens, causal, window.
     masks: HashMap<(usize, bool, Option<usize>), Tensor>,
     /// What mixtures of experts see, while somebody wants it.
-    seen: RefCell<Option<Vec<Mixture>>>,
+    seen: RefCell<Option<Vec<MixtureRun>>>,
 }
 
 /// One run of a mixture of experts.
-pub struct Mixture {
+pub struct MixtureRun {
     /// Scores `[tokens of all rows, experts]`, with their way back to the router.
     pub scores: Tensor,
     /// The same as numbers.
@@ -75,7 +75,7 @@ impl Lowering {
             };
             let table = |f: fn(f64) -> f64| (0..tokens * half).map(|i| f(angle(i)) as f32).collect();
             let key = (tokens, a.head_dim, rope.base.to_bits());
-            self.turns.entry(key).or_insert_with(|| Arc::new(Turn { cos: table(f64::cos), sin: table(f64::sin) }));
+            self.turns.entry(key).or_insert_with(|| Arc::new(Rotations { cos: table(f64::cos), sin: table(f64::sin) }));
         }
         if a.causal || a.window.is_some() {
             let seen =
@@ -166,7 +166,7 @@ impl Lowering {
             Op::Linear(op::Linear { weight, bias }) => linear(x, &params[weight.0], bias.map(|b| &params[b.0])),
             Op::RmsNorm(op::RmsNorm { gain, eps, over }) => {
                 let over_tokens = *over == Axis::Tokens;
-                let y = x.contiguous()?.apply_op1(RmsNorm { eps: *eps, over_tokens })?;
+                let y = x.contiguous()?.apply_op1(FusedRmsNorm { eps: *eps, over_tokens })?;
                 match gain {
                     Some(g) if over_tokens => y.broadcast_mul(&params[g.0].unsqueeze(1)?),
                     Some(g) => y.broadcast_mul(&params[g.0]),
@@ -233,7 +233,7 @@ impl Lowering {
             }
         }
         if let Some(seen) = self.seen.borrow_mut().as_mut() {
-            seen.push(Mixture { scores: scores.clone(), values, top_k });
+            seen.push(MixtureRun { scores: scores.clone(), values, top_k });
         }
         let mask = Tensor::from_vec(mask, (rows, experts), &Device::Cpu)?;
         let masked = (&scores + mask)?;
@@ -259,7 +259,7 @@ impl Lowering {
     }
 
     /// What the mixtures have seen since they were last asked, in the order in which they ran.
-    pub fn seen(&self) -> Vec<Mixture> {
+    pub fn seen(&self) -> Vec<MixtureRun> {
         self.seen.borrow_mut().as_mut().map(std::mem::take).unwrap_or_default()
     }
 

@@ -60,15 +60,15 @@ pub fn exp(x: f32) -> f32 {
 
 /// x · rsqrt(mean(x²) + eps), the mean over the last axis or, of `[batch, tokens, features]`, over the tokens.
 #[derive(Clone, Copy)]
-pub struct RmsNorm {
+pub struct FusedRmsNorm {
     pub eps: f32,
     pub over_tokens: bool,
 }
 
-/// Gradient of [`RmsNorm`]: s·g − x·s³·mean(x⊙g), with s the factor of the norm.
-struct RmsNormGrad(RmsNorm);
+/// Gradient of [`FusedRmsNorm`]: s·g − x·s³·mean(x⊙g), with s the factor of the norm.
+struct RmsNormGrad(FusedRmsNorm);
 
-impl RmsNorm {
+impl FusedRmsNorm {
     /// Length of a block and the distance of the elements that share a mean.
     fn block(&self, shape: &Shape) -> (usize, usize) {
         let dims = shape.dims();
@@ -77,7 +77,7 @@ impl RmsNorm {
     }
 }
 
-impl CustomOp1 for RmsNorm {
+impl CustomOp1 for FusedRmsNorm {
     fn name(&self) -> &'static str {
         "rms_norm"
     }
@@ -283,7 +283,7 @@ impl CustomOp2 for SoftmaxGrad {
 }
 
 /// Rotations of every position, `[tokens, dim / 2]` each.
-pub struct Turn {
+pub struct Rotations {
     pub cos: Vec<f32>,
     pub sin: Vec<f32>,
 }
@@ -294,7 +294,7 @@ pub struct Turn {
 pub struct SplitHeads {
     pub heads: usize,
     pub dim: usize,
-    pub turn: Option<Arc<Turn>>,
+    pub turn: Option<Arc<Rotations>>,
     pub rotated: usize,
     pub scaled: usize,
     pub scale: f32,

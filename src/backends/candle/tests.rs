@@ -105,6 +105,7 @@ fn golden_vectors_step_by_step_and_with_halted_rows_dropped() {
     }
 }
 
+// Over 80 lines: one line or two for each operator of one graph.
 /// A graph that holds every lowered operator, some with both axes, grouped heads, a causal window, biases and gains.
 fn every_operator() -> Model {
     let (t, d) = (6, 8);

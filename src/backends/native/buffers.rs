@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::execute::{Loc, Mixture, Step};
+use super::execute::{Instruction, Loc, MixtureSizes};
 use super::weights::Packer;
 use crate::backends::BackendError;
 use crate::graph::{Region, ValueId};
@@ -24,8 +24,8 @@ pub(super) struct Planner<'a> {
     pub packer: Packer<'a>,
     pub sizes: Vec<usize>,
     pub free: Vec<usize>,
-    pub steps: Vec<Step>,
-    pub mixtures: Vec<Mixture>,
+    pub steps: Vec<Instruction>,
+    pub mixtures: Vec<MixtureSizes>,
     /// Elements of the value in each buffer, 0 where there is none; their sum, and the largest that it has been.
     pub held: Vec<usize>,
     pub alive: usize,

@@ -21,7 +21,7 @@ pub(super) struct Loc {
 
 /// What one step does. Weights and inputs are numbers; `out` is never an operand unless its text says so.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(super) enum Instruction {
     /// Rows of a table times a factor.
     Embed { input: usize, table: usize, factor: f32, features: usize, out: Loc },
     /// One row of a table, then zeros.
@@ -77,35 +77,35 @@ pub(super) enum Step {
     Repeat { times: usize, len: usize },
 }
 
-impl Step {
+impl Instruction {
     /// Name in profiles.
     pub fn name(&self) -> &'static str {
         match self {
-            Step::Embed { .. } | Step::EmbedPrefix { .. } => "embed",
-            Step::Copy { .. } | Step::CopyPart { .. } => "copy",
-            Step::Add { .. } | Step::AddPositions { .. } => "add",
-            Step::Scale { .. } => "scale",
-            Step::Activate { .. } => "activate",
-            Step::Linear { .. } => "linear",
-            Step::LinearNorm { .. } => "linear_norm",
-            Step::GatedMlp { .. } => "gated_mlp",
-            Step::TokenMlp { .. } => "token_mlp",
-            Step::RmsNorm { .. } => "rms_norm",
-            Step::RmsNormTokens { .. } => "rms_norm_tokens",
-            Step::LayerNorm { .. } => "layer_norm",
-            Step::Attend { .. } => "attend",
-            Step::Project { .. } => "project_attend",
-            Step::Route { .. } => "route",
-            Step::Gather { .. } => "gather",
-            Step::Experts { .. } => "experts",
-            Step::Combine { .. } => "combine",
-            Step::Repeat { .. } => "repeat",
+            Instruction::Embed { .. } | Instruction::EmbedPrefix { .. } => "embed",
+            Instruction::Copy { .. } | Instruction::CopyPart { .. } => "copy",
+            Instruction::Add { .. } | Instruction::AddPositions { .. } => "add",
+            Instruction::Scale { .. } => "scale",
+            Instruction::Activate { .. } => "activate",
+            Instruction::Linear { .. } => "linear",
+            Instruction::LinearNorm { .. } => "linear_norm",
+            Instruction::GatedMlp { .. } => "gated_mlp",
+            Instruction::TokenMlp { .. } => "token_mlp",
+            Instruction::RmsNorm { .. } => "rms_norm",
+            Instruction::RmsNormTokens { .. } => "rms_norm_tokens",
+            Instruction::LayerNorm { .. } => "layer_norm",
+            Instruction::Attend { .. } => "attend",
+            Instruction::Project { .. } => "project_attend",
+            Instruction::Route { .. } => "route",
+            Instruction::Gather { .. } => "gather",
+            Instruction::Experts { .. } => "experts",
+            Instruction::Combine { .. } => "combine",
+            Instruction::Repeat { .. } => "repeat",
         }
     }
 }
 
 /// The buffers, each on a cache line of its own.
-pub(super) struct Memory {
+pub(super) struct Arena {
     buffers: Vec<Buffer>,
     routes: Vec<Routes>,
     /// Counts of each mixture, while somebody wants them.
@@ -114,7 +114,7 @@ pub(super) struct Memory {
 
 /// Sizes of a mixture of experts' routes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mixture {
+pub(super) struct MixtureSizes {
     pub experts: usize,
     pub top_k: usize,
     /// Tokens of a row.
@@ -131,12 +131,12 @@ struct Buffer {
 /// Elements in a cache line.
 const LINE: usize = 16;
 
-impl Memory {
+impl Arena {
     /// Buffers of `sizes[i] * rows` zeros, written once so that their pages are mapped.
     ///
     /// # Errors
     /// The number of bytes that cannot be had.
-    pub fn new(sizes: &[usize], rows: usize) -> Result<Memory, String> {
+    pub fn new(sizes: &[usize], rows: usize) -> Result<Arena, String> {
         let mut buffers = Vec::with_capacity(sizes.len());
         for &size in sizes {
             let wanted = size.checked_mul(rows).and_then(|n| n.checked_add(LINE));
@@ -148,11 +148,11 @@ impl Memory {
             let start = data.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
             buffers.push(Buffer { data, start });
         }
-        Ok(Memory { buffers, routes: Vec::new(), watched: None })
+        Ok(Arena { buffers, routes: Vec::new(), watched: None })
     }
 
     /// Routes of these mixtures for `rows` rows.
-    pub fn route(&mut self, mixtures: &[Mixture], rows: usize) {
+    pub fn route(&mut self, mixtures: &[MixtureSizes], rows: usize) {
         self.routes = mixtures.iter().map(|m| Routes::new(m.experts, m.top_k, m.tokens * rows)).collect();
     }
 
@@ -174,7 +174,7 @@ impl Memory {
     }
 
     /// Lends `out` to be written while all other buffers can be read.
-    pub fn with(&mut self, out: Loc, rows: usize, f: impl FnOnce(&Memory, &mut [f32])) {
+    pub fn with(&mut self, out: Loc, rows: usize, f: impl FnOnce(&Arena, &mut [f32])) {
         let mut buffer = std::mem::take(&mut self.buffers[out.buffer]);
         f(self, &mut buffer.data[buffer.start..][..rows * out.len]);
         self.buffers[out.buffer] = buffer;
@@ -211,10 +211,10 @@ pub(super) struct Run<'a> {
 
 impl Run<'_> {
     /// Runs steps in order. `seen` is told of every step that has run.
-    pub fn steps(self, mut steps: &[Step], memory: &mut Memory, seen: &mut impl FnMut(&'static str)) {
+    pub fn steps(self, mut steps: &[Instruction], memory: &mut Arena, seen: &mut impl FnMut(&'static str)) {
         while let Some((step, rest)) = steps.split_first() {
             steps = rest;
-            if let Step::Repeat { times, len } = *step {
+            if let Instruction::Repeat { times, len } = *step {
                 let (body, rest) = rest.split_at(len);
                 for _ in 0..times {
                     self.steps(body, memory, seen);
@@ -228,40 +228,40 @@ impl Run<'_> {
     }
 
     /// Operations of these steps in products, as the kernels pad them. (Of experts the rows are counted as they are, since how tiles pad them hangs on the routes.)
-    pub fn flops(self, mut steps: &[Step]) -> f64 {
+    pub fn flops(self, mut steps: &[Instruction]) -> f64 {
         let Run { ctx, weights: Weights { linear, tokens, heads, .. }, rows, .. } = self;
         let mut sum = 0.0;
         while let Some((step, rest)) = steps.split_first() {
             steps = rest;
             sum += match *step {
-                Step::Linear { out, weight, .. } => {
+                Instruction::Linear { out, weight, .. } => {
                     let w = &linear[weight];
                     kernels::linear_operations(ctx, rows * out.len / w.n().max(1), w)
                 }
-                Step::LinearNorm { out, weight, .. } => {
+                Instruction::LinearNorm { out, weight, .. } => {
                     let w = &linear[weight];
                     kernels::linear_norm_operations(ctx, rows * out.len / w.n().max(1), w)
                 }
-                Step::GatedMlp { x, up, down, .. } => {
+                Instruction::GatedMlp { x, up, down, .. } => {
                     let m = rows * x.len / linear[up].k().max(1);
                     kernels::gated_mlp_operations(ctx, m, &linear[up], &linear[down])
                 }
-                Step::TokenMlp { up, down, d, .. } => {
+                Instruction::TokenMlp { up, down, d, .. } => {
                     kernels::token_mlp_operations(ctx, rows, &tokens[up], &tokens[down], d)
                 }
-                Step::Attend { x, format, heads, mask, .. } => {
+                Instruction::Attend { x, format, heads, mask, .. } => {
                     rows as f64 * kernels::attention_operations(ctx, format, x.len / heads.row(), heads, mask)
                 }
-                Step::Project { weight, tokens, format, mask, .. } => {
+                Instruction::Project { weight, tokens, format, mask, .. } => {
                     let w = &heads[weight];
                     rows as f64 * kernels::projected_attention_operations(ctx, format, w, tokens, mask)
                 }
                 // every token goes to as many experts, whichever they are
-                Step::Experts { x, up, down, .. } => {
+                Instruction::Experts { x, up, down, .. } => {
                     let m = rows * x.len / linear[up].k().max(1);
                     linear[up].operations(m) + linear[down].operations(m)
                 }
-                Step::Repeat { times, len } => {
+                Instruction::Repeat { times, len } => {
                     let (body, rest) = rest.split_at(len);
                     steps = rest;
                     times as f64 * self.flops(body)
@@ -272,54 +272,55 @@ impl Run<'_> {
         sum
     }
 
-    fn step(self, step: &Step, memory: &mut Memory) {
+    // Over 80 lines: one short arm for each instruction, which the compiler checks for completeness.
+    fn step(self, step: &Instruction, memory: &mut Arena) {
         let Run { ctx, weights, inputs, rows } = self;
         let plain = |i: Option<usize>| i.map(|i| &weights.plain[i][..]);
         let tables = |rope: Option<usize>| {
             rope.map(|table| RopeTables { cos: &weights.ropes[table][0], sin: &weights.ropes[table][1] })
         };
         match *step {
-            Step::Embed { input, table, factor, features, out } => {
+            Instruction::Embed { input, table, factor, features, out } => {
                 let out = memory.get_mut(out, rows);
                 kernels::embed(ctx, inputs[input], &weights.plain[table], factor, features, out);
             }
-            Step::EmbedPrefix { input, table, width, out } => {
+            Instruction::EmbedPrefix { input, table, width, out } => {
                 let table = &weights.plain[table];
                 for (&index, row) in inputs[input].iter().zip(memory.get_mut(out, rows).chunks_exact_mut(out.len)) {
                     row[..width].copy_from_slice(&table[index as usize * width..][..width]);
                     row[width..].fill(0.0);
                 }
             }
-            Step::Copy { x, out } => memory.with(out, rows, |m, out| kernels::copy(ctx, m.get(x, rows), out)),
-            Step::CopyPart { x, from, width, to, out } => memory.with(out, rows, |m, values| {
+            Instruction::Copy { x, out } => memory.with(out, rows, |m, out| kernels::copy(ctx, m.get(x, rows), out)),
+            Instruction::CopyPart { x, from, width, to, out } => memory.with(out, rows, |m, values| {
                 kernels::copy_rows(&m.get(x, rows)[from..], x.len, &mut values[to..], out.len, width, rows);
             }),
-            Step::Add { x, y, out } if x.buffer == out.buffer => {
+            Instruction::Add { x, y, out } if x.buffer == out.buffer => {
                 memory.with(out, rows, |m, x| kernels::add_in_place(ctx, x, m.get(y, rows)));
             }
-            Step::Add { x, y, out } => {
+            Instruction::Add { x, y, out } => {
                 memory.with(out, rows, |m, out| kernels::add(ctx, m.get(x, rows), m.get(y, rows), out));
             }
-            Step::AddPositions { x, table } => {
+            Instruction::AddPositions { x, table } => {
                 kernels::add_rows(ctx, memory.get_mut(x, rows), &weights.plain[table]);
             }
-            Step::Scale { x, factor } => kernels::scale(ctx, memory.get_mut(x, rows), factor),
-            Step::Activate { x, kind } => kernels::activation(ctx, kind, memory.get_mut(x, rows)),
-            Step::Linear { x, weight, bias, out } => memory.with(out, rows, |m, out| {
+            Instruction::Scale { x, factor } => kernels::scale(ctx, memory.get_mut(x, rows), factor),
+            Instruction::Activate { x, kind } => kernels::activation(ctx, kind, memory.get_mut(x, rows)),
+            Instruction::Linear { x, weight, bias, out } => memory.with(out, rows, |m, out| {
                 kernels::linear(ctx, m.get(x, rows), &weights.linear[weight], plain(bias), out);
             }),
-            Step::LinearNorm { x, weight, eps, out } => memory.with(out, rows, |m, out| {
+            Instruction::LinearNorm { x, weight, eps, out } => memory.with(out, rows, |m, out| {
                 kernels::linear_norm(ctx, m.get(x, rows), &weights.linear[weight], eps, out);
             }),
-            Step::GatedMlp { x, up, down, norm, out } => memory.with(out, rows, |m, values| {
+            Instruction::GatedMlp { x, up, down, norm, out } => memory.with(out, rows, |m, values| {
                 let x = (x.buffer != out.buffer).then(|| m.get(x, rows));
                 kernels::gated_mlp(ctx, x, &weights.linear[up], &weights.linear[down], norm, values);
             }),
-            Step::TokenMlp { x, up, down, norm, d, out } => memory.with(out, rows, |m, values| {
+            Instruction::TokenMlp { x, up, down, norm, d, out } => memory.with(out, rows, |m, values| {
                 let x = (x.buffer != out.buffer).then(|| m.get(x, rows));
                 kernels::token_mlp(ctx, x, &weights.tokens[up], &weights.tokens[down], norm, d, values);
             }),
-            Step::RmsNorm { x, residual, gain, eps, d, out } => memory.with(out, rows, |m, values| {
+            Instruction::RmsNorm { x, residual, gain, eps, d, out } => memory.with(out, rows, |m, values| {
                 let residual = residual.map(|r| m.get(r, rows));
                 if x.buffer == out.buffer {
                     kernels::rms_norm_in_place(ctx, values, residual, plain(gain), eps, d);
@@ -327,21 +328,33 @@ impl Run<'_> {
                     kernels::rms_norm(ctx, m.get(x, rows), residual, plain(gain), eps, d, values);
                 }
             }),
-            Step::RmsNormTokens { x, residual, eps, d } => memory.with(x, rows, |m, values| {
+            Instruction::RmsNormTokens { x, residual, eps, d } => memory.with(x, rows, |m, values| {
                 kernels::rms_norm_tokens(ctx, values, residual.map(|r| m.get(r, rows)), eps, x.len / d, d);
             }),
-            Step::LayerNorm { x, gain, bias, eps, d } => {
+            Instruction::LayerNorm { x, gain, bias, eps, d } => {
                 kernels::layer_norm(ctx, memory.get_mut(x, rows), plain(Some(gain)), plain(bias), eps, d);
             }
-            Step::Project { x, weight, tokens, format, rope, mask, scale, out } => memory.with(out, rows, |m, out| {
-                let w = &weights.heads[weight];
-                kernels::projected_attention(ctx, format, m.get(x, rows), w, tokens, tables(rope), mask, scale, out);
-            }),
-            Step::Attend { x, format, heads, rope, mask, scale, out } => memory.with(out, rows, |m, out| {
+            Instruction::Project { x, weight, tokens, format, rope, mask, scale, out } => {
+                memory.with(out, rows, |m, out| {
+                    let w = &weights.heads[weight];
+                    kernels::projected_attention(
+                        ctx,
+                        format,
+                        m.get(x, rows),
+                        w,
+                        tokens,
+                        tables(rope),
+                        mask,
+                        scale,
+                        out,
+                    );
+                })
+            }
+            Instruction::Attend { x, format, heads, rope, mask, scale, out } => memory.with(out, rows, |m, out| {
                 let rope = tables(rope);
                 kernels::attention(ctx, format, m.get(x, rows), x.len / heads.row(), heads, rope, mask, scale, out);
             }),
-            Step::Route { scores, routes } => {
+            Instruction::Route { scores, routes } => {
                 // taken out, so that both can be changed while the scores are read
                 let (mut all, mut watched) = (std::mem::take(&mut memory.routes), memory.watched.take());
                 let scores = memory.get(scores, rows);
@@ -351,17 +364,17 @@ impl Run<'_> {
                 }
                 (memory.routes, memory.watched) = (all, watched);
             }
-            Step::Gather { x, routes, n, out } => {
+            Instruction::Gather { x, routes, n, out } => {
                 memory.with(out, rows, |m, out| m.routes[routes].gather(ctx, m.get(x, rows), n, out));
             }
-            Step::Experts { x, routes, up, down, experts } => memory.with(x, rows, |m, values| {
+            Instruction::Experts { x, routes, up, down, experts } => memory.with(x, rows, |m, values| {
                 let (up, down) = (&weights.linear[up..up + experts], &weights.linear[down..down + experts]);
                 m.routes[routes].experts(ctx, up, down, values);
             }),
-            Step::Combine { x, routes, n, out } => {
+            Instruction::Combine { x, routes, n, out } => {
                 memory.with(out, rows, |m, out| m.routes[routes].combine(ctx, m.get(x, rows), n, out));
             }
-            Step::Repeat { .. } => unreachable!("handled where steps run"),
+            Instruction::Repeat { .. } => unreachable!("handled where steps run"),
         }
     }
 }

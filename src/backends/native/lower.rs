@@ -6,7 +6,7 @@
 use ergometer_kernels::{ActivationKind, Heads, Mask};
 
 use super::buffers::{Frame, Place, Planner, float};
-use super::execute::{Loc, Mixture, Step};
+use super::execute::{Instruction, Loc, MixtureSizes};
 use crate::backends::BackendError;
 use crate::graph::{self, Axis, Node, Op, Region, Tokens, ValueId, op};
 
@@ -87,10 +87,10 @@ impl<'r> Lowering<'_, '_, 'r> {
                     out = self.apart(norm.first, k + 2, &[x]);
                 }
                 if out != h {
-                    self.push(Step::Copy { x: h, out });
+                    self.push(Instruction::Copy { x: h, out });
                 }
                 let weight = self.planner.packer.linear(weight);
-                self.push(Step::LinearNorm { x, weight, eps: *eps, out });
+                self.push(Instruction::LinearNorm { x, weight, eps: *eps, out });
             }
             _ => return Ok(false),
         }
@@ -132,6 +132,7 @@ impl<'r> Lowering<'_, '_, 'r> {
         }
     }
 
+    // Over 80 lines: one arm for each operator, which the compiler checks for completeness.
     fn node(&mut self, node: &'r Node, k: usize) -> Result<(), BackendError> {
         let v = node.first;
         match &node.op {
@@ -139,14 +140,14 @@ impl<'r> Lowering<'_, '_, 'r> {
             Op::EmbedPrefix(op::EmbedPrefix { table, .. }) => {
                 let (input, width) = (self.input(node.inputs[0])?, self.planner.packer.matrix(*table).1);
                 let (table, out) = (self.planner.packer.plain(*table), self.apart(v, k, &[]));
-                self.push(Step::EmbedPrefix { input, table, width, out });
+                self.push(Instruction::EmbedPrefix { input, table, width, out });
             }
             Op::Concat(_) => {
                 let parts = node.inputs.iter().map(|&v| self.at(v)).collect::<Result<Vec<_>, _>>()?;
                 let out = self.apart(v, k, &parts);
                 let mut to = 0;
                 for x in parts {
-                    self.push(Step::CopyPart { x, from: 0, width: x.len, to, out });
+                    self.push(Instruction::CopyPart { x, from: 0, width: x.len, to, out });
                     to += x.len;
                 }
             }
@@ -154,30 +155,30 @@ impl<'r> Lowering<'_, '_, 'r> {
                 let x = self.at(node.inputs[0])?;
                 let out = self.apart(v, k, &[x]);
                 let from = start * self.frame.region.ty(v).features;
-                self.push(Step::CopyPart { x, from, width: out.len, to: 0, out });
+                self.push(Instruction::CopyPart { x, from, width: out.len, to: 0, out });
             }
             Op::Add(_) => {
                 let (x, y) = (self.at(node.inputs[0])?, self.at(node.inputs[1])?);
                 let out = self.onto(v, k, &[x, y]);
-                self.push(if out == y { Step::Add { x: y, y: x, out } } else { Step::Add { x, y, out } });
+                self.push(if out == y { Instruction::Add { x: y, y: x, out } } else { Instruction::Add { x, y, out } });
             }
             Op::AddPositions(op::AddPositions { table }) => {
                 let (x, table) = (self.own_copy(node, k)?, self.planner.packer.plain(*table));
-                self.push(Step::AddPositions { x, table });
+                self.push(Instruction::AddPositions { x, table });
             }
             Op::Scale(op::Scale(factor)) => {
                 let x = self.own_copy(node, k)?;
-                self.push(Step::Scale { x, factor: *factor });
+                self.push(Instruction::Scale { x, factor: *factor });
             }
             Op::Activate(act) => {
                 let x = self.own_copy(node, k)?;
-                self.push(Step::Activate { x, kind: activation(*act) });
+                self.push(Instruction::Activate { x, kind: activation(*act) });
             }
             Op::LayerNorm(op::LayerNorm { gain, bias, eps }) => {
                 let (x, d) = (self.own_copy(node, k)?, self.frame.region.ty(v).features);
                 let packer = &mut self.planner.packer;
                 let (gain, bias) = (packer.plain(*gain), bias.map(|b| packer.plain(b)));
-                self.push(Step::LayerNorm { x, gain, bias, eps: *eps, d });
+                self.push(Instruction::LayerNorm { x, gain, bias, eps: *eps, d });
             }
             Op::RmsNorm(op::RmsNorm { gain, eps, over }) => {
                 let x = self.at(node.inputs[0])?;
@@ -199,7 +200,7 @@ impl<'r> Lowering<'_, '_, 'r> {
                 let inner = self.planner.packer.matrix(*up).0;
                 let h = self.planner.take(x.len / self.frame.region.ty(v).features * inner);
                 self.linear(x, *up, *up_bias, h);
-                self.push(Step::Activate { x: h, kind: activation(*act) });
+                self.push(Instruction::Activate { x: h, kind: activation(*act) });
                 let out = self.apart(v, k, &[]);
                 self.linear(h, *down, *down_bias, out);
                 self.planner.give(h.buffer);
@@ -227,14 +228,14 @@ impl<'r> Lowering<'_, '_, 'r> {
     ) -> Result<(), BackendError> {
         let (input, table) = (self.input(node.inputs[0])?, self.planner.packer.plain(table));
         let (out, features) = (self.apart(v, k, &[]), self.frame.region.ty(v).features);
-        self.push(Step::Embed { input, table, factor, features, out });
+        self.push(Instruction::Embed { input, table, factor, features, out });
         Ok(())
     }
 
     fn linear(&mut self, x: Loc, weight: graph::ParamId, bias: Option<graph::ParamId>, out: Loc) {
         let packer = &mut self.planner.packer;
         let (weight, bias) = (packer.linear(weight), bias.map(|b| packer.plain(b)));
-        self.push(Step::Linear { x, weight, bias, out });
+        self.push(Instruction::Linear { x, weight, bias, out });
     }
 
     /// A mixture of experts: only what is routed to an expert is computed by it.
@@ -248,17 +249,17 @@ impl<'r> Lowering<'_, '_, 'r> {
         let (x, n) = (self.at(node.inputs[0])?, self.frame.region.ty(node.first).features);
         let (tokens, experts) = (x.len / n, self.planner.packer.matrix(router).0);
         let routes = self.planner.mixtures.len();
-        self.planner.mixtures.push(Mixture { experts, top_k, tokens });
+        self.planner.mixtures.push(MixtureSizes { experts, top_k, tokens });
         let scores = self.planner.take(tokens * experts);
         self.linear(x, router, None, scores);
-        self.push(Step::Route { scores, routes });
+        self.push(Instruction::Route { scores, routes });
         self.planner.give(scores.buffer);
         let grouped = self.planner.take(tokens * top_k * n);
-        self.push(Step::Gather { x, routes, n, out: grouped });
+        self.push(Instruction::Gather { x, routes, n, out: grouped });
         let [up, down] = self.planner.packer.experts(gate_up, down);
-        self.push(Step::Experts { x: grouped, routes, up, down, experts });
+        self.push(Instruction::Experts { x: grouped, routes, up, down, experts });
         let out = self.apart(node.first, k, &[grouped]);
-        self.push(Step::Combine { x: grouped, routes, n, out });
+        self.push(Instruction::Combine { x: grouped, routes, n, out });
         self.planner.give(grouped.buffer);
         Ok(())
     }
@@ -284,16 +285,16 @@ impl<'r> Lowering<'_, '_, 'r> {
         match over {
             Axis::Features => {
                 let gain = gain.map(|g| self.planner.packer.plain(g));
-                self.push(Step::RmsNorm { x, residual, gain, eps, d, out });
+                self.push(Instruction::RmsNorm { x, residual, gain, eps, d, out });
             }
             Axis::Tokens if gain.is_some() => {
                 return Err(no_kernel(&Op::RmsNorm(op::RmsNorm { gain, eps, over }), "over tokens with a gain"));
             }
             Axis::Tokens => {
                 if x != out {
-                    self.push(Step::Copy { x, out });
+                    self.push(Instruction::Copy { x, out });
                 }
-                self.push(Step::RmsNormTokens { x: out, residual, eps, d });
+                self.push(Instruction::RmsNormTokens { x: out, residual, eps, d });
             }
         }
         Ok(())
@@ -316,11 +317,11 @@ impl<'r> Lowering<'_, '_, 'r> {
         match over {
             Axis::Features => {
                 let [up, down] = self.planner.packer.gated(gate_up, down);
-                self.push(Step::GatedMlp { x, up, down, norm, out });
+                self.push(Instruction::GatedMlp { x, up, down, norm, out });
             }
             Axis::Tokens => {
                 let [up, down] = self.planner.packer.tokens(gate_up, down);
-                self.push(Step::TokenMlp { x, up, down, norm, d, out });
+                self.push(Instruction::TokenMlp { x, up, down, norm, d, out });
             }
         }
         Ok(())
@@ -340,7 +341,7 @@ impl<'r> Lowering<'_, '_, 'r> {
         let (tokens, format) = (x.len / packer.matrix(weight).1, packer.format());
         let (weight, rope) = (packer.heads(weight, heads), a.rope.map(|rope| packer.rope(rope, tokens, a.head_dim)));
         let out = self.apart(v, k, &[x]);
-        self.push(Step::Project { x, weight, tokens, format, rope, mask, scale: a.scale, out });
+        self.push(Instruction::Project { x, weight, tokens, format, rope, mask, scale: a.scale, out });
         Ok(())
     }
 
@@ -354,7 +355,7 @@ impl<'r> Lowering<'_, '_, 'r> {
         let tokens = x.len / heads.row();
         let rope = a.rope.map(|rope| self.planner.packer.rope(rope, tokens, a.head_dim));
         let out = self.apart(node.first, k, &[x]);
-        self.push(Step::Attend { x, format, heads, rope, mask, scale: a.scale, out });
+        self.push(Instruction::Attend { x, format, heads, rope, mask, scale: a.scale, out });
         Ok(())
     }
 
@@ -380,17 +381,17 @@ impl<'r> Lowering<'_, '_, 'r> {
             } else {
                 let avoid: Vec<Loc> = given.iter().chain(&args).filter_map(|&p| float(p).ok()).collect();
                 let at = self.apart(v, k, &avoid);
-                self.push(Step::Copy { x, out: at });
+                self.push(Instruction::Copy { x, out: at });
                 at
             };
             args[i] = Place::At(at);
             wanted.push(Some(at.buffer));
         }
         let start = self.planner.steps.len();
-        self.push(Step::Repeat { times, len: 0 });
+        self.push(Instruction::Repeat { times, len: 0 });
         self.planner.region(body, &args, &wanted)?;
         let len = self.planner.steps.len() - start - 1;
-        self.planner.steps[start] = Step::Repeat { times, len };
+        self.planner.steps[start] = Instruction::Repeat { times, len };
         Ok(())
     }
 
@@ -406,7 +407,7 @@ impl<'r> Lowering<'_, '_, 'r> {
             if x.buffer != to && wanted.contains(&x.buffer) {
                 let out = self.planner.take(x.len);
                 spare.push(out.buffer);
-                self.push(Step::Copy { x, out });
+                self.push(Instruction::Copy { x, out });
                 *place = Place::At(out);
             }
         }
@@ -419,7 +420,7 @@ impl<'r> Lowering<'_, '_, 'r> {
             let x = float(place)?;
             let out = Loc { buffer, len: x.len };
             if x != out {
-                self.push(Step::Copy { x, out });
+                self.push(Instruction::Copy { x, out });
             }
             places.push(Place::At(out));
         }
@@ -429,7 +430,7 @@ impl<'r> Lowering<'_, '_, 'r> {
         Ok(places)
     }
 
-    fn push(&mut self, step: Step) {
+    fn push(&mut self, step: Instruction) {
         self.planner.steps.push(step);
     }
 
@@ -480,7 +481,7 @@ impl<'r> Lowering<'_, '_, 'r> {
         let x = self.at(node.inputs[0])?;
         let out = self.onto(node.first, k, &[x]);
         if out != x {
-            self.push(Step::Copy { x, out });
+            self.push(Instruction::Copy { x, out });
         }
         Ok(out)
     }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use ergometer_kernels::{Context, Isa, NumberFormat};
 
-use self::execute::{Memory, Run};
-use self::plan::Plan;
+use self::execute::{Arena, Run};
+use self::program::Program;
 use self::weights::{Packer, Weights};
 use super::{Backend, BackendError, Described, Engine, Facts, Options, Routing, Unavailable};
 use crate::graph::{Graph, Init, ParamId};
@@ -19,7 +19,7 @@ use crate::models::Model;
 mod buffers;
 mod execute;
 mod lower;
-mod plan;
+mod program;
 mod weights;
 
 /// See the module.
@@ -115,8 +115,8 @@ struct NativeEngine {
     ctx: Context,
     graph: Graph,
     weights: Weights,
-    plan: Plan,
-    memory: Memory,
+    plan: Program,
+    memory: Arena,
     /// Number in `weights.plain` of each state's start; `None`: zeros.
     starts: Vec<Option<usize>>,
     capacity: usize,
@@ -142,9 +142,9 @@ impl NativeEngine {
             Init::Zero => None,
         };
         let starts = graph.states.iter().map(|s| start(s.init)).collect();
-        let (plan, weights) = plan::compile(graph, packer)?;
-        plan::check_tables(graph, &plan.admit, &weights)?;
-        let mut memory = Memory::new(&plan.sizes, options.capacity).map_err(BackendError::unavailable)?;
+        let (plan, weights) = program::compile(graph, packer)?;
+        program::check_tables(graph, &plan.admit, &weights)?;
+        let mut memory = Arena::new(&plan.sizes, options.capacity).map_err(BackendError::unavailable)?;
         memory.route(&plan.mixtures, options.capacity);
         let (capacity, graph) = (options.capacity, graph.clone());
         Ok(Self { ctx, graph, weights, plan, memory, starts, capacity, stepped: 0 })
@@ -177,7 +177,7 @@ impl Engine for NativeEngine {
         }
     }
 
-    /// Bytes of the buffers for the whole capacity, and the least that its values need (see [`Plan::least`]). Scratch memory of the kernels is in neither.
+    /// Bytes of the buffers for the whole capacity, and the least that its values need (see [`Program::least`]). Scratch memory of the kernels is in neither.
     fn report(&self) -> BTreeMap<String, String> {
         let least = size_of::<f32>() * self.capacity * self.plan.least;
         let bytes = [("buffer_bytes", self.memory.bytes()), ("buffer_bytes_least", least)];

@@ -18,14 +18,14 @@ use crate::models::Model;
 use crate::onnx::{self, Form};
 
 /// How sessions are made.
-pub(super) struct Setup {
+pub(super) struct SessionSetup {
     pub environment: &'static Environment,
     pub optimization: GraphOptimizationLevel,
     pub spinning: bool,
     pub threads: usize,
 }
 
-impl Setup {
+impl SessionSetup {
     fn session(&self, bytes: &[u8]) -> Result<Session, BackendError> {
         let builder = Session::builder(self.environment).map_err(failed)?;
         let builder = builder.with_optimization_level(self.optimization).map_err(failed)?;
@@ -90,7 +90,7 @@ impl OrtEngine {
     /// Exports and compiles. `fixed`: full batches get a session of their own, whose batch is a constant.
     pub(super) fn new(
         model: &Model,
-        setup: &Setup,
+        setup: &SessionSetup,
         form: Form,
         capacity: usize,
         fixed: bool,

@@ -212,7 +212,7 @@ pub fn prepare(option: Option<&str>) -> Result<(), Unavailable> {
     let obtain = || {
         let Err(nowhere) = places.find() else { return Ok(()) };
         let Some(item) = fetch::item("onnxruntime").filter(|_| !fetch::offline()) else { return Err(nowhere) };
-        console::say(format!("fetching onnxruntime {}, which this run needs and this machine lacks", item.version));
+        console::info(format!("fetching onnxruntime {}, which this run needs and this machine lacks", item.version));
         fetch::Fetcher::from_env()
             // how far it is, where somebody sees it
             .and_then(|fetcher| fetch::Fetcher { chatty: std::io::stderr().is_terminal(), ..fetcher }.fetch(item))

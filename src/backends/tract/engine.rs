@@ -9,16 +9,16 @@ use tract_onnx::prelude::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::*;
 
 use super::Chosen;
-use super::plan::Plan;
+use super::plan::TractPlan;
 use crate::backends::{BackendError, Engine, Facts, Options};
 use crate::graph::Init;
 use crate::models::Model;
-use crate::onnx::{self, Experts, Form};
+use crate::onnx::{self, ExpertForm, Form};
 
 /// See the module.
 pub struct TractEngine {
     /// By batch, ascending; a single one with an open batch has the capacity here.
-    plans: Vec<(usize, Plan)>,
+    plans: Vec<(usize, TractPlan)>,
     symbolic: bool,
     threads: Option<Executor>,
     /// FLOPs of a step of 1, 2, ... rows.
@@ -58,14 +58,14 @@ impl TractEngine {
     /// Exports the graph in every form that is needed, and makes the plans.
     pub fn new(model: &Model, options: &Options, chosen: Chosen) -> Result<Self, BackendError> {
         let (graph, capacity) = (model.graph()?, options.capacity.max(1));
-        let form = |batch| Form { batch, opset: chosen.opset, experts: Experts::All, external: None };
+        let form = |batch| Form { batch, opset: chosen.opset, experts: ExpertForm::All, external: None };
         let sizes = if chosen.symbolic { vec![capacity] } else { ladder(capacity, chosen.powers) };
         let (mut plans, mut per_row) = (Vec::new(), 0.0);
         for size in sizes {
             let exported = onnx::export(graph, &model.params, &form((!chosen.symbolic).then_some(size)))
                 .map_err(|e| BackendError::unavailable(format!("the graph cannot be exported to ONNX: {e}")))?;
             per_row = exported.flops_per_row;
-            plans.push((size, Plan::new(&exported.model, chosen.bf16).map_err(failed)?));
+            plans.push((size, TractPlan::new(&exported.model, chosen.bf16).map_err(failed)?));
         }
         let mut report = BTreeMap::new();
         let kernels: BTreeMap<String, usize> = plans.iter().flat_map(|(_, plan)| plan.kernels()).fold(

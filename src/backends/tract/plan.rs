@@ -1,6 +1,6 @@
 //! One plan of tract: a file parsed and optimised, and what can be read off the result.
 //!
-//! In: the bytes of an ONNX file. Out: a [`Plan`] with the kernels it will run, the bytes of its weights and what its products cost. Must
+//! In: the bytes of an ONNX file. Out: a [`TractPlan`] with the kernels it will run, the bytes of its weights and what its products cost. Must
 //! not: run anything, or guess at a product that it does not understand.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use tract_onnx::tract_core::ops::matmul::ModePicker;
 use tract_onnx::tract_core::ops::matmul::optimized::{MatMulOperand, OptMatMul, ProtoFusedSpec};
 
 /// An optimised model, ready to run.
-pub struct Plan {
+pub struct TractPlan {
     /// What runs.
     pub state: TypedSimpleState,
     /// The open axis, where there is one.
@@ -26,7 +26,7 @@ pub struct Plan {
 /// tract's switch for bf16 is one for the whole process and is read while a plan is made: one plan at a time.
 static MAKING: Mutex<()> = Mutex::new(());
 
-impl Plan {
+impl TractPlan {
     /// Parses and optimises a file. With `bf16` products of an open shape round their operands to bf16.
     pub fn new(file: &[u8], bf16: bool) -> TractResult<Self> {
         let _alone = MAKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::boards::{Boards, Closed, Proven, Setup};
+use super::boards::{Boards, BoardsSetup, Closed, Proven};
 use crate::backends::Unavailable;
 use crate::clock::monotonic_ns;
-use crate::foreign::{Channel, Foreign, Heard, SECONDS, limit};
-use crate::meters::{MeterOptions, Reading, Ready, Source};
+use crate::foreign::{Channel, Foreign, Received, SECONDS, limit};
+use crate::meters::{EnergySource, MeterOptions, ProbedMeter, Reading};
 
 /// How long an edge of a window may take.
 const EDGE: Duration = Duration::from_secs(2);
@@ -21,14 +21,14 @@ const WATCHING: Duration = Duration::from_secs(5);
 /// What is asked.
 #[derive(Serialize, Deserialize)]
 enum Ask {
-    Probe(Setup),
+    Probe(BoardsSetup),
     Start,
     Stop,
 }
 
 /// Starts the process, which loads NVML, finds the visible boards and waits until each counter has moved.
-pub(super) fn probe(options: &MeterOptions) -> Result<Ready, Unavailable> {
-    let setup = Setup::of(options);
+pub(super) fn probe(options: &MeterOptions) -> Result<ProbedMeter, Unavailable> {
+    let setup = BoardsSetup::of(options);
     let library = setup.library.clone().unwrap_or_else(|| "libnvidia-ml.so.1".into());
     let failed = |end: String| {
         let hint = match end.contains("did not answer") {
@@ -38,11 +38,11 @@ pub(super) fn probe(options: &MeterOptions) -> Result<Ready, Unavailable> {
         Unavailable { reason: format!("NVML at {} cannot be used: {end}", library.display()), hint: Some(hint) }
     };
     let mut child = Foreign::start(super::METER.name, &[]).map_err(failed)?;
-    child.say(&Ask::Probe(setup), EDGE).map_err(failed)?;
-    let proven: Result<Proven, Unavailable> = child.hear(limit() + WATCHING).map_err(failed)?;
+    child.send(&Ask::Probe(setup), EDGE).map_err(failed)?;
+    let proven: Result<Proven, Unavailable> = child.receive(limit() + WATCHING).map_err(failed)?;
     let Proven { resolution, facts, estimate, note } = proven?;
     let source = Proxy { child, note, opened: None };
-    Ok(Ready { resolution, source: Some(Box::new(source)), facts, estimate })
+    Ok(ProbedMeter { resolution, source: Some(Box::new(source)), facts, estimate })
 }
 
 /// The boards as seen from here.
@@ -53,10 +53,10 @@ struct Proxy {
     opened: Option<Result<f64, String>>,
 }
 
-impl Source for Proxy {
+impl EnergySource for Proxy {
     fn start(&mut self) {
         let asked = monotonic_ns();
-        let opened = self.child.say(&Ask::Start, EDGE).and_then(|()| self.child.hear::<u64>(EDGE));
+        let opened = self.child.send(&Ask::Start, EDGE).and_then(|()| self.child.receive::<u64>(EDGE));
         // the window that is metered begins after this call
         self.opened = Some(opened.map(|read| monotonic_ns().saturating_sub(read.max(asked)) as f64 * 1e-9));
     }
@@ -68,8 +68,8 @@ impl Source for Proxy {
         let Some(opened) = self.opened.take() else { return Vec::new() };
         let asked = monotonic_ns();
         let closed = opened.and_then(|before| {
-            self.child.say(&Ask::Stop, EDGE)?;
-            let closed: Closed = self.child.hear(EDGE)?;
+            self.child.send(&Ask::Stop, EDGE)?;
+            let closed: Closed = self.child.receive(EDGE)?;
             Ok((before.max(closed.read_ns.saturating_sub(asked) as f64 * 1e-9), closed))
         });
         let (value, resolution) = match closed {
@@ -90,27 +90,27 @@ pub(crate) fn serve(mut channel: Channel) -> anyhow::Result<()> {
     let mut open = false;
     loop {
         // between windows nothing is read
-        let line = match channel.hear(boards.as_ref().filter(|_| open).map(Boards::tick_interval)) {
-            Heard::Line(line) => line,
-            Heard::Nothing => {
+        let line = match channel.receive(boards.as_ref().filter(|_| open).map(Boards::tick_interval)) {
+            Received::Line(line) => line,
+            Received::Nothing => {
                 boards.iter_mut().for_each(Boards::tick);
                 continue;
             }
-            Heard::Over => return Ok(()),
+            Received::Over => return Ok(()),
         };
         match (serde_json::from_slice(&line)?, boards.as_mut()) {
             (Ask::Probe(setup), _) => {
                 let found = Boards::probe(&setup);
-                channel.say(&found.as_ref().map(|(_, proven)| proven).map_err(Clone::clone), EDGE)?;
+                channel.send(&found.as_ref().map(|(_, proven)| proven).map_err(Clone::clone), EDGE)?;
                 boards = found.ok().map(|(boards, _)| boards);
             }
             (Ask::Start, Some(boards)) => {
                 open = true;
-                channel.say(&boards.start(), EDGE)?;
+                channel.send(&boards.start(), EDGE)?;
             }
             (Ask::Stop, Some(boards)) => {
                 open = false;
-                channel.say(&boards.stop(), EDGE)?;
+                channel.send(&boards.stop(), EDGE)?;
             }
             (_, None) => anyhow::bail!("there are no boards to be read"),
         }

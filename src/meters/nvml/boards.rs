@@ -54,13 +54,13 @@ const FOLDERS: [&str; 5] = [
 
 /// What the process is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Setup {
+pub(super) struct BoardsSetup {
     pub library: Option<PathBuf>,
     pub visible: Option<String>,
     pub integrate: bool,
 }
 
-impl Setup {
+impl BoardsSetup {
     /// As the options and [`POWER`] say.
     pub fn of(options: &MeterOptions) -> Self {
         Self {
@@ -140,7 +140,7 @@ pub(super) struct Boards {
 
 impl Boards {
     /// Loads NVML, finds the visible boards, waits until each counter has moved.
-    pub fn probe(setup: &Setup) -> Result<(Self, Proven), Unavailable> {
+    pub fn probe(setup: &BoardsSetup) -> Result<(Self, Proven), Unavailable> {
         let (nvml, library) = load(setup.library.as_deref(), &FOLDERS.map(Path::new))?;
         let mut boards = Vec::new();
         let mut unmetered: Vec<(String, String)> = Vec::new();

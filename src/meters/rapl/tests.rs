@@ -14,7 +14,7 @@ fn options(tree: &FakeTree) -> MeterOptions {
     MeterOptions { powercap: tree.root().into(), ..MeterOptions::default() }
 }
 
-fn ready(tree: &FakeTree) -> Ready {
+fn ready(tree: &FakeTree) -> ProbedMeter {
     probe(&options(tree)).unwrap_or_else(|e| panic!("{}", e.reason))
 }
 
@@ -27,7 +27,7 @@ fn refused(tree: &FakeTree) -> Unavailable {
 fn window(
     tree: &FakeTree,
     names: &[&str],
-    source: &mut dyn Source,
+    source: &mut dyn EnergySource,
     time: Duration,
 ) -> (Vec<Reading>, Vec<RangeInclusive<f64>>) {
     let ask = || names.iter().map(|n| tree.joules(n)).collect::<Vec<f64>>();
@@ -173,7 +173,7 @@ fn what_happens_to_a_counter_in_a_window_is_seen() {
     assert!(words.contains("is not a count of µJ"), "{words}");
 }
 
-fn sleep(source: &mut dyn Source, time: Duration) {
+fn sleep(source: &mut dyn EnergySource, time: Duration) {
     let begin = Instant::now();
     while begin.elapsed() < time {
         std::thread::sleep(source.tick_interval().unwrap());

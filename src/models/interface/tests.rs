@@ -146,7 +146,7 @@ fn a_task_fits_a_model_of_open_length_up_to_its_longest() {
         baselines: Vec::new(),
         notes: Vec::new(),
     };
-    let check = |lengths: &[usize]| crate::fit::check("t", &set(lengths), "net", &stub::interface(), None);
+    let check = |lengths: &[usize]| crate::compatibility::check("t", &set(lengths), "net", &stub::interface(), None);
     check(&[1, 3, LONGEST]).unwrap();
     let said = check(&[2, LONGEST + 1]).unwrap_err().to_string();
     assert!(said.contains("has 6 cells, model `net` takes 1 to 5"), "{said}");

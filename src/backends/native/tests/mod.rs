@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::execute::Step;
+use super::execute::Instruction;
 use super::*;
 use crate::backends::session::{Rule, Session};
 use crate::parity::{Vectors, error};
@@ -97,7 +97,7 @@ fn only_routed_experts_are_computed_and_counted() {
     );
     let all =
         crate::onnx::export(model.graph().unwrap(), &model.params, &crate::onnx::Form::default()).expect("a file");
-    let routed = crate::onnx::Form { experts: crate::onnx::Experts::Routed, ..Default::default() };
+    let routed = crate::onnx::Form { experts: crate::onnx::ExpertForm::Routed, ..Default::default() };
     let routed = crate::onnx::export(model.graph().unwrap(), &model.params, &routed).expect("a file");
     assert!(all.flops_per_row > 1.3 * routed.flops_per_row, "{} {}", all.flops_per_row, routed.flops_per_row);
     assert!((routed.flops_per_row / executed - 1.0).abs() < 1e-9);
@@ -357,7 +357,7 @@ fn no_plan_is_smaller_than_its_values() {
 fn additions_join_norms_and_states_are_updated_where_they_are() {
     let model = Model::random(&small_nets()[0], 1).expect("a net");
     let engine = engine(&model, Isa::detect(), 1, 1);
-    let names: Vec<&str> = engine.plan.step.iter().map(Step::name).collect();
+    let names: Vec<&str> = engine.plan.step.iter().map(Instruction::name).collect();
     let block = ["project_attend", "linear_norm", "gated_mlp"];
     // the z_H + x of a cycle, the repeated z_L + (z_H + x) and its net, then z_H + z_L and its net, then the heads: nothing else
     let cycle =

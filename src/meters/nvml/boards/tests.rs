@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::super::METER;
 use super::*;
-use crate::meters::{Reading, Ready};
+use crate::meters::{ProbedMeter, Reading};
 
 /// The built library and the folder that holds it. A C compiler is one of the things that the project needs.
 fn library(flags: &[&str]) -> (tempfile::TempDir, PathBuf) {
@@ -27,11 +27,11 @@ fn options(library: &Path, visible: Option<&str>) -> MeterOptions {
 }
 
 /// The meter as the program probes it: the library is loaded by a child.
-fn probe(options: &MeterOptions) -> Result<Ready, Unavailable> {
+fn probe(options: &MeterOptions) -> Result<ProbedMeter, Unavailable> {
     (METER.probe)(options)
 }
 
-fn ready(options: &MeterOptions) -> Ready {
+fn ready(options: &MeterOptions) -> ProbedMeter {
     probe(options).unwrap_or_else(|e| panic!("{}", e.reason))
 }
 
@@ -39,7 +39,7 @@ fn refused(options: &MeterOptions) -> Unavailable {
     probe(options).err().expect("must be refused")
 }
 
-fn window(ready: &mut Ready, time: Duration) -> Reading {
+fn window(ready: &mut ProbedMeter, time: Duration) -> Reading {
     let source = ready.source.as_deref_mut().unwrap();
     source.start();
     std::thread::sleep(time);
@@ -124,7 +124,8 @@ fn a_board_without_a_counter_takes_nothing_from_the_other() {
 #[test]
 fn a_window_between_two_moves_is_unavailable_not_zero() {
     let (_folder, path) = library(&[]);
-    let (mut boards, _) = Boards::probe(&Setup::of(&options(&path, None))).unwrap_or_else(|e| panic!("{}", e.reason));
+    let (mut boards, _) =
+        Boards::probe(&BoardsSetup::of(&options(&path, None))).unwrap_or_else(|e| panic!("{}", e.reason));
     // the fake moves each 20 ms, so that most of these windows lie between two moves
     let values: Vec<_> = (0..20)
         .map(|_| {

@@ -5,7 +5,7 @@
 //!
 //! Two processes are started. The worker asks the kernel to end it with the harness, but that wish does not reach what it starts itself.
 //! So the leader of its process group is a *guard*, this program again, which sleeps until the harness is gone and then kills the group,
-//! and before it what has left the group ([`crate::strays`]).
+//! and before it what has left the group ([`crate::orphans`]).
 
 use std::fs::File;
 use std::io::Read;
@@ -21,10 +21,10 @@ use ergometer_reports::case::{CaseError, ErrorKind};
 
 use crate::foreign;
 use crate::interrupt::{self, Scratch};
+use crate::orphans;
 use crate::pipe;
 use crate::protocol::line::{self, Refused};
 use crate::protocol::{Command, FailureKind, MAX_LINE, MAX_SHORT_LINE, Message, Mode, PredictionRow, may_be_long};
-use crate::strays;
 
 /// Lines that one worker may send; one that sends more is stopped.
 const MAX_MESSAGES: u64 = 20_000_000;
@@ -117,9 +117,9 @@ pub struct Worker {
     /// How it ended, once known.
     status: Option<ExitStatus>,
     /// Processes of its that were in its group no more when it ended.
-    strays: usize,
+    orphans: usize,
     /// It ended by itself, and all it said was heard.
-    heard_out: bool,
+    received_all: bool,
     /// For the temporary files of an external program, which may be killed before it removes them.
     _scratch: Option<Scratch>,
     /// When it was last looked at, and when the meters were last read.
@@ -158,10 +158,10 @@ impl Worker {
         let _gate = interrupt::gate();
         let own = std::env::current_exe().map_err(|e| fail(format!("cannot find this program's own file: {e}")))?;
         let stderr = log.try_clone().map_err(|e| fail(format!("cannot hand out its log: {e}")))?;
-        let mark = strays::mark();
+        let mark = orphans::mark();
         let this = || {
             let mut program = Program::new(&own);
-            program.env(strays::VARIABLE, &mark);
+            program.env(orphans::VARIABLE, &mark);
             program.arg("worker").arg("--parent").arg(std::process::id().to_string());
             program
         };
@@ -206,8 +206,8 @@ impl Worker {
             messages: 0,
             oom_kills,
             status: None,
-            strays: 0,
-            heard_out: false,
+            orphans: 0,
+            received_all: false,
             _scratch: scratch,
             looked: Instant::now(),
             ticked: Instant::now(),
@@ -240,7 +240,7 @@ impl Worker {
         self.allow(command);
         let Some(mut stdin) = self.stdin.take() else { return Err(self.ended("was spoken to after its end")) };
         let written = pipe::write_all(&mut stdin, &line, self.silence, LOOK, || {
-            self.look().map_err(Unsaid::Refused)?;
+            self.poll_exit().map_err(Unsaid::Refused)?;
             if self.status.is_some() {
                 Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into())
             } else {
@@ -261,12 +261,12 @@ impl Worker {
 
     /// The next message, in a place where no answers are due.
     pub fn message(&mut self) -> Result<Message, CaseError> {
-        self.hear(None, &mut || {}, &mut |_| Ok(()))
+        self.receive(None, &mut || {}, &mut |_| Ok(()))
     }
 
     /// The next message. `tick` is called at least every `every`, also while lines keep coming (meters that must be read now and then);
     /// `take` is given each answer as it is read: of `predictions` nothing but the block comes back.
-    pub fn hear(
+    pub fn receive(
         &mut self,
         every: Option<Duration>,
         tick: &mut dyn FnMut(),
@@ -278,36 +278,9 @@ impl Worker {
                 tick();
                 self.ticked = Instant::now();
             }
-            self.look()?;
+            self.poll_exit()?;
             if let Some(line) = self.take_line() {
-                self.messages += 1;
-                if self.messages > MAX_MESSAGES {
-                    self.kill();
-                    return Err(case_error(
-                        ErrorKind::Protocol,
-                        format!("the worker sent more than {MAX_MESSAGES} lines"),
-                    ));
-                }
-                let line = &self.received[line];
-                let too_long = line.len() > most(line);
-                let start: String = String::from_utf8_lossy(&line[..line.len().min(160)]).into_owned();
-                if too_long {
-                    return Err(self.babbled());
-                }
-                let message = match line::message(line, take) {
-                    Ok(message) => message,
-                    Err(Refused::Answer(error)) => {
-                        self.kill();
-                        return Err(error);
-                    }
-                    Err(Refused::Line(e)) => {
-                        self.kill();
-                        let mut error =
-                            case_error(ErrorKind::Protocol, format!("not a line of the protocol: `{start}` ({e})"));
-                        error.hint = Some("only protocol lines may go to stdout; logs belong on stderr".into());
-                        return Err(error);
-                    }
-                };
+                let message = self.parse(line, take)?;
                 self.keep_pace(&message);
                 return self.check(message);
             }
@@ -350,6 +323,35 @@ impl Worker {
         }
     }
 
+    /// The message of a whole line, which lies in this part of what was received. A worker whose line is none ends.
+    fn parse(
+        &mut self,
+        line: Range<usize>,
+        take: &mut dyn FnMut(PredictionRow) -> Result<(), CaseError>,
+    ) -> Result<Message, CaseError> {
+        self.messages += 1;
+        if self.messages > MAX_MESSAGES {
+            self.kill();
+            return Err(case_error(ErrorKind::Protocol, format!("the worker sent more than {MAX_MESSAGES} lines")));
+        }
+        let line = &self.received[line];
+        let too_long = line.len() > most(line);
+        let start: String = String::from_utf8_lossy(&line[..line.len().min(160)]).into_owned();
+        if too_long {
+            return Err(self.babbled());
+        }
+        line::message(line, take).map_err(|refused| {
+            self.kill();
+            match refused {
+                Refused::Answer(error) => error,
+                Refused::Line(e) => CaseError {
+                    hint: Some("only protocol lines may go to stdout; logs belong on stderr".into()),
+                    ..case_error(ErrorKind::Protocol, format!("not a line of the protocol: `{start}` ({e})"))
+                },
+            }
+        })
+    }
+
     /// Ends it in order: no more input, and it must leave with 0. Gives how many processes it had started that were in its group no more.
     pub fn finish(mut self) -> Result<usize, CaseError> {
         self.stdin = None;
@@ -362,7 +364,7 @@ impl Worker {
                 let kind = message.kind();
                 Err(case_error(ErrorKind::Protocol, format!("after its last block the worker still said `{kind}`")))
             }
-            Err(_) if self.heard_out && self.status.is_some_and(|s| s.success()) => Ok(self.strays),
+            Err(_) if self.received_all && self.status.is_some_and(|s| s.success()) => Ok(self.orphans),
             Err(error) => Err(error),
         }
     }
@@ -398,7 +400,7 @@ impl Worker {
     }
 
     /// Looks once in a while whether it still runs and how much it has logged.
-    fn look(&mut self) -> Result<(), CaseError> {
+    fn poll_exit(&mut self) -> Result<(), CaseError> {
         if self.looked.elapsed() < LOOK {
             return Ok(());
         }
@@ -507,7 +509,7 @@ impl Worker {
                 _ => return self.timeout("closed its output but did not end"),
             }
         };
-        (self.status, self.heard_out) = (Some(status), true);
+        (self.status, self.received_all) = (Some(status), true);
         self.kill();
         let tail = tail_of(&self.log);
         let said = if tail.is_empty() { String::new() } else { format!("; its last words: {tail}") };
@@ -533,7 +535,7 @@ impl Worker {
             let _ = self.child.kill();
             self.status = self.child.wait().ok();
         }
-        self.strays += strays::end(&self.mark);
+        self.orphans += orphans::end(&self.mark);
         // between two looks a log can grow far
         if self.log.metadata().is_ok_and(|log| log.len() > MAX_LOG) {
             let _ = self.log.set_len(MAX_LOG);

@@ -171,7 +171,7 @@ fn lock(fetcher: &Fetcher, item: &Fetch) -> Result<File, FetchError> {
         }
         if !said && began.elapsed() >= SILENT {
             said = true;
-            console::say(format!(
+            console::info(format!(
                 "{} holds {}: waiting up to {:.0} s for it",
                 holder(&file),
                 path.display(),
@@ -291,7 +291,7 @@ fn last_error(mut child: Child) -> std::io::Result<Option<String>> {
     if let Some(stderr) = child.stderr.take() {
         for line in BufReader::new(stderr).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).trim_end().to_string();
-            console::say(&line);
+            console::info(&line);
             // pip's reason begins with this; advice may follow
             if line.starts_with("ERROR:") || (!last.starts_with("ERROR:") && !line.is_empty()) {
                 last = line;

@@ -8,7 +8,7 @@ use ergometer_reports::store::MAX_ROWS;
 use ergometer_suites::Answer;
 use ergometer_suites::task::{Decide, Decision, ExampleSet, RowAnswer};
 
-use super::child::case_error;
+use super::process::case_error;
 use super::scored::ScoredAnswer;
 
 /// Decides after every depth, each row with its answer at that depth, or its last one if it stopped earlier. At the largest depth every row

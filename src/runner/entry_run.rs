@@ -1,16 +1,17 @@
 //! One case at work in a sitting or wave, with the answers that its timed ones must equal and what went on around its timed blocks.
 //!
-//! In: a seat. Out: a [`Finished`], whatever happens. Must not: take work of others for its own.
+//! In: an entry. Out: a [`Finished`], whatever happens. Must not: take work of others for its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ergometer_reports::case::{Sample, Sitting};
 
-use super::case::{Finished, Scored, Setting};
+use super::case::{Finished, RunContext, Scored};
 use super::case_runner::CaseRunner;
-use super::sitting::{self, Seat};
-use crate::environment::load::{self, Seen};
+use super::entry::Entry;
+use super::rounds;
+use crate::environment::load::{self, Interference};
 
 /// Share of one processor that a virtual machine may lose to others before a case says so.
 const MUCH_STOLEN: f64 = 0.02;
@@ -25,37 +26,46 @@ const MOST_REWARM: f64 = 1.0;
 const MOST_PAUSE: f64 = 0.5;
 
 /// What went on around the timed blocks of a case, in seconds.
-pub(super) struct Around {
+pub(super) struct Contention {
     /// They took so long.
     seconds: f64,
     /// Work of others, on this machine and on its host; `None` once it could not be read.
-    seen: Option<Seen>,
+    seen: Option<Interference>,
     /// What was seen since the last sample of it: windows too short for one add up.
-    pending: Seen,
+    pending: Interference,
     /// Processor time of the workers that waited, with all of their groups, by the path of their case.
     waiting: BTreeMap<String, f64>,
 }
 
 /// A case at work.
-pub(super) struct Contender<'a> {
+pub(super) struct EntryRun<'a> {
     pub case: CaseRunner<'a>,
     /// The answers that its timed ones must equal.
     pub scored: Scored,
-    around: Around,
+    around: Contention,
 }
 
-impl<'a> Contender<'a> {
+impl<'a> EntryRun<'a> {
     /// Starts its worker and makes it ready to be timed. `scored`: answers that another case of its group gave.
-    pub fn ready(seat: &Seat<'a>, sitting: Option<Sitting>, scored: Option<&Scored>, setting: &mut Setting) -> Self {
-        let mut case = CaseRunner::new(seat.planned, seat.task, seat.model, Some(seat.log.clone()), scored);
+    pub fn ready(
+        entry: &Entry<'a>,
+        sitting: Option<Sitting>,
+        scored: Option<&Scored>,
+        context: &mut RunContext,
+    ) -> Self {
+        let mut case = CaseRunner::new(entry.planned, entry.task, entry.model, Some(entry.log.clone()), scored);
         case.finished.case.sitting = sitting;
-        case.begin(seat.judge, setting);
+        case.begin(entry.reference, context);
         let scored = match scored {
             Some(scored) => scored.clone(),
-            None => case.answer(setting),
+            None => case.answer(context),
         };
-        let around =
-            Around { seconds: 0.0, seen: Some(Seen::default()), pending: Seen::default(), waiting: BTreeMap::new() };
+        let around = Contention {
+            seconds: 0.0,
+            seen: Some(Interference::default()),
+            pending: Interference::default(),
+            waiting: BTreeMap::new(),
+        };
         Self { case, scored, around }
     }
 
@@ -76,7 +86,7 @@ impl<'a> Contender<'a> {
     /// How many blocks it gets by itself.
     pub fn blocks(&self, check: bool) -> u32 {
         let spec = &self.case.planned.spec;
-        if check { 1 } else { sitting::blocks(&spec.scenario, self.iteration(), spec.seconds) }
+        if check { 1 } else { rounds::blocks(&spec.scenario, self.iteration(), spec.seconds) }
     }
 
     /// Id of the case that it is compared with, unless it is that case.
@@ -101,7 +111,7 @@ impl<'a> Contender<'a> {
         &mut self,
         seconds: f64,
         waiting: impl Iterator<Item = (String, f64)>,
-        seen: Option<Seen>,
+        seen: Option<Interference>,
         t_ns: u64,
     ) {
         let around = &mut self.around;
@@ -113,7 +123,7 @@ impl<'a> Contender<'a> {
             return;
         }
         if let Some(value) = around.pending.processors() {
-            around.pending = Seen::default();
+            around.pending = Interference::default();
             let (block, phase, metric) = (self.case.last_block(), "steady", "foreign_load");
             let sample = Sample { block, phase, iteration: None, t_ns, example: None, rows: None, metric, value };
             self.case.finished.samples.push(sample);
@@ -121,31 +131,31 @@ impl<'a> Contender<'a> {
     }
 
     /// One timed block; it drops out if that fails.
-    pub fn time(&mut self, blocks: u32, setting: &mut Setting) {
+    pub fn time(&mut self, blocks: u32, context: &mut RunContext) {
         let scored = &self.scored;
-        self.case.act(setting, |running, worker| running.time(worker, blocks, scored));
+        self.case.act(context, |running, worker| running.time(worker, blocks, scored));
     }
 
     /// Iterations that nobody times, for so long; it drops out if that fails.
-    pub fn rewarm(&mut self, seconds: f64, setting: &mut Setting) {
-        self.case.act(setting, |running, worker| running.rewarm(worker, seconds));
+    pub fn rewarm(&mut self, seconds: f64, context: &mut RunContext) {
+        self.case.act(context, |running, worker| running.rewarm(worker, seconds));
     }
 
     /// The case that answered for it has failed: it answers by itself, or takes the answers of another one that has.
-    pub fn answer_again(&mut self, other: Option<&Scored>, setting: &mut Setting) {
+    pub fn answer_again(&mut self, other: Option<&Scored>, context: &mut RunContext) {
         if let Some(other) = other {
             self.case.finished.case.accuracy_from = Some(other.id.clone());
             return;
         }
-        self.scored = self.case.answer(setting);
+        self.scored = self.case.answer(context);
     }
 
     /// Ends its worker in order.
-    pub fn leave(mut self, setting: &mut Setting) -> Finished {
+    pub fn leave(mut self, context: &mut RunContext) -> Finished {
         let (seconds, seen) = (self.around.seconds, self.around.seen);
         let waiting = std::mem::take(&mut self.around.waiting);
         let watched = self.case.finished.samples.iter().any(|s| s.metric == "foreign_load");
-        self.case.act(setting, |running, _| {
+        self.case.act(context, |running, _| {
             running.note_coverage();
             match seen {
                 Some(seen) if watched && seen.foreign > load::NOTED * seen.seconds => running.note(format!(

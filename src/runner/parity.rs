@@ -1,15 +1,15 @@
 //! Parity within a case: the worker's outputs, step by step from recorded states, against the reference's, before anything is timed.
 //!
 //! In: a warm worker, the vectors of the reference. Out: the case's verdict, or the error that it is out of tolerance. Must not: let a
-//! case pass whose judge failed.
+//! case pass whose reference could not be made.
 
 use ergometer_files::counted;
 use ergometer_reports::case::{CaseError, ErrorKind, Verdict};
 use ergometer_reports::precision::{Precision, Tolerance};
 
-use super::case::{Judge, Running, unexpected};
-use super::child::{Worker, case_error};
-use crate::parity::{Step, Vectors};
+use super::case::{ReferenceVectors, Running, unexpected};
+use super::process::{Worker, case_error};
+use crate::parity::{RecordedStep, Vectors};
 use crate::protocol::{Message, Mode, NotThere};
 
 /// What the outputs of all steps came to.
@@ -26,16 +26,16 @@ struct Compared {
 
 impl Running<'_, '_> {
     /// Compares the worker with the reference and writes the verdict.
-    pub(super) fn compare(&mut self, worker: &mut Worker, judge: Judge) -> Result<(), CaseError> {
-        let (questions, vectors) = match judge {
-            Ok(judge) => judge,
+    pub(super) fn compare(&mut self, worker: &mut Worker, reference: ReferenceVectors) -> Result<(), CaseError> {
+        let (questions, vectors) = match reference {
+            Ok(reference) => reference,
             Err(why) if why.kind == ErrorKind::Unavailable => {
                 let reason = format!("the reference interpreter cannot run this model: {}", why.message);
                 self.unavailable("parity_error".into(), reason);
                 self.out.case.verdict = Some(Verdict::AccuracyOnly);
                 return Ok(());
             }
-            // a judge that failed is no acquittal, and no verdict either
+            // a reference that could not be made is no verdict
             Err(why) => {
                 let message = format!("there is nothing to judge its outputs by: {}", why.message);
                 let hint = why.hint.clone().unwrap_or_else(|| "`--resume` runs this case again".into());
@@ -99,7 +99,7 @@ impl Running<'_, '_> {
                     let Some((want, _)) = steps.next_if(|(_, k)| *k == o.step) else {
                         return wrong(format!("outputs of step {} came out of order", o.step));
                     };
-                    let got = Step { logits: o.logits, q: o.q, states: o.states };
+                    let got = RecordedStep { logits: o.logits, q: o.q, states: o.states };
                     if !got.fits(want) {
                         let (n, needed) = (got.logits.len(), want.logits.len());
                         return wrong(format!("step {}: {n} logits, {needed} finite ones are needed", o.step));

@@ -10,9 +10,9 @@ use ergometer_reports::case::{CaseError, ErrorKind};
 use ergometer_reports::metric::edge_of;
 
 use super::answers::Scorer;
-use super::case::{MAX_STRAYS, Running, Scored, unexpected};
-use super::child::{Worker, case_error};
-use super::claims::{self, Asked};
+use super::case::{Running, Scored, unexpected};
+use super::claims::{self, Asked, MAX_MISMATCHES};
+use super::process::{Worker, case_error};
 use crate::clock::monotonic_ns;
 use crate::meters::{Meters, Reading, cpu, memory};
 use crate::protocol::{IterationSample, Message, Mode, PredictionRow};
@@ -20,14 +20,14 @@ use crate::scenarios::{self, Driver, TimedBlock};
 
 /// What a worker said of one timed block.
 #[derive(Default)]
-struct BlockTold {
+struct BlockReport {
     iterations: Vec<IterationSample>,
     counted: Option<f64>,
     /// Steps of the answers, by example.
     depths: BTreeMap<u64, u64>,
     /// Answers, and those of them that are not the scored ones, or took other steps.
     answers: u64,
-    strays: u64,
+    mismatches: u64,
 }
 
 /// What is read around a timed block, from the command to the worker's `measured` (or `done`).
@@ -101,7 +101,7 @@ impl Running<'_, '_> {
     pub(super) fn time(&mut self, worker: &mut Worker, blocks: u32, scored: &Scored) -> Result<(), CaseError> {
         self.reset_peak(worker);
         let spec = &self.planned.spec;
-        let (n, seconds) = match self.setting.check || spec.scenario.processes().is_some() {
+        let (n, seconds) = match self.context.check || spec.scenario.processes().is_some() {
             true => (1, 0.0),
             false => (u64::from(spec.iterations).div_ceil(u64::from(blocks)), spec.seconds / f64::from(blocks)),
         };
@@ -110,12 +110,12 @@ impl Running<'_, '_> {
         let t_ns = self.now();
         // looking for children costs time of its own: before the meters run
         let mut window = Window::open(pid);
-        self.setting.meters.start();
+        self.context.meters.start();
         let opened_ns = monotonic_ns();
         // whatever happens to the worker, the window is closed
-        let told = worker.send(&command).and_then(|()| self.hear_block(worker, &mut window, scored));
-        window.close(self.setting.meters);
-        let BlockTold { iterations, counted, depths, answers, strays } = told?;
+        let report = worker.send(&command).and_then(|()| self.receive_block(worker, &mut window, scored));
+        window.close(self.context.meters);
+        let BlockReport { iterations, counted, depths, answers, mismatches } = report?;
         let asked = Asked {
             batch: u64::from(self.planned.key.batch),
             max_steps: u64::from(self.planned.max_steps),
@@ -129,7 +129,7 @@ impl Running<'_, '_> {
             self.note(note);
         }
         let counted = counted.map(|flops| claims::flops(flops, seen.seconds())).transpose()?;
-        self.check_timed(answers, strays)?;
+        self.check_timed(answers, mismatches)?;
         let total = Some(iterations.iter().map(|s| s.rows).sum());
         let [worker_waited, own_waited] = window.waited;
         let lasted = claims::seen(&iterations, &seen, own_waited, worker_waited);
@@ -161,23 +161,28 @@ impl Running<'_, '_> {
                 "whether the worker has child processes cannot be seen; cpu_time and memory_* are its own".into(),
             ),
         }
-        for reading in window.readings {
+        self.keep_readings(window.readings, t_ns, total);
+        self.block += 1;
+        Ok(())
+    }
+
+    /// What the meters counted over a block that began at `t_ns` and had `rows` rows.
+    fn keep_readings(&mut self, readings: Vec<Reading>, t_ns: u64, rows: Option<u64>) {
+        for reading in readings {
             if let Some(note) = reading.note {
                 self.note(note);
             }
             match reading.value {
                 Ok(joules) => {
-                    self.block_sample(t_ns, total, reading.metric, joules);
+                    self.block_sample(t_ns, rows, reading.metric, joules);
                     if let Some(edges) = edge_of(reading.metric) {
                         // a window has two edges
-                        self.block_sample(t_ns, total, edges, 2.0 * reading.resolution);
+                        self.block_sample(t_ns, rows, edges, 2.0 * reading.resolution);
                     }
                 }
                 Err(reason) => self.unavailable(reading.metric.into(), reason),
             }
         }
-        self.block += 1;
-        Ok(())
     }
 
     /// Most iterations of one of its blocks.
@@ -185,22 +190,22 @@ impl Running<'_, '_> {
         scenarios::most_iterations(driver, self.planned.key.batch as usize)
     }
 
-    fn hear_block(
+    fn receive_block(
         &mut self,
         worker: &mut Worker,
         window: &mut Window,
         scored: &Scored,
-    ) -> Result<BlockTold, CaseError> {
-        let mut told = BlockTold::default();
-        let every = self.setting.meters.tick_interval();
+    ) -> Result<BlockReport, CaseError> {
+        let mut report = BlockReport::default();
+        let every = self.context.meters.tick_interval();
         let most = self.task.set.examples.len() as u64;
         let driver = scenarios::driver(&self.planned.spec.scenario);
         let full = self.most_iterations(driver);
         let times = if driver.times_rows() { self.planned.key.batch as usize } else { 0 };
         loop {
-            let BlockTold { depths, answers, strays, .. } = &mut told;
+            let BlockReport { depths, answers, mismatches, .. } = &mut report;
             // of an answer nothing is kept but whether it is the scored one
-            let (scorer, meters) = (Scorer::of(self), &mut *self.setting.meters);
+            let (scorer, meters) = (Scorer::of(self), &mut *self.context.meters);
             let mut take = |row: PredictionRow| {
                 *answers += 1;
                 if *answers > most {
@@ -210,46 +215,47 @@ impl Running<'_, '_> {
                 let known = scored.answers.get(&timed.example).zip(timed.answer.as_ref());
                 let same = known.is_some_and(|(known, timed)| known.agrees(timed))
                     && scored.steps.get(&timed.example) == Some(&timed.depth);
-                *strays += u64::from(!same);
+                *mismatches += u64::from(!same);
                 depths.insert(timed.example, timed.depth.into());
                 Ok(())
             };
-            match worker.hear(every, &mut || meters.tick(), &mut take)? {
+            match worker.receive(every, &mut || meters.tick(), &mut take)? {
                 // what follows is reporting, which is not to be charged to the model
-                Message::Measured(_) if window.seconds.is_none() => window.close(self.setting.meters),
+                Message::Measured(_) if window.seconds.is_none() => window.close(self.context.meters),
                 Message::Measured(m) => {
                     let message = format!("`measured` of block {} came again", m.block);
                     return Err(case_error(ErrorKind::Protocol, message));
                 }
                 Message::Sample(s) if s.row_seconds.len() != times => {
-                    let told = s.row_seconds.len();
-                    let message = format!("sample {} has times of {told} rows, {times} are due", s.iteration);
+                    let report = s.row_seconds.len();
+                    let message = format!("sample {} has times of {report} rows, {times} are due", s.iteration);
                     return Err(case_error(ErrorKind::WrongOutput, message));
                 }
-                Message::Sample(s) if told.iterations.len() < full => told.iterations.push(s),
+                Message::Sample(s) if report.iterations.len() < full => report.iterations.push(s),
                 Message::Sample(s) => {
                     let message = format!("sample {} came where its block had {full} already", s.iteration);
                     return Err(case_error(ErrorKind::Protocol, message));
                 }
                 // once a block: a worker that repeats itself must not keep us for ever
-                Message::Counted(c) if told.counted.is_none() => told.counted = Some(c.flops_executed),
+                Message::Counted(c) if report.counted.is_none() => report.counted = Some(c.flops_executed),
                 Message::Predictions(_) => {}
                 Message::Unavailable(u) => self.refused(u)?,
-                Message::Done(_) => return Ok(told),
+                Message::Done(_) => return Ok(report),
                 other => return Err(unexpected("`sample` or `done`", &other)),
             }
         }
     }
 
     /// Timed answers must be the scored ones, else the time is of something that was not scored.
-    fn check_timed(&mut self, answers: u64, strays: u64) -> Result<(), CaseError> {
-        if strays as f64 > MAX_STRAYS * answers as f64 {
-            let message = format!("{strays} of {answers} timed answers are not the scored ones, or took other steps");
+    fn check_timed(&mut self, answers: u64, mismatches: u64) -> Result<(), CaseError> {
+        if mismatches as f64 > MAX_MISMATCHES * answers as f64 {
+            let message =
+                format!("{mismatches} of {answers} timed answers are not the scored ones, or took other steps");
             return Err(case_error(ErrorKind::WrongOutput, message));
         }
-        if strays > 0 {
+        if mismatches > 0 {
             self.note(format!(
-                "{strays} of {answers} timed answers, or their steps, differ from the scored ones: rounding depends on the batch"
+                "{mismatches} of {answers} timed answers, or their steps, differ from the scored ones: rounding depends on the batch"
             ));
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Compiles a graph into a plan: two flat lists of steps over numbered buffers.
 //!
-//! In: a graph. Out: a [`Plan`] and its packed weights, or the operator that no kernel computes. Must not: run anything, or change what
+//! In: a graph. Out: a [`Program`] and its packed weights, or the operator that no kernel computes. Must not: run anything, or change what
 //! is computed: an addition joins the norm after it, a scale the embedding before it, results are written where they are wanted, and
 //! that is all.
 //!
@@ -9,17 +9,17 @@
 //! The step itself is such a body, carried in the buffers of the states.
 
 use super::buffers::{Place, Planner, float};
-use super::execute::{Loc, Mixture, Step};
+use super::execute::{Instruction, Loc, MixtureSizes};
 use super::weights::{Packer, Weights};
 use crate::backends::BackendError;
 use crate::graph::{Graph, Kind};
 
 /// A compiled graph.
-pub(super) struct Plan {
+pub(super) struct Program {
     /// Inputs to `staged`.
-    pub admit: Vec<Step>,
+    pub admit: Vec<Instruction>,
     /// States and residents to states and outputs.
-    pub step: Vec<Step>,
+    pub step: Vec<Instruction>,
     /// Elements per row of every buffer.
     pub sizes: Vec<usize>,
     /// Where each state lives.
@@ -31,7 +31,7 @@ pub(super) struct Plan {
     /// Where each output is after a step.
     pub outputs: Vec<Loc>,
     /// Mixtures of experts, by the number that steps use.
-    pub mixtures: Vec<Mixture>,
+    pub mixtures: Vec<MixtureSizes>,
     /// Elements per row of the values alive at once, where they are most: no sharing of buffers takes fewer. States, residents and outputs always are alive.
     pub least: usize,
 }
@@ -40,7 +40,7 @@ pub(super) struct Plan {
 ///
 /// # Errors
 /// Unavailable where no kernel computes an operator.
-pub(super) fn compile(graph: &Graph, packer: Packer) -> Result<(Plan, Weights), BackendError> {
+pub(super) fn compile(graph: &Graph, packer: Packer) -> Result<(Program, Weights), BackendError> {
     let mut planner = Planner::new(packer);
     let inputs: Vec<Place> = (0..graph.inputs.len()).map(Place::Input).collect();
     let results = planner.region(&graph.admit, &inputs, &vec![None; graph.admit.results.len()])?;
@@ -61,16 +61,16 @@ pub(super) fn compile(graph: &Graph, packer: Packer) -> Result<(Plan, Weights), 
     planner.most = admission + planner.alive;
     planner.region(&graph.step, &args, &wanted)?;
     let (step, sizes, mixtures, least) = (planner.steps, planner.sizes, planner.mixtures, planner.most);
-    let plan = Plan { admit, step, sizes, states, residents, staged, outputs, mixtures, least };
+    let plan = Program { admit, step, sizes, states, residents, staged, outputs, mixtures, least };
     Ok((plan, planner.packer.finish()))
 }
 
 /// Input checks that make every table look-up safe: all indices are below the rows of each table that they go to.
-pub(super) fn check_tables(graph: &Graph, steps: &[Step], weights: &Weights) -> Result<(), BackendError> {
+pub(super) fn check_tables(graph: &Graph, steps: &[Instruction], weights: &Weights) -> Result<(), BackendError> {
     for step in steps {
         let (input, table, width) = match *step {
-            Step::Embed { input, table, features, .. } => (input, table, features),
-            Step::EmbedPrefix { input, table, width, .. } => (input, table, width),
+            Instruction::Embed { input, table, features, .. } => (input, table, features),
+            Instruction::EmbedPrefix { input, table, width, .. } => (input, table, width),
             _ => continue,
         };
         let (rows, declared) = (weights.plain[table].len() / width.max(1), &graph.inputs[input]);

@@ -13,18 +13,18 @@ pub fn is_child(test: &str) -> bool {
 }
 
 /// In the child: says a word and waits until the parent answers.
-pub fn say(word: &str) {
+pub fn send(word: &str) {
     println!("\n@{word}");
     let _ = std::io::stdin().read_line(&mut String::new());
 }
 
 /// The child, killed when dropped.
-pub struct Again {
+pub struct Respawned {
     child: Child,
     lines: BufReader<ChildStdout>,
 }
 
-impl Again {
+impl Respawned {
     /// Starts the named test (full path of the module and its name) again.
     pub fn start(test: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -43,7 +43,7 @@ impl Again {
     }
 
     /// What the child says next; it waits meanwhile.
-    pub fn hear(&mut self) -> String {
+    pub fn receive(&mut self) -> String {
         let mut line = String::new();
         while !line.starts_with('@') {
             line.clear();
@@ -64,7 +64,7 @@ impl Again {
     }
 }
 
-impl Drop for Again {
+impl Drop for Respawned {
     fn drop(&mut self) {
         self.end();
     }

@@ -2,13 +2,6 @@
 //!
 //! In: zones with a name and a power. Out: a folder for `ERGOMETER_POWERCAP` whose `energy_uj` files advance while it lives. Must not: be
 //! used where a reading is believed; it measures nothing.
-//!
-//! ```
-//! use ergometer::meters::fake_powercap::FakePowercap;
-//! let fake = FakePowercap::new().zone("intel-rapl:0", "package-0", 50.0).zone("intel-rapl:0:0", "dram", 5.0).run()?;
-//! assert!(fake.root().join("intel-rapl:0/energy_uj").exists());
-//! # Ok::<(), std::io::Error>(())
-//! ```
 
 use std::fs;
 use std::io;

@@ -163,14 +163,14 @@ mod tests {
         let first_row = check("t", &set(4, 6, 1, 0), "net", &net(3), None).unwrap().unwrap();
         assert!(first_row.contains("has 3 rows") && first_row.contains("the first"), "{first_row}");
         // a numbering that is recorded must be the task's; where none is, nothing is claimed
-        let told = |set: &ExampleSet, ids, of_net| check("t", set, "net", &net(ids), of_net);
-        let known = told(&set(4, 6, 3, 2), 3, Some("arc-file-1")).unwrap().unwrap();
+        let check_net = |set: &ExampleSet, ids, of_net| check("t", set, "net", &net(ids), of_net);
+        let known = check_net(&set(4, 6, 3, 2), 3, Some("arc-file-1")).unwrap().unwrap();
         assert!(known.contains("records the numbering") && known.contains("arc-file-1"), "{known}");
-        let open = told(&set(4, 6, 3, 2), 3, None).unwrap().unwrap();
+        let open = check_net(&set(4, 6, 3, 2), 3, None).unwrap().unwrap();
         assert!(open.contains("not known") && !open.contains("was trained on"), "{open}");
-        let other = told(&set(4, 6, 3, 2), 3, Some("arc-file-2")).unwrap_err().to_string();
+        let other = check_net(&set(4, 6, 3, 2), 3, Some("arc-file-2")).unwrap_err().to_string();
         assert!(other.contains("arc-file-1") && other.contains("arc-file-2") && other.contains("hint: "), "{other}");
-        assert!(told(&set(4, 6, 1, 0), 1, Some("arc-file-1")).is_err());
-        assert_eq!(told(&set(4, 6, 1, 0), 1, None).unwrap(), None);
+        assert!(check_net(&set(4, 6, 1, 0), 1, Some("arc-file-1")).is_err());
+        assert_eq!(check_net(&set(4, 6, 1, 0), 1, None).unwrap(), None);
     }
 }

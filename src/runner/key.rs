@@ -1,0 +1,49 @@
+//! What tells one case from another: the identities that follow from its key.
+//!
+//! In: the [`CaseKey`] of a planned case. Out: the keys of what it shares with others (answers, work), of what was asked for, and hashes
+//! of them. Must not: look at a model or a task.
+
+use std::collections::BTreeMap;
+
+use ergometer_reports::case::CaseKey;
+use sha2::{Digest, Sha256};
+
+use crate::files::hex;
+
+/// Cases with this key in common give the same answers, so that one of them is scored for all. With random weights some logits are nearly
+/// equal, so that another batch's rounding turns an answer: each case is then scored by itself.
+pub(super) fn same_answers(key: &CaseKey, random: bool) -> CaseKey {
+    match random {
+        true => key.clone(),
+        false => CaseKey { threads: 0, batch: 0, scenario: String::new(), ..key.clone() },
+    }
+}
+
+/// Cases with this key in common do the same work and may take turns.
+pub(super) fn same_work(key: &CaseKey) -> CaseKey {
+    CaseKey {
+        backend: String::new(),
+        backend_options: BTreeMap::new(),
+        precision: String::new(),
+        isa: String::new(),
+        shapes: String::new(),
+        ..key.clone()
+    }
+}
+
+/// What was asked for: what a search of settings finds is no part of it.
+pub(super) fn asked(key: &CaseKey, searched: bool) -> CaseKey {
+    match searched {
+        true => CaseKey {
+            backend_options: BTreeMap::from([("settings".into(), "searched".into())]),
+            shapes: "searched".into(),
+            ..key.clone()
+        },
+        false => key.clone(),
+    }
+}
+
+/// The hash of a key; that of an outside program depends on its command too.
+pub(super) fn id(key: &CaseKey, command: &[String]) -> String {
+    hex(&Sha256::digest(format!("{}{}", key.canonical(), command.join("\0")).as_bytes()))
+}
