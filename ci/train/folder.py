@@ -26,10 +26,11 @@ def raw(tensor, dtype):
     return tensor.detach().float().cpu().contiguous().numpy().tobytes()
 
 
-def save_model(out, config, net, weights, dtype):
+def save_model(out, config, net, weights, dtype, steps):
+    """What a report asks of two accuracies, which weights they are of, stands in the config."""
     tensors = {p.name: (dtype, p.shape, raw(weights[p.name], dtype)) for p in net.params}
     write_atomically(os.path.join(out, "model.safetensors"), safetensors_bytes(tensors, None))
-    write_atomically(os.path.join(out, "config.json"), json.dumps(config.model, indent=2, sort_keys=True) + "\n")
+    write_atomically(os.path.join(out, "config.json"), json.dumps({**config.model, "weights_from": f"moving average, {steps} steps"}, indent=2, sort_keys=True) + "\n")
     write_atomically(os.path.join(out, "train.toml"), config.text)
 
 

@@ -312,7 +312,7 @@ class Job:
             f"halting {100 * r['exact_halting']:.1f} % in {r['steps_halting']:.1f} steps, {self.seconds():.0f} s, {rate:.1f} steps/s, {r['gflop_per_s'] / 1e3:.2f} TFLOP/s"
             + (f", depth {step.depth}" if step.depth else ""))
         try:
-            folder.save_model(self.args.out, config, self.net, step.stored(), self.args.weights.upper())
+            folder.save_model(self.args.out, config, self.net, step.stored(), self.args.weights.upper(), self.steps)
             write_atomically(os.path.join(self.args.out, "log.csv"), self.log)
         except Refusal as error:
             if over:
@@ -355,7 +355,7 @@ class Job:
         }
         if net.experts:
             report["flops_executed_note"] = f"all {net.experts[0]} experts run on all tokens, {net.experts[1]} are counted"
-        folder.save_model(args.out, config, net, step.stored(), args.weights.upper())
+        folder.save_model(args.out, config, net, step.stored(), args.weights.upper(), self.steps)
         write_atomically(os.path.join(args.out, "log.csv"), self.log)
         write_atomically(os.path.join(args.out, "training.json"), json.dumps(report, indent=1) + "\n")
         figures = {"energy": energy, "device": device, "precision": report["precision"], "stored": args.weights, "steps": self.steps, "examples": self.examples, "symmetric": bool(self.source.side),

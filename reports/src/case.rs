@@ -295,6 +295,22 @@ impl Costs {
     }
 }
 
+/// How the answers of a case were arrived at, beside what its key says (model, task, depth): two accuracies are comparable where this is alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccuracyProtocol {
+    /// Hash of the computation without its weights, as this version of the program describes it; none for a model whose inside cannot be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// Which weights were used, as the model's config records it; none: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+    /// Rows (copies of a question) whose answers decide one output together, at most; 1: no vote.
+    pub votes: u32,
+    /// How rows tell the model which puzzle they are of, e.g. `none` or `table of 40`.
+    pub puzzle_ids: String,
+}
+
 /// What a rule that needs no model gets right on the case's task: a score means little without it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -347,6 +363,9 @@ pub struct Case {
     /// backend, precision, depth rule and task).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy_from: Option<String>,
+    /// How its answers were arrived at; none in runs of programs that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<AccuracyProtocol>,
     /// Questions that the task decides from several examples (rows) each; 0: every example is a question of its own.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub questions: u64,

@@ -72,6 +72,9 @@ pub struct Record {
     /// Of `accuracy`: what rules without a model score.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<Baseline>,
+    /// Of an accuracy: [fingerprint](crate::compare::protocol::fingerprint) of how the answers were arrived at, and what it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
 }
 
 /// Content of `records.json`.
@@ -121,6 +124,7 @@ struct Row<'a> {
     error: Option<Cow<'a, str>>,
     hint: Option<Cow<'a, str>>,
     baselines: Cow<'a, str>,
+    protocol: Option<Cow<'a, str>>,
 }
 
 /// Bytes of `records.csv`.
@@ -162,6 +166,7 @@ pub fn to_csv(records: &[Record]) -> Result<Vec<u8>, ReportError> {
                 .collect::<Vec<_>>()
                 .join("; ")
                 .into(),
+            protocol: r.protocol.as_deref().map(Cow::from),
         };
         writer.serialize(row).map_err(|e| ReportError::render("records.csv", e))?;
     }
@@ -214,6 +219,7 @@ pub fn from_csv(path: &Path) -> Result<Vec<Record>, ReportError> {
             note: row.note.map(Cow::into_owned),
             missing,
             baselines: Vec::new(),
+            protocol: row.protocol.map(Cow::into_owned),
         })
     };
     rows.map(record).collect()

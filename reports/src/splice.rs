@@ -209,6 +209,7 @@ mod tests {
             note: None,
             missing: None,
             baselines: Vec::new(),
+            protocol: None,
         }
     }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::{
     case::{Case, ErrorKind},
+    compare::protocol::unlike,
     format,
     metric::domain,
     missing::kind_name,
@@ -35,7 +36,7 @@ pub struct Strip {
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// What it is about: `machine`, `load`, `energy`, `cases`, `fastest`, `most accurate`, `intervals`.
+    /// What it is about: `not alike`, `machine`, `load`, `energy`, `cases`, `fastest`, `most accurate`, `intervals`.
     pub title: &'static str,
     /// How to take it.
     pub state: Severity,
@@ -90,7 +91,8 @@ impl Item {
 impl Strip {
     /// The first lines of a report.
     pub fn of(report: &Report) -> Self {
-        let mut lines = vec![machine(report), load(report), energy(report), cases(report)];
+        let mut lines = Vec::from_iter(unlike_protocols(report));
+        lines.extend([machine(report), load(report), energy(report), cases(report)]);
         lines.extend(winners::fastest(report));
         lines.extend(winners::most_accurate(report));
         lines.extend(intervals(report));
@@ -101,6 +103,24 @@ impl Strip {
     pub fn line(&self, title: &str) -> Option<&Line> {
         self.lines.iter().find(|l| l.title == title)
     }
+}
+
+/// Whether accuracies stand beside each other that were arrived at in unlike ways: it is the first thing to know.
+fn unlike_protocols(report: &Report) -> Option<Line> {
+    let mut by_task: BTreeMap<&str, Vec<&Case>> = BTreeMap::new();
+    for case in good(report).filter(|case| report.value(case, "accuracy").is_some()) {
+        by_task.entry(&case.key.task).or_default().push(case);
+    }
+    let told = |(task, cases): (&str, Vec<&Case>)| {
+        let unlike = unlike(cases);
+        (!unlike.is_empty()).then(|| Item::plain(format!("{task}: accuracies of unlike {}", unlike.join(", "))))
+    };
+    let mut items: Vec<Item> = by_task.into_iter().filter_map(told).collect();
+    if items.is_empty() {
+        return None;
+    }
+    items.push(Item::plain("compare them at equal FLOPs, time or energy"));
+    Some(Line::new("not alike", Severity::Warning, items))
 }
 
 fn machine(report: &Report) -> Line {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     case::{Case, LayerRouting, Verdict},
     ceiling::MachineCeilings,
-    compare::{Compared, precision::Finding, speedup::Speedup},
+    compare::{Compared, precision::Finding, protocol::fingerprint, speedup::Speedup},
     environment::Environment,
     format,
     metric::{How, METRICS, Metric, Right, RouterStatistic},
@@ -65,6 +65,9 @@ pub(crate) fn records(run: &RecordedRun, compared: &Compared) -> Vec<Record> {
             }
             if matches!(metric.how, How::Right(Right::Questions)) {
                 record.baselines.clone_from(&case.baselines);
+            }
+            if matches!(metric.how, How::Right(_)) {
+                record.protocol = fingerprint(case);
             }
             records.push(record);
         }
@@ -388,6 +391,7 @@ fn record(case: &Case, metric: &Metric, outcome: Metered) -> Record {
         note: None,
         missing: None,
         baselines: Vec::new(),
+        protocol: None,
     };
     match outcome {
         Ok(Outcome { estimate, confidence, notes }) if estimate.value.is_finite() => {

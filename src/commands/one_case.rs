@@ -181,7 +181,7 @@ impl Chosen {
         let mut one = self.parameters.clone();
         one.insert(self.set.count.into(), 1.into());
         let set = (self.task.examples)(&one, Path::new("")).map_err(anyhow::Error::from);
-        let recorded = model.numbering.as_deref();
+        let recorded = model.training.numbering.as_deref();
         let fits =
             set.and_then(|set| crate::compatibility::check(self.set.name, &set, name, &model.interface, recorded));
         let Err(error) = fits else { return Ok(()) };

@@ -56,11 +56,20 @@ pub struct Model {
     pub interface: Interface,
     /// The computation; `None`: only an engine of its own knows it. See [`graph()`](Self::graph()).
     pub graph: Option<Graph>,
-    /// The numbering of puzzles that its table of puzzle embeddings was trained with, where its config records it
-    /// ([`ExampleSet::numbering`](ergometer_suites::task::ExampleSet::numbering)).
-    pub numbering: Option<String>,
+    /// What its config records of how it was trained.
+    pub training: TrainingRecord,
     /// `params[i]` holds the elements of `graph.params[i]`, shared between clones; none without a graph.
     pub params: std::sync::Arc<Vec<Vec<f32>>>,
+}
+
+/// What a config records of how the weights came to be: whoever compares two accuracies asks for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrainingRecord {
+    /// The numbering of puzzles that the table of puzzle embeddings was trained with
+    /// ([`ExampleSet::numbering`](ergometer_suites::task::ExampleSet::numbering)); key [`NUMBERING`].
+    pub numbering: Option<String>,
+    /// Which weights these are, e.g. `moving average, step 3498 of 3498`; key [`WEIGHTS`].
+    pub weights: Option<String>,
 }
 
 /// Why a model cannot be used.
@@ -131,11 +140,11 @@ impl Model {
         path: PathBuf,
         hash: String,
         graph: Graph,
-        numbering: Option<String>,
+        training: TrainingRecord,
         params: Vec<Vec<f32>>,
     ) -> Model {
         let interface = Interface::of_graph(&graph);
-        Model { path, hash, interface, graph: Some(graph), numbering, params: params.into() }
+        Model { path, hash, interface, graph: Some(graph), training, params: params.into() }
     }
 
     /// Its computation.
@@ -160,7 +169,7 @@ impl Model {
             e
         };
         let graph = build_graph(&config).map_err(named)?;
-        let numbering = numbering(&config).map_err(named)?;
+        let training = TrainingRecord::read(&config).map_err(named)?;
         if let Some(asked) = RandomWeights::read(&config).map_err(named)? {
             if let Some(there) = [weights::FILE, weights::INDEX].map(|f| path.join(f)).iter().find(|f| f.exists()) {
                 return Err(ModelError::new(there, "is there, and config.json asks for `random_weights`")
@@ -170,11 +179,11 @@ impl Model {
             let (config, weights) =
                 random::files(&config, &graph, &params).map_err(|e| named(config_error(format!("{e:#}"))))?;
             let hash = hash_of(&config, &weights);
-            return Ok(Model::of_graph(path.to_path_buf(), hash, graph, numbering, params));
+            return Ok(Model::of_graph(path.to_path_buf(), hash, graph, training, params));
         }
         let mut hash = Sha256::new().chain_update(&config_bytes);
         let params = weights::read(path, &graph, &mut hash)?;
-        Ok(Model::of_graph(path.to_path_buf(), hex(&hash.finalize()), graph, numbering, params))
+        Ok(Model::of_graph(path.to_path_buf(), hex(&hash.finalize()), graph, training, params))
     }
 
     /// A model with the weights that training starts from, for tests too.
@@ -184,8 +193,8 @@ impl Model {
         let params: Vec<Vec<f32>> = graph.params.iter().enumerate().map(|(i, p)| start_values(p, seed, i)).collect();
         let mut hash = Sha256::new().chain_update(config.to_string());
         params.iter().flatten().for_each(|v| hash.update(v.to_le_bytes()));
-        let numbering = numbering(config)?;
-        Ok(Model::of_graph(PathBuf::from("random"), hex(&hash.finalize()), graph, numbering, params))
+        let training = TrainingRecord::read(config)?;
+        Ok(Model::of_graph(PathBuf::from("random"), hex(&hash.finalize()), graph, training, params))
     }
 
     /// Writes a model folder; each file appears whole or not at all.
@@ -237,15 +246,24 @@ fn parse(file: &Path, bytes: &[u8]) -> Result<serde_json::Value, ModelError> {
     Err(ModelError::new(file, "holds JSON that is no object").hint("write {\"model_type\": ..., ...}"))
 }
 
-/// Key of a config for [`Model::numbering`].
+/// Key of a config for [`TrainingRecord::numbering`].
 pub const NUMBERING: &str = "puzzle_numbering";
 
-fn numbering(config: &serde_json::Value) -> Result<Option<String>, ModelError> {
-    match config.get(NUMBERING) {
-        None => Ok(None),
-        Some(serde_json::Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(config_error(format!("`{NUMBERING}` is no string"))
-            .hint("it is what `ergometer train` wrote; leave it out")),
+/// Key of a config for [`TrainingRecord::weights`].
+pub const WEIGHTS: &str = "weights_from";
+
+/// Longest text of a config that is repeated elsewhere, bytes.
+const MAX_RECORDED: usize = 200;
+
+impl TrainingRecord {
+    fn read(config: &serde_json::Value) -> Result<Self, ModelError> {
+        let text = |key: &str| match config.get(key) {
+            None => Ok(None),
+            Some(serde_json::Value::String(text)) if text.len() <= MAX_RECORDED => Ok(Some(text.clone())),
+            Some(_) => Err(config_error(format!("`{key}` is no string of at most {MAX_RECORDED} bytes"))
+                .hint("it is what a trainer or importer wrote; leave it out")),
+        };
+        Ok(Self { numbering: text(NUMBERING)?, weights: text(WEIGHTS)? })
     }
 }
 

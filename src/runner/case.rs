@@ -118,6 +118,7 @@ impl Finished {
             error: None,
             verdict: None,
             accuracy_from: scored.map(|s| s.id.clone()),
+            protocol: Some(planned.protocol.clone()),
             questions: task.questions(),
             baselines: task.baselines(),
             tuning: planned.tuning.clone(),

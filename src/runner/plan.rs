@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::{Baseline, CaseKey, Costs, Settings, Tuning};
+use ergometer_reports::case::{AccuracyProtocol, Baseline, CaseKey, Costs, Settings, Tuning};
 use ergometer_reports::precision::Precision;
 use ergometer_suites::AnswerKind;
 use ergometer_suites::scenario::Depth;
@@ -19,8 +19,8 @@ use crate::backends::{BackendError, Options, backend};
 use crate::files::hex;
 use crate::graph::Graph;
 use crate::graph::cost::Workload;
-use crate::models::interface::Interface;
-use crate::models::{self, Model};
+use crate::models::interface::{Interface, PortRole};
+use crate::models::{self, Model, TrainingRecord};
 
 /// A task of the suite with its examples.
 pub struct PlannedTask {
@@ -36,6 +36,15 @@ impl PlannedTask {
     /// Questions that are decided from several rows each; 0 where every row is a question of its own.
     pub fn questions(&self) -> u64 {
         if self.task.decide.is_some() { self.set.questions.len() as u64 } else { 0 }
+    }
+
+    /// Rows whose answers decide one output together, at most.
+    fn votes(&self) -> u32 {
+        let mut rows: BTreeMap<(u64, u32), u32> = BTreeMap::new();
+        if self.task.decide.is_some() {
+            self.set.examples.iter().for_each(|e| *rows.entry((e.question, e.part)).or_default() += 1);
+        }
+        rows.into_values().max().unwrap_or(1)
     }
 
     /// What rules without a model score on it, for the record.
@@ -57,10 +66,28 @@ pub struct PlannedModel {
     pub folder: PathBuf,
     /// Its weights are random: its answers mean nothing.
     pub random: bool,
-    /// See [`Model::numbering`].
-    pub numbering: Option<String>,
+    /// What its config records of how it was trained.
+    pub training: TrainingRecord,
     /// When the latest of its files was written, as RFC 3339.
     pub modified: Option<String>,
+}
+
+impl PlannedModel {
+    /// How its answers to a task are arrived at.
+    fn protocol(&self, task: &PlannedTask) -> AccuracyProtocol {
+        let table = self.interface.input(PortRole::PuzzleId).and_then(|port| port.below()).filter(|n| *n > 1);
+        AccuracyProtocol {
+            // what `Debug` writes is the whole computation, names and types of weights with it
+            architecture: self.graph.as_ref().map(|graph| hex(&Sha256::digest(format!("{graph:?}")))),
+            weights: if self.random { Some("random".into()) } else { self.training.weights.clone() },
+            votes: task.votes(),
+            puzzle_ids: match (table, &task.set.numbering) {
+                (None, _) => "none".into(),
+                (Some(n), None) => format!("the first of {n}"),
+                (Some(n), Some(of)) => format!("table of {n}, {of}"),
+            },
+        }
+    }
 }
 
 /// One case, ready to run.
@@ -104,6 +131,8 @@ pub struct PlannedCase {
     pub random: bool,
     /// What is known of the model's and the task's numbering of puzzles.
     pub numbering: Option<String>,
+    /// How its answers are arrived at.
+    pub protocol: AccuracyProtocol,
 }
 
 impl PlannedCase {
@@ -155,9 +184,9 @@ impl Plan {
                 let model = Model::load(path)
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
                 let random = models::random::is_random(path)?;
-                let Model { interface, graph, hash, numbering, .. } = model;
+                let Model { interface, graph, hash, training, .. } = model;
                 let (folder, modified) = (path.clone(), super::changes::modified(path));
-                let planned = PlannedModel { interface, graph, hash, folder, random, numbering, modified };
+                let planned = PlannedModel { interface, graph, hash, folder, random, training, modified };
                 plan.models.insert(spec.model.clone(), planned);
             }
             let case = plan.case(suite, spec, None)?;
@@ -199,7 +228,7 @@ impl Plan {
         let external = suite.backends.get(&spec.backend);
         let kind = external.map_or(spec.backend.as_str(), |b| b.kind.as_str());
         let given = options.cloned().or_else(|| external.map(|b| b.options.clone())).unwrap_or_default();
-        let recorded = model.numbering.as_deref();
+        let recorded = model.training.numbering.as_deref();
         let numbering = crate::compatibility::check(&spec.task, &task.set, &spec.model, &model.interface, recorded)
             .with_context(|| format!("{}: a [[cases]] block pairs them", suite.file.display()))?;
         let (max_steps, halt, depth) = depth(spec.depth, model.interface.one_shot());
@@ -263,6 +292,7 @@ impl Plan {
             halt,
             random: model.random,
             numbering,
+            protocol: model.protocol(task),
         })
     }
 }

@@ -155,6 +155,7 @@ impl Job {
             Model::random(&model_config, config.seed).map_err(|e| ModelError { file: "[model]".into(), ..e })?;
         let held_out = data::held_out(&config.task, &config.folder)?;
         crate::compatibility::check(&config.task.kind, &held_out, "[model]", &model.interface, None)?;
+        model_config[crate::models::WEIGHTS] = format!("moving average, {} steps", config.steps).into();
         // a table of puzzle embeddings means something with its numbering alone, so the net says which it was trained with
         if let Some(numbering) =
             held_out.numbering.as_ref().filter(|_| model.interface.input(PortRole::PuzzleId).is_some())

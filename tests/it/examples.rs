@@ -70,7 +70,7 @@ fn the_tables_name_every_message_and_field_of_the_protocol() {
         add(message, structure);
     }
     add("predictions.rows", "PredictionRow");
-    add("routed.layers", "Routing");
+    add("routed.layers", "LayerRouting");
     assert!(wanted.len() > 50, "{wanted:?}");
 
     let readme = fs::read_to_string(root().join("examples/external-worker/README.md")).unwrap();

@@ -4,6 +4,7 @@
 //! In: a [`RecordedRun`]. Out: [`Compared`], found once for a report. Must not: change what was recorded; a verdict that fails a case is beside it.
 
 pub mod precision;
+pub mod protocol;
 pub mod speedup;
 
 use std::collections::BTreeMap;

@@ -197,6 +197,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
             steps: model.steps,
         }),
         accuracy_from: Some(id.clone()),
+        protocol: Some(protocol(&key)),
         questions: 0,
         baselines: Vec::new(),
         tuning: key.backend.contains("candle").then(tuning),
@@ -225,6 +226,15 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
         key,
     };
     CaseRun { case, samples, predictions, attempts: Vec::new() }
+}
+
+fn protocol(key: &CaseKey) -> AccuracyProtocol {
+    AccuracyProtocol {
+        architecture: Some(format!("{:0>64}", key.family)),
+        weights: Some("moving average, 3498 steps".into()),
+        votes: 1,
+        puzzle_ids: "none".into(),
+    }
 }
 
 pub fn failed(key: CaseKey, seed: u64, kind: ErrorKind, message: &str, hint: Option<&str>) -> CaseRun {

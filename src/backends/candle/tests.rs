@@ -12,7 +12,7 @@ use crate::backends::reference::Reference;
 use crate::backends::session::{Rule, Session};
 use crate::graph::{Activation, Attention, Axis, Family, Graph, Halting, Input, Op, Output, Param, RegionBuilder, op};
 use crate::graph::{ParamId, Role, Rope, Start, ValueType};
-use crate::models::to_f32;
+use crate::models::{TrainingRecord, to_f32};
 
 fn options(capacity: usize) -> Options {
     Options { precision: "f32".into(), threads: 1, capacity, extra: BTreeMap::new() }
@@ -201,7 +201,7 @@ fn every_operator() -> Model {
         (0..p.elements()).map(|_| rng.random::<f32>() * 1.6 - 0.8).collect::<Vec<f32>>()
     });
     let params = values.collect();
-    Model::of_graph("every-operator".into(), String::new(), graph, None, params)
+    Model::of_graph("every-operator".into(), String::new(), graph, TrainingRecord::default(), params)
 }
 
 const INPUTS: [u32; 15] = [0, 1, 2, 3, 4, 4, 3, 1, 0, 2, 2, 2, 1, 0, 4];

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::{ElementType, Interface, Length, Port, PortRole};
 use crate::backends::{BackendError, Engine, Facts};
 use crate::graph::Halting;
-use crate::models::Model;
+use crate::models::{Model, TrainingRecord};
 
 /// Tokens that it knows.
 pub const VOCABULARY: usize = 7;
@@ -46,7 +46,14 @@ pub fn interface() -> Interface {
 /// A model of it, which has no graph.
 pub fn model() -> Model {
     let params = Arc::new(Vec::new());
-    Model { path: "stub".into(), hash: "0".repeat(64), interface: interface(), graph: None, numbering: None, params }
+    Model {
+        path: "stub".into(),
+        hash: "0".repeat(64),
+        interface: interface(),
+        graph: None,
+        training: TrainingRecord::default(),
+        params,
+    }
 }
 
 /// What it answers after a step.

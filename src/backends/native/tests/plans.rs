@@ -33,7 +33,7 @@ fn graph_of(params: Vec<Param>, states: Vec<State>, step: Region) -> Model {
         (0..param.elements()).map(|i| value(p, i, row)).collect()
     });
     let params: Vec<Vec<f32>> = params.collect();
-    Model::of_graph("test".into(), String::new(), graph, None, params)
+    Model::of_graph("test".into(), String::new(), graph, crate::models::TrainingRecord::default(), params)
 }
 
 #[test]
