@@ -1,7 +1,9 @@
-//! Criterion benches per operator. In: shapes of the nets that are measured, every number format, every instruction set, 1 and 2 threads. Out: time and
-//! throughput; elements per second are multiply-adds of the mathematics (FLOP/s = twice that) for products, and values for the rest. Asserts nothing.
+//! Criterion benches per operator. In: shapes of the nets that are measured, every number format, every instruction
+//! set, 1 and 2 threads. Out: time and throughput; elements per second are multiply-adds of the mathematics (FLOP/s =
+//! twice that) for products, and values for the rest. Asserts nothing.
 //!
-//! A bench is named `operator/shape/format-isa-tN`: `cargo bench -p ergometer-kernels -- 'gated_mlp/.*/bf16-avx512bf16-t1'`.
+//! A bench is named `operator/shape/format-isa-tN`: `cargo bench -p ergometer-kernels --
+//! 'gated_mlp/.*/bf16-avx512bf16-t1'`.
 
 use std::hint::black_box;
 use std::thread;
@@ -159,7 +161,8 @@ fn projected_attention_bench(c: &mut Criterion) {
     }
 }
 
-/// Routing, gathering, the experts and their weighted sum, beside the dense MLP of the active size: multiply-adds are the same in all three.
+/// Routing, gathering, the experts and their weighted sum, beside the dense MLP of the active size: multiply-adds are
+/// the same in all three.
 fn experts_bench(c: &mut Criterion) {
     let (tokens, d, active) = (648, 256, 768);
     let multiply_adds = 3 * tokens * d * active;
@@ -206,7 +209,6 @@ fn streaming_bench(c: &mut Criterion) {
             copy(&ctx, &x, out);
             activation(&ctx, ActivationKind::Gelu, out);
         });
-        bench("softmax_rows", &mut |out| softmax_rows(&ctx, out, None, d));
         bench("embed", &mut |out| embed(&ctx, &ids, &x[..11 * d], 22.6, d, out));
         bench("add", &mut |out| add(&ctx, &x, &y, out));
         bench("copy", &mut |out| copy(&ctx, &x, out));
@@ -214,7 +216,7 @@ fn streaming_bench(c: &mut Criterion) {
     group.finish();
 }
 
-/// An empty run: with workers that still spin, and with workers that were sent to sleep.
+/// An empty run: with workers that still spin, and with workers that sleep.
 fn fork_join_bench(c: &mut Criterion) {
     let mut group = c.benchmark_group("fork_join");
     for threads in [1, 2] {
@@ -225,11 +227,10 @@ fn fork_join_bench(c: &mut Criterion) {
             });
         };
         group.bench_function(format!("hot-t{threads}"), |b| b.iter(run));
-        group.bench_function(format!("after-rest-t{threads}"), |b| {
+        group.bench_function(format!("asleep-t{threads}"), |b| {
             b.iter_custom(|times| {
                 let once = |_| {
-                    pool.rest();
-                    // until they sleep
+                    // workers sleep after 40 microseconds without work
                     thread::sleep(Duration::from_micros(100));
                     let start = Instant::now();
                     run();

@@ -1,13 +1,14 @@
-//! What every operator needs: a pool and a proven instruction set. In: threads and an [`Isa`]. Out: a [`Context`], and the splitting of outputs into
-//! rectangles for the threads. How work is split never changes a result.
+//! What every operator needs: a pool and a proven instruction set. In: threads and an [`Isa`]. Out: a [`Context`], and
+//! the splitting of outputs into rectangles for the threads. How work is split never changes a result.
 
 use crate::isa::{Isa, Proof};
 use crate::matrix::MatMut;
 use crate::pool::{Pool, SendPtr};
 
-/// Values per thread below which another thread costs more than it saves, for operators that only stream over their data. A hand-over alone
-/// takes about a microsecond, but the values that change caches with it take ten: on two cores, operators of 10 to 25 microseconds gained
-/// nothing from the second (a step of a 64 wide net: 0.28 ms split, 0.19 ms not). Three quarters of it are enough: the output product of a 128 wide net (1.5 grains)
+/// Values per thread below which another thread costs more than it saves, for operators that only stream over their
+/// data. A hand-over takes about a microsecond, but values that move to another core's cache take ten: on two cores,
+/// operators of 10 to 25 microseconds gained nothing from the second (a step of a net of width 64: 0.28 ms split, 0.19
+/// ms not). A second thread is used from 1.5 grains on: the output product of a net of width 128 has that many, and
 /// took half the time on two.
 const GRAIN: usize = 1 << 16;
 
@@ -54,25 +55,7 @@ impl Context {
         self.proof
     }
 
-    /// Splits work as finely as the threads allow, so that tests on small shapes meet every seam.
-    #[cfg(test)]
-    pub(crate) fn with_grain(mut self, grain: usize) -> Context {
-        self.grain = grain;
-        self
-    }
-
-    /// Whether threads take columns of a product whatever it costs, so that tests meet that way with small shapes.
-    #[cfg(test)]
-    pub(crate) fn columns(&self) -> bool {
-        self.columns
-    }
-
-    #[cfg(test)]
-    pub(crate) fn by_columns(self, columns: bool) -> Context {
-        Context { columns, ..self }
-    }
-
-    /// Parts worth making of `work` streamed values; see [`streamed`] for multiply-adds.
+    /// Threads among which `work` streamed values are worth splitting; see [`streamed`] for multiply-adds.
     pub(crate) fn parts(&self, work: usize) -> usize {
         self.pool.threads().min((work + self.grain / 2) / self.grain).max(1)
     }
@@ -82,8 +65,8 @@ impl Context {
         all.div_ceil(self.parts(work)).max(1)
     }
 
-    /// Cuts the matrix `out` (rows of `cols` values) into cells of at most `cell` = (rows, columns), and calls `f((row, column), block)` with each
-    /// cell's first row and column, on `threads` threads at most.
+    /// Cuts the matrix `out` (rows of `cols` values) into cells of at most `cell` = (rows, columns), and calls `f((row,
+    /// column), block)` with each cell's first row and column, on `threads` threads at most.
     pub(crate) fn cells(
         &self,
         out: &mut [f32],
@@ -115,6 +98,24 @@ pub(crate) fn streamed(multiply_adds: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What tests alone may choose.
+    impl Context {
+        /// Splits work as finely as the threads allow, so that small shapes are split too.
+        pub(crate) fn with_grain(mut self, grain: usize) -> Context {
+            self.grain = grain;
+            self
+        }
+
+        /// Whether threads take columns of a product whatever it costs, so that small shapes are split that way too.
+        pub(crate) fn columns(&self) -> bool {
+            self.columns
+        }
+
+        pub(crate) fn by_columns(self, columns: bool) -> Context {
+            Context { columns, ..self }
+        }
+    }
 
     #[test]
     fn cells_cover_the_matrix_once() {

@@ -1,5 +1,6 @@
-//! Which instruction set the kernels run on. In: what the CPU has and what the user asked for. Out: an [`Isa`] and, from it, the proof of
-//! presence that every kernel entry needs; a proof is made here alone, so safe code can never reach an absent instruction.
+//! Which instruction set the kernels run on. In: what the CPU has and what the user asked for. Out: an [`Isa`] and,
+//! from it, the [`Proof`] of presence that every kernel entry needs. Proofs are made here alone, so safe code cannot
+//! reach an absent instruction.
 
 #[cfg(target_arch = "x86_64")]
 mod token;

@@ -1,21 +1,28 @@
 //! Own compute kernels (scalar, AVX2, AVX-512, AMX), the thread pool and the few system calls that need unsafe code.
 //!
-//! In: slices of f32, row-major, with their dimensions. Out: slices, written in place or into an output. Every operator is a safe function that takes
-//! a [`Context`] (a [`Pool`] and an instruction set proven present), checks lengths by assertion, and runs in parallel. It must not know of models,
-//! graphs or files, and depends on nothing of ours.
+//! In: slices of f32, row-major, with their dimensions. Out: slices, written in place or into an output. Every operator
+//! is a safe function that takes a [`Context`] (a [`Pool`] and an instruction set proven present), checks lengths by
+//! assertion, and runs in parallel. Must not: know models, graphs or files, or depend on another crate of this
+//! workspace.
 //!
 //! Three rules hold everywhere and are tested:
-//! - Every operator has a scalar reference, plain code written to be read, and agrees with it on every instruction set present.
-//! - On a given instruction set a row's result is the same to the bit, whatever batch it rides in, whatever its index, whatever the number of
-//!   threads: each output has one order of accumulation, which no split and no tile changes.
-//! - NaN and infinity go through as in the scalar reference; denormals are kept but in three places: the bf16 instructions of
-//!   `avx512bf16` and `amx` take them for zeros, the silu is 0 below -88, and weights of attention below 1e-37 are 0 (zero times an infinite value: NaN, where the scalar reference has infinity).
-//!   Attention divides by the sum of its exponentials last, so values within a factor of the number of tokens of the largest f32 can become infinite where the scalar reference's do not.
+//! - Every operator has a scalar reference, plain code written to be read, and agrees with it on every instruction set
+//!   present.
+//! - On a given instruction set a row's result is the same to the bit, whatever the batch, its index in it, and the
+//!   number of threads: each output has one order of accumulation, which no split and no tile changes.
+//! - NaN and infinity go through as in the scalar reference. Denormals are kept, with three exceptions: the bf16
+//!   instructions of `avx512bf16` and `amx` take them for zeros, the silu is 0 below -88, and weights of attention
+//!   below 1e-37 are 0 (times an infinite value that is NaN, where the scalar reference has infinity). Attention
+//!   divides by the sum of its exponentials last, so values within a factor of the number of tokens of the largest f32
+//!   can become infinite where the scalar reference's do not.
 //!
-//! Layout: `<operator>/mod.rs` checks and splits, `scalar.rs` is the scalar reference, `vector.rs` (of MLPs `features.rs` and `tokens.rs`) the body for all vector widths, written over
-//! `vector::Simd`. A kernel that needs more than that trait gives gets a file for its instruction set beside them.
+//! Where things are: `<operator>/mod.rs` checks and splits, `scalar.rs` is the scalar reference, `vector.rs` (of MLPs
+//! `features.rs` and `tokens.rs`) the body for all vector widths, written over `vector::Simd`. A kernel that needs more
+//! than that trait gives gets a file for its instruction set in `vector/`. `matrix.rs` has the views of matrices,
+//! `number_format.rs` f32, bf16 and int8, `isa.rs` the instruction sets, `sys/` what is asked of the operating system,
+//! `ceiling/` the loops that measure a machine's ceilings.
 
-// other architectures run the scalar reference alone
+// other architectures run the scalar references alone
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_macros))]
 
 mod activation;
@@ -39,7 +46,7 @@ mod vector;
 pub use activation::{ActivationKind, activation, swiglu};
 pub use attention::{
     Heads, Mask, PackedHeads, RopeTables, attention, attention_operations, projected_attention,
-    projected_attention_operations, softmax_rows,
+    projected_attention_operations,
 };
 pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings};
 pub use context::Context;

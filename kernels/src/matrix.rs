@@ -1,5 +1,5 @@
-//! Views of row-major matrices and the memory behind them. In: slices. Out: rows of a strided input, rectangles of an output that threads may
-//! write side by side, memory aligned to cache lines. Holds no arithmetic.
+//! Views of row-major matrices, and the memory behind them. In: slices. Out: rows of a strided input, rectangles of an
+//! output that threads may write side by side, memory aligned to cache lines. Must not: compute.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -8,7 +8,7 @@ use std::thread::LocalKey;
 
 use crate::sys;
 
-/// Rows of a matrix whose rows start `stride` values apart.
+/// A matrix to be read, whose rows start `stride` values apart; how long a row is, its reader knows.
 #[derive(Clone, Copy)]
 pub(crate) struct MatRef<'a> {
     data: &'a [f32],
@@ -42,7 +42,7 @@ impl<'a> MatRef<'a> {
     }
 }
 
-/// A rectangle of an output matrix, `rows` x `cols`, which this value alone may touch.
+/// A rectangle of an output matrix, `rows` x `cols`, to which this value has exclusive access.
 pub(crate) struct MatMut<'a> {
     start: *mut f32,
     stride: usize,
@@ -52,10 +52,10 @@ pub(crate) struct MatMut<'a> {
 }
 
 impl<'a> MatMut<'a> {
-    /// Rows of `cols` values, `stride` apart, of which `data` holds so many as fit.
+    /// As many rows of `cols` values, `stride` apart, as fit into `data`.
     pub(crate) fn new(data: &'a mut [f32], cols: usize, stride: usize) -> MatMut<'a> {
         assert!(cols <= stride && stride > 0, "rows of {cols} values, {stride} apart");
-        // SAFETY: whole strides lie within `data`, which is lent to this value alone.
+        // SAFETY: whole strides lie within `data`, which is borrowed exclusively.
         unsafe { MatMut::from_raw(data.as_mut_ptr(), data.len() / stride, cols, stride) }
     }
 
@@ -111,7 +111,7 @@ impl<'a> MatMut<'a> {
     }
 }
 
-/// Words of one buffer that several threads write, each its own.
+/// A buffer of words that several threads write, each in ranges of its own.
 #[derive(Clone, Copy)]
 pub(crate) struct SharedWords<'a> {
     start: *mut u32,
@@ -119,14 +119,14 @@ pub(crate) struct SharedWords<'a> {
     life: PhantomData<&'a mut [u32]>,
 }
 
-// SAFETY: only a pointer; who uses it promises in `words` that no two threads touch the same words.
+// SAFETY: only a pointer; callers of `words` promise that no two threads touch the same words.
 unsafe impl Send for SharedWords<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for SharedWords<'_> {}
 
 impl<'a> SharedWords<'a> {
     /// # Safety
-    /// Whoever gets a copy uses words that no other thread touches before all have ended.
+    /// Holders of a copy use words that no other thread touches before all of them have ended.
     pub(crate) unsafe fn new(words: &'a mut [u32]) -> SharedWords<'a> {
         SharedWords { start: words.as_mut_ptr(), len: words.len(), life: PhantomData }
     }
@@ -138,7 +138,7 @@ impl<'a> SharedWords<'a> {
     #[inline(always)]
     pub(crate) unsafe fn words(self, at: usize, len: usize) -> &'a mut [u32] {
         assert!(at <= self.len && len <= self.len - at, "{len} words from {at} of {}", self.len);
-        // SAFETY: within the buffer, as checked, and nobody else's, as promised.
+        // SAFETY: within the buffer, as checked, and used by nobody else, as promised.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
 }
@@ -165,7 +165,7 @@ impl Aligned {
         Aligned { lines, len }
     }
 
-    /// At least `len` words, of which grown ones are zero.
+    /// Grows to at least `len` words; new words are zero.
     fn grow(&mut self, len: usize) {
         if self.len < len {
             self.lines.resize(len.div_ceil(LINE), Line([0; LINE]));
@@ -222,8 +222,9 @@ pub(crate) fn bytes_mut(words: &mut [u32]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 4) }
 }
 
-/// Lends `len` words of this thread's scratch memory, which hold whatever was left there. It grows to the largest size asked for and stays,
-/// so steady work allocates nothing. Not to be nested, and not for use inside a vector body.
+/// Lends `len` words of this thread's scratch memory, whose contents are unspecified. It grows to the largest size
+/// asked for and is never freed, so steady work allocates nothing. Must not be nested, nor be used inside a vector
+/// body.
 pub(crate) fn scratch<R>(len: usize, f: impl FnOnce(&mut [u32]) -> R) -> R {
     thread_local! {
         static SCRATCH: RefCell<Aligned> = RefCell::default();
@@ -231,7 +232,8 @@ pub(crate) fn scratch<R>(len: usize, f: impl FnOnce(&mut [u32]) -> R) -> R {
     lend(&SCRATCH, len, f)
 }
 
-/// The same of another memory, for what all threads work on while each has its scratch memory. Not to be nested either.
+/// As [`scratch`], of a second memory, for what all threads work on while each uses its scratch memory. Must not be
+/// nested.
 pub(crate) fn shared_scratch<R>(len: usize, f: impl FnOnce(&mut [u32]) -> R) -> R {
     thread_local! {
         static SHARED: RefCell<Aligned> = RefCell::default();

@@ -1,10 +1,11 @@
-//! Routing of a mixture of experts: which tokens go to which experts, their rows side by side for each expert, and back.
+//! Routing of a mixture of experts: which tokens go to which experts, their rows side by side for each expert, and
+//! back.
 //!
-//! In: the router's scores. Out: rows grouped by expert, and their weighted sum in the tokens' order. Must not: let a token's result
-//! depend on the other tokens: it is summed over its experts in the order of their scores, whoever else was routed.
+//! In: the router's scores. Out: rows grouped by expert, and their weighted sum in the tokens' order. Must not: let a
+//! token's result depend on the other tokens: it is summed over its experts in the order of their scores.
 //!
-//! The rule is Mixtral's (arXiv 2401.04088, section 2.1): the `top_k` experts with the highest scores (of equal scores the lower number),
-//! weighted by the softmax over the chosen scores.
+//! The rule is Mixtral's (arXiv 2401.04088, section 2.1): the `top_k` experts with the highest scores (of equal scores
+//! the lower number), weighted by the softmax over the chosen scores.
 
 use crate::context::{Context, streamed};
 use crate::linear::pack::PackedLinear;
@@ -13,7 +14,7 @@ use crate::mlp;
 use crate::pool::SendPtr;
 use crate::vector::{Simd, dispatch};
 
-/// The routes of the tokens of one batch. Its memory is there from the start and does not move.
+/// The routes of the tokens of one batch. Allocated once, for the largest batch.
 pub struct Routes {
     experts: usize,
     top_k: usize,
@@ -29,7 +30,7 @@ pub struct Routes {
     pieces: Vec<(usize, usize, usize)>,
 }
 
-/// Rows of a piece of work at least: fewer are not worth reading an expert's weights for.
+/// Least rows of a piece of work: fewer are not worth reading an expert's weights for.
 const PIECE: usize = 32;
 
 impl Routes {
@@ -93,7 +94,7 @@ impl Routes {
             self.starts[e + 1] += self.starts[e];
         }
         self.place.clear();
-        // each expert's rows in the tokens' order; `starts` moves along and is put back after
+        // each expert's rows in the tokens' order; `starts` is advanced here and restored below
         for &e in &self.chosen {
             self.place.push(self.starts[e as usize] as u32);
             self.starts[e as usize] += 1;
@@ -101,7 +102,7 @@ impl Routes {
         self.starts.copy_within(..self.experts, 1);
         self.starts[0] = 0;
         self.pieces.clear();
-        // a few for each thread, none so large that a thread waits long for another
+        // a few pieces for each thread, none so large that a thread waits long for another
         let most = self.rows().div_ceil(2 * ctx.pool().threads()).max(PIECE);
         for e in 0..self.experts {
             let rows = self.of(e);
@@ -125,7 +126,8 @@ impl Routes {
             for t in i * chunk..tokens.min((i + 1) * chunk) {
                 for choice in t * self.top_k..(t + 1) * self.top_k {
                     let to = self.place[choice] as usize * n;
-                    // SAFETY: places are below `rows`, of which `out` has `n` values each, and no two choices have one place.
+                    // SAFETY: places are below `rows`, of which `out` has `n` values each, and no two choices have one
+                    // place.
                     let row = unsafe { std::slice::from_raw_parts_mut(start.get().add(to), n) };
                     row.copy_from_slice(&x[t * n..(t + 1) * n]);
                 }
@@ -153,8 +155,8 @@ impl Routes {
         });
     }
 
-    /// Takes each expert's rows of `rows: [tokens * top_k, d]`, as [`Routes::gather`] left them, through its gated MLP, in place. `up[e]` is packed as gated,
-    /// `down[e]` plain; an expert to whom nothing was routed costs nothing.
+    /// Takes each expert's rows of `rows: [tokens * top_k, d]`, as [`Routes::gather`] left them, through its gated MLP,
+    /// in place. `up[e]` is packed as gated, `down[e]` plain; an expert without rows costs nothing.
     ///
     /// # Panics
     /// As [`gated_mlp`](crate::gated_mlp), or if there are not as many weights as experts.

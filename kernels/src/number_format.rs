@@ -1,15 +1,18 @@
-//! Number formats of the operands of products. In: f32. Out: words of 32 bits that hold one f32, two bf16 or four int8, and the plain functions that round to
-//! them, which the scalar references use and the vector paths must agree with.
+//! Number formats of the operands of products. In: f32. Out: words of 32 bits that hold one f32, two bf16 or four int8,
+//! and the plain functions that round to them, which the scalar references use and with which the vector bodies must
+//! agree.
 
-/// In which numbers a product multiplies. Sums, and everything outside products, are f32 (of int8: exact integers, then f32).
+/// The number format in which a product multiplies. Sums, and everything outside products, are f32 (of int8: exact
+/// integers, then f32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NumberFormat {
     /// 32-bit floats.
     F32,
-    /// 16-bit floats with 8 bits of significand, of weights and activations, rounded to the nearest.
+    /// bfloat16: 16-bit floats with 8 bits of significand. Weights and activations are rounded to the nearest, ties to
+    /// even.
     Bf16,
-    /// 8-bit integers, symmetric: weights with a scale for each output, activations with one for each row, found anew for each row
-    /// (largest magnitude / 127).
+    /// 8-bit integers, symmetric: weights with a scale for each output, activations with one for each row, found anew
+    /// for each row (largest magnitude / 127).
     Int8,
 }
 
@@ -33,8 +36,8 @@ pub(crate) fn round_bf16(x: f32) -> f32 {
     f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
-/// The scale of a symmetric int8 row: its largest magnitude over 127, and what to multiply with before rounding. A row that is not finite has a NaN scale, which every
-/// sum of it then is.
+/// The scale of a symmetric int8 row of this largest magnitude (magnitude / 127), and the factor to multiply with
+/// before rounding (its inverse). A row that is not finite has the scale NaN, which makes every sum of it NaN.
 pub(crate) fn scale_of(largest: f32) -> (f32, f32) {
     if largest == 0.0 {
         return (0.0, 0.0);

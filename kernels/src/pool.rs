@@ -1,6 +1,7 @@
-//! A persistent fork-join thread pool. In: a number of parts and a function of the part's index. Out: every part done, each thread on its own
-//! share; shares that their workers have not begun when the caller is done with its own, the caller takes back, so that a busy machine costs
-//! help and not time. Workers wait for the next operator by spinning for some microseconds, then sleep: an idle pool costs nothing.
+//! A persistent fork-join thread pool. In: a number of parts and a function of the part's index. Out: every part done,
+//! each thread on its own share. A share whose worker has not begun when the caller is done with its own is done by the
+//! caller, so that a thread that gets no processor does not hold up the others. Workers wait for the next run by
+//! spinning for some microseconds, then sleep: an idle pool uses no processor time.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -36,13 +37,11 @@ struct Shared {
     waiting: AtomicBool,
     caller: Mutex<Option<Thread>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    /// workers should sleep without spinning
-    rest: AtomicBool,
-    /// spinning is of use: there is a CPU for every thread
+    /// there is a CPU for every thread, so that spinning delays none of them
     spin: bool,
 }
 
-/// One worker's letter box, on cache lines of its own.
+/// One worker's mailbox, on cache lines of its own.
 #[repr(align(128))]
 struct Mailbox {
     state: AtomicU32,
@@ -58,8 +57,9 @@ struct Share {
     end: usize,
 }
 
-// SAFETY: `share` is written by the caller before it posts and read by whoever turned POSTED to IDLE, one of worker and caller, who counts
-// down `pending` when done; the caller writes again after `pending` is zero. Every other field is Sync.
+// SAFETY: `share` is written by the caller before it posts and read by whoever turned POSTED to IDLE, one of worker and
+// caller, who counts down `pending` when done; the caller writes again after `pending` is zero. Every other field is
+// Sync.
 unsafe impl Sync for Mailbox {}
 
 impl Pool {
@@ -89,8 +89,9 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `f(part)` once for every part below `parts` and returns when all are done. Thread i has the i-th of `threads` equal runs of
-    /// neighbouring parts, or the calling thread has it where thread i is late. From inside a part, or while another thread runs on this pool, all parts run on the calling thread.
+    /// Calls `f(part)` once for every part below `parts` and returns when all are done. Thread i does the i-th of as
+    /// many equal runs of neighbouring parts as there are threads; where thread i is late, the calling thread does
+    /// them. From inside a part, or while another thread runs on this pool, all parts run on the calling thread.
     ///
     /// # Panics
     /// With the payload of a part that panicked, after all threads have stopped.
@@ -98,7 +99,8 @@ impl Pool {
         self.run_on(self.threads(), parts, f);
     }
 
-    /// [`Pool::run`] on at most this many threads: on the calling thread alone where others would cost more than they save.
+    /// [`Pool::run`] on at most this many threads: on the calling thread alone where others would cost more than they
+    /// save.
     ///
     /// # Panics
     /// As [`Pool::run`].
@@ -110,15 +112,15 @@ impl Pool {
             return;
         };
         let shared = &*self.shared;
-        // SAFETY: only the lifetime changes. Workers use the reference before they count down `pending`, and this function neither returns
-        // nor unwinds before `pending` is zero.
+        // SAFETY: only the lifetime changes. Workers use the reference before they count down `pending`, and this
+        // function neither returns nor unwinds before `pending` is zero.
         let function = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(f) };
         let share = |i: usize| Share { function, first: parts * i / threads, end: parts * (i + 1) / threads };
-        shared.rest.store(false, SeqCst);
         *lock(&shared.caller) = Some(thread::current());
         shared.pending.store(threads - 1, SeqCst);
         for (i, (mailbox, worker)) in shared.boxes.iter().zip(&self.workers).take(threads - 1).enumerate() {
-            // SAFETY: the box is IDLE and its share done with, since every earlier run was counted down to zero, and we hold `running`.
+            // SAFETY: the box is IDLE and its share done with, since every earlier run was counted down to zero, and we
+            // hold `running`.
             unsafe { *mailbox.share.get() = Some(share(i + 1)) };
             mailbox.state.store(POSTED, SeqCst);
             if mailbox.asleep.load(SeqCst) {
@@ -137,7 +139,8 @@ impl Pool {
         }
     }
 
-    /// Splits `out` into chunks of `chunk` values (the last may be shorter) and calls `f(index, chunk)` for each, in parallel.
+    /// Splits `out` into chunks of `chunk` values (the last may be shorter) and calls `f(index, chunk)` for each, in
+    /// parallel.
     pub fn chunks<T: Send>(&self, out: &mut [T], chunk: usize, f: impl Fn(usize, &mut [T]) + Sync) {
         let (chunk, len) = (chunk.max(1), out.len());
         let start = SendPtr(out.as_mut_ptr());
@@ -146,11 +149,6 @@ impl Pool {
             // SAFETY: chunks do not overlap and lie within `out`, which is borrowed until `run` returns.
             f(i, unsafe { std::slice::from_raw_parts_mut(start.get().add(first), chunk.min(len - first)) });
         });
-    }
-
-    /// Lets spinning workers sleep at once, as before a wait for input.
-    pub fn rest(&self) {
-        self.shared.rest.store(true, SeqCst);
     }
 
     fn try_begin(&self) -> Option<MutexGuard<'_, ()>> {
@@ -176,7 +174,7 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Empty letter boxes for all threads but the caller.
+    /// Empty mailboxes for all threads but the caller.
     fn new(threads: usize) -> Shared {
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         let mailbox =
@@ -187,12 +185,11 @@ impl Shared {
             waiting: AtomicBool::new(false),
             caller: Mutex::new(None),
             panic: Mutex::new(None),
-            rest: AtomicBool::new(false),
             spin: threads <= cpus,
         }
     }
 
-    /// The life of worker `i`.
+    /// The loop of worker `i`.
     fn work(&self, i: usize) {
         let mailbox = &self.boxes[i];
         loop {
@@ -210,12 +207,13 @@ impl Shared {
         }
     }
 
-    /// Runs a box's share if nobody has yet; says whether it was the last to be done.
+    /// Runs a mailbox's share if nobody has yet; says whether it was the last to be done.
     fn take(&self, mailbox: &Mailbox) -> bool {
         if mailbox.state.compare_exchange(POSTED, IDLE, SeqCst, SeqCst).is_err() {
             return false;
         }
-        // SAFETY: we turned POSTED to IDLE, so the share is ours, and the caller leaves it alone until we have counted down.
+        // SAFETY: we turned POSTED to IDLE, so the share is ours, and the caller leaves it alone until we have counted
+        // down.
         if let Some(share) = unsafe { *mailbox.share.get() } {
             self.call(share);
         }
@@ -236,13 +234,13 @@ impl Shared {
         self.wait(&self.waiting, done);
     }
 
-    /// Spins, then yields, then sleeps until `ready`. Whoever makes it ready looks at `asleep` afterwards and unparks the sleeper;
-    /// as both sides write first and read then, one of them sees the other.
+    /// Spins, then yields, then sleeps until `ready`. The thread that makes it ready reads `asleep` afterwards and
+    /// unparks the sleeper. Both sides write before they read, so at least one of them sees what the other wrote.
     fn wait(&self, asleep: &AtomicBool, ready: impl Fn() -> bool) {
         if self.spin {
             let start = Instant::now();
             let mut waited = Duration::ZERO;
-            while waited < SPIN + YIELD && !self.rest.load(SeqCst) {
+            while waited < SPIN + YIELD {
                 for _ in 0..16 {
                     if ready() {
                         return;
@@ -263,20 +261,20 @@ impl Shared {
     }
 }
 
-/// A pointer that parts may share, since each goes to a place of its own.
+/// A pointer that parts share, each of which uses a range of its own.
 pub(crate) struct SendPtr<T>(pub(crate) *mut T);
 
 // SAFETY: users hand disjoint ranges to the threads, of a T that may be sent.
 unsafe impl<T: Send> Sync for SendPtr<T> {}
 
 impl<T> SendPtr<T> {
-    /// By a method, so that closures capture the whole and not the bare pointer.
+    /// A method, so that closures capture the whole value, which is Sync, and not the bare pointer.
     pub(crate) fn get(&self) -> *mut T {
         self.0
     }
 }
 
-/// Nothing that is guarded here can be left half-written, so a poisoned lock is as good as any.
+/// Nothing that is guarded here can be left half-written, so poison is ignored.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -321,16 +319,13 @@ mod tests {
     }
 
     #[test]
-    fn workers_wake_from_sleep_and_rest() {
+    fn workers_wake_from_sleep() {
         let pool = Pool::new(2).expect("threads");
         let sum = AtomicUsize::new(0);
         for round in 0..20 {
             pool.run(8, &|i| {
                 sum.fetch_add(i, SeqCst);
             });
-            if round % 3 == 0 {
-                pool.rest();
-            }
             if round % 5 == 0 {
                 thread::sleep(Duration::from_millis(2));
             }
@@ -367,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_caller_does_what_a_late_worker_has_not_begun() {
-        // a worker that never comes to its letter box
+        // a worker that never looks into its mailbox
         let workers = vec![thread::spawn(|| {})];
         let pool = Pool { workers, shared: Arc::new(Shared::new(2)), running: Mutex::new(()) };
         let (done, when_done) = std::sync::mpsc::channel();

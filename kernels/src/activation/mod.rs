@@ -1,4 +1,4 @@
-//! Element-wise activations and the gated one. In and Out: activations.
+//! Element-wise activation functions and SwiGLU. In and Out: f32 of any shape. Must not: know a layer.
 
 pub(crate) mod scalar;
 mod vector;
@@ -32,8 +32,8 @@ pub fn activation(ctx: &Context, kind: ActivationKind, x: &mut [f32]) {
     ctx.pool().chunks(x, chunk, |_, x| activate(ctx.proof(), kind, x));
 }
 
-/// `out = silu(gate) · up`, where each row of `x: [rows, 2·inner]` is gate then up; `out: [rows, inner]`. For the token layout `[batch, 2·tokens, d]`, whose
-/// first half of the tokens is the gate, `inner` is `tokens · d`.
+/// `out = silu(gate) · up`, where each row of `x: [rows, 2·inner]` is gate then up; `out: [rows, inner]`. For the token
+/// layout `[batch, 2·tokens, d]`, whose first half of the tokens is the gate, `inner` is `tokens · d`.
 ///
 /// # Panics
 /// If a length does not fit.
@@ -42,7 +42,7 @@ pub fn swiglu(ctx: &Context, x: &[f32], inner: usize, out: &mut [f32]) {
     assert!(out.is_empty() || (inner > 0 && out.len().is_multiple_of(inner)), "swiglu: not whole rows of {inner}");
     let rows = out.len().checked_div(inner).unwrap_or(0);
     let parts = ctx.parts(out.len());
-    // few long rows are cut across, many short ones between
+    // fewer rows than threads are cut within, more are cut between rows
     let cell = if rows < parts { (1, inner.div_ceil(parts)) } else { (rows.div_ceil(parts), inner) };
     ctx.cells(out, inner, cell, parts, |(row, col), mut block| {
         for i in 0..block.rows() {

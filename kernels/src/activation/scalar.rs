@@ -1,4 +1,5 @@
-//! The scalar reference of the activations: the formulas, with the standard library's functions; the error function in f64.
+//! The scalar reference of the activations: the formulas, with the standard library's functions; the error function in
+//! f64.
 
 use super::ActivationKind;
 
@@ -24,7 +25,8 @@ fn silu(x: f32) -> f32 {
     x / (1.0 + (-x).exp())
 }
 
-/// `2/sqrt(pi) ∫_0^x e^(-t²) dt`, by its Taylor-like series `e^(-x²) Σ 2^n x^(2n+1) / (1·3·…·(2n+1))`, whose terms are all of one sign.
+/// `2/sqrt(pi) ∫_0^x e^(-t²) dt`, by its Taylor-like series `e^(-x²) Σ 2^n x^(2n+1) / (1·3·…·(2n+1))`, whose terms are
+/// all of one sign.
 pub(crate) fn erf(x: f64) -> f64 {
     if x.abs() > 6.0 {
         return x.signum();

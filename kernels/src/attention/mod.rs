@@ -1,4 +1,5 @@
-//! Attention over packed query, key and value rows, with rotary embedding and softmax. In: `qkv` rows. Out: one row of all heads per token.
+//! Attention over packed query, key and value rows, with rotary embedding and softmax. In: `qkv` rows. Out: one row of
+//! all heads per token. Must not: keep keys or values from one call to the next.
 
 mod projected;
 mod scalar;
@@ -42,8 +43,8 @@ pub struct Mask {
     pub causal: bool,
     /// Only keys less than this far from the query, itself included.
     pub window: Option<usize>,
-    /// With a window: the first so many tokens see all keys and are seen by all queries, as the global tokens of Longformer (arXiv 2004.05150) and BigBird
-    /// (arXiv 2007.14062); where causal, at or before the query.
+    /// With a window: the first so many tokens see all keys and are seen by all queries, as the global tokens of
+    /// Longformer (arXiv 2004.05150) and BigBird (arXiv 2007.14062); where causal, at or before the query.
     pub globals: usize,
 }
 
@@ -62,7 +63,7 @@ impl Mask {
         self.keys(i, t).iter().map(Range::len).sum()
     }
 
-    /// From the first to the last key that queries `first..end` see.
+    /// The range from the first to the last key that queries `first..end` see.
     fn hull(self, first: usize, end: usize, t: usize) -> Range<usize> {
         let seen = (first..end).flat_map(|i| self.keys(i, t)).filter(|keys| !keys.is_empty());
         seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
@@ -74,39 +75,24 @@ impl Mask {
 }
 
 dispatch! {
-    fn softmax(x: &mut [f32], scale: f32) { scalar::softmax_row | vector::softmax_row }
-}
-dispatch! {
     fn head(format: NumberFormat, q: MatRef<'_>, k: MatRef<'_>, v: MatRef<'_>, rope: Option<RopeTables<'_>>, mask: Mask, scale: f32, out: MatMut<'_>, memory: &mut [u32]) {
         scalar::head | vector::head
     }
 }
 
-/// `x = softmax(scale · x)` over each row of `d` values, in place.
-///
-/// # Panics
-/// If a length does not fit.
-pub fn softmax_rows(ctx: &Context, x: &mut [f32], scale: Option<f32>, d: usize) {
-    assert!(d > 0 && x.len().is_multiple_of(d), "softmax_rows: not whole rows of {d}");
-    let chunk = d * ctx.chunk(x.len() / d, x.len());
-    ctx.pool().chunks(x, chunk, |_, rows| {
-        for row in rows.chunks_exact_mut(d) {
-            softmax(ctx.proof(), row, scale.unwrap_or(1.0));
-        }
-    });
-}
-
-/// Rotary embedding of queries and keys: `x · cos + rotate_half(x) · sin`, with `rotate_half([a, b]) = [-b, a]` (Su et al., arXiv 2104.09864).
+/// Rotary embedding of queries and keys: `x · cos + rotate_half(x) · sin`, with `rotate_half([a, b]) = [-b, a]` (Su et
+/// al., arXiv 2104.09864).
 #[derive(Clone, Copy)]
 pub struct RopeTables<'a> {
-    /// `[t, head_dim]`, both halves of a row alike.
+    /// Cosines of the angles of each position: `[t, head_dim]`, both halves of a row equal.
     pub cos: &'a [f32],
-    /// The same.
+    /// Their sines, in the same shape.
     pub sin: &'a [f32],
 }
 
-/// Operations that [`attention`] executes in its two products on one example of `t` tokens: two for every multiply-add, tiles and panels whole.
-/// Vectors score whatever lies between the first and the last key that a block of queries sees.
+/// Operations that [`attention`] executes in its two products on one example of `t` tokens: two for every multiply-add,
+/// padding of tiles and panels included. A pair of tiles of queries is multiplied with every key between the first and
+/// the last that one of them sees.
 pub fn attention_operations(ctx: &Context, format: NumberFormat, t: usize, heads: Heads, mask: Mask) -> f64 {
     let (dim, format) = (heads.head_dim, product_format(format));
     if ctx.isa() == Isa::Scalar {
@@ -125,7 +111,8 @@ pub fn attention_operations(ctx: &Context, format: NumberFormat, t: usize, heads
     2.0 * (heads.heads * sum) as f64
 }
 
-/// Attention multiplies bf16 where linear layers multiply int8: its operands are both activations, and a product's rows are short.
+/// Attention multiplies bf16 where linear layers multiply int8: both operands are activations, which would have to be
+/// quantised in each call, and rows of a head are short.
 fn product_format(format: NumberFormat) -> NumberFormat {
     if format == NumberFormat::Int8 { NumberFormat::Bf16 } else { format }
 }
@@ -151,9 +138,10 @@ fn check_rope(whose: &str, rope: Option<RopeTables<'_>>, t: usize, dim: usize) {
     }
 }
 
-/// `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` for each example and head, over the keys that `mask` lets query i see (none: zeros), queries and keys rotated
-/// by their positions where there is a `rope`. `qkv: [batch, t, heads.row()]`, `out: [batch, t, heads·head_dim]`. Both products multiply in `format` (int8: bf16). Packs into scratch memory that each
-/// thread keeps.
+/// `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` for each example and head, over the keys that `mask` lets query i
+/// see (none: zeros), after rotary embedding of queries and keys where there is a `rope`. `qkv: [batch, t,
+/// heads.row()]`, `out: [batch, t, heads·head_dim]`. Both products multiply in `format` (int8: bf16). Packs into
+/// scratch memory that each thread keeps.
 ///
 /// # Panics
 /// If a length does not fit, or `heads` is not a multiple of `kv_heads`.

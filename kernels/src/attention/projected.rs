@@ -1,6 +1,7 @@
-//! Attention together with the product that makes its queries, keys and values. In: the tokens, and that product's weight with the rows of each group of heads side by
-//! side. Out: one row of all heads per token. What lies between stays with the thread that takes the heads: on two cores that are far from each other, rows of queries,
-//! keys and values that one made and the other read took a third of the time of small nets.
+//! Attention together with the product that makes its queries, keys and values. In: the tokens, and that product's
+//! weight with the rows of each group of heads side by side. Out: one row of all heads per token. Queries, keys and
+//! values stay with the thread that attends with them: on two cores without a common cache, moving them from the core
+//! that made them took a third of the time of small nets.
 
 use super::{Heads, Mask, RopeTables, attention_operations, check_rope, group, head, memory, product_format};
 use crate::context::{Context, streamed};
@@ -11,7 +12,8 @@ use crate::matrix::{MatMut, MatRef, floats, floats_mut, scratch};
 use crate::number_format::NumberFormat;
 use crate::vector::tile::NR;
 
-/// The weight of queries, keys and values, `[heads.row(), k]`, packed by groups: each key head with its value head and the query heads that read it.
+/// The weight of queries, keys and values, `[heads.row(), k]`, packed by groups: each key head with its value head and
+/// the query heads that read it.
 pub struct PackedHeads {
     heads: Heads,
     /// Columns of a group, zeros after the last up to whole panels (the scalar reference has no panels).
@@ -19,11 +21,13 @@ pub struct PackedHeads {
     linear: PackedLinear,
 }
 
-/// Values of a thread's queries, keys and values at most, where there is a choice: 256 KiB.
+/// Most values of queries, keys and values that a thread makes at a time, if more than one group of heads is to be
+/// made: 256 KiB.
 const NEAR: usize = 64 << 10;
 
 impl PackedHeads {
-    /// Packs the row-major weight `w: [heads.row(), k]`, rows as [`Heads`] orders them, for the context's instruction set.
+    /// Packs the row-major weight `w: [heads.row(), k]`, rows as [`Heads`] orders them, for the context's instruction
+    /// set.
     ///
     /// # Panics
     /// If `w` is of another length, or `heads.heads` is not a multiple of `heads.kv_heads`.
@@ -54,7 +58,7 @@ impl PackedHeads {
         heads.kv_heads * if ctx.isa() == Isa::Scalar { group_width } else { group_width.next_multiple_of(NR) }
     }
 
-    /// Memory held, padding included.
+    /// Bytes of memory held, padding included.
     pub fn bytes(&self) -> usize {
         self.linear.bytes()
     }
@@ -70,8 +74,9 @@ impl PackedHeads {
     }
 }
 
-/// [`attention`](super::attention) of `x: [batch, t, w.k()]` times `w`; bit for bit what `linear` and it give one after the other. Both products of attention multiply in `format`
-/// (int8: bf16), the one before them in that of `w`. A thread takes whole groups of heads of an example.
+/// [`attention`](super::attention) of `x: [batch, t, w.k()]` times `w`, with the same bits as
+/// [`linear`](crate::linear()) followed by it. `out: [batch, t, heads·head_dim]`. Both products of attention multiply
+/// in `format` (int8: bf16), the one before them in that of `w`. A thread takes whole groups of heads of an example.
 ///
 /// # Panics
 /// If a length does not fit, or `w` was packed for another instruction set.
@@ -94,7 +99,8 @@ pub fn projected_attention(
     let (batch, width) = (x.len() / (t * k), w.heads.heads * dim);
     assert_eq!(out.len(), batch * t * width, "projected_attention: output is not [{batch}, {t}, {width}]");
     let threads = ctx.parts(streamed(x.len() * w.heads.row() + 2 * t * out.len()));
-    // whole examples where they share out evenly, else parts of them; then as many groups at a time as are near, as even as can be
+    // whole examples where they divide evenly among threads, else groups of heads; of these as many at a time as `NEAR`
+    // allows, in even parts
     let share = if batch.is_multiple_of(threads) { w.heads.kv_heads } else { w.heads.kv_heads.div_ceil(threads) };
     let groups = share.div_ceil(share.div_ceil((NEAR / (t * w.group_width)).max(1)));
     let ahead = linear::memory(ctx, &w.linear, t).max(memory(ctx, format, t, dim));

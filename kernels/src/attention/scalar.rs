@@ -23,8 +23,9 @@ fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
     }
 }
 
-/// One head: `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` over the keys that query i sees; `memory` has room for a weight per key. In bf16 queries,
-/// keys and values are rounded, and weights before they are summed up with values (the vector bodies round exponentials, and divide by their sum last).
+/// One head: `out[i] = Σ_j softmax_j(scale · q[i]·k[j]) v[j]` over the keys that query i sees; `memory` has room for a
+/// weight per key. In bf16 queries, keys and values are rounded, and weights before they are summed up with values (the
+/// vector bodies round exponentials, and divide by their sum last).
 #[allow(clippy::too_many_arguments)]
 pub(super) fn head(
     format: NumberFormat,

@@ -1,4 +1,5 @@
-//! The vector bodies of softmax, rotary embedding and attention; both products of attention are the shared matrix product over packed keys and values.
+//! The vector bodies of softmax, rotary embedding and attention; both products of attention are the shared matrix
+//! product over packed keys and values.
 
 use std::ops::Range;
 
@@ -48,15 +49,15 @@ fn rotate<S: Simd>(s: S, x: &[f32], cos: &[f32], sin: &[f32], to: &mut [f32]) {
     }
 }
 
-/// How a head is cut and where its operands lie.
+/// How the products of a head are cut into tiles and panels, and how their operands are laid out.
 #[derive(Clone, Copy)]
 pub(super) struct HeadPlan {
     format: NumberFormat,
     t: usize,
     dim: usize,
-    /// Queries, and their keys.
+    /// Of the product of queries and keys.
     pub(super) keys: TileLayout,
-    /// Weights, and their values.
+    /// Of the product of weights and values.
     values: TileLayout,
 }
 
@@ -104,8 +105,9 @@ impl HeadPlan {
     }
 }
 
-/// As the scalar reference, a pair of tiles of queries at a time against all keys between the first and the last that they see. Keys among these that a query does not
-/// see have the weight 0; where a value is not finite and keys are hidden, values are summed over the keys seen alone, so that nothing hidden reaches an output.
+/// As the scalar reference, a pair of tiles of queries at a time with all keys between the first and the last that they
+/// see (their hull). Keys within the hull that a query does not see have the weight 0. Where keys are hidden and a
+/// value is not finite, values are summed over the seen keys alone, so that nothing hidden reaches an output.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn head<S: Simd>(
@@ -172,7 +174,7 @@ fn typed<S: Simd, F: Element>(
         product::<S, F, _>(s, plan.keys, queries, Pairs::Rows(all), keys, panels, k, sums, &mut epilogue);
         for i in 0..all {
             let row = &mut scores[i * stride..][..t];
-            // what lies before and after the hull weighs nothing
+            // keys outside the hull have the weight 0
             if hides {
                 hide(row, &hull, &mask.keys(first + i, t));
                 row[..hull.start].fill(f32::NEG_INFINITY);
@@ -186,7 +188,7 @@ fn typed<S: Simd, F: Element>(
                 // exponentials as they are, and outputs divided by their sum
                 inverses[i] = encode_weights::<S, F>(s, row, scale, plan.values, i, weights);
             } else {
-                softmax_scaled(s, row, scale);
+                softmax_not_positive(s, row, scale);
                 encode_row::<S, F>(s, row, plan.values, i, weights);
             }
         }
@@ -203,7 +205,7 @@ fn typed<S: Simd, F: Element>(
     }
 }
 
-/// Keeps sums as scores, a row for each query.
+/// Stores sums as scores, a row for each query.
 struct Scores<'a> {
     scores: &'a mut [f32],
     stride: usize,
@@ -225,7 +227,7 @@ impl<S: Simd> Epilogue<S> for Scores<'_> {
     }
 }
 
-/// Writes sums as outputs, divided by what the weights add up to.
+/// Writes sums as outputs, divided by the sum of the weights.
 struct Attended<'a, 'b> {
     out: &'a mut MatMut<'b>,
     first: usize,
@@ -260,11 +262,11 @@ fn all_finite<S: Simd>(s: S, v: MatRef<'_>, t: usize, dim: usize) -> bool {
             most = s.max_magnitude(most, s.load(x));
         }
     }
-    // half a step below the first power of two that is none
+    // the least magnitude that rounds to infinity in bf16
     s.reduce_magnitude(most).to_bits() < 0x7f7f_8000
 }
 
-/// Row `i`, rotated by its position where rows are.
+/// Row `i`, with rotary embedding where there is a `rope`.
 #[inline(always)]
 fn rotated_row<'a, S: Simd>(
     s: S,
@@ -281,8 +283,8 @@ fn rotated_row<'a, S: Simd>(
     to
 }
 
-/// Writes `e^(scale · (x - largest))`, 0 for minus infinity, of a row of scores as row `i` of A, and gives the inverse of their sum. Within 2^-13 where the format
-/// rounds them next.
+/// Writes `e^(scale · (x - largest))`, 0 for minus infinity, of a row of scores as row `i` of A, and gives the inverse
+/// of their sum. Exponentials are within 2^-13 relative where the format rounds them next.
 #[inline(always)]
 fn encode_weights<S: Simd, F: Element>(
     s: S,
@@ -297,7 +299,7 @@ fn encode_weights<S: Simd, F: Element>(
         max = s.max(max, s.load_or(x, f32::NEG_INFINITY));
     }
     let max = s.splat(s.reduce_max(max));
-    // the rough exponential is one of two
+    // the rough exponential has base 2
     let by = if F::FORMAT == NumberFormat::F32 { scale } else { scale * std::f32::consts::LOG2_E };
     let (mut sum, by) = (s.splat(0.0), s.splat(by));
     let per = F::FORMAT.per_word();
@@ -322,7 +324,7 @@ fn encode_weights<S: Simd, F: Element>(
     1.0 / s.reduce_sum(sum)
 }
 
-/// Gives the keys of a row's hull that are not seen minus infinity.
+/// Sets the scores of keys within the hull that are not seen to minus infinity.
 #[inline(always)]
 fn hide(row: &mut [f32], hull: &Range<usize>, seen: &[Range<usize>; 2]) {
     let [globals, rest] = seen;
@@ -332,20 +334,17 @@ fn hide(row: &mut [f32], hull: &Range<usize>, seen: &[Range<usize>; 2]) {
     row[end..hull.end].fill(f32::NEG_INFINITY);
 }
 
-/// As [`softmax_row`], where minus infinity stays what it is whatever the scale.
+/// As [`softmax_row`], for a scale that is not positive: minus infinity, which a hidden key has, stays what it is.
 #[inline(always)]
-fn softmax_scaled<S: Simd>(s: S, x: &mut [f32], scale: f32) {
-    if scale > 0.0 {
-        softmax_row(s, x, scale);
-        return;
-    }
+fn softmax_not_positive<S: Simd>(s: S, x: &mut [f32], scale: f32) {
     for x in x.iter_mut().filter(|x| **x != f32::NEG_INFINITY) {
         *x *= scale;
     }
     softmax_row(s, x, 1.0);
 }
 
-/// `out = inverse · Σ_j weights[j] v[j]` over the seen keys alone, weights being row `i` of A: in f32 the bits that the product gives, which adds zeros for the others.
+/// `out = inverse · Σ_j weights[j] v[j]` over the seen keys alone, weights being row `i` of A: in f32 the bits that the
+/// product gives, which adds zeros for the others.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn sum_seen<S: Simd, F: Element>(
@@ -391,7 +390,7 @@ fn pack_keys<S: Simd, F: Element>(
 ) {
     // a key's words side by side
     let (side_by_side, row) = (TileLayout { lines: false, mr: 1, ..layout }, &mut row[..layout.groups]);
-    // beyond the last key nothing is NaN
+    // columns beyond the last key must not hold NaN
     panels[layout.b(t / PANEL, 0)..].fill(0);
     for (j, lane) in (0..t).map(|j| (j, j % PANEL)) {
         let key = rotated_row(s, k, rope, j, dim, rotated);

@@ -1,7 +1,7 @@
 //! Loops of one tile product of AMX, for the ceilings.
 //!
-//! In: the [`Tiles`](crate::sys::amx::Tiles) that may be used. Out: a loop for bf16 and one for int8, or why there is none. It must not time emulated tiles, or
-//! leave a tile configured.
+//! In: the [`Tiles`](crate::sys::amx::Tiles) that may be used. Out: a loop for bf16 and one for int8, or why there is
+//! none. Must not: time emulated tiles, or leave a tile configured.
 
 pub(super) use here::{bf16, int8};
 
@@ -28,7 +28,7 @@ mod here {
 
     /// Four tile products a round, each on an accumulator of its own.
     const PRODUCTS: u64 = 4;
-    /// Rounds of a piece of work: 4 products of 16 cycles each, thousand times.
+    /// Rounds of a piece of work: a thousand times 4 products of 16 cycles each.
     const ROUNDS: u64 = 1_000;
 
     /// These tiles, if they may be timed.
@@ -38,14 +38,16 @@ mod here {
 
     /// The loop of `tdpbf16ps`.
     pub(in super::super) fn bf16(tiles: Tiles) -> Result<Loop, String> {
-        // SAFETY: `tiles` are usable and real, and AMX-BF16 is there. Per round 4 products of 16 x 16 x 32 multiply-adds.
+        // SAFETY: `tiles` are usable and real, and AMX-BF16 is there. Per round 4 products of 16 x 16 x 32
+        // multiply-adds.
         let work = || unsafe { Loop::new(bf16_amx, ROUNDS, PRODUCTS * 16 * 16 * 32 * 2) };
         real(tiles)?.bf16.then(work).ok_or_else(|| "this CPU's AMX lacks bf16".into())
     }
 
     /// The loop of `tdpbusd`.
     pub(in super::super) fn int8(tiles: Tiles) -> Result<Loop, String> {
-        // SAFETY: `tiles` are usable and real, and AMX-INT8 is there. Per round 4 products of 16 x 16 x 64 multiply-adds.
+        // SAFETY: `tiles` are usable and real, and AMX-INT8 is there. Per round 4 products of 16 x 16 x 64
+        // multiply-adds.
         let work = || unsafe { Loop::new(int8_amx, ROUNDS, PRODUCTS * 16 * 16 * 64 * 2) };
         real(tiles)?.int8.then(work).ok_or_else(|| "this CPU's AMX lacks int8".into())
     }
@@ -72,12 +74,14 @@ mod here {
     macro_rules! products {
         ($name:ident, $op:literal, $ones:literal) => {
             /// # Safety
-            /// CPU, system and permission are as [`crate::sys::amx::tiles`] asks, and the CPU has the instruction; `rounds` is above 0.
+            /// CPU, system and permission are as [`crate::sys::amx::tiles`] asks, and the CPU has the instruction;
+            /// `rounds` is above 0.
             unsafe fn $name(rounds: u64) {
                 let config = CONFIG;
                 let ones = [$ones as u32; 256];
-                // SAFETY: configuration and values are read through their pointers (no `nomem`, so both are in memory by then) and hold
-                // 64 and 1024 bytes; tiles and the two registers are all that changes, and tilerelease gives the tiles back.
+                // SAFETY: configuration and values are read through their pointers (no `nomem`, so both are in memory
+                // by then) and hold 64 and 1024 bytes; tiles and the two registers are all that changes, and
+                // tilerelease gives the tiles back.
                 unsafe {
                     asm!(
                         "ldtilecfg [{config}]",

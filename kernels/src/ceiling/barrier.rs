@@ -1,7 +1,8 @@
-//! What it costs to hand work to a pool and to wait for it, and what a pool costs that nobody uses.
+//! What a fork-join of the thread pool costs, and what an idle pool costs.
 //!
-//! In: numbers of threads. Out: seconds of an empty fork-join with all threads awake, and seconds of processor time of an idle pool. It must not
-//! count a fork-join in which a thread took no part: the caller would have done its share.
+//! In: numbers of threads. Out: seconds of an empty fork-join with all threads awake, and seconds of processor time of
+//! an idle pool. Must not: count a fork-join in which a thread took no part, since the caller would have done its
+//! share.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,14 +16,15 @@ use std::time::{Duration, Instant};
 use super::Sheet;
 use crate::pool::Pool;
 
-/// Fork-joins that are timed, in as many stretches: another process may hold a processor for all of one.
+/// Timed fork-joins of a stretch. There are several stretches because another process may hold a processor during all
+/// of one.
 const JOINS: usize = 400;
 const STRETCHES: usize = 3;
 /// Fork-joins before each stretch: workers are awake.
 const WARM_UP: usize = 50;
 /// Pause between stretches.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Longest that a stretch may take: more threads than processors take turns by the scheduler's clock.
+/// Longest that a stretch may take: with more threads than processors each fork-join waits for the scheduler.
 const PATIENCE: Duration = Duration::from_millis(60);
 /// Longest that one fork-join waits for a thread that does not come.
 const LATE: Duration = Duration::from_millis(20);
@@ -65,7 +67,7 @@ fn join(pool: &Pool) -> bool {
     let (threads, begun) = (pool.threads(), AtomicUsize::new(0));
     pool.run(threads, &|part| {
         begun.fetch_add(1, SeqCst);
-        // the caller keeps its hands off shares that no worker has begun
+        // the caller waits here, since it would take back the shares that no worker has begun
         if part == 0 {
             let (mut spins, mut start) = (0u32, None);
             while begun.load(SeqCst) < threads {

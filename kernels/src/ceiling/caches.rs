@@ -1,6 +1,7 @@
 //! The caches of data that the system lists.
 //!
-//! In: `/sys/devices/system/cpu`. Out: size and number of each level, empty where nothing is told. It must not guess a size.
+//! In: `/sys/devices/system/cpu`. Out: size and number of each level; empty where the system lists none. Must not:
+//! guess a size.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -44,7 +45,7 @@ pub(super) fn caches() -> Vec<Cache> {
 /// By level: bytes of the smallest, and the lists of CPUs that share one.
 type Levels = BTreeMap<u32, (usize, BTreeSet<String>)>;
 
-/// Adds one cache of one CPU; what is not as the kernel writes it is not there.
+/// Adds one cache of one CPU; ignores what is not in the format of the Linux kernel.
 fn note(levels: &mut Levels, level: &str, kind: &str, size: &str, shared: &str) {
     let (Ok(level), Some(bytes)) = (level.parse::<u32>(), bytes(size)) else { return };
     if kind == "Instruction" || bytes == 0 {

@@ -1,10 +1,12 @@
-//! What this machine can do at best: arithmetic by instruction, reading by level of the memory, and what a fork-join costs.
+//! What this machine can do at best: arithmetic by instruction, reading by level of the memory, and the cost of a
+//! fork-join.
 //!
-//! In: how many threads. Out: [`Ceilings`], each the best and the median of several short repetitions, and the reason for whatever is not
-//! there. It must not run an instruction that was not detected, take more memory than it is allowed, or call something unmeasured a number.
+//! In: numbers of threads, bytes that may be taken. Out: [`Ceilings`], each the best and the median of several short
+//! repetitions, and the reason for whatever could not be measured. Must not: run an instruction that was not detected,
+//! take more memory than allowed, or give a number to what was not measured.
 //!
-//! Nothing here computes for a model: loops are written for the most that an instruction can give, so that what kernels reach can be stated
-//! as a share of it. About three seconds for one thread and one other number of threads.
+//! Loops are written for the most that an instruction can give, so that a kernel's speed can be stated as a share of
+//! it. Takes about three seconds for one thread and one other number of threads.
 
 mod amx;
 mod barrier;
@@ -38,10 +40,10 @@ pub struct Ceiling {
     pub n: usize,
 }
 
-/// Something that has no number here.
+/// A ceiling that could not be measured here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoCeiling {
-    /// As in [`Ceiling`].
+    /// As [`Ceiling::name`].
     pub name: String,
     /// Why.
     pub reason: String,
@@ -56,10 +58,10 @@ pub struct Ceilings {
     pub missing: Vec<NoCeiling>,
 }
 
-/// Passes over all rates and barriers: who disturbs one is often gone in the next.
+/// Passes over all rates and barriers: a disturbance of one has often ended by the next.
 const PASSES: usize = 2;
 
-/// What has been seen so far.
+/// Observations so far.
 #[derive(Default)]
 struct Sheet {
     /// Ceilings without numbers yet, with their observations; `true`: more is better.
@@ -106,7 +108,8 @@ impl Sheet {
     }
 }
 
-/// Measures everything at one thread and at each of these numbers of threads (at most 1024), with buffers of at most `most_bytes` together.
+/// Measures everything at one thread and at each of these numbers of threads (at most 1024), with buffers of at most
+/// `most_bytes` together.
 pub fn ceilings(threads: &[usize], most_bytes: usize) -> Ceilings {
     let mut counts: Vec<usize> = threads.iter().map(|n| (*n).clamp(1, MOST_THREADS)).chain([1]).collect();
     counts.sort_unstable();

@@ -1,7 +1,7 @@
-//! Threads that do the same kind of work at the same time, and how fast all of them together are.
+//! Threads that do the same kind of work at the same time, and the rate of all of them together.
 //!
-//! In: what one thread does. Out: a rate for each repetition. It must not count work that was done outside the common window, or time in which
-//! only some had begun.
+//! In: what one thread does. Out: a rate for each repetition. Must not: count work outside the common window, or time
+//! in which only some threads had begun.
 
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -9,17 +9,18 @@ use std::time::{Duration, Instant};
 
 /// Repetitions of one measurement in one pass.
 pub(super) const REPETITIONS: usize = 10;
-/// Length of one repetition: many pieces of work, yet short, so that the best one meets nobody else on the processors.
+/// Length of one repetition: many pieces of work, yet short, so that other processes disturb only some repetitions.
 const WINDOW: Duration = Duration::from_millis(3);
 /// Work before the first repetition: clocks rise, and pages and caches are filled.
 const WARM_UP: Duration = Duration::from_millis(8);
-/// From the word to begin until all begin, for whoever sleeps.
+/// From the signal to the common beginning, for threads that have to wake up.
 const LEAD: Duration = Duration::from_micros(300);
 
 /// A piece of work of some ten microseconds; gives the amount done.
 pub(super) type Work<'a> = Box<dyn FnMut() -> f64 + 'a>;
 
-/// Amounts per second of `threads` threads together, one for each repetition. `make(i)` is called on thread `i`, and may fail.
+/// Amounts per second of `threads` threads together, one for each repetition. `make(i)` is called on thread `i`, and
+/// may fail.
 ///
 /// # Errors
 /// What `make` says, or that a thread could not be started.
@@ -39,7 +40,7 @@ pub(super) fn rates<'a>(
                     Err(reason) => return drop(done.send(Err(reason))),
                 };
                 run(&mut work, Instant::now(), WARM_UP);
-                // whoever listens no more has given up
+                // the receiver is gone if another thread failed
                 if done.send(Ok((0.0, Instant::now()))).is_err() {
                     return;
                 }

@@ -1,7 +1,8 @@
-//! Arithmetic at its fastest: loops of one multiply-add instruction on independent accumulators, more of them than its latency needs.
+//! Peak rates of arithmetic: loops of one multiply-add instruction on independent accumulators, more of them than its
+//! latency needs.
 //!
-//! In: what the CPU has. Out: a loop for each kind of instruction, or why there is none. It must not run an instruction without detection, read
-//! memory in a loop, or let the compiler choose the instructions that a name promises.
+//! In: what the CPU has. Out: a loop for each kind of instruction, or why there is none. Must not: run an instruction
+//! without detection, read memory in a loop, or let the compiler choose the instructions that a name promises.
 //!
 //! Operands are ones, never denormals or NaN. FLOPs and OPs count two for each multiply-add.
 
@@ -98,13 +99,15 @@ mod x86 {
     /// Independent accumulators of a loop: two a cycle with a latency of six.
     pub(super) const ACCUMULATORS: u64 = 12;
 
-    /// `fn name(rounds)`: an instruction `op accumulator, x, x` on twelve accumulators of registers `reg`; every 32 bits of x are `$bits`.
+    /// `fn name(rounds)`: an instruction `op accumulator, x, x` on twelve accumulators of registers `reg`; every 32
+    /// bits of x are `$bits`.
     macro_rules! twelve {
         ($name:ident, $op:literal, $reg:literal, $bits:literal) => {
             /// # Safety
             /// The CPU and its system have the instruction and AVX2 (AVX-512 F for zmm); `rounds` is above 0.
             pub(super) unsafe fn $name(rounds: u64) {
-                // SAFETY: only registers change, all of them named; vzeroupper leaves no state that slows the SSE code around it.
+                // SAFETY: only registers change, all of them named; vzeroupper leaves no state that slows the SSE code
+                // around it.
                 unsafe {
                     asm!(
                         "vmovd xmm14, {x:e}",

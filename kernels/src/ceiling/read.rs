@@ -1,9 +1,11 @@
-//! How fast memory is read, by the level that holds it: vector loads over a buffer that fits into half of a cache, or into none.
+//! How fast memory is read, by the level that holds it: vector loads over a buffer that fits into half of a cache, or
+//! into none.
 //!
-//! In: sizes of the caches, numbers of threads, the memory that may be taken. Out: bytes per second of all threads together. It must not read
-//! memory that was never written (the system may show one page of zeros for all of it), or let the compiler leave a load out.
+//! In: sizes of the caches, numbers of threads, the memory that may be taken. Out: bytes per second of all threads
+//! together. Must not: read memory that was never written (the system may map one page of zeros for all of it), or let
+//! the compiler leave a load out.
 //!
-//! Caches of one core are read by each thread in a buffer of its own; what threads share is divided among them.
+//! With a cache per core each thread reads a buffer of its own; a cache that threads share is divided among them.
 
 use super::Sheet;
 use super::caches::{Cache, caches};
@@ -68,7 +70,8 @@ fn size(bytes: usize) -> String {
     if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
 }
 
-/// Work that reads a buffer of so many bytes (a multiple of [`BLOCK`]) round and round, about [`PIECE`] bytes at a time.
+/// Work that reads a buffer of so many bytes (a multiple of [`BLOCK`]) round and round, about [`PIECE`] bytes at a
+/// time.
 fn reader<'a>(bytes: usize) -> Result<Work<'a>, String> {
     let mut buffer: Vec<u8> = Vec::new();
     buffer.try_reserve_exact(bytes + PAGE).map_err(|e| format!("no memory: {e}"))?;
@@ -132,8 +135,8 @@ mod x86 {
                 if rounds == 0 || passes == 0 {
                     return;
                 }
-                // SAFETY: the loop reads `rounds` times `$unit` bytes from the slice's beginning, which is no more than it has, and
-                // changes registers alone.
+                // SAFETY: the loop reads `rounds` times `$unit` bytes from the slice's beginning, which is no more than
+                // it has, and changes registers alone.
                 unsafe {
                     asm!(
                         "3:",

@@ -1,4 +1,5 @@
-//! Gathering, adding, scaling and copying. In: activations, a table, indices. Out: activations.
+//! Element-wise operators: embedding, addition, scaling and copying. In and Out: f32, row-major; an embedding takes
+//! indices and a table. Must not: know a layer.
 
 mod scalar;
 mod vector;
@@ -65,7 +66,8 @@ pub fn add_in_place(ctx: &Context, x: &mut [f32], y: &[f32]) {
     });
 }
 
-/// `x[i] += block` for every `block.len()` values of `x`: a bias `[d]` on each row, or positions `[t, d]` on each example.
+/// `x[i] += block` for every `block.len()` values of `x`: a bias `[d]` on each row, or positions `[t, d]` on each
+/// example.
 ///
 /// # Panics
 /// If `x` is not whole blocks.
@@ -96,8 +98,8 @@ pub fn copy(ctx: &Context, x: &[f32], out: &mut [f32]) {
     ctx.pool().chunks(out, chunk, |index, out| out.copy_from_slice(&x[index * chunk..index * chunk + out.len()]));
 }
 
-/// Copies `rows` runs of `width` values, `from_stride` apart in `from` and `to_stride` apart in `to`: slices and concatenates along any axis.
-/// Offsets are the caller's: pass `&from[offset..]`. On the calling thread.
+/// Copies `rows` runs of `width` values, `from_stride` apart in `from` and `to_stride` apart in `to`: slices and
+/// concatenates along any axis. Offsets are the caller's: pass `&from[offset..]`. On the calling thread.
 ///
 /// # Panics
 /// If the runs overlap or leave their slice.

@@ -1,7 +1,7 @@
 //! Tokens that prove a vector instruction set of x86-64 to be present.
 //!
-//! In: CPUID, the operating system's word, the permission for AMX. Out: zero-sized values that detection alone makes, over which `vector::Simd` is
-//! implemented. Must not: compute.
+//! In: CPUID, which registers the operating system saves, the permission for AMX. Out: zero-sized values that detection
+//! alone makes, over which `vector::Simd` is implemented. Must not: compute.
 
 use crate::sys;
 

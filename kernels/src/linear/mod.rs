@@ -1,4 +1,5 @@
-//! Linear layers along the features. In: activations and weights packed once. Out: activations. Weights never change here.
+//! Linear layers along the features. In: activations, and weights that were packed once. Out: activations. Must not:
+//! change a weight.
 
 pub(crate) mod pack;
 pub(crate) mod scalar;
@@ -19,7 +20,7 @@ dispatch! {
     }
 }
 
-/// Words of scratch memory for `rows` rows: the sums, and a chunk of rows of A with their scales.
+/// Words of scratch memory that a product of `rows` rows needs: the sums, and a chunk of rows of A with their scales.
 pub(crate) fn memory(ctx: &Context, w: &PackedLinear, rows: usize) -> usize {
     if ctx.isa() == Isa::Scalar {
         return 0;
@@ -41,7 +42,7 @@ pub(crate) fn tile_rows(isa: Isa, format: NumberFormat) -> usize {
     }
 }
 
-/// Rows that products of `rows` rows in a thread's hand execute, a tile's padding included.
+/// Rows that a thread's product of `rows` rows executes, padding of tiles included.
 pub(crate) fn padded_rows(ctx: &Context, format: NumberFormat, rows: usize) -> usize {
     if !tiled(ctx.isa(), format) {
         return rows;
@@ -58,16 +59,18 @@ fn cell(ctx: &Context, m: usize, w: &PackedLinear) -> (usize, usize) {
         return (m, panels.div_ceil(parts) * nr);
     }
     if m / parts >= mr {
-        // whoever comes before and after splits by rows too: each core keeps its own
+        // the operators before and after split by rows too, so rows stay in their core's caches
         return (m.div_ceil(parts), w.n);
     }
-    // else where the threads' shares come out most even, by columns when in doubt: then each thread reads its own weights
+    // else by whichever gives the threads the more even shares; if equal by columns, since each thread then reads its
+    // own weights
     let largest = |units: usize| units.div_ceil(parts) as f64 / units.max(1) as f64;
     if largest(panels) <= largest(tiles) { (m, panels.div_ceil(parts) * nr) } else { (m.div_ceil(parts), w.n) }
 }
 
-/// Whether `m` rows pass weights of so many words and pairs of panels sooner where each thread takes some columns than where it takes some rows. Cutting rows, each
-/// thread reads all weights, once for every `chunk` of its rows. Rough: what is cheaper by less than a tenth is left alone.
+/// Whether a product of `m` rows with weights of so many words and pairs of panels takes less time where each thread
+/// takes some columns than where it takes some rows. Cut by rows, each thread reads all weights, once for every `chunk`
+/// of its rows. The estimate is rough, so columns must be cheaper by more than a tenth.
 pub(crate) fn columns_are_cheaper(
     ctx: &Context,
     format: NumberFormat,
@@ -77,7 +80,7 @@ pub(crate) fn columns_are_cheaper(
     panels: usize,
     chunk: impl Fn(usize) -> usize,
 ) -> bool {
-    /// Words of weights that stay in a second-level cache from one layer to its next turn: 512 KiB.
+    /// Words of weights that stay in a second-level cache from one use to the next: 512 KiB.
     const NEAR: usize = 128 << 10;
     if ctx.isa() == Isa::Scalar || threads == 1 {
         return false;
@@ -86,8 +89,9 @@ pub(crate) fn columns_are_cheaper(
     if ctx.columns() {
         return true;
     }
-    // what a fetched word costs, and two more hand-overs of a microsecond, in products of a row and a word: a core with tiles makes some 200 in a cycle, and
-    // fetches a word from the third-level cache in 0.6; one with vectors makes 16, and fetches one in 0.25
+    // the costs of fetching a word and of two more hand-overs of a microsecond, in units of a product of a row and a
+    // word: a core with tiles makes some 200 of these in a cycle, and fetches a word from the third-level cache in 0.6
+    // cycles; one with vectors makes 16, and fetches one in 0.25
     let (fetch, hand_overs) = if tiled(ctx.isa(), format) { (128.0, 1.2e6) } else { (4.0, 1e5) };
     let fetch = if words > NEAR { fetch } else { 0.0 };
     let cost = |rows: usize| padded_rows(ctx, format, rows) as f64 + fetch * rows.div_ceil(chunk(rows).max(1)) as f64;
@@ -95,7 +99,7 @@ pub(crate) fn columns_are_cheaper(
     1.1 * (share * cost(m) + hand_overs / words.max(1) as f64) < cost(m.div_ceil(threads))
 }
 
-/// Operations that [`linear`] executes on `m` rows: two for every multiply-add of its tiles.
+/// Operations that [`linear`] executes on `m` rows: two for every multiply-add, padding of tiles and panels included.
 pub fn linear_operations(ctx: &Context, m: usize, w: &PackedLinear) -> f64 {
     operations(ctx, m, cell(ctx, m, w).0, w)
 }
@@ -112,7 +116,7 @@ fn chunks(rows: usize, w: &PackedLinear) -> impl Iterator<Item = usize> {
     (0..rows).step_by(most).map(move |first| most.min(rows - first))
 }
 
-/// `out[m, n] = x[m, k] · W[n, k]ᵀ (+ bias[n])`; m is what `out` and `x` have room for.
+/// `out[m, n] = x[m, k] · W[n, k]ᵀ (+ bias[n])`; m follows from the length of `out`.
 ///
 /// # Panics
 /// If a length does not fit, or `w` was packed for another instruction set or as gated.
@@ -132,7 +136,8 @@ pub fn linear(ctx: &Context, x: &[f32], w: &PackedLinear, bias: Option<&[f32]>, 
     });
 }
 
-/// `out = rms(out + x[m, k] · W[n, k]ᵀ)` over the features: a sublayer's last product, its residual and its norm. `out: [m, n]`.
+/// `out = rms(out + x[m, k] · W[n, k]ᵀ)` over the features, `rms(v) = v / sqrt(mean(v²) + eps)`: a sublayer's last
+/// product, its residual and its norm. `out: [m, n]`.
 ///
 /// # Panics
 /// As [`linear`].

@@ -1,5 +1,6 @@
-//! Weights in the layouts that the products read, made once. In: row-major f32 weights, a number format, an instruction set. Out: panels of 16
-//! columns (weights on the right of a product) or padded rows (on the left), with int8's scales. The scalar reference keeps plain values.
+//! Weights in the layouts that products read, packed once. In: row-major f32 weights, a number format, an instruction
+//! set. Out: panels of 16 columns (weights on the right of a product) or padded rows (on the left), with the scales of
+//! int8. The scalar reference keeps plain values.
 
 use crate::context::Context;
 use crate::isa::Isa;
@@ -9,13 +10,13 @@ use crate::number_format::{NumberFormat, quantise, round_bf16};
 use crate::vector::product::tiled;
 use crate::vector::tile::{LINE, NR, PANEL, TileLayout, even};
 
-/// Words of `k` numbers, whole lines where an instruction set's tiles want them.
+/// Words that hold `k` numbers, whole lines where the instruction set's tiles need them.
 pub(crate) fn groups(isa: Isa, format: NumberFormat, k: usize) -> usize {
     let words = k.div_ceil(format.per_word());
     if tiled(isa, format) { words.next_multiple_of(LINE) } else { words }
 }
 
-/// Sums of int8 products stay within 32 bits.
+/// Panics where sums of int8 products over `k` could leave 32 bits.
 fn check_sums(format: NumberFormat, k: usize) {
     assert!(
         format != NumberFormat::Int8 || k <= 1 << 16,
@@ -29,14 +30,14 @@ pub struct PackedLinear {
     pub(crate) format: NumberFormat,
     pub(crate) n: usize,
     pub(crate) k: usize,
-    /// The first and the second half of the rows take turns, panel by panel.
+    /// Panels of the first and of the second half of the rows alternate.
     pub(crate) gated: bool,
     pub(crate) groups: usize,
     /// Panel, word of k, column; of the scalar reference `[n, k]` as f32.
     pub(crate) data: Aligned,
-    /// Int8: of each column of the panels.
+    /// Int8: the scale of each column of the panels.
     pub(crate) scales: Vec<f32>,
-    /// Int8: what A's offset adds to each column's sums, the bits of i32.
+    /// Int8: what A's offset of 128 adds to each column's sums, as the bits of i32.
     pub(crate) offsets: Vec<f32>,
 }
 
@@ -98,19 +99,15 @@ impl PackedLinear {
         self.k
     }
 
-    /// Number format of its products.
-    pub fn format(&self) -> NumberFormat {
-        self.format
-    }
-
-    /// Operations that a product with `rows` rows (as tiles pad them) executes: two for every multiply-add, whole panels of columns and words of k.
+    /// Operations that a product with `rows` rows (padding included) executes: two for every multiply-add, padding of
+    /// columns and of k included.
     pub fn operations(&self, rows: usize) -> f64 {
         2.0 * rows as f64
             * self.data.len() as f64
             * if self.isa == Isa::Scalar { 1.0 } else { self.format.per_word() as f64 }
     }
 
-    /// Memory held, padding included.
+    /// Bytes of memory held, padding included.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.data) + size_of_val(&*self.scales) + size_of_val(&*self.offsets)
     }
@@ -155,12 +152,12 @@ pub struct PackedTokens {
     pub(crate) format: NumberFormat,
     pub(crate) n: usize,
     pub(crate) t: usize,
-    /// The first and the second half of the rows take turns, tile by tile.
+    /// Tiles of the first and of the second half of the rows alternate.
     pub(crate) gated: bool,
     pub(crate) layout: TileLayout,
     /// Rows in tiles; of the scalar reference `[n, t]` as f32.
     pub(crate) data: Aligned,
-    /// Int8: of each row.
+    /// Int8: the scale of each row.
     pub(crate) scales: Vec<f32>,
 }
 
@@ -213,17 +210,7 @@ impl PackedTokens {
         PackedTokens { isa, format, n, t, gated, layout, data, scales }
     }
 
-    /// Output tokens.
-    pub fn n(&self) -> usize {
-        self.n
-    }
-
-    /// Input tokens.
-    pub fn t(&self) -> usize {
-        self.t
-    }
-
-    /// Memory held.
+    /// Bytes of memory held, padding included.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.data) + size_of_val(&*self.scales)
     }

@@ -35,7 +35,8 @@ pub(crate) fn row(format: NumberFormat, x: &[f32], w: Panels<'_>, n: usize) -> V
     product(format, x, floats(w.data), w.scales, n)
 }
 
-/// `y[j] = Σ_k x[k] w[j][k]` for `n` rows of weights; int8 sums whole numbers and scales them by `scales[j]` and what `x` was rounded with.
+/// `y[j] = Σ_k x[k] w[j][k]` for `n` rows of weights; int8 sums integers, and multiplies the sums by `scales[j]` and
+/// the scale of `x`.
 pub(crate) fn product(format: NumberFormat, x: &[f32], weights: &[f32], scales: &[f32], n: usize) -> Vec<f32> {
     let weights = &weights[..n * x.len()];
     match format {
@@ -49,8 +50,8 @@ pub(crate) fn product(format: NumberFormat, x: &[f32], weights: &[f32], scales: 
     }
 }
 
-/// For each of `n` rows of weights the sum of its products with `x`, in ascending order. Eight rows go side by side: a sum waits for itself at every step, and eight
-/// need no longer than one.
+/// For each of `n` rows of weights the sum of its products with `x`, in ascending order. Eight rows are summed side by
+/// side: each addition waits for the one before it in its row, so eight rows take no longer than one.
 fn sums<T: Copy + Default + AddAssign>(x: &[T], weights: &[f32], n: usize, times: impl Fn(T, f32) -> T) -> Vec<T> {
     const ROWS: usize = 8;
     let mut sums = vec![T::default(); n];

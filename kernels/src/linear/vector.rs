@@ -9,9 +9,10 @@ use crate::vector::operand::{encode_row, row, value};
 use crate::vector::product::{Epilogue, Pairs, product, sums_len, tiled};
 use crate::vector::tile::{Bf16, Element, F32, Int8, NR, TileLayout, even};
 
-/// Words of A that a chunk of rows may hold while every panel passes by: 512 KiB, a part of the second-level cache.
+/// Words of A in a chunk of rows, which is multiplied with every panel in turn: 512 KiB, a part of the second-level
+/// cache.
 const CHUNK: usize = 128 << 10;
-/// Rows of a chunk at most: the sums of all its tiles are in use at once.
+/// Most rows of a chunk: the sums of all its tiles are in use at once.
 const MOST: usize = 208;
 
 /// Rows of a chunk.
@@ -19,7 +20,7 @@ pub(crate) fn chunk(rows: usize, groups: usize) -> usize {
     even_chunk(rows, CHUNK / groups.max(1))
 }
 
-/// Rows of a chunk when near memory holds `fit` of them: as even as can be.
+/// Rows of a chunk when `fit` of them fit into the cache: the chunks as even as possible.
 pub(crate) fn even_chunk(rows: usize, fit: usize) -> usize {
     even(rows, fit.clamp(32, MOST), 1)
 }
@@ -56,7 +57,7 @@ fn typed<S: Simd, F: Element>(
 ) {
     let (m, n) = (out.rows(), out.cols());
     let most = chunk(m, w.groups);
-    // f32 rows may be A as they are
+    // f32 rows without padding are used as A in place
     let direct = F::FORMAT == NumberFormat::F32 && x.stride() == w.groups;
     for first in (0..m).step_by(most.max(1)) {
         let rows = most.min(m - first);
@@ -107,7 +108,7 @@ pub(crate) fn sums_words<S: Simd, F: Element>(s: S, rows: usize, layout: TileLay
     sums_len(isa, F::FORMAT, Pairs::Rows(rows).count(layout.mr), layout.groups)
 }
 
-/// Turns sums into rows of an output: `out (+)= A · B (+ bias)`.
+/// The epilogue of a linear layer, which makes rows of an output of sums: `out (+)= A · B (+ bias)`.
 pub(crate) struct LinearEpilogue<'a, 'b, F: Element> {
     w: Panels<'a>,
     scales: &'a [f32],

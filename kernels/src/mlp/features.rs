@@ -1,5 +1,6 @@
-//! The vector bodies of the gated MLP along the features, over the shared product: rows to hidden rows, and hidden rows to outputs. In: rows, some of the panels of
-//! a weight. Out: the columns that these make. Which thread takes which rows or columns is not known here.
+//! The vector bodies of the gated MLP along the features, over the shared product: rows to hidden rows, and hidden rows
+//! to outputs. In: rows, and some of the panels of a weight. Out: the columns that these make. Must not: know which
+//! thread takes which rows or columns.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -16,18 +17,19 @@ use crate::vector::product::{Epilogue, Pairs, product, sums_len, tiled};
 use crate::vector::tile::{Bf16, Element, F32, Int8, NR, PANEL, TileLayout, even};
 use crate::vector::{Simd, math};
 
-/// Words that a chunk of rows and their hidden values may hold, a part of the second-level cache: 768 KiB, and twice that where tiles wait longest for weights
-/// from beyond it, on processors whose cache has 2 MiB.
+/// Words in a chunk of rows and their hidden values, a part of the second-level cache: 768 KiB, and twice that with
+/// AMX, whose processors have caches of 2 MiB and wait longest for weights from beyond them.
 fn near(isa: Isa, format: NumberFormat) -> usize {
     if tiled(isa, format) { 384 << 10 } else { 192 << 10 }
 }
 
-/// Rows that pass through a whole MLP together: as even as can be.
+/// Rows that go through a whole MLP together: the chunks as even as possible.
 pub(super) fn chunk(up: &PackedLinear, down: &PackedLinear, rows: usize) -> usize {
     even_chunk(rows, near(up.isa, up.format) / (up.groups + down.groups).max(1))
 }
 
-/// Words that the hidden values of `rows` rows take: rows of A for the second product or, where these need a row's largest value first, f32.
+/// Words that the hidden values of `rows` rows take: rows of A for the second product or, of int8, f32, since a row's
+/// scale needs its largest value first.
 pub(super) fn hidden_words(up: &PackedLinear, down: &PackedLinear, rows: usize) -> usize {
     match (up.isa, up.format) {
         (Isa::Scalar, _) => rows * down.k,
@@ -102,7 +104,8 @@ fn hidden_of<S: Simd, F: Element>(
     }
 }
 
-/// Zeros after each row's end: what stands there meets zeros of B, but must not be NaN. For whoever made the last columns.
+/// Writes zeros after each row's end: these words are multiplied with zeros of B, but must not be NaN. For the thread
+/// that made the last columns.
 #[inline(always)]
 fn pad<F: Element>(hidden: SharedWords<'_>, below: TileLayout, rows: usize, inner: usize) {
     let per = F::FORMAT.per_word();
@@ -111,7 +114,7 @@ fn pad<F: Element>(hidden: SharedWords<'_>, below: TileLayout, rows: usize, inne
     }
     for i in 0..rows {
         if F::FORMAT == NumberFormat::Bf16 && inner % 2 == 1 {
-            // SAFETY: the last column is this thread's, and so is what lies after it.
+            // SAFETY: this thread alone writes the last column and the words after it.
             let last = unsafe { hidden.words(below.a(i, inner / 2), 1) };
             last[0] &= 0xffff;
         }
@@ -185,12 +188,12 @@ fn outputs_of<S: Simd, F: Element>(
     }
 }
 
-/// Hidden rows of sums: `silu(gate) · up`, gates in the first panel of a pair.
+/// Makes hidden rows of sums: `silu(gate) · up`, gates in the first panel of a pair.
 struct Gated<'a, F: Element> {
     up: Panels<'a>,
     scales: &'a [f32],
     below: TileLayout,
-    /// nobody else touches the columns of the panels that are taken
+    /// no other thread touches the columns of the panels that this one takes
     hidden: SharedWords<'a>,
     stride: usize,
     format: PhantomData<F>,
@@ -206,7 +209,8 @@ impl<S: Simd, F: Element> Epilogue<S> for Gated<'_, F> {
                 let (i, sums) = ((2 * j + t) * self.below.mr + r, row(sums, t, r));
                 match F::FORMAT {
                     NumberFormat::F32 => {
-                        // SAFETY: a column of the panels that are taken, which `SharedWords::new` was promised to be this thread's.
+                        // SAFETY: a column of the panels that this thread takes, which no other touches, as
+                        // `SharedWords::new` was promised.
                         let to = floats_mut(unsafe { self.hidden.words(self.below.a(i, p * PANEL), PANEL) });
                         for v in (0..PANEL).step_by(S::LANES) {
                             let (g, u) = (s.load(&sums[v..]), s.load(&sums[PANEL + v..]));

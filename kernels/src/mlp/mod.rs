@@ -1,8 +1,8 @@
-//! Gated MLPs as one operator each: both products, the gate between them, residual and norm. In: activations and packed weights. Out: activations, written once;
-//! what lies between stays in scratch memory of a thread, near its core.
+//! Gated MLPs as one operator each: both products, the gate between them, residual and norm. In: activations and packed
+//! weights. Out: activations, written once. Hidden values stay in scratch memory of a thread, in its core's caches.
 //!
-//! Along the features a thread takes some rows through the whole MLP or, where its time would go into fetching weights, some columns of each product; along the
-//! tokens it takes some features of an example.
+//! Along the features a thread takes some rows through the whole MLP or, where fetching the weights would take most of
+//! its time, some columns of each product. Along the tokens it takes some features of an example.
 
 mod features;
 mod scalar;
@@ -38,8 +38,9 @@ dispatch! {
     }
 }
 
-/// `y = x + W_down · (silu(g) · u)` with `[g, u] = W_up · x` along the features, and `out = rms(y)`, if there is a `norm` (its epsilon); without a norm
-/// `out = y - x`. `x`, `out`: `[m, d]`; without an `x` it is what `out` holds. `up` is packed as gated: `[2·inner, d]`; `down`: `[d, inner]`.
+/// `y = x + W_down · (silu(g) · u)` with `[g, u] = W_up · x` along the features, and `out = rms(y)`, if there is a
+/// `norm` (its epsilon); without a norm `out = y - x`. `x`, `out`: `[m, d]`; without an `x`, `out` holds it. `up` is
+/// packed as gated: `[2·inner, d]`; `down`: `[d, inner]`.
 ///
 /// # Panics
 /// If a length does not fit, or weights are packed for another instruction set or in different formats.
@@ -64,12 +65,13 @@ pub fn gated_mlp(
     }
 }
 
-/// What each of so many threads takes.
+/// What each of a number of threads takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Split {
     /// Some rows, through the whole MLP.
     Rows(usize),
-    /// All rows, and of each product some columns: each thread reads its own part of the weights, and waits for the others between the products.
+    /// All rows, and some columns of each product: each thread reads its own part of the weights, and waits for the
+    /// others between the products.
     Columns(usize),
 }
 
@@ -86,7 +88,7 @@ fn split(ctx: &Context, m: usize, up: &PackedLinear, down: &PackedLinear) -> Spl
     }
 }
 
-/// The weights are those of a gated MLP of `d` features here.
+/// Panics unless the weights are those of a gated MLP of `d` features, packed for this context.
 pub(crate) fn check(ctx: &Context, up: &PackedLinear, down: &PackedLinear, d: usize) {
     let inner = up.n / 2;
     assert!(up.gated && !down.gated, "gated_mlp: the first weight is packed as gated, the second is not");
@@ -116,7 +118,7 @@ pub(crate) fn rows_of(
             let (x, out) = (x.map(|x| x.from(first)), block.part(first, first + rows));
             let (proof, format, all) = (ctx.proof(), up.format, 0..up.view().pairs);
             let source = x.map_or(RowSource::Own(&out), RowSource::Rows);
-            // SAFETY: this thread makes all of it.
+            // SAFETY: this thread alone writes it.
             let shared = unsafe { SharedWords::new(words) };
             hidden(proof, format, source, rows, up.view(), all, (down.k, down.groups), shared, memory);
             outputs(proof, format, words, down.view(), x, norm.is_some(), norm, out, memory);
@@ -146,7 +148,8 @@ fn columns_of(
         for first in (0..m).step_by(most) {
             let rows = most.min(m - first);
             let source = MatRef::new(&x.unwrap_or(out)[first * d..], d);
-            // SAFETY: the parts of panels below do not overlap, and so do not the columns that they make (`hidden` touches no others); they are read after the run.
+            // SAFETY: the parts of the panels below do not overlap, so the columns that they make do not either, and
+            // `hidden` touches no others; they are read after the run.
             let shared = unsafe { SharedWords::new(words) };
             ctx.pool().run_on(threads, pairs.div_ceil(share), &|i| {
                 let part = i * share..pairs.min((i + 1) * share);
@@ -187,8 +190,8 @@ pub fn gated_mlp_operations(ctx: &Context, m: usize, up: &PackedLinear, down: &P
     chunks.map(|rows| padded_rows(ctx, up.format, rows)).map(|rows| up.operations(rows) + down.operations(rows)).sum()
 }
 
-/// [`gated_mlp`] along the tokens: each feature of an example is a vector of `t` tokens. `x`, `out`: `[batch, t, d]`; `up: [2·inner, t]`, gates first;
-/// `down: [t, inner]`. The norm is over the tokens.
+/// [`gated_mlp`] along the tokens: each feature of an example is a vector of `t` tokens. `x`, `out`: `[batch, t, d]`;
+/// `up: [2·inner, t]`, gates first; `down: [t, inner]`. The norm is over the tokens.
 ///
 /// # Panics
 /// As [`gated_mlp`].
@@ -219,7 +222,7 @@ pub fn token_mlp(
     });
 }
 
-/// Columns of a cell: whole pairs of panels, as few cells as leave every thread its share.
+/// Columns of a cell: whole pairs of panels, in as few cells as give every thread a share.
 fn token_columns(batch: usize, d: usize, threads: usize) -> usize {
     let parts = threads.div_ceil(batch.max(1));
     d.div_ceil(parts).next_multiple_of(NR)
@@ -231,7 +234,7 @@ pub fn token_mlp_operations(ctx: &Context, batch: usize, up: &PackedTokens, down
     if ctx.isa() == Isa::Scalar {
         return 2.0 * (batch * d) as f64 * (up.n * up.t + down.n * down.t) as f64;
     }
-    // cells begin at whole pairs of panels, so cutting adds none; gates and the rest are tiles of their own
+    // cells begin at whole pairs of panels, so cutting adds no padding; gates and the rest are in tiles of their own
     let columns = (batch * d.next_multiple_of(NR)) as f64;
     let padded = |n: usize, mr: usize| if tiled(ctx.isa(), format) { n.next_multiple_of(mr) } else { n };
     let up_words = 2 * padded(up.n / 2, up.layout.mr) * up.layout.groups;

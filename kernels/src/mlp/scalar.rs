@@ -10,8 +10,9 @@ use crate::norm;
 use crate::number_format::NumberFormat;
 use crate::vector::operand::RowSource;
 
-/// `silu(g) · u` with `[g, u] = W_up · x`, of `rows` rows of x, for the pairs `part` of panels of `up` (of the scalar reference: all). `down`: hidden values, and words in which a
-/// row of them passes through the second product. Rows of A for that, int8: f32, padded to whole panels.
+/// `silu(g) · u` with `[g, u] = W_up · x`, of `rows` rows of x, for the pairs `part` of panels of `up` (here: all).
+/// `down`: the number of hidden values, and of words of a row of A of the second product. Writes rows of A for that
+/// product; of int8 f32, padded to whole panels.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn hidden(
     format: NumberFormat,
@@ -25,14 +26,14 @@ pub(super) fn hidden(
 ) {
     for i in 0..rows {
         let both = row(format, &x.row(i)[..up.k], up, 2 * inner);
-        // SAFETY: the scalar reference is on one thread.
+        // SAFETY: the scalar reference runs on one thread.
         let hidden = unsafe { hidden.words(i * inner, inner) };
         swiglu(&both[..inner], &both[inner..], floats_mut(hidden));
     }
 }
 
-/// `out = W_down · hidden` for the columns of `out`, which are as many rows of the scalar reference's weight; with `add` on top of `x` or, without an `x`, of what `out` holds; and
-/// then with a norm.
+/// `out = W_down · hidden` for the columns of `out`, which are rows of the weight here; with `add` plus `x` or, without
+/// an `x`, plus what `out` holds; then with a norm.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn outputs(
     format: NumberFormat,

@@ -1,4 +1,5 @@
-//! The vector body of the gated MLP along the tokens, over the shared product: tokens are packed as panels, weights are rows.
+//! The vector body of the gated MLP along the tokens, over the shared product: tokens are packed as panels, weights are
+//! rows.
 
 use crate::linear::pack::PackedTokens;
 use crate::matrix::{MatMut, MatRef, floats_mut};
@@ -9,10 +10,11 @@ use crate::vector::product::{Epilogue, Pairs, product, sums_len};
 use crate::vector::tile::{Bf16, Element, F32, Int8, NR, PANEL, TileLayout};
 use crate::vector::{Simd, math};
 
-/// Pairs of panels of tokens that pass by together: rows of weights are then read half as often.
+/// Pairs of panels of tokens that are multiplied together, so that rows of weights are read half as often.
 const TOGETHER: usize = 2;
 
-/// Words of scratch memory: sums, panels of tokens, panels of hidden values, and of int8 hidden values before they are rounded.
+/// Words of scratch memory: sums, panels of tokens, panels of hidden values, and of int8 hidden values before they are
+/// rounded.
 pub(super) fn memory(up: &PackedTokens, down: &PackedTokens) -> usize {
     let (isa, format) = (up.isa, up.format);
     let counts = (up.n / 2).div_ceil(up.layout.mr).max(1);
@@ -65,7 +67,7 @@ fn columns_of<S: Simd, F: Element>(
             pack_panels::<S, F>(s, from, column + p * NR, t, above, p, panels, columns);
         }
         if F::FORMAT == NumberFormat::Bf16 {
-            // what pads the hidden tokens for tiles must not be NaN
+            // the padding of hidden tokens for tiles must not be NaN
             for (p, g) in (0..2 * pairs).flat_map(|p| (inner.div_ceil(per)..below.groups).map(move |g| (p, g))) {
                 hidden[below.b(p, g)..][..PANEL].fill(0);
             }
@@ -104,7 +106,7 @@ fn columns_of<S: Simd, F: Element>(
     }
 }
 
-/// Hidden values of sums, gates in the first tile of a pair: rows are hidden tokens, and become words of B.
+/// Makes hidden values of sums, gates in the first tile of a pair: rows are hidden tokens, and become words of B.
 struct GatedTokens<'a, F: Element> {
     up: &'a PackedTokens,
     columns: &'a [ColumnScales; TOGETHER],
@@ -160,7 +162,7 @@ impl<S: Simd, F: Element> Epilogue<S> for GatedTokens<'_, F> {
 /// A row of zeros.
 const NONE: &[f32; NR] = &[0.0; NR];
 
-/// The outputs of sums: with a norm to come, on top of x.
+/// Makes outputs of sums, plus x where a norm follows.
 struct TokenOutputs<'a, 'b, F: Element> {
     down: &'a PackedTokens,
     columns: &'a [ColumnScales; TOGETHER],

@@ -1,4 +1,5 @@
-//! Normalisations over the features or over the tokens. In: activations, optional residual, gain and bias. Out: normalised activations.
+//! Normalisations over the features or over the tokens. In: activations, optional residual, gain and bias. Out:
+//! normalised activations. Must not: know a layer.
 
 pub(crate) mod scalar;
 pub(crate) mod vector;
@@ -17,7 +18,8 @@ dispatch! {
     fn layer_row(x: &mut [f32], gain: Option<&[f32]>, bias: Option<&[f32]>, eps: f32) { scalar::layer_row | vector::layer_row }
 }
 
-/// `out = rms(x + residual) · gain` over the last axis, `d` long, with `rms(v) = v / sqrt(mean(v²) + eps)`. `x`, `residual`, `out`: `[rows, d]`; `gain`: `[d]`.
+/// `out = rms(x + residual) · gain` over the last axis, `d` long, with `rms(v) = v / sqrt(mean(v²) + eps)`. `x`,
+/// `residual`, `out`: `[rows, d]`; `gain`: `[d]`.
 ///
 /// # Panics
 /// If a length does not fit.
@@ -49,7 +51,7 @@ pub fn rms_norm_in_place(
     rms(ctx, None, residual, gain, eps, d, x);
 }
 
-/// Each row is copied first where there is an input apart, then worked on while it is near.
+/// Where `x` is not `out`, each row is copied first, and is in the cache when it is normalised.
 fn rms(
     ctx: &Context,
     x: Option<&[f32]>,
@@ -74,7 +76,8 @@ fn rms(
     });
 }
 
-/// `x = rms(x + residual)` over the tokens: each of `d` features of each example by itself. `x`, `residual`: `[batch, t, d]`.
+/// `x = rms(x + residual)` over the tokens: each of `d` features of each example by itself. `x`, `residual`: `[batch,
+/// t, d]`.
 ///
 /// # Panics
 /// If a length does not fit.
@@ -91,7 +94,8 @@ pub fn rms_norm_tokens(ctx: &Context, x: &mut [f32], residual: Option<&[f32]>, e
     });
 }
 
-/// `x = (x - mean) / sqrt(variance + eps) · gain + bias` over the last axis, in place. `x`: `[rows, d]`; `gain`, `bias`: `[d]`.
+/// `x = (x - mean) / sqrt(variance + eps) · gain + bias` over the last axis, in place. `x`: `[rows, d]`; `gain`,
+/// `bias`: `[d]`.
 ///
 /// # Panics
 /// If a length does not fit.

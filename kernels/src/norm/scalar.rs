@@ -31,7 +31,8 @@ pub(crate) fn rms_columns(residual: Option<MatRef<'_>>, eps: f32, mut x: MatMut<
     }
 }
 
-/// `x = (x - mean) / sqrt(variance + eps) · gain + bias` over one row; the variance is the mean square of the differences.
+/// `x = (x - mean) / sqrt(variance + eps) · gain + bias` over one row; the variance is the mean square of the
+/// differences.
 pub(super) fn layer_row(x: &mut [f32], gain: Option<&[f32]>, bias: Option<&[f32]>, eps: f32) {
     let n = x.len() as f32;
     let mean = x.iter().sum::<f32>() / n;

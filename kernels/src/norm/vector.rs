@@ -1,4 +1,5 @@
-//! The vector bodies of the normalisations. A row's sum has `CHAINS` chains of vectors, then one fixed reduction; a column's sum is one chain.
+//! The vector bodies of the normalisations. A row's sum has `CHAINS` chains of vectors, then one fixed reduction; a
+//! column's sum is one chain.
 
 use crate::matrix::{MatMut, MatRef};
 use crate::vector::Simd;

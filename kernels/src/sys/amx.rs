@@ -1,6 +1,7 @@
 //! Whether the tiles of AMX may be used: by the CPU, by the operating system and by this process.
 //!
-//! In: CPUID, XCR0, the system's permission. Out: [`Tiles`], or why there are none. Must not: execute an instruction of AMX.
+//! In: CPUID, XCR0, the system's permission. Out: [`Tiles`], or why there are none. Must not: execute an instruction of
+//! AMX.
 //!
 //! With the feature `emulated-amx`, made for tests, the emulator of `ci/amx/` may stand in for the three.
 
@@ -60,17 +61,19 @@ mod here {
         found
     }
 
-    /// The emulator's word that it handles every AMX instruction of this process. A symbol rather than a variable of the environment, which a child
-    /// process inherits even if the library is not loaded into it.
+    /// The emulator's word that it handles every AMX instruction of this process. A symbol rather than a variable of
+    /// the environment, which a child process inherits even if the library is not loaded into it.
     #[cfg(feature = "emulated-amx")]
     fn emulator_is_loaded() -> bool {
         use std::ffi::{c_char, c_int, c_void};
         unsafe extern "C" {
             fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
         }
-        // SAFETY: the C library's dlsym, which a null handle (RTLD_DEFAULT) has look through all that is loaded; the name ends with a zero.
+        // SAFETY: the C library's dlsym, which a null handle (RTLD_DEFAULT) has look through all that is loaded; the
+        // name ends with a zero.
         let said = unsafe { dlsym(std::ptr::null_mut(), c"ergometer_amx_emulated".as_ptr()) }.cast::<c_int>();
-        // SAFETY: nobody else has a symbol of this name; ci/amx/emulator.c declares it an int, written before `main`, and is never unloaded.
+        // SAFETY: nobody else has a symbol of this name; ci/amx/emulator.c declares it an int, written before `main`,
+        // and is never unloaded.
         !said.is_null() && unsafe { said.read_volatile() } == 1
     }
 

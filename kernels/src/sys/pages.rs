@@ -1,9 +1,11 @@
 //! Large pages of memory.
 //!
-//! In: memory that nobody has touched yet. Out: advice to the operating system, which may ignore it. Must not: change what a program sees.
+//! In: memory that nobody has touched yet. Out: advice to the operating system, which may ignore it. Must not: change
+//! what a program sees.
 
-/// Advises the operating system to back the capacity of `memory` with large pages where that is 2 MiB or more. Weights of tens of MiB hold more
-/// pages of 4 KiB than a core's address translation caches: on a Zen 4 the f32 products of a 512 wide net take 3 % longer with those.
+/// Advises the operating system to back the capacity of `memory` with large pages where that is 2 MiB or more. Weights
+/// of tens of MiB hold more pages of 4 KiB than a core's address translation caches: on a Zen 4 the f32 products of a
+/// 512 wide net take 3 % longer with those.
 pub(crate) fn ask_for_large<T>(memory: &mut Vec<T>) {
     #[cfg(target_os = "linux")]
     {

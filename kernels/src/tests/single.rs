@@ -1,5 +1,6 @@
-//! Tests of single properties of operators that drawn shapes do not reach or show: what is hidden, large shapes, wrong lengths, operations that are counted.
-//! In: shapes written here. Out: a failed test, with its instruction set and format.
+//! Tests of single properties of operators that drawn shapes do not reach or show: what is hidden, large shapes, wrong
+//! lengths, operations that are counted. In: shapes written here. Out: a failed test, with its instruction set and
+//! format.
 
 use super::*;
 use crate::vector::tile::counted;
@@ -29,7 +30,8 @@ fn hidden_keys_and_values_change_nothing() {
     }
 }
 
-/// Attention of more tokens than a chunk of rows holds, with batches that share out evenly among threads and such that do not.
+/// Attention of more tokens than a chunk of rows holds, with batches that share out evenly among threads and such that
+/// do not.
 #[test]
 fn large_attention_is_its_product_and_attention() {
     let (t, k) = (230, 40);
@@ -70,7 +72,8 @@ fn large_products_agree_and_keep_their_bits() {
                 let packed = PackedLinear::pack(&ctx, format, &w, n, k);
                 let mut out = vec![0.0; m * n];
                 linear(&ctx, &x, &packed, None, &mut out);
-                // sums of 700 products of up to 4 each: 1e-6 of the largest partial sum; operands are rounded alike in every format
+                // sums of 700 products of up to 4 each: 1e-6 of the largest partial sum; operands are rounded alike in
+                // every format
                 close(NumberFormat::F32, &out, &wanted, 1e-3).expect("agrees with the reference");
                 let mut row = vec![0.0; n];
                 for i in [0, 200, 400] {
@@ -84,7 +87,8 @@ fn large_products_agree_and_keep_their_bits() {
     }
 }
 
-/// Gated MLPs whose k is longer than a slab and whose rows are more than a chunk: the bits of a row alone, and of any number of threads.
+/// Gated MLPs whose k is longer than a slab and whose rows are more than a chunk: the bits of a row alone, and of any
+/// number of threads.
 #[test]
 fn large_mlps_agree_and_keep_their_bits() {
     let reference = context(Isa::Scalar, 1).expect("scalar is always there");
@@ -191,7 +195,6 @@ fn wrong_lengths_are_refused_by_name() {
         ("rms_norm_tokens", Box::new(|o| rms_norm_tokens(&ctx, o, None, 1e-5, 3, 2))),
         ("layer_norm", Box::new(|o| layer_norm(&ctx, o, None, Some(&[0.0; 3]), 1e-5, 4))),
         ("swiglu", Box::new(|o| swiglu(&ctx, &[0.0; 15], 4, o))),
-        ("softmax_rows", Box::new(|o| softmax_rows(&ctx, o, None, 3))),
         ("attention", Box::new(|o| attention(&ctx, f32, &[0.0; 16], 1, heads, Some(short), Mask::default(), 1.0, o))),
         ("attention", Box::new(|o| attention(&ctx, f32, &[0.0; 32], 1, heads, None, Mask::default(), 1.0, o))),
         ("PackedHeads::pack", Box::new(|o| drop(PackedHeads::pack(&ctx, f32, o, heads, 3)))),

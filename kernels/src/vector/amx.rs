@@ -1,8 +1,10 @@
-//! The tile products of AMX, for bf16 and int8. In: pointers checked by [`product`](super::product::product). Out: sums of two tiles of rows by two panels.
+//! The tile products of AMX, for bf16 and int8. In: pointers checked by [`product`](super::product::product). Out: sums
+//! of two tiles of rows with two panels.
 //!
-//! Inline assembly, since the intrinsics are not stable. Tile registers: 0 to 3 sums, 4 and 5 rows of A, 6 and 7 panels of B; a panel's 16 words of
-//! k are one tile. The configuration belongs to the thread: whoever multiplies configures first and releases after, and nothing between the two is asynchronous.
-//! No asm block here is `nomem`, `readonly` or `pure`: a compiler that believed so could drop the stores of the configuration.
+//! Inline assembly, since the intrinsics are not stable. Tile registers: 0 to 3 sums, 4 and 5 rows of A, 6 and 7 panels
+//! of B; 16 words of k of a panel are one tile. The configuration belongs to the thread: a product configures first and
+//! releases after, and nothing between the two is asynchronous. No asm block here is `nomem`, `readonly` or `pure`,
+//! since the compiler could then drop the stores of the configuration.
 
 use std::arch::asm;
 
@@ -78,7 +80,8 @@ macro_rules! products {
         /// As [`pair`].
         #[inline(never)]
         unsafe fn $two(p: Raw) {
-            // SAFETY: the caller's promise: every tile that is loaded or stored lies within its operand. What is asked for ahead need not exist.
+            // SAFETY: the caller's promise: every tile that is loaded or stored lies within its operand. Prefetched
+            // memory need not exist.
             unsafe {
                 asm!(
                     $($two_start,)*

@@ -1,4 +1,5 @@
-//! Eight lanes of f32 by AVX2 and FMA. In: the token [`Avx2`], made only where the CPU has both. Out: the arithmetic of [`Simd`].
+//! Eight lanes of f32 by AVX2 and FMA. In: the token [`Avx2`], made only where the CPU has both. Out: the arithmetic of
+//! [`Simd`].
 
 use std::arch::x86_64::*;
 
@@ -7,7 +8,8 @@ use super::tile::{Bf16, Dot, Element, F32, Int8, MR, NR, PANEL, Raw, vectors};
 use crate::isa::Avx2;
 use crate::number_format::NumberFormat;
 
-// SAFETY (every block below): `self` proves that the instruction exists; the two memory forms say more where they stand.
+// SAFETY (every block below): `self` proves that the instruction exists; the two memory forms say more where they
+// stand.
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;

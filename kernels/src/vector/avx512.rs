@@ -1,5 +1,6 @@
-//! Sixteen lanes of f32 by AVX-512. In: the token [`Avx512`] of a level, made only where the CPU has what the level needs. Out: the arithmetic of [`Simd`].
-//! Levels differ in the products of bf16 and int8 alone: f32 has the same bits on all.
+//! Sixteen lanes of f32 by AVX-512. In: the token [`Avx512`] of a level, made only where the CPU has what the level
+//! needs. Out: the arithmetic of [`Simd`]. Levels differ in the products of bf16 and int8 alone: f32 has the same bits
+//! on all.
 
 use std::arch::x86_64::*;
 
@@ -8,8 +9,8 @@ use super::{Simd, amx};
 use crate::isa::{Avx512, DOT, TILES};
 use crate::number_format::NumberFormat;
 
-// SAFETY (every block below): `self` proves that the instruction exists; the memory forms say more where they stand. Those of a higher level stand behind
-// a test of the level.
+// SAFETY (every block below): `self` proves that the instruction exists; the memory forms say more where they stand.
+// Those of a higher level stand behind a test of the level.
 impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     type V = __m512;
     const LANES: usize = 16;
@@ -153,7 +154,7 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
         // SAFETY: see the impl.
         unsafe {
             if LEVEL >= DOT {
-                // both in one instruction, one after the other; then they take turns
+                // both in one instruction, one after the other; then interleaved
                 let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
                 let interleave = _mm512_set_epi16(
                     31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,

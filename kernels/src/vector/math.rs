@@ -1,11 +1,13 @@
-//! Exponential, error function and the activations made of them, on vectors. In and Out: vectors; NaN goes through. One polynomial serves every
-//! instruction set, with the same operations in the same order, so AVX2 and AVX-512 give the same bits; but for what divides by `recip` (the silu) and the rough functions, whose reciprocals are each
-//! instruction set's or maker's own.
+//! Exponential, error function and the activation functions made of them, on vectors. In and Out: vectors; NaN goes
+//! through. Every instruction set evaluates the same polynomial with the same operations in the same order, so AVX2 and
+//! AVX-512 give the same bits. Exceptions are the silu, which divides by `recip`, and the rough functions: their
+//! reciprocals differ between instruction sets and makers.
 
 use super::Simd;
 
-/// `e^x` within 2 units in the last place (1.2e-7 relative; half a unit more below 1e-38, where results are denormal); 0 below -104, infinity above 88.73.
-/// Cephes `expf`: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial of degree 7 in r, then two exact-or-last scalings by 2^(n/2).
+/// `e^x` within 2 units in the last place (1.2e-7 relative; half a unit more below 1e-38, where results are denormal);
+/// 0 below -104, infinity above 88.73. Cephes `expf`: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial of degree 7 in
+/// r, then scaled by 2^n with one rounding.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     let x = s.min(s.splat(89.0), s.max(s.splat(-104.0), x));
@@ -21,14 +23,16 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     s.scale2(p, n)
 }
 
-/// `e^x` for x up to 0 as [`exp`], but 0 where the result would be denormal: those cost a hundred cycles, and weigh nothing beside 1.
+/// `e^x` for x up to 0 as [`exp`], but 0 where the result would be denormal: denormals cost a hundred cycles, and add
+/// nothing to a sum that holds 1.
 #[inline(always)]
 pub(crate) fn exp_or_zero<S: Simd>(s: S, x: S::V) -> S::V {
     let limit = -87.0;
     s.zero_below(exp(s, s.max(s.splat(limit), x)), x, limit)
 }
 
-/// `e^x` within 3e-7 + 2e-8 |x| relative, for x up to 88; below -87 what it is at -87. 2^n times a minimax polynomial of degree 5 in what is left of x log2 e; half the work of [`exp`].
+/// `e^x` within 3e-7 + 2e-8 |x| relative, for x up to 88; below -87 what it is at -87. 2^n times a minimax polynomial
+/// of degree 5 in what is left of x log2 e; half the work of [`exp`].
 #[inline(always)]
 pub(crate) fn exp_quick<S: Simd>(s: S, x: S::V) -> S::V {
     let (x, by) = (s.max(s.splat(-87.0), x), s.splat(std::f32::consts::LOG2_E));
@@ -41,8 +45,8 @@ pub(crate) fn exp_quick<S: Simd>(s: S, x: S::V) -> S::V {
     s.scale2(p, n)
 }
 
-/// `2^t` within 2^-13 relative, for values that are rounded to bf16 or int8 next, of t below 128, and 2^-125 below -125, lest it be denormal, which costs a hundred
-/// cycles: a minimax polynomial of degree 3 in the part of t beyond an integer.
+/// `2^t` within 2^-13 relative, for values that are rounded to bf16 or int8 next, for t below 128; 2^-125 below -125,
+/// since denormals cost a hundred cycles. A minimax polynomial of degree 3 in t less the nearest integer.
 #[inline(always)]
 pub(crate) fn exp2_rough<S: Simd>(s: S, t: S::V) -> S::V {
     let t = s.max(s.splat(-125.0), t);
@@ -55,7 +59,8 @@ pub(crate) fn exp2_rough<S: Simd>(s: S, t: S::V) -> S::V {
     s.scale2(p, n)
 }
 
-/// `erf(x)` within 3e-7 absolute, exactly ±1 where the nearest f32 is: the rational minimax approximation of Eigen and XLA.
+/// `erf(x)` within 3e-7 absolute, exactly ±1 where the nearest f32 is: the rational minimax approximation of Eigen and
+/// XLA.
 #[inline(always)]
 pub(crate) fn erf<S: Simd>(s: S, x: S::V) -> S::V {
     let limit = 3.832_507;

@@ -1,6 +1,7 @@
-//! Vectors of f32 behind one trait, so that an operator's vector body is written once for every width. In: a token that proves the instruction set.
-//! Out: lane-wise arithmetic. Bodies are `#[inline(always)]` and take form only inside an entry made by [`dispatch!`], which turns the features on; a closure in a body need not
-//! inherit them and then runs ten times slower, so bodies have none.
+//! Vectors of f32 behind one trait, so that an operator's vector body is written once for every width. In: a token that
+//! proves the instruction set. Out: lane-wise arithmetic. Bodies are `#[inline(always)]` and are compiled inside an
+//! entry made by [`dispatch!`], which enables the instruction set. A closure does not inherit it and can run ten times
+//! slower, so hot loops of bodies have none.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -15,7 +16,8 @@ pub(crate) mod tile;
 
 use self::tile::Element;
 
-/// Lane-wise f32 arithmetic of one instruction set. A value of the implementing type proves that the CPU has it, which is why the methods are safe.
+/// Lane-wise f32 arithmetic of one instruction set. A value of the implementing type proves that the CPU has it, which
+/// is why the methods are safe.
 pub(crate) trait Simd: Copy + Send + Sync {
     /// One vector register.
     type V: Copy;
@@ -81,12 +83,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// `out` has room for them.
     unsafe fn store_ptr(self, out: *mut f32, v: Self::V);
 
-    /// Asks for the line of `x`, which need not exist, into the second-level cache.
+    /// Prefetches the cache line of `x`, which need not exist, into the second-level cache.
     fn prefetch(self, x: *const u32);
 
-    /// Rows of a tile of this format at most.
+    /// Most rows of a tile of this format.
     fn tile_rows<F: Element>(self) -> usize;
-    /// Words that lie together in operands of this format, to which k is padded: 1, or a line.
+    /// Words of k that operands of this format keep together, and to which k is padded: 1, or a line.
     fn line_words<F: Element>(self) -> usize;
     /// Words of k that a product takes at a time.
     fn slab<F: Element>(self) -> usize;
@@ -94,11 +96,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn configure<F: Element>(self, rows: usize);
     /// Ends what `configure` began.
     fn release<F: Element>(self);
-    /// See [`product`](product::product), which checks what is needed.
+    /// Sums of a pair of tiles with a pair of panels; [`product`](product::product) checks what is needed.
     ///
     /// # Safety
-    /// Each tile's A points to its rows (all of a whole tile, where lines are the unit) of `groups` words, each B to as many times 16 words, laid out as
-    /// [`tile::TileLayout`] says; `c` to room for the sums of two whole tiles. `rows` is at most `tile_rows`; `groups` is above 0 and a multiple of `line_words`.
+    /// Each tile's A points to its rows (all of a whole tile, where lines are the unit) of `groups` words, each B to as
+    /// many times 16 words, laid out as [`tile::TileLayout`] says; `c` to room for the sums of two whole tiles. `rows`
+    /// is at most `tile_rows`; `groups` is above 0 and a multiple of `line_words`.
     unsafe fn pair<F: Element>(self, pair: tile::Raw);
 
     /// The first `LANES` values of `x`; lanes beyond its end hold zero.
@@ -108,8 +111,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     }
 }
 
-/// Makes `fn name(proof, args...)` out of a scalar reference and a vector body `fn body<S: Simd>(simd: S, args...)`: one entry per
-/// instruction set, compiled with its features, chosen by the proof.
+/// Makes `fn name(proof, args...)` out of a scalar reference and a vector body `fn body<S: Simd>(simd: S, args...)`:
+/// one entry per instruction set, compiled with its features, chosen by the proof.
 macro_rules! dispatch {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) { $scalar:path | $body:path }) => {
         $(#[$doc])*

@@ -1,5 +1,5 @@
-//! Operands of products and what comes out of them. In: f32 rows and columns. Out: rows of A and panels of B in a number format, with the scales of int8; and
-//! sums turned back into f32. Must not: know an operator.
+//! Packing of the operands of products, and what comes out of them. In: f32 rows and columns. Out: rows of A and panels
+//! of B in a number format, with the scales of int8; sums as f32. Must not: know an operator.
 
 use super::Simd;
 use super::tile::{Element, LINE, MR, NR, PANEL, TileLayout};
@@ -10,13 +10,13 @@ use crate::number_format::{NumberFormat, scale_of};
 #[derive(Clone, Copy)]
 pub(crate) enum RowSource<'a, 'b> {
     Rows(MatRef<'a>),
-    /// Only so many of the columns.
+    /// The first columns of each row, as many as given.
     Cut(MatRef<'a>, usize),
     Own(&'a MatMut<'b>),
 }
 
 impl<'a> RowSource<'a, '_> {
-    /// Row `i`, at least as long as whoever reads it needs.
+    /// Row `i`, at least as long as its reader needs.
     #[inline(always)]
     pub(crate) fn row(self, i: usize) -> &'a [f32] {
         match self {
@@ -26,7 +26,7 @@ impl<'a> RowSource<'a, '_> {
         }
     }
 
-    /// All rows, where they are `d` long and nothing lies between them.
+    /// All rows in one slice, where they are `d` long and without gaps.
     #[inline(always)]
     pub(crate) fn whole(self, d: usize) -> Option<&'a [f32]> {
         match self {
@@ -71,7 +71,7 @@ pub(crate) fn encode_row<S: Simd, F: Element>(s: S, x: &[f32], layout: TileLayou
                 let done = x.len().next_multiple_of(S::LANES).min(halves.len());
                 halves[done..].fill(0);
             }
-            // whatever stands after the end meets zeros of B
+            // what stands after the end is multiplied with zeros of B
             NumberFormat::Int8 => {
                 let bytes = bytes_mut(to);
                 for (v, x) in x.chunks(S::LANES).enumerate() {
@@ -97,7 +97,8 @@ impl ColumnScales {
     }
 }
 
-/// Packs `k` rows of up to `NR` columns, from `column` on, as pair `p` of the panels; what is beyond a row's end or beyond `k` is zero.
+/// Packs `k` rows of up to `NR` columns, from `column` on, as pair `p` of the panels; what is beyond a row's end or
+/// beyond `k` is zero.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn pack_panels<S: Simd, F: Element>(
@@ -155,7 +156,7 @@ pub(crate) fn pack_panels<S: Simd, F: Element>(
     }
     if F::FORMAT == NumberFormat::Int8 {
         for (offset, total) in columns.offsets.iter_mut().zip(totals) {
-            // sums of whole numbers far below 2^24; NaN counts as 0, its column has a NaN scale
+            // sums of integers far below 2^24, so exact; NaN counts as 0, and the scale of its column is NaN
             *offset = f32::from_bits((total as i32 * 128) as u32);
         }
     }

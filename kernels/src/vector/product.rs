@@ -1,8 +1,11 @@
-//! The product that linear layers, token mixing and attention stand on. In: rows of A in tiles, and panels of B, as [`TileLayout`] says. Out: a pair of tiles' sums after
-//! another, handed to an [`Epilogue`] while the next ones are made. Must not: know what becomes of them.
+//! The matrix product on which linear layers, token mixing and attention are built. In: rows of A in tiles, and panels
+//! of B, as [`TileLayout`] says. Out: the sums of one pair of tiles after another, given to an [`Epilogue`] while the
+//! next ones are made. Must not: know what the sums are for.
 //!
-//! Where a tile product reads its operands from memory (AMX), a pair's sums need as many bytes of A and of B for every step of k as the first-level cache gives, and more than the second
-//! does. So k is cut into slabs, short enough that a slab of two panels stays in the first level while all rows pass by; sums in between rest in their buffers.
+//! Tile products that read their operands from memory (AMX) need as many bytes of A and of B for every step of k as the
+//! first-level cache delivers, which is more than the second level does. So k is cut into slabs, short enough that a
+//! slab of two panels stays in the first level while all rows are multiplied with it; partial sums stay in their
+//! buffers.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -12,7 +15,7 @@ use super::tile::{Element, LINE, PAIR, Raw, TileLayout};
 use crate::isa::Isa;
 use crate::number_format::NumberFormat;
 
-/// Takes sums.
+/// What is done with the sums of a product.
 pub(crate) trait Epilogue<S: Simd> {
     /// Sums of pair `j` of tiles, `rows` of each wanted, with pair `p` of panels; `sums[tile][row][column]`.
     fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]);
@@ -21,14 +24,14 @@ pub(crate) trait Epilogue<S: Simd> {
 /// Which rows a pair of tiles holds.
 #[derive(Clone, Copy)]
 pub(crate) enum Pairs {
-    /// So many rows, one tile after the other.
+    /// This many rows, one tile after the other.
     Rows(usize),
-    /// So many rows in the first tiles of the pairs, and as many in the second ones.
+    /// This many rows in the first tiles of the pairs, and as many in the second ones.
     Halves(usize),
 }
 
 impl Pairs {
-    /// How many there are.
+    /// Number of pairs.
     #[inline(always)]
     pub(crate) fn count(self, mr: usize) -> usize {
         match self {
@@ -58,7 +61,7 @@ pub(crate) fn tiled(isa: Isa, format: NumberFormat) -> bool {
     isa == Isa::Amx && format != NumberFormat::F32
 }
 
-/// Bytes of all panels below which they stay in the first-level cache, so that rows of A need pass by only once.
+/// Bytes of all panels up to which they stay in the first-level cache, so that each row of A is read once.
 const NEAR: usize = 20 << 10;
 
 /// Tile products of one thread, ready as long as this lives.
@@ -71,7 +74,114 @@ impl<S: Simd, F: Element> Drop for Ready<S, F> {
     }
 }
 
-/// A times B over the words `k` of k (whole lines, where lines are the unit): tiles of A as `pairs` says, the pairs of panels `panels` of B. `sums`: [`sums_len`] of the number of pairs.
+/// The operands of one product, checked, and how its work is cut.
+struct Operands<'a, S: Simd, F: Element> {
+    s: S,
+    layout: TileLayout,
+    a: &'a [u32],
+    pairs: Pairs,
+    b: &'a [u32],
+    panels: Range<usize>,
+    k: Range<usize>,
+    /// Words of k that are multiplied at a time.
+    slab: usize,
+    /// Slabs in `k`.
+    slabs: usize,
+    /// All panels stay in the first-level cache.
+    near: bool,
+    element: PhantomData<F>,
+}
+
+impl<'a, S: Simd, F: Element> Operands<'a, S, F> {
+    /// Checks that tiles, panels and words are within their slices, on which [`Operands::pair`] rests.
+    #[inline(always)]
+    fn new(
+        s: S,
+        layout: TileLayout,
+        a: &'a [u32],
+        pairs: Pairs,
+        b: &'a [u32],
+        panels: Range<usize>,
+        k: Range<usize>,
+    ) -> Self {
+        let mr = layout.mr;
+        assert!(
+            layout.lines == (s.line_words::<F>() > 1) && mr <= s.tile_rows::<F>(),
+            "operands of another instruction set"
+        );
+        assert!(k.start <= k.end && k.end <= layout.groups, "words beyond k");
+        let ends = [k.start, k.end, layout.groups];
+        assert!(!layout.lines || ends.iter().all(|g| g.is_multiple_of(LINE)), "not whole lines");
+        let rows = match pairs {
+            Pairs::Rows(m) if !layout.lines => m,
+            Pairs::Rows(m) => m.next_multiple_of(mr),
+            Pairs::Halves(m) => 2 * m.next_multiple_of(mr),
+        };
+        assert!(a.len() >= rows * layout.groups, "rows of A are missing");
+        assert!(panels.is_empty() || b.len() >= layout.b_words(panels.end), "panels are missing");
+        let slab = s.slab::<F>();
+        let slabs = k.len().div_ceil(slab).max(1);
+        let near = slabs == 1 && layout.b_words(panels.len()) * 4 <= NEAR;
+        Operands { s, layout, a, pairs, b, panels, k, slab, slabs, near, element: PhantomData }
+    }
+
+    /// Multiplies pair `j` of tiles with pair `p` of panels over one slab, into a buffer of the sums (on top of what it
+    /// holds, but for the first slab). Gives the rows of each tile.
+    #[inline(always)]
+    fn pair(&self, p: usize, j: usize, slab: usize, sums: &mut [f32], buffer: usize) -> [usize; 2] {
+        let (layout, mr, a, b) = (self.layout, self.layout.mr, self.a, self.b);
+        let first = self.k.start + slab * self.slab;
+        let groups = self.slab.min(self.k.end - first);
+        let rows = self.pairs.rows(j, mr);
+        #[cfg(test)]
+        super::tile::counted::add(
+            rows.iter().filter(|r| **r > 0).map(|r| if layout.lines { mr } else { *r }).sum::<usize>()
+                * super::tile::NR
+                * groups
+                * F::FORMAT.per_word(),
+        );
+        let tile = mr * layout.groups;
+        let at = 2 * j * tile + layout.a(0, first);
+        let raw = Raw {
+            a: [a[at..].as_ptr(), if rows[1] > 0 { a[at + tile..].as_ptr() } else { std::ptr::null() }],
+            rows,
+            b: [b[layout.b(2 * p, first)..].as_ptr(), b[layout.b(2 * p + 1, first)..].as_ptr()],
+            stride: layout.groups,
+            mr,
+            groups,
+            c: sums[buffer * PAIR..(buffer + 1) * PAIR].as_mut_ptr(),
+            more: slab > 0,
+            prefetch: self.ahead(p, j, slab, at, groups),
+        };
+        // SAFETY: tiles, panels and words are within their slices, as `new` checked, and the sums as the line above
+        // did; tiles are configured on this thread as long as `product` holds a `Ready`.
+        unsafe { self.s.pair::<F>(raw) }
+        rows
+    }
+
+    /// Words of the next operands, a part of which each product prefetches: the next tiles of A where the panels stay
+    /// near, else the next panels. Where nothing is left for this product, its own rows of A, which begin at word `at`.
+    #[inline(always)]
+    fn ahead(&self, p: usize, j: usize, slab: usize, at: usize, groups: usize) -> *const u32 {
+        let (layout, part, index) = (self.layout, PREFETCH * groups, p - self.panels.start);
+        if self.near && index * PREFETCH < 2 * layout.mr {
+            self.a.as_ptr().wrapping_add(at + 2 * layout.mr * layout.groups + index * part)
+        } else if !self.near && j < 2 {
+            let first = self.k.start + slab * self.slab;
+            let next = if slab + 1 < self.slabs {
+                layout.b(2 * p, first + self.slab)
+            } else {
+                layout.b(2 * (p + 1), self.k.start)
+            };
+            self.b.as_ptr().wrapping_add(next + j * part)
+        } else {
+            self.a[at..].as_ptr()
+        }
+    }
+}
+
+/// A times B over the words `k` of k (whole lines, where lines are the unit): tiles of A as `pairs` says, the pairs of
+/// panels `panels` of B. `sums`: [`sums_len`] of the number of pairs.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn product<S: Simd, F: Element, E: Epilogue<S>>(
@@ -85,76 +195,13 @@ pub(crate) fn product<S: Simd, F: Element, E: Epilogue<S>>(
     sums: &mut [f32],
     epilogue: &mut E,
 ) {
-    let (mr, count) = (layout.mr, pairs.count(layout.mr));
-    assert!(
-        layout.lines == (s.line_words::<F>() > 1) && mr <= s.tile_rows::<F>(),
-        "operands of another instruction set"
-    );
-    assert!(k.start <= k.end && k.end <= layout.groups, "words beyond k");
-    assert!(!layout.lines || [k.start, k.end, layout.groups].iter().all(|g| g.is_multiple_of(LINE)), "not whole lines");
-    let tile = mr * layout.groups;
-    let rows = match pairs {
-        Pairs::Rows(m) if !layout.lines => m,
-        Pairs::Rows(m) => m.next_multiple_of(mr),
-        Pairs::Halves(m) => 2 * m.next_multiple_of(mr),
-    };
-    assert!(a.len() >= rows * layout.groups, "rows of A are missing");
-    assert!(panels.is_empty() || b.len() >= layout.b_words(panels.end), "panels are missing");
-    let slab = s.slab::<F>();
-    let slabs = k.len().div_ceil(slab).max(1);
-    let near = slabs == 1 && layout.b_words(panels.len()) * 4 <= NEAR;
+    let operands = Operands::<S, F>::new(s, layout, a, pairs, b, panels.clone(), k.clone());
+    let (mr, count, slabs) = (layout.mr, pairs.count(layout.mr), operands.slabs);
     // one more buffer than are being added to, so that the last one can be read meanwhile
     let ring = if slabs > 1 { count + 1 } else { 2 };
     assert!(sums.len() >= ring * PAIR, "no room for the sums");
     s.configure::<F>(mr);
     let _ready = Ready::<S, F>(s, PhantomData);
-    // of B the pair `p` and of A the pair `j` of tiles, over one slab
-    macro_rules! pair {
-        ($p:expr, $j:expr, $slab:expr, $buffer:expr) => {{
-            let (p, j, first) = ($p, $j, k.start + $slab * slab);
-            let groups = slab.min(k.end - first);
-            let rows = pairs.rows(j, mr);
-            #[cfg(test)]
-            super::tile::counted::add(
-                rows.iter().filter(|r| **r > 0).map(|r| if layout.lines { mr } else { *r }).sum::<usize>()
-                    * super::tile::NR * groups * F::FORMAT.per_word(),
-            );
-            let at = 2 * j * tile + layout.a(0, first);
-            // what comes next, of which each turn asks for a part; else its own rows, which harms nobody
-            let ask = PREFETCH * groups;
-            let prefetch = if near && (p - panels.start) * PREFETCH < 2 * mr {
-                a.as_ptr().wrapping_add(at + 2 * tile + (p - panels.start) * ask)
-            } else if !near && j < 2 {
-                let next = if $slab + 1 < slabs { layout.b(2 * p, first + slab) } else { layout.b(2 * (p + 1), k.start) };
-                b.as_ptr().wrapping_add(next + j * ask)
-            } else {
-                a[at..].as_ptr()
-            };
-            let raw = Raw {
-                a: [a[at..].as_ptr(), if rows[1] > 0 { a[at + tile..].as_ptr() } else { std::ptr::null() }],
-                rows,
-                b: [b[layout.b(2 * p, first)..].as_ptr(), b[layout.b(2 * p + 1, first)..].as_ptr()],
-                stride: layout.groups,
-                mr,
-                groups,
-                c: sums[$buffer * PAIR..($buffer + 1) * PAIR].as_mut_ptr(),
-                more: $slab > 0,
-                prefetch,
-            };
-            // SAFETY: tiles, panels, words and sums are within their slices, as checked above; tiles are configured on this thread.
-            unsafe { s.pair::<F>(raw) }
-            rows
-        }};
-    }
-    let mut waiting: Option<(usize, usize, [usize; 2], usize)> = None;
-    let mut position = 0;
-    macro_rules! hand_over {
-        ($p:expr, $j:expr, $rows:expr, $buffer:expr) => {
-            if let Some((p, j, rows, buffer)) = waiting.replace(($p, $j, $rows, $buffer)) {
-                epilogue.apply(s, p, j, rows, &sums[buffer * PAIR..(buffer + 1) * PAIR]);
-            }
-        };
-    }
     if k.is_empty() {
         sums[..PAIR].fill(0.0);
         for (p, j) in panels.flat_map(|p| (0..count).map(move |j| (p, j))) {
@@ -162,10 +209,20 @@ pub(crate) fn product<S: Simd, F: Element, E: Epilogue<S>>(
         }
         return;
     }
-    if near {
+    // the last sums, which the epilogue takes while the next ones are made
+    let mut waiting: Option<(usize, usize, [usize; 2], usize)> = None;
+    macro_rules! hand_over {
+        ($p:expr, $j:expr, $rows:expr, $buffer:expr) => {
+            if let Some((p, j, rows, buffer)) = waiting.replace(($p, $j, $rows, $buffer)) {
+                epilogue.apply(s, p, j, rows, &sums[buffer * PAIR..(buffer + 1) * PAIR]);
+            }
+        };
+    }
+    let mut position = 0;
+    if operands.near {
         for j in 0..count {
             for p in panels.start..panels.end {
-                let rows = pair!(p, j, 0, position % 2);
+                let rows = operands.pair(p, j, 0, sums, position % 2);
                 hand_over!(p, j, rows, position % 2);
                 position += 1;
             }
@@ -175,7 +232,7 @@ pub(crate) fn product<S: Simd, F: Element, E: Epilogue<S>>(
             for slab in 0..slabs {
                 for j in 0..count {
                     let buffer = (position + j) % ring;
-                    let rows = pair!(p, j, slab, buffer);
+                    let rows = operands.pair(p, j, slab, sums, buffer);
                     if slab + 1 == slabs {
                         hand_over!(p, j, rows, buffer);
                     }
@@ -189,5 +246,5 @@ pub(crate) fn product<S: Simd, F: Element, E: Epilogue<S>>(
     }
 }
 
-/// Words that a pair of tiles asks for ahead for each word of k: a line.
+/// Words that a pair of tiles prefetches for each word of k: a line.
 const PREFETCH: usize = LINE;

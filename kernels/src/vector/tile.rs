@@ -1,25 +1,26 @@
-//! What products are made of: number formats, how operands lie, and sums of a pair of tiles of rows with a pair of panels of 16 columns in registers.
-//! In: operands in 32-bit words (one f32, two bf16 or four int8 of neighbouring k each). Out: sums, f32 or i32, in a small buffer.
+//! What products are made of: number formats as types, the layout of operands, and the sums of a pair of tiles of rows
+//! with a pair of panels of 16 columns in registers. In: operands in 32-bit words (one f32, two bf16 or four int8 of
+//! neighbouring k each). Out: sums, f32 or i32, in a small buffer.
 //!
-//! Every sum is one chain over k in ascending order of words (f32: fused multiply-adds; bf16: as the instruction adds a pair or a tile row; int8:
-//! exact), whatever the tile, so the same bits in any batch. Int8 multiplies an unsigned A (the value plus 128) with a signed B, as VNNI and
-//! AMX do; whoever reads the sums takes 128 · ΣB off each column.
+//! Every sum is one chain over k in ascending order of words (f32: fused multiply-adds; bf16: as the instruction adds a
+//! pair or a tile row; int8: exact), whatever the tile, so the same bits in any batch. Int8 multiplies an unsigned A
+//! (the value plus 128) with a signed B, as VNNI and AMX do; readers of the sums subtract 128 · ΣB of each column.
 
 use super::Simd;
 use crate::number_format::NumberFormat;
 
 /// Columns in a panel.
 pub(crate) const PANEL: usize = 16;
-/// Columns that a pair of panels makes.
+/// Columns of a pair of panels: the NR of matrix products in the style of BLIS.
 pub(crate) const NR: usize = 2 * PANEL;
-/// Most rows of a tile.
+/// Most rows of a tile: the MR of such products. A layout's `mr` are the rows of its tiles.
 pub(crate) const MR: usize = 16;
 /// Values of a pair's sums: tile, row, column.
 pub(crate) const PAIR: usize = 2 * MR * NR;
 
-/// A number format known to the compiler.
+/// The element type of a product's operands: a [`NumberFormat`] as a type.
 pub(crate) trait Element: Copy {
-    /// The same as a value.
+    /// The format as a value.
     const FORMAT: NumberFormat;
 }
 
@@ -60,14 +61,15 @@ pub(crate) struct Raw {
     pub(crate) groups: usize,
     /// The sums: tile, row, column.
     pub(crate) c: *mut f32,
-    /// Sums go on from what `c` holds.
+    /// Sums are added to what `c` holds.
     pub(crate) more: bool,
-    /// Words that will be needed soon, a line of 64 bytes after the other.
+    /// Words to prefetch, line of 64 bytes by line.
     pub(crate) prefetch: *const u32,
 }
 
-/// How operands lie, which an instruction set's tiles decide. A is a row of tiles of so many rows each; within a tile a row's words are side by side, or, for
-/// tiles of AMX, the rows' lines of 16 words are. Of B's pairs of panels each panel's words are side by side, or 16 words of the one and of the other take turns.
+/// The layout of a product's operands, which the instruction set decides. A is a sequence of tiles of `mr` rows. Within
+/// a tile the words of a row are contiguous or, for tiles of AMX, lines of 16 words of the rows alternate. Of a pair of
+/// panels of B the words of each panel are contiguous or, for AMX, alternate every 16 words of k.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TileLayout {
     /// Lines of 16 words are the unit.
@@ -116,17 +118,19 @@ impl TileLayout {
     }
 }
 
-/// Rows of a tile when `rows` rows are cut into the fewest tiles of at most `most` rows: as even as multiples of `unit` allow.
+/// Rows of a tile when `rows` rows are cut into as few tiles of at most `most` rows as possible: as even as multiples
+/// of `unit` allow.
 pub(crate) fn even(rows: usize, most: usize, unit: usize) -> usize {
     let most = most / unit * unit;
     rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(unit).clamp(unit, most)
 }
 
-/// What a format's dot product is on vectors: `prepare` readies a vector of B's words, `spread` one word of A, `dot` adds their products.
+/// A format's dot product on vectors: `prepare` converts a vector of B's words, `spread` broadcasts one word of A,
+/// `dot` adds their products.
 pub(crate) trait Dot<S: Simd> {
-    /// Words of B, ready.
+    /// Converted words of B.
     type B: Copy;
-    /// A word of A in every lane, ready.
+    /// A converted word of A in every lane.
     type A: Copy;
     fn prepare(s: S, b: S::V) -> Self::B;
     fn spread(s: S, a: u32) -> Self::A;
@@ -150,10 +154,11 @@ impl<S: Simd> Dot<S> for F32 {
     }
 }
 
-/// Two vectors of columns by up to twelve rows, in registers.
+/// Sums of up to twelve rows with two vectors of columns, in registers.
 ///
 /// # Safety
-/// As [`Simd::pair`], for one tile of `rows` rows in 1..=12; `b` and `c` point to the vectors' own first word and sum. A line from `prefetch` on is asked for with each word.
+/// As [`Simd::pair`], for one tile of `rows` rows in 1..=12; `b` and `c` point to the vectors' own first word and sum.
+/// With each word of k a line from `prefetch` on is prefetched.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn vectors<S: Simd, D: Dot<S>>(
@@ -226,7 +231,7 @@ unsafe fn registers<S: Simd, D: Dot<S>, const ROWS: usize>(
     }
 }
 
-/// Multiply-adds that products on this thread have made, for the tests of what operators say they execute.
+/// Multiply-adds that products on this thread have made, for the tests of the operators' counts.
 #[cfg(test)]
 pub(crate) mod counted {
     use std::cell::Cell;
