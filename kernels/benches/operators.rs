@@ -15,7 +15,7 @@ use ergometer_kernels::*;
 /// Tokens of a Sudoku net: 81 cells and 16 positions of the puzzle embedding.
 const TOKENS: usize = 97;
 
-/// Plain loops take seconds beyond so many multiply-adds, and tell nothing more.
+/// Most multiply-adds for which the scalar reference is measured: beyond it an iteration takes seconds.
 const SCALAR_MOST: usize = 100_000_000;
 
 const FORMATS: [(NumberFormat, &str); 3] =

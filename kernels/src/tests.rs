@@ -301,7 +301,7 @@ fn close(format: NumberFormat, got: &[f32], wanted: &[f32], tolerance: f32) -> R
     Ok(())
 }
 
-/// A context that splits the smallest work, or None, said aloud, where the instruction set is absent.
+/// A context that splits the smallest work; None, with a line on stderr, where the instruction set is absent.
 fn context(isa: Isa, threads: usize) -> Option<Context> {
     let ctx = Context::new(threads, isa).map(|ctx| ctx.with_grain(1));
     // past the harness, which would hide what a passing test prints

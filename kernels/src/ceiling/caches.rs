@@ -42,7 +42,7 @@ pub(super) fn caches() -> Vec<Cache> {
     levels.into_iter().map(one).collect()
 }
 
-/// By level: bytes of the smallest, and the lists of CPUs that share one.
+/// By level: bytes of the smallest cache, and the lists of CPUs that share one.
 type Levels = BTreeMap<u32, (usize, BTreeSet<String>)>;
 
 /// Adds one cache of one CPU; ignores what is not in the format of the Linux kernel.

@@ -89,7 +89,7 @@ fn reader<'a>(bytes: usize) -> Result<Work<'a>, String> {
     }))
 }
 
-/// Reads a slice of whole blocks so many times over, by the widest loads of this CPU.
+/// The function that reads a slice of whole blocks a number of times, by the widest loads of this CPU.
 fn loads() -> fn(&[u8], u64) {
     #[cfg(target_arch = "x86_64")]
     {

@@ -5,7 +5,7 @@
 /// A loop that this machine can run: only detection makes one.
 #[derive(Clone, Copy)]
 pub(super) struct Loop {
-    /// Runs so many rounds, at least one.
+    /// Runs a number of rounds, at least one.
     run: unsafe fn(u64),
     rounds: u64,
     /// Operations of a round.
@@ -21,7 +21,7 @@ impl Loop {
 
     /// Runs for some ten microseconds; gives the operations done.
     pub(super) fn chunk(&self) -> f64 {
-        // SAFETY: whoever made the loop promised it.
+        // SAFETY: the caller of `new` promised it.
         unsafe { (self.run)(self.rounds) };
         self.rounds as f64 * self.operations
     }
