@@ -170,10 +170,19 @@ mod tests {
         let has = |name: &str, threads| all.list.iter().any(|c| c.name == name && c.threads == threads);
         let lacks = |name: &str| all.missing.iter().any(|m| m.name == name && !m.reason.is_empty());
         assert!(has("f32.portable", 1) && has("f32.portable", 2), "plain Rust runs everywhere: {all:?}");
-        assert!(has("barrier", 2) && !has("barrier", 1), "one thread waits for nobody: {all:?}");
-        for name in
-            ["f32.avx2", "f32.avx512", "bf16.avx512", "bf16.amx", "int8.avx512", "int8.amx", "read.dram", "pool.idle"]
-        {
+        assert!(!has("barrier", 1), "one thread waits for nobody: {all:?}");
+        // on a busy machine two threads may never meet in time, which is a reason too
+        for name in [
+            "f32.avx2",
+            "f32.avx512",
+            "bf16.avx512",
+            "bf16.amx",
+            "int8.avx512",
+            "int8.amx",
+            "read.dram",
+            "barrier",
+            "pool.idle",
+        ] {
             assert!(has(name, 2) != lacks(name), "{name}: a number or a reason, not both: {all:?}");
         }
         #[cfg(target_arch = "x86_64")]
