@@ -15,6 +15,7 @@ use crate::{
     report::Report,
     strip::Strip,
     table::{Row, Speedups, Table, reason, tables},
+    targets::{self, targets},
 };
 
 /// Where the text of the strip's lines begins.
@@ -39,6 +40,18 @@ pub fn headline(report: &Report, width: usize) -> String {
         if !uncompared.is_empty() {
             let line = format!("accuracy only, nobody compared their outputs: {}", uncompared.join(", "));
             text += &joined(&plain(&line), width, "  ");
+        }
+        text.push('\n');
+    }
+    for table in targets(report) {
+        text += &joined(&plain(&format!("What an accuracy costs on {}: {}", table.task, targets::ABOUT)), width, "  ");
+        let head = std::iter::once("at least").chain(targets::TITLES);
+        let body = table.rows.iter().map(|row| std::iter::once(&*row.target).chain(row.cells()).map(plain).collect());
+        let grid: Vec<Vec<String>> = std::iter::once(head.map(str::to_owned).collect()).chain(body).collect();
+        let wide = widths(&grid).iter().map(|w| w + 2).sum::<usize>() > width + 2;
+        match wide {
+            true => grid[1..].iter().for_each(|line| text += &joined(&line.join("  "), width, "    ")),
+            false => text += &aligned(&grid),
         }
         text.push('\n');
     }

@@ -31,6 +31,7 @@ pub mod store;
 pub mod strip;
 mod summarise;
 pub mod table;
+pub mod targets;
 pub mod told;
 
 pub use error::ReportError;

@@ -27,6 +27,7 @@ use crate::{
     store::CaseRun,
     strip::Strip,
     table::{Cell, Row, Table, full_precision, reason, tables},
+    targets::{self, TargetTable, targets},
 };
 
 const TEMPLATE: &str = include_str!("page.html");
@@ -45,6 +46,10 @@ struct Page<'a> {
     memory: String,
     ceilings: Vec<ceiling::CeilingText>,
     tables: Vec<TableView>,
+    targets: Vec<TargetTable>,
+    about_targets: &'a str,
+    target_titles: [&'a str; 6],
+    tags: Vec<String>,
     mapping: String,
     plots: Vec<PlotView>,
     more_plots: Vec<PlotView>,
@@ -239,6 +244,10 @@ pub fn render(report: &Report) -> Files {
         memory: format!("{gibibytes:.1} GiB"),
         ceilings: environment.ceilings.iter().flat_map(|c| &c.list).map(ceiling::MachineCeiling::shown).collect(),
         tables,
+        targets: targets(report),
+        about_targets: targets::ABOUT,
+        target_titles: targets::TITLES,
+        tags: links.into_values().collect(),
         mapping: look(report).sentence(),
         plots: main.into_iter().map(view).collect(),
         more_plots: more.into_iter().map(view).collect(),

@@ -14,6 +14,7 @@ use crate::{
     report::Report,
     shown,
     table::{Cell, Speedups, reason, tables},
+    targets::{self, targets},
 };
 
 /// Makes `report.md`.
@@ -59,6 +60,7 @@ pub fn render(report: &Report) -> Files {
             let _ = write_speedups(&mut text, sitting, &mut notes);
         }
     }
+    let _ = write_targets(&mut text, report);
     let gaps = gaps(&tables, &notes);
     if !gaps.is_empty() || notes.lines().next().is_some() {
         text += "\n";
@@ -102,6 +104,18 @@ fn write_speedups(text: &mut String, sitting: &Speedups, notes: &mut Footnotes) 
             None => row.cells.iter().map(|c| shown(c, notes)).collect(),
         };
         writeln!(text, "| {} | {shown} |", escaped(&row.name))?;
+    }
+    Ok(())
+}
+
+/// What accuracies cost, where models were run at several depths.
+fn write_targets(text: &mut String, report: &Report) -> std::fmt::Result {
+    for table in targets(report) {
+        write!(text, "\n## What an accuracy costs: {}\n\n{}\n\n", escaped(&table.task), targets::ABOUT)?;
+        writeln!(text, "| at least | {} |\n|---:|:---|:---|---:|---:|---:|---:|", targets::TITLES.join(" | "))?;
+        for row in &table.rows {
+            writeln!(text, "| {} | {} |", row.target, row.cells().map(|c| escaped(c)).join(" | "))?;
+        }
     }
     Ok(())
 }

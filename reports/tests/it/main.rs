@@ -15,3 +15,4 @@ mod simulate;
 mod speedup;
 mod strip;
 mod synthetic;
+mod targets;
