@@ -2,11 +2,10 @@
 //!
 //! In: arguments. Out: an exit code. Must not: do the work of a command.
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use ergometer_files::{Refusal, capped_at};
+use ergometer_files::{capped_at, remedy};
 
 use crate::commands;
 use crate::console::{self, Color};
@@ -188,28 +187,12 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
     hints.into_iter().fold(said, |all, hint| all + "\nhint: " + &hint)
 }
 
-/// What helps against a refusal of the system, where whoever met it gave no hint of its own.
-fn remedy(error: &io::Error) -> Option<&'static str> {
-    match Refusal::of(error) {
-        Some(Refusal::Link) => return Some("put the file or folder itself in the place of the link"),
-        Some(Refusal::Kind(_)) => return Some("name a regular file, or remove what stands in its place"),
-        Some(Refusal::Large(_)) => return Some("is it the file that was meant?"),
-        None => {}
-    }
-    Some(match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, or name a place on another disk",
-        io::ErrorKind::PermissionDenied => "check whose it is and what its mode allows, or name another",
-        io::ErrorKind::ReadOnlyFilesystem => "name a place that you may write to",
-        io::ErrorKind::NotFound => "check the path: this file, or a folder on the way to it, is not there",
-        io::ErrorKind::NotADirectory => "a part of the path is a file; name another",
-        io::ErrorKind::IsADirectory => "name a file, not a folder",
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use anyhow::Context;
+    use ergometer_files::Refusal;
 
     use super::*;
 

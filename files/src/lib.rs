@@ -21,7 +21,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 pub mod cache;
 pub mod kind;
+mod remedy;
 mod words;
+pub use remedy::remedy;
 pub use words::{capped, capped_at, counted, joined};
 
 /// Names that start so are unfinished: they were never renamed into place.

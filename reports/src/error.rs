@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ergometer_files::{Refusal, capped};
+use ergometer_files::{Refusal, capped, joined, remedy};
 
 /// Failure to read, write or render a run folder.
 #[derive(Debug, thiserror::Error)]
@@ -70,27 +70,42 @@ impl ReportError {
     }
 }
 
-fn hint_for(source: &io::Error) -> &'static str {
-    match Refusal::of(source) {
-        Some(Refusal::Link) => {
-            return "\nhint: inside a run folder no link is followed; remove the link, or put the file or folder itself there";
+/// What helps against a refusal of the system, with what is special about a run folder.
+fn hint_for(source: &io::Error) -> String {
+    const ANOTHER: &str = "--out names another folder";
+    let of_run = match (Refusal::of(source), source.kind()) {
+        (Some(Refusal::Link), _) => "inside a run folder no link is followed",
+        (Some(Refusal::Kind(_)), _) => ANOTHER,
+        (Some(Refusal::Large(_)), _) => "it is not as ergometer writes it; was it edited?",
+        (None, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge) => {
+            "--out names another folder; finished cases are kept, go on with --resume"
         }
-        Some(Refusal::Kind(_)) => return "\nhint: remove it, or name another folder with --out",
-        Some(Refusal::Large(_)) => return "\nhint: the file is not as ergometer writes it; was it edited?",
-        None => {}
-    }
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "\nhint: free some space, or name another folder with --out; finished cases are kept, go on with --resume"
+        (None, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory) => {
+            ANOTHER
         }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "\nhint: name a folder that you may write to with --out"
+        (None, io::ErrorKind::NotFound) => "a run folder holds environment.json and cases/",
+        (None, io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {
+            "go on with --resume, or name a new folder with --out"
         }
-        io::ErrorKind::NotFound => "\nhint: check the path; a run folder holds environment.json and cases/",
-        io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {
-            "\nhint: go on with --resume, or name a new folder with --out"
-        }
-        io::ErrorKind::NotADirectory => "\nhint: a part of the path is a file; name another folder with --out",
         _ => "",
+    };
+    let parts: Vec<&str> = remedy(source).into_iter().chain([of_run]).filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() { String::new() } else { format!("\nhint: {}", joined(parts)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_says_what_helps_anywhere_and_what_helps_a_run() {
+        let text = |error: io::Error| ReportError::io("write", Path::new("a"))(error).to_string();
+        let full = text(io::ErrorKind::StorageFull.into());
+        assert!(full.contains("\nhint: free some space") && full.ends_with("go on with --resume"), "{full}");
+        let link = text(Refusal::Link.into());
+        assert!(link.contains("in the place of the link") && link.contains("no link is followed"), "{link}");
+        let taken = text(io::ErrorKind::AlreadyExists.into());
+        assert!(taken.ends_with("\nhint: go on with --resume, or name a new folder with --out"), "{taken}");
+        assert!(!text(io::Error::other("x")).contains("hint"));
     }
 }

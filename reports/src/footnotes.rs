@@ -64,11 +64,11 @@ impl Footnotes {
 
     /// The same, but of what has a line of its own its number.
     fn refer(&self, footnotes: impl Iterator<Item = usize>) -> String {
-        let told = |g: usize| match self.shown.iter().position(|shown| *shown == g) {
+        let entry = |g: usize| match self.shown.iter().position(|shown| *shown == g) {
             Some(at) => format!("[{}]", at + 1),
             None => self.texts[g].clone(),
         };
-        ergometer_files::joined(self.groups(footnotes).into_iter().map(told))
+        ergometer_files::joined(self.groups(footnotes).into_iter().map(entry))
     }
 
     fn groups(&self, footnotes: impl Iterator<Item = usize>) -> Vec<usize> {

@@ -23,6 +23,7 @@ pub mod questions;
 pub mod record;
 pub mod render;
 pub mod report;
+pub mod reported_time;
 pub mod shown;
 pub mod splice;
 pub mod stats;
@@ -32,7 +33,6 @@ pub mod strip;
 mod summarise;
 pub mod table;
 pub mod targets;
-pub mod told;
 
 pub use error::ReportError;
 pub use record::Record;

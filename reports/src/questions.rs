@@ -184,9 +184,9 @@ mod tests {
 
     #[test]
     fn sources_tell_what_the_second_attempt_was_good_for() {
-        let told = sources(&four());
-        assert_eq!((told.questions, told.outputs, told.solved), (4, 5, vec![1, 1]));
-        assert_eq!(told.later, [(2, "vote 2".to_owned(), 3, 1)]);
+        let found = sources(&four());
+        assert_eq!((found.questions, found.outputs, found.solved), (4, 5, vec![1, 1]));
+        assert_eq!(found.later, [(2, "vote 2".to_owned(), 3, 1)]);
         assert_eq!(kind("sample of the rows"), "sample");
         assert_eq!(kind(": x"), "source not told");
     }

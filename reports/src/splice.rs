@@ -10,7 +10,10 @@
 //! <!-- /records -->
 //! ```
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use crate::{error::ReportError, natural, record::Record, render::md::escaped, shown};
 
@@ -39,7 +42,7 @@ fn field(record: &Record, name: &str) -> String {
 
 /// One table as its mark asks for it.
 #[derive(Debug, Default)]
-struct Asked {
+struct TableRequest {
     run: String,
     metric: String,
     rows: Vec<String>,
@@ -66,14 +69,14 @@ pub fn splice(
             return Err(bad(format!("`{CLOSE}` ends no table"), "remove it, or write the mark that opens its table"));
         }
         let Some(mark) = line.trim().strip_prefix(OPEN) else { continue };
-        let asked = asked(mark).map_err(|message| bad(message, &format!("a mark looks like `{EXAMPLE}`")))?;
+        let request = request(mark).map_err(|message| bad(message, &format!("a mark looks like `{EXAMPLE}`")))?;
         if !lines.by_ref().any(|(_, line)| line.trim() == CLOSE) {
             return Err(bad(
                 "the table that begins here has no end".into(),
                 &format!("write `{CLOSE}` on a line after it"),
             ));
         }
-        let table = table(&asked, &read(&asked.run)?).map_err(|message| {
+        let table = table(&request, &read(&request.run)?).map_err(|message| {
             bad(message, "`ergometer list metrics` names metrics; records.csv of the run shows its cases")
         })?;
         made += &table;
@@ -86,9 +89,10 @@ pub fn splice(
     Ok(made)
 }
 
-fn asked(mark: &str) -> Result<Asked, String> {
+/// What a mark asks for.
+fn request(mark: &str) -> Result<TableRequest, String> {
     let words = mark.trim().strip_suffix("-->").ok_or("a mark is one comment in one line")?;
-    let mut asked = Asked::default();
+    let mut request = TableRequest::default();
     for word in words.split_whitespace() {
         let (key, value) = word.split_once('=').ok_or_else(|| format!("`{word}` is not key=value"))?;
         let fields = || {
@@ -99,33 +103,33 @@ fn asked(mark: &str) -> Result<Asked, String> {
             }
         };
         match key {
-            "run" => asked.run = value.into(),
-            "metric" => asked.metric = value.into(),
-            "rows" => asked.rows = fields()?,
-            "columns" => asked.columns = fields()?,
+            "run" => request.run = value.into(),
+            "metric" => request.metric = value.into(),
+            "rows" => request.rows = fields()?,
+            "columns" => request.columns = fields()?,
             "where" => {
                 for condition in value.split(',') {
                     let (name, wanted) = condition
                         .split_once(':')
                         .filter(|(name, _)| FIELDS.contains(name))
                         .ok_or_else(|| format!("`{condition}` is not FIELD:VALUE with one of {}", FIELDS.join(", ")))?;
-                    asked.conditions.push((name.into(), wanted.into()));
+                    request.conditions.push((name.into(), wanted.into()));
                 }
             }
             _ => return Err(format!("unknown key `{key}`: they are run, metric, rows, columns, where")),
         }
     }
     for (name, empty) in [
-        ("run", asked.run.is_empty()),
-        ("metric", asked.metric.is_empty()),
-        ("rows", asked.rows.is_empty()),
-        ("columns", asked.columns.is_empty()),
+        ("run", request.run.is_empty()),
+        ("metric", request.metric.is_empty()),
+        ("rows", request.rows.is_empty()),
+        ("columns", request.columns.is_empty()),
     ] {
         if empty {
             return Err(format!("`{name}=` is missing"));
         }
     }
-    Ok(asked)
+    Ok(request)
 }
 
 /// Names of a group of cases, which order as people expect of numbers in names.
@@ -145,35 +149,32 @@ impl Ord for Names {
     }
 }
 
-fn table(asked: &Asked, records: &[Record]) -> Result<String, String> {
-    let all = |r: &Record| asked.conditions.iter().all(|(name, wanted)| field(r, name) == *wanted);
-    let chosen: Vec<&Record> = records.iter().filter(|r| r.metric == asked.metric && all(r)).collect();
-    if chosen.is_empty() {
-        return Err(format!("no case of `{}` has `{}` and what the mark asks for", asked.run, asked.metric));
-    }
+fn table(request: &TableRequest, records: &[Record]) -> Result<String, String> {
     let names = |r: &Record, of: &[String]| Names(of.iter().map(|name| field(r, name)).collect());
-    let rows: BTreeSet<Names> = chosen.iter().map(|r| names(r, &asked.rows)).collect();
-    let columns: BTreeSet<Names> = chosen.iter().map(|r| names(r, &asked.columns)).collect();
-    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let cells_of = |texts: &[String]| texts.iter().map(|t| escaped(t)).collect::<Vec<_>>();
-    let mut head = cells_of(&asked.rows);
-    head.extend(columns.iter().map(|c| cells_of(&c.0).join(" ")));
-    let mut text = line(head.clone()) + &format!("|{}\n", "---|".repeat(head.len()));
-    for row in &rows {
-        let mut cells = cells_of(&row.0);
-        for column in &columns {
-            let mut here =
-                chosen.iter().filter(|r| names(r, &asked.rows) == *row && names(r, &asked.columns) == *column);
-            let cell = here.next().map_or(String::new(), |r| shown::full(r));
-            if let Some(second) = here.next() {
-                return Err(format!(
-                    "more than one case for a cell of the table, one is `{}`: name another field in rows, columns or where",
-                    second.path
-                ));
-            }
-            cells.push(cell);
+    let all = |r: &Record| request.conditions.iter().all(|(name, wanted)| field(r, name) == *wanted);
+    // by row and column
+    let mut cells: BTreeMap<Names, BTreeMap<Names, &Record>> = BTreeMap::new();
+    for record in records.iter().filter(|r| r.metric == request.metric && all(r)) {
+        let row = cells.entry(names(record, &request.rows)).or_default();
+        if row.insert(names(record, &request.columns), record).is_some() {
+            return Err(format!(
+                "more than one case for a cell of the table, one is `{}`: name another field in rows, columns or where",
+                record.path
+            ));
         }
-        text += &line(cells);
+    }
+    if cells.is_empty() {
+        return Err(format!("no case of `{}` has `{}` and what the mark asks for", request.run, request.metric));
+    }
+    let columns: BTreeSet<&Names> = cells.values().flat_map(BTreeMap::keys).collect();
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let escape = |texts: &[String]| texts.iter().map(|t| escaped(t)).collect::<Vec<_>>();
+    let mut head = escape(&request.rows);
+    head.extend(columns.iter().map(|c| escape(&c.0).join(" ")));
+    let mut text = line(head.clone()) + &format!("|{}\n", "---|".repeat(head.len()));
+    for (name, row) in &cells {
+        let values = columns.iter().map(|column| row.get(*column).map_or_else(String::new, |r| shown::full(r)));
+        text += &line(escape(&name.0).into_iter().chain(values).collect());
     }
     Ok(text)
 }

@@ -14,6 +14,7 @@ use crate::{
     metric::{How, METRICS, Metric, Right, RouterStatistic},
     missing::Missing,
     record::Record,
+    reported_time::ReportedTime,
     stats::{
         CONFIDENCE, Estimate,
         level::Spacing,
@@ -22,7 +23,6 @@ use crate::{
     },
     steady::Steady,
     store::{CaseRun, RecordedRun},
-    told::Told,
 };
 
 mod blocks;
@@ -42,8 +42,8 @@ pub(crate) fn records(run: &RecordedRun, compared: &Compared) -> Vec<Record> {
         let (finding, speedup) = (compared.findings.get(&case.id), compared.speedups.get(&case.id));
         let ceilings = run.environment.ceilings.as_ref();
         let steady = Steady::of(&case_run.samples, &case.starts);
-        let (trouble, environment) = (steady.trouble(), &run.environment);
-        let summary = Summary { case_run, source, finding, speedup, ceilings, steady, trouble, environment };
+        let (distrust, environment) = (steady.distrust(), &run.environment);
+        let summary = Summary { case_run, source, finding, speedup, ceilings, steady, distrust, environment };
         for metric in METRICS.iter().filter(|metric| summary.has(metric)) {
             let outcome = match compared.error(case) {
                 Some(error) => Err(error.into()),
@@ -93,7 +93,7 @@ struct Summary<'a> {
     ceilings: Option<&'a MachineCeilings>,
     steady: Steady,
     /// Why the times of its iterations are not believed, if so.
-    trouble: Option<Missing>,
+    distrust: Option<Missing>,
     environment: &'a Environment,
 }
 
@@ -176,21 +176,23 @@ impl Summary<'_> {
     /// Throughput, with what it rests on where that is not the worker's own times.
     fn rate(&self) -> Metered {
         let mut outcome = self.or_missing("throughput", self.throughput())?;
-        outcome.notes.extend(self.trouble.as_ref().map(|why| format!("by the harness's clock, since {}", why.message)));
+        outcome
+            .notes
+            .extend(self.distrust.as_ref().map(|why| format!("by the harness's clock, since {}", why.message)));
         Ok(outcome)
     }
 
-    /// The time that the harness saw, and how much of it is told.
+    /// The time that passed on the harness's clock, and how much of it is reported.
     fn window(&self) -> Metered {
-        let Some(told) = Told::of(&self.steady) else { return Err(self.missing("window")) };
-        let mut outcome = exact(told.seen, self.steady.blocks().len() as u64, "sum over blocks")?;
-        outcome.notes.push(format!("iterations fill {} % of it", format::number(100.0 * told.share())));
+        let Some(time) = ReportedTime::of(&self.steady) else { return Err(self.missing("window")) };
+        let mut outcome = exact(time.observed, self.steady.blocks().len() as u64, "sum over blocks")?;
+        outcome.notes.push(format!("iterations fill {} % of it", format::number(100.0 * time.share())));
         Ok(outcome)
     }
 
     fn throughput(&self) -> Option<Estimate> {
         let steady = &self.steady;
-        if self.trouble.is_some() {
+        if self.distrust.is_some() {
             let windows = steady.totals("window");
             let seen = steady.blocks().iter().map(|(block, (rows, _))| (*block, (*rows, windows[block])));
             return over_level(&steady.units(seen), steady.spacing(), steady.unit());
@@ -271,8 +273,8 @@ impl Summary<'_> {
         let had = ["memory_load", "memory_warmup", "memory_peak"].map(|metric| self.steady.named(metric)).concat();
         let most = had.into_iter().fold(0.0, f64::max);
         if most > 0.0 && held.estimate.value > most && !self.on_gpu() {
-            let [told, most] = [held.estimate.value, most].map(|bytes| format::scaled(bytes, "B"));
-            let message = format!("the worker says {told}, and its process never had more than {most} of memory");
+            let [reported, most] = [held.estimate.value, most].map(|bytes| format::scaled(bytes, "B"));
+            let message = format!("the worker says {reported}, and its process never had more than {most} of memory");
             let hint = "one that computes on a board says so: its `loaded` tells `device` in its versions";
             return Err(Missing { kind: "unavailable".into(), message, hint: Some(hint.into()) });
         }
@@ -305,8 +307,8 @@ impl Summary<'_> {
         let value = layers.iter().filter_map(of).reduce(worst);
         let tokens = layers.iter().map(LayerRouting::tokens).min().unwrap_or(0);
         let Some(value) = value else {
-            let told = self.source.and_then(|s| s.case.unavailable.iter().find(|u| u.metric == name));
-            return Err(told.map_or_else(
+            let reason = self.source.and_then(|s| s.case.unavailable.iter().find(|u| u.metric == name));
+            return Err(reason.map_or_else(
                 || self.missing(name),
                 |u| Missing { kind: "unavailable".into(), message: u.reason.clone(), hint: None },
             ));

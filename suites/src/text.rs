@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::Path;
 
 pub use ergometer_files::kind::{BOM, sniff, without_mark};
-use ergometer_files::{Links, Refusal};
+use ergometer_files::{Links, Refusal, remedy};
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -34,12 +34,15 @@ fn refused(path: &Path, error: &std::io::Error) -> SuiteError {
     if let Some(dangling) = dangling(path) {
         return dangling;
     }
-    match Refusal::of(error) {
-        Some(Refusal::Large(_)) => SuiteError::new(error.to_string()).hint("is it the file that was meant?"),
-        Some(_) => SuiteError::new(error.to_string()).hint("name the file itself"),
-        None => SuiteError::new(format!("cannot be read: {error}")),
+    let message = match Refusal::of(error) {
+        Some(_) => error.to_string(),
+        None => format!("cannot be read: {error}"),
+    };
+    let refused = SuiteError::new(message).in_file(path);
+    match remedy(error) {
+        Some(hint) => refused.hint(hint),
+        None => refused,
     }
-    .in_file(path)
 }
 
 /// Whether a name in a folder is a leftover of a system or an editor and no data: hidden files (`.DS_Store`, `._a.json`, `.a.json.swp`),

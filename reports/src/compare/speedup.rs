@@ -37,7 +37,7 @@ struct Timed<'a> {
     /// Mean steps of an example.
     steps: Option<f64>,
     /// Why its times are not believed, if so.
-    trouble: Option<Missing>,
+    distrust: Option<Missing>,
 }
 
 impl<'a> Timed<'a> {
@@ -48,7 +48,7 @@ impl<'a> Timed<'a> {
             case: &run.case,
             medians: medians(&steady.block_latencies),
             steps: (examples > 0.0).then_some(steps / examples),
-            trouble: steady.trouble(),
+            distrust: steady.distrust(),
         }
     }
 }
@@ -125,13 +125,13 @@ fn beside(run: &RecordedRun, own: &Case) -> usize {
 /// The median over the rounds of the ratio of the two medians of a round.
 fn against(own: &Timed, base: &Timed, comparisons: usize) -> Result<Speedup, Missing> {
     let rounds = own.case.sitting.as_ref().map_or(0, |s| s.rounds as usize);
-    for Timed { case, medians, trouble, .. } in [own, base] {
+    for Timed { case, medians, distrust, .. } in [own, base] {
         let blocks = medians.len();
         if blocks != rounds || blocks == 0 {
             let message = format!("`{}` has {blocks} timed blocks in {rounds} rounds", case.path);
             return Err(Missing::not_measured(message, None));
         }
-        if let Some(why) = trouble.clone() {
+        if let Some(why) = distrust.clone() {
             return Err(Missing { message: format!("`{}`: {}", case.path, why.message), ..why });
         }
     }

@@ -53,9 +53,9 @@ impl Set<'_> {
             points.push(scatter::Point {
                 x,
                 y,
-                color: self.look.color(key),
-                shape: self.look.shape(key),
-                fill: self.look.fill(key),
+                color: self.appearance.color(key),
+                shape: self.appearance.shape(key),
+                fill: self.appearance.fill(key),
                 label: names.short(&c.case.id).to_owned(),
                 title: mark_title(&c.case, &[(name, Some(cost)), ("accuracy", Some(share))]),
             });
@@ -63,7 +63,7 @@ impl Set<'_> {
             shares.push(share);
             keys.push(key);
         }
-        let mut legend = self.look.entries(&keys);
+        let mut legend = self.appearance.entries(&keys);
         legend.push(front());
         let (lines, without) = self.baselines();
         let unit = costs.first().map_or("", |r| r.unit.as_str());
@@ -89,7 +89,7 @@ impl Set<'_> {
         let labels = Labels::of_models(cases.iter().map(|c| &c.case));
         let mut points = Vec::new();
         let (mut shares, mut costs): (Vec<&Record>, Vec<&Record>) = (Vec::new(), Vec::new());
-        let mut legend = self.look.models(&cases.iter().map(|c| &c.case.key).collect::<Vec<_>>());
+        let mut legend = self.appearance.models(&cases.iter().map(|c| &c.case.key).collect::<Vec<_>>());
         legend.push(front());
         for c in &cases {
             let records = (self.report.record(&c.case, "flops_model"), self.report.record(&c.case, "accuracy"));
@@ -99,10 +99,10 @@ impl Set<'_> {
             points.push(scatter::Point {
                 x,
                 y,
-                color: self.look.model_color(key),
+                color: self.appearance.model_color(key),
                 // no backend is meant
                 shape: MarkerShape::Circle,
-                fill: self.look.model_fill(key),
+                fill: self.appearance.model_fill(key),
                 label: labels.short(&c.case.id).to_owned(),
                 title: format!(
                     "{}, {}, {}: {}",
@@ -140,7 +140,7 @@ impl Set<'_> {
         // lines of one colour differ in their dashes
         let mut drawn = Vec::new();
         let mut style = |key: &CaseKey| {
-            let color = self.look.model_color(key);
+            let color = self.appearance.model_color(key);
             let before = drawn.iter().filter(|c| **c == color).count();
             drawn.push(color);
             (color, DASHES[before % DASHES.len()])

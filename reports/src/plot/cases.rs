@@ -26,7 +26,7 @@ const MOST: usize = 60;
 
 impl Set<'_> {
     fn marker(&self, key: &CaseKey) -> rows::Marker {
-        (self.look.shape(key), self.look.color(key), self.look.fill(key))
+        (self.appearance.shape(key), self.appearance.color(key), self.appearance.fill(key))
     }
 
     /// The cases of a plot and what to say of those that have no room.
@@ -40,7 +40,7 @@ impl Set<'_> {
     pub(super) fn latency(&self) -> Drawn {
         let (cases, left_out) = self.some();
         let all: Vec<(String, &Case, Vec<f64>)> = match cases {
-            [only] if Steady::of(&only.samples, &only.case.starts).trouble().is_some() => Vec::new(),
+            [only] if Steady::of(&only.samples, &only.case.starts).distrust().is_some() => Vec::new(),
             [only] => (Steady::of(&only.samples, &only.case.starts).block_latencies.iter().take(MOST).enumerate())
                 .map(|(i, block)| (format!("block {}", i + 1), &only.case, sorted(block)))
                 .collect(),
@@ -48,7 +48,7 @@ impl Set<'_> {
                 .iter()
                 .map(|c| {
                     let steady = Steady::of(&c.samples, &c.case.starts);
-                    let latencies = if steady.trouble().is_some() { Vec::new() } else { sorted(&steady.latencies) };
+                    let latencies = if steady.distrust().is_some() { Vec::new() } else { sorted(&steady.latencies) };
                     (self.labels.short(&c.case.id).to_owned(), &c.case, latencies)
                 })
                 .collect(),
@@ -58,11 +58,11 @@ impl Set<'_> {
             .filter(|(_, _, sorted)| !sorted.is_empty())
             .map(|(label, case, sorted)| {
                 let key = &case.key;
-                rows::Distribution { label, color: self.look.color(key), marker: self.marker(key), sorted }
+                rows::Distribution { label, color: self.appearance.color(key), marker: self.marker(key), sorted }
             })
             .collect();
         let keys: Vec<&CaseKey> = cases.iter().map(|c| &c.case.key).collect();
-        let svg = rows::distributions(&rows, &self.look.entries(&keys), WIDTH)?;
+        let svg = rows::distributions(&rows, &self.appearance.entries(&keys), WIDTH)?;
         let ns = rows.iter().map(|r| r.sorted.len() as u64);
         let what = if cases.len() == 1 { "block" } else { "case" };
         let caption = format!(
@@ -94,7 +94,7 @@ impl Set<'_> {
             .filter(|r| !r.values.is_empty() || r.peak.is_some())
             .collect();
         let keys: Vec<&CaseKey> = cases.iter().map(|c| &c.case.key).collect();
-        let mut legend = self.look.entries(&keys);
+        let mut legend = self.appearance.entries(&keys);
         let seen = KINDS.iter().filter(|k| cases.iter().any(|c| value(c, k.1).is_some()));
         legend.extend(seen.map(|k| LegendEntry { symbol: LegendSymbol::Letter(k.0), name: k.2.into() }));
         let svg = rows::bytes(&rows, &legend, WIDTH)?;
@@ -124,7 +124,7 @@ impl Set<'_> {
         let name = "accuracy minus that of f32";
         let axis = PlotAxis::difference(name, "percentage points", rows.iter().flat_map(|r| r.bar));
         let keys: Vec<&CaseKey> = found.iter().map(|f| &f.0.key).collect();
-        let svg = rows::ratios(axis, 0.0, &rows, &self.look.entries(&keys), WIDTH)?;
+        let svg = rows::ratios(axis, 0.0, &rows, &self.appearance.entries(&keys), WIDTH)?;
         let records: Vec<&Record> = found.iter().map(|f| f.1).collect();
         let caption = format!(
             "{}: accuracy of reduced precisions minus that of full precision on the same examples. {} Line: no difference. {}",
@@ -156,7 +156,7 @@ impl Set<'_> {
         }
         let base = base_name(self.report, base, &labels);
         let axis = PlotAxis::log(&format!("speed-up over {base}"), "1", rows.iter().flat_map(|r| r.bar).chain([1.0]));
-        let svg = rows::ratios(axis, 1.0, &rows, &self.look.entries(&keys), WIDTH)?;
+        let svg = rows::ratios(axis, 1.0, &rows, &self.appearance.entries(&keys), WIDTH)?;
         let common = if labels.common.is_empty() { String::new() } else { format!(": {}", labels.common) };
         let several = records.len() > 1 && records.iter().any(|r| r.upper.is_some());
         let together = if several { " All of them hold together at 95 %." } else { "" };

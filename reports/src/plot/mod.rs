@@ -1,9 +1,10 @@
 //! All plots of a report: first those that answer what its run varies (turns, precision, batch, threads, depth, models), then the others.
 //!
-//! In: a [`Report`]. Out: [`Plot`]s in a fixed order, all with one [mapping](mod@look) of colours and shapes. Must not: draw a case that failed,
+//! In: a [`Report`]. Out: [`Plot`]s in a fixed order, all with one [mapping](mod@appearance) of colours and shapes. Must not: draw a case that failed,
 //! a value that is missing, or a plot of one point.
 
 pub mod accuracy;
+pub mod appearance;
 pub mod axis;
 pub mod baseline;
 pub mod canvas;
@@ -11,7 +12,7 @@ pub mod cases;
 pub mod depth;
 pub mod framed;
 pub mod legend;
-pub mod look;
+
 pub mod palette;
 pub mod roofline;
 pub mod rows;
@@ -25,7 +26,7 @@ use std::collections::BTreeSet;
 use crate::{
     compare::speedup::sittings, error::ReportError, labels::Labels, record::Record, report::Report, store::CaseRun,
 };
-use look::Look;
+use appearance::Appearance;
 
 /// Width of a plot in points: a column of a paper, the width of a phone.
 const WIDTH: f64 = 420.0;
@@ -49,8 +50,8 @@ pub struct Plot {
 }
 
 /// The mapping of colours and shapes of a report.
-pub fn look(report: &Report) -> Look {
-    Look::of(report.run.cases.iter().map(|c| &c.case))
+pub fn appearance(report: &Report) -> Appearance {
+    Appearance::of(report.run.cases.iter().map(|c| &c.case))
 }
 
 /// All plots of a report that have something to show, those that show what it varies before the others.
@@ -60,7 +61,7 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
     for (task, cases) in &tasks {
         let cases: Vec<&CaseRun> = cases.iter().copied().filter(|c| report.error(&c.case).is_none()).collect();
         let labels = Labels::of(cases.iter().map(|c| &c.case));
-        let set = Set { report, look: look(report), labels, cases, task };
+        let set = Set { report, appearance: appearance(report), labels, cases, task };
         let place = |kind: &str| if tasks.len() == 1 { kind.to_owned() } else { format!("{kind}-{}", file_part(task)) };
         let titled = |title: &str| if tasks.len() == 1 { title.to_owned() } else { format!("{title}: {task}") };
         for (k, sitting) in sittings(&set.cases).iter().enumerate() {
@@ -130,7 +131,7 @@ type Drawn = Option<(String, String)>;
 /// The good cases of one task.
 struct Set<'a> {
     report: &'a Report,
-    look: Look,
+    appearance: Appearance,
     labels: Labels,
     cases: Vec<&'a CaseRun>,
     task: &'a str,

@@ -157,9 +157,9 @@ impl Set<'_> {
             points.push(Point {
                 x: [x; 3],
                 y,
-                color: self.look.color(key),
-                shape: self.look.shape(key),
-                fill: self.look.fill(key),
+                color: self.appearance.color(key),
+                shape: self.appearance.shape(key),
+                fill: self.appearance.fill(key),
                 label: labels.short(&c.case.id).to_owned(),
                 title: mark_title(&c.case, &[("", Some(achieved)), ("share of the ceiling", share)]),
             });
@@ -180,7 +180,7 @@ impl Set<'_> {
                 Slope { name, bandwidth: c.best, dash }
             })
             .collect();
-        let mut legend = self.look.entries(&keys);
+        let mut legend = self.appearance.entries(&keys);
         legend.extend(
             roofs.iter().map(|r| LegendEntry { symbol: LegendSymbol::Line(INK, r.dash), name: r.name.clone() }),
         );
@@ -229,7 +229,7 @@ impl Set<'_> {
                 threads.join(" or "),
                 scaled(peak, "FLOP/s")
             );
-            Roof { name, peak, dash: self.look.dash(group[0].0) }
+            Roof { name, peak, dash: self.appearance.dash(group[0].0) }
         };
         groups.iter().map(one).collect()
     }

@@ -99,16 +99,16 @@ impl Set<'_> {
                 };
                 Series {
                     label: if label.is_empty() { key.model.clone() } else { label },
-                    color: self.look.color(key),
-                    shape: self.look.shape(key),
-                    dash: self.look.dash(&key.precision),
+                    color: self.appearance.color(key),
+                    shape: self.appearance.shape(key),
+                    dash: self.appearance.dash(&key.precision),
                     points: cases.iter().filter_map(point).collect(),
                 }
             })
             .collect();
         let records: Vec<&Record> = groups.values().flat_map(|g| g.iter().map(|c| c.2)).collect();
         // marks are full here: the axis says what hollow ones would
-        let legend: Vec<LegendEntry> = if series.len() > NAMED { self.look.entries(&keys) } else { Vec::new() };
+        let legend: Vec<LegendEntry> = if series.len() > NAMED { self.appearance.entries(&keys) } else { Vec::new() };
         let svg = sweep(name, ("throughput", "1/s"), &series, &legend, WIDTH)?;
         let caption = format!(
             "{}: examples finished per second against {name}; a line joins cases that differ in nothing else. {}",

@@ -16,7 +16,7 @@ pub(super) fn mark_title(case: &Case, values: &[(&str, Option<&Record>)]) -> Str
 /// What is drawn around the values of one or more measures, which have a name where there are several.
 pub(super) fn intervals(drawn: &str, measures: &[(&str, &[&Record])]) -> String {
     let has = |r: &&&Record| r.lower.is_some() && r.upper.is_some();
-    let mut said = Vec::new();
+    let mut parts = Vec::new();
     let mut lacking = Vec::new();
     for (name, records) in measures.iter().filter(|m| !m.1.is_empty()) {
         let with: Vec<&Record> = records.iter().filter(has).copied().collect();
@@ -31,14 +31,14 @@ pub(super) fn intervals(drawn: &str, measures: &[(&str, &[&Record])]) -> String 
             n if n == records.len() => String::new(),
             n => format!(", {n} of {} values", records.len()),
         };
-        said.push(format!("{name}{}, {}{some}", merged(&methods).join(" or "), n_of(&with)));
+        parts.push(format!("{name}{}, {}{some}", merged(&methods).join(" or "), n_of(&with)));
     }
-    if said.is_empty() {
+    if parts.is_empty() {
         let n = n_of(&measures.iter().flat_map(|m| m.1.iter().copied()).collect::<Vec<_>>());
         return format!("No {}: no value has an interval ({n}).", drawn.to_lowercase());
     }
-    said.append(&mut lacking);
-    format!("{drawn}: 95 % intervals ({}).", said.join("; "))
+    parts.append(&mut lacking);
+    format!("{drawn}: 95 % intervals ({}).", parts.join("; "))
 }
 
 /// How a record's interval was found: those parts of its method that speak of it.
@@ -87,8 +87,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_about_the_interval_are_told() {
-        for (record, told) in [
+    fn the_parts_about_the_interval_are_shown() {
+        for (record, shown) in [
             ("share; Wilson interval", "Wilson interval"),
             (
                 "median; t interval over 10 blocks, their correlation unknown; within this run",
@@ -108,7 +108,7 @@ mod tests {
             ),
             ("read off", "by a method that the record does not name"),
         ] {
-            assert_eq!(method(record), told);
+            assert_eq!(method(record), shown);
         }
     }
 }

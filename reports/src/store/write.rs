@@ -236,8 +236,9 @@ impl CaseWriter {
         }
         // the log is there even when nobody wrote to it
         let mut log = file("stderr.log")?;
-        let mut said: &File = &self.log;
-        let copied = said.seek(io::SeekFrom::Start(0)).and_then(|_| io::copy(&mut said.take(MAX_LOG_BYTES), &mut log));
+        let mut written: &File = &self.log;
+        let copied =
+            written.seek(io::SeekFrom::Start(0)).and_then(|_| io::copy(&mut written.take(MAX_LOG_BYTES), &mut log));
         copied.and_then(|_| log.sync_all()).map_err(io("stderr.log"))?;
         folder.sync().map_err(ReportError::io("flush the folder", folder.path()))
     }

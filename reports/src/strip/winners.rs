@@ -36,13 +36,13 @@ pub(super) fn fastest(report: &Report) -> Option<Line> {
     let least: BTreeMap<(&str, &str, &str), u32> =
         groups.keys().rev().map(|(task, model, depth, batch)| ((*task, *model, *depth), *batch)).collect();
     groups.retain(|(task, model, depth, batch), _| least.get(&(*task, *model, *depth)) == Some(batch));
-    let (mut items, mut untold) = (Vec::new(), 0);
+    let (mut items, mut undecided) = (Vec::new(), 0);
     let several = Several::of(groups.keys().map(|g| (g.0, g.1, g.2)));
     for (group, cases) in &groups {
         let labels = Labels::of(cases.iter().map(|c| c.0));
         let Some((case, record)) = cases.iter().min_by(|a, b| order(a.1, b.1)) else { continue };
         let Some(beside) = beside(case, record, cases) else {
-            untold += 1;
+            undecided += 1;
             continue;
         };
         let batch = if group.3 > 1 { format!(" at batch {}", group.3) } else { String::new() };
@@ -55,13 +55,13 @@ pub(super) fn fastest(report: &Report) -> Option<Line> {
         items.push(Item::of(case, text));
     }
     limit(&mut items);
-    match (items.len(), untold) {
+    match (items.len(), undecided) {
         (0, 0) => return None,
         (_, 0) => {}
         (0, _) => items.push(Item::plain("none can be told: the least latency has no interval")),
         _ => items.push(Item::plain(format!(
             "none of {} can be told: the least latency has no interval",
-            count(untold, "more group")
+            count(undecided, "more group")
         ))),
     }
     if unseen > 0 {
@@ -149,17 +149,17 @@ fn beside(best: &Case, record: &Record, all: &[(&Case, &Record)]) -> Option<Stri
     let own = ends(record)?;
     let others = || all.iter().filter(|(case, _)| case.id != best.id).map(|(_, r)| ends(r));
     let overlapping = others().flatten().filter(|other| own.0 <= other.1 && other.0 <= own.1).count();
-    let mut said = match overlapping {
+    let mut text = match overlapping {
         0 => String::new(),
         1 => " (another one's interval overlaps)".into(),
         n => format!(" (intervals of {n} others overlap)"),
     };
     match others().filter(Option::is_none).count() {
         0 => {}
-        1 => said += " (another one has no interval)",
-        n => said += &format!(" ({n} others have no interval)"),
+        1 => text += " (another one has no interval)",
+        n => text += &format!(" ({n} others have no interval)"),
     }
-    Some(said)
+    Some(text)
 }
 
 fn limit(items: &mut Vec<Item>) {

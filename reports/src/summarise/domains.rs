@@ -13,31 +13,31 @@ use crate::{environment::Environment, metric::domain, missing::Missing};
 enum Device {
     Processor,
     Boards,
-    /// Nobody says.
-    Untold,
-    /// It says something that is neither.
+    /// Nothing says it.
+    Unknown,
+    /// Something that is neither.
     Other(String),
 }
 
 /// What a word for a device means, in any case of letters: `cpu`, `CUDA:0`, `AUTO:GPU,CPU`.
-fn device(said: &str) -> Device {
-    let lower = said.to_ascii_lowercase();
+fn device(text: &str) -> Device {
+    let lower = text.to_ascii_lowercase();
     let words: Vec<&str> = lower.split(|c: char| !c.is_ascii_alphabetic()).filter(|w| !w.is_empty()).collect();
     let any = |names: &[&str]| words.iter().any(|w| names.iter().any(|n| w.starts_with(n)));
     if any(&["cuda", "gpu", "nvidia", "tensorrt"]) {
         Device::Boards
     } else if words.is_empty() {
-        Device::Untold
+        Device::Unknown
     } else if words.iter().all(|w| *w == "cpu") {
         Device::Processor
     } else {
-        Device::Other(said.chars().take(40).collect())
+        Device::Other(text.chars().take(40).collect())
     }
 }
 
 /// The UUIDs in a word for a device, as NVML and CUDA write them: `cuda:GPU-4f8c...`.
-fn uuids(said: &str) -> impl Iterator<Item = &str> {
-    let parts = said.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+fn uuids(text: &str) -> impl Iterator<Item = &str> {
+    let parts = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
     // 32 digits in groups; `GPU-1` is a number
     parts.filter(|p| p.len() == 40 && p.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("GPU-")))
 }
@@ -62,12 +62,12 @@ impl Summary<'_> {
     /// Where the case computes, by its option `device` and by what its worker reports under that name. One that computes on boards says
     /// so whatever else it says.
     fn device(&self) -> Device {
-        let said: Vec<Device> = self.said().iter().map(|said| device(said)).collect();
-        let first = |wanted: fn(&Device) -> bool| said.iter().find(|d| wanted(d)).cloned();
+        let devices: Vec<Device> = self.device_texts().iter().map(|text| device(text)).collect();
+        let first = |wanted: fn(&Device) -> bool| devices.iter().find(|d| wanted(d)).cloned();
         first(|d| *d == Device::Boards)
             .or(first(|d| matches!(d, Device::Other(_))))
             .or(first(|d| *d == Device::Processor))
-            .unwrap_or(Device::Untold)
+            .unwrap_or(Device::Unknown)
     }
 
     /// Whether it computes on boards.
@@ -86,8 +86,9 @@ impl Summary<'_> {
             ));
         }
         let Some(boards) = metered("nvml.energy_gpu") else { return Ok(()) };
-        let told = self.said().into_iter().flat_map(|said| uuids(&said).map(str::to_string).collect::<Vec<_>>());
-        match told.into_iter().find(|uuid| !boards.split('+').any(|board| board.eq_ignore_ascii_case(uuid))) {
+        let texts = self.device_texts();
+        let mut named = texts.iter().flat_map(|text| uuids(text));
+        match named.find(|uuid| !boards.split('+').any(|board| board.eq_ignore_ascii_case(uuid))) {
             None => Ok(()),
             Some(other) => Err(refuse(
                 format!("it computes on {other}, and what is metered is {boards}"),
@@ -100,16 +101,16 @@ impl Summary<'_> {
         self.environment.meters.iter().any(|m| m.unavailable.is_none() && m.metrics.iter().any(|name| name == metric))
     }
 
-    /// What it says of its device, in its option and in what its worker reports.
-    fn said(&self) -> Vec<String> {
+    /// What its option and its worker report of its device.
+    fn device_texts(&self) -> Vec<String> {
         let case = &self.case_run.case;
         let of = |map: &BTreeMap<String, String>, wanted: &str| {
             map.iter().filter(|(k, _)| k.eq_ignore_ascii_case(wanted)).map(|(_, v)| v.clone()).collect::<Vec<_>>()
         };
-        let mut said = of(&case.key.backend_options, "device");
-        said.extend(of(&case.versions, "device"));
-        said.extend(of(&case.versions, "option device"));
-        said
+        let mut texts = of(&case.key.backend_options, "device");
+        texts.extend(of(&case.versions, "device"));
+        texts.extend(of(&case.versions, "option device"));
+        texts
     }
 
     /// Whether it computes on something that the processor's ceilings say nothing of.
@@ -119,16 +120,16 @@ impl Summary<'_> {
 
     /// The metrics whose sum is what a right answer costs.
     pub(super) fn domains(&self) -> Result<&'static [&'static str], Missing> {
-        const SAY: &str = "the worker's `loaded` tells it in its versions: device = cpu, or device = cuda:0";
+        const HINT: &str = "the worker's `loaded` tells it in its versions: device = cpu, or device = cuda:0";
         match self.device() {
             Device::Processor => Ok(&["energy_cpu"]),
             Device::Boards => self.metered_boards().map(|()| &["energy_cpu", "energy_gpu"][..]),
-            Device::Other(said) => Err(refuse(format!("it computes on `{said}`, which no meter here reads"), SAY)),
-            Device::Untold if self.ready("energy_gpu") => Err(refuse(
+            Device::Other(other) => Err(refuse(format!("it computes on `{other}`, which no meter here reads"), HINT)),
+            Device::Unknown if self.ready("energy_gpu") => Err(refuse(
                 "boards are metered here, and the worker does not say whether it computes on them".into(),
-                SAY,
+                HINT,
             )),
-            Device::Untold => Ok(&["energy_cpu"]),
+            Device::Unknown => Ok(&["energy_cpu"]),
         }
     }
 }
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!(device(&format!("cuda:{uuid}")), Device::Boards);
         assert_eq!(uuids(&format!("AUTO:{uuid},cpu")).collect::<Vec<_>>(), [uuid]);
         assert_eq!(uuids("GPU-1 cuda:0 gpu.1").count(), 0);
-        assert_eq!((device(""), device("0")), (Device::Untold, Device::Untold));
+        assert_eq!((device(""), device("0")), (Device::Unknown, Device::Unknown));
         assert_eq!(device("NPU"), Device::Other("NPU".into()));
     }
 }

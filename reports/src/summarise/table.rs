@@ -80,7 +80,7 @@ impl Summary<'_> {
     /// Why the worker's word on a metric is not believed, if so.
     fn unbelieved(&self, how: &How) -> Option<Missing> {
         match how {
-            How::Latency | How::Tail | How::Rows => self.trouble.clone(),
+            How::Latency | How::Tail | How::Rows => self.distrust.clone(),
             How::FlopsExecuted => self.overclaimed(),
             How::FlopsModel | How::FlopRate | How::ShareOfCeiling if self.accuracy_only() => {
                 let claimed = if matches!(how, How::FlopsModel) { None } else { self.overclaimed() };

@@ -5,7 +5,7 @@
 mod claims;
 mod coverage;
 mod domains;
-mod looks;
+mod golden;
 mod plots;
 mod precision;
 mod promises;

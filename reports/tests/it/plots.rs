@@ -9,9 +9,8 @@ use ergometer_reports::{
     RecordedRun, Report,
     case::CaseKey,
     plot::{
-        Plot,
+        Plot, appearance,
         canvas::text_width,
-        look,
         palette::{GRID, INK, MarkerShape, PALETTE, PAPER, Rgb, SERIES, SHAPES, SOFT},
         plots,
     },
@@ -80,7 +79,7 @@ fn a_backend_looks_the_same_in_every_plot() {
     let mut run = synthetic::precisions();
     run.cases.extend(synthetic::large().cases.into_iter().filter(|c| c.case.key.backend != "native"));
     let report = Report::new(run);
-    let look = look(&report);
+    let look = appearance(&report);
     let keys: Vec<&CaseKey> = report.run.cases.iter().map(|c| &c.case.key).collect();
     let mut shapes = BTreeMap::new();
     for key in &keys {

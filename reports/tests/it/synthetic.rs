@@ -116,8 +116,13 @@ pub fn key(task: &str, model: &Model, backend: &str, batch: u32) -> CaseKey {
 /// A case that ended well, with `blocks` × `iterations` latencies and `examples` scored answers.
 pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations: u64, examples: u64) -> CaseRun {
     let mut dice = Dice(seed);
+    let samples = samples(&key, model, &mut dice, blocks, iterations);
+    let predictions = predictions(model, &mut dice, examples);
+    CaseRun { case: case(key, model, seed), samples, predictions, attempts: Vec::new() }
+}
+
+fn samples(key: &CaseKey, model: &Model, dice: &mut Dice, blocks: u32, iterations: u64) -> Samples {
     let batch = u64::from(key.batch);
-    let id = format!("{seed:08x}{}", "ab".repeat(28));
     let slowness = match key.backend.as_str() {
         "native" => 1.0,
         "candle" => 1.9,
@@ -164,6 +169,10 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
         push("steady", block, None, None, "flops_executed", done * model.flops_step * f64::from(model.steps) * 1.02);
         push("steady", block, None, None, "memory_peak", 5.1e6 + 1.2 * model.weight_bytes as f64 + 3.0 * states);
     }
+    samples
+}
+
+fn predictions(model: &Model, dice: &mut Dice, examples: u64) -> Vec<Prediction> {
     let mut predictions = Vec::new();
     for example in 0..examples {
         let halts = 1 + (dice.roll() * 2.0 * f64::from(model.steps - 1)).round() as u32;
@@ -185,7 +194,12 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
             });
         }
     }
-    let case = Case {
+    predictions
+}
+
+fn case(key: CaseKey, model: &Model, seed: u64) -> Case {
+    let id = format!("{seed:08x}{}", "ab".repeat(28));
+    Case {
         schema: SCHEMA,
         path: key.path(),
         error: None,
@@ -224,8 +238,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
         notes: Vec::new(),
         id,
         key,
-    };
-    CaseRun { case, samples, predictions, attempts: Vec::new() }
+    }
 }
 
 fn protocol(key: &CaseKey) -> AccuracyProtocol {
