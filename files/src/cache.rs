@@ -13,7 +13,7 @@ pub const VARIABLE: &str = "ERGOMETER_CACHE";
 pub enum CacheFolders {
     /// The one that [`VARIABLE`] names, and no other.
     Named(PathBuf),
-    /// Nobody named one.
+    /// The variable names none.
     Usual {
         /// `ergometer` in the user's cache folder, where the system names that.
         home: Option<PathBuf>,

@@ -1,11 +1,13 @@
 //! Opening and writing files that anybody may have put there: the one place that every other crate uses for it.
 //!
-//! In: paths. Out: regular files of at most so many bytes, and files that are complete if they are there. Must not: wait for a named pipe,
-//! read a device, follow a link below a [`Folder`], or write through a file that was there before.
+//! In: paths. Out: regular files of at most so many bytes, and files that are complete if they are there. Must not:
+//! wait for a named pipe, read a device, follow a link below a [`Folder`], or write through a file that was there
+//! before.
 //!
-//! A file is opened without blocking, and what was opened (not the name, which may be another file by then) must be a regular file. A
-//! written file is made anew under a name that nobody can know beforehand, flushed, and renamed into its place. Paths that a user names may
-//! lead over links; below a [`Folder`] (a run folder, a cache) no link is followed, neither to a file nor to a folder.
+//! A file is opened without blocking, and what was opened (not the name, which may be another file by then) must be a
+//! regular file. A written file is made anew under a name that nobody can know beforehand, flushed, and renamed into
+//! its place. Paths that a user names may lead over links; below a [`Folder`] (a run folder, a cache) no link is
+//! followed, neither to a file nor to a folder.
 
 use std::{
     fmt,
@@ -145,8 +147,8 @@ fn rest(file: File, limit: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > limit { Err(Refusal::Large(limit).into()) } else { Ok(bytes) }
 }
 
-/// Replaces a file by these bytes in one step, making its folder where missing: a reader sees the old bytes or the new ones. A link in its
-/// place is replaced, not followed.
+/// Replaces a file by these bytes in one step, making its folder where missing: a reader sees the old bytes or the new
+/// ones. A link in its place is replaced, not followed.
 ///
 /// # Errors
 /// What the system said; what stands there is no file.
@@ -180,7 +182,8 @@ pub fn lock_file(path: &Path) -> io::Result<File> {
     checked(rustix::fs::open(path, flags, Mode::from_raw_mode(0o666)).map_err(failed)?, u64::MAX)
 }
 
-/// A file without a name in the folder for temporary files: it is gone with its last handle, and its path tells nothing of ours.
+/// A file without a name in the folder for temporary files: it is gone with its last handle, and its path shows nothing
+/// of this program.
 ///
 /// # Errors
 /// What the system said.
@@ -271,7 +274,8 @@ impl Folder {
         Ok((folder, last))
     }
 
-    /// Replaces a file below it, named by a relative path without `..`, by these bytes in one step, making the folders between.
+    /// Replaces a file below it, named by a relative path without `..`, by these bytes in one step, making the folders
+    /// between.
     ///
     /// # Errors
     /// What the system said; a folder between is a link; what stands there is no file.
@@ -390,7 +394,8 @@ impl Folder {
         Ok(names)
     }
 
-    /// Makes what was made and renamed in it last through a power cut. Not every file system can do this; those that cannot are let be.
+    /// Makes what was made and renamed in it last through a power cut. Not every file system can do this; those that
+    /// cannot are not an error.
     ///
     /// # Errors
     /// What the system said.

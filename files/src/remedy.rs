@@ -1,6 +1,7 @@
 //! What helps against a refusal of the system.
 //!
-//! In: the error of opening, reading or writing a file. Out: a hint in words. Must not: know what the file is for; who does adds to the hint.
+//! In: the error of opening, reading or writing a file. Out: a hint in words. Must not: know what the file is for; who
+//! does adds to the hint.
 
 use std::io;
 

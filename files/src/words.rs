@@ -1,4 +1,5 @@
-//! Words of messages: counts with their nouns, as a sentence wants them (`1 row`, `2 rows`), remarks joined, quotations that stay short.
+//! Words of messages: counts with their nouns, as a sentence wants them (`1 row`, `2 rows`), remarks joined, quotations
+//! that stay short.
 //!
 //! In: a number and a singular noun; texts. Out: text. Must not: know a verb: a sentence is put so that it needs none.
 

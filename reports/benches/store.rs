@@ -1,9 +1,12 @@
-//! How long a large run takes from its folder to its report, and how much memory: `cargo bench -p ergometer-reports --bench store`.
+//! How long a large run takes from its folder to its report, and how much memory:
+//! `cargo bench -p ergometer-reports --bench store`.
 //!
-//! In: nothing, or `-- CASES BLOCKS ITERATIONS` (default: 20 cases of 25 blocks of 10,000 iterations, which make 10 million samples). Out:
-//! seconds and peak memory after each stage, on stdout. Must not: be taken for more than this machine at this moment.
+//! In: nothing, or `-- CASES BLOCKS ITERATIONS` (default: 20 cases of 25 blocks of 10,000 iterations, which make 10
+//! million samples). Out: seconds and peak memory after each stage, on stdout. Must not: be taken for more than this
+//! machine at this moment.
 //!
-//! The run is synthetic and written first, by a process of its own: the peak is that of reading, summarising and reporting alone.
+//! The run is synthetic and written first, by a process of its own: the peak is that of reading, summarising and
+//! reporting alone.
 
 use std::{
     env, fs,

@@ -1,7 +1,7 @@
 //! How many answers are right: by examples, by cells, and by questions that are decided from several rows.
 //!
-//! In: scored answers, attempts. Out: shares with their intervals. Must not: take answers of one cluster for independent ones, or mix
-//! conventions: each has its function.
+//! In: scored answers, attempts. Out: shares with their intervals. Must not: take answers of one cluster for
+//! independent ones, or mix conventions: each has its function.
 
 use std::collections::BTreeMap;
 

@@ -1,13 +1,14 @@
 //! What one case is and how it ended: the content of `case.json`.
 //!
-//! In: what the runner observed. Out: serde types, the readable path and the full key's hash. Must not: hold summaries (those are
-//! [records](crate::record), recomputed from samples and predictions) or depend on a backend.
+//! In: what the runner observed. Out: serde types, the readable path and the full key's hash. Must not: hold summaries
+//! (those are [records](crate::record), recomputed from samples and predictions) or depend on a backend.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Version of `case.json`, `samples.csv`, `predictions.csv`, `attempts.csv` and `environment.json`; a new meaning gets a new number.
+/// Version of `case.json`, `samples.csv`, `predictions.csv`, `attempts.csv` and `environment.json`; a new meaning gets
+/// a new number.
 pub const SCHEMA: u32 = 2;
 
 /// The complete identity of a case: two cases never share a key, and equal keys mean comparable numbers on one machine.
@@ -22,8 +23,8 @@ pub struct CaseKey {
     pub family: String,
     /// Name of the backend (or of the suite's external backend).
     pub backend: String,
-    /// Every option that was asked for, defaults written out; `settings = searched` where the suite leaves them to a search, whose outcome
-    /// is [`Case::settings`] and no part of the identity.
+    /// Every option that was asked for, defaults written out; `settings = searched` where the suite leaves them to a
+    /// search, whose outcome is [`Case::settings`] and no part of the identity.
     pub backend_options: BTreeMap<String, String>,
     /// `f32`, `bf16`, `int8`, ...
     pub precision: String,
@@ -48,8 +49,8 @@ pub struct CaseKey {
 }
 
 impl CaseKey {
-    /// The readable path, e.g. `sudoku-hard/trm-mlp/bf16/native/offline-b32/t2/halt-16`. Options that differ from nothing are left
-    /// out, so that two keys can share a path: [`Case::id`] tells them apart.
+    /// The readable path, e.g. `sudoku-hard/trm-mlp/bf16/native/offline-b32/t2/halt-16`. Options that differ from
+    /// nothing are left out, so that two keys can share a path: [`Case::id`] tells them apart.
     pub fn path(&self) -> String {
         let scenario = match self.scenario.as_str() {
             "offline" => format!("offline-b{}", self.batch),
@@ -61,7 +62,8 @@ impl CaseKey {
         )
     }
 
-    /// The scenario without its number: cases of one kind that differ in `batch` too differ in size alone. A single stream is a batch of one.
+    /// The scenario without its number: cases of one kind that differ in `batch` too differ in size alone. A single
+    /// stream is a batch of one.
     pub fn scenario_kind(&self) -> &str {
         match self.scenario.as_str() {
             "single-stream" => "offline",
@@ -97,12 +99,13 @@ pub enum ErrorKind {
     WrongOutput,
     /// Outputs outside the named tolerance of the reference.
     Parity,
-    /// What its outputs are judged by could not be made: no fault of this case, which is run again when the run is resumed.
+    /// What its outputs are judged by could not be made: no fault of this case, which is run again when the run is
+    /// resumed.
     Reference,
     /// The model or its data could not be used (missing, truncated, refused).
     Model,
-    /// A reduced precision loses more right answers than its tolerance allows. No runner writes it: it follows from the answers of the
-    /// run (see [`compare`](mod@crate::compare)).
+    /// A reduced precision loses more right answers than its tolerance allows. No runner writes it: it follows from the
+    /// answers of the run (see [`compare`](mod@crate::compare)).
     Inferior,
 }
 
@@ -184,12 +187,14 @@ pub struct Tried {
     pub error: Option<CaseError>,
 }
 
-/// The sitting in which a case took turns with others: each of its timed blocks belongs to a round of the sitting, in their order.
+/// The sitting in which a case took turns with others: each of its timed blocks belongs to a round of the sitting, in
+/// their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sitting {
     /// The same for the cases of one sitting, and for no others.
     pub id: String,
-    /// Id of the case that its speed is compared with; none where the backend that the suite names as base has no case to take turns with.
+    /// Id of the case that its speed is compared with; none where the backend that the suite names as base has no case
+    /// to take turns with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// Rounds, and so timed blocks of each case.
@@ -221,20 +226,21 @@ impl LayerRouting {
         (all > 0.0).then(|| self.load.iter().map(move |n| *n as f64 / all))
     }
 
-    /// Entropy of the load over its maximum: −Σ f ln f / ln E with f the share of all choices that fell on an expert. 1: all experts
-    /// are used alike; `None` for fewer than two experts, or where nothing was routed.
+    /// Entropy of the load over its maximum: −Σ f ln f / ln E with f the share of all choices that fell on an expert.
+    /// 1: all experts are used alike; `None` for fewer than two experts, or where nothing was routed.
     pub fn entropy(&self) -> Option<f64> {
         let entropy: f64 = self.shares()?.filter(|f| *f > 0.0).map(|f| -f * f.ln()).sum();
         // a sum of rounded shares may pass the maximum by a unit in the last place
         (self.load.len() > 1).then(|| (entropy / (self.load.len() as f64).ln()).clamp(0.0, 1.0))
     }
 
-    /// The load of the busiest expert over that of even routing, `tokens · top_k / E`; 1 is the least, `E / top_k` the most.
+    /// The load of the busiest expert over that of even routing, `tokens · top_k / E`; 1 is the least, `E / top_k` the
+    /// most.
     pub fn largest_load(&self) -> Option<f64> {
         self.shares().map(|f| f.fold(0.0, f64::max) * self.load.len() as f64)
     }
 
-    /// Why these numbers cannot be: what another program sent is not believed unseen.
+    /// Why these numbers cannot be: what another program sent is checked.
     ///
     /// # Errors
     /// What is wrong.
@@ -277,17 +283,19 @@ pub struct Costs {
     pub weight_bytes: u64,
     /// Bytes of resident states per example at the case's precision.
     pub state_bytes: u64,
-    /// Bytes of the weights that a supervision step uses, each counted once, at the case's precision; 0 in runs that did not count them.
+    /// Bytes of the weights that a supervision step uses, each counted once, at the case's precision; 0 in runs that
+    /// did not count them.
     #[serde(default)]
     pub step_weight_bytes: f64,
-    /// Bytes per example and supervision step if every operator reads its inputs and writes its results once, at the case's precision; 0 in
-    /// runs that did not count them.
+    /// Bytes per example and supervision step if every operator reads its inputs and writes its results once, at the
+    /// case's precision; 0 in runs that did not count them.
     #[serde(default)]
     pub step_value_bytes: f64,
 }
 
 impl Costs {
-    /// Arithmetic intensity of a step: FLOP per byte, with all rows of the batch at work. `None` where the bytes were not counted.
+    /// Arithmetic intensity of a step: FLOP per byte, with all rows of the batch at work. `None` where the bytes were
+    /// not counted.
     pub fn intensity(&self, batch: u32) -> Option<f64> {
         let batch = f64::from(batch);
         let bytes = self.step_weight_bytes + batch * self.step_value_bytes;
@@ -295,11 +303,13 @@ impl Costs {
     }
 }
 
-/// How the answers of a case were arrived at, beside what its key says (model, task, depth): two accuracies are comparable where this is alike.
+/// How the answers of a case were arrived at, beside what its key says (model, task, depth): two accuracies are
+/// comparable where this is alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccuracyProtocol {
-    /// Hash of the computation without its weights, as this version of the program describes it; none for a model whose inside cannot be seen.
+    /// Hash of the computation without its weights, as this version of the program describes it; none for a model whose
+    /// inside cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
     /// Which weights were used, as the model's config records it; none: it does not.
@@ -330,15 +340,16 @@ impl Baseline {
     }
 }
 
-/// What a case ran with where its key says `searched`. Not part of its identity: a search is noisy, and two runs of one suite must have the
-/// same cases.
+/// What a case ran with where its key says `searched`. Not part of its identity: a search is noisy, and two runs of one
+/// suite must have the same cases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Every option that the backend was given, defaults written out.
     pub options: BTreeMap<String, String>,
     /// `static` or `symbolic`.
     pub shapes: String,
-    /// Where the choice comes from: `searched in this run`, `remembered`, `pinned by FILE`, or `default` where nothing was searched.
+    /// Where the choice comes from: `searched in this run`, `remembered`, `pinned by FILE`, or `default` where nothing
+    /// was searched.
     pub source: String,
 }
 
@@ -359,8 +370,8 @@ pub struct Case {
     /// What its answers were checked against; `None` only beside an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// The id of the case whose predictions give this case's accuracy (its own id, or that of the first case with the same model,
-    /// backend, precision, depth rule and task).
+    /// The id of the case whose predictions give this case's accuracy (its own id, or that of the first case with the
+    /// same model, backend, precision, depth rule and task).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy_from: Option<String>,
     /// How its answers were arrived at; none in runs of programs that did not record it.
@@ -375,7 +386,8 @@ pub struct Case {
     /// The settings that were tried for it, where the suite asks for a search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuning: Option<Tuning>,
-    /// When the latest of the model's files was written, as RFC 3339: tells apart the cases of a model that changed between two parts of a run.
+    /// When the latest of the model's files was written, as RFC 3339: tells apart the cases of a model that changed
+    /// between two parts of a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_modified: Option<String>,
     /// What it ran with, where the suite leaves that to a search.
@@ -390,7 +402,8 @@ pub struct Case {
     /// The graph's costs, or `None` for a model whose inside cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<Costs>,
-    /// What the routers did while the examples were scored, layer by layer; empty where there are none, or nobody saw them.
+    /// What the routers did while the examples were scored, layer by layer; empty where there are none, or nobody saw
+    /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routing: Vec<LayerRouting>,
     /// Name and version of the backend and whatever decides fairness, as it reported them.
@@ -411,7 +424,8 @@ fn is_zero(n: &u64) -> bool {
 /// The parts of a case's life in which something is observed, in their order.
 pub const PHASES: [&str; 5] = ["load", "first", "warmup", "steady", "accuracy"];
 
-/// One row of `samples.csv`: one observation of one metric. Its names are those of tables, so that no observation owns a text.
+/// One row of `samples.csv`: one observation of one metric. Its names are those of tables, so that no observation owns
+/// a text.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Sample {
     /// Block of the run, from 0; blocks of several cases may take turns.
@@ -432,9 +446,10 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// One row of `predictions.csv`: an answer after a depth, scored by the harness. Of a task that decides row by row, an answer before the one
-/// of record is kept (without its text) where it is the example's first, the first of all after so many steps, or right where the one kept
-/// before was wrong or the other way round: those left out are as right as the one before them.
+/// One row of `predictions.csv`: an answer after a depth, scored by the harness. Of a task that decides row by row, an
+/// answer before the one of record is kept (without its text) where it is the example's first, the first of all after
+/// so many steps, or right where the one kept before was wrong or the other way round: those left out are as right as
+/// the one before them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// Index into the task's examples.
@@ -457,8 +472,9 @@ pub struct Prediction {
     pub cells: u32,
 }
 
-/// One row of `attempts.csv`: an attempt at one output of a question, as the task decided it from the answers of the question's rows. There
-/// is one set for every depth (each row with its answer at that depth, or its last one if it stopped earlier).
+/// One row of `attempts.csv`: an attempt at one output of a question, as the task decided it from the answers of the
+/// question's rows. There is one set for every depth (each row with its answer at that depth, or its last one if it
+/// stopped earlier).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
     /// Number of the question.

@@ -1,7 +1,7 @@
 //! What the machine can do at best, as the harness measured it, and which of it a case is held to.
 //!
-//! In: the list of an [`Environment`](crate::environment::Environment). Out: serde types, the ceiling of a case, or why it has none. Must not: measure, or hold a case to a ceiling of
-//! another number of threads.
+//! In: the list of an [`Environment`](crate::environment::Environment). Out: serde types, the ceiling of a case, or why
+//! it has none. Must not: measure, or hold a case to a ceiling of another number of threads.
 
 use serde::{Deserialize, Serialize};
 
@@ -121,8 +121,9 @@ impl MachineCeilings {
         self.of(&key.precision, &key.isa, key.threads)
     }
 
-    /// The fastest arithmetic for a precision. In f32 it is that of the instruction set, where `isa` names one that has a loop of its own; else
-    /// the best of this machine. Reduced precisions are held to the best that this machine has for them, FMA in f32 included.
+    /// The fastest arithmetic for a precision. In f32 it is that of the instruction set, where `isa` names one that has
+    /// a loop of its own; else the best of this machine. Reduced precisions are held to the best that this machine has
+    /// for them, FMA in f32 included.
     ///
     /// # Errors
     /// The precision has no ceiling, or none was measured at this number of threads.

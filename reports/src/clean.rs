@@ -1,7 +1,8 @@
 //! One place that cleans text which people see, and one that cleans cells which spreadsheets read.
 //!
-//! In: text from suites, folder names, configs, workers. Out: the same text without what steers a terminal, reorders or hides characters, or
-//! is read as a formula. Must not: change text that is harmless, or lose a character: what is unsafe is shown as `\u{1b}`.
+//! In: text from suites, folder names, configs, workers. Out: the same text without what steers a terminal, reorders or
+//! hides characters, or is read as a formula. Must not: change text that is harmless, or lose a character: what is
+//! unsafe is shown as `\u{1b}`.
 
 use std::borrow::Cow;
 
@@ -26,7 +27,8 @@ fn visible(c: char) -> String {
     if matches!(c, '\n' | '\r' | '\t') { " ".into() } else { c.escape_unicode().to_string() }
 }
 
-/// Text for one line of a terminal, a page or a table: line breaks and tabs become blanks, whatever else cannot be seen its number.
+/// Text for one line of a terminal, a page or a table: line breaks and tabs become blanks, whatever else cannot be seen
+/// its number.
 pub fn clean(text: &str) -> Cow<'_, str> {
     replaced(text, |_| false, visible)
 }
@@ -45,7 +47,8 @@ pub fn clean_json(text: &str) -> Cow<'_, str> {
     replaced(text, |c| matches!(c, '\n' | '\t' | '\r'), escaped)
 }
 
-/// A cell of a file that a spreadsheet may open: what would be read as a formula begins with an apostrophe. Numbers stay numbers.
+/// A cell of a file that a spreadsheet may open: what would be read as a formula begins with an apostrophe. Numbers
+/// stay numbers.
 pub fn csv_cell(text: &str) -> Cow<'_, str> {
     let number = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) && text.parse::<f64>().is_ok();
     // blanks before the sign are passed over by some

@@ -43,7 +43,8 @@ pub struct Environment {
     pub meters: Vec<MeterState>,
     /// One-minute load average before the run, if the system tells.
     pub load_before: Option<f64>,
-    /// Processors that other programs kept busy on average, watched before the run; `None`: not watched, or the system does not tell.
+    /// Processors that other programs kept busy on average, watched before the run; `None`: not watched, or the system
+    /// does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign_before: Option<f64>,
     /// Idle power before the run in watts by energy metric, where a meter gives it.

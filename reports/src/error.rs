@@ -1,7 +1,8 @@
 //! What can go wrong with a run folder, in words for people.
 //!
-//! In: a failed system call or a file that is not what it should be. Out: [`ReportError`], whose text names the attempt, the file, the
-//! place and, on a line of its own, a `hint:`. Must not: be raised for a case that failed; such a case is a row with a reason.
+//! In: a failed system call or a file that is not what it should be. Out: [`ReportError`], whose text names the
+//! attempt, the file, the place and, on a line of its own, a `hint:`. Must not: be raised for a case that failed; such
+//! a case is a row with a reason.
 
 use std::{
     io,

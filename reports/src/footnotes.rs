@@ -1,15 +1,15 @@
-//! Footnotes of a report's tables, those that differ in a number alone told as one; and the columns in which no case has a number, each
-//! told once for the whole run.
+//! Footnotes of a report's tables, those that differ in a number alone merged into one; and the columns in which no
+//! case has a number, each told once for the whole run.
 //!
-//! In: tables and their footnotes, or any texts. Out: numbers for cells, and lines. Must not: merge what differs in more than a number or two, or drop a
-//! note that a shown cell refers to.
+//! In: tables and their footnotes, or any texts. Out: numbers for cells, and lines. Must not: merge what differs in
+//! more than a number or two, or drop a note that a shown cell refers to.
 
 use crate::{
     metric::HEADLINE,
     table::{Cell, Row, Table},
 };
 
-/// Most numbers in which notes that are told as one may differ.
+/// Most numbers in which notes that are merged may differ.
 const MOST: usize = 2;
 
 /// All notes, in groups.
@@ -94,7 +94,7 @@ pub fn merged(texts: &[String]) -> Vec<String> {
     groups(texts, |_| true).iter().map(|(parts, _)| whole(parts)).collect()
 }
 
-/// Texts that are told as one: their parts, and their places among all. Only those that `may` be are.
+/// Texts that are merged into one: their parts, and their places among all. Only those that `may` be are.
 fn groups(texts: &[String], may: impl Fn(&str) -> bool) -> Vec<(Vec<Part>, Vec<usize>)> {
     let mut groups: Vec<(Vec<Part>, Vec<usize>)> = Vec::new();
     for (i, text) in texts.iter().enumerate() {
@@ -141,8 +141,8 @@ pub fn columns(table: &Table) -> Vec<usize> {
     (0..HEADLINE.len()).filter(|i| has(*i)).collect()
 }
 
-/// A line for each column that a table lacks because none of its cases has a number, with the reason: one where all tables lack it, else one
-/// for those that lack it for the same reason.
+/// A line for each column that a table lacks because none of its cases has a number, with the reason: one where all
+/// tables lack it, else one for those that lack it for the same reason.
 pub fn gaps(tables: &[Table], notes: &Footnotes) -> Vec<String> {
     let tables: Vec<&Table> = tables.iter().filter(|t| rows(t).next().is_some()).collect();
     let mut found: Vec<(usize, String, Vec<&str>)> = Vec::new();

@@ -1,10 +1,10 @@
 //! What a terminal shows of a run: the strip, a table of every task, reasons.
 //!
-//! In: a [`Report`] and the width of the terminal in characters. Out: plain text. Must not: use colour, run over the width, or leave out a
-//! number without saying so.
+//! In: a [`Report`] and the width of the terminal in characters. Out: plain text. Must not: use colour, run over the
+//! width, or leave out a number without saying so.
 //!
-//! A table has one line a case. Where intervals do not fit they are left out; where even that is too wide each case is a card. What is left
-//! out, columns without any number too, is said once, under the last table, with the reason.
+//! A table has one line a case. Where intervals do not fit they are left out; where even that is too wide each case is
+//! a card. What is left out, columns without any number too, is said once, under the last table, with the reason.
 
 use crate::{
     case::{Case, Verdict},
@@ -131,7 +131,8 @@ fn one(table: &Table, width: usize, notes: &mut Footnotes, needed: &mut usize) -
     text
 }
 
-/// Why cases have no numbers, each reason once in the order in which they are met: the reason, a word before it, the cases.
+/// Why cases have no numbers, each reason once in the order in which they are met: the reason, a word before it, the
+/// cases.
 fn reasons(table: &Table) -> Vec<(String, &'static str, Vec<&str>)> {
     let mut all: Vec<(String, &str, Vec<&str>)> = Vec::new();
     for row in &table.rows {

@@ -70,7 +70,8 @@ impl Labels {
         Self { common, short }
     }
 
-    /// The same without backend, scenario and threads, on which neither right answers nor operations depend; several cases may then share a name.
+    /// The same without backend, scenario and threads, on which neither right answers nor operations depend; several
+    /// cases may then share a name.
     pub fn of_models<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Self {
         let mut cases: Vec<Case> = cases.into_iter().cloned().collect();
         for case in &mut cases {

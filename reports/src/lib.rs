@@ -1,7 +1,7 @@
 //! Records, statistics, renderers, comparison and recorded runs of ergometer.
 //!
-//! In: a run folder (`environment.json`, one folder per case). Out: records and reports, as pure functions of what was observed. Must not:
-//! run a model, read a clock, know a backend.
+//! In: a run folder (`environment.json`, one folder per case). Out: records and reports, as pure functions of what was
+//! observed. Must not: run a model, read a clock, know a backend.
 
 pub mod answers;
 pub mod case;

@@ -1,8 +1,8 @@
-//! The one closed table of metrics: name, unit, better-direction, meaning, how a record is made of observations, which cases have it, and how it
-//! is shown.
+//! The one closed table of metrics: name, unit, better-direction, meaning, how a record is made of observations, which
+//! cases have it, and how it is shown.
 //!
-//! In: nothing. Out: [`METRICS`] and look-ups in it. Must not: know any run, backend or task. A new metric is one row here, if its way of being
-//! summarised is one that there is; a new way is a variant of [`How`].
+//! In: nothing. Out: [`METRICS`] and look-ups in it. Must not: know any run, backend or task. A new metric is one row
+//! here, if its way of being summarised is one that there is; a new way is a variant of [`How`].
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,8 @@ pub enum Better {
 pub struct Metric {
     /// The name used in files and columns.
     pub name: &'static str,
-    /// SI unit or `1` for a dimensionless ratio, always unscaled (s, J, B; never ms, kWh, MiB); `points` are percentage points.
+    /// SI unit or `1` for a dimensionless ratio, always unscaled (s, J, B; never ms, kWh, MiB); `points` are percentage
+    /// points.
     pub unit: &'static str,
     /// Which direction is an improvement.
     pub better: Better,

@@ -1,9 +1,10 @@
-//! The one closed table of precisions: name, bytes, what outputs may be off by, what arithmetic and which other precision a case is held to.
+//! The one closed table of precisions: name, bytes, what outputs may be off by, what arithmetic and which other
+//! precision a case is held to.
 //!
 //! In: names. Out: [`Precision`]s. Must not: know which backend computes in it, or how.
 //!
-//! It is here because plans, parity checks, ceilings, comparisons and plots all read it, and this crate is the lowest that all of them see.
-//! Suites are told the names that they may use.
+//! It is here because plans, parity checks, ceilings, comparisons and plots all read it, and this crate is the lowest
+//! that all of them see. Suites are told the names that they may use.
 
 /// A number format that a case computes in.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,10 +45,12 @@ pub enum HeldTo {
 
 const STRICT: Tolerance = Tolerance { name: "f32-strict", limit: 1e-4 };
 const REDUCED: Tolerance = Tolerance { name: "reduced", limit: 0.03 };
-// a symmetric byte has 127 steps to a row's largest value: half a per cent of noise in every product, which a recursive net adds up over its calls
+// a symmetric byte has 127 steps to a row's largest value: half a per cent of noise in every product, which a recursive
+// net adds up over its calls
 const INT8: Tolerance = Tolerance { name: "int8", limit: 0.05 };
 
-/// Every precision that is known, in the order in which plots show them. Reduced ones may be faster by FMA in f32 than by anything of their own.
+/// Every precision that is known, in the order in which plots show them. Reduced ones may be faster by FMA in f32 than
+/// by anything of their own.
 pub const PRECISIONS: [Precision; 5] = [
     Precision { name: "f32", bytes: 4.0, tolerance: STRICT, full: true, held_to: HeldTo::InstructionSet, asked: true },
     Precision {
@@ -70,12 +73,13 @@ pub const PRECISIONS: [Precision; 5] = [
     Precision { name: "f64", bytes: 8.0, tolerance: STRICT, full: true, held_to: HeldTo::Nothing, asked: false },
 ];
 
-/// What holds for a name that nobody knows; a run folder may have any.
+/// What holds for an unknown name; a run folder may have any.
 const UNKNOWN: Precision =
     Precision { name: "unknown", bytes: 4.0, tolerance: REDUCED, full: false, held_to: HeldTo::Nothing, asked: false };
 
 impl Precision {
-    /// The precision of this name. One that is not in the table is taken for a reduced one of four bytes, which no ceiling is measured for.
+    /// The precision of this name. One that is not in the table is taken for a reduced one of four bytes, which no
+    /// ceiling is measured for.
     pub fn of(name: &str) -> Self {
         PRECISIONS.into_iter().find(|p| p.name == name).unwrap_or(UNKNOWN)
     }

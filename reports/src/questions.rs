@@ -1,7 +1,7 @@
 //! Questions that a task decides from several rows: what became of each, from the attempts at its outputs.
 //!
-//! In: [`Attempt`]s of one depth. Out: [`Question`]s, shares of them, and where the right attempts came from. Must not: decide anything
-//! again; the task did, when its rows were scored.
+//! In: [`Attempt`]s of one depth. Out: [`Question`]s, shares of them, and where the right attempts came from. Must not:
+//! decide anything again; the task did, when its rows were scored.
 
 use std::collections::BTreeMap;
 
@@ -108,7 +108,8 @@ pub struct Sources {
     pub questions: u64,
     /// `solved[i]`: questions that are right within `i + 1` attempts and not within fewer.
     pub solved: Vec<u64>,
-    /// By attempt number from 2 on and kind of source: attempts, and how many of them are right where no earlier one is.
+    /// By attempt number from 2 on and kind of source: attempts, and how many of them are right where no earlier one
+    /// is.
     pub later: Vec<(u32, String, u64, u64)>,
     /// Outputs.
     pub outputs: u64,
@@ -152,7 +153,8 @@ mod tests {
         Attempt { question, name, cluster: question, depth: 3, last: true, part, attempt, source, right, rows: 8 }
     }
 
-    /// Four questions, the second of two outputs: right at once, half right, right by a second attempt, without an answer.
+    /// Four questions, the second of two outputs: right at once, half right, right by a second attempt, without an
+    /// answer.
     fn four() -> Vec<Attempt> {
         vec![
             attempt(0, 0, 1, true, "vote 1 of 2: 6 of 8 rows"),

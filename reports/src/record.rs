@@ -1,7 +1,8 @@
 //! One summarised row, case × metric, and the two files that hold all of them.
 //!
-//! In: [records](Record) of a [report](crate::report). Out: `records.csv` (flat, one row each) and `records.json` (with the
-//! environment). Must not: compute anything; a record that is not here can be made again from samples and predictions.
+//! In: [records](Record) of a [report](crate::report). Out: `records.csv` (flat, one row each) and `records.json` (with
+//! the environment). Must not: compute anything; a record that is not here can be made again from samples and
+//! predictions.
 
 use std::{borrow::Cow, path::Path};
 
@@ -72,7 +73,8 @@ pub struct Record {
     /// Of `accuracy`: what rules without a model score.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<Baseline>,
-    /// Of an accuracy: [fingerprint](crate::compare::protocol::fingerprint) of how the answers were arrived at, and what it is of.
+    /// Of an accuracy: [fingerprint](crate::compare::protocol::fingerprint) of how the answers were arrived at, and
+    /// what it is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
 }

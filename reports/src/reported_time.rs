@@ -1,7 +1,8 @@
 //! Whether the iterations that a worker reports fill the time that passed on the harness's clock.
 //!
-//! In: the steady phase of a case with its samples of `window`. Out: the share of that time that is reported, and why the worker's times are
-//! not believed where it is too small. Must not: trust a worker's times against the harness's clock, or judge a run that has no windows.
+//! In: the steady phase of a case with its samples of `window`. Out: the share of that time that is reported, and why
+//! the worker's times are not believed where it is too small. Must not: trust a worker's times against the harness's
+//! clock, or judge a run that has no windows.
 
 use crate::{format, missing::Missing, steady::Steady};
 

@@ -27,7 +27,8 @@ pub fn value(record: &Record) -> Option<String> {
     Some(join(&digits(record, value / factor), &unit))
 }
 
-/// A record's interval without unit, in the prefix of its value, e.g. `1.21–1.27`; `None` where it has no two-sided one.
+/// A record's interval without unit, in the prefix of its value, e.g. `1.21–1.27`; `None` where it has no two-sided
+/// one.
 pub fn interval(record: &Record) -> Option<String> {
     let (value, lower, upper) = (record.value?, record.lower?, record.upper?);
     let (factor, _) = scaled_unit(shown_unit(record), value);

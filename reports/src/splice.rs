@@ -1,7 +1,7 @@
 //! Tables of recorded runs in a Markdown page: what stands between two marks is made again from the records of a run.
 //!
-//! In: a page, and the records of the folders that its marks name. Out: the page with every such table made anew. Must not: change
-//! what stands outside the marks, or leave a table that it cannot make.
+//! In: a page, and the records of the folders that its marks name. Out: the page with every such table made anew. Must
+//! not: change what stands outside the marks, or leave a table that it cannot make.
 //!
 //! A table stands between two comments, which a reader of the page does not see:
 //!
@@ -53,7 +53,8 @@ struct TableRequest {
 /// The page with every marked table made from the records that `read` gives for the folder a mark names.
 ///
 /// # Errors
-/// A mark that is not understood or not closed, records that cannot be read, a table without rows, a cell with more than one record.
+/// A mark that is not understood or not closed, records that cannot be read, a table without rows, a cell with more
+/// than one record.
 pub fn splice(
     page: &Path,
     text: &str,

@@ -1,7 +1,7 @@
 //! The samples of one case, sorted into what the summary needs.
 //!
-//! In: samples in any order. Out: per-iteration series in time order and per-block totals beside the block's examples and time. Must not:
-//! judge or drop an observation of the steady phase.
+//! In: samples in any order. Out: per-iteration series in time order and per-block totals beside the block's examples
+//! and time. Must not: judge or drop an observation of the steady phase.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub struct Steady {
     spacing: Spacing,
     /// They follow one another without pauses.
     in_a_row: bool,
-    /// [`drift`] of the latencies, once somebody has asked.
+    /// [`drift`] of the latencies, computed at the first call.
     drift: OnceCell<Option<(f64, f64)>>,
 }
 
@@ -63,7 +63,8 @@ struct Block {
 }
 
 impl Steady {
-    /// Sorts the samples of one case, each of which is looked at once; `starts` are those of the [case](crate::case::Case::starts).
+    /// Sorts the samples of one case, each of which is looked at once; `starts` are those of the
+    /// [case](crate::case::Case::starts).
     pub fn of(samples: &Samples, starts: &[u32]) -> Self {
         let (mut of_latency, mut of_steps): (Vec<usize>, Vec<usize>) = Default::default();
         let mut block_steps: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
@@ -168,7 +169,8 @@ impl Steady {
         self.starts.partition_point(|first| *first <= block).max(1) - 1
     }
 
-    /// Totals by block as observations in time order: those of a start are added up, where the worker was started repeatedly.
+    /// Totals by block as observations in time order: those of a start are added up, where the worker was started
+    /// repeatedly.
     pub fn units(&self, totals: impl Iterator<Item = (u32, (f64, f64))>) -> Vec<(f64, f64)> {
         if self.spacing != Spacing::Independent {
             return totals.map(|(_, pair)| pair).collect();

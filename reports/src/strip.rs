@@ -1,8 +1,8 @@
-//! What the first lines of terminal and page say: the machine, how busy it was, energy, how the cases ended, the fastest and the most
-//! accurate of them, and how far the intervals go.
+//! What the first lines of terminal and page say: the machine, how busy it was, energy, how the cases ended, the
+//! fastest and the most accurate of them, and how far the intervals go.
 //!
-//! In: a [`Report`]. Out: a [`Strip`] of a few [`Line`]s. Must not: name a winner that failed or whose outputs nobody compared, or hide
-//! that two values cannot be told apart.
+//! In: a [`Report`]. Out: a [`Strip`] of a few [`Line`]s. Must not: name a winner that failed or whose outputs nobody
+//! compared, or hide that two values cannot be told apart.
 
 mod winners;
 

@@ -1,7 +1,8 @@
 //! From observations to records: every metric of every case is a value with its interval, or a reason.
 //!
-//! In: a [`RecordedRun`]. Out: one [`Record`] per case × metric that it has, in the order of the run and of [`METRICS`]. Must not: invent a value (an
-//! unavailable meter is never a zero), or give a number to a case that ended in an error.
+//! In: a [`RecordedRun`]. Out: one [`Record`] per case × metric that it has, in the order of the run and of
+//! [`METRICS`]. Must not: invent a value (an unavailable meter is never a zero), or give a number to a case that ended
+//! in an error.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,7 @@ mod questions;
 mod steps;
 mod table;
 
-/// All records of a run, beside what its pairs of cases say.
+/// All records of a run, beside what its pairs of cases show.
 pub(crate) fn records(run: &RecordedRun, compared: &Compared) -> Vec<Record> {
     let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
     let mut records = Vec::with_capacity(run.cases.len() * METRICS.len());
@@ -219,7 +220,7 @@ impl Summary<'_> {
         self.case_run.case.verdict == Some(Verdict::AccuracyOnly)
     }
 
-    /// Nobody knows what it computed.
+    /// What it computed is unknown.
     fn unseen_work(&self) -> bool {
         self.accuracy_only() && self.steady.named("flops_executed").is_empty()
     }

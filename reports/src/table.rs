@@ -213,7 +213,7 @@ fn attempt_row(name: &str, case: &CaseRun) -> AttemptRow {
     }
 }
 
-/// One cell; `more` is told beside the record's own note.
+/// One cell; `more` stands beside the record's own note.
 fn cell(title: &'static str, record: &Record, more: Option<String>, footnotes: &mut Vec<String>) -> Cell {
     let note = match &record.missing {
         Some(missing) => Some(reason(missing)),

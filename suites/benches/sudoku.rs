@@ -1,4 +1,5 @@
-//! What a puzzle costs: minimal 9x9 puzzles of each side of the split, and those that need no guess; `cargo bench -p ergometer-suites`.
+//! What a puzzle costs: minimal 9x9 puzzles of each side of the split, and those that need no guess;
+//! `cargo bench -p ergometer-suites`.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ergometer_suites::sudoku::{Generator, PuzzleOptions, Size};

@@ -1,9 +1,10 @@
 //! What an example is answered with: tokens, a class, text, numbers, or likelihoods.
 //!
-//! In: what a model gave, or a line of a file. Out: [`Answer`]s, and their text for files. Must not: score one; tasks do.
+//! In: what a model gave, or a line of a file. Out: [`Answer`]s, and their text for files. Must not: score one; tasks
+//! do.
 //!
-//! Inside a process answers are values of this type. They are text in files alone ([`Answer::parse`], `Display`), and which kind a text is
-//! the task says ([`Task::answers`](crate::Task::answers)).
+//! Inside a process answers are values of this type. They are text in files alone ([`Answer::parse`], `Display`), and
+//! which kind a text is the task says ([`Task::answers`](crate::Task::answers)).
 
 use std::fmt;
 
@@ -91,8 +92,8 @@ impl Answer {
         }
     }
 
-    /// Whether two answers of one model to one example are the same: equal, and of numbers within a thousandth of the largest, since
-    /// rounding depends on the batch.
+    /// Whether two answers of one model to one example are the same: equal, and of numbers within a thousandth of the
+    /// largest, since rounding depends on the batch.
     pub fn agrees(&self, other: &Answer) -> bool {
         let near = |a: &[f64], b: &[f64]| {
             let largest = a.iter().chain(b).fold(0.0, |m: f64, v| m.max(v.abs()));

@@ -69,7 +69,8 @@ pub fn did_you_mean<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>)
     if near.is_empty() { String::new() } else { format!(", did you mean {}?", near.join(" or ")) }
 }
 
-/// What others call things that have a name here, in lower case and without `-`, `_` and blanks; the nearest name first.
+/// What others call things that have a name here, in lower case and without `-`, `_` and blanks; the nearest name
+/// first.
 const SYNONYMS: &[(&str, &[&str])] = &[
     ("fp64", &["f64"]),
     ("float64", &["f64"]),
@@ -105,7 +106,8 @@ const SYNONYMS: &[(&str, &[&str])] = &[
     ("htm", &["html"]),
 ];
 
-/// The known names that an unknown one may stand for: what others call so, else the nearest in writing; empty if none is near.
+/// The known names that an unknown one may stand for: what others call so, else the nearest in writing; empty if none
+/// is near.
 pub fn near_matches<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let known: Vec<&str> = known.into_iter().collect();
     let plain = |name: &str| name.to_lowercase().replace(['-', '_', ' '], "");

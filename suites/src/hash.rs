@@ -1,7 +1,7 @@
 //! A fixed 64-bit hash of numbers.
 //!
-//! In: numbers. Out: a number that is the same on every machine and in every version. Must not: ever change, because splits into train
-//! and test rest on it.
+//! In: numbers. Out: a number that is the same on every machine and in every version. Must not: ever change, because
+//! splits into train and test rest on it.
 
 /// Hash of numbers in order: the finisher of splitmix64 after each.
 pub(crate) fn hash(start: u64, numbers: impl IntoIterator<Item = u64>) -> u64 {

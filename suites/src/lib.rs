@@ -1,7 +1,7 @@
 //! Tasks, suite files, reference models and small data of ergometer.
 //!
-//! In: suite files, puzzle files, seeds. Out: checked suites, examples with answers, scores. Must not: depend on a backend, a model's
-//! inside or a report; write anything.
+//! In: suite files, puzzle files, seeds. Out: checked suites, examples with answers, scores. Must not: depend on a
+//! backend, a model's inside or a report; write anything.
 
 pub mod answer;
 pub mod arc;

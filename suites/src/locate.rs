@@ -1,7 +1,7 @@
 //! Where the shipped suites and models are.
 //!
-//! In: the environment, the place of the executable, the working directory. Out: paths of what is really there. Must not: write
-//! anything, or read what is inside a suite or a model.
+//! In: the environment, the place of the executable, the working directory. Out: paths of what is really there. Must
+//! not: write anything, or read what is inside a suite or a model.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,10 @@ use crate::toml_table::unknown;
 /// The variable that names the folder of the shipped suites, or the folder above it.
 pub const HOME_VARIABLE: &str = "ERGOMETER_HOME";
 
-/// The folder of the shipped suites: what `ERGOMETER_HOME` names; else `suites/` of the nearest folder above the executable that has
-/// `suites/quick.toml`; else where this crate was built, if that is still there; and only then `suites/` of the nearest folder above the
-/// working directory. So a name means what was shipped with the program that runs, wherever it is called.
+/// The folder of the shipped suites: what `ERGOMETER_HOME` names; else `suites/` of the nearest folder above the
+/// executable that has `suites/quick.toml`; else where this crate was built, if that is still there; and only then
+/// `suites/` of the nearest folder above the working directory. So a name means what was shipped with the program that
+/// runs, wherever it is called.
 pub fn home() -> Option<PathBuf> {
     let here = std::env::current_dir().ok();
     let program = std::env::current_exe().ok();
@@ -43,8 +44,8 @@ fn suites_in(folder: &Path) -> Vec<(String, PathBuf)> {
     })
 }
 
-/// Names and folders of the shipped models, sorted by name: trained ones in `models/` (`config.json` and `model.safetensors`), then those
-/// with random weights in `timing/` (`config.json` alone).
+/// Names and folders of the shipped models, sorted by name: trained ones in `models/` (`config.json` and
+/// `model.safetensors`), then those with random weights in `timing/` (`config.json` alone).
 pub fn shipped_models() -> Vec<(String, PathBuf)> {
     home().map(|h| models_in(&h)).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Scenarios and depth rules as data: how work is offered to a model, and when a recursive one stops.
 //!
-//! In: the words of suites (`offline-b32`, `halt-16`). Out: [`Scenario`] and [`Depth`], and the same words again. Must not: know how a
-//! scenario is driven or what it samples; that is in `src/scenarios/` of the program, one file each.
+//! In: the words of suites (`offline-b32`, `halt-16`). Out: [`Scenario`] and [`Depth`], and the same words again. Must
+//! not: know how a scenario is driven or what it samples; that is in `src/scenarios/` of the program, one file each.
 
 use std::fmt;
 use std::str::FromStr;
@@ -128,7 +128,8 @@ impl Scenario {
         self.kind.amount.as_ref().filter(|amount| amount.of == what).map(|_| self.amount)
     }
 
-    /// Its word in a case's key: the word of the suite. Of `offline` it is the name alone, and the rows are the key's `batch`.
+    /// Its word in a case's key: the word of the suite. Of `offline` it is the name alone, and the rows are the key's
+    /// `batch`.
     pub fn in_key(&self) -> String {
         if self.kind.name == OFFLINE { OFFLINE.into() } else { self.to_string() }
     }

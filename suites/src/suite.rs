@@ -1,7 +1,7 @@
 //! What a suite file says: models, backends, tasks and the cases to run.
 //!
-//! In: TOML text. Out: a checked [`Suite`] and its expansion into [`CaseSpec`]s. Must not: load a model, know which backends exist
-//! (the caller passes the [`Known`] names), run anything, or write anything.
+//! In: TOML text. Out: a checked [`Suite`] and its expansion into [`CaseSpec`]s. Must not: load a model, know which
+//! backends exist (the caller passes the [`Known`] names), run anything, or write anything.
 //!
 //! The layout, one block of each; `suites/README.md` explains every key:
 //!
@@ -163,16 +163,16 @@ pub struct CaseSpec {
 impl Suite {
     /// Reads a suite: a path to a file, or the bare name of a shipped suite (`quick`). A file of that name wins.
     ///
-    /// Errors: no such suite (with near matches), not a regular file, larger than [`MAX_FILE_BYTES`], not UTF-8, or whatever
-    /// [`Suite::parse`] finds.
+    /// Errors: no such suite (with near matches), not a regular file, larger than [`MAX_FILE_BYTES`], not UTF-8, or
+    /// whatever [`Suite::parse`] finds.
     pub fn load(path_or_name: impl AsRef<Path>, known: &Known) -> Result<Suite, SuiteError> {
         let file = locate::find_suite(path_or_name.as_ref())?;
         let text = read_text(&file).map_err(|e| e.in_file(&file))?;
         Suite::parse(&text, &file, known)
     }
 
-    /// Checks the text of a suite file and expands its cases. Nothing is read; `file` names the suite, and its folder is where
-    /// relative paths start.
+    /// Checks the text of a suite file and expands its cases. Nothing is read; `file` names the suite, and its folder
+    /// is where relative paths start.
     pub fn parse(text: &str, file: &Path, known: &Known) -> Result<Suite, SuiteError> {
         parse::parse(text, file, known).map_err(|e| e.in_file(file))
     }

@@ -9,7 +9,8 @@ use crate::answer::{Answer, AnswerKind};
 use crate::error::SuiteError;
 use crate::hash::hash;
 
-/// The token of padding, in every task. A cell whose right answer is padding asks for nothing: it is no part of a training loss.
+/// The token of padding, in every task. A cell whose right answer is padding asks for nothing: it is no part of a
+/// training loss.
 pub const PAD: u32 = 0;
 
 /// One input with its known answer.
@@ -25,12 +26,14 @@ pub struct Example {
     pub cluster: u64,
     /// Difficulty in the task's own unit (Sudoku: guesses).
     pub difficulty: u32,
-    /// The question that this example helps to answer: examples of one question are answered row by row and decided together (the
-    /// augmented copies of all test inputs of one ARC task). Only read where the task has a [`Task::decide`].
+    /// The question that this example helps to answer: examples of one question are answered row by row and decided
+    /// together (the augmented copies of all test inputs of one ARC task). Only read where the task has a
+    /// [`Task::decide`].
     pub question: u64,
     /// Which output of the question it asks for, from 0 (ARC: the test input).
     pub part: u32,
-    /// How the example was made from the question, in the task's own code (ARC: dihedral copy and permutation of colours); 0: as it is.
+    /// How the example was made from the question, in the task's own code (ARC: dihedral copy and permutation of
+    /// colours); 0: as it is.
     pub variant: u32,
 }
 
@@ -92,7 +95,8 @@ pub struct BaselineScore {
 
 /// An endless, seeded source of training examples, none of them on the held-out side.
 ///
-/// The same source gives the same examples in the same order; a training run that is resumed draws again what it had drawn.
+/// The same source gives the same examples in the same order; a training run that is resumed draws again what it had
+/// drawn.
 pub trait Training: Send {
     /// The next example.
     fn next_example(&mut self) -> Example;
@@ -118,8 +122,8 @@ pub struct ExampleSet {
     pub vocabulary: u32,
     /// Rows that a model's table of puzzle embeddings needs; 1 where there is one kind of puzzle.
     pub puzzle_ids: u32,
-    /// Which puzzle has which id, as a name that no other numbering has; `None` where there is one kind of puzzle. A net with a table of
-    /// puzzle embeddings knows only the numbering that it was trained with.
+    /// Which puzzle has which id, as a name that no other numbering has; `None` where there is one kind of puzzle. A
+    /// net with a table of puzzle embeddings knows only the numbering that it was trained with.
     pub numbering: Option<String>,
     /// Names of the questions, by [`Example::question`]; empty where the task decides row by row.
     pub questions: Vec<String>,
@@ -153,12 +157,12 @@ impl Split {
     }
 }
 
-/// Makes so many examples of one side from a seed: the chunks of a large set, in any order and by several threads. The same seed always
-/// gives the same examples, and a smaller number of them the first of these.
+/// Makes so many examples of one side from a seed: the chunks of a large set, in any order and by several threads. The
+/// same seed always gives the same examples, and a smaller number of them the first of these.
 pub type Maker = Box<dyn Fn(u64, usize) -> Result<ExampleSet, SuiteError> + Send + Sync>;
 
-/// The seed of a chunk of a set that has the seed `seed`: that of the first is the set's own, so that a small set is what a suite with the
-/// same seed gets. Sets of one request must stay the same: never to be changed.
+/// The seed of a chunk of a set that has the seed `seed`: that of the first is the set's own, so that a small set is
+/// what a suite with the same seed gets. Sets of one request must stay the same: never to be changed.
 pub fn chunk_seed(seed: u64, chunk: u64) -> u64 {
     // as large as a number of a TOML file can be
     if chunk == 0 { seed } else { hash(0x6368_756e, [seed, chunk]) >> 1 }
@@ -201,7 +205,8 @@ pub struct QuickSet {
     pub short: Option<&'static str>,
     /// Whether a model whose rows have so many cells, of so many tokens, is made for it.
     pub fits: fn(cells: usize, tokens: usize) -> bool,
-    /// Its parameters as TOML, for a model whose rows are such. One that it does not fit may be asked for by name: what is made then shows why not.
+    /// Its parameters as TOML, for a model whose rows are such. One that it does not fit may be asked for by name: what
+    /// is made then shows why not.
     pub parameters: fn(cells: usize, tokens: usize) -> String,
     /// The parameter that says how many there are; fewer are asked for of a large model.
     pub count: &'static str,
@@ -235,19 +240,21 @@ pub struct Task {
     pub name: &'static str,
     /// One sentence for `ergometer list tasks`.
     pub about: &'static str,
-    /// Checks a suite's parameters and makes the examples, always the same for the same parameters. `folder` is where relative paths
-    /// in the parameters start.
+    /// Checks a suite's parameters and makes the examples, always the same for the same parameters. `folder` is where
+    /// relative paths in the parameters start.
     pub examples: fn(parameters: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteError>,
     /// What examples are answered with. Answers of another kind are refused before they are scored.
     pub answers: AnswerKind,
     /// Scores one answer.
     pub score: fn(example: &Example, answer: &Answer) -> Score,
-    /// Decides questions from the answers of their examples by the task's official rule, in the order of the questions; `None`: every
-    /// example is a question of its own and [`score`](Self::score) decides.
+    /// Decides questions from the answers of their examples by the task's official rule, in the order of the questions;
+    /// `None`: every example is a question of its own and [`score`](Self::score) decides.
     pub decide: Option<Decide>,
-    /// Training examples for these parameters (a suite's, `split` and `examples` left out) and this seed; `None`: not trainable here.
+    /// Training examples for these parameters (a suite's, `split` and `examples` left out) and this seed; `None`: not
+    /// trainable here.
     pub training: Option<MakeTraining>,
-    /// Makers of sets of either side where [`examples`](Self::examples) alone cannot make them; `None`: it can, by its parameter `split`.
+    /// Makers of sets of either side where [`examples`](Self::examples) alone cannot make them; `None`: it can, by its
+    /// parameter `split`.
     pub dataset: Option<MakeDataset>,
     /// An example as columns that people and the task's own reader of files read; `None`: its tokens as they are.
     pub readable: Option<fn(&Example) -> ReadableRow>,

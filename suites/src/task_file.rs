@@ -1,7 +1,8 @@
-//! The task that a file names: the `[task]` table of a training file or of a file with nothing else, or a `[[task]]` block of a suite.
+//! The task that a file names: the `[task]` table of a training file or of a file with nothing else, or a `[[task]]`
+//! block of a suite.
 //!
-//! In: a TOML file, and a name where a suite has several. Out: a [`TaskFile`]: kind, parameters, folder. Must not: check parameters (the
-//! task does), make an example, or judge the rest of a training file.
+//! In: a TOML file, and a name where a suite has several. Out: a [`TaskFile`]: kind, parameters, folder. Must not:
+//! check parameters (the task does), make an example, or judge the rest of a training file.
 
 use std::path::{Path, PathBuf};
 

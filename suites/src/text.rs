@@ -1,7 +1,7 @@
 //! Files that people hand in, read as text: opened with care, recognised by their first bytes, decoded.
 //!
-//! In: a path or bytes. Out: UTF-8 text without a byte order mark, or an error that says what the file really is. Must not: read more than
-//! it is allowed to, wait for a pipe or a device, or know any format of ours.
+//! In: a path or bytes. Out: UTF-8 text without a byte order mark, or an error that says what the file really is. Must
+//! not: read more than it is allowed to, wait for a pipe or a device, or know any format of ours.
 
 use std::fs::File;
 use std::path::Path;
@@ -45,8 +45,8 @@ fn refused(path: &Path, error: &std::io::Error) -> SuiteError {
     }
 }
 
-/// Whether a name in a folder is a leftover of a system or an editor and no data: hidden files (`.DS_Store`, `._a.json`, `.a.json.swp`),
-/// `Thumbs.db`, `desktop.ini`, `__MACOSX`, `a.json~`, `#a.json#`, `~$a.json`.
+/// Whether a name in a folder is a leftover of a system or an editor and no data: hidden files (`.DS_Store`,
+/// `._a.json`, `.a.json.swp`), `Thumbs.db`, `desktop.ini`, `__MACOSX`, `a.json~`, `#a.json#`, `~$a.json`.
 pub fn is_leftover(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     name.starts_with('.')
@@ -91,7 +91,8 @@ pub const REPEATED: &str = "repeated key";
 
 /// JSON in which no object names a key twice: of two values for one name a reader would keep either.
 ///
-/// Errors: what [`decode`] finds; what is no JSON, by line and column, with the usual reasons named (comments, trailing commas, NaN).
+/// Errors: what [`decode`] finds; what is no JSON, by line and column, with the usual reasons named (comments, trailing
+/// commas, NaN).
 pub fn json(bytes: &[u8]) -> Result<Value, SuiteError> {
     let text = decode(bytes)?;
     if text.trim().is_empty() {

@@ -1,7 +1,7 @@
 //! Takes typed values out of a TOML table and says which key is wrong and what it should have been.
 //!
-//! In: the entries of one table, with line numbers where they are known. Out: values, or a [`SuiteError`] naming line, key and near
-//! matches. Must not: know what any key means.
+//! In: the entries of one table, with line numbers where they are known. Out: values, or a [`SuiteError`] naming line,
+//! key and near matches. Must not: know what any key means.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -1,7 +1,8 @@
-//! What pairs of cases of a run say of each other: whether a reduced precision answers as well as full precision, and how much faster a case
-//! is than the base it took turns with.
+//! What pairs of cases of a run say of each other: whether a reduced precision answers as well as full precision, and
+//! how much faster a case is than the base it took turns with.
 //!
-//! In: a [`RecordedRun`]. Out: [`Compared`], found once for a report. Must not: change what was recorded; a verdict that fails a case is beside it.
+//! In: a [`RecordedRun`]. Out: [`Compared`], found once for a report. Must not: change what was recorded; a verdict
+//! that fails a case is beside it.
 
 pub mod precision;
 pub mod protocol;
@@ -17,10 +18,11 @@ use crate::{
 use precision::{Finding, findings};
 use speedup::{Speedup, speedups};
 
-/// All that a run's pairs say.
+/// What is found from all pairs of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Compared {
-    /// By id, how the answers of a case in reduced precision compare with those in full precision, or why that cannot be told.
+    /// By id, how the answers of a case in reduced precision compare with those in full precision, or why that cannot
+    /// be told.
     pub findings: BTreeMap<String, Result<Finding, Missing>>,
     /// By id, the speed-up of a case that took turns, or why there is none.
     pub speedups: BTreeMap<String, Result<Speedup, Missing>>,

@@ -1,7 +1,8 @@
 //! Reduced precisions against full precision: whether a case answers as well as f32 does, on the same examples.
 //!
-//! In: a [`RecordedRun`]. Out: a [`Finding`] per case whose precision is neither f32 nor f64, as a pure function of the recorded answers. Must not:
-//! compare answers to different questions, or take "not shown to be worse" for "shown to be no worse".
+//! In: a [`RecordedRun`]. Out: a [`Finding`] per case whose precision is neither f32 nor f64, as a pure function of the
+//! recorded answers. Must not: compare answers to different questions, or take "not shown to be worse" for "shown to be
+//! no worse".
 
 use std::collections::BTreeMap;
 
@@ -76,10 +77,12 @@ impl Finding {
     }
 }
 
-/// Findings by id of the case, or why there is none. Cases in full precision and cases that ended in an error have no entry.
+/// Findings by id of the case, or why there is none. Cases in full precision and cases that ended in an error have no
+/// entry.
 ///
-/// The partner is a case of the same model, task and depth rule in f32 or f64, all known by their hashes: of the same backend if there
-/// is one (with the same options before others), else of any; f32 before f64, then in the order of paths.
+/// The partner is a case of the same model, task and depth rule in f32 or f64, all known by their hashes: of the same
+/// backend if there is one (with the same options before others), else of any; f32 before f64, then in the order of
+/// paths.
 pub(super) fn findings(run: &RecordedRun) -> BTreeMap<String, Result<Finding, Missing>> {
     let answers = Answers { by_id: run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect() };
     let mut known: BTreeMap<(&str, &str), Option<Estimate>> = BTreeMap::new();

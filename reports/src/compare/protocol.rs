@@ -1,9 +1,10 @@
 //! How the answers of cases were arrived at, and in what cases differ whose accuracies stand beside each other.
 //!
-//! In: cases. Out: a fingerprint of each, and [`unlike`] ones in words. Must not: forbid a comparison; who reads it is told what differs.
+//! In: cases. Out: a fingerprint of each, and [`unlike`] ones in words. Must not: forbid a comparison; who reads it is
+//! told what differs.
 //!
-//! Public comparisons went wrong by each of these: unequal depth, an architecture that changed under one name, last weights against averaged
-//! ones, votes of many copies against one answer, two data sets under one name.
+//! Public comparisons went wrong by each of these: unequal depth, an architecture that changed under one name, last
+//! weights against averaged ones, votes of many copies against one answer, two data sets under one name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +18,8 @@ const DIGITS: usize = 12;
 /// Most values of a part that [`unlike`] lists.
 const LISTED: usize = 6;
 
-/// Eight hex digits that are the same for answers that were arrived at alike, and the parts that they are of. `None` where a case does not
-/// record its protocol.
+/// Eight hex digits that are the same for answers that were arrived at alike, and the parts that they are of. `None`
+/// where a case does not record its protocol.
 ///
 /// ```text
 /// 1f0c9a4e: graph 3b1d5c7a9e20, depth halt-16, weights moving average, step 3498 of 3498, data 0fa31c8867be, votes 1, puzzle ids none
@@ -44,8 +45,9 @@ fn parts(case: &Case) -> Option<[(&'static str, String); 6]> {
     ])
 }
 
-/// In what these cases differ whose accuracies stand in one table, in words; empty where nothing does. Every model has a graph and weights of
-/// its own, so that those are compared within one name alone; whether weights are averaged is compared across names too.
+/// In what these cases differ whose accuracies stand in one table, in words; empty where nothing does. Every model has
+/// a graph and weights of its own, so that those are compared within one name alone; whether weights are averaged is
+/// compared across names too.
 pub fn unlike<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Vec<String> {
     let mut all: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut of_model: BTreeMap<(&str, &str), BTreeSet<String>> = BTreeMap::new();

@@ -1,7 +1,8 @@
 //! How much faster a case is than the base of its sitting: ratios of the rounds in which both took turns.
 //!
-//! In: a [`RecordedRun`]. Out: a [`Speedup`] per case that took turns, or why there is none, as a pure function of the recorded samples; the sittings of a
-//! list of cases. Must not: compare cases of two sittings, or let another case stand in for a base that has no numbers.
+//! In: a [`RecordedRun`]. Out: a [`Speedup`] per case that took turns, or why there is none, as a pure function of the
+//! recorded samples; the sittings of a list of cases. Must not: compare cases of two sittings, or let another case
+//! stand in for a base that has no numbers.
 
 use std::collections::BTreeMap;
 
@@ -58,8 +59,8 @@ fn medians(blocks: &[Vec<f64>]) -> Vec<f64> {
     blocks.iter().map(|block| quantile(&sorted(block), 0.5).unwrap_or(f64::NAN)).collect()
 }
 
-/// Speed-ups by id of the case, or why there is none. Cases that took no turns or ended in an error have no entry. `error` tells how a case
-/// ended, all considered: a base that answers too badly has no speed either.
+/// Speed-ups by id of the case, or why there is none. Cases that took no turns or ended in an error have no entry.
+/// `error` tells how a case ended, all considered: a base that answers too badly has no speed either.
 pub(super) fn speedups<'a>(
     run: &'a RecordedRun,
     error: impl Fn(&'a Case) -> Option<&'a CaseError>,
@@ -161,7 +162,8 @@ fn ratios(base: &[f64], own: &[f64]) -> Vec<f64> {
     base.iter().zip(own).map(|(base, own)| base / own).collect()
 }
 
-/// What to say where the two took unlike numbers of steps: the halting head stopped them elsewhere, or they met other examples.
+/// What to say where the two took unlike numbers of steps: the halting head stopped them elsewhere, or they met other
+/// examples.
 fn other_work(own: Option<f64>, base: Option<f64>) -> Option<String> {
     let (own, base) = own.zip(base)?;
     ((own / base - 1.0).abs() > OTHER_WORK).then(|| {

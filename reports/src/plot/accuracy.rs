@@ -78,7 +78,8 @@ impl Set<'_> {
         Some((svg, caption))
     }
 
-    /// Operations do not depend on the backend, so each model (with precision and depth rule) is one point: its first case.
+    /// Operations do not depend on the backend, so each model (with precision and depth rule) is one point: its first
+    /// case.
     pub(super) fn against_flops(&self) -> Drawn {
         let mut seen = BTreeSet::new();
         let cases: Vec<&CaseRun> = (self.cases.iter().copied())

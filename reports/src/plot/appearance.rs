@@ -1,7 +1,8 @@
-//! One mapping of colours, shapes, fills and dashes for all plots of a report: what stands for a model, backend or precision in one plot
-//! does so in every other.
+//! One mapping of colours, shapes, fills and dashes for all plots of a report: what stands for a model, backend or
+//! precision in one plot does so in every other.
 //!
-//! In: the cases of a report. Out: a [`Appearance`]. Must not: depend on which cases a single plot shows, or tell two values apart by colour alone.
+//! In: the cases of a report. Out: an [`Appearance`]. Must not: depend on which cases a single plot shows, or tell two
+//! values apart by colour alone.
 
 use std::collections::BTreeMap;
 
@@ -88,7 +89,7 @@ pub struct Appearance {
 }
 
 impl Appearance {
-    /// The mapping for all cases of a report, whether they ended well or not: a failure changes nobody's colour.
+    /// The mapping for all cases of a report, whether they ended well or not: a failure changes no other case's colour.
     pub fn of<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Self {
         let cases: Vec<&Case> = cases.into_iter().collect();
         let scale = |part| Scale::of(part, &cases);

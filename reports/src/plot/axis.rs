@@ -1,6 +1,7 @@
 //! Axes: from a range of values to places on the canvas, with round ticks in a readable unit.
 //!
-//! In: ranges, units. Out: [`PlotAxis`], [`PlotArea`], drawn ticks and labels. Must not: begin a linear axis of a share anywhere but at a round number.
+//! In: ranges, units. Out: [`PlotAxis`], [`PlotArea`], drawn ticks and labels. Must not: begin a linear axis of a share
+//! anywhere but at a round number.
 
 use super::canvas::{Anchor, Canvas, TEXT, text_width};
 use super::palette::{GRID, INK, SOFT};

@@ -1,7 +1,7 @@
 //! Lines across a plot of accuracy at what rules without a model score.
 //!
-//! In: names and shares. Out: lines and their names on the canvas. Must not: let two names overlap; a name without room is left to the
-//! caption, which has them all.
+//! In: names and shares. Out: lines and their names on the canvas. Must not: let two names overlap; a name without room
+//! is left to the caption, which has them all.
 
 use super::{
     axis::{PlotArea, PlotAxis},

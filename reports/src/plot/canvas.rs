@@ -1,7 +1,7 @@
 //! A drawing surface in points that plotters draws as SVG.
 //!
-//! In: shapes and text. Out: SVG without a background, so that a page can put it on its own. Must not: use a colour outside the palette,
-//! which the page's style sheet turns for dark screens, or write text unescaped.
+//! In: shapes and text. Out: SVG without a background, so that a page can put it on its own. Must not: use a colour
+//! outside the palette, which the page's style sheet turns for dark screens, or write text unescaped.
 
 use std::{cell::RefCell, rc::Rc};
 

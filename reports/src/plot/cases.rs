@@ -1,6 +1,7 @@
 //! Which cases the plots with a row a case show: latency, memory, accuracy against full precision, speed-ups.
 //!
-//! In: the good cases of one task. Out: pictures with captions. Must not: draw more rows than a person reads; what is left out is counted.
+//! In: the good cases of one task. Out: pictures with captions. Must not: draw more rows than a person reads; what is
+//! left out is counted.
 
 use super::{
     Drawn, Set, WIDTH,

@@ -1,6 +1,8 @@
-//! Accuracy against recursion depth, one line per model; a thin line carries the last answer on, so that one-shot models can be compared.
+//! Accuracy against recursion depth, one line per model; a thin line carries the last answer on, so that one-shot
+//! models can be compared.
 //!
-//! In: scored answers, or decided attempts, after each depth. Out: SVG. Must not: forget an example that halted early; its answer stands at every later depth.
+//! In: scored answers, or decided attempts, after each depth. Out: SVG. Must not: forget an example that halted early;
+//! its answer stands at every later depth.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +37,8 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// The curve of a case that is scored by itself, by the measure of its task: questions where it decides them, else examples.
+    /// The curve of a case that is scored by itself, by the measure of its task: questions where it decides them, else
+    /// examples.
     pub fn new(label: String, (color, dash): (Rgb, Dash), case: &CaseRun) -> Self {
         let last: Vec<&Prediction> = case.predictions.iter().filter(|p| p.last).collect();
         let mean = last.iter().map(|p| f64::from(p.depth)).sum::<f64>() / last.len() as f64;

@@ -59,7 +59,8 @@ pub fn end_names(canvas: &mut Canvas, frame: &PlotArea, room: f64, mut ends: Vec
     }
 }
 
-/// Rising heights, each a line below the one before: first downwards, then, where that runs over the lowest height, upwards.
+/// Rising heights, each a line below the one before: first downwards, then, where that runs over the lowest height,
+/// upwards.
 fn pushed_apart(wanted: &[f64], lowest: f64) -> Vec<f64> {
     let mut heights = wanted.to_vec();
     for i in 1..heights.len() {

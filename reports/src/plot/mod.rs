@@ -1,7 +1,8 @@
-//! All plots of a report: first those that answer what its run varies (turns, precision, batch, threads, depth, models), then the others.
+//! All plots of a report: first those that answer what its run varies (turns, precision, batch, threads, depth,
+//! models), then the others.
 //!
-//! In: a [`Report`]. Out: [`Plot`]s in a fixed order, all with one [mapping](mod@appearance) of colours and shapes. Must not: draw a case that failed,
-//! a value that is missing, or a plot of one point.
+//! In: a [`Report`]. Out: [`Plot`]s in a fixed order, all with one [mapping](mod@appearance) of colours and shapes.
+//! Must not: draw a case that failed, a value that is missing, or a plot of one point.
 
 pub mod accuracy;
 pub mod appearance;

@@ -24,8 +24,9 @@ pub const GRID: Rgb = Rgb(0xe4, 0xe4, 0xe4);
 pub const FRONT: Rgb = Rgb(0x8c, 0x8c, 0x8c);
 /// Halo around marks, inside of hollow marks.
 pub const PAPER: Rgb = Rgb(0xff, 0xff, 0xff);
-/// Colours of series. The hues are those of Okabe and Ito (2008), darkened until each stands out from white by 3 to 1, and chosen so that any two
-/// differ for every kind of colour vision, the first few most; shapes and dashes say the same.
+/// Colours of series. The hues are those of Okabe and Ito (2008), darkened until each stands out from white by 3 to 1,
+/// and chosen so that any two differ for every kind of colour vision, the first few most; shapes and dashes say the
+/// same.
 pub const SERIES: [Rgb; 7] = [
     Rgb(0x1f, 0x5f, 0xa8),
     Rgb(0xa8, 0x43, 0x00),
@@ -71,7 +72,8 @@ pub enum MarkerShape {
     Star,
 }
 
-/// The shapes that stand for something, in the order in which they are given out. A circle stands for nothing but its case.
+/// The shapes that stand for something, in the order in which they are given out. A circle stands for nothing but its
+/// case.
 pub const SHAPES: [MarkerShape; 10] = [
     MarkerShape::Square,
     MarkerShape::Triangle,

@@ -1,7 +1,7 @@
 //! Roofline: what each case reaches against what the machine can do at best, by arithmetic intensity.
 //!
-//! In: cases with a ceiling, the environment's ceilings. Out: SVG. Must not: draw a case that no measured ceiling holds for, or let a name lie on a line or another
-//! name: lines are named in the key.
+//! In: cases with a ceiling, the environment's ceilings. Out: SVG. Must not: draw a case that no measured ceiling holds
+//! for, or let a name lie on a line or another name: lines are named in the key.
 
 use std::collections::BTreeSet;
 
@@ -207,7 +207,8 @@ impl Set<'_> {
         Some((svg, caption))
     }
 
-    /// The best arithmetic of each precision and number of threads; those of a precision that no eye could tell apart are one.
+    /// The best arithmetic of each precision and number of threads; those of a precision that no eye could tell apart
+    /// are one.
     fn roofs(&self, best: &[(&str, u32, &MachineCeiling)]) -> Vec<Roof> {
         let mut groups: Vec<Vec<(&str, u32, &MachineCeiling)>> = Vec::new();
         for roof in best.iter().copied() {

@@ -1,6 +1,7 @@
 //! Plots with one row per case on a common logarithmic axis: latency distributions, memory and speed-ups.
 //!
-//! In: rows with values. Out: SVG that grows with the rows. Must not: draw a bar from zero on a logarithmic axis; marks stand for values.
+//! In: rows with values. Out: SVG that grows with the rows. Must not: draw a bar from zero on a logarithmic axis; marks
+//! stand for values.
 
 use super::{
     axis::{PlotArea, PlotAxis},
@@ -34,8 +35,8 @@ pub struct Distribution {
     pub sorted: Vec<f64>,
 }
 
-/// Draws a box per case: quartiles and median, whiskers from the 5th to the 95th percentile, dots at the fastest and slowest;
-/// fewer than 20 observations are drawn one by one. `None` for fewer than two rows.
+/// Draws a box per case: quartiles and median, whiskers from the 5th to the 95th percentile, dots at the fastest and
+/// slowest; fewer than 20 observations are drawn one by one. `None` for fewer than two rows.
 pub fn distributions(rows: &[Distribution], legend: &[LegendEntry], width: f64) -> Option<String> {
     let ends = rows.iter().flat_map(|r| [r.sorted.first(), r.sorted.last()]).flatten().copied();
     let axis = PlotAxis::log("latency", "s", ends).filter(|_| rows.len() > 1)?;
@@ -86,7 +87,8 @@ pub struct Bytes {
     pub values: Vec<(char, &'static str, f64)>,
 }
 
-/// Draws the peak of each case as its mark, other kinds of memory as letters on one line. `None` for fewer than two rows.
+/// Draws the peak of each case as its mark, other kinds of memory as letters on one line. `None` for fewer than two
+/// rows.
 pub fn bytes(rows: &[Bytes], legend: &[LegendEntry], width: f64) -> Option<String> {
     let all = rows.iter().flat_map(|r| r.values.iter().map(|v| v.2).chain(r.peak));
     let axis = PlotAxis::log("memory", "B", all).filter(|_| rows.len() > 1)?;

@@ -1,6 +1,7 @@
 //! Accuracy against a cost, one mark per case, with the Pareto front.
 //!
-//! In: points with intervals. Out: SVG. Must not: let two labels overlap; a label without room is left out (the legend still tells).
+//! In: points with intervals. Out: SVG. Must not: let two labels overlap; a label without room is left out (the legend
+//! still tells).
 
 use super::{
     axis::{PlotArea, PlotAxis},
@@ -30,7 +31,8 @@ pub struct Point {
     pub title: String,
 }
 
-/// Which points no other point beats: no cheaper one is at least as accurate, no equally cheap one more accurate. By rising cost.
+/// Which points no other point beats: no cheaper one is at least as accurate, no equally cheap one more accurate. By
+/// rising cost.
 pub fn pareto(points: &[Point]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..points.len()).collect();
     order.sort_by(|a, b| {
@@ -120,8 +122,8 @@ pub(super) fn told_by_color(points: &[Point], i: usize) -> bool {
     points.iter().all(|p| p.color != points[i].color || p.label == points[i].label)
 }
 
-/// Puts a label where nothing is yet and no bar passes, as near as can be. Where there is no such place it is left out, or, if it `must` be there,
-/// lies over a bar.
+/// Puts a label where nothing is yet and no bar passes, as near as can be. Where there is no such place it is left out,
+/// or, if it `must` be there, lies over a bar.
 pub(super) fn label(
     canvas: &mut Canvas,
     frame: &PlotArea,

@@ -1,7 +1,7 @@
 //! What plotters draws on: SVG with dashes, rims and groups that have a title.
 //!
-//! In: lines, areas, circles and texts of plotters' elements, in hundredths of a point. Out: SVG in points. Must not: measure a font, or write text
-//! unescaped.
+//! In: lines, areas, circles and texts of plotters' elements, in hundredths of a point. Out: SVG in points. Must not:
+//! measure a font, or write text unescaped.
 
 use std::{convert::Infallible, fmt::Write};
 

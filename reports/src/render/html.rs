@@ -1,6 +1,7 @@
 //! One self-contained page: tables, plots, every case with everything known of it.
 //!
-//! In: a [`Report`]. Out: `index.html`, which needs no network. Must not: put a name or message of a case into the page unescaped.
+//! In: a [`Report`]. Out: `index.html`, which needs no network. Must not: put a name or message of a case into the page
+//! unescaped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -262,7 +263,8 @@ pub fn render(report: &Report) -> Files {
         script_hash: hash(SCRIPT),
     };
     let mut templates = Templates::new();
-    // whatever is put into the page is cleaned of what cannot be seen, then escaped, which follows from the name's ending
+    // whatever is put into the page is cleaned of what cannot be seen, then escaped, which follows from the name's
+    // ending
     templates.set_formatter(|out, state, value| match value.as_str().filter(|_| !value.is_safe()) {
         Some(text) => escape_formatter(out, state, &Value::from(clean(text).into_owned())),
         None => escape_formatter(out, state, value),

@@ -1,6 +1,7 @@
 //! Report formats: one file and one line each.
 //!
-//! In: a [`Report`]. Out: named files as bytes, the same for the same run folder. Must not: read a clock, a host name or anything but the report.
+//! In: a [`Report`]. Out: named files as bytes, the same for the same run folder. Must not: read a clock, a host name
+//! or anything but the report.
 
 pub mod csv;
 pub mod html;
@@ -40,8 +41,8 @@ pub const FORMATS: &[ReportFormat] = &[
     ReportFormat { name: "png", about: "every plot as PNG, three pixels a point", render: png::render },
 ];
 
-/// Makes these formats below the folder `report` of a run, each file in one step; returns the files' paths. A link there is refused: anybody
-/// may have made it.
+/// Makes these formats below the folder `report` of a run, each file in one step; returns the files' paths. A link
+/// there is refused: anybody may have made it.
 pub fn write_in_run(report: &Report, formats: &[&ReportFormat], run: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let dir = run.join("report");
     let folder = Folder::open(run).and_then(|run| run.make("report"));

@@ -34,8 +34,8 @@ pub fn render(report: &Report) -> Files {
     Ok(files)
 }
 
-/// The font without its table of substitutions, which makes a sum of a name like 6x6. The table's name in the directory is changed to one that
-/// nobody asks for and that keeps the directory in order.
+/// The font without its table of substitutions, which makes a sum of a name like 6x6. The table's name in the directory
+/// is changed to one that nobody asks for and that keeps the directory in order.
 fn without_ligatures(font: &[u8]) -> Vec<u8> {
     let mut font = font.to_vec();
     let tables = font.get(4..6).map_or(0, |n| usize::from(u16::from_be_bytes([n[0], n[1]])));

@@ -1,7 +1,9 @@
-//! How far the mean of a row of blocks may lie from the long-run level of a process whose neighbouring blocks may be alike.
+//! How far the mean of a row of blocks may lie from the long-run level of a process whose neighbouring blocks may be
+//! alike.
 //!
-//! In: one number a block, in time order, and how the blocks lie in time. Out: how far an interval at [`CONFIDENCE`](super::CONFIDENCE) reaches to both sides. Must not:
-//! take iterations for observations, or draw numbers that another run of the program would draw otherwise.
+//! In: one number a block, in time order, and how the blocks lie in time. Out: how far an interval at
+//! [`CONFIDENCE`](super::CONFIDENCE) reaches to both sides. Must not: take iterations for observations, or draw numbers
+//! that another run of the program would draw otherwise.
 
 use super::special::{t_outside, t975};
 
@@ -46,10 +48,12 @@ impl Spacing {
 const MOST_ALIKE: f64 = 0.95;
 /// Correlations between 0 and [`MOST_ALIKE`] that are averaged over.
 const GRID: usize = 60;
-/// The prior weight of a correlation r is (1 − r/[`MOST_ALIKE`]) to this power: seen from afar, blocks apart are little alike.
+/// The prior weight of a correlation r is (1 − r/[`MOST_ALIKE`]) to this power: seen from afar, blocks apart are little
+/// alike.
 const PRIOR: i32 = 7;
-/// What the standard error over thirds is multiplied by. Of a process whose correlation falls as exp(−t/τ), τ a third of the run, the mean of the run has 3.25
-/// times the variance that three independent thirds as different as these would give it: √3.25.
+/// What the standard error over thirds is multiplied by. Of a process whose correlation falls as exp(−t/τ), τ a third
+/// of the run, the mean of the run has 3.25 times the variance that three independent thirds as different as these
+/// would give it: √3.25.
 const THIRDS: f64 = 1.803;
 /// The same over two halves: √2.43.
 const HALVES: f64 = 1.559;
@@ -58,10 +62,11 @@ const SKEW_FROM: usize = 5;
 /// Fewest observations of which the farthest bounds what their skewness may lengthen.
 const FARTHEST_FROM: usize = 10;
 
-/// How far the 95 % interval of the mean of `values`, which are in time order, reaches below and above it. `None`: fewer than two.
+/// How far the 95 % interval of the mean of `values`, which are in time order, reaches below and above it. `None`:
+/// fewer than two.
 ///
-/// The half-width of a t interval, made unequal by the skewness of the values (Hall 1992), which of ten blocks apart lengthens a side to a half-width
-/// beyond the farthest value at most.
+/// The half-width of a t interval, made unequal by the skewness of the values (Hall 1992), which of ten blocks apart
+/// lengthens a side to a half-width beyond the farthest value at most.
 pub fn sides(values: &[f64], spacing: Spacing) -> Option<(f64, f64)> {
     let n = values.len();
     let (half, t) = match (n, spacing) {
@@ -75,15 +80,17 @@ pub fn sides(values: &[f64], spacing: Spacing) -> Option<(f64, f64)> {
     let (below, above) = if n < SKEW_FROM { (t, t) } else { hall(t, skewness(values) / (n as f64).sqrt()) };
     let middle = mean(values);
     let farthest = |far: fn(f64, f64) -> f64| (values.iter().copied().fold(middle, far) - middle).abs();
-    // of ten values and more skewness lengthens a side to a half-width beyond the farthest one; a few, or neighbours alone, have not seen it
+    // of ten values and more skewness lengthens a side to a half-width beyond the farthest one; a few, or neighbours
+    // alone, have not seen it
     let bounded = n >= FARTHEST_FROM && spacing != Spacing::Row;
     let side = |q: f64, farthest: f64| (half * (q / t)).min(if bounded { half + farthest } else { f64::INFINITY });
     Some((side(below, farthest(f64::min)), side(above, farthest(f64::max))))
 }
 
-/// Hall's (1992, Journal of the Royal Statistical Society B 54:221) transformation of a t interval by a cubic that is monotone: how many standard
-/// errors below and above a mean the interval reaches where the quantile is `t` and the *mean's* skewness `a`. Values of which few are far above the
-/// others (bursts) have a mean that is more often too low than too high, and by more.
+/// Hall's (1992, Journal of the Royal Statistical Society B 54:221) transformation of a t interval by a cubic that is
+/// monotone: how many standard errors below and above a mean the interval reaches where the quantile is `t` and the
+/// *mean's* skewness `a`. Values of which few are far above the others (bursts) have a mean that is more often too low
+/// than too high, and by more.
 fn hall(t: f64, a: f64) -> (f64, f64) {
     if !a.is_finite() || a.abs() < 1e-6 {
         return (t, t);
@@ -121,8 +128,9 @@ fn thirds(values: &[f64]) -> [f64; 3] {
     })
 }
 
-/// Half-width of the t interval for blocks whose neighbours have the correlation r (AR(1)), averaged over r with the weight that the blocks themselves
-/// (by restricted likelihood) and the prior, (1 − r/[`MOST_ALIKE`]) to the power `prior`, give to it.
+/// Half-width of the t interval for blocks whose neighbours have the correlation r (AR(1)), averaged over r with the
+/// weight that the blocks themselves (by restricted likelihood) and the prior, (1 − r/[`MOST_ALIKE`]) to the power
+/// `prior`, give to it.
 fn averaged(values: &[f64], prior: i32) -> f64 {
     let (n, middle) = (values.len(), mean(values));
     let count = n as f64;
@@ -165,9 +173,10 @@ fn averaged(values: &[f64], prior: i32) -> f64 {
 /// Fewest blocks that can show whether neighbours are alike.
 const ALIKE_FROM: usize = 5;
 
-/// Whether blocks resemble their neighbours more than other blocks: the end of each is held against the beginning of the next one, and the
-/// squared differences against those of the same blocks in 399 other orders, which are the same in every run of the program (a permutation
-/// test at 25 %: to miss a likeness costs more than to see one that is not there). `ends` are the means of the first and last third of each block.
+/// Whether blocks resemble their neighbours more than other blocks: the end of each is held against the beginning of
+/// the next one, and the squared differences against those of the same blocks in 399 other orders, which are the same
+/// in every run of the program (a permutation test at 25 %: to miss a likeness costs more than to see one that is not
+/// there). `ends` are the means of the first and last third of each block.
 pub fn neighbours_alike(ends: &[(f64, f64)]) -> bool {
     let n = ends.len();
     if n < ALIKE_FROM {

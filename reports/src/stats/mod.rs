@@ -1,6 +1,7 @@
 //! The statistics behind a record: point, interval, n, method. METHODS.md says the same in prose.
 //!
-//! In: numbers. Out: [`Estimate`]s. Must not: know cases or metrics, or draw random numbers (every interval here has a closed or exact form).
+//! In: numbers. Out: [`Estimate`]s. Must not: know cases or metrics, or draw random numbers (every interval here has a
+//! closed or exact form).
 
 pub mod level;
 pub mod paired;

@@ -1,7 +1,9 @@
-//! The difference of two shares over the same examples: Tango's score interval, at the effective sample size where examples cluster.
+//! The difference of two shares over the same examples: Tango's score interval, at the effective sample size where
+//! examples cluster.
 //!
-//! In: per cluster, how often only the one and only the other was right. Out: an [`Estimate`]. Must not: treat paired answers as two
-//! independent samples, or fall back on a normal approximation, which fails where nearly all pairs agree.
+//! In: per cluster, how often only the one and only the other was right. Out: an [`Estimate`]. Must not: treat paired
+//! answers as two independent samples, or fall back on a normal approximation, which fails where nearly all pairs
+//! agree.
 
 use super::{
     Estimate,
@@ -26,9 +28,10 @@ impl PairedCounts {
     }
 }
 
-/// Tango's score interval (Tango 1998, Statistics in Medicine 17:891) for the difference of two paired shares, where `gained` of `n`
-/// pairs favour the first and `lost` the second: the differences d at which (gained − lost − n·d) / √(n(2q + d(1 − d))) stays within ± `z`,
-/// q being the maximum-likelihood share of lost pairs under d. Counts may be fractional.
+/// Tango's score interval (Tango 1998, Statistics in Medicine 17:891) for the difference of two paired shares, where
+/// `gained` of `n` pairs favour the first and `lost` the second: the differences d at which (gained − lost − n·d) /
+/// √(n(2q + d(1 − d))) stays within ± `z`, q being the maximum-likelihood share of lost pairs under d. Counts may be
+/// fractional.
 pub fn tango(gained: f64, lost: f64, n: f64, z: f64) -> (f64, f64) {
     let score = |d: f64| {
         let (a, b, c) = (2.0 * n, (2.0 * n - gained + lost) * d - gained - lost, -lost * d * (1.0 - d));
@@ -52,10 +55,11 @@ pub fn tango(gained: f64, lost: f64, n: f64, z: f64) -> (f64, f64) {
 
 /// First share minus second over all pairs.
 ///
-/// With one pair in every cluster this is Tango's interval. Otherwise the variance of the difference is estimated between clusters,
-/// G/(G−1) Σ(difference − mean·pairs)² / N², and turned into the number of independent pairs that would have it, at most N; Tango's
-/// interval is taken at that number with the t quantile of G−1, as is done for single shares. Where few clusters carry that
-/// variance it says little, and no more pairs are used than the clusters are worth. `None`: there are no pairs.
+/// With one pair in every cluster this is Tango's interval. Otherwise the variance of the difference is estimated
+/// between clusters, G/(G−1) Σ(difference − mean·pairs)² / N², and turned into the number of independent pairs that
+/// would have it, at most N; Tango's interval is taken at that number with the t quantile of G−1, as is done for single
+/// shares. Where few clusters carry that variance it says little, and no more pairs are used than the clusters are
+/// worth. `None`: there are no pairs.
 pub fn paired_difference(clusters: &[PairedCounts], each_pair_alone: bool) -> Option<Estimate> {
     let sum = clusters.iter().fold(PairedCounts::default(), |s, c| PairedCounts {
         gained: s.gained + c.gained,

@@ -1,14 +1,15 @@
 //! Shares: Wilson's interval, at the effective sample size where examples come in clusters.
 //!
-//! In: right and total per cluster. Out: an [`Estimate`]. Must not: fall back on a normal approximation, which fails below a few hundred
-//! items (Bowyer et al., arXiv 2503.01747).
+//! In: right and total per cluster. Out: an [`Estimate`]. Must not: fall back on a normal approximation, which fails
+//! below a few hundred items (Bowyer et al., arXiv 2503.01747).
 
 use super::{
     Estimate,
     special::{Z975, incomplete_beta, t975},
 };
 
-/// Wilson's score interval (Wilson 1927) for a share `p` out of `n`; `n` may be fractional. `z` is the two-sided normal (or t) quantile.
+/// Wilson's score interval (Wilson 1927) for a share `p` out of `n`; `n` may be fractional. `z` is the two-sided normal
+/// (or t) quantile.
 pub fn wilson(p: f64, n: f64, z: f64) -> (f64, f64) {
     let z2 = z * z / n;
     let centre = (p + z2 / 2.0) / (1.0 + z2);
@@ -17,8 +18,8 @@ pub fn wilson(p: f64, n: f64, z: f64) -> (f64, f64) {
     ((centre - half).clamp(0.0, p), (centre + half).clamp(p, 1.0))
 }
 
-/// The interval of Clopper and Pearson (1934) for a share `p` out of `n` at 95 %; `n` may be fractional. It never holds less than it promises, and is
-/// longer for that.
+/// The interval of Clopper and Pearson (1934) for a share `p` out of `n` at 95 %; `n` may be fractional. It never holds
+/// less than it promises, and is longer for that.
 pub fn clopper_pearson(p: f64, n: f64) -> (f64, f64) {
     let right = p * n;
     // I_x(a, b) rises with x
@@ -35,14 +36,16 @@ pub fn clopper_pearson(p: f64, n: f64) -> (f64, f64) {
     (lower.min(p), upper.max(p))
 }
 
-/// Fewest clusters that must carry the variance between them for it to be believed, or a fifth of all clusters (of independent items a third carries it).
+/// Fewest clusters that must carry the variance between them for it to be believed, or a fifth of all clusters (of
+/// independent items a third carries it).
 const CARRIERS: f64 = 20.0;
 /// Fewest clusters that must hold a right item, and a wrong one, for the same.
 const DIFFERING: usize = 10;
 
-/// At how many items the variance between clusters stops being believed: `None` where it is carried by enough of them, else the number of clusters
-/// that they are worth, (Σ items)² / Σ items² (Kish 1965), which is their number where all are of one size. `deviations` are the clusters' own; the number that
-/// carry their squares is (Σ d²)² / Σ d⁴: of two hundred clusters of which five are right as a whole, five carry it.
+/// At how many items the variance between clusters stops being believed: `None` where it is carried by enough of them,
+/// else the number of clusters that they are worth, (Σ items)² / Σ items² (Kish 1965), which is their number where all
+/// are of one size. `deviations` are the clusters' own; the number that carry their squares is (Σ d²)² / Σ d⁴: of two
+/// hundred clusters of which five are right as a whole, five carry it.
 pub(super) fn worth(deviations: &[f64], sizes: &[f64]) -> Option<f64> {
     let power = |values: &[f64], p: i32| values.iter().map(|v| v.powi(p)).sum::<f64>();
     let (squares, fourth) = (power(deviations, 2), power(deviations, 4));
@@ -50,14 +53,16 @@ pub(super) fn worth(deviations: &[f64], sizes: &[f64]) -> Option<f64> {
     few.then(|| power(sizes, 1).powi(2) / power(sizes, 2).max(f64::MIN_POSITIVE))
 }
 
-/// Share of right items over clusters of (right, items). Items of one cluster may depend on each other; clusters do not.
+/// Share of right items over clusters of (right, items). Items of one cluster may depend on each other; clusters do
+/// not.
 ///
-/// With one item in every cluster this is Wilson's interval. Otherwise the variance of the share is estimated between clusters,
-/// G/(G−1) Σ(right − p·items)² / N² (the sandwich of Miller, arXiv 2411.00640), turned into the number of independent items that would
-/// have it, p(1−p)/var, at most N; Wilson's interval is taken at that number with the t quantile of G−1 (Korn and Graubard 1998 do
-/// the same with Clopper-Pearson). Where fewer than twenty clusters (and a fifth of them) carry that variance, or fewer than ten hold a right item, or a wrong one, it says little:
-/// at most as many items are used as the clusters are worth, and the interval holds that of Clopper and Pearson too (Wilson's alone dips to 90 % where one or two
-/// clusters are expected to differ).
+/// With one item in every cluster this is Wilson's interval. Otherwise the variance of the share is estimated between
+/// clusters, G/(G−1) Σ(right − p·items)² / N² (the sandwich of Miller, arXiv 2411.00640), turned into the number of
+/// independent items that would have it, p(1−p)/var, at most N; Wilson's interval is taken at that number with the t
+/// quantile of G−1 (Korn and Graubard 1998 do the same with Clopper-Pearson). Where fewer than twenty clusters (and a
+/// fifth of them) carry that variance, or fewer than ten hold a right item, or a wrong one, it says little: at most as
+/// many items are used as the clusters are worth, and the interval holds that of Clopper and Pearson too (Wilson's
+/// alone dips to 90 % where one or two clusters are expected to differ).
 pub fn share(clusters: &[(u64, u64)], each_item_alone: bool) -> Option<Estimate> {
     let (right, items) = clusters.iter().fold((0, 0), |(r, n), c| (r + c.0, n + c.1));
     if items == 0 {

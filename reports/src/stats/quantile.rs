@@ -1,6 +1,7 @@
 //! Median with a distribution-free interval, tail percentiles by early stopping, and a check for drift.
 //!
-//! In: finite observations. Out: [`Estimate`]s and bounds. Must not: assume a distribution, or name a percentile that n does not carry.
+//! In: finite observations. Out: [`Estimate`]s and bounds. Must not: assume a distribution, or name a percentile that n
+//! does not carry.
 
 use super::{
     CONFIDENCE, Estimate,
@@ -17,7 +18,8 @@ pub fn sorted(values: &[f64]) -> Vec<f64> {
     values
 }
 
-/// The quantile `q` of ascending values: linear between order statistics (type 7 of Hyndman and Fan 1996). For drawing, not for records.
+/// The quantile `q` of ascending values: linear between order statistics (type 7 of Hyndman and Fan 1996). For drawing,
+/// not for records.
 pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let place = q.clamp(0.0, 1.0) * last as f64;
@@ -27,8 +29,8 @@ pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
 }
 
 /// Median with the interval between the order statistics k+1 and n−k (from below, k the largest number with
-/// P[Binomial(n, ½) ≤ k] ≤ 2.5 %). Exact for any continuous distribution and n ≥ 6; below that no pair of observations reaches 95 %.
-/// Observations are taken as independent.
+/// P[Binomial(n, ½) ≤ k] ≤ 2.5 %). Exact for any continuous distribution and n ≥ 6; below that no pair of observations
+/// reaches 95 %. Observations are taken as independent.
 pub fn median(values: &[f64]) -> Option<Estimate> {
     median_at(values, CONFIDENCE)
 }
@@ -64,12 +66,14 @@ pub fn least_for_median(confidence: f64) -> u32 {
 /// Stretches in time whose medians limit the interval of a median.
 const STRETCHES: usize = 30;
 
-/// Median of all observations of these units (blocks, or starts) in time order, with an interval for units that lie so in time.
+/// Median of all observations of these units (blocks, or starts) in time order, with an interval for units that lie so
+/// in time.
 ///
-/// Between blocks apart it is Woodruff's (1952): the share of each block below the median has an interval over blocks, from −a to b about ½ (see
-/// [`sides`]), and the median's runs from the quantile ½ − b to the quantile ½ + a of all observations, but not beyond the lowest and highest median of about 30
-/// stretches. Between starts it is Student's t over their medians. Of blocks in a row it is both together: a drift leaves what the run has seen, and
-/// two speeds have no median between them. A single block is cut into batches.
+/// Between blocks apart it is Woodruff's (1952): the share of each block below the median has an interval over blocks,
+/// from −a to b about ½ (see [`sides`]), and the median's runs from the quantile ½ − b to the quantile ½ + a of all
+/// observations, but not beyond the lowest and highest median of about 30 stretches. Between starts it is Student's t
+/// over their medians. Of blocks in a row it is both together: a drift leaves what the run has seen, and two speeds
+/// have no median between them. A single block is cut into batches.
 pub fn median_over(units: &[Vec<f64>], spacing: Spacing, what: &str) -> Option<Estimate> {
     let all = units.concat();
     let (n, ascending) = (all.len(), sorted(&all));
@@ -138,9 +142,9 @@ fn woodruff(units: &[Vec<f64>], ascending: &[f64], value: f64, spacing: Spacing)
     Some((lower.max(lowest).min(value), upper.min(highest).max(value)))
 }
 
-/// Why iterations cannot be taken as independent, where they show it: blocks that differ in the share of iterations above the median, or
-/// above the ninth decile (χ² at 1 % each), or slow iterations that follow one another more often than by chance: of the slowest
-/// tenth, fiftieth, 10, 5, 3 and 2, which decide a bound (at 1 % each).
+/// Why iterations cannot be taken as independent, where they show it: blocks that differ in the share of iterations
+/// above the median, or above the ninth decile (χ² at 1 % each), or slow iterations that follow one another more often
+/// than by chance: of the slowest tenth, fiftieth, 10, 5, 3 and 2, which decide a bound (at 1 % each).
 pub fn dependent(blocks: &[Vec<f64>]) -> Option<&'static str> {
     let all = blocks.concat();
     let ascending = sorted(&all);
@@ -194,8 +198,8 @@ pub enum Tail {
 /// Confidence of [`tail`], as in MLPerf LoadGen.
 pub const TAIL_CONFIDENCE: f64 = 0.99;
 
-/// Early stopping of MLPerf LoadGen (c = 0.99, d = 0): whether `n` observations of which `over` lie above the bound support it as percentile `p`:
-/// P[Binomial(n, 1−p) ≤ over] ≤ 1 %.
+/// Early stopping of MLPerf LoadGen (c = 0.99, d = 0): whether `n` observations of which `over` lie above the bound
+/// support it as percentile `p`: P[Binomial(n, 1−p) ≤ over] ≤ 1 %.
 pub fn supports(p: f64, n: u64, over: u64) -> bool {
     n > over && binomial_cdf(n, 1.0 - p, over) <= 1.0 - TAIL_CONFIDENCE
 }
@@ -214,14 +218,15 @@ pub fn smallest_n(p: f64, over: u64) -> u64 {
     high
 }
 
-/// Upper bound of percentile `p` (0 < p < 1) as LoadGen prints it: t is the largest count ≥ 1 that n supports; drop the t−1 slowest; the
-/// bound is the slowest of the rest.
+/// Upper bound of percentile `p` (0 < p < 1) as LoadGen prints it: t is the largest count ≥ 1 that n supports; drop the
+/// t−1 slowest; the bound is the slowest of the rest.
 pub fn tail(values: &[f64], p: f64) -> Tail {
     let n = values.len() as u64;
     if !supports(p, n, 1) {
         return Tail::TooFew { needs: smallest_n(p, 1) };
     }
-    // supports() falls with `over`, so the largest one is found by halving; no cap (a cap at 1024 was once a bug of LoadGen)
+    // supports() falls with `over`, so the largest one is found by halving; no cap (a cap at 1024 was once a bug of
+    // LoadGen)
     let (mut low, mut high) = (1, n);
     while low + 1 < high {
         let middle = low + (high - low) / 2;
@@ -230,11 +235,12 @@ pub fn tail(values: &[f64], p: f64) -> Tail {
     Tail::Bound { upper: sorted(values)[(n - low) as usize], over: low }
 }
 
-/// Change of the median between halves that is worth a note: smaller ones are seen in every long run and are in the interval already.
+/// Change of the median between halves that is worth a note: smaller ones are seen in every long run and are in the
+/// interval already.
 pub const DRIFT: f64 = 0.05;
 
-/// Compares the first and second half of observations in time order: `Some((first, second))` medians when the intervals of both are apart
-/// and the medians differ by more than [`DRIFT`].
+/// Compares the first and second half of observations in time order: `Some((first, second))` medians when the intervals
+/// of both are apart and the medians differ by more than [`DRIFT`].
 pub fn drift(values: &[f64]) -> Option<(f64, f64)> {
     let (first, second) = values.split_at(values.len() / 2);
     let (first, second) = (median(first)?, median(second)?);

@@ -10,9 +10,9 @@ use super::{
 /// Most batches that a series of iterations is cut into.
 const BATCHES: usize = 30;
 
-/// Σ numerator / Σ denominator over blocks (or starts, or clusters of answers) in time order. The interval is that of the mean residual numerator − ratio·denominator (the
-/// linearised ratio estimator, Cochran 1977) for observations that lie so in time (see [`level`](super::level)). `None` where the
-/// denominators add up to nothing.
+/// Σ numerator / Σ denominator over blocks (or starts, or clusters of answers) in time order. The interval is that of
+/// the mean residual numerator − ratio·denominator (the linearised ratio estimator, Cochran 1977) for observations that
+/// lie so in time (see [`level`](super::level)). `None` where the denominators add up to nothing.
 pub fn over_level(pairs: &[(f64, f64)], spacing: Spacing, what: &str) -> Option<Estimate> {
     let (numerator, denominator) = pairs.iter().fold((0.0, 0.0), |(a, b), p| (a + p.0, b + p.1));
     if denominator <= 0.0 || denominator.is_nan() {
@@ -29,8 +29,8 @@ pub fn over_level(pairs: &[(f64, f64)], spacing: Spacing, what: &str) -> Option<
     Some(Estimate { value, interval, n: n as u64, method })
 }
 
-/// Σ numerator / Σ denominator over the iterations of a single block, in time order: the series is cut into up to 30 batches of consecutive
-/// iterations and [`over_level`] is applied to their totals. An interval needs 6 iterations.
+/// Σ numerator / Σ denominator over the iterations of a single block, in time order: the series is cut into up to 30
+/// batches of consecutive iterations and [`over_level`] is applied to their totals. An interval needs 6 iterations.
 pub fn over_iterations(pairs: &[(f64, f64)]) -> Option<Estimate> {
     let totals: Vec<(f64, f64)> =
         batches(pairs).map(|batch| batch.iter().fold((0.0, 0.0), |(x, y), p| (x + p.0, y + p.1))).collect();
@@ -50,8 +50,9 @@ pub fn batches<T>(items: &[T]) -> impl Iterator<Item = &[T]> {
     (0..batches).map(move |b| &items[b * n / batches..(b + 1) * n / batches])
 }
 
-/// numerator / denominator of two independent positive estimates. The interval joins theirs on the logarithmic scale (MOVER: Donner and Zou
-/// 2012): each side is the root of the two squared distances from estimate to limit. It needs both intervals above 0.
+/// numerator / denominator of two independent positive estimates. The interval joins theirs on the logarithmic scale
+/// (MOVER: Donner and Zou 2012): each side is the root of the two squared distances from estimate to limit. It needs
+/// both intervals above 0.
 pub fn quotient(numerator: &Estimate, denominator: &Estimate) -> Option<Estimate> {
     if numerator.value <= 0.0 || denominator.value <= 0.0 {
         return None;
@@ -70,9 +71,9 @@ pub fn quotient(numerator: &Estimate, denominator: &Estimate) -> Option<Estimate
     Some(Estimate { value, interval, n: numerator.n.min(denominator.n), method })
 }
 
-/// What a right answer costs: cost of a row × rows per question / share of right questions. All rows of a question are charged, those that a
-/// vote goes against too, and so are the questions that come out wrong. `rows` is a fact of the task (1 where each row is a question of its
-/// own) and adds no uncertainty; the rest is as in [`quotient`].
+/// What a right answer costs: cost of a row × rows per question / share of right questions. All rows of a question are
+/// charged, those that a vote goes against too, and so are the questions that come out wrong. `rows` is a fact of the
+/// task (1 where each row is a question of its own) and adds no uncertainty; the rest is as in [`quotient`].
 pub fn per_right(row: &Estimate, rows: f64, accuracy: &Estimate) -> Option<Estimate> {
     let cost = row.clone().scaled(rows);
     let estimate = quotient(&cost, accuracy)?;

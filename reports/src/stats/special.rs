@@ -1,7 +1,7 @@
 //! Binomial sums, the incomplete beta function and Student's t, as far as the intervals need them.
 //!
-//! In: parameters in their mathematical range. Out: probabilities and quantiles. Must not: be used as a general library; accuracy is
-//! about 1e-10, which is far beyond what an interval needs.
+//! In: parameters in their mathematical range. Out: probabilities and quantiles. Must not: be used as a general
+//! library; accuracy is about 1e-10, which is far beyond what an interval needs.
 
 /// Quantile 0.975 of the standard normal distribution.
 pub const Z975: f64 = 1.959_963_984_540_054;
@@ -88,7 +88,8 @@ pub fn t_outside(df: u64, x: f64) -> f64 {
     incomplete_beta(df / (df + x * x), 0.5 * df, 0.5)
 }
 
-/// Whether x lies above the quantile 0.99 of χ² with `df` ≥ 1 degrees of freedom, by the approximation of Wilson and Hilferty.
+/// Whether x lies above the quantile 0.99 of χ² with `df` ≥ 1 degrees of freedom, by the approximation of Wilson and
+/// Hilferty.
 pub fn chi_square_exceeds_99(x: f64, df: u64) -> bool {
     let part = 2.0 / (9.0 * df.max(1) as f64);
     ((x / df.max(1) as f64).cbrt() - (1.0 - part)) / part.sqrt() > 2.326_347_87

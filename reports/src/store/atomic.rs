@@ -1,7 +1,7 @@
 //! How folders and files come into their place in one step: written aside, flushed to the disk, renamed.
 //!
-//! In: an open folder, a name, what writes the content. Out: the whole content under that name, or nothing of it. Must not: leave anything
-//! under the name that is half written, or overwrite what is there.
+//! In: an open folder, a name, what writes the content. Out: the whole content under that name, or nothing of it. Must
+//! not: leave anything under the name that is half written, or overwrite what is there.
 
 use std::{
     fs::File,
@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use crate::error::ReportError;
 
-/// Makes a folder of what `fill` writes into it. `make_room` runs when all is written: what it leaves under the name makes the renaming fail.
+/// Makes a folder of what `fill` writes into it. `make_room` runs when all is written: what it leaves under the name
+/// makes the renaming fail.
 pub(super) fn place(
     parent: &Folder,
     name: &str,

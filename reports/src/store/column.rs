@@ -4,8 +4,8 @@
 
 use std::mem::take;
 
-/// Numbers in the narrowest type that holds all of them. A number is held as its successor and a gap as 0, so that a gap costs no more than a
-/// number; the last form is for a successor that no type has.
+/// Numbers in the narrowest type that holds all of them. A number is held as its successor and a gap as 0, so that a
+/// gap costs no more than a number; the last form is for a successor that no type has.
 #[derive(Clone, Debug)]
 pub(super) enum Column {
     One(Vec<u8>),

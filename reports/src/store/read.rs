@@ -1,7 +1,7 @@
 //! Reading a run folder that anybody may have written.
 //!
-//! In: a folder. Out: a [`RecordedRun`], cases sorted by path and id, or an error that names file and line. Must not: follow links, panic, allocate by
-//! a size that a file claims, or mend what it reads.
+//! In: a folder. Out: a [`RecordedRun`], cases sorted by path and id, or an error that names file and line. Must not:
+//! follow links, panic, allocate by a size that a file claims, or mend what it reads.
 
 use std::{
     collections::BTreeSet,
@@ -155,8 +155,8 @@ fn load_samples(path: &Path) -> Result<Samples, ReportError> {
     Ok(samples)
 }
 
-/// A row whose names are known and whose numbers are written as ergometer writes them; any other row takes the slower way, which says what is
-/// wrong with it.
+/// A row whose names are known and whose numbers are written as ergometer writes them; any other row takes the slower
+/// way, which says what is wrong with it.
 fn plain_sample(record: &StringRecord, phases: &[&'static str], metrics: &[&'static str]) -> Option<Sample> {
     let optional = |text: &str| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) };
     let named = |known: &[&'static str], name: &str| known.iter().copied().find(|known| *known == name);
@@ -241,7 +241,8 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReportError> {
     })
 }
 
-/// What is read, with an error where a line does not end within [`MAX_LINE`]: a reader of CSV keeps a field however long it grows.
+/// What is read, with an error where a line does not end within [`MAX_LINE`]: a reader of CSV keeps a field however
+/// long it grows.
 struct Lines<R> {
     from: R,
     since_end: u64,

@@ -1,13 +1,15 @@
 //! The observations of a case in memory: a column a field, about 25 bytes an observation.
 //!
-//! In: [`Sample`]s one by one. Out: the same samples, in the same order. Must not: hold a name twice, or change an observation.
+//! In: [`Sample`]s one by one. Out: the same samples, in the same order. Must not: hold a name twice, or change an
+//! observation.
 
 use std::fmt;
 
 use super::column::Column;
 use crate::case::Sample;
 
-/// Observations in the order in which they were made. A [`Sample`] is made of its columns when it is asked for, and held by nobody.
+/// Observations in the order in which they were made. A [`Sample`] is made of its columns when it is asked for, and not
+/// stored.
 #[derive(Clone, Default)]
 pub struct Samples {
     block: Column,

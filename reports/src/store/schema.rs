@@ -1,7 +1,7 @@
 //! What a run folder holds: columns, limits, kinds of names, and what is wrong with a case or a row.
 //!
-//! In: cases and rows. Out: a [`RecordedRun`] and its parts, faults with their remedies. Must not: open a file. What is written and what is read are
-//! held to the same faults here, so that nothing is stored which could not be read back.
+//! In: cases and rows. Out: a [`RecordedRun`] and its parts, faults with their remedies. Must not: open a file. What is
+//! written and what is read are held to the same faults here, so that nothing is stored which could not be read back.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +39,8 @@ pub(super) const PREDICTION_COLUMNS: [&str; 9] =
 pub(super) const ATTEMPT_COLUMNS: [&str; 10] =
     ["question", "name", "cluster", "depth", "last", "part", "attempt", "source", "right", "rows"];
 
-/// Name of a case's folder: its path with `/` as `~` and everything unusual as `_`, then `~` and the first 8 digits of its id.
+/// Name of a case's folder: its path with `/` as `~` and everything unusual as `_`, then `~` and the first 8 digits of
+/// its id.
 pub fn slug(path: &str, id: &str) -> String {
     let mut slug = String::new();
     for character in path.chars().take(SLUG_BYTES) {
@@ -67,7 +68,8 @@ pub struct CaseRun {
     pub samples: Samples,
     /// Every answer.
     pub predictions: Vec<Prediction>,
-    /// Every attempt at a question, where the task decides questions from several rows and this case is the one that is scored.
+    /// Every attempt at a question, where the task decides questions from several rows and this case is the one that is
+    /// scored.
     pub attempts: Vec<Attempt>,
 }
 
@@ -223,7 +225,8 @@ pub(super) fn attempt_fault(attempt: &Attempt) -> Option<Fault> {
         .then(|| ("a question of 0 rows".into(), "a question is decided from the rows answered for it".into()))
 }
 
-/// Why attempts do not belong to their case: where it is scored by itself they must decide each of its questions once, else there are none.
+/// Why attempts do not belong to their case: where it is scored by itself they must decide each of its questions once,
+/// else there are none.
 pub(super) fn questions_fault(case: &Case, attempts: &[Attempt]) -> Option<Fault> {
     let scored = case.error.is_none() && case.accuracy_from.as_ref() == Some(&case.id);
     let due = if scored { case.questions } else { 0 };

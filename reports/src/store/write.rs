@@ -1,9 +1,10 @@
 //! Writing a run folder so that a kill at any moment loses no finished case and leaves no half one.
 //!
 //! In: environment, cases with their samples and predictions. Out: `DIR/environment.json`, `DIR/suite.toml`,
-//! `DIR/cases/<slug>/{case.json, samples.csv, predictions.csv, attempts.csv (where questions are decided from several rows), stderr.log}`,
-//! `DIR/records.*`, `DIR/report/`. A case is written beside its place once its worker has ended, flushed to the disk, and renamed into it; every other file is
-//! replaced by rename. Must not: summarise, follow a link below the folder, or read what [`load`](super::load) reads.
+//! `DIR/cases/<slug>/{case.json, samples.csv, predictions.csv, attempts.csv (where questions are decided from several
+//! rows), stderr.log}`, `DIR/records.*`, `DIR/report/`. A case is written beside its place once its worker has ended,
+//! flushed to the disk, and renamed into it; every other file is replaced by rename. Must not: summarise, follow a link
+//! below the folder, or read what [`load`](super::load) reads.
 
 use std::{
     collections::BTreeSet,
@@ -31,8 +32,8 @@ use crate::{
     error::ReportError,
 };
 
-/// A run folder that is being written. It is held open: what becomes of its name, or of a link that takes the place of one of its folders,
-/// changes nothing about where cases go.
+/// A run folder that is being written. It is held open: what becomes of its name, or of a link that takes the place of
+/// one of its folders, changes nothing about where cases go.
 #[derive(Debug)]
 pub struct RunFolder {
     folder: Arc<Folder>,
@@ -42,7 +43,8 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a new run folder. A folder that already holds a run is an error, so that nothing is overwritten by accident.
+    /// Makes a new run folder. A folder that already holds a run is an error, so that nothing is overwritten by
+    /// accident.
     pub fn create(dir: &Path) -> Result<Self, ReportError> {
         let folder = Folder::create(dir).map_err(ReportError::io("create the folder", dir))?;
         let environment = dir.join("environment.json");
@@ -99,15 +101,16 @@ impl RunFolder {
         self.write_file("environment.json", &bytes)
     }
 
-    /// Writes or replaces one file below the folder (`suite.toml`, `records.csv`, `report/index.html` ...) in one step: a reader sees the
-    /// old bytes or the new ones. `name` is a relative path without `..`; a folder on the way that is a link is refused.
+    /// Writes or replaces one file below the folder (`suite.toml`, `records.csv`, `report/index.html` ...) in one step:
+    /// a reader sees the old bytes or the new ones. `name` is a relative path without `..`; a folder on the way that is
+    /// a link is refused.
     pub fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
         self.folder.write(name, bytes).map_err(ReportError::io("write", &self.dir().join(name)))
     }
 
-    /// Begins a case. Nothing of it is in the run folder before it is finished; its worker's log goes to a file without a name meanwhile, so
-    /// that a worker has nothing of its case to spoil. A run that already has [`MAX_CASES`] gets no further one, because it could not be
-    /// read back.
+    /// Begins a case. Nothing of it is in the run folder before it is finished; its worker's log goes to a file without
+    /// a name meanwhile, so that a worker has nothing of its case to spoil. A run that already has [`MAX_CASES`] gets
+    /// no further one, because it could not be read back.
     pub fn begin_case(&self, path: &str, id: &str) -> Result<CaseWriter, ReportError> {
         // those that are begun will be finished too
         let begun = Arc::strong_count(&self.begun) - 1;
@@ -132,8 +135,9 @@ impl RunFolder {
         Ok(ids)
     }
 
-    /// Removes what a process that is gone left half written: folders of unfinished cases, files that were never renamed into place. Call
-    /// it only when no other process writes into this run folder. Returns how many cases were unfinished.
+    /// Removes what a process that is gone left half written: folders of unfinished cases, files that were never
+    /// renamed into place. Call it only when no other process writes into this run folder. Returns how many cases were
+    /// unfinished.
     pub fn remove_leftovers(&self) -> Result<usize, ReportError> {
         atomic::remove_temporaries(&self.folder)?;
         // a link would lead out of the run folder
@@ -167,11 +171,13 @@ impl CaseWriter {
         self.log.clone()
     }
 
-    /// Writes everything, flushes it to the disk and moves the folder into its place. After this the case is finished for good.
+    /// Writes everything, flushes it to the disk and moves the folder into its place. After this the case is finished
+    /// for good.
     ///
     /// # Errors
     /// [`ReportError::Refused`] for what [`load`](super::load) would refuse (more than [`MAX_ROWS`] rows, more than
-    /// [`MAX_CSV_BYTES`], unknown metrics, values that are not finite ...); then, as after an `Io` error, nothing is left of the case.
+    /// [`MAX_CSV_BYTES`], unknown metrics, values that are not finite ...); then, as after an `Io` error, nothing is
+    /// left of the case.
     pub fn finish(
         self,
         case: &Case,

@@ -1,7 +1,7 @@
 //! The lines of the strip that name winners: the fastest and the most accurate cases.
 //!
-//! In: a [`Report`]. Out: [`Line`]s. Must not: name a winner whose outputs nobody compared or whose value has no interval, or hide that two values
-//! cannot be told apart.
+//! In: a [`Report`]. Out: [`Line`]s. Must not: name a winner whose outputs nobody compared or whose value has no
+//! interval, or hide that two values cannot be told apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +14,8 @@ use crate::{
     shown,
 };
 
-/// The case of least median latency of each task, model, depth rule and batch; only cases whose outputs were compared take part. A latency without an
-/// interval wins nothing.
+/// The case of least median latency of each task, model, depth rule and batch; only cases whose outputs were compared
+/// take part. A latency without an interval wins nothing.
 pub(super) fn fastest(report: &Report) -> Option<Line> {
     // by task, model, depth rule and batch
     type Group<'a> = (&'a str, &'a str, &'a str, u32);
@@ -70,7 +70,8 @@ pub(super) fn fastest(report: &Report) -> Option<Line> {
     Some(Line::new("fastest", Severity::Plain, items))
 }
 
-/// The most accurate model (with precision and depth rule) of each task that has several. An accuracy without an interval wins nothing.
+/// The most accurate model (with precision and depth rule) of each task that has several. An accuracy without an
+/// interval wins nothing.
 pub(super) fn most_accurate(report: &Report) -> Option<Line> {
     let mut items = Vec::new();
     let tasks = report.tasks();
@@ -143,7 +144,8 @@ fn order(a: &Record, b: &Record) -> std::cmp::Ordering {
     value(a).total_cmp(&value(b))
 }
 
-/// What to say beside the best of these: how many cannot be told from it. `None`: it has no interval, so that nothing can be said.
+/// What to say beside the best of these: how many cannot be told from it. `None`: it has no interval, so that nothing
+/// can be said.
 fn beside(best: &Case, record: &Record, all: &[(&Case, &Record)]) -> Option<String> {
     let ends = |r: &Record| r.lower.zip(r.upper);
     let own = ends(record)?;

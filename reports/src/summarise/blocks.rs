@@ -1,7 +1,7 @@
 //! Metrics that are read once a block: which blocks have them, and how far the blocks' edges put energy off.
 //!
-//! In: the steady phase of a case. Out: values with their intervals and notes. Must not: pass over a block without saying so, or pair
-//! readings of different blocks.
+//! In: the steady phase of a case. Out: values with their intervals and notes. Must not: pass over a block without
+//! saying so, or pair readings of different blocks.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,9 @@ const MOST_EDGE: f64 = 0.5;
 /// Share from which on a record says so.
 const NOTED_EDGE: f64 = 0.01;
 
-/// W of a block above which its energy is no energy of this case: so many times the median of the case's blocks, and so many W more. The same
-/// work does not draw five times as much in one block as in most others; a counter that jumped does, or another program.
+/// W of a block above which its energy is no energy of this case: so many times the median of the case's blocks, and so
+/// many W more. The same work does not draw five times as much in one block as in most others; a counter that jumped
+/// does, or another program.
 const LEAP: f64 = 4.0;
 const LEAP_WATTS: f64 = 20.0;
 /// Blocks from which on their median says something.
@@ -41,7 +42,8 @@ impl Summary<'_> {
         Ok(Outcome { estimate, confidence: CONFIDENCE, notes: notes.into_iter().collect() })
     }
 
-    /// Joules per example of disjoint domains together, from the blocks in which all were read; the interval is widened by the edges.
+    /// Joules per example of disjoint domains together, from the blocks in which all were read; the interval is widened
+    /// by the edges.
     pub(super) fn energy(&self, names: &[&str]) -> Metered {
         let (mut joules, mut notes) = (BTreeMap::new(), Vec::new());
         let mut edges = Some(0.0);

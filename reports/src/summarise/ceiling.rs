@@ -1,7 +1,7 @@
 //! How much of what the machine can do at best a case reaches.
 //!
-//! In: the steady phase of a case, the environment's ceilings. Out: its rate of operations and that rate's share. Must not: hold a case to a
-//! ceiling that was not measured, or one that computes on a board to the processor's.
+//! In: the steady phase of a case, the environment's ceilings. Out: its rate of operations and that rate's share. Must
+//! not: hold a case to a ceiling that was not measured, or one that computes on a board to the processor's.
 
 use super::{Metered, Outcome, Summary, blocks::Per};
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
     stats::{CONFIDENCE, Estimate},
 };
 
-/// Share of the ceiling above which a count of operations that a worker reports is not believed: a ceiling is the best of some repetitions,
-/// and a quieter moment may beat it.
+/// Share of the ceiling above which a count of operations that a worker reports is not believed: a ceiling is the best
+/// of some repetitions, and a quieter moment may beat it.
 const BELIEVED: f64 = 1.5;
 
 impl Summary<'_> {
@@ -34,7 +34,8 @@ impl Summary<'_> {
         })
     }
 
-    /// The model's operations per second of steady time; those that the program reports where nobody knows that it computes the model.
+    /// The model's operations per second of steady time; those that the program reports where nobody knows that it
+    /// computes the model.
     pub(super) fn flop_rate(&self) -> Option<Estimate> {
         let (flops, which) = match self.accuracy_only() {
             true => {

@@ -1,7 +1,7 @@
 //! Which energy domains a case's joules per right answer hold, and what they are called in its record.
 //!
-//! In: what a case says of the device that it computes on, what the run's meters cover. Out: metrics to add up, or why no sum means
-//! anything. Must not: guess that a program which does not say where it computes leaves the boards alone.
+//! In: what a case says of the device that it computes on, what the run's meters cover. Out: metrics to add up, or why
+//! no sum means anything. Must not: guess that a program which does not say where it computes leaves the boards alone.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ fn uuids(text: &str) -> impl Iterator<Item = &str> {
     parts.filter(|p| p.len() == 40 && p.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("GPU-")))
 }
 
-/// Names of a domain's parts, as its meter told them when the run began.
+/// Names of a domain's parts, as its meter reported them when the run began.
 fn names<'a>(environment: &'a Environment, metric: &str) -> Option<&'a str> {
     let of = |meter: &str| environment.versions.get(&format!("{meter}.{metric}")).map(String::as_str);
     of("rapl").or(of("nvml")).filter(|names| !names.is_empty())
@@ -59,8 +59,8 @@ fn refuse(message: String, hint: &str) -> Missing {
 }
 
 impl Summary<'_> {
-    /// Where the case computes, by its option `device` and by what its worker reports under that name. One that computes on boards says
-    /// so whatever else it says.
+    /// Where the case computes, by its option `device` and by what its worker reports under that name. One that
+    /// computes on boards says so whatever else it says.
     fn device(&self) -> Device {
         let devices: Vec<Device> = self.device_texts().iter().map(|text| device(text)).collect();
         let first = |wanted: fn(&Device) -> bool| devices.iter().find(|d| wanted(d)).cloned();
@@ -75,7 +75,8 @@ impl Summary<'_> {
         self.device() == Device::Boards
     }
 
-    /// The boards that it computes on are among the metered ones: none that it may use is left out, and those that it names are there.
+    /// The boards that it computes on are among the metered ones: none that it may use is left out, and those that it
+    /// names are there.
     pub(super) fn metered_boards(&self) -> Result<(), Missing> {
         let versions = &self.environment.versions;
         let metered = |name: &str| versions.get(name).map(String::as_str).filter(|_| self.ready("energy_gpu"));

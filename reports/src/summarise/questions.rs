@@ -1,6 +1,7 @@
 //! Accuracy, under the task's official rule and beside it, and what a right answer costs.
 //!
-//! In: scored answers and attempts of the case that an accuracy comes from. Out: outcomes. Must not: mix conventions: each has its metric.
+//! In: scored answers and attempts of the case that an accuracy comes from. Out: outcomes. Must not: mix conventions:
+//! each has its metric.
 
 use super::domains::covered;
 use super::{Metered, Missing, Outcome, Summary};

@@ -1,7 +1,7 @@
 //! Supervision steps an example, and the operations that follow from them.
 //!
-//! In: the steady phase of a case, or the answers that it was scored by. Out: estimates. Must not: take answers that share a cluster for independent
-//! ones, or a depth that all answers had for the only one there is.
+//! In: the steady phase of a case, or the answers that it was scored by. Out: estimates. Must not: take answers that
+//! share a cluster for independent ones, or a depth that all answers had for the only one there is.
 
 use std::collections::BTreeMap;
 
@@ -47,8 +47,9 @@ impl Summary<'_> {
     }
 }
 
-/// Mean depth of the last answers, over clusters of them. Where all have one depth although the rule (`halt-16`: at most 16) allows others, an answer
-/// of which none like it was seen may still come: the interval is that of Wilson for none in so many clusters, as far as the rule allows.
+/// Mean depth of the last answers, over clusters of them. Where all have one depth although the rule (`halt-16`: at
+/// most 16) allows others, an answer of which none like it was seen may still come: the interval is that of Wilson for
+/// none in so many clusters, as far as the rule allows.
 fn depth_of_answers(predictions: &[Prediction], rule: &str) -> Option<Estimate> {
     let last: Vec<&Prediction> = predictions.iter().filter(|p| p.last).collect();
     let mut clusters: BTreeMap<u64, (f64, f64)> = BTreeMap::new();

@@ -1,6 +1,8 @@
-//! Which cases have a metric, and which way each is summarised: the rows of [`METRICS`](crate::metric::METRICS) carried out.
+//! Which cases have a metric, and which way each is summarised: the rows of [`METRICS`](crate::metric::METRICS) carried
+//! out.
 //!
-//! In: a row, a case's [`Summary`]. Out: an outcome or why there is none. Must not: know a metric by its name where its row says enough.
+//! In: a row, a case's [`Summary`]. Out: an outcome or why there is none. Must not: know a metric by its name where its
+//! row says enough.
 
 use super::{Metered, Missing, Outcome, Summary, blocks::Per, counted, exact};
 use crate::{
@@ -91,7 +93,7 @@ impl Summary<'_> {
     }
 }
 
-/// Nobody knows what it computed.
+/// What it computed is unknown.
 fn unseen() -> Missing {
     Missing::unavailable(
         "accuracy only: nobody compared its outputs, and it does not say what it executed",

@@ -1,4 +1,5 @@
-//! What a worker claims and nothing else shows: counts of operations, times, bytes; each held to what was seen, and withheld beyond it.
+//! What a worker claims and nothing else shows: counts of operations, times, bytes; each held to what was seen, and
+//! withheld beyond it.
 //!
 //! In: synthetic runs. Out: verdicts. Must not: repeat the tests of the records that are believed.
 

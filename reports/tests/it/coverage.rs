@@ -1,9 +1,11 @@
-//! Whether intervals hold what they promise: simulated processes whose long-run values are known, from samples to records, with seeds.
+//! Whether intervals hold what they promise: simulated processes whose long-run values are known, from samples to
+//! records, with seeds.
 //!
-//! In: processes of a machine's speed. Out: how often the interval held the truth, within the bounds that METHODS.md states. Must not: test
-//! one lucky run; every bound is of hundreds of runs and leaves room for their chance.
+//! In: processes of a machine's speed. Out: how often the interval held the truth, within the bounds that METHODS.md
+//! states. Must not: test one lucky run; every bound is of hundreds of runs and leaves room for their chance.
 //!
-//! `cargo test --release -p ergometer-reports coverage_table -- --ignored --nocapture` prints the table of METHODS.md from 1,000 runs each.
+//! `cargo test --release -p ergometer-reports coverage_table -- --ignored --nocapture` prints the table of METHODS.md
+//! from 1,000 runs each.
 
 use ergometer_reports::Record;
 
@@ -66,7 +68,8 @@ fn coverage(process: Process, layout: Layout, base: f64, runs: u64) -> [Held; 4]
 /// Runs of each row in every test: 95 % of so many have a standard deviation of 1.3 points.
 const RUNS: u64 = 300;
 
-/// Least shares that hold the truth of latency, throughput and energy, by layout; the bounds are those of METHODS.md less two standard deviations.
+/// Least shares that hold the truth of latency, throughput and energy, by layout; the bounds are those of METHODS.md
+/// less two standard deviations.
 fn holds(process: Process, base: f64, least: [(Layout, [f64; 3]); 3]) {
     for (layout, least) in least {
         let found = coverage(process, layout, base, RUNS);

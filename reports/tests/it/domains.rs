@@ -1,6 +1,7 @@
 //! Which energy domains a right answer is charged for, by what a case says of its device.
 //!
-//! In: the run by hand, with boards that are metered. Out: verdicts. Must not: repeat what records say of energy itself.
+//! In: the run by hand, with boards that are metered. Out: verdicts. Must not: repeat what records say of energy
+//! itself.
 
 use ergometer_reports::{
     RecordedRun,

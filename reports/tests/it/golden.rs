@@ -1,7 +1,7 @@
 //! Reports: the same run gives the same bytes, golden files show what they are, and untrusted text stays text.
 //!
-//! In: synthetic runs. Out: verdicts; `UPDATE_GOLDEN=1` rewrites the golden files, `LOOK_AT=DIR` writes a large report to look at. Must not: compare pictures
-//! byte by byte with stored ones.
+//! In: synthetic runs. Out: verdicts; `UPDATE_GOLDEN=1` rewrites the golden files, `LOOK_AT=DIR` writes a large report
+//! to look at. Must not: compare pictures byte by byte with stored ones.
 
 use std::{env, fs, path::Path};
 

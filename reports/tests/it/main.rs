@@ -1,6 +1,7 @@
 //! Tests of the crate from outside: folders are written and read back, and synthetic runs become records and reports.
 //!
-//! In: synthetic observations made here from a seed. Out: verdicts. Must not: take any of these numbers for a measurement.
+//! In: synthetic observations made here from a seed. Out: verdicts. Must not: take any of these numbers for a
+//! measurement.
 
 mod claims;
 mod coverage;

@@ -1,5 +1,5 @@
-//! Plots: a title on every mark, one mapping of colours and shapes, colours that everybody can tell apart, labels that do not collide, no
-//! plot of one point; and the page's rules for phones and paper.
+//! Plots: a title on every mark, one mapping of colours and shapes, colours that everybody can tell apart, labels that
+//! do not collide, no plot of one point; and the page's rules for phones and paper.
 //!
 //! In: synthetic runs. Out: verdicts. Must not: need a browser.
 

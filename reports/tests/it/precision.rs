@@ -1,6 +1,7 @@
 //! Reduced precisions against full precision: the verdict, who is compared with whom, and what follows for the case.
 //!
-//! In: synthetic runs of a case in f32 and one in bf16. Out: verdicts. Must not: repeat the tests of the interval itself.
+//! In: synthetic runs of a case in f32 and one in bf16. Out: verdicts. Must not: repeat the tests of the interval
+//! itself.
 
 use ergometer_reports::{
     CaseRun, RecordedRun, Report,

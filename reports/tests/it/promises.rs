@@ -1,6 +1,8 @@
-//! Promises beside those of time: clustered shares near 0 and 1, several comparisons at once, and runs that come from files.
+//! Promises beside those of time: clustered shares near 0 and 1, several comparisons at once, and runs that come from
+//! files.
 //!
-//! In: simulated answers, sittings and folders, with seeds. Out: how often intervals held the truth. Must not: repeat [`coverage`](crate::coverage).
+//! In: simulated answers, sittings and folders, with seeds. Out: how often intervals held the truth. Must not: repeat
+//! [`coverage`](crate::coverage).
 
 use std::fs;
 
@@ -17,8 +19,8 @@ use crate::{
     synthetic::{self, Dice, summarise},
 };
 
-/// How likely a right answer is in a cluster, where the likelihoods of clusters follow a distribution with mean `p`: all right or all wrong
-/// (`likeness` 1), each answer for itself (0), or a share of clusters alike.
+/// How likely a right answer is in a cluster, where the likelihoods of clusters follow a distribution with mean `p`:
+/// all right or all wrong (`likeness` 1), each answer for itself (0), or a share of clusters alike.
 fn answers(clusters: u64, size: impl Fn(&mut Dice) -> u64, p: f64, likeness: f64, dice: &mut Dice) -> Vec<Prediction> {
     let mut all = Vec::new();
     for cluster in 0..clusters {

@@ -329,8 +329,8 @@ fn boards_count_where_the_backend_computes_on_them() {
     assert_eq!(get(&summarise(&run), "", "joules_per_right").value, None);
 }
 
-/// By hand, where every question is decided from ten rows and has two outputs: of 4 questions 1 is right by first attempts, 1 by a second
-/// one, and 1 has one output right.
+/// By hand, where every question is decided from ten rows and has two outputs: of 4 questions 1 is right by first
+/// attempts, 1 by a second one, and 1 has one output right.
 fn four_questions() -> RecordedRun {
     let mut run = by_hand();
     let case = &mut run.cases[0];

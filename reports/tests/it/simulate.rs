@@ -1,6 +1,7 @@
 //! A machine whose speed follows a process with known long-run values, and what a run of it would record.
 //!
-//! In: processes, layouts of blocks, a seed. Out: samples, and the values that intervals must hold. Must not: know how intervals are made.
+//! In: processes, layouts of blocks, a seed. Out: samples, and the values that intervals must hold. Must not: know how
+//! intervals are made.
 
 use ergometer_reports::{RecordedRun, Samples, case::Sample};
 

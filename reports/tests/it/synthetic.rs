@@ -1,7 +1,7 @@
 //! A synthetic run: invented observations with the shape of real ones.
 //!
-//! In: how many cases and iterations. Out: a [`RecordedRun`] that is the same every time. Must not: look like a measurement; its machine is called
-//! `synthetic`.
+//! In: how many cases and iterations. Out: a [`RecordedRun`] that is the same every time. Must not: look like a
+//! measurement; its machine is called `synthetic`.
 
 use std::collections::BTreeMap;
 
@@ -344,7 +344,8 @@ pub fn small() -> RecordedRun {
     sorted(vec![trm, dense, hung])
 }
 
-/// A task that decides questions from four rows each (eight where there are two outputs), with baselines; one case failed.
+/// A task that decides questions from four rows each (eight where there are two outputs), with baselines; one case
+/// failed.
 pub fn decided() -> RecordedRun {
     let mut cases = Vec::new();
     for (seed, (model, backend)) in
@@ -496,7 +497,8 @@ pub fn checked() -> RecordedRun {
     run
 }
 
-/// Sixty cases of one task: five models, two of them in two depth rules, on three backends with one, two and four threads, metered.
+/// Sixty cases of one task: five models, two of them in two depth rules, on three backends with one, two and four
+/// threads, metered.
 pub fn sixty() -> RecordedRun {
     let mut cases = Vec::new();
     for (model, rule) in [(0, ""), (0, "fixed-16"), (1, ""), (1, "fixed-16"), (2, ""), (3, "")] {

@@ -20,8 +20,8 @@ pub fn baselines<'a>(tasks: impl Iterator<Item = &'a ArcTask> + Clone) -> Vec<Ba
     vec![score("copy the input", &|_, input| vec![input.clone()]), score("best single training-set lookup", &lookup)]
 }
 
-/// The outputs of the demonstrations whose inputs are nearest: the two nearest that differ from each other. Of two as near the earlier
-/// comes first.
+/// The outputs of the demonstrations whose inputs are nearest: the two nearest that differ from each other. Of two as
+/// near the earlier comes first.
 pub fn lookup(task: &ArcTask, input: &Grid) -> Vec<Grid> {
     let mut nearest: Vec<(usize, &Grid)> =
         task.demonstrations.iter().map(|d| (distance(&d.input, input), &d.output)).collect();
@@ -35,7 +35,8 @@ pub fn lookup(task: &ArcTask, input: &Grid) -> Vec<Grid> {
     attempts
 }
 
-/// Hamming distance with the top left cells on each other: cells of either grid that the other lacks or has in another colour.
+/// Hamming distance with the top left cells on each other: cells of either grid that the other lacks or has in another
+/// colour.
 pub fn distance(a: &Grid, b: &Grid) -> usize {
     let (height, width) = (a.height().max(b.height()), a.width().max(b.width()));
     let cells = (0..height).flat_map(|r| (0..width).map(move |c| (r as isize, c as isize)));

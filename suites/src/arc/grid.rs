@@ -88,8 +88,9 @@ impl Grid {
         self.map(|r, c| colour(self.at(r, c)))
     }
 
-    /// One of the eight copies, numbered as the released TRM does: 0 as it is; 1, 2, 3 turned counter-clockwise by so many quarters; 4
-    /// mirrored left to right; 5 top to bottom; 6 transposed; 7 transposed along the other diagonal. Numbers are taken modulo 8.
+    /// One of the eight copies, numbered as the released TRM does: 0 as it is; 1, 2, 3 turned counter-clockwise by so
+    /// many quarters; 4 mirrored left to right; 5 top to bottom; 6 transposed; 7 transposed along the other diagonal.
+    /// Numbers are taken modulo 8.
     pub fn turned(&self, dihedral: u32) -> Grid {
         let (h, w) = (self.height, self.width);
         let swaps = matches!(dihedral % 8, 1 | 3 | 6 | 7);

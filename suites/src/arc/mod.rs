@@ -1,7 +1,8 @@
-//! Task `arc`: ARC's public tasks, or tasks of our own procedural rules, as the released TRM sees them, under ARC's official rule.
+//! Task `arc`: ARC's public tasks, or tasks of our own procedural rules, as the released TRM sees them, under ARC's
+//! official rule.
 //!
-//! In: a suite's parameters. Out: examples in TRM's tokens, one a test input and variant; scores, decisions, baselines, training examples.
-//! Must not: show a test output to anything but the scorer; put a test output into training.
+//! In: a suite's parameters. Out: examples in TRM's tokens, one a test input and variant; scores, decisions, baselines,
+//! training examples. Must not: show a test output to anything but the scorer; put a test output into training.
 
 mod baseline;
 pub mod grid;
@@ -54,9 +55,9 @@ fn canvas(cells: usize, tokens: usize) -> Option<usize> {
     (side * side == cells && (5..=10).contains(&side) && tokens == tokens::VOCABULARY as usize).then_some(side)
 }
 
-/// Cells count where the right answer is no padding, the edge included, as in TRM's loss. The whole is right if the grid that the answer
-/// stands for is: what is written outside of it does not matter, so that this agrees with [`Task::decide`]. An answer of a wrong length
-/// has no right cell.
+/// Cells count where the right answer is no padding, the edge included, as in TRM's loss. The whole is right if the
+/// grid that the answer stands for is: what is written outside of it does not matter, so that this agrees with
+/// [`Task::decide`]. An answer of a wrong length has no right cell.
 fn score(example: &Example, answer: &Answer) -> Score {
     let (wanted, answer) = (example.answer.tokens(), answer.tokens());
     let cells = wanted.iter().filter(|t| **t != tokens::PAD).count() as u32;

@@ -180,7 +180,8 @@ const DATASETS: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// The file of a fetched data set, in the first of the places for the user's cache folder that has it, and it is the pinned one to the byte.
+/// The file of a fetched data set, in the first of the places for the user's cache folder that has it, and it is the
+/// pinned one to the byte.
 ///
 /// Errors: an unknown name; a data set that has not been fetched, or is not what was fetched.
 pub fn dataset(name: &str) -> Result<PathBuf, SuiteError> {

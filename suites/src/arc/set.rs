@@ -41,7 +41,8 @@ pub struct AugmentedTask {
     pub cluster: u64,
 }
 
-/// The tasks of a file, those with too large grids left out, each with its variants, in both halves: the numbering of a net's table.
+/// The tasks of a file, those with too large grids left out, each with its variants, in both halves: the numbering of a
+/// net's table.
 pub struct Numbered {
     pub tasks: Vec<(Option<Subset>, AugmentedTask)>,
     pub puzzle_ids: u32,
@@ -213,7 +214,8 @@ pub fn numbered(parameters: &Parameters, file: &Path) -> Result<Numbered, SuiteE
     Ok(Numbered { tasks, puzzle_ids, numbering, too_large })
 }
 
-/// The numbering of a file's tasks: their ids, their demonstrations, from which a net learns them, and their variants, in order.
+/// The numbering of a file's tasks: their ids, their demonstrations, from which a net learns them, and their variants,
+/// in order.
 fn numbering<'a>(tasks: impl Iterator<Item = &'a AugmentedTask>, count: usize) -> String {
     let mut state = hash(NUMBERING, [count as u64]);
     for AugmentedTask { task, variants, .. } in tasks {
@@ -228,12 +230,13 @@ fn numbering<'a>(tasks: impl Iterator<Item = &'a AugmentedTask>, count: usize) -
     format!("arc-file-{state:016x}")
 }
 
-/// Up to `count` variants of a task, the first of them the task as it is, no two of which make the same task. Always the same for the
-/// same id, and the first ones the same for any count, because a net's table is numbered by them.
+/// Up to `count` variants of a task, the first of them the task as it is, no two of which make the same task. Always
+/// the same for the same id, and the first ones the same for any count, because a net's table is numbered by them.
 pub fn variants(task: &ArcTask, count: usize) -> Vec<TaskVariant> {
     let mut rng = ChaCha8Rng::seed_from_u64(hash(VARIANTS, task.id.bytes().map(u64::from)));
     let turned: Vec<(u64, Vec<u8>)> = (0..8).map(|d| pattern(task, d)).collect();
-    // equal for variants that make the same task, whose pattern and whose colours in the order of first sight are the same
+    // equal for variants that make the same task, whose pattern and whose colours in the order of first sight are the
+    // same
     let made = |variant: &TaskVariant| {
         let (pattern, colours) = &turned[variant.dihedral() as usize];
         (*pattern, colours.iter().map(|&c| variant.colour(c)).collect::<Vec<u8>>())
@@ -252,8 +255,8 @@ pub fn variants(task: &ArcTask, count: usize) -> Vec<TaskVariant> {
     found
 }
 
-/// A turned task without its colours: a hash that is equal for tasks that differ in colours 1 to 9 alone, and these colours in the order
-/// in which they are first seen.
+/// A turned task without its colours: a hash that is equal for tasks that differ in colours 1 to 9 alone, and these
+/// colours in the order in which they are first seen.
 fn pattern(task: &ArcTask, dihedral: u32) -> (u64, Vec<u8>) {
     let mut colours = vec![0];
     let mut numbers = Vec::new();

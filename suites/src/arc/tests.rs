@@ -189,7 +189,8 @@ proptest! {
         prop_assert_eq!(variants[0], TaskVariant::turn(0));
         // the first variants do not hang on how many are asked for
         prop_assert_eq!(&set::variants(&task, 7)[..], &variants[..variants.len().min(7)]);
-        // a task of background has its turns alone, one of a colour nine times as many, one of two colours 9 * 8 / 2 or more
+        // a task of background has its turns alone, one of a colour nine times as many, one of two colours 9 * 8 / 2 or
+        // more
         let colours: HashSet<u8> = task.grids().flat_map(|g| g.cells().to_vec()).filter(|c| *c > 0).collect();
         let copies: HashSet<Vec<Grid>> = (0..8).map(|d| made(&TaskVariant::turn(d))).collect();
         match colours.len() {

@@ -1,7 +1,7 @@
 //! Grids as token rows, as the released TRM does it: a square canvas, the grid at its top left, its edge marked.
 //!
-//! In: grids. Out: `side * side` tokens, and back. Must not: know a task. Source: `dataset/build_arc_dataset.py` (`arc_grid_to_np`...) and
-//! `evaluators/arc.py` (`_crop`) of SamsungSAILMontreal/TinyRecursiveModels.
+//! In: grids. Out: `side * side` tokens, and back. Must not: know a task. Source: `dataset/build_arc_dataset.py`
+//! (`arc_grid_to_np`...) and `evaluators/arc.py` (`_crop`) of SamsungSAILMontreal/TinyRecursiveModels.
 
 use super::grid::{COLOURS, Grid};
 
@@ -14,8 +14,8 @@ pub const FIRST_COLOUR: u32 = 2;
 /// Number of tokens.
 pub const VOCABULARY: u32 = FIRST_COLOUR + COLOURS as u32;
 
-/// The grid with its top left cell at `(down, right)` of a canvas; the edge is marked where it fits, up to but without the corner. What of
-/// the grid does not fit is cut off: callers check.
+/// The grid with its top left cell at `(down, right)` of a canvas; the edge is marked where it fits, up to but without
+/// the corner. What of the grid does not fit is cut off: callers check.
 pub fn encode_at(grid: &Grid, side: usize, (down, right): (usize, usize)) -> Vec<u32> {
     let mut canvas = vec![PAD; side * side];
     let mut put = |r: usize, c: usize, token| {
@@ -38,8 +38,8 @@ pub fn encode(grid: &Grid, side: usize) -> Vec<u32> {
     encode_at(grid, side, (0, 0))
 }
 
-/// The largest rectangle of colours at the top left of a canvas; the flatter one of two as large. `None` if the first cell is no
-/// colour, or the canvas is not square or too large.
+/// The largest rectangle of colours at the top left of a canvas; the flatter one of two as large. `None` if the first
+/// cell is no colour, or the canvas is not square or too large.
 pub fn decode(canvas: &[u32]) -> Option<Grid> {
     let side = canvas.len().isqrt();
     if side * side != canvas.len() {

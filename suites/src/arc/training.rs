@@ -1,7 +1,7 @@
 //! Endless training examples: fresh pairs of rules, or the demonstrations of a file's tasks.
 //!
-//! In: a training file's parameters, a seed. Out: [`Training`]. Must not: let a held-out input of a rule, a turned copy of one, or any
-//! test pair of a file into training.
+//! In: a training file's parameters, a seed. Out: [`Training`]. Must not: let a held-out input of a rule, a turned copy
+//! of one, or any test pair of a file into training.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::task::{self, Example, ExampleSet, Maker, Split, Training};
 /// See [`Task::training`](crate::task::Task::training). Of a file
 /// both halves are trained on, as in the released TRM, but for the test pairs.
 ///
-/// Errors: those of the parameters and the file; keys that only examples have; a relative `file`, since there is no folder it starts at.
+/// Errors: those of the parameters and the file; keys that only examples have; a relative `file`, since there is no
+/// folder it starts at.
 pub fn training(table: &toml::Table, seed: u64) -> Result<Box<dyn Training>, SuiteError> {
     if let Some(key) = ["split", "examples", "seed"].into_iter().find(|k| table.contains_key(*k)) {
         return Err(SuiteError::new("says nothing about training").at(format!("`{key}`")).hint("leave it out"));
@@ -36,7 +37,8 @@ pub fn training(table: &toml::Table, seed: u64) -> Result<Box<dyn Training>, Sui
     }
 }
 
-/// See [`Task::dataset`](crate::task::Task::dataset): the train side is what [`training`] draws, the test side what a suite asks.
+/// See [`Task::dataset`](crate::task::Task::dataset): the train side is what [`training`] draws, the test side what a
+/// suite asks.
 ///
 /// Errors: as [`training`].
 pub fn dataset(table: &toml::Table, folder: &Path, split: Split) -> Result<Maker, SuiteError> {

@@ -1,7 +1,7 @@
 //! How a copy of a task is made: a turn and a permutation of the colours 1 to 9, in one number.
 //!
-//! In: numbers, or a random number generator. Out: [`TaskVariant`]s and what they make of grids. Must not: move colour 0, which is the
-//! background in nearly every task.
+//! In: numbers, or a random number generator. Out: [`TaskVariant`]s and what they make of grids. Must not: move colour
+//! 0, which is the background in nearly every task.
 
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -42,7 +42,8 @@ impl TaskVariant {
         self.colours.get(usize::from(colour)).copied().unwrap_or(0)
     }
 
-    /// What [`Example::variant`](crate::task::Example::variant) holds: rank of the permutation in lexicographic order times 8, plus the turn.
+    /// What [`Example::variant`](crate::task::Example::variant) holds: rank of the permutation in lexicographic order
+    /// times 8, plus the turn.
     pub fn code(self) -> u32 {
         let mut rank = 0;
         for i in 1..10 {

@@ -1,7 +1,7 @@
 //! ARC's official rule: votes of the rows, two attempts for each output, every output of a task right.
 //!
-//! In: the answers of a set's examples. Out: one [`Decision`] a question. Must not: look at a right answer before the attempts are
-//! chosen.
+//! In: the answers of a set's examples. Out: one [`Decision`] a question. Must not: look at a right answer before the
+//! attempts are chosen.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +21,9 @@ struct Vote {
     sure: f64,
 }
 
-/// Decides every question of the set. A grid is what an answer says once its variant is undone; grids are ranked by the number of rows,
-/// then by the mean of the halting head's sigmoid (0 without one), then by size and cells, so that no order of rows matters. The
-/// attempts at an output are the two that come first.
+/// Decides every question of the set. A grid is what an answer says once its variant is undone; grids are ranked by the
+/// number of rows, then by the mean of the halting head's sigmoid (0 without one), then by size and cells, so that no
+/// order of rows matters. The attempts at an output are the two that come first.
 pub fn decide(set: &ExampleSet, answers: &[RowAnswer]) -> Vec<Decision> {
     // by question and part: answers in the order of the examples, so that sums do not hang on the order of rows
     let mut by_part: BTreeMap<(u64, u32), BTreeMap<usize, &RowAnswer>> = BTreeMap::new();

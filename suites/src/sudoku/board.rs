@@ -69,7 +69,8 @@ impl Size {
         self.box_rows() == self.box_columns()
     }
 
-    /// Fewest clues that any puzzle with one solution has (4: Taalman et al.; 6: found by search; 9: McGuire et al. 2012).
+    /// Fewest clues that any puzzle with one solution has (4: Taalman et al.; 6: found by search; 9: McGuire et al.
+    /// 2012).
     pub const fn fewest_clues(self) -> usize {
         match self {
             Size::Four => 4,

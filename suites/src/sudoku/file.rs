@@ -1,7 +1,8 @@
 //! Reads puzzles from a CSV file that the user names.
 //!
-//! In: rows of puzzle and perhaps solution, with or without a header, fields apart by `,`, `;`, tab or `|`. Out: checked puzzles with their
-//! rating. Must not: trust anything in the file, hold more of it than a few lines and the puzzles, or leave a row out that nobody counts.
+//! In: rows of puzzle and perhaps solution, with or without a header, fields apart by `,`, `;`, tab or `|`. Out:
+//! checked puzzles with their rating. Must not: trust anything in the file, hold more of it than a few lines and the
+//! puzzles, or leave a row out that nobody counts.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, BufReader};
@@ -49,11 +50,12 @@ pub struct PuzzleFile {
     pub columns: Option<String>,
 }
 
-/// Reads rows and checks each: characters, lengths, that the solution is solved and agrees with the clues, and that there is no other. A
-/// row without a solution is solved here, and must have exactly one.
+/// Reads rows and checks each: characters, lengths, that the solution is solved and agrees with the clues, and that
+/// there is no other. A row without a solution is solved here, and must have exactly one.
 ///
-/// Columns are found by name and by what stands in them; without a header the first rows tell which are boards, with empty cells and without. Empty cells are `0`,
-/// `.`, `_` or a space. Lines that begin with `#` are comments; a field in quotes may go on in the next line.
+/// Columns are found by name and by what stands in them; without a header the first rows tell which are boards, with
+/// empty cells and without. Empty cells are `0`, `.`, `_` or a space. Lines that begin with `#` are comments; a field
+/// in quotes may go on in the next line.
 ///
 /// Errors: the first row that is wrong, by file and line, unless such rows are skipped.
 pub fn read(file: &Path, wanted: Wanted) -> Result<PuzzleFile, SuiteError> {

@@ -1,7 +1,7 @@
 //! Makes puzzles: a random solved grid, cells emptied in random order for as long as one solution remains.
 //!
-//! In: a size, a seed, what is wanted. Out: puzzles with one solution, the same for the same request. Must not: go on for ever when the
-//! request can hardly be met.
+//! In: a size, a seed, what is wanted. Out: puzzles with one solution, the same for the same request. Must not: go on
+//! for ever when the request can hardly be met.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -18,11 +18,12 @@ use crate::task::Split;
 /// Puzzles dug for one that is wanted before the generator gives up. For 9x9 that is a minute or so.
 pub const MAX_TRIES: u32 = 20_000;
 
-/// What puzzles are wanted. The default asks for minimal puzzles (no clue can be left out) of any difficulty on any side.
+/// What puzzles are wanted. The default asks for minimal puzzles (no clue can be left out) of any difficulty on any
+/// side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PuzzleOptions {
-    /// Fewest and most clues; the number is drawn evenly, and a puzzle that cannot be dug so far is kept if it is within the range.
-    /// `None`: minimal.
+    /// Fewest and most clues; the number is drawn evenly, and a puzzle that cannot be dug so far is kept if it is
+    /// within the range. `None`: minimal.
     pub clues: Option<(usize, usize)>,
     /// Fewest guesses.
     pub min_guesses: u32,

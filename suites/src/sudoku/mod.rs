@@ -1,7 +1,7 @@
 //! Task `sudoku`: puzzles of 4x4, 6x6 and 9x9, generated or from a CSV file, as the released TRM sees them.
 //!
-//! In: a suite's parameters. Out: examples in TRM's tokens (0 pad, 1 blank, digit d is d + 1), scores. Must not: know a model; use a
-//! puzzle that has not exactly one solution.
+//! In: a suite's parameters. Out: examples in TRM's tokens (0 pad, 1 blank, digit d is d + 1), scores. Must not: know a
+//! model; use a puzzle that has not exactly one solution.
 
 mod board;
 mod file;
@@ -71,8 +71,8 @@ const QUICK: &[QuickSet] = &[
     },
 ];
 
-/// A puzzle with its one solution. Made by [`Generator`], [`read`] or [`Puzzle::new`], which vouch for it; the functions of this module
-/// rely on that.
+/// A puzzle with its one solution. Made by [`Generator`], [`read`] or [`Puzzle::new`], which vouch for it; the
+/// functions of this module rely on that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Puzzle {
     /// Size of the board.
@@ -88,8 +88,8 @@ pub struct Puzzle {
 impl Puzzle {
     /// Checks and rates a puzzle: `side * side` cells in reading order, 0 for an empty one in `clues`.
     ///
-    /// Errors: wrong lengths, a solution that is not solved or disagrees with the clues, more than one solution, or no verdict after
-    /// [`MAX_GUESSES`].
+    /// Errors: wrong lengths, a solution that is not solved or disagrees with the clues, more than one solution, or no
+    /// verdict after [`MAX_GUESSES`].
     pub fn new(size: Size, clues: Vec<u8>, solution: Vec<u8>) -> Result<Puzzle, SuiteError> {
         for (what, grid) in [("puzzle", &clues), ("solution", &solution)] {
             if grid.len() != size.cells() {
@@ -137,7 +137,8 @@ impl Puzzle {
     }
 }
 
-/// Digits (0 for an empty cell) as the released TRM numbers them: 0 is padding and never used, 1 is a blank, digit d is d + 1.
+/// Digits (0 for an empty cell) as the released TRM numbers them: 0 is padding and never used, 1 is a blank, digit d is
+/// d + 1.
 pub fn tokens(cells: &[u8]) -> Vec<u32> {
     cells.iter().map(|&d| u32::from(d) + 1).collect()
 }

@@ -1,11 +1,11 @@
 //! Counts solutions up to two and rates difficulty.
 //!
-//! In: clues. Out: how many solutions, the first of them, and the guesses that finding them and proving that there are no others took.
-//! Must not: search for ever (see [`MAX_GUESSES`]).
+//! In: clues. Out: how many solutions, the first of them, and the guesses that finding them and proving that there are
+//! no others took. Must not: search for ever (see [`MAX_GUESSES`]).
 //!
-//! The method is the plain one on purpose, because the rating is defined by it: naked and hidden singles until nothing follows, then a
-//! branch on the cell with the fewest candidates (the first such cell in reading order); every branch tried is one guess. Ties make
-//! the number of guesses depend a little on how a puzzle is turned.
+//! The method is the plain one on purpose, because the rating is defined by it: naked and hidden singles until nothing
+//! follows, then a branch on the cell with the fewest candidates (the first such cell in reading order); every branch
+//! tried is one guess. Ties make the number of guesses depend a little on how a puzzle is turned.
 
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -37,7 +37,8 @@ pub fn solve(size: Size, clues: &[u8]) -> SolveOutcome {
     search.outcome()
 }
 
-/// Whether `clues` with cell `without` emptied still leave only `digit` for that cell, given that they have one solution.
+/// Whether `clues` with cell `without` emptied still leave only `digit` for that cell, given that they have one
+/// solution.
 pub(super) fn is_redundant(size: Size, clues: &[u8], without: usize, digit: u8) -> bool {
     let mut search = Search::new(size, 1);
     let mut fewer = [0; MAX_CELLS];
@@ -189,7 +190,8 @@ impl Grid {
         self.open &= !bit;
     }
 
-    /// Fills naked and hidden singles until nothing follows. False at a contradiction: a cell that no digit fits, or a unit that lacks one.
+    /// Fills naked and hidden singles until nothing follows. False at a contradiction: a cell that no digit fits, or a
+    /// unit that lacks one.
     fn propagate(&mut self, layout: &BoardLayout) -> bool {
         loop {
             let (mut once, mut twice) = (0, 0);

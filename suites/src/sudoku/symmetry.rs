@@ -1,7 +1,7 @@
 //! Symmetries of Sudoku, what stays the same under them, and the split into train and test that rests on it.
 //!
-//! In: puzzles and solved grids. Out: random symmetric copies, class numbers, the side of the split. Must not: depend on how a puzzle
-//! was made, or keep any list of puzzles.
+//! In: puzzles and solved grids. Out: random symmetric copies, class numbers, the side of the split. Must not: depend
+//! on how a puzzle was made, or keep any list of puzzles.
 
 use std::sync::OnceLock;
 
@@ -13,8 +13,8 @@ use super::board::Size;
 use crate::hash::hash;
 use crate::task::Split;
 
-/// The side of a puzzle: of its whole class of solutions for 6x6 and 9x9; for 4x4, which has only two such classes, of the puzzle. Two
-/// puzzles that are symmetric to each other are always on the same side.
+/// The side of a puzzle: of its whole class of solutions for 6x6 and 9x9; for 4x4, which has only two such classes, of
+/// the puzzle. Two puzzles that are symmetric to each other are always on the same side.
 pub fn split_of(puzzle: &Puzzle) -> Split {
     split_of_class(class(puzzle))
 }
@@ -28,8 +28,8 @@ fn split_of_class(class: u64) -> Split {
     Split::of_hash(hash(SALT, [class]))
 }
 
-/// Its value is chosen so that near 1 in 10 puzzles of every size are held out: 6x6 grids and 4x4 puzzles have so few classes that chance
-/// alone could make it 1 in 30 or 1 in 4. It is part of the split and must never change.
+/// Its value is chosen so that near 1 in 10 puzzles of every size are held out: 6x6 grids and 4x4 puzzles have so few
+/// classes that chance alone could make it 1 in 30 or 1 in 4. It is part of the split and must never change.
 const SALT: u64 = 18_562;
 
 /// Number of the puzzle's class: equal for symmetric puzzles.
@@ -40,8 +40,9 @@ pub fn class(puzzle: &Puzzle) -> u64 {
     }
 }
 
-/// The cluster of a puzzle for statistics: its class, so that symmetric copies do not count as independent. Held-out 6x6 puzzles are the
-/// exception: they are of six classes in all, which are the whole population and no sample of one, so each puzzle stands for itself.
+/// The cluster of a puzzle for statistics: its class, so that symmetric copies do not count as independent. Held-out
+/// 6x6 puzzles are the exception: they are of six classes in all, which are the whole population and no sample of one,
+/// so each puzzle stands for itself.
 pub(super) fn cluster(puzzle: &Puzzle) -> u64 {
     match puzzle.size {
         Size::Six if split_of(puzzle) == Split::Test => hash(class(puzzle), puzzle.clues.iter().map(|&c| u64::from(c))),
@@ -49,8 +50,8 @@ pub(super) fn cluster(puzzle: &Puzzle) -> u64 {
     }
 }
 
-/// A random symmetry of the puzzle: digits relabelled, rows within bands, bands, columns within stacks and stacks permuted, and for
-/// square boxes perhaps transposed. The rating is carried over.
+/// A random symmetry of the puzzle: digits relabelled, rows within bands, bands, columns within stacks and stacks
+/// permuted, and for square boxes perhaps transposed. The rating is carried over.
 pub fn augment<R: Rng>(puzzle: &Puzzle, rng: &mut R) -> Puzzle {
     let size = puzzle.size;
     let cells = random_cells(size, rng);
@@ -83,12 +84,13 @@ fn random_lines<R: Rng>(side: usize, band: usize, rng: &mut R) -> Vec<usize> {
     bands.concat()
 }
 
-/// A number that any two symmetric solved grids share. Grids that are not symmetric nearly always differ in it for 9x9; for 6x6 it
-/// tells 40 of the 49 classes apart.
+/// A number that any two symmetric solved grids share. Grids that are not symmetric nearly always differ in it for 9x9;
+/// for 6x6 it tells 40 of the 49 classes apart.
 ///
-/// For two rows, the permutation that takes the digits of one to those of the other has a cycle type that no relabelling, no order of
-/// columns and no swap of the two rows changes. The types of all pairs within a band, and between two bands, are sorted into multisets;
-/// columns likewise; and where boxes are square, rows and columns are put in a fixed order.
+/// For two rows, the permutation that takes the digits of one to those of the other has a cycle type that no
+/// relabelling, no order of columns and no swap of the two rows changes. The types of all pairs within a band, and
+/// between two bands, are sorted into multisets; columns likewise; and where boxes are square, rows and columns are put
+/// in a fixed order.
 fn solution_class(size: Size, grid: &[u8]) -> u64 {
     let side = size.side();
     let row = |r: usize, i: usize| usize::from(grid[r * side + i]) - 1;
@@ -143,7 +145,8 @@ fn canonical_class(clues: &[u8]) -> u64 {
     hash(0, canonical(clues).into_iter().map(u64::from))
 }
 
-/// The least of all 4x4 puzzles symmetric to this one: over 128 ways to turn it, with digits numbered as they first appear.
+/// The least of all 4x4 puzzles symmetric to this one: over 128 ways to turn it, with digits numbered as they first
+/// appear.
 pub(super) fn canonical(clues: &[u8]) -> [u8; 16] {
     static TURNS: OnceLock<Vec<[usize; 16]>> = OnceLock::new();
     let turns = TURNS.get_or_init(all_turns);

@@ -1,8 +1,8 @@
-//! Records of a CSV file as people have it: comments, quotes, a line that names the delimiter, fields with line breaks; and the columns of
-//! puzzles and solutions by their names and by what stands in them.
+//! Records of a CSV file as people have it: comments, quotes, a line that names the delimiter, fields with line breaks;
+//! and the columns of puzzles and solutions by their names and by what stands in them.
 //!
-//! In: bytes. Out: records with the line on which each begins. Must not: hold more than a few lines, swallow a file after a quote that is
-//! never closed, or choose between columns that are called alike.
+//! In: bytes. Out: records with the line on which each begins. Must not: hold more than a few lines, swallow a file
+//! after a quote that is never closed, or choose between columns that are called alike.
 
 use std::collections::VecDeque;
 use std::io::BufRead;
@@ -288,7 +288,8 @@ fn unquoted(field: &str) -> &str {
     inner.unwrap_or(field)
 }
 
-/// The first record's delimiter: the one by which it names a column or shows a board; of several the one that gives most fields.
+/// The first record's delimiter: the one by which it names a column or shows a board; of several the one that gives
+/// most fields.
 fn split_first(bytes: &[u8]) -> (u8, Vec<String>) {
     let split = DELIMITERS.map(|d| (d, split(bytes, d)));
     let named = |f: &str| rank(f, &PUZZLES).is_some() || rank(f, &SOLUTIONS).is_some();
@@ -342,7 +343,8 @@ pub struct PuzzleColumns {
 }
 
 impl PuzzleColumns {
-    /// By the names of a header, and between several that could be meant by what stands in the rows under it; `None` if the line is a row.
+    /// By the names of a header, and between several that could be meant by what stands in the rows under it; `None` if
+    /// the line is a row.
     ///
     /// Errors: no column of puzzles; two columns of one name that both hold boards.
     pub fn of_header(header: &[String], rows: &[&CsvRecord]) -> Result<Option<Self>, SuiteError> {
@@ -401,8 +403,8 @@ impl PuzzleColumns {
         Ok(Some(Self { puzzle, solution, note }))
     }
 
-    /// Of a file without a header, by its first rows: puzzles are the first column with boards that have empty cells, solutions another one
-    /// of boards; where nothing tells, the first two.
+    /// Of a file without a header, by its first rows: puzzles are the first column with boards that have empty cells,
+    /// solutions another one of boards; where nothing tells, the first two.
     pub fn of_rows(rows: &[&CsvRecord]) -> Self {
         let columns = rows.iter().map(|r| r.fields.len()).max().unwrap_or(0);
         let any = |i: usize, is: fn(&str) -> bool| rows.iter().any(|r| r.fields.get(i).is_some_and(|f| is(f)));

@@ -36,8 +36,8 @@ mod columns;
 
 #[test]
 fn minimal_9x9_puzzles_have_the_known_statistics() {
-    // Known for this way of digging: 24.4 clues, 41 % need no guess, 4.3 guesses, 10.5 % need 11 or more. The bands are four standard
-    // errors or wider at 1000 puzzles.
+    // Known for this way of digging: 24.4 clues, 41 % need no guess, 4.3 guesses, 10.5 % need 11 or more. The bands are
+    // four standard errors or wider at 1000 puzzles.
     let puzzles = puzzles(Size::Nine, None, 11, 1000);
     let mean = |f: &dyn Fn(&Puzzle) -> f64| puzzles.iter().map(f).sum::<f64>() / 1000.0;
     let mean_clues = mean(&|p| clues(p) as f64);
@@ -300,7 +300,8 @@ fn files_are_read_as_people_have_them() {
             assert_eq!((&found.puzzles[..], found.solved), (&puzzles[..2], 0), "{file:?}");
         }
     }
-    // without solutions, in every way of writing an empty cell; spaces around a board are cells where there are enough of them
+    // without solutions, in every way of writing an empty cell; spaces around a board are cells where there are enough
+    // of them
     for blank in ["0", ".", "_", " "] {
         let file = format!("{a}\n{b}\n{c}\n").replace('0', blank);
         let found = rows(&file).unwrap_or_else(|e| panic!("{file:?}: {e}"));

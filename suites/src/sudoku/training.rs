@@ -1,6 +1,7 @@
 //! Endless training examples: random symmetric copies of a pool of puzzles of the train side.
 //!
-//! In: a training file's parameters, a seed. Out: [`Training`]. Must not: let a held-out puzzle, or a symmetric copy of one, into training.
+//! In: a training file's parameters, a seed. Out: [`Training`]. Must not: let a held-out puzzle, or a symmetric copy of
+//! one, into training.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

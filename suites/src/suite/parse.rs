@@ -1,7 +1,7 @@
 //! From the text of a suite file to a checked suite.
 //!
-//! In: TOML text and the names the caller knows. Out: a [`Suite`] whose every reference holds, or the first error with its line. Must
-//! not: touch the file system; build more than [`MAX_CASES`] cases.
+//! In: TOML text and the names the caller knows. Out: a [`Suite`] whose every reference holds, or the first error with
+//! its line. Must not: touch the file system; build more than [`MAX_CASES`] cases.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;

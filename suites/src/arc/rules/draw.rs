@@ -60,8 +60,8 @@ impl Draw {
         self.noise(height, width, percent, &colours)
     }
 
-    /// Up to `count` full rectangles of `low` to `high` rows and columns, each of one of the colours, that touch each other nowhere, not even
-    /// at corners.
+    /// Up to `count` full rectangles of `low` to `high` rows and columns, each of one of the colours, that touch each
+    /// other nowhere, not even at corners.
     pub fn rectangles(&mut self, count: usize, (low, high): (usize, usize), colours: &[u8]) -> Option<Grid> {
         let (height, width) = self.size();
         let mut grid = Grid::from_fn(height, width, |_, _| 0)?;

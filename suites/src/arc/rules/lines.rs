@@ -15,7 +15,8 @@ fn first(mut cells: impl Iterator<Item = u8>) -> Option<u8> {
     cells.find(|&c| c > 0)
 }
 
-/// Background between two cells of one colour in a row, with nothing else between them, takes that colour; else the same in a column.
+/// Background between two cells of one colour in a row, with nothing else between them, takes that colour; else the
+/// same in a column.
 pub fn connect(grid: &Grid) -> Option<Grid> {
     let joined = |before: Option<u8>, after: Option<u8>| before.filter(|_| before == after);
     Some(grid.map(|r, c| {
@@ -34,7 +35,8 @@ pub fn two_colours(draw: &mut Draw) -> Option<Grid> {
     draw.noise(height, width, percent, &colours)
 }
 
-/// Every coloured cell paints the background of its row and its column, rows over columns; a line has one coloured cell at most.
+/// Every coloured cell paints the background of its row and its column, rows over columns; a line has one coloured cell
+/// at most.
 pub fn cross(grid: &Grid) -> Option<Grid> {
     let row = |r: usize| (0..grid.width()).map(|c| grid.at(r, c)).filter(|&c| c > 0).collect::<Vec<_>>();
     let column = |c: usize| (0..grid.height()).map(|r| grid.at(r, c)).filter(|&c| c > 0).collect::<Vec<_>>();
@@ -58,7 +60,8 @@ pub fn seeds(draw: &mut Draw) -> Option<Grid> {
     Some(grid)
 }
 
-/// Rows of background at the bottom go on as the rows above them repeat; the shortest period counts, and it must be seen twice.
+/// Rows of background at the bottom go on as the rows above them repeat; the shortest period counts, and it must be
+/// seen twice.
 pub fn continue_pattern(grid: &Grid) -> Option<Grid> {
     let rows: Vec<&[u8]> = grid.rows().collect();
     let seen = rows.iter().take_while(|row| row.iter().any(|&c| c > 0)).count();

@@ -1,7 +1,8 @@
 //! Our own procedural rules on small grids: a closed table, and tasks made of it.
 //!
-//! In: a rule's name, a side of the split, a random number generator. Out: pairs and tasks. Must not: renumber or change a rule, because
-//! trained nets know rules by number and scores rest on what they do; a changed rule is a new one at the end of the table.
+//! In: a rule's name, a side of the split, a random number generator. Out: pairs and tasks. Must not: renumber or
+//! change a rule, because trained nets know rules by number and scores rest on what they do; a changed rule is a new
+//! one at the end of the table.
 
 mod colour;
 mod draw;
@@ -34,7 +35,8 @@ pub struct ArcRule {
 /// Version of the table: larger when rules are added.
 pub const VERSION: u32 = 1;
 
-/// All rules; a rule's place is its number. Directions are not listed: turned copies of a task have numbers of their own.
+/// All rules; a rule's place is its number. Directions are not listed: turned copies of a task have numbers of their
+/// own.
 pub const RULES: &[ArcRule] = &[
     ArcRule { name: "recolour", apply: colour::recolour, make: colour::some_ones },
     ArcRule { name: "swap-colours", apply: colour::swap, make: colour::threes_and_fours },
@@ -102,8 +104,8 @@ fn class(input: &Grid) -> u64 {
     hash(SALT, sides.into_iter().chain(least.cells().iter().map(|&c| u64::from(c))))
 }
 
-/// A random pair of a rule on this side of the split, no grid larger than `draw` allows. The input has two colours or more, and the rule
-/// changes it. `None` if 20,000 inputs were none of that.
+/// A random pair of a rule on this side of the split, no grid larger than `draw` allows. The input has two colours or
+/// more, and the rule changes it. `None` if 20,000 inputs were none of that.
 pub fn pair(rule: &ArcRule, split: Split, draw: &mut Draw) -> Option<Pair> {
     (0..MAX_TRIES).find_map(|_| {
         let input = (rule.make)(draw)?;
@@ -129,8 +131,8 @@ pub struct Wish {
     pub seed: u64,
 }
 
-/// Tasks of one rule, always the same for the same wish, and no matter how many come after. No two test inputs, and no two
-/// inputs of one task, are copies of each other.
+/// Tasks of one rule, always the same for the same wish, and no matter how many come after. No two test inputs, and no
+/// two inputs of one task, are copies of each other.
 ///
 /// Errors: the rule has too few inputs for so many tasks.
 pub fn tasks(number: usize, count: usize, wish: Wish) -> Result<Vec<ArcTask>, SuiteError> {

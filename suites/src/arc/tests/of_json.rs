@@ -1,4 +1,5 @@
-//! Tests of the reader: layouts, faults by their place, any bytes, and the published collections where they have been fetched.
+//! Tests of the reader: layouts, faults by their place, any bytes, and the published collections where they have been
+//! fetched.
 //!
 //! In: files made here. Out: verdicts. Must not: need a network.
 
@@ -240,7 +241,8 @@ proptest! {
     }
 }
 
-/// What is known of the published collections: tasks, demonstrations, tests, and tasks with every grid up to 10x10, of both halves.
+/// What is known of the published collections: tasks, demonstrations, tests, and tasks with every grid up to 10x10, of
+/// both halves.
 #[test]
 fn published_collections_have_the_known_counts() {
     let known = [

@@ -114,7 +114,8 @@ fn about_one_input_in_ten_is_held_out() {
     }
 }
 
-/// Recorded scores and trained nets rest on these: if this fails, a dependency changed its random numbers, or a rule its inputs.
+/// Recorded scores and trained nets rest on these: if this fails, a dependency changed its random numbers, or a rule
+/// its inputs.
 #[test]
 fn a_seed_gives_the_same_tasks_on_every_machine() {
     let text = |g: &Grid| {

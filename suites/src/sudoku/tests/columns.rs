@@ -1,4 +1,5 @@
-//! Tests of the layouts in which people keep puzzles: published headers, comments, quotes, delimiters; and of the place that an error names.
+//! Tests of the layouts in which people keep puzzles: published headers, comments, quotes, delimiters; and of the place
+//! that an error names.
 //!
 //! In: files made here. Out: verdicts. Must not: need a network.
 
