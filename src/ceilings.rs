@@ -2,6 +2,11 @@
 //!
 //! In: numbers of threads, the cache. Out: [`MachineCeilings`]. Must not: measure while a worker measures, believe a remembered file further than it can
 //! be read, or let a measurement that crashes take the run with it.
+//!
+//! A process of its own (`ergometer worker --ceilings`), since a hypervisor may announce an instruction and then refuse
+//! it, and tiles of AMX need a permission that lasts as long as its process. The result is in `environment.json`, and
+//! in `ceilings.json` of the cache by processor, number of processors and program. With `--check` it is recalled and
+//! not measured.
 
 use std::collections::BTreeSet;
 use std::path::Path;

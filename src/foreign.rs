@@ -6,6 +6,10 @@
 //! The two talk over a socket that is the child's stdin, one JSON value a line. Its stdout and stderr are the library's, and their last
 //! words are kept for the message. The child leads a process group, which is killed with it; where the harness ends first, a thread of the
 //! child sees the socket close and kills the group.
+//!
+//! `backends::probe` asks such a child before any worker is started, `meters/nvml/apart.rs` keeps one for the whole
+//! run, and `ergometer parity` runs in a child as a whole. In a worker, which loads its library itself, stdout is put
+//! aside for the protocol before the library can print on it.
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};

@@ -3,6 +3,10 @@
 //! In: a mark, put into the environment of every process that is started here and inherited by all that it starts. Out: those that carry it
 //! are killed. Must not: end anything that does not carry the mark. A process that starts another with an empty environment hides it from
 //! here; the kernel's word for what such a process uses is foreign load.
+//!
+//! A worker's group is killed by the harness at the end of its case, and by the guard (`ergometer worker --guard`,
+//! which sleeps on a pipe whose other end only the harness holds) when the harness ends in any other way. `setsid`
+//! escapes both, and this mark is how such a process is found; the case then has a note.
 
 use std::fs;
 use std::sync::OnceLock;

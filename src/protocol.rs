@@ -16,13 +16,14 @@
 //! `{"unavailable": {"what": "case", ...}}` or `{"failed": {...}}` may come instead of any message; the worker then exits.
 //!
 //! Rules that a worker has to keep; who breaks one fails its case, where the rule does not say otherwise (see `runner::claims` and
-//! `runner::child`):
+//! `runner::process`):
 //!
 //! | what | rule |
 //! |---|---|
 //! | lines | `outputs` and `predictions` have at most 256 MiB, all others 16 MiB; lists have at most so many elements as [`bounded`] says; all that names a block names the one that was asked for |
 //! | texts | of a text the first 4096 bytes are kept, of a name 200, of a map 256 entries; what was cut says so |
 //! | time of a whole answer | ten times (`timeout_seconds` + the seconds asked for + iterations x longest steps x the first iteration's time), and never more than ten times the seconds asked for + 60 times `timeout_seconds`, however much is said meanwhile |
+//! | silence | at most `timeout_seconds`; stderr: at most 64 MiB; else the worker is killed |
 //! | `loaded`, `ready` | their seconds are above 0 and within what the harness saw between its line and theirs; under nine tenths of that, less 10 ms and what the kernel let either wait for a processor, they are withheld |
 //! | `loaded` | `weight_bytes` and `state_bytes` above the largest memory that the process had are withheld, unless it computes on a board |
 //! | `sample` | numbered from 0 in order; from `t_ns` (start, CLOCK_MONOTONIC, for every program) to `t_ns` + `latency` within `go` and `measured`; none overlaps the next; none is shorter than 10 ns; as many as asked for, for as long as asked for |
@@ -33,6 +34,9 @@
 //! | `steps` | those of the answers told for the same examples in the same block, which are those of the scored ones; without `halt` every row takes `max_steps` |
 //! | `counted` | at least 1, or 0; at most 1e18 a second; above 1.5 times the processor's ceiling it is withheld, and all that follows from it |
 //! | `unavailable` | of what is the worker's to tell: `outputs`, `case`, and the metrics in [`WORKERS_OWN`]; of others it changes nothing, and the case has a note |
+//!
+//! `hello` comes before the job, so that the worker's memory can be read before it has seen a model. After `loaded`
+//! each `go` runs one block; the modes are those of [`Mode`].
 
 pub mod bounded;
 pub mod line;

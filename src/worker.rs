@@ -2,6 +2,16 @@
 //!
 //! In: commands on stdin. Out: messages on stdout, logs on stderr. Must not: see an answer, score anything, meter memory or energy (the
 //! harness does, from outside), or allocate inside a timed iteration.
+//!
+//! It times its iterations and nothing else. What an iteration is, the `Driver` of the job's scenario says
+//! (`crate::scenarios`); a scenario that asks for more than iterations of so many rows is repeated in `loaded`, and a
+//! worker that does not repeat it is unavailable there. A time runs from handing over an example's tokens to holding
+//! its outputs in memory.
+//!
+//! Samples go into memory that is allocated beforehand and are sent after the block's last iteration. The worker's own
+//! loop allocates nothing inside a timed iteration; a backend may (candle allocates its tensors), and that is part of
+//! its time. A block goes on with the example after the last one of the block before and wraps round at the end of the
+//! task. Because a worker waits between blocks, cases can be interleaved.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Instant;

@@ -6,6 +6,8 @@
 //!
 //! The rule is Mixtral's (arXiv 2401.04088, section 2.1): the `top_k` experts with the highest scores (of equal scores
 //! the lower number), weighted by the softmax over the chosen scores.
+//!
+//! The threads share out the groups of rows.
 
 use crate::context::{Context, streamed};
 use crate::linear::pack::PackedLinear;

@@ -2,6 +2,8 @@
 //!
 //! In: what the runner observed. Out: serde types, the readable path and the full key's hash. Must not: hold summaries
 //! (those are [records](crate::record), recomputed from samples and predictions) or depend on a backend.
+//!
+//! A case that ends in an error keeps no samples and no predictions.
 
 use std::collections::BTreeMap;
 
@@ -81,26 +83,27 @@ impl CaseKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
-    /// The backend or model cannot run here, and says why; expected where the suite lists it.
+    /// The backend or model cannot run here, and says why; no failure where the suite has `may_be_unavailable`.
     Unavailable,
-    /// The program could not be started.
+    /// The program could not be started, or its log not be written.
     Spawn,
-    /// The worker ended by itself before `done`, with this exit code.
+    /// The worker ended by itself before `done`, with this exit code, or its backend failed.
     Exit,
     /// The worker was ended by a signal.
     Signal,
     /// The worker ran out of memory (its own report, or killed by the kernel for memory).
     OutOfMemory,
-    /// Nothing came within the time limit; the worker was killed.
+    /// The worker was silent for too long, never silent and never done, or did not read or leave; it was killed.
     Timeout,
-    /// A line that is not of the protocol, or out of turn.
+    /// A line that is not of the protocol, too long or out of turn; too many lines; too much on stderr.
     Protocol,
-    /// Outputs of the wrong shape, not finite, or predictions for the wrong examples.
+    /// Outputs of the wrong shape or count or not finite, unknown examples, timed answers that are not the scored ones,
+    /// or times and steps that cannot be.
     WrongOutput,
     /// Outputs outside the named tolerance of the reference.
     Parity,
-    /// What its outputs are judged by could not be made: no fault of this case, which is run again when the run is
-    /// resumed.
+    /// What its outputs are judged by could not be made (a killed worker, a cache that cannot be written): no fault of
+    /// this case; it is tried again for every case and when the run is resumed, and such a case is never finished.
     Reference,
     /// The model or its data could not be used (missing, truncated, refused).
     Model,

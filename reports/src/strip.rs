@@ -3,6 +3,9 @@
 //!
 //! In: a [`Report`]. Out: a [`Strip`] of a few [`Line`]s. Must not: name a winner that failed or whose outputs nobody
 //! compared, or hide that two values cannot be told apart.
+//!
+//! Only cases whose outputs were compared can be called fastest, only where there are two or more of them, and only
+//! with an interval.
 
 mod winners;
 

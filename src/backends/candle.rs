@@ -5,6 +5,8 @@
 //!
 //! Threads are process-wide: rayon's pool is built once, so a worker sets [`Backend::environment`] before it starts. Rows are independent
 //! up to the rounding of f32: gemm chooses its blocking by the shape of a product, and with it the order of its sums.
+//!
+//! Shapes are symbolic, and the trainer (`crate::train`) stands on the same lowering.
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,15 @@
 //! In: a [`Model`] and [`Options`]. Out: a [`Session`](session::Session). Must not: time, meter or score anything.
 //!
 //! Adding a backend: one file with a type that implements [`Backend`] and an [`Engine`], and its line in [`BACKENDS`].
+//!
+//! An engine implements what differs, the session does the rest once for all of them. What a row computes must not
+//! depend on which other rows are live; then dropping halted rows changes nothing, which `ergometer parity` checks.
+//! `native` keeps this to the bit for any batch, place in it and number of threads (on one ISA, in one precision);
+//! candle keeps it up to the rounding of f32.
+//!
+//! Further engines are external programs: they speak the [protocol](crate::protocol) and are started by a suite's
+//! `[[backend]]` block. `ci/peers/` has workers for OpenVINO and PyTorch (processors, and NVIDIA boards with `device =
+//! "cuda"`).
 
 use std::collections::BTreeMap;
 

@@ -7,6 +7,10 @@
 //! independent this equals a run that drops nothing; `drop_halted = false` is there to prove it.
 //!
 //! Where a model's length is the call's, the rows that an engine holds at one time have one length.
+//!
+//! The session checks indices, counts steps, reads the halting head and copies a row's outputs when it stops. States
+//! leave the engine for parity alone. Freed slots can be admitted again; the worker does not refill them yet, so an
+//! offline batch lasts as long as its slowest row.
 
 use super::{BackendError, Engine};
 use crate::graph::Halting;

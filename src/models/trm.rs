@@ -6,6 +6,9 @@
 //! Source: Jolicoeur-Martineau, "Less is More: Recursive Reasoning with Tiny Networks", arXiv 2510.04871; released code,
 //! `models/recursive_reasoning/trm.py`. One supervision step: H times { L times z_L ← net(z_L + z_H + x); z_H ← net(z_H + z_L) }, then
 //! `logits = z_H[P..]·headᵀ` and `q = z_H[0]·q_headᵀ + b`.
+//!
+//! In the graph a step is `repeat H_cycles { z_L = repeat L_cycles { net(z_L + n) }; z_H = net(z_H + z_L) }` with `n =
+//! z_H + x` computed once a round.
 
 use serde::Deserialize;
 

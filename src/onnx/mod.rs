@@ -8,6 +8,9 @@
 //! What a row brings is embedded anew in every step (no state of its own), so nothing but the states is carried. How a state begins is
 //! in the file's metadata: `initial.<state>`, a JSON list of the numbers that every token starts with; `family`, `halting` and
 //! `max_steps` stand there too. A repetition inside the step is unrolled over shared constants.
+//!
+//! Planned: two files, `admit` and `step`, with residents and states as inputs of the second, so that admission is
+//! computed once a row while the loop and the halting stay in the session.
 
 mod build;
 mod lower;

@@ -2,6 +2,11 @@
 //!
 //! In: a planned case, its task, the vectors it is judged by. Out: a warm worker, and a [`Case`] with samples and predictions so far, or
 //! the error that ends it. Must not: run a model, or believe a worker about memory, energy or right answers.
+//!
+//! The order is: start, load, warm up, compare, answer (unless an earlier case of the same model, backend, options,
+//! precision, depth and task has been scored), then the timed blocks. A scenario that times processes has a block for
+//! each, begun with a new worker that has loaded and done nothing else; the worker that was compared and scored is none
+//! of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

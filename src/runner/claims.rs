@@ -8,6 +8,9 @@
 //!
 //! What cannot be seen from outside: a worker that does half of its work in each iteration and still gives the scored answers, or one that
 //! tells one iteration as two of half its time with other examples. Answers and, where it shows them, outputs are what binds it to the work.
+//!
+//! A worker without outputs is *accuracy only*, by name in the tables: it gets no `flops_model`, and `flop_rate` and
+//! the share of the ceiling only from what it reports as executed.
 
 use std::collections::BTreeMap;
 

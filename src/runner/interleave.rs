@@ -7,6 +7,14 @@
 //! round k. A *wave* holds other cases, as many as fit into a part of the memory, so that the blocks of each are spread over minutes
 //! and meet more than one state of the machine (frequency, neighbours). In both, all are made ready first, one after the other; then each makes
 //! untimed iterations, and every round has one timed block of each, in a random balanced order (`order.rs`).
+//!
+//! No case works while another is measured: a worker waits for its next line, native's pool sleeps, and where an
+//! engine's threads still spin the harness waits until they rest. An untimed iteration then fills the caches, unless an
+//! iteration takes a second. A case by itself has short pauses between its blocks instead. A wave has at most
+//! `together` cases (8), fewer where their workers would hold more than a quarter of the available memory.
+//!
+//! A worker that fails drops out with its own error and the others go on; if it had answered for others, the next of
+//! them answers by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -2,6 +2,12 @@
 //!
 //! In: a warm worker. Out: samples. Must not: charge the worker's reporting to the model, keep a speed whose answers are not right, or
 //! believe samples that cannot be (rows that were not asked for, more time than has passed).
+//!
+//! Energy sources are opened before `go` and closed at the worker's `measured`, before any sample is sent. Processor
+//! time of the worker and of the harness is read over the same window, with the machine's busy time less that of all
+//! our process groups. The worker's peak of resident memory is reset before warm-up and before each block. Timed
+//! answers are held to the scored ones: more than 1 % of others is a wrong output (numbers and likelihoods are the same
+//! within a thousandth of the largest).
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -2,6 +2,17 @@
 //!
 //! In: [`RunOptions`]. Out: a run folder and [`RunOutcome`]. Must not: run a model, draw while a worker measures, or write a case's folder
 //! before the case has ended.
+//!
+//! `resume` begins the folder or goes on with it, `pass` goes through the cases, `interleave` measures a group of them,
+//! and `run`, `time` and the search of settings (`tune`) take every case through `case_runner`. Before a run begins,
+//! what a backend needs and the machine lacks (such as a library) is obtained once
+//! ([`Backend::prepare`](crate::backends::Backend::prepare)); where that fails, or `ERGOMETER_OFFLINE` is set, its
+//! cases are unavailable with the reason and the run goes on. The ceilings are recalled or measured after the idle
+//! power and before the first case.
+//!
+//! While a worker measures, the harness sleeps in `poll`; it wakes to take lines, to read a counter that could wrap,
+//! and about once a second to see whether the worker still runs and how much it has logged. The line of progress is
+//! drawn between blocks and phases only.
 
 mod answers;
 pub mod case;

@@ -5,6 +5,8 @@
 //!
 //! A disturbance with a period of its own meets a fixed order always at the same entry. Here each set of as many rounds as there are entries is a Latin square
 //! (every entry once in every place) whose rows, places and entries are shuffled; the last square may be cut off.
+//!
+//! The seed is in `environment.json`.
 
 /// A small generator (splitmix64): good enough to shuffle, and the same on every machine.
 struct Random(u64);

@@ -2,6 +2,11 @@
 //!
 //! In: a warm worker, the vectors of the reference. Out: the case's verdict, or the error that it is out of tolerance. Must not: let a
 //! case pass whose reference could not be made.
+//!
+//! Each step is judged from the recorded state of the step before, since a recursive net can amplify rounding;
+//! `ergometer parity` shows the free run too. Verdicts: against the reference; against a peer (for models whose inside
+//! cannot be seen; not produced yet); accuracy only, where a worker has no outputs to show or the interpreter could not
+//! run.
 
 use ergometer_files::counted;
 use ergometer_reports::case::{CaseError, ErrorKind, Verdict};

@@ -2,6 +2,10 @@
 //!
 //! In: a plan, the cases that are due. Out: their folders, each written when its sitting or wave has ended. Must not: run a case that is
 //! not due.
+//!
+//! `case.json` names the interleaved group and the base of a case, and the k-th timed block of each case of a group
+//! belongs to round k, so that the files alone pair them. A resumed run never runs a finished case again: cases that
+//! are left form a group of their own, and no ratio is taken between two groups. A shard has whole groups.
 
 use std::collections::BTreeMap;
 use std::path::Path;

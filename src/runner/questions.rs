@@ -2,6 +2,9 @@
 //!
 //! In: the task, its examples, the scored answers of a case. Out: [`Attempt`]s for every depth. Must not: know how a task decides, or look
 //! at an answer that a row had not given yet.
+//!
+//! They become `attempts.csv`. `case.json` has the number of questions, and a folder whose attempts decide another
+//! number is refused.
 
 use ergometer_reports::case::{Attempt, CaseError, ErrorKind};
 use ergometer_reports::store::MAX_ROWS;

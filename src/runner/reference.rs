@@ -1,6 +1,12 @@
 //! The vectors that a run judges its cases by: made once per model and task by the reference interpreter, in a worker of its own.
 //!
 //! In: a planned case. Out: a vectors file in the cache, read back. Must not: interpret anything in this process.
+//!
+//! Vectors are recorded once for each model, task and depth, for at most 4 examples within a budget of operations (more
+//! examples before more steps; a case that was cut short says so), and are cached under `ERGOMETER_CACHE`, else the
+//! user's cache folder. Workers are given `*.questions.safetensors`: inputs and the recorded states, no outputs. So no
+//! worker repeats an answer by mistake. This is no sandbox: an external program runs as the same user and could read
+//! the full file in the cache.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,9 @@
 //! How many timed blocks a case has, and how many rounds a group of interleaved cases.
 //!
 //! In: a scenario, seconds of an iteration, bases of comparisons. Out: counts. Must not: know a worker.
+//!
+//! Ten blocks; six where ten would draw a case out by seconds; in an interleaved group as many as its speed-ups need
+//! for an interval; one with `--check`; one for each process where a scenario times processes.
 
 use std::collections::BTreeMap;
 

@@ -2,6 +2,10 @@
 //!
 //! In: `DIR/starts/1`, `2` ..., each with the cases that it finished. Out: cases in `DIR`, each once all of its starts are done or one has failed.
 //! Must not: make a case of fewer starts than were asked for.
+//!
+//! With `--repeats N` all groups and waves are gone through N times, with new workers each time. What one start leaves
+//! is a finished case of its own below `starts/`, so that a kill loses one start at most; the first block of each start
+//! is in `case.json`. Answers are scored in the first start alone; parity is checked in each.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;

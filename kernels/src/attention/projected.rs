@@ -2,6 +2,8 @@
 //! weight with the rows of each group of heads side by side. Out: one row of all heads per token. Queries, keys and
 //! values stay with the thread that attends with them: on two cores without a common cache, moving them from the core
 //! that made them took a third of the time of small nets.
+//!
+//! Attention makes its own queries, keys and values where the key heads can be shared out evenly among the threads.
 
 use super::{Heads, Mask, RopeTables, attention_operations, check_rope, group, head, memory, product_format};
 use crate::context::{Context, streamed};

@@ -5,6 +5,10 @@
 //! Every sum is one chain over k in ascending order of words (f32: fused multiply-adds; bf16: as the instruction adds a
 //! pair or a tile row; int8: exact), whatever the tile, so the same bits in any batch. Int8 multiplies an unsigned A
 //! (the value plus 128) with a signed B, as VNNI and AMX do; readers of the sums subtract 128 · ΣB of each column.
+//!
+//! A product works on two tiles of up to `MR` rows and `NR` columns (two panels). How a word is multiplied: AVX2 and
+//! AVX-512 by vectors of f32 (int8 by 16-bit integers), `avx512bf16` by the dot products of AVX512-BF16 and VNNI, `amx`
+//! by tiles. What a product needs next is prefetched.
 
 use super::Simd;
 use crate::number_format::NumberFormat;

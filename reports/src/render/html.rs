@@ -2,6 +2,10 @@
 //!
 //! In: a [`Report`]. Out: `index.html`, which needs no network. Must not: put a name or message of a case into the page
 //! unescaped.
+//!
+//! All text is escaped and goes through `clean::clean`; the content security policy lets pass one style and one script,
+//! by their hashes. Without the script everything can be read. A search looks at all that the page calls a case (path,
+//! task, shared parts, row) and hides in every table what does not match. On paper what is folded stays folded.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -6,6 +6,20 @@
 //!
 //! `schema` holds columns, limits and what is wrong with a case or a row; `read` and `write` are held to it; `atomic`
 //! is how a folder comes into its place in one step; `samples` and `column` are observations in memory.
+//!
+//! ```text
+//! environment.json  suite.toml  records.csv  records.json  report/
+//! cases/<path>~<id>/  case.json  samples.csv  predictions.csv  attempts.csv  stderr.log
+//! ```
+//!
+//! `environment.json` has the command line, `suite.toml` is the suite as it was given, and `stderr.log` is what the
+//! worker wrote: a run folder may hold paths and names of its user. While its worker lives nothing of a case is in the
+//! folder; the worker's stderr goes to a file without a name, so there is nothing that it could replace. A run can be
+//! killed at any moment and continued with `--resume`, which refuses another suite, processor or program.
+//!
+//! A case is known by the hash of its full key and shown by its path, such as
+//! `sudoku-6x6/trm-6x6/f32/native/offline-b16/t2/halt-16`. `predictions.csv` has at most 8,000,000 rows, enough for
+//! 422,786 puzzles of 16 steps. A command loads a folder once.
 
 mod atomic;
 mod column;

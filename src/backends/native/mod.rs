@@ -4,6 +4,9 @@
 //! the number of threads. Must not: hold arithmetic (that is the kernels'), or change what the graph computes.
 //!
 //! `plan` and `lower` compile the graph to steps over numbered `buffers`, `weights` packs the parameters once, `execute` runs the steps.
+//!
+//! Shapes are static: buffers are planned for the capacity. Kernels are chosen by ISA and number format when the model
+//! is loaded, and a gated MLP with its residual and norm is one operator.
 
 use std::collections::BTreeMap;
 

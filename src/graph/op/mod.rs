@@ -5,6 +5,9 @@
 //!
 //! Adding an operator: one file with a type that is an [`Operator`], and its line in `operators!`. Builder, interpreter and costs walk over
 //! them; the engines' lowerings then fail to compile until each says what it does with it.
+//!
+//! Operators are coarse (a whole MLP, a whole attention) so that a backend can see all of it and choose how to compute
+//! it.
 
 use super::interpreter::Interpreter;
 use super::tensor::Tensor;
