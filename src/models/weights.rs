@@ -2,6 +2,8 @@
 //!
 //! In: a folder, a graph. Out: one list of f32 a parameter and the hash of the files. Must not: read a tensor before every header was
 //! checked against the graph, or pass over a tensor that could change what the model computes.
+//!
+//! Only the tensors that the net needs are kept; the rest of a file passes through the hash in pieces.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,6 +1,8 @@
 //! Weights in the layouts that products read, packed once. In: row-major f32 weights, a number format, an instruction
 //! set. Out: panels of 16 columns (weights on the right of a product) or padded rows (on the left), with the scales of
 //! int8. The scalar reference keeps plain values.
+//!
+//! Packed weights lie in large pages where the system gives them.
 
 use crate::context::Context;
 use crate::isa::Isa;
