@@ -17,6 +17,8 @@ files=(
     # tests that live in files of their own
     tests/it/main.rs reports/tests/it/main.rs kernels/src/tests.rs kernels/src/tests/single.rs src/models/tests.rs src/meters/rapl/tests.rs
     suites/src/sudoku/tests.rs suites/src/suite/tests.rs
+    # a checkpoint that PyTorch wrote
+    tests/golden/released/step_7 tests/golden/released/all_config.yaml tests/golden/released/dataset.json tests/golden/released/record.py
 )
 models=(
     suites/models/trm-4x4 suites/models/dense-4x4 suites/models/trm-6x6 suites/models/dense-6x6 suites/models/moe-6x6

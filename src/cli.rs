@@ -46,6 +46,8 @@ enum Commands {
     Parity(commands::parity::Args),
     /// A model as an ONNX file for other runtimes
     Export(commands::export::Args),
+    /// A released checkpoint of TRM or HRM as a model; none of its code is run
+    Import(commands::import::Args),
     /// Reports from recorded runs alone
     Report(commands::report::Args),
     /// Tables of recorded runs in a Markdown page, made again from their records
@@ -121,6 +123,7 @@ fn dispatch() -> ExitCode {
         Some(Commands::Tune(args)) => commands::tune::run(args),
         Some(Commands::Parity(args)) => commands::parity::run(args),
         Some(Commands::Export(args)) => commands::export::run(args),
+        Some(Commands::Import(args)) => commands::import::run(args),
         Some(Commands::Report(args)) => commands::report::run(args),
         Some(Commands::Splice(args)) => commands::splice::run(args),
         Some(Commands::Fetch(args)) => commands::fetch::run(args),

@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod files;
 pub mod foreign;
 pub mod graph;
+pub mod import;
 pub mod interrupt;
 pub mod meters;
 pub mod models;

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod export;
 pub mod fetch;
 mod flags;
+pub mod import;
 pub mod list;
 mod one_case;
 pub mod parity;

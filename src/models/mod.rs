@@ -45,7 +45,7 @@ pub mod moe;
 pub mod random;
 pub mod tensors;
 pub mod trm;
-mod weights;
+pub(crate) mod weights;
 
 /// Every family of models that we can build a graph for.
 pub const FAMILIES: &[ModelFamily] = &[trm::FAMILY, hrm::FAMILY, looped::FAMILY, dense::FAMILY, moe::FAMILY];
@@ -103,7 +103,7 @@ pub struct ModelError {
 const WHOLE: &str = "copy or fetch the model's folder again: its files must be whole, and belong together";
 
 impl ModelError {
-    fn new(file: &Path, message: impl Into<String>) -> Self {
+    pub(crate) fn new(file: &Path, message: impl Into<String>) -> Self {
         Self { file: file.display().to_string(), message: capped(message.into()), hint: Some(WHOLE.into()) }
     }
 
@@ -112,7 +112,7 @@ impl ModelError {
         Self::new(path, message).hint("do not write to a model while it is measured; run again")
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(capped(hint.into()));
         self
     }
@@ -376,7 +376,7 @@ pub(crate) fn read_capped(path: &Path, cap: u64) -> Result<Vec<u8>, ModelError> 
 }
 
 /// The key without the prefixes that training wrappers leave.
-fn stripped(key: &str) -> &str {
+pub(crate) fn stripped(key: &str) -> &str {
     let mut key = key;
     while let Some(rest) = ["_orig_mod.", "module.", "model.", "inner."].iter().find_map(|p| key.strip_prefix(p)) {
         key = rest;

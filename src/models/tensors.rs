@@ -331,7 +331,7 @@ fn converter(dtype: &str) -> Option<Convert> {
 }
 
 /// A name from a file, short and without control characters.
-pub(super) fn shown_name(name: &str) -> String {
+pub(crate) fn shown_name(name: &str) -> String {
     name.chars().take(120).flat_map(char::escape_debug).collect()
 }
 

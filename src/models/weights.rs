@@ -54,6 +54,14 @@ fn absent(folder: &Path, one: &Path) -> ModelError {
         return error
             .hint(format!("`{shard}` is there: weights are in one `{FILE}`, or in shards that `{INDEX}` names"));
     }
+    if let Some(other) =
+        names.iter().find(|n| n.strip_prefix("step_").is_some_and(|s| s.bytes().all(|b| b.is_ascii_digit())))
+    {
+        return error.hint(format!(
+            "`{}` looks like a released checkpoint of TRM or HRM: `ergometer import` makes a model of it",
+            shown_name(other)
+        ));
+    }
     if let Some(other) = ends(&[".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".npz", ".h5", ".msgpack"]) {
         return error.hint(format!(
             "`{other}` is there, but weights are read from safetensors files: convert it (`safetensors.torch.save_file` in Python)"
@@ -227,14 +235,15 @@ fn why_missing(name: &str, unused: &[(usize, &str)]) -> Option<String> {
     })
 }
 
-fn is_average(name: &str) -> bool {
+/// Whether a name says that it is of an average of weights.
+pub(crate) fn is_average(name: &str) -> bool {
     name.split(['.', '_']).any(|part| ["ema", "shadow", "averaged"].contains(&part))
 }
 
 /// Whether a tensor that no parameter takes changes nothing that a net computes: a scalar (counts of steps and batches), the state of an
 /// optimiser, a table that is computed from the config (rotary embeddings, positions), a trainer's scratch space. What such a name is only a
 /// part of (`layers.3.rope.weight`) is none.
-fn harmless(name: &str, elements: usize) -> bool {
+pub(crate) fn harmless(name: &str, elements: usize) -> bool {
     /// What a file begins with that holds a trainer's state beside the net.
     const STATE: [&str; 4] = ["optimizer", "optimiser", "optim", "opt_state"];
     /// What an optimiser or a trainer calls its own tensors, and tables that follow from a config.

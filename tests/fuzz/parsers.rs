@@ -12,6 +12,8 @@ mod arc;
 mod machine;
 #[path = "models.rs"]
 mod models;
+#[path = "released.rs"]
+mod released;
 
 use self::arc::{arc_file, arc_files, arc_solutions, challenges, solutions};
 use self::machine::{
@@ -21,6 +23,7 @@ use self::machine::{
 #[cfg(feature = "candle")]
 use self::machine::{training_file, trainings};
 use self::models::{config, configs, index_file, indices, vectors, vectors_file, weight_file, weights};
+use self::released::{checkpoint_file, checkpoints, pickle, pickles, run_config, run_configs};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -102,6 +105,21 @@ pub const PARSERS: &[Parser] = &[
         covers: &["src/parity.rs"],
         seeds: vectors,
         parse: vectors_file,
+    },
+    Parser {
+        name: "checkpoint",
+        file: "step_7",
+        covers: &["src/import/checkpoint.rs", "src/import/zip.rs"],
+        seeds: checkpoints,
+        parse: checkpoint_file,
+    },
+    Parser { name: "pickle", file: "", covers: &["src/import/pickle.rs"], seeds: pickles, parse: pickle },
+    Parser {
+        name: "run-config",
+        file: "all_config.yaml",
+        covers: &["src/import/config.rs", "src/import/mod.rs"],
+        seeds: run_configs,
+        parse: run_config,
     },
     Parser {
         name: "sudoku",

@@ -58,6 +58,8 @@ fn tried(house: &House, folder: &Path, line: &str) -> (Vec<String>, Ended, bool)
             "FILE" | "SUITE" => *arg = here("a-suite.toml"),
             "NAME" => *arg = "arc-agi-1".into(),
             "PAGE.md" => *arg = here("PAGE.md"),
+            // nothing is left in the root of the tree
+            "imported" | "again" if line.starts_with("import") => *arg = here(arg),
             _ => {}
         }
     }

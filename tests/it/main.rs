@@ -18,6 +18,7 @@ mod examples;
 mod hostile_files;
 mod house;
 mod identity;
+mod import;
 mod interrupt;
 mod matrix;
 mod meters;
