@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::console::{self, outln};
-use crate::import::{self, Request, Which};
+use crate::import::{self, ImportRequest, WeightSet};
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -31,7 +31,7 @@ pub struct Args {
     /// Cells of a grid, where no file says (9x9 Sudoku: 81)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 22), allow_negative_numbers = true)]
     seq_len: Option<u32>,
-    /// Which weights: their moving average, or raw; needed where it has both
+    /// WeightSet weights: their moving average, or raw; needed where it has both
     #[arg(long, value_name = "SET", value_parser = ["ema", "raw"])]
     weights: Option<String>,
     /// Numbering of its puzzle ids, if it is that of a task here
@@ -50,12 +50,12 @@ pub struct Args {
 
 /// Runs it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let request = Request {
+    let request = ImportRequest {
         checkpoint: args.checkpoint,
         config: args.config,
         dataset: args.dataset,
         seq_len: args.seq_len.map(|n| n as usize),
-        weights: args.weights.map(|w| if w == "ema" { Which::Ema } else { Which::Raw }),
+        weights: args.weights.map(|w| if w == "ema" { WeightSet::Ema } else { WeightSet::Raw }),
         numbering: args.numbering,
         out: args.out,
         force: args.force,

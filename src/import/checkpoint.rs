@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use ergometer_files::Links;
 use ergometer_suites::text;
 
-use super::pickle::{self, Id, Tensor, Value, Values};
-use super::zip::Archive;
+use super::pickle::{self, PickleValue, PickleValues, StoredTensor, ValueId};
+use super::zip::ZipArchive;
 use crate::models::ModelError;
 use crate::models::tensors::shown_name;
 
@@ -30,11 +30,11 @@ const NOT_ZIP: &str =
 /// An open checkpoint.
 pub struct Checkpoint<R> {
     path: PathBuf,
-    archive: Archive<R>,
+    archive: ZipArchive<R>,
     /// What the names of all entries begin with, up to the slash.
     root: String,
     /// By name: the keys of all dictionaries around it, with dots between.
-    pub tensors: BTreeMap<String, Tensor>,
+    pub tensors: BTreeMap<String, StoredTensor>,
     /// The optimiser step that it notes beside its tensors.
     pub step: Option<i64>,
 }
@@ -75,7 +75,7 @@ impl<R: Read + Seek> Checkpoint<R> {
             let what = text::sniff(&head).map_or(String::new(), |(what, _)| format!(": it is {what}"));
             return Err(fail(format!("no checkpoint of PyTorch, which is a zip archive{what}")).hint(NOT_ZIP));
         }
-        let mut archive = Archive::new(path, from)?;
+        let mut archive = ZipArchive::new(path, from)?;
         let pickles: Vec<&str> =
             archive.names().filter(|n| n.ends_with("/data.pkl") && n.matches('/').count() == 1).collect();
         let [pickle] = pickles[..] else {
@@ -97,12 +97,12 @@ impl<R: Read + Seek> Checkpoint<R> {
         let bytes = archive.whole(&format!("{root}data.pkl"), MAX_PICKLE)?;
         let values = pickle::read(&bytes)
             .map_err(|e| fail(format!("entry `{}data.pkl`, {}", shown_name(&root), e.message)).hint(e.hint))?;
-        let mut found = Found { values: &values, tensors: BTreeMap::new(), step: None, entries: 0 };
+        let mut found = TensorSearch { values: &values, tensors: BTreeMap::new(), step: None, entries: 0 };
         found.look(values.root, String::new(), 0).map_err(|m| {
             fail(format!("entry `{}data.pkl`: {m}", shown_name(&root)))
                 .hint("save the net's tensors alone: `torch.save(model.state_dict(), \"step_N\")`")
         })?;
-        let Found { tensors, step, .. } = found;
+        let TensorSearch { tensors, step, .. } = found;
         for (name, tensor) in &tensors {
             fits(&archive, &root, tensor).map_err(|m| {
                 fail(format!("tensor `{}` {m}", shown_name(name))).hint("fetch or copy it again: it is damaged")
@@ -148,7 +148,7 @@ impl<R: Read + Seek> Checkpoint<R> {
 }
 
 /// Whether a tensor lies in its entry, and that entry in the archive; else what is wrong.
-fn fits<R: Read + Seek>(archive: &Archive<R>, root: &str, tensor: &Tensor) -> Result<(), String> {
+fn fits<R: Read + Seek>(archive: &ZipArchive<R>, root: &str, tensor: &StoredTensor) -> Result<(), String> {
     let Some(bytes) = archive.size(&format!("{root}data/{}", tensor.key)) else {
         return Err(format!("is in entry `data/{}`, which is not there", shown_name(&tensor.key)));
     };
@@ -168,22 +168,23 @@ fn fits<R: Read + Seek>(archive: &Archive<R>, root: &str, tensor: &Tensor) -> Re
 }
 
 /// What is found in the dictionaries of a pickle.
-struct Found<'a> {
-    values: &'a Values,
-    tensors: BTreeMap<String, Tensor>,
+struct TensorSearch<'a> {
+    values: &'a PickleValues,
+    tensors: BTreeMap<String, StoredTensor>,
     step: Option<i64>,
     entries: usize,
 }
 
-impl Found<'_> {
-    fn look(&mut self, id: Id, name: String, depth: usize) -> Result<(), String> {
+impl TensorSearch<'_> {
+    fn look(&mut self, id: ValueId, name: String, depth: usize) -> Result<(), String> {
         match &self.values[id] {
-            Value::Tensor(tensor) => {
-                if self.tensors.insert(name.clone(), tensor.clone()).is_some() {
+            PickleValue::Tensor(tensor) => {
+                let before = self.tensors.insert(name.clone(), tensor.clone());
+                if before.is_some() {
                     return Err(format!("tensor `{}` is there twice", shown_name(&name)));
                 }
             }
-            Value::Dict(pairs) => {
+            PickleValue::Dict(pairs) => {
                 if depth == MAX_DEPTH {
                     return Err(format!("dictionaries in dictionaries, more than {MAX_DEPTH} deep"));
                 }
@@ -193,15 +194,15 @@ impl Found<'_> {
                 }
                 for (key, value) in pairs {
                     let key = match &self.values[*key] {
-                        Value::Text(text) => text.clone(),
-                        Value::Int(n) => n.to_string(),
+                        PickleValue::Text(text) => text.clone(),
+                        PickleValue::Int(n) => n.to_string(),
                         _ => return Err("the key of a dictionary is neither a text nor a number".into()),
                     };
                     let dot = if name.is_empty() { "" } else { "." };
                     self.look(*value, format!("{name}{dot}{key}"), depth + 1)?;
                 }
             }
-            Value::Int(n) if depth == 1 && ["step", "global_step", "train_step"].contains(&&*name) => {
+            PickleValue::Int(n) if depth == 1 && ["step", "global_step", "train_step"].contains(&&*name) => {
                 self.step = Some(*n)
             }
             _ if depth == 0 => return Err("it holds no dictionary of tensors".into()),

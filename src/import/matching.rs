@@ -1,6 +1,6 @@
-//! Which tensor of a checkpoint is which parameter of a net, and of which set of weights: raw or averaged.
+//! WeightSet tensor of a checkpoint is which parameter of a net, and of which set of weights: raw or averaged.
 //!
-//! In: names and shapes, a graph. Out: one [`Place`] a parameter. Must not: choose between two sets by itself, or pass over a tensor that could change what
+//! In: names and shapes, a graph. Out: one [`ParamSource`] a parameter. Must not: choose between two sets by itself, or pass over a tensor that could change what
 //! the net computes.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use ergometer_files::counted;
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::pickle::Tensor;
+use super::pickle::StoredTensor;
 use crate::graph::{Graph, Role};
 use crate::models::tensors::shown_name;
 use crate::models::weights::{harmless, is_average};
@@ -18,7 +18,7 @@ use crate::models::{ModelError, stripped};
 
 /// A set of weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum WeightSet {
     /// The moving average.
     Ema,
     /// As the optimiser left them.
@@ -31,7 +31,7 @@ const WRAPPERS: [&str; 11] =
 
 /// Where a parameter comes from.
 #[derive(Debug)]
-pub struct Place {
+pub struct ParamSource {
     /// The checkpoint.
     pub file: PathBuf,
     /// Name of the tensor in it.
@@ -41,14 +41,14 @@ pub struct Place {
 }
 
 /// Names of tensors, by parameter, of one set.
-type Set<'a> = BTreeMap<usize, Vec<&'a str>>;
+type TensorNames<'a> = BTreeMap<usize, Vec<&'a str>>;
 
 /// The set that is taken.
 #[derive(Debug)]
-pub struct Chosen<'a> {
-    set: Set<'a>,
+pub struct ChosenWeights<'a> {
+    set: TensorNames<'a>,
     /// Of the averaged set, what it lacks and the raw one has.
-    rest: Set<'a>,
+    rest: TensorNames<'a>,
     /// Both sets are there.
     both: bool,
     /// The names say that it is the average.
@@ -64,12 +64,12 @@ pub struct Chosen<'a> {
 /// Both sets are there, and none was asked for.
 pub fn choose<'a>(
     file: &Path,
-    tensors: &'a BTreeMap<String, Tensor>,
+    tensors: &'a BTreeMap<String, StoredTensor>,
     graph: &Graph,
-    asked: Option<Which>,
-) -> Result<Chosen<'a>, ModelError> {
+    asked: Option<WeightSet>,
+) -> Result<ChosenWeights<'a>, ModelError> {
     let index: BTreeMap<&str, usize> = graph.params.iter().enumerate().map(|(i, p)| (p.name.as_str(), i)).collect();
-    let (mut raw, mut average, mut left_over) = (Set::new(), Set::new(), Vec::new());
+    let (mut raw, mut average, mut left_over) = (TensorNames::new(), TensorNames::new(), Vec::new());
     let mut released = true;
     for (name, tensor) in tensors {
         // the longest end that is a parameter; what stands before it says whose
@@ -93,11 +93,11 @@ pub fn choose<'a>(
                     "`--weights ema` takes the average, which the released code evaluates; `--weights raw` the others",
                 ));
         }
-        Some(Which::Raw) if both => false,
+        Some(WeightSet::Raw) if both => false,
         _ => !average.is_empty(),
     };
-    let (set, rest) = if ema { (average, raw) } else { (raw, Set::new()) };
-    Ok(Chosen { set, rest, both, average: ema, released, left_over })
+    let (set, rest) = if ema { (average, raw) } else { (raw, TensorNames::new()) };
+    Ok(ChosenWeights { set, rest, both, average: ema, released, left_over })
 }
 
 /// What is recorded of a set: which it is, and how that is known. `ema` is the config's.
@@ -108,8 +108,8 @@ pub fn told(
     config: &Path,
     family: &str,
     ema: Option<&Value>,
-    chosen: &Chosen,
-    asked: Option<Which>,
+    chosen: &ChosenWeights,
+    asked: Option<WeightSet>,
 ) -> Result<String, ModelError> {
     let refuse = |message: &str, hint: &str| Err(ModelError::new(config, message).hint(hint));
     let by_config = ema.and_then(Value::as_bool);
@@ -118,7 +118,7 @@ pub fn told(
             (true, _) if chosen.both => {
                 Ok("EMA: the checkpoint holds raw weights too, and the average was asked for".into())
             }
-            (true, Some(Which::Raw)) => refuse(
+            (true, Some(WeightSet::Raw)) => refuse(
                 "`--weights raw`: the checkpoint holds the average alone, by its tensors' names",
                 "leave the flag out, or name a checkpoint with raw weights",
             ),
@@ -128,24 +128,24 @@ pub fn told(
     }
     if by_config == Some(true) && !chosen.released {
         return Ok(match asked {
-            Some(which) => format!("{}, by the word of whoever imported it", if which == Which::Ema { "EMA" } else { "raw" }),
+            Some(which) => format!("{}, by the word of whoever imported it", if which == WeightSet::Ema { "EMA" } else { "raw" }),
             None => "not recorded: `ema: true` of the config means averaged weights where a file has the released layout, and this one has another".into(),
         });
     }
     match (by_config, asked) {
-        (Some(true), Some(Which::Raw)) => refuse(
+        (Some(true), Some(WeightSet::Raw)) => refuse(
             "`--weights raw`: the config has `ema: true`, with which the released code saves the averaged weights alone",
             "leave the flag out; the raw weights are not in the file",
         ),
         (Some(true), _) => {
             Ok("EMA, as the config says (`ema: true`: the released code then saves averaged weights)".into())
         }
-        (Some(false), Some(Which::Ema)) => refuse(
+        (Some(false), Some(WeightSet::Ema)) => refuse(
             "`--weights ema`: the config has `ema: false`, and the checkpoint holds one set of weights",
             "leave the flag out: no average was kept",
         ),
         (Some(false), _) => Ok("raw, as the config says (`ema: false`)".into()),
-        (None, Some(Which::Ema)) => refuse(
+        (None, Some(WeightSet::Ema)) => refuse(
             "`--weights ema`: neither the config (`ema`) nor the names of the tensors tell of an average",
             "leave the flag out; the card will say that it is not recorded",
         ),
@@ -160,10 +160,10 @@ pub fn told(
 /// A tensor is missing, there twice, of another shape or of a type that is not read; tensors that the net does not use.
 pub fn matched(
     file: &Path,
-    tensors: &BTreeMap<String, Tensor>,
+    tensors: &BTreeMap<String, StoredTensor>,
     graph: &Graph,
-    chosen: Chosen,
-) -> Result<Vec<Place>, ModelError> {
+    chosen: ChosenWeights,
+) -> Result<Vec<ParamSource>, ModelError> {
     let fail = |m: String| ModelError::new(file, m);
     let together = "check that config and checkpoint belong together";
     let mut places = Vec::new();
@@ -209,7 +209,7 @@ pub fn matched(
                     .hint("save it as `tensor.float()`"));
             }
         };
-        places.push(Place { file: file.to_owned(), name: name.to_owned(), dtype });
+        places.push(ParamSource { file: file.to_owned(), name: name.to_owned(), dtype });
     }
     if chosen.left_over.is_empty() {
         return Ok(places);

@@ -23,9 +23,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use self::checkpoint::Checkpoint;
-use self::matching::Place;
-pub use self::matching::Which;
-use self::pickle::Tensor;
+use self::matching::ParamSource;
+pub use self::matching::WeightSet;
+use self::pickle::StoredTensor;
 use crate::graph::{Graph, Role};
 use crate::interrupt;
 use crate::models::tensors::shown_name;
@@ -65,7 +65,7 @@ const PUZZLE_LEN: u64 = 16;
 
 /// What to import.
 #[derive(Debug)]
-pub struct Request {
+pub struct ImportRequest {
     /// The file of `torch.save`.
     pub checkpoint: PathBuf,
     /// The config; none: `all_config.yaml` beside it.
@@ -74,8 +74,8 @@ pub struct Request {
     pub dataset: Option<PathBuf>,
     /// Cells of a grid.
     pub seq_len: Option<usize>,
-    /// Which set of weights.
-    pub weights: Option<Which>,
+    /// WeightSet set of weights.
+    pub weights: Option<WeightSet>,
     /// The numbering of its puzzles, as a task of ours has it.
     pub numbering: Option<String>,
     /// Folder to write.
@@ -113,7 +113,7 @@ pub struct Imported {
 ///
 /// # Errors
 /// What is wrong with a file, with its place and remedy; a model that is there already.
-pub fn import(request: &Request) -> anyhow::Result<Imported> {
+pub fn import(request: &ImportRequest) -> anyhow::Result<Imported> {
     let weights = request.out.join("model.safetensors");
     for there in [&weights, &request.out.join("config.json")] {
         ensure!(
@@ -131,7 +131,7 @@ pub fn import(request: &Request) -> anyhow::Result<Imported> {
         ),
         Some(_) => e,
     })?;
-    let Net { family, mut config, mut notes } = net(path, &read, &checkpoint.tensors, request)?;
+    let ReleasedNet { family, mut config, mut notes } = net(path, &read, &checkpoint.tensors, request)?;
     let graph = models::build_graph(&config).map_err(|mut e| {
         e.file = path.display().to_string();
         e
@@ -172,14 +172,19 @@ pub fn import(request: &Request) -> anyhow::Result<Imported> {
 }
 
 /// A net as its config and its tensors tell of it.
-struct Net {
+struct ReleasedNet {
     family: &'static str,
     config: Value,
     notes: Vec<String>,
 }
 
 /// The net's `config.json`.
-fn net(path: &Path, read: &Value, tensors: &BTreeMap<String, Tensor>, request: &Request) -> Result<Net, ModelError> {
+fn net(
+    path: &Path,
+    read: &Value,
+    tensors: &BTreeMap<String, StoredTensor>,
+    request: &ImportRequest,
+) -> Result<ReleasedNet, ModelError> {
     let fail = |m: String| ModelError::new(path, m);
     let arch = read.get("arch").unwrap_or(read);
     let Some(arch) = arch.as_object().filter(|a| !a.is_empty()) else {
@@ -263,7 +268,7 @@ fn net(path: &Path, read: &Value, tensors: &BTreeMap<String, Tensor>, request: &
         "Taken on trust, since no tensor shows it: {}. Another value there is another net with the same weights.",
         unseen.join(", ")
     ));
-    Ok(Net { family, config: Value::Object(config), notes })
+    Ok(ReleasedNet { family, config: Value::Object(config), notes })
 }
 
 /// The family of the class that `arch.name` names (`model_type` of a config of ours).
@@ -296,7 +301,7 @@ fn family(path: &Path, arch: &Map<String, Value>) -> Result<&'static str, ModelE
 
 /// What config and data say of a number that a shape has shown.
 fn agree(
-    request: &Request,
+    request: &ImportRequest,
     key: &str,
     told: Vec<(String, u64)>,
     shown: usize,
@@ -314,7 +319,7 @@ fn grid(
     config: &Map<String, Value>,
     shape: &dyn Fn(&str) -> Option<Vec<usize>>,
     mut told: Vec<(String, u64)>,
-    request: &Request,
+    request: &ImportRequest,
 ) -> Result<usize, ModelError> {
     told.extend(request.seq_len.map(|n| ("--seq-len".to_owned(), n as u64)));
     let number = |key: &str| config.get(key).and_then(Value::as_u64).unwrap_or(0) as usize;
@@ -358,7 +363,7 @@ fn swapped(
     checkpoint: &Path,
     family: &str,
     config: &Map<String, Value>,
-    tensors: &BTreeMap<String, Tensor>,
+    tensors: &BTreeMap<String, StoredTensor>,
 ) -> Result<(), ModelError> {
     let has = |part: &str| tensors.keys().any(|n| n.split('.').any(|p| p == part));
     let mixer = config.get("mlp_t").and_then(Value::as_bool).unwrap_or(false);
@@ -402,7 +407,7 @@ fn about_ids(table: Option<usize>, given: Option<&str>) -> Option<String> {
 fn write_weights(
     checkpoint: &mut Checkpoint<std::fs::File>,
     graph: &Graph,
-    places: &[Place],
+    places: &[ParamSource],
     path: &Path,
 ) -> anyhow::Result<()> {
     let mut header = Map::new();
@@ -451,7 +456,7 @@ fn write_weights(
     written.with_context(|| format!("cannot write {}\nhint: is there space, and may you write there?", path.display()))
 }
 
-impl Place {
+impl ParamSource {
     /// Errors: an element that is no number; `at` is the piece's place in the tensor, bytes.
     fn finite(&self, dtype: Dtype, piece: &[u8], at: usize) -> Result<(), ModelError> {
         let values = to_f32(dtype, piece).unwrap_or_default();

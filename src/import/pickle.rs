@@ -1,9 +1,9 @@
 //! The part of Python's pickle format that `torch.save` needs to name tensors, read as data: an allow-list of instructions and of names.
 //!
-//! In: the bytes of `data.pkl`. Out: [`Values`]. Must not: run, import or construct anything; every name outside of [`Global`] is refused.
+//! In: the bytes of `data.pkl`. Out: [`PickleValues`]. Must not: run, import or construct anything; every name outside of [`PickleName`] is refused.
 //!
 //! A pickle is a program for a machine with a stack. What it may do here is to put together numbers, texts, tuples, lists, dictionaries and
-//! references to tensors; the references are kept as what they say. Values lie in one list and name each other by their place in it, so that
+//! references to tensors; the references are kept as what they say. PickleValues lie in one list and name each other by their place in it, so that
 //! one that holds itself is nothing to run away with.
 
 use std::collections::BTreeMap;
@@ -16,11 +16,11 @@ const MAX_VALUES: usize = 1 << 20;
 const MAX_AXES: usize = 8;
 
 /// Place of a value.
-pub type Id = usize;
+pub type ValueId = usize;
 
 /// Names that a pickle may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Global {
+pub enum PickleName {
     /// `collections.OrderedDict`
     Dict,
     /// `torch._utils._rebuild_tensor_v2`
@@ -28,27 +28,27 @@ pub enum Global {
     /// `torch._utils._rebuild_parameter`
     Parameter,
     /// A storage of elements of this type.
-    Storage(Element),
+    Storage(ElementType),
 }
 
 /// Types of elements: name in safetensors, and bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Element {
+pub struct ElementType {
     /// As safetensors calls it.
     pub dtype: &'static str,
     /// Bytes.
     pub size: usize,
 }
 
-const fn element(dtype: &'static str, size: usize) -> Global {
-    Global::Storage(Element { dtype, size })
+const fn element(dtype: &'static str, size: usize) -> PickleName {
+    PickleName::Storage(ElementType { dtype, size })
 }
 
 /// Module and name of each.
-const GLOBALS: &[(&str, &str, Global)] = &[
-    ("collections", "OrderedDict", Global::Dict),
-    ("torch._utils", "_rebuild_tensor_v2", Global::Tensor),
-    ("torch._utils", "_rebuild_parameter", Global::Parameter),
+const GLOBALS: &[(&str, &str, PickleName)] = &[
+    ("collections", "OrderedDict", PickleName::Dict),
+    ("torch._utils", "_rebuild_tensor_v2", PickleName::Tensor),
+    ("torch._utils", "_rebuild_parameter", PickleName::Parameter),
     ("torch", "FloatStorage", element("F32", 4)),
     ("torch", "BFloat16Storage", element("BF16", 2)),
     ("torch", "HalfStorage", element("F16", 2)),
@@ -63,9 +63,9 @@ const GLOBALS: &[(&str, &str, Global)] = &[
 
 /// A reference to a tensor.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
+pub struct StoredTensor {
     /// Type of its elements.
-    pub element: Element,
+    pub element: ElementType,
     /// Name of the entry that holds them.
     pub key: String,
     /// Elements of that entry.
@@ -78,7 +78,7 @@ pub struct Tensor {
     pub strides: Vec<u64>,
 }
 
-impl Tensor {
+impl StoredTensor {
     /// Elements; `None`: more than can be counted.
     pub fn elements(&self) -> Option<u64> {
         self.shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d as u64))
@@ -97,7 +97,7 @@ impl Tensor {
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum PickleValue {
     /// `None`, a truth value, a number with a point: nothing that is asked for.
     Other,
     /// A whole number.
@@ -105,38 +105,38 @@ pub enum Value {
     /// A text.
     Text(String),
     /// A tuple.
-    Tuple(Vec<Id>),
+    Tuple(Vec<ValueId>),
     /// A list.
-    List(Vec<Id>),
+    List(Vec<ValueId>),
     /// A dictionary, in its order.
-    Dict(Vec<(Id, Id)>),
+    Dict(Vec<(ValueId, ValueId)>),
     /// A name.
-    Global(Global),
+    Global(PickleName),
     /// A storage: type, name of its entry, elements.
-    Storage(Element, String, u64),
+    Storage(ElementType, String, u64),
     /// A tensor.
-    Tensor(Tensor),
+    Tensor(StoredTensor),
 }
 
 /// All values, and which of them is the result.
 #[derive(Debug)]
-pub struct Values {
-    all: Vec<Value>,
+pub struct PickleValues {
+    all: Vec<PickleValue>,
     /// The result.
-    pub root: Id,
+    pub root: ValueId,
 }
 
-impl std::ops::Index<Id> for Values {
-    type Output = Value;
+impl std::ops::Index<ValueId> for PickleValues {
+    type Output = PickleValue;
 
-    fn index(&self, id: Id) -> &Value {
+    fn index(&self, id: ValueId) -> &PickleValue {
         &self.all[id]
     }
 }
 
 /// Why a pickle is not read, with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct PickleError {
     /// What and where.
     pub message: String,
     /// What to do.
@@ -150,38 +150,38 @@ const WHOLE: &str = "fetch or copy it again, or save it again with PyTorch: it i
 ///
 /// # Errors
 /// An instruction or a name outside of the lists, one that cannot be carried out, too many of them, no end.
-pub fn read(bytes: &[u8]) -> Result<Values, Refused> {
+pub fn read(bytes: &[u8]) -> Result<PickleValues, PickleError> {
     let mut machine =
-        Machine { bytes, at: 0, all: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: BTreeMap::new() };
+        PickleMachine { bytes, at: 0, all: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: BTreeMap::new() };
     for _ in 0..MAX_VALUES {
         let begin = machine.at;
         let op = machine.take(1)?[0];
         if op == b'.' {
             let root = machine.pop()?;
-            return Ok(Values { all: machine.all, root });
+            return Ok(PickleValues { all: machine.all, root });
         }
         machine.step(op, begin)?;
     }
-    Err(Refused { message: format!("more than {MAX_VALUES} instructions"), hint: WHOLE })
+    Err(PickleError { message: format!("more than {MAX_VALUES} instructions"), hint: WHOLE })
 }
 
-struct Machine<'a> {
+struct PickleMachine<'a> {
     bytes: &'a [u8],
     at: usize,
-    all: Vec<Value>,
-    stack: Vec<Id>,
+    all: Vec<PickleValue>,
+    stack: Vec<ValueId>,
     /// Heights of the stack where marks were set.
     marks: Vec<usize>,
-    /// Values that were put away, by the number that they were given.
-    memo: BTreeMap<u64, Id>,
+    /// PickleValues that were put away, by the number that they were given.
+    memo: BTreeMap<u64, ValueId>,
 }
 
-impl<'a> Machine<'a> {
-    fn wrong(&self, what: impl Into<String>) -> Refused {
-        Refused { message: format!("byte {}: {}", self.at, what.into()), hint: WHOLE }
+impl<'a> PickleMachine<'a> {
+    fn wrong(&self, what: impl Into<String>) -> PickleError {
+        PickleError { message: format!("byte {}: {}", self.at, what.into()), hint: WHOLE }
     }
 
-    fn take(&mut self, n: usize) -> Result<&'a [u8], Refused> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8], PickleError> {
         let end = self.at.checked_add(n).filter(|end| *end <= self.bytes.len());
         let Some(end) = end else {
             return Err(self.wrong(format!("{n} bytes are due, and {} are left", self.bytes.len() - self.at)));
@@ -192,17 +192,17 @@ impl<'a> Machine<'a> {
     }
 
     /// An unsigned number of so many bytes.
-    fn number(&mut self, n: usize) -> Result<u64, Refused> {
+    fn number(&mut self, n: usize) -> Result<u64, PickleError> {
         Ok(self.take(n)?.iter().rev().fold(0, |sum, b| sum << 8 | u64::from(*b)))
     }
 
-    fn text(&mut self, n: u64) -> Result<String, Refused> {
+    fn text(&mut self, n: u64) -> Result<String, PickleError> {
         let bytes = self.take(usize::try_from(n).unwrap_or(usize::MAX))?;
         let text = std::str::from_utf8(bytes).map_err(|_| self.wrong("a text is no UTF-8"))?;
         Ok(text.to_owned())
     }
 
-    fn line(&mut self) -> Result<String, Refused> {
+    fn line(&mut self) -> Result<String, PickleError> {
         let rest = &self.bytes[self.at..];
         let Some(n) = rest.iter().take(1024).position(|b| *b == b'\n') else {
             return Err(self.wrong("a name without an end"));
@@ -212,13 +212,13 @@ impl<'a> Machine<'a> {
         Ok(text)
     }
 
-    fn push(&mut self, value: Value) {
+    fn push(&mut self, value: PickleValue) {
         self.all.push(value);
         self.stack.push(self.all.len() - 1);
     }
 
     /// The topmost value above the last mark.
-    fn pop(&mut self) -> Result<Id, Refused> {
+    fn pop(&mut self) -> Result<ValueId, PickleError> {
         let floor = self.marks.last().copied().unwrap_or(0);
         if self.stack.len() <= floor {
             return Err(self.wrong("a value is due, and none is there"));
@@ -227,27 +227,27 @@ impl<'a> Machine<'a> {
     }
 
     /// All values above the last mark, which goes too.
-    fn popped(&mut self) -> Result<Vec<Id>, Refused> {
+    fn popped(&mut self) -> Result<Vec<ValueId>, PickleError> {
         let mark = self.marks.pop().ok_or_else(|| self.wrong("a mark is due, and none is set"))?;
         Ok(self.stack.split_off(mark))
     }
 
-    fn pops<const N: usize>(&mut self) -> Result<Vec<Id>, Refused> {
+    fn pops<const N: usize>(&mut self) -> Result<Vec<ValueId>, PickleError> {
         let mut taken = (0..N).map(|_| self.pop()).collect::<Result<Vec<_>, _>>()?;
         taken.reverse();
         Ok(taken)
     }
 
-    fn top(&self) -> Result<Id, Refused> {
+    fn top(&self) -> Result<ValueId, PickleError> {
         self.stack.last().copied().ok_or_else(|| self.wrong("a value is due, and none is there"))
     }
 
-    fn remember(&mut self, number: u64) -> Result<(), Refused> {
+    fn remember(&mut self, number: u64) -> Result<(), PickleError> {
         self.memo.insert(number, self.top()?);
         Ok(())
     }
 
-    fn recall(&mut self, number: u64) -> Result<(), Refused> {
+    fn recall(&mut self, number: u64) -> Result<(), PickleError> {
         let known = self.memo.get(&number).copied();
         let id = known.ok_or_else(|| self.wrong(format!("a value was never put away under {number}")))?;
         self.stack.push(id);
@@ -255,39 +255,39 @@ impl<'a> Machine<'a> {
     }
 
     /// Pairs into the dictionary at the top.
-    fn set(&mut self, items: Vec<Id>) -> Result<(), Refused> {
+    fn set(&mut self, items: Vec<ValueId>) -> Result<(), PickleError> {
         let into = self.top()?;
         let odd = items.len() % 2 == 1;
         match &mut self.all[into] {
-            Value::Dict(pairs) if !odd => pairs.extend(items.chunks_exact(2).map(|p| (p[0], p[1]))),
+            PickleValue::Dict(pairs) if !odd => pairs.extend(items.chunks_exact(2).map(|p| (p[0], p[1]))),
             _ => return Err(self.wrong("pairs are put into what is no dictionary")),
         }
         Ok(())
     }
 
-    fn extend(&mut self, items: Vec<Id>) -> Result<(), Refused> {
+    fn extend(&mut self, items: Vec<ValueId>) -> Result<(), PickleError> {
         let into = self.top()?;
         match &mut self.all[into] {
-            Value::List(list) => list.extend(items),
+            PickleValue::List(list) => list.extend(items),
             _ => return Err(self.wrong("values are put into what is no list")),
         }
         Ok(())
     }
 
-    fn global(&mut self, module: &str, name: &str, begin: usize) -> Result<(), Refused> {
+    fn global(&mut self, module: &str, name: &str, begin: usize) -> Result<(), PickleError> {
         let Some((.., global)) = GLOBALS.iter().find(|(m, n, _)| *m == module && *n == name) else {
             let shown = format!("{}.{}", shown_name(module), shown_name(name));
             let message = format!(
                 "byte {begin}: it asks Python for `{shown}`, which no tensor needs: refused, and nothing was run"
             );
-            return Err(Refused { message, hint: TENSORS_ONLY });
+            return Err(PickleError { message, hint: TENSORS_ONLY });
         };
-        self.push(Value::Global(*global));
+        self.push(PickleValue::Global(*global));
         Ok(())
     }
 
     /// Carries out one instruction, the one that stands at `begin`.
-    fn step(&mut self, op: u8, begin: usize) -> Result<(), Refused> {
+    fn step(&mut self, op: u8, begin: usize) -> Result<(), PickleError> {
         match op {
             // the version of the format, and the length of a frame
             0x80 => match self.number(1)? {
@@ -297,18 +297,18 @@ impl<'a> Machine<'a> {
             0x95 => {
                 self.take(8)?;
             }
-            b'N' | 0x88 | 0x89 => self.push(Value::Other),
+            b'N' | 0x88 | 0x89 => self.push(PickleValue::Other),
             b'G' => {
                 self.take(8)?;
-                self.push(Value::Other);
+                self.push(PickleValue::Other);
             }
             b'J' => {
                 let n = self.number(4)? as u32 as i32;
-                self.push(Value::Int(n.into()));
+                self.push(PickleValue::Int(n.into()));
             }
             b'K' | b'M' => {
                 let n = self.number(if op == b'K' { 1 } else { 2 })?;
-                self.push(Value::Int(n as i64));
+                self.push(PickleValue::Int(n as i64));
             }
             0x8a => {
                 let n = self.number(1)? as usize;
@@ -318,20 +318,20 @@ impl<'a> Machine<'a> {
                 let bits = 64 - 8 * n as u32;
                 let value = self.number(n)?;
                 // the uppermost bit that was written is the sign
-                self.push(Value::Int(if n == 0 { 0 } else { ((value << bits) as i64) >> bits }));
+                self.push(PickleValue::Int(if n == 0 { 0 } else { ((value << bits) as i64) >> bits }));
             }
             b'X' | 0x8c => {
                 let n = self.number(if op == b'X' { 4 } else { 1 })?;
                 let text = self.text(n)?;
-                self.push(Value::Text(text));
+                self.push(PickleValue::Text(text));
             }
-            b')' => self.push(Value::Tuple(Vec::new())),
-            b']' => self.push(Value::List(Vec::new())),
-            b'}' => self.push(Value::Dict(Vec::new())),
+            b')' => self.push(PickleValue::Tuple(Vec::new())),
+            b']' => self.push(PickleValue::List(Vec::new())),
+            b'}' => self.push(PickleValue::Dict(Vec::new())),
             b'(' => self.marks.push(self.stack.len()),
             b't' => {
                 let items = self.popped()?;
-                self.push(Value::Tuple(items));
+                self.push(PickleValue::Tuple(items));
             }
             0x85..=0x87 => {
                 let items = match op {
@@ -339,7 +339,7 @@ impl<'a> Machine<'a> {
                     0x86 => self.pops::<2>(),
                     _ => self.pops::<3>(),
                 }?;
-                self.push(Value::Tuple(items));
+                self.push(PickleValue::Tuple(items));
             }
             b's' => {
                 let pair = self.pops::<2>()?;
@@ -372,7 +372,8 @@ impl<'a> Machine<'a> {
             }
             0x93 => {
                 let names = self.pops::<2>()?;
-                let (Value::Text(module), Value::Text(name)) = (&self.all[names[0]], &self.all[names[1]]) else {
+                let (PickleValue::Text(module), PickleValue::Text(name)) = (&self.all[names[0]], &self.all[names[1]])
+                else {
                     return Err(self.wrong("a name that is no text"));
                 };
                 let (module, name) = (module.clone(), name.clone());
@@ -391,7 +392,7 @@ impl<'a> Machine<'a> {
             b'b' => {
                 self.pop()?;
                 let of = self.top()?;
-                if !matches!(self.all[of], Value::Dict(_)) {
+                if !matches!(self.all[of], PickleValue::Dict(_)) {
                     return Err(self.wrong("attributes are set of what is no dictionary"));
                 }
             }
@@ -399,72 +400,73 @@ impl<'a> Machine<'a> {
                 let message = format!(
                     "byte {begin}: the instruction {op:#04x}, which no tensor needs: refused, and nothing was run"
                 );
-                return Err(Refused { message, hint: TENSORS_ONLY });
+                return Err(PickleError { message, hint: TENSORS_ONLY });
             }
         }
         Ok(())
     }
 
-    fn tuple(&self, id: Id) -> Option<&[Id]> {
+    fn tuple(&self, id: ValueId) -> Option<&[ValueId]> {
         match &self.all[id] {
-            Value::Tuple(items) => Some(items),
+            PickleValue::Tuple(items) => Some(items),
             _ => None,
         }
     }
 
-    fn whole(&self, id: Id) -> Option<u64> {
+    fn whole(&self, id: ValueId) -> Option<u64> {
         match self.all[id] {
-            Value::Int(n) => u64::try_from(n).ok(),
+            PickleValue::Int(n) => u64::try_from(n).ok(),
             _ => None,
         }
     }
 
     /// `("storage", type, entry, device, elements)`
-    fn storage(&self, id: Id) -> Result<Value, Refused> {
+    fn storage(&self, id: ValueId) -> Result<PickleValue, PickleError> {
         let wrong = || self.wrong("a reference that is none to a storage");
         let Some(&[word, of, key, _, elements]) = self.tuple(id) else { return Err(wrong()) };
         match (&self.all[word], &self.all[of], &self.all[key], self.whole(elements)) {
-            (Value::Text(word), Value::Global(Global::Storage(element)), Value::Text(key), Some(elements))
-                if word == "storage" =>
-            {
-                Ok(Value::Storage(*element, key.clone(), elements))
-            }
+            (
+                PickleValue::Text(word),
+                PickleValue::Global(PickleName::Storage(element)),
+                PickleValue::Text(key),
+                Some(elements),
+            ) if word == "storage" => Ok(PickleValue::Storage(*element, key.clone(), elements)),
             _ => Err(wrong()),
         }
     }
 
     /// One of the three calls that there are.
-    fn call(&mut self, call: Id, args: Id) -> Result<(), Refused> {
-        let Value::Global(global) = self.all[call] else {
+    fn call(&mut self, call: ValueId, args: ValueId) -> Result<(), PickleError> {
+        let PickleValue::Global(global) = self.all[call] else {
             return Err(self.wrong("a call of what cannot be called"));
         };
-        let Some(args) = self.tuple(args).map(<[Id]>::to_vec) else {
+        let Some(args) = self.tuple(args).map(<[ValueId]>::to_vec) else {
             return Err(self.wrong("a call without arguments"));
         };
         match (global, &args[..]) {
-            (Global::Dict, []) => self.push(Value::Dict(Vec::new())),
-            (Global::Parameter, [tensor, ..]) if matches!(self.all[*tensor], Value::Tensor(_)) => {
+            (PickleName::Dict, []) => self.push(PickleValue::Dict(Vec::new())),
+            (PickleName::Parameter, [tensor, ..]) if matches!(self.all[*tensor], PickleValue::Tensor(_)) => {
                 self.stack.push(*tensor)
             }
-            (Global::Tensor, [storage, offset, shape, strides, ..]) => {
+            (PickleName::Tensor, [storage, offset, shape, strides, ..]) => {
                 let tensor = self.tensor([*storage, *offset, *shape, *strides]);
                 let tensor =
                     tensor.ok_or_else(|| self.wrong("a tensor whose storage, place, shape or strides are none"))?;
-                self.push(Value::Tensor(tensor));
+                self.push(PickleValue::Tensor(tensor));
             }
             _ => return Err(self.wrong(format!("a call of {global:?} with other arguments than PyTorch's"))),
         }
         Ok(())
     }
 
-    fn tensor(&self, [storage, offset, shape, strides]: [Id; 4]) -> Option<Tensor> {
-        let Value::Storage(element, key, stored) = &self.all[storage] else { return None };
-        let numbers = |id: Id| -> Option<Vec<u64>> {
+    fn tensor(&self, [storage, offset, shape, strides]: [ValueId; 4]) -> Option<StoredTensor> {
+        let PickleValue::Storage(element, key, stored) = &self.all[storage] else { return None };
+        let numbers = |id: ValueId| -> Option<Vec<u64>> {
             self.tuple(id).filter(|t| t.len() <= MAX_AXES)?.iter().map(|n| self.whole(*n)).collect()
         };
         let (shape, strides) = (numbers(shape)?, numbers(strides)?);
         let shape: Vec<usize> = shape.into_iter().map(usize::try_from).collect::<Result<_, _>>().ok()?;
-        let tensor = Tensor {
+        let tensor = StoredTensor {
             element: *element,
             key: key.clone(),
             stored: *stored,
@@ -489,16 +491,16 @@ mod tests {
         // {"a": tensor of shape [2, 3] over storage "0"}, as protocol 2 has it
         let pickle = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01X\x01\x00\x00\x00aq\x02ctorch._utils\n_rebuild_tensor_v2\nq\x03((X\x07\x00\x00\x00storageq\x04ctorch\nFloatStorage\nq\x05X\x01\x00\x00\x000q\x06X\x03\x00\x00\x00cpuq\x07K\x06tq\x08QK\x00K\x02K\x03\x86q\x09K\x03K\x01\x86q\x0a\x89h\x00)Rq\x0btq\x0cRq\x0ds}q\x0eX\x09\x00\x00\x00_metadataq\x0fh\x00)Rq\x10sb.";
         let values = read(pickle).unwrap();
-        let Value::Dict(pairs) = &values[values.root] else { panic!("{values:?}") };
+        let PickleValue::Dict(pairs) = &values[values.root] else { panic!("{values:?}") };
         let [(key, tensor)] = pairs[..] else { panic!("{pairs:?}") };
-        assert_eq!(values[key], Value::Text("a".into()));
-        let Value::Tensor(tensor) = &values[tensor] else { panic!("{values:?}") };
+        assert_eq!(values[key], PickleValue::Text("a".into()));
+        let PickleValue::Tensor(tensor) = &values[tensor] else { panic!("{values:?}") };
         assert_eq!((tensor.element.dtype, tensor.stored, &tensor.shape[..]), ("F32", 6, &[2, 3][..]));
         assert!(tensor.contiguous() && tensor.elements() == Some(6));
-        let turned = Tensor { strides: vec![1, 2], ..tensor.clone() };
+        let turned = StoredTensor { strides: vec![1, 2], ..tensor.clone() };
         assert!(!turned.contiguous());
         // an axis of one element may have any stride
-        assert!(Tensor { shape: vec![1, 6], strides: vec![77, 1], ..tensor.clone() }.contiguous());
+        assert!(StoredTensor { shape: vec![1, 6], strides: vec![77, 1], ..tensor.clone() }.contiguous());
     }
 
     #[test]
@@ -549,6 +551,6 @@ mod tests {
         drop(read(&deep).unwrap());
         let long = [&b"\x80\x02"[..], &[b'N'; MAX_VALUES + 1], b"."].concat();
         assert!(refused(&long).contains("instructions"));
-        assert_eq!(read(b"\x8a\x01\xff.").map(|v| v[v.root].clone()), Ok(Value::Int(-1)));
+        assert_eq!(read(b"\x8a\x01\xff.").map(|v| v[v.root].clone()), Ok(PickleValue::Int(-1)));
     }
 }

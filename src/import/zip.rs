@@ -1,6 +1,6 @@
 //! Zip archives as `torch.save` writes them: the names of their entries and where the bytes of each lie.
 //!
-//! In: something to read and seek in. Out: an [`Archive`]. Must not: unpack (PyTorch stores), hold an entry that nobody asked for, or believe a
+//! In: something to read and seek in. Out: an [`ZipArchive`]. Must not: unpack (PyTorch stores), hold an entry that nobody asked for, or believe a
 //! size that the file does not have.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ const SAVE_AGAIN: &str =
 
 /// One file of an archive, as the directory tells of it.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct ZipEntry {
     header: u64,
     bytes: u64,
     crc: u32,
@@ -36,11 +36,11 @@ struct Entry {
 }
 
 /// An open archive whose directory was checked.
-pub struct Archive<R> {
+pub struct ZipArchive<R> {
     path: PathBuf,
     from: R,
     length: u64,
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, ZipEntry>,
 }
 
 /// Little-endian numbers of a record.
@@ -56,7 +56,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u32_at(bytes, at) | u32_at(bytes, at + 4) << 32
 }
 
-impl<R: Read + Seek> Archive<R> {
+impl<R: Read + Seek> ZipArchive<R> {
     /// Reads and checks the directory; `path` is what errors call the file.
     ///
     /// # Errors
@@ -145,7 +145,7 @@ impl<R: Read + Seek> Archive<R> {
         }
         let flags = u16_at(head, 8);
         let stored = u16_at(head, 10) == 0 && flags & 1 == 0 && packed == bytes;
-        let entry = Entry { header, bytes, crc: u32_at(head, 16) as u32, stored };
+        let entry = ZipEntry { header, bytes, crc: u32_at(head, 16) as u32, stored };
         if self.entries.insert(name.to_owned(), entry).is_some() {
             return Err(self.broken(format!("the entry `{}` is there twice", shown_name(name))));
         }

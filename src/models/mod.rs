@@ -385,7 +385,6 @@ pub(crate) fn stripped(key: &str) -> &str {
 }
 
 /// Elements of a little-endian tensor as f32.
-#[cfg(test)]
 pub(crate) fn to_f32(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
     let half = |f: fn(u16) -> f32| data.chunks_exact(2).map(|b| f(u16::from_le_bytes([b[0], b[1]]))).collect();
     match dtype {

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use ergometer::import::checkpoint::Checkpoint;
-use ergometer::import::{self, Request};
+use ergometer::import::{self, ImportRequest};
 use ergometer::models::Model;
 
 use super::{Outcome, read, root, said};
@@ -59,7 +59,7 @@ pub(super) fn run_configs(_: &Path) -> Vec<Vec<u8>> {
 
 pub(super) fn run_config(_: &[u8], path: &Path) -> Outcome {
     let folder = path.parent().unwrap();
-    let request = Request {
+    let request = ImportRequest {
         checkpoint: root().join("tests/golden/released/step_7"),
         config: Some(path.to_owned()),
         dataset: None,
