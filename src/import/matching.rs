@@ -100,6 +100,15 @@ pub fn choose<'a>(
     Ok(ChosenWeights { set, rest, both, average: ema, released, left_over })
 }
 
+/// Which set a folder gets, as far as that is known.
+#[derive(Debug)]
+pub struct KnownWeights {
+    /// The set; none: nothing tells.
+    pub set: Option<WeightSet>,
+    /// The same in words, with how it is known.
+    pub words: String,
+}
+
 /// What is recorded of a set: which it is, and how that is known. `ema` is the config's.
 ///
 /// # Errors
@@ -110,27 +119,39 @@ pub fn told(
     ema: Option<&Value>,
     chosen: &ChosenWeights,
     asked: Option<WeightSet>,
-) -> Result<String, ModelError> {
+) -> Result<KnownWeights, ModelError> {
     let refuse = |message: &str, hint: &str| Err(ModelError::new(config, message).hint(hint));
-    let by_config = ema.and_then(Value::as_bool);
+    let known = |set: Option<WeightSet>, how: &str| {
+        let words = match set {
+            Some(WeightSet::Ema) => format!("EMA{how}"),
+            Some(WeightSet::Raw) => format!("raw{how}"),
+            None => format!("not recorded{how}"),
+        };
+        Ok(KnownWeights { set, words })
+    };
+    let (ema_set, raw_set) = (Some(WeightSet::Ema), Some(WeightSet::Raw));
     if chosen.both || chosen.average {
         return match (chosen.average, asked) {
             (true, _) if chosen.both => {
-                Ok("EMA: the checkpoint holds raw weights too, and the average was asked for".into())
+                known(ema_set, ": the checkpoint holds raw weights too, and the average was asked for")
             }
             (true, Some(WeightSet::Raw)) => refuse(
                 "`--weights raw`: the checkpoint holds the average alone, by its tensors' names",
                 "leave the flag out, or name a checkpoint with raw weights",
             ),
-            (true, _) => Ok("EMA, as the names of the tensors say".into()),
-            (false, _) => Ok("raw: the checkpoint holds an average too, and the raw weights were asked for".into()),
+            (true, _) => known(ema_set, ", as the names of the tensors say"),
+            (false, _) => known(raw_set, ": the checkpoint holds an average too, and the raw weights were asked for"),
         };
     }
+    let by_config = ema.and_then(Value::as_bool);
     if by_config == Some(true) && !chosen.released {
-        return Ok(match asked {
-            Some(which) => format!("{}, by the word of whoever imported it", if which == WeightSet::Ema { "EMA" } else { "raw" }),
-            None => "not recorded: `ema: true` of the config means averaged weights where a file has the released layout, and this one has another".into(),
-        });
+        return match asked {
+            Some(_) => known(asked, ", by the word of whoever imported it"),
+            None => known(
+                None,
+                ": `ema: true` of the config means averaged weights where a file has the released layout, and this one has another",
+            ),
+        };
     }
     match (by_config, asked) {
         (Some(true), Some(WeightSet::Raw)) => refuse(
@@ -138,19 +159,21 @@ pub fn told(
             "leave the flag out; the raw weights are not in the file",
         ),
         (Some(true), _) => {
-            Ok("EMA, as the config says (`ema: true`: the released code then saves averaged weights)".into())
+            known(ema_set, ", as the config says (`ema: true`: the released code then saves averaged weights)")
         }
         (Some(false), Some(WeightSet::Ema)) => refuse(
             "`--weights ema`: the config has `ema: false`, and the checkpoint holds one set of weights",
             "leave the flag out: no average was kept",
         ),
-        (Some(false), _) => Ok("raw, as the config says (`ema: false`)".into()),
+        (Some(false), _) => known(raw_set, ", as the config says (`ema: false`)"),
         (None, Some(WeightSet::Ema)) => refuse(
             "`--weights ema`: neither the config (`ema`) nor the names of the tensors tell of an average",
             "leave the flag out; the card will say that it is not recorded",
         ),
-        (None, _) if family == "hrm" => Ok("raw: the released HRM keeps no average, and the config names none".into()),
-        (None, _) => Ok("not recorded: the config has no `ema`, and the names of the tensors do not say".into()),
+        (None, _) if family == "hrm" => {
+            known(raw_set, ": the released HRM keeps no average, and the config names none")
+        }
+        (None, _) => known(None, ": the config has no `ema`, and the names of the tensors do not say"),
     }
 }
 

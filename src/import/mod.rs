@@ -148,7 +148,13 @@ pub fn import(request: &ImportRequest) -> anyhow::Result<Imported> {
     if let Some(numbering) = numbering(table, request.numbering.as_deref(), &sha256) {
         config[models::NUMBERING] = numbering.into();
     }
-    config["imported"] = json!({"source": source, "sha256": sha256, "weights": told, "step": step});
+    // as trainers record it, so that accuracies of unlike weights are told apart
+    if let Some(set) = told.set {
+        let kind = if set == WeightSet::Ema { "moving average" } else { "last" };
+        let step = step.map_or_else(String::new, |n| format!(", step {n}"));
+        config[models::WEIGHTS] = format!("{kind}{step}, of an imported checkpoint").into();
+    }
+    config["imported"] = json!({"source": source, "sha256": sha256, "weights": told.words, "step": step});
     let imported = Imported {
         folder: request.out.clone(),
         family,
@@ -157,7 +163,7 @@ pub fn import(request: &ImportRequest) -> anyhow::Result<Imported> {
         tensors: places.len(),
         parameters: graph.params.iter().filter(|p| p.role == Role::Weight).map(|p| p.elements()).sum(),
         puzzle_ids: table,
-        weights: told,
+        weights: told.words,
         step,
         notes,
     };

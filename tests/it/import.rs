@@ -162,6 +162,8 @@ fn recorded_nets_come_through_a_checkpoint_and_still_give_their_vectors() {
             several
         );
         assert_eq!(config["imported"]["weights"], made["weights"]);
+        let kind = if told.starts_with("EMA") { "moving average" } else { "last" };
+        assert_eq!(config["weights_from"], format!("{kind}, step 65104, of an imported checkpoint"));
         house
             .ergometer(&["import", "step_65104", "--seq-len", "81", "--out", name])
             .refused(&["already there", "--force"]);
@@ -289,6 +291,7 @@ fn other_nets_and_other_weights_are_refused_or_said() {
     house.file("all_config.yaml", yaml("trm-att-d64", TRM, "", &[]));
     let done = house.ergometer(&["import", "step_1", "--seq-len", "81", "--out", "unknown"]);
     assert!(done.exits(0).stdout.contains("not recorded"), "{}", done.stdout);
+    assert!(!fs::read_to_string(house.path("unknown/config.json")).unwrap().contains("weights_from"));
     // dictionaries around the tensors
     house.file("step_1", checkpoint(&tensors, pickle(&tensors, Some("model_state_dict"))));
     house.file("all_config.yaml", config(&[]));
