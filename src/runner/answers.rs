@@ -158,7 +158,7 @@ impl Running<'_, '_> {
     pub(super) fn answer(&mut self, worker: &mut Worker) -> Result<(), CaseError> {
         worker.send(&self.go(Mode::Answer, 0, 0.0, None))?;
         let examples = self.task.set.examples.len();
-        let needed = self.task.task.decide.is_none().then(|| Needed::new(examples));
+        let needed = self.task.task.decides(&self.task.set).is_none().then(|| Needed::new(examples));
         let mut pass =
             Pass { scorer: Scorer::of(self), last: vec![(0, false); examples], needed, predictions: Vec::new() };
         loop {

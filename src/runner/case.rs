@@ -230,7 +230,7 @@ impl Running<'_, '_> {
     pub(super) fn answer_all(&mut self, worker: &mut Worker) -> Result<Scored, CaseError> {
         self.context.progress.phase("scoring", &self.planned.path);
         self.answer(worker)?;
-        if let Some(decide) = self.task.task.decide {
+        if let Some(decide) = self.task.task.decides(&self.task.set) {
             self.out.attempts = questions::attempts(decide, &self.task.set, &self.out.predictions)?;
         }
         self.out.case.accuracy_from = Some(self.planned.id.clone());

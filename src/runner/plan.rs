@@ -35,13 +35,13 @@ pub struct PlannedTask {
 impl PlannedTask {
     /// Questions that are decided from several rows each; 0 where every row is a question of its own.
     pub fn questions(&self) -> u64 {
-        if self.task.decide.is_some() { self.set.questions.len() as u64 } else { 0 }
+        if self.task.decides(&self.set).is_some() { self.set.questions.len() as u64 } else { 0 }
     }
 
     /// Rows whose answers decide one output together, at most.
     fn votes(&self) -> u32 {
         let mut rows: BTreeMap<(u64, u32), u32> = BTreeMap::new();
-        if self.task.decide.is_some() {
+        if self.task.decides(&self.set).is_some() {
             self.set.examples.iter().for_each(|e| *rows.entry((e.question, e.part)).or_default() += 1);
         }
         rows.into_values().max().unwrap_or(1)
@@ -372,14 +372,14 @@ fn plan_task(suite: &Suite, name: &str) -> anyhow::Result<PlannedTask> {
             hash.update(format!("{} {}", task.answers.name(), example.answer));
         }
         hash.update([0xff]);
-        if task.decide.is_some() {
+        if task.decides(&set).is_some() {
             // what an example is to its question decides as much as its cells
             hash.update(example.question.to_le_bytes());
             hash.update(example.part.to_le_bytes());
             hash.update(example.variant.to_le_bytes());
         }
     }
-    if task.decide.is_some() {
+    if task.decides(&set).is_some() {
         set.questions.iter().for_each(|name| hash.update(format!("{name}\0")));
     }
     Ok(PlannedTask { task, set, hash: hex(&hash.finalize()) })

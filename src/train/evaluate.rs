@@ -108,7 +108,7 @@ fn accuracy(task: &Task, set: &ExampleSet, rows: &[Row]) -> anyhow::Result<Accur
         cells += u64::from(score.cells);
         steps += u64::from(row.steps);
     }
-    let decided = task.decide.map(|decide| -> anyhow::Result<Estimate> {
+    let decided = task.decides(set).map(|decide| -> anyhow::Result<Estimate> {
         let answers = rows.iter().enumerate();
         let answers: Vec<RowAnswer> =
             answers.map(|(example, r)| RowAnswer { example, answer: &r.answer, halt_logit: r.halt_logit }).collect();
@@ -183,7 +183,7 @@ mod tests {
             vocabulary: 3,
             puzzle_ids: 1,
             numbering: None,
-            questions: Vec::new(),
+            questions: ["a", "b", "c"].map(String::from).to_vec(),
             baselines: Vec::new(),
             notes: Vec::new(),
         };

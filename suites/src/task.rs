@@ -247,8 +247,8 @@ pub struct Task {
     pub answers: AnswerKind,
     /// Scores one answer.
     pub score: fn(example: &Example, answer: &Answer) -> Score,
-    /// Decides questions from the answers of their examples by the task's official rule, in the order of the questions;
-    /// `None`: every example is a question of its own and [`score`](Self::score) decides.
+    /// Decides questions from the answers of their examples by the task's official rule, in the order of the questions; `None`: every
+    /// example is a question of its own and [`score`](Self::score) decides. See [`decides`](Self::decides).
     pub decide: Option<Decide>,
     /// Training examples for these parameters (a suite's, `split` and `examples` left out) and this seed; `None`: not
     /// trainable here.
@@ -263,6 +263,12 @@ pub struct Task {
 }
 
 impl Task {
+    /// How the questions of this set are decided; `None` where every example is a question of its own: the task decides none, or was not
+    /// asked to for these examples (they name no questions).
+    pub fn decides(&self, set: &ExampleSet) -> Option<Decide> {
+        self.decide.filter(|_| !set.questions.is_empty())
+    }
+
     /// The sets of [`quick`](Self::quick).
     pub fn quick_sets(&self) -> &'static [QuickSet] {
         self.quick.as_ref().map_or(&[], |quick| quick.sets)

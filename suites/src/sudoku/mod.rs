@@ -10,6 +10,7 @@ mod solver;
 mod symmetry;
 mod table;
 mod training;
+mod vote;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -39,7 +40,7 @@ pub const TASK: Task = Task {
     examples,
     answers: AnswerKind::Tokens,
     score,
-    decide: None,
+    decide: Some(vote::decide),
     training: Some(training::training),
     dataset: Some(dataset),
     readable: Some(readable),
@@ -159,8 +160,9 @@ pub fn vocabulary(size: Size) -> u32 {
     size.side() as u32 + 2
 }
 
-const GENERATED: [&str; 8] = ["size", "examples", "seed", "split", "clues", "minimal", "min_guesses", "max_guesses"];
-const FROM_FILE: [&str; 4] = ["size", "csv", "limit", "skip_bad"];
+const GENERATED: [&str; 9] =
+    ["size", "examples", "seed", "split", "clues", "minimal", "min_guesses", "max_guesses", "copies"];
+const FROM_FILE: [&str; 5] = ["size", "csv", "limit", "skip_bad", "copies"];
 
 fn examples(parameters: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let keys = Keys::of_table(parameters);
@@ -174,6 +176,11 @@ fn dataset(parameters: &toml::Table, folder: &Path, split: Split) -> Result<Make
             .at("`csv`")
             .hint("use that file, or leave `csv` out for generated puzzles"));
     }
+    if parameters.contains_key("copies") {
+        return Err(SuiteError::new("is for answering, not for learning")
+            .at("`copies`")
+            .hint("leave it out; trainers make symmetric copies of their own"));
+    }
     Ok(task::asked(examples, parameters.clone(), folder.to_owned(), Some(split)))
 }
 
@@ -182,7 +189,7 @@ fn size(keys: &Keys) -> Result<Option<Size>, SuiteError> {
 }
 
 fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
-    if let Some(key) = GENERATED[1..].iter().find(|k| keys.has(k)) {
+    if let Some(key) = GENERATED.iter().find(|k| keys.has(k) && !FROM_FILE.contains(k)) {
         return Err(SuiteError::new("does not go with `csv`")
             .at(format!("`{key}`"))
             .hint("a puzzle file is taken as it is: leave the key out, or leave `csv` out for generated puzzles"));
@@ -191,6 +198,7 @@ fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let name = keys.need("csv", keys.string("csv")?)?;
     let limit = keys.integer("limit", 1..=MAX_EXAMPLES)?;
     let skip_bad = keys.boolean("skip_bad")?.unwrap_or(false);
+    let copies = keys.integer("copies", 1..=vote::MAX_COPIES)?.unwrap_or(1) as u32;
     let rows = read(&folder.join(&name), Wanted { size: size(&keys)?, limit: limit.map(|l| l as usize), skip_bad })?;
     let mut notes = vec![format!(
         "The puzzles come from {name}; whether a model has seen them, or puzzles symmetric to them, is not known here."
@@ -210,7 +218,7 @@ fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let mut set = set(rows.size, &rows.puzzles, notes, false);
     // a file may hold symmetric copies of one puzzle
     set.examples.iter_mut().zip(&rows.puzzles).for_each(|(example, puzzle)| example.cluster = class(puzzle));
-    Ok(set)
+    with_copies(set, &rows.puzzles, copies)
 }
 
 fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
@@ -224,6 +232,7 @@ fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
     let (size, options) = options(&keys)?;
     let count = keys.integer("examples", 1..=MAX_EXAMPLES)?.unwrap_or(100) as usize;
     let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
+    let copies = keys.integer("copies", 1..=vote::MAX_COPIES)?.unwrap_or(1) as u32;
     let split = keys.string("split")?.unwrap_or_else(|| "test".to_owned());
     let split = match split.as_str() {
         "test" => Split::Test,
@@ -252,7 +261,34 @@ fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
             .hint(format!("ask for at most {} examples, or for a wider range of clues", puzzles.len())));
         }
     }
-    Ok(set(size, &puzzles, Vec::new(), split == Split::Test))
+    with_copies(set(size, &puzzles, Vec::new(), split == Split::Test), &puzzles, copies)
+}
+
+/// The set with every puzzle as a question of so many symmetric copies, whose answers vote; 1: the set as it is.
+fn with_copies(mut set: ExampleSet, puzzles: &[Puzzle], copies: u32) -> Result<ExampleSet, SuiteError> {
+    if copies == 1 {
+        return Ok(set);
+    }
+    if puzzles.len() as u64 * u64::from(copies) > MAX_EXAMPLES {
+        return Err(SuiteError::new(format!(
+            "{} puzzles times {copies} copies are more than {MAX_EXAMPLES} rows",
+            puzzles.len()
+        ))
+        .at("`copies`")
+        .hint("ask for fewer copies, or for fewer puzzles"));
+    }
+    let of_puzzle = |(i, example): (usize, &Example)| {
+        vote::copies(&puzzles[i], i as u64, copies)
+            .map(|e| Example { cluster: example.cluster, ..e })
+            .collect::<Vec<_>>()
+    };
+    set.examples = set.examples.iter().enumerate().flat_map(of_puzzle).collect();
+    set.questions = (1..=puzzles.len()).map(|n| format!("puzzle {n}")).collect();
+    set.notes.push(format!(
+        "Each puzzle is answered in {copies} symmetric copies whose answers, mapped back, vote: boards that keep the clues and the rules of \
+         Sudoku come first, then what most copies answered. Time and energy of an answer are those of one copy; a question costs {copies}."
+    ));
+    Ok(set)
 }
 
 /// What generated puzzles are asked for, whatever their number and side.

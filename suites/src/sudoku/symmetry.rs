@@ -50,16 +50,50 @@ pub(super) fn cluster(puzzle: &Puzzle) -> u64 {
     }
 }
 
-/// A random symmetry of the puzzle: digits relabelled, rows within bands, bands, columns within stacks and stacks
-/// permuted, and for square boxes perhaps transposed. The rating is carried over.
+/// A symmetry of boards of one size: digits relabelled, rows within bands, bands, columns within stacks and stacks permuted, and for square
+/// boxes perhaps transposed. What it makes of a puzzle is as hard as the puzzle.
+pub struct Symmetry {
+    /// Where each cell of the copy comes from.
+    cells: Vec<usize>,
+    /// What digit `d` becomes, at `d - 1`.
+    labels: Vec<u8>,
+}
+
+impl Symmetry {
+    /// A random one.
+    pub fn random<R: Rng>(size: Size, rng: &mut R) -> Self {
+        let cells = random_cells(size, rng);
+        let mut labels: Vec<u8> = (1..=size.side() as u8).collect();
+        labels.shuffle(rng);
+        Self { cells, labels }
+    }
+
+    /// The copy of a puzzle. The rating is carried over.
+    pub fn apply(&self, puzzle: &Puzzle) -> Puzzle {
+        let label = |d: u8| if d == 0 { 0 } else { self.labels[usize::from(d) - 1] };
+        let copy = |grid: &[u8]| self.cells.iter().map(|&c| label(grid[c])).collect();
+        let (clues, solution) = (copy(&puzzle.clues), copy(&puzzle.solution));
+        Puzzle { size: puzzle.size, clues, solution, guesses: puzzle.guesses }
+    }
+
+    /// The grid of which this one is the copy; an empty cell stays empty. `None`: another number of cells, or no digits.
+    pub fn undo(&self, copy: &[u8]) -> Option<Vec<u8>> {
+        if copy.len() != self.cells.len() {
+            return None;
+        }
+        let mut grid = vec![0; copy.len()];
+        for (&digit, &cell) in copy.iter().zip(&self.cells) {
+            if digit > 0 {
+                grid[cell] = self.labels.iter().position(|&l| l == digit)? as u8 + 1;
+            }
+        }
+        Some(grid)
+    }
+}
+
+/// A copy of the puzzle by a random [`Symmetry`].
 pub fn augment<R: Rng>(puzzle: &Puzzle, rng: &mut R) -> Puzzle {
-    let size = puzzle.size;
-    let cells = random_cells(size, rng);
-    let mut labels: Vec<u8> = (1..=size.side() as u8).collect();
-    labels.shuffle(rng);
-    let label = |d: u8| if d == 0 { 0 } else { labels[usize::from(d) - 1] };
-    let turn = |grid: &[u8]| cells.iter().map(|&c| label(grid[c])).collect();
-    Puzzle { size, clues: turn(&puzzle.clues), solution: turn(&puzzle.solution), guesses: puzzle.guesses }
+    Symmetry::random(puzzle.size, rng).apply(puzzle)
 }
 
 /// Where each cell of a randomly turned grid comes from.
