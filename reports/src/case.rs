@@ -190,11 +190,11 @@ pub struct Tried {
     pub error: Option<CaseError>,
 }
 
-/// The sitting in which a case took turns with others: each of its timed blocks belongs to a round of the sitting, in
-/// their order.
+/// The interleaved group in which a case took turns with others: each of its timed blocks belongs to a round of the
+/// interleaved group, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sitting {
-    /// The same for the cases of one sitting, and for no others.
+pub struct InterleavedGroup {
+    /// The same for the cases of one interleaved group, and for no others.
     pub id: String,
     /// Id of the case that its speed is compared with; none where the backend that the suite names as base has no case
     /// to take turns with.
@@ -397,8 +397,8 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Settings>,
     /// When it took turns with others, where the suite asks for that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sitting: Option<Sitting>,
+    #[serde(default, alias = "interleaved group", skip_serializing_if = "Option::is_none")]
+    pub interleaved: Option<InterleavedGroup>,
     /// First timed block of each start of the worker, ascending; empty: one start, at the first block.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<u32>,

@@ -125,8 +125,8 @@ fn one(table: &Table, width: usize, notes: &mut Footnotes, needed: &mut usize) -
         };
         text += &joined(&plain(&line), width, "    ");
     }
-    for sitting in &table.speedups {
-        text += &speedups(sitting, width, notes);
+    for interleaved in &table.speedups {
+        text += &speedups(interleaved, width, notes);
     }
     text
 }
@@ -168,12 +168,12 @@ fn aligned(grid: &[Vec<String>]) -> String {
     text
 }
 
-/// Speed-ups of one sitting, a line a case.
-fn speedups(sitting: &Speedups, width: usize, notes: &mut Footnotes) -> String {
-    let title = format!("Speed-up over {}, cases in turns ({}):", sitting.base, sitting.common);
+/// Speed-ups of one interleaved group, a line a case.
+fn speedups(interleaved: &Speedups, width: usize, notes: &mut Footnotes) -> String {
+    let title = format!("Speed-up over {}, cases in turns ({}):", interleaved.base, interleaved.common);
     let mut text = String::from("\n") + &joined(&plain(&title.replace(" ()", "")), width, "  ");
-    let room = sitting.rows.iter().map(|r| r.name.chars().count()).max().unwrap_or(0);
-    for row in &sitting.rows {
+    let room = interleaved.rows.iter().map(|r| r.name.chars().count()).max().unwrap_or(0);
+    for row in &interleaved.rows {
         let shown = row
             .error
             .as_ref()

@@ -243,7 +243,7 @@ pub const METRICS: &[Metric] = &[
     row("parity_error", "1", Lower, How::Parity, "largest difference to the reference interpreter in logits, halting head and states, each over its own largest magnitude"),
     row("harness_cpu", "1", Lower, How::PerSecond, "processor time of the harness process over the time of the worker's measured blocks").shown(Shown::Percent),
     row("foreign_load", "1", Lower, How::Mean, "processors busy with other programs, on average while the case's blocks were timed"),
-    row("speedup", "1", Higher, How::Speedup, "latency of the base over latency of this case, round by round of one sitting in which they took turns (such cases only)").of(Of::Turns),
+    row("speedup", "1", Higher, How::Speedup, "latency of the base over latency of this case, round by round of one interleaved group in which they took turns (such cases only)").of(Of::Turns),
 ];
 
 const COLUMNS: usize = {

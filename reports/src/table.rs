@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     case::{Baseline, Case, Verdict},
-    compare::speedup::sittings,
+    compare::speedup::interleaved_groups,
     labels::Labels,
     metric::{HEADLINE, HeadlineColumn},
     missing::Missing,
@@ -78,11 +78,11 @@ pub struct Table {
     pub baselines: String,
     /// One for each case that is scored by itself; empty where the task decides row by row.
     pub attempts: Vec<AttemptRow>,
-    /// One for each sitting in which cases took turns.
+    /// One for each interleaved group in which cases took turns.
     pub speedups: Vec<Speedups>,
 }
 
-/// How much faster the cases of one sitting are than their base.
+/// How much faster the cases of one interleaved group are than their base.
 #[derive(Clone, Debug, Serialize)]
 pub struct Speedups {
     /// Name of the base.
@@ -117,7 +117,8 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
             };
             rows.push(row(&labels, case, cells, error));
         }
-        let speedups = sittings(&cases).iter().filter_map(|s| speedup_table(report, s, &mut footnotes)).collect();
+        let speedups =
+            interleaved_groups(&cases).iter().filter_map(|s| speedup_table(report, s, &mut footnotes)).collect();
         let attempts = (cases.iter())
             .filter(|c| !c.attempts.is_empty())
             .map(|c| attempt_row(labels.short(&c.case.id), c))
@@ -135,14 +136,14 @@ fn row(labels: &Labels, case: &Case, cells: Vec<Cell>, error: Option<Missing>) -
     Row { name, model: case.key.model.clone(), tag, path: case.path.clone(), cells, error }
 }
 
-/// The cases of one sitting beside their base; `None` where the base sat alone.
-fn speedup_table(report: &Report, sitting: &[&CaseRun], footnotes: &mut Vec<String>) -> Option<Speedups> {
-    let base = sitting.first()?.case.sitting.as_ref()?.base.as_deref();
-    if sitting.len() == 1 && base == Some(sitting[0].case.id.as_str()) {
+/// The cases of one interleaved group beside their base; `None` where the base is alone in its group.
+fn speedup_table(report: &Report, interleaved: &[&CaseRun], footnotes: &mut Vec<String>) -> Option<Speedups> {
+    let base = interleaved.first()?.case.interleaved.as_ref()?.base.as_deref();
+    if interleaved.len() == 1 && base == Some(interleaved[0].case.id.as_str()) {
         return None;
     }
-    let labels = Labels::of(sitting.iter().map(|c| &c.case));
-    let rows = sitting.iter().map(|c| &c.case).map(|case| {
+    let labels = Labels::of(interleaved.iter().map(|c| &c.case));
+    let rows = interleaved.iter().map(|c| &c.case).map(|case| {
         let error = report.error(case).map(Missing::from);
         let record = report.record(case, "speedup").filter(|_| error.is_none());
         let cells = record.map(|r| cell("speed-up", r, None, footnotes)).into_iter().collect();
@@ -152,7 +153,7 @@ fn speedup_table(report: &Report, sitting: &[&CaseRun], footnotes: &mut Vec<Stri
     Some(Speedups { base: base_name(report, base, &labels), common: labels.common, rows })
 }
 
-/// Short name of a base, or its path where it sat elsewhere.
+/// Short name of a base, or its path where it is in another group.
 pub fn base_name(report: &Report, base: Option<&str>, labels: &Labels) -> String {
     let found = report.run.cases.iter().map(|c| &c.case).find(|c| Some(c.id.as_str()) == base);
     match found {

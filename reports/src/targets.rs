@@ -14,7 +14,7 @@ pub const TARGETS: [f64; 3] = [0.87, 0.95, 0.99];
 
 /// What the table shows, for people.
 pub const ABOUT: &str = "The depth of each model with the fewest operations an answer whose accuracy is at least the target; `~`: the interval of that \
-     accuracy reaches below it. Time and energy are those of the same case.";
+     accuracy reaches below it. Time and energy are those of the same case; an answer that several rows vote on costs all of them.";
 
 /// Titles of the columns after the target: what [`TargetRow::cells`] gives.
 pub const TITLES: [&str; 6] =
@@ -90,16 +90,31 @@ struct Point<'a> {
     case: &'a Case,
     accuracy: &'a Record,
     share: f64,
-    /// Operations an answer; infinite where they are unknown.
+    /// Rows of a question.
+    rows: f64,
+    /// Operations a question; infinite where they are unknown.
     operations: f64,
 }
 
 impl<'a> Point<'a> {
     fn of(report: &'a Report, case: &'a Case) -> Option<Self> {
         let accuracy = report.record(case, "accuracy")?;
-        let operations = report.value(case, "flops_model").unwrap_or(f64::INFINITY);
-        Some(Self { case, accuracy, share: accuracy.value?, operations })
+        let rows = rows(report, case);
+        let operations = report.value(case, "flops_model").map_or(f64::INFINITY, |flops| rows * flops);
+        Some(Self { case, accuracy, share: accuracy.value?, rows, operations })
     }
+}
+
+/// Rows that a question takes: what a row costs is paid so many times for an answer that counts.
+fn rows(report: &Report, case: &Case) -> f64 {
+    let scored = report.accuracy_source(case).filter(|c| c.case.questions > 0);
+    scored.map_or(1.0, |c| c.predictions.iter().filter(|p| p.last).count() as f64 / c.case.questions as f64)
+}
+
+/// The record of so many times what it is of.
+fn times(record: &Record, factor: f64) -> Record {
+    let scaled = |value: Option<f64>| value.map(|v| factor * v);
+    Record { value: scaled(record.value), lower: scaled(record.lower), upper: scaled(record.upper), ..record.clone() }
 }
 
 /// The name of a group: its model, and the parts in which groups differ.
@@ -134,11 +149,11 @@ fn row(report: &Report, target: f64, model: String, points: &[Point]) -> Option<
         return Some((f64::INFINITY, row));
     };
     let case = point.case;
-    let full = |metric: &str| report.record(case, metric).map_or(dash(), shown::full);
+    let full = |metric: &str| report.record(case, metric).map_or(dash(), |r| shown::full(&times(r, point.rows)));
     let unsure = point.accuracy.lower.is_some_and(|lower| lower < target);
     let energy: Vec<String> = (report.records.iter())
         .filter(|r| r.case_id == case.id && r.value.is_some())
-        .filter_map(|r| Some(format!("{} {}", domain(&r.metric)?.title, shown::full(r))))
+        .filter_map(|r| Some(format!("{} {}", domain(&r.metric)?.title, shown::full(&times(r, point.rows)))))
         .collect();
     let row = TargetRow {
         target: shown_target,
@@ -147,7 +162,10 @@ fn row(report: &Report, target: f64, model: String, points: &[Point]) -> Option<
         tag: case.id.chars().take(8).collect(),
         accuracy: format!("{}{}", shown::full(point.accuracy), if unsure { " ~" } else { "" }),
         operations: full("flops_model"),
-        time: report.record(case, "throughput").and_then(per_answer).unwrap_or_else(dash),
+        time: report
+            .record(case, "throughput")
+            .and_then(|r| per_answer(&times(r, 1.0 / point.rows)))
+            .unwrap_or_else(dash),
         energy: if energy.is_empty() { dash() } else { energy.join(", ") },
     };
     Some((point.operations, row))

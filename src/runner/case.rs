@@ -1,7 +1,8 @@
 //! One case up to where it can be timed: its worker loads, warms up, is compared with the reference and scored.
 //!
-//! In: a planned case, its task, the vectors it is judged by. Out: a warm worker, and a [`Case`] with samples and predictions so far, or
-//! the error that ends it. Must not: run a model, or believe a worker about memory, energy or right answers.
+//! In: a planned case, its task, the vectors it is judged by. Out: a warm worker, and a [`Case`] with samples and
+//! predictions so far, or the error that ends it. Must not: run a model, or believe a worker about memory, energy or
+//! right answers.
 //!
 //! The order is: start, load, warm up, compare, answer (unless an earlier case of the same model, backend, options,
 //! precision, depth and task has been scored), then the timed blocks. A scenario that times processes has a block for
@@ -129,7 +130,7 @@ impl Finished {
             tuning: planned.tuning.clone(),
             settings: planned.settings(),
             model_modified: planned.model_modified.clone(),
-            sitting: None,
+            interleaved: None,
             starts: Vec::new(),
             costs: planned.costs,
             routing: Vec::new(),
@@ -179,7 +180,8 @@ pub(super) struct Running<'a, 'm> {
     pub refusals: u32,
 }
 
-/// Variable that tells an external worker how many seconds it may search its settings, where the suite asks for a search.
+/// Variable that tells an external worker how many seconds it may search its settings, where the suite asks for a
+/// search.
 const TUNE_SECONDS: &str = "ERGOMETER_TUNE_SECONDS";
 
 impl Running<'_, '_> {
@@ -219,7 +221,8 @@ impl Running<'_, '_> {
         Ok(worker)
     }
 
-    /// Another worker in the place of this one, which ends in order: it has loaded the model, and is neither warm nor compared again.
+    /// Another worker in the place of this one, which ends in order: it has loaded the model, and is neither warm nor
+    /// compared again.
     pub(super) fn renew(&mut self, old: Worker, model: &Path, log: &Arc<File>) -> Result<Worker, CaseError> {
         let orphans = old.finish()?;
         self.out.note_orphans(orphans);

@@ -1,4 +1,5 @@
-//! A case that waits to be run: what is planned, the vectors that it is compared with, and the case that its speed is set against.
+//! A case that waits to be run: what is planned, the vectors that it is compared with, and the case that its speed is
+//! set against.
 //!
 //! In: parts of a plan. Out: [`Entry`]. Must not: start anything.
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use super::case::ReferenceVectors;
 use super::plan::{PlannedCase, PlannedTask};
 
-/// One case of a sitting or wave.
+/// One case of an interleaved group or wave.
 pub struct Entry<'a> {
     /// The case.
     pub planned: &'a PlannedCase,

@@ -1,11 +1,12 @@
-//! One case at work in a sitting or wave, with the answers that its timed ones must equal and what went on around its timed blocks.
+//! One case at work in an interleaved group or wave, with the answers that its timed ones must equal and what went on
+//! around its timed blocks.
 //!
 //! In: an entry. Out: a [`Finished`], whatever happens. Must not: take work of others for its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ergometer_reports::case::{Sample, Sitting};
+use ergometer_reports::case::{InterleavedGroup, Sample};
 
 use super::case::{Finished, RunContext, Scored};
 use super::case_runner::CaseRunner;
@@ -19,7 +20,8 @@ const MUCH_STOLEN: f64 = 0.02;
 /// Share of one processor that waiting workers may use before a case says so.
 pub(super) const MUCH_WAITING: f64 = 0.01;
 
-/// Longest iteration that is made once more before each block: what others left in the caches is nothing to a longer one.
+/// Longest iteration that is made once more before each block: what others left in the caches is nothing to a longer
+/// one.
 const MOST_REWARM: f64 = 1.0;
 
 /// Longest pause before a block of a case that has the machine for itself.
@@ -49,12 +51,12 @@ impl<'a> EntryRun<'a> {
     /// Starts its worker and makes it ready to be timed. `scored`: answers that another case of its group gave.
     pub fn ready(
         entry: &Entry<'a>,
-        sitting: Option<Sitting>,
+        interleaved: Option<InterleavedGroup>,
         scored: Option<&Scored>,
         context: &mut RunContext,
     ) -> Self {
         let mut case = CaseRunner::new(entry.planned, entry.task, entry.model, Some(entry.log.clone()), scored);
-        case.finished.case.sitting = sitting;
+        case.finished.case.interleaved = interleaved;
         case.begin(entry.reference, context);
         let scored = match scored {
             Some(scored) => scored.clone(),
@@ -91,7 +93,7 @@ impl<'a> EntryRun<'a> {
 
     /// Id of the case that it is compared with, unless it is that case.
     pub fn base(&self) -> Option<&str> {
-        let base = self.case.finished.case.sitting.as_ref()?.base.as_deref();
+        let base = self.case.finished.case.interleaved.as_ref()?.base.as_deref();
         base.filter(|id| *id != self.case.planned.id)
     }
 

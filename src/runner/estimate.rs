@@ -2,8 +2,8 @@
 //!
 //! In: a plan. Out: seconds by phase, or an error that names the case. Must not: measure anything.
 //!
-//! How fast an engine is on this machine is not known beforehand, so that times of computing assume a modest rate; they are for planning, and
-//! no number of a report comes from them.
+//! How fast an engine is on this machine is not known beforehand, so that times of computing assume a modest rate; they
+//! are for planning, and no number of a report comes from them.
 
 use std::collections::BTreeSet;
 
@@ -60,7 +60,7 @@ fn row(case: &PlannedCase) -> f64 {
     (costs.flops_admit + costs.flops_step * f64::from(case.max_steps)) / rate
 }
 
-/// Loading, warming and timing a case once, with the rounds that its sitting needs.
+/// Loading, warming and timing a case once, with the rounds that its interleaved group needs.
 pub fn timing(case: &PlannedCase, check: bool) -> f64 {
     let iteration = row(case) * f64::from(case.key.batch);
     if check {
@@ -103,7 +103,8 @@ pub fn sum(all: &[TimeEstimate]) -> TimeEstimate {
     all.iter().fold(TimeEstimate::default(), |sum, e| sum.and(*e))
 }
 
-/// Whether a search of settings is made for a case, unless one is remembered. An external program may search by itself, for as long.
+/// Whether a search of settings is made for a case, unless one is remembered. An external program may search by itself,
+/// for as long.
 pub fn is_searched(suite: &ergometer_suites::suite::Suite, case: &PlannedCase) -> bool {
     let several = || {
         case.engine.is_none() || case.engine.and_then(backend).is_some_and(|b| b.settings(&case.options()).len() > 1)
@@ -140,7 +141,8 @@ pub fn check_limits(plan: &Plan) -> anyhow::Result<()> {
     for case in &plan.cases {
         let examples = plan.tasks[&case.spec.task].set.examples.len();
         let answers = examples.saturating_mul(case.max_steps as usize);
-        // of most only those are kept at which an answer turns right or wrong; how many that will be is not known before
+        // of most only those are kept at which an answer turns right or wrong; how many that will be is not known
+        // before
         if answers > MAX_PREDICTIONS {
             bail!(
                 "{}: {} with an answer after each of {} steps can come to {answers} answers, and a run folder keeps {MAX_PREDICTIONS}\n\

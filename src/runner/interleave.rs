@@ -1,12 +1,14 @@
-//! One sitting or wave: cases whose workers are alive together, from the start of the first to the end of the last.
+//! One interleaved group or wave: cases whose workers are alive together, from the start of the first to the end of the
+//! last.
 //!
-//! In: planned cases with what judges them. Out: how each of them ended. Must not: let two workers work at the same time, or let one that
-//! fails take the others with it.
+//! In: planned cases with what judges them. Out: how each of them ended. Must not: let two workers work at the same
+//! time, or let one that fails take the others with it.
 //!
-//! A *sitting* holds cases that a suite lets take turns: all of them, however much memory that takes, and the k-th timed block of each belongs to
-//! round k. A *wave* holds other cases, as many as fit into a part of the memory, so that the blocks of each are spread over minutes
-//! and meet more than one state of the machine (frequency, neighbours). In both, all are made ready first, one after the other; then each makes
-//! untimed iterations, and every round has one timed block of each, in a random balanced order (`order.rs`).
+//! An *interleaved group* holds cases that a suite lets take turns: all of them, however much memory that takes, and
+//! the k-th timed block of each belongs to round k. A *wave* holds other cases, as many as fit into a part of the
+//! memory, so that the blocks of each are spread over minutes and meet more than one state of the machine (frequency,
+//! neighbours). In both, all are made ready first, one after the other; then each makes untimed iterations, and every
+//! round has one timed block of each, in a random balanced order (`order.rs`).
 //!
 //! No case works while another is measured: a worker waits for its next line, native's pool sleeps, and where an
 //! engine's threads still spin the harness waits until they rest. An untimed iteration then fills the caches, unless an
@@ -19,7 +21,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use ergometer_reports::case::Sitting;
+use ergometer_reports::case::InterleavedGroup;
 use sha2::{Digest, Sha256};
 
 use super::case::{Finished, RunContext, Scored};
@@ -44,19 +46,21 @@ const ROOM: f64 = 0.25;
 /// Bytes that a worker is expected to hold beside a few copies of the weights.
 const WORKER_BYTES: u64 = 64 << 20;
 
-/// How long waiting workers are watched for a sign of rest: longer than the slowest tick by which the kernel counts what runs.
+/// How long waiting workers are watched for a sign of rest: longer than the slowest tick by which the kernel counts
+/// what runs.
 const LOOK: Duration = Duration::from_millis(12);
 
 /// How often at most before a turn.
 const LOOKS: u32 = 20;
 
-/// Runs the cases of a sitting, or the first ones of a wave that fit into memory together. Whatever happens to the workers, this returns, with one end for
-/// each case that had its place: all of a sitting, at least one of a wave. `known` are the answers scored before, by group.
+/// Runs the cases of an interleaved group, or the first ones of a wave that fit into memory together. Whatever happens
+/// to the workers, this returns, with one end for each case that had its place: all of an interleaved group, at least
+/// one of a wave. `known` are the answers scored before, by group.
 pub fn run(entries: &[Entry], known: &BTreeMap<String, Scored>, seed: u64, context: &mut RunContext) -> Vec<Finished> {
     let Some(first) = entries.first().map(|s| s.planned) else { return Vec::new() };
     let turns = first.turns.is_some();
-    // tells this sitting from any other: of another boot, another process, another time
-    let mark = format!("{} {} {}", super::boot("sitting"), std::process::id(), monotonic_ns());
+    // tells this interleaved group from any other: of another boot, another process, another time
+    let mark = format!("{} {} {}", super::boot("interleaved group"), std::process::id(), monotonic_ns());
     let mark = &hex(&Sha256::digest(mark.as_bytes()))[..16];
     let room = (ROOM * memory::available().unwrap_or(0) as f64) as u64;
     let mut fresh: BTreeMap<&str, Scored> = BTreeMap::new();
@@ -74,10 +78,10 @@ pub fn run(entries: &[Entry], known: &BTreeMap<String, Scored>, seed: u64, conte
         if !context.check && !runs.is_empty() {
             wait_for_quiet(&runs, runs.len());
         }
-        let sitting = turns.then(|| Sitting { id: mark.into(), base: entry.base.clone(), rounds: 0 });
+        let interleaved = turns.then(|| InterleavedGroup { id: mark.into(), base: entry.base.clone(), rounds: 0 });
         let group = entry.planned.group.as_str();
         let scored = known.get(group).or_else(|| fresh.get(group));
-        let run = EntryRun::ready(entry, sitting, scored, context);
+        let run = EntryRun::ready(entry, interleaved, scored, context);
         if run.case.finished.case.accuracy_from.as_ref() == Some(&entry.planned.id) {
             fresh.insert(group, run.scored.clone());
         }
@@ -99,8 +103,8 @@ fn take_turns(runs: &mut [EntryRun], turns: bool, seed: u64, context: &mut RunCo
         }
         blocks.fill(rounds);
     }
-    for sitting in runs.iter_mut().filter_map(|c| c.case.finished.case.sitting.as_mut()) {
-        sitting.rounds = rounds;
+    for interleaved in runs.iter_mut().filter_map(|c| c.case.finished.case.interleaved.as_mut()) {
+        interleaved.rounds = rounds;
     }
     let together = runs.len() > 1;
     if together && !context.check {
@@ -184,8 +188,9 @@ fn expected(case: &PlannedCase) -> u64 {
     WORKER_BYTES + 4 * costs.weight_bytes + values.min(1e15) as u64
 }
 
-/// Waits until the workers that wait use no processor: the threads of some engines go on spinning for milliseconds after their last
-/// operator. One that never rests is not waited for longer than this; the case says then what was used beside it.
+/// Waits until the workers that wait use no processor: the threads of some engines go on spinning for milliseconds
+/// after their last operator. One that never rests is not waited for longer than this; the case says then what was used
+/// beside it.
 fn wait_for_quiet(runs: &[EntryRun], next: usize) {
     let mut before = waiting(runs, next);
     for _ in 0..LOOKS {

@@ -1,7 +1,8 @@
-//! The runner: takes a suite through its cases, one worker process each, into a run folder that can be resumed at any point.
+//! The runner: takes a suite through its cases, one worker process each, into a run folder that can be resumed at any
+//! point.
 //!
-//! In: [`RunOptions`]. Out: a run folder and [`RunOutcome`]. Must not: run a model, draw while a worker measures, or write a case's folder
-//! before the case has ended.
+//! In: [`RunOptions`]. Out: a run folder and [`RunOutcome`]. Must not: run a model, draw while a worker measures, or
+//! write a case's folder before the case has ended.
 //!
 //! `resume` begins the folder or goes on with it, `pass` goes through the cases, `interleave` measures a group of them,
 //! and `run`, `time` and the search of settings (`tune`) take every case through `case_runner`. Before a run begins,
@@ -82,7 +83,8 @@ pub struct RunOptions {
     pub resume: bool,
     /// Cases `I` modulo `N` (from 1).
     pub shard: Option<(usize, usize)>,
-    /// How often each case's worker is started, spread over the run; none: once, or as often as the run that is resumed.
+    /// How often each case's worker is started, spread over the run; none: once, or as often as the run that is
+    /// resumed.
     pub repeats: Option<u32>,
     /// Measure nothing on a machine that is busy.
     pub strict: bool,
@@ -136,9 +138,10 @@ pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
     let suite = Suite::load(&options.suite, &Known { backends: &backends, precisions: &precisions() })?;
     let mut plan = Plan::new(&suite, |path| options.filter.as_ref().is_none_or(|f| plan::glob(f, path)))?;
     if let Some((i, n)) = options.shard {
-        // a sitting is not torn apart
-        let shares = plan::sittings(&plan.cases).into_iter().enumerate().filter(|(index, _)| index % n == i - 1);
-        let ids: BTreeSet<String> = shares.flat_map(|(_, sitting)| sitting).map(|c| c.id.clone()).collect();
+        // an interleaved group is not torn apart
+        let shares =
+            plan::interleaved_groups(&plan.cases).into_iter().enumerate().filter(|(index, _)| index % n == i - 1);
+        let ids: BTreeSet<String> = shares.flat_map(|(_, interleaved)| interleaved).map(|c| c.id.clone()).collect();
         plan.cases.retain(|c| ids.contains(&c.id));
     }
     if plan.cases.is_empty() {
@@ -165,7 +168,7 @@ pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
 
 /// Paths of cases that are to take turns and have nobody to take turns with.
 fn lonely(plan: &Plan) -> Vec<String> {
-    let alone = plan::sittings(&plan.cases).into_iter().filter(|s| s.len() == 1 && s[0].turns.is_some());
+    let alone = plan::interleaved_groups(&plan.cases).into_iter().filter(|s| s.len() == 1 && s[0].turns.is_some());
     alone.map(|s| s[0].path.clone()).collect()
 }
 
@@ -189,8 +192,8 @@ pub fn run(options: &RunOptions) -> anyhow::Result<RunOutcome> {
     run.conclude(found)
 }
 
-/// Obtains what the cases that are due need, before the environment is observed, so that it tells of what they will use; whoever lacks it
-/// afterwards says so itself.
+/// Obtains what the cases that are due need, before the environment is observed, so that it tells of what they will
+/// use; whoever lacks it afterwards says so itself.
 fn prepare_backends(plan: &Plan, folder: &RunFolder) -> anyhow::Result<()> {
     let finished = folder.finished()?;
     for planned in plan.cases.iter().filter(|c| !finished.contains(&c.id)) {
@@ -293,8 +296,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What is wrong with a run's folder or its file of settings is said before anything is waited for, and where nothing is to be run. Gives
-/// the settings.
+/// What is wrong with a run's folder or its file of settings is said before anything is waited for, and where nothing
+/// is to be run. Gives the settings.
 ///
 /// # Errors
 /// What is wrong.
@@ -313,8 +316,8 @@ pub fn refuse_early(options: &RunOptions, suite: &Suite) -> anyhow::Result<Optio
     options.tuning.as_deref().map(tune::Pinned::read).transpose()
 }
 
-/// Watches the machine before anything is measured, waits a while for it to rest, and says so where it does not. A check measures nothing
-/// that a busy machine spoils.
+/// Watches the machine before anything is measured, waits a while for it to rest, and says so where it does not. A
+/// check measures nothing that a busy machine spoils.
 ///
 /// # Errors
 /// [`Unfit`], if `strict`.
@@ -357,8 +360,8 @@ fn conclude(folder: &RunFolder, plan: &Plan) -> anyhow::Result<(usize, usize, Re
     Ok((cases, failed, report))
 }
 
-/// Which boot of the system this is, since the monotonic clock counts from it: a hash that says nothing else and differs between suites.
-/// Where the system does not tell, no two are equal.
+/// Which boot of the system this is, since the monotonic clock counts from it: a hash that says nothing else and
+/// differs between suites. Where the system does not tell, no two are equal.
 fn boot(suite_hash: &str) -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_else(|_| monotonic_ns().to_string());
     hex(&Sha256::digest(format!("{suite_hash} {}", id.trim())))[..16].to_string()

@@ -1,10 +1,11 @@
 //! The order of turns: random, balanced, and the same again from the same seed.
 //!
-//! In: a seed, a number of entries and of rounds. Out: for each round the entries in their order. Must not: read a clock, or give one entry a place
-//! more than once more often than another entry.
+//! In: a seed, a number of entries and of rounds. Out: for each round the entries in their order. Must not: read a
+//! clock, or give one entry a place more than once more often than another entry.
 //!
-//! A disturbance with a period of its own meets a fixed order always at the same entry. Here each set of as many rounds as there are entries is a Latin square
-//! (every entry once in every place) whose rows, places and entries are shuffled; the last square may be cut off.
+//! A disturbance with a period of its own meets a fixed order always at the same entry. Here each set of as many rounds
+//! as there are entries is a Latin square (every entry once in every place) whose rows, places and entries are
+//! shuffled; the last square may be cut off.
 //!
 //! The seed is in `environment.json`.
 
@@ -100,8 +101,8 @@ mod tests {
         assert!(turns(1, 0, 3).iter().all(Vec::is_empty));
     }
 
-    /// Share of sittings of so many like cases in which the speed-up of the second over the first is told apart from 1, where every `period`-th turn
-    /// is slowed down by a tenth.
+    /// Share of interleaved groups of so many like cases in which the speed-up of the second over the first is told
+    /// apart from 1, where every `period`-th turn is slowed down by a tenth.
     fn false_alarms(cases: usize, period: usize, order: impl Fn(u64) -> Vec<Vec<usize>>) -> f64 {
         let mut alarms = 0;
         for seed in 0..1000 {

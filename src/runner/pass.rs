@@ -1,7 +1,7 @@
-//! One pass over a run's cases: each one's worker is started once, in sittings and waves.
+//! One pass over a run's cases: each one's worker is started once, in interleaved groups and waves.
 //!
-//! In: a plan, the cases that are due. Out: their folders, each written when its sitting or wave has ended. Must not: run a case that is
-//! not due.
+//! In: a plan, the cases that are due. Out: their folders, each written when its interleaved group or wave has ended.
+//! Must not: run a case that is not due.
 //!
 //! `case.json` names the interleaved group and the base of a case, and the k-th timed block of each case of a group
 //! belongs to round k, so that the files alone pair them. A resumed run never runs a finished case again: cases that
@@ -48,13 +48,14 @@ impl Pass<'_> {
         scored: &mut BTreeMap<String, Scored>,
         context: &mut RunContext,
     ) -> anyhow::Result<()> {
-        let sittings = plan::sittings(&self.plan.cases);
-        // of the whole sitting, also of what an earlier process finished: a resumed run takes no other base for want of it
-        let bases: BTreeMap<&str, String> = sittings
+        let interleaved_groups = plan::interleaved_groups(&self.plan.cases);
+        // of the whole interleaved group, also of what an earlier process finished: a resumed run takes no other base
+        // for want of it
+        let bases: BTreeMap<&str, String> = interleaved_groups
             .iter()
             .flat_map(|s| s.iter().filter_map(|c| Some((c.id.as_str(), plan::base(s, c)?.id.clone()))))
             .collect();
-        let all = waves(&sittings, &due, if context.check { 1 } else { self.together });
+        let all = waves(&interleaved_groups, &due, if context.check { 1 } else { self.together });
         let n = all.len();
         for (i, mut wave) in all.into_iter().enumerate() {
             console::detail(|| format!("{} of {n}: {}", i + 1, why(&wave, self.together, context.check)));
@@ -119,22 +120,23 @@ impl Pass<'_> {
     }
 }
 
-/// Cases as their workers are alive together: each sitting by itself, the others in waves of nearly the same size, at most `most`.
+/// Cases as their workers are alive together: each interleaved group by itself, the others in waves of nearly the same
+/// size, at most `most`.
 fn waves<'a>(
-    sittings: &[Vec<&'a PlannedCase>],
+    interleaved_groups: &[Vec<&'a PlannedCase>],
     due: impl Fn(&PlannedCase) -> bool,
     most: usize,
 ) -> Vec<Vec<&'a PlannedCase>> {
     let due = |s: &Vec<&'a PlannedCase>| s.iter().copied().filter(|c| due(c)).collect::<Vec<_>>();
     let (mut waves, mut alone) = (Vec::new(), Vec::new());
-    for sitting in sittings.iter().map(due).filter(|s| !s.is_empty()) {
-        if sitting[0].turns.is_some() { waves.push(sitting) } else { alone.extend(sitting) }
+    for interleaved in interleaved_groups.iter().map(due).filter(|s| !s.is_empty()) {
+        if interleaved[0].turns.is_some() { waves.push(interleaved) } else { alone.extend(interleaved) }
     }
     let count = alone.len().div_ceil(most.max(1));
     let share = |i: usize| i * alone.len() / count.max(1);
     waves.extend((0..count).map(|i| alone[share(i)..share(i + 1)].to_vec()));
     // in the order of their first cases
-    let place = |w: &Vec<&PlannedCase>| sittings.iter().position(|s| s.iter().any(|c| c.id == w[0].id));
+    let place = |w: &Vec<&PlannedCase>| interleaved_groups.iter().position(|s| s.iter().any(|c| c.id == w[0].id));
     waves.sort_by_key(place);
     waves
 }
@@ -144,7 +146,7 @@ fn why(wave: &[&PlannedCase], most: usize, check: bool) -> String {
     let n = counted(wave.len(), "case");
     let paths: String = wave.iter().map(|c| format!("\n  {}", c.path)).collect();
     let why = match wave.first().is_some_and(|c| c.turns.is_some()) {
-        true => format!("a sitting of {n} that take turns (`interleave`), compared with each other"),
+        true => format!("an interleaved group of {n} that take turns (`interleave`), compared with each other"),
         false if check => format!("{n} by itself, since a check times nothing"),
         false => {
             format!(

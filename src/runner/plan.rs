@@ -101,7 +101,8 @@ pub struct PlannedCase {
     pub model_modified: Option<String>,
     /// Complete key of what runs.
     pub key: CaseKey,
-    /// The key that the case is known by: what the suite asks for. It differs from `key` where a search chooses the settings.
+    /// The key that the case is known by: what the suite asks for. It differs from `key` where a search chooses the
+    /// settings.
     pub asked: CaseKey,
     /// sha256 of `asked`.
     pub id: String,
@@ -123,9 +124,9 @@ pub struct PlannedCase {
     pub halt: bool,
     /// Cases with the same group have the same answers: accuracy is scored once per group.
     pub group: String,
-    /// Cases with the same value take turns in one sitting; none: it is measured by itself.
+    /// Cases with the same value take turns in one interleaved group; none: it is measured by itself.
     pub turns: Option<String>,
-    /// How many cases of its sitting are compared with one base, at most.
+    /// How many cases of its interleaved group are compared with one base, at most.
     pub compared: usize,
     /// The model's weights are random.
     pub random: bool,
@@ -146,7 +147,8 @@ impl PlannedCase {
         }
     }
 
-    /// What the graph costs, nothing where that is not known: then what a case takes is guessed from the start of its worker alone.
+    /// What the graph costs, nothing where that is not known: then what a case takes is guessed from the start of its
+    /// worker alone.
     pub fn known_costs(&self) -> Costs {
         self.costs.unwrap_or_default()
     }
@@ -172,7 +174,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans a suite. A model that cannot be read is an error here and now: nothing has been run yet that could be lost.
+    /// Plans a suite. A model that cannot be read is an error here and now: nothing has been run yet that could be
+    /// lost.
     pub fn new(suite: &Suite, keep: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
         let mut plan = Plan { tasks: BTreeMap::new(), models: BTreeMap::new(), cases: Vec::new() };
         for spec in &suite.cases {
@@ -297,8 +300,8 @@ impl Plan {
     }
 }
 
-/// Most steps of an answer, whether the model may halt before, and the name of both. A one-shot model has one depth, whatever the block asks
-/// of the recursive ones beside it.
+/// Most steps of an answer, whether the model may halt before, and the name of both. A one-shot model has one depth,
+/// whatever the block asks of the recursive ones beside it.
 fn depth(asked: Depth, one_shot: bool) -> (u32, bool, String) {
     match asked {
         _ if one_shot => (1, false, "once".into()),
@@ -324,34 +327,35 @@ fn costs(graph: &Graph, precision: &str) -> Costs {
     }
 }
 
-/// The plan's cases as they sit: those that take turns together, in the order of the first of each sitting; any other case alone.
-pub fn sittings(cases: &[PlannedCase]) -> Vec<Vec<&PlannedCase>> {
-    let mut sittings: Vec<Vec<&PlannedCase>> = Vec::new();
+/// The plan's cases by interleaved group: those that take turns together, in the order of the first of each interleaved
+/// group; any other case alone.
+pub fn interleaved_groups(cases: &[PlannedCase]) -> Vec<Vec<&PlannedCase>> {
+    let mut interleaved_groups: Vec<Vec<&PlannedCase>> = Vec::new();
     for case in cases {
-        let known = sittings.iter_mut().filter(|_| case.turns.is_some()).find(|s| s[0].turns == case.turns);
+        let known = interleaved_groups.iter_mut().filter(|_| case.turns.is_some()).find(|s| s[0].turns == case.turns);
         match known {
-            Some(sitting) => sitting.push(case),
-            None => sittings.push(vec![case]),
+            Some(interleaved) => interleaved.push(case),
+            None => interleaved_groups.push(vec![case]),
         }
     }
-    sittings
+    interleaved_groups
 }
 
-/// The case that `case` is compared with among those that it takes turns with: the first one of the backend that the suite names, or of
-/// all, `f32` before others. `None`: the backend that the suite names is not among them.
-pub fn base<'a>(sitting: &[&'a PlannedCase], case: &PlannedCase) -> Option<&'a PlannedCase> {
+/// The case that `case` is compared with among those that it takes turns with: the first one of the backend that the
+/// suite names, or of all, `f32` before others. `None`: the backend that the suite names is not among them.
+pub fn base<'a>(interleaved: &[&'a PlannedCase], case: &PlannedCase) -> Option<&'a PlannedCase> {
     let asked = case.spec.base.as_ref();
-    let fits = sitting.iter().copied().filter(|c| asked.is_none_or(|name| c.key.backend == *name));
+    let fits = interleaved.iter().copied().filter(|c| asked.is_none_or(|name| c.key.backend == *name));
     fits.min_by_key(|c| c.key.precision != "f32")
 }
 
-/// How many cases of its sitting are compared with one base, at most, by id of the case.
+/// How many cases of its interleaved group are compared with one base, at most, by id of the case.
 fn comparisons(cases: &[PlannedCase]) -> BTreeMap<String, usize> {
     let mut all = BTreeMap::new();
-    for sitting in sittings(cases).iter().filter(|s| s.len() > 1) {
-        let bases = sitting.iter().map(|c| base(sitting, c).map(|b| b.id.as_str()).filter(|id| *id != c.id));
+    for interleaved in interleaved_groups(cases).iter().filter(|s| s.len() > 1) {
+        let bases = interleaved.iter().map(|c| base(interleaved, c).map(|b| b.id.as_str()).filter(|id| *id != c.id));
         let compared = super::rounds::compared(bases);
-        all.extend(sitting.iter().map(|c| (c.id.clone(), compared)));
+        all.extend(interleaved.iter().map(|c| (c.id.clone(), compared)));
     }
     all
 }
@@ -458,8 +462,8 @@ mod tests {
         assert!(std::fs::read_dir(cache.path()).unwrap().next().is_none());
     }
 
-    fn names(sitting: &[&PlannedCase]) -> Vec<String> {
-        sitting.iter().map(|c| format!("{}-{}", c.key.backend, c.key.precision)).collect()
+    fn names(interleaved: &[&PlannedCase]) -> Vec<String> {
+        interleaved.iter().map(|c| format!("{}-{}", c.key.backend, c.key.precision)).collect()
     }
 
     #[test]
@@ -471,13 +475,13 @@ mod tests {
              [[cases]]\nbackends = [\"y\"]\nscenarios = [\"offline-b1\", \"offline-b2\"]\ninterleave = true\n\
              [[cases]]\nbackends = [\"y\"]\ntasks = [\"b\"]\ninterleave = true\n",
         );
-        let sittings = sittings(&plan.cases);
-        let found: Vec<Vec<String>> = sittings.iter().map(|s| names(s)).collect();
+        let interleaved_groups = interleaved_groups(&plan.cases);
+        let found: Vec<Vec<String>> = interleaved_groups.iter().map(|s| names(s)).collect();
         let want: [&[&str]; 6] =
             [&["x-bf16", "y-f32", "x-f32"], &["native-f32"], &["y-f32", "x-f32"], &["y-f32"], &["y-f32"], &["y-f32"]];
-        assert_eq!(found, want, "two threads, other batches and another task sit apart");
+        assert_eq!(found, want, "two threads, other batches and another task are groups of their own");
         // a base that nobody named is the first in full precision, whoever comes first
-        assert_eq!(names(&[base(&sittings[0], sittings[0][0]).unwrap()]), ["y-f32"]);
+        assert_eq!(names(&[base(&interleaved_groups[0], interleaved_groups[0][0]).unwrap()]), ["y-f32"]);
     }
 
     #[test]
@@ -488,12 +492,12 @@ mod tests {
             )
         };
         let plan = planned(&block("x"));
-        let sittings = sittings(&plan.cases);
-        assert_eq!(sittings.len(), 1);
-        assert!(sittings[0].iter().all(|c| names(&[base(&sittings[0], c).unwrap()]) == ["x-f32"]));
+        let interleaved_groups = interleaved_groups(&plan.cases);
+        assert_eq!(interleaved_groups.len(), 1);
+        assert!(interleaved_groups[0].iter().all(|c| names(&[base(&interleaved_groups[0], c).unwrap()]) == ["x-f32"]));
         let plan = planned(&block("native"));
         assert!(
-            base(&super::sittings(&plan.cases)[0], &plan.cases[0]).is_none(),
+            base(&super::interleaved_groups(&plan.cases)[0], &plan.cases[0]).is_none(),
             "nothing stands in for what was asked"
         );
     }

@@ -19,8 +19,8 @@ const FEWEST: u32 = 6;
 /// Seconds by which ten blocks of one iteration each may draw a case out before it gets fewer.
 const MOST_OVERRUN: f64 = 5.0;
 
-/// Timed blocks of a case whose iterations take so long: fewer where ten of one iteration each would take much longer than the seconds it asks
-/// for. A scenario that times processes has one for each of them.
+/// Timed blocks of a case whose iterations take so long: fewer where ten of one iteration each would take much longer
+/// than the seconds it asks for. A scenario that times processes has one for each of them.
 pub fn blocks(scenario: &Scenario, iteration: f64, seconds: f64) -> u32 {
     if let Some(processes) = scenario.processes() {
         return processes;
@@ -28,13 +28,15 @@ pub fn blocks(scenario: &Scenario, iteration: f64, seconds: f64) -> u32 {
     if f64::from(BLOCKS) * iteration > (3.0 * seconds).max(MOST_OVERRUN) { FEWEST } else { BLOCKS }
 }
 
-/// Rounds of a sitting whose slowest case has so many blocks: at least as many as the interval of a speed-up needs where so many cases are
-/// compared with one base, however long they take; a speed-up without an interval says nothing.
+/// Rounds of an interleaved group whose slowest case has so many blocks: at least as many as the interval of a speed-up
+/// needs where so many cases are compared with one base, however long they take; a speed-up without an interval says
+/// nothing.
 pub fn rounds(blocks: u32, compared: usize) -> u32 {
     blocks.max(least_rounds(compared))
 }
 
-/// Most of these cases that are compared with one base; each case gives the id of its base, unless it is that case itself.
+/// Most of these cases that are compared with one base; each case gives the id of its base, unless it is that case
+/// itself.
 pub fn compared<'a>(bases: impl Iterator<Item = Option<&'a str>>) -> usize {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     bases.flatten().for_each(|base| *counts.entry(base).or_default() += 1);

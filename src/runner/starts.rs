@@ -1,7 +1,7 @@
 //! Cases whose workers are started several times: what each start left becomes one case.
 //!
-//! In: `DIR/starts/1`, `2` ..., each with the cases that it finished. Out: cases in `DIR`, each once all of its starts are done or one has failed.
-//! Must not: make a case of fewer starts than were asked for.
+//! In: `DIR/starts/1`, `2` ..., each with the cases that it finished. Out: cases in `DIR`, each once all of its starts
+//! are done or one has failed. Must not: make a case of fewer starts than were asked for.
 //!
 //! With `--repeats N` all groups and waves are gone through N times, with new workers each time. What one start leaves
 //! is a finished case of its own below `starts/`, so that a kill loses one start at most; the first block of each start
@@ -11,7 +11,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::{Prediction, Sitting, Verdict};
+use ergometer_reports::case::{InterleavedGroup, Prediction, Verdict};
 use ergometer_reports::store::{self, MAX_ROWS};
 use ergometer_reports::{CaseRun, RunFolder};
 use sha2::{Digest, Sha256};
@@ -63,7 +63,8 @@ pub(super) fn answers(folder: &RunFolder, case: &PlannedCase) -> anyhow::Result<
     Ok(scored.then(|| store::load_answers(&place)).transpose()?)
 }
 
-/// Refuses starts whose samples would together be more than one case keeps, as soon as the first start has shown how many it has.
+/// Refuses starts whose samples would together be more than one case keeps, as soon as the first start has shown how
+/// many it has.
 ///
 /// # Errors
 /// The first such case.
@@ -163,8 +164,8 @@ fn joined(starts: Vec<CaseRun>) -> Finished<Prediction> {
         if largest(&case.verdict) > largest(&all.case.verdict) {
             all.case.verdict = case.verdict;
         }
-        all.case.sitting = all.case.sitting.zip(case.sitting).map(|(before, after)| Sitting {
-            // the same for cases that sat together in every start, and for no others
+        all.case.interleaved = all.case.interleaved.zip(case.interleaved).map(|(before, after)| InterleavedGroup {
+            // the same for cases that were interleaved in every start, and for no others
             id: hex(&Sha256::digest(format!("{} {}", before.id, after.id)))[..16].into(),
             rounds: before.rounds + after.rounds,
             ..before

@@ -82,7 +82,7 @@ pub struct Suite {
     pub tasks: BTreeMap<String, TaskSpec>,
     /// External backends and backends with options, by name.
     pub backends: BTreeMap<String, BackendSpec>,
-    /// Most cases whose workers are alive at once, where cases do not take turns in a sitting.
+    /// Most cases whose workers are alive at once, where cases do not take turns in an interleaved group.
     pub together: usize,
     /// Every case, in order, no two alike.
     pub cases: Vec<CaseSpec>,

@@ -4,6 +4,7 @@
 //! other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::tidy::sources;
 
@@ -158,4 +159,113 @@ fn imports_are_understood() {
     assert_eq!(target("a", "b::f"), Some("a::b".into()));
     assert_eq!(target("a", "std::fs"), None);
     assert_eq!(target("c", "self::X"), None);
+}
+
+/// Whether a file holds tests and nothing that others use.
+fn is_test(path: &Path) -> bool {
+    let path = path.display().to_string();
+    path.starts_with("tests/") || path.contains("/tests/") || path.contains("/benches/") || path.ends_with("tests.rs")
+}
+
+/// Name of the type that a line declares for others, if it does.
+fn declared(line: &str) -> Option<&str> {
+    let rest = line.trim_start().strip_prefix("pub")?;
+    let rest = match rest.strip_prefix('(') {
+        Some(scope) => scope.split_once(')')?.1,
+        None => rest,
+    };
+    let mut words = rest.split_whitespace().skip_while(|w| *w == "unsafe");
+    let kind = words.next()?;
+    let name = words.next().filter(|_| ["struct", "enum", "trait", "union", "type"].contains(&kind))?;
+    Some(name.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or(name))
+}
+
+#[test]
+fn no_two_types_have_one_name() {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, text) in sources() {
+        // a mirror of ONNX's own names
+        if is_test(&path) || path.ends_with("onnx/proto.rs") {
+            continue;
+        }
+        for name in text.lines().filter_map(declared) {
+            // each command has its arguments
+            if !(name == "Args" && path.starts_with("src/commands")) {
+                found.entry(name.to_owned()).or_default().push(path.display().to_string());
+            }
+        }
+    }
+    assert!(found.len() > 300, "{} types found", found.len());
+    let twice: Vec<_> = found.into_iter().filter(|(_, files)| files.len() > 1).collect();
+    assert!(twice.is_empty(), "types of one name, of which all but one want a name that says more: {twice:#?}");
+}
+
+#[test]
+fn declarations_of_types_are_recognised() {
+    let cases = [
+        ("pub struct A {", Some("A")),
+        ("    pub(super) enum B<T> {", Some("B")),
+        ("pub(crate) type C = u8;", Some("C")),
+        ("pub unsafe trait D: Send {", Some("D")),
+        ("pub fn struct_of() {", None),
+        ("struct Private;", None),
+        ("pub const E: u8 = 1;", None),
+    ];
+    for (line, name) in cases {
+        assert_eq!(declared(line), name, "{line}");
+    }
+}
+
+/// Lines that a function may have without a reason.
+const MAX_FUNCTION: usize = 80;
+
+/// What stands above a longer one.
+const REASON: &str = "// Over 80 lines: ";
+
+/// Functions longer than [`MAX_FUNCTION`] lines without a [`REASON`] above: line and length. Formatted code is expected.
+fn long_functions(text: &str) -> Vec<(usize, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let before_name = line.trim_start().split("fn ").next().unwrap_or_default();
+        let qualifiers = ["pub", "const", "async", "unsafe", "extern"];
+        let is_function = line.contains("fn ")
+            && before_name.split_whitespace().all(|w| qualifiers.iter().any(|q| w.starts_with(q)) || w == "\"C\"")
+            && !line.ends_with(';')
+            && !line.ends_with('}');
+        if !is_function {
+            continue;
+        }
+        let close = format!("{indent}}}");
+        let length = lines[i..].iter().position(|l| *l == close).map_or(0, |n| n + 1);
+        let above = lines[..i].iter().rev().take_while(|l| {
+            let l = l.trim_start();
+            l.starts_with("//") || l.starts_with("#[") || l.starts_with(')')
+        });
+        if length > MAX_FUNCTION && !above.into_iter().any(|l| l.trim_start().starts_with(REASON)) {
+            found.push((i + 1, length));
+        }
+    }
+    found
+}
+
+#[test]
+fn long_functions_say_why() {
+    let mut offences = Vec::new();
+    for (path, text) in sources() {
+        for (line, length) in long_functions(&text) {
+            offences.push(format!("{}:{line}: {length} lines", path.display()));
+        }
+    }
+    assert!(offences.is_empty(), "split them, or write `{REASON}...` above: {offences:#?}");
+}
+
+#[test]
+fn long_functions_are_found() {
+    let body = "    x;\n".repeat(MAX_FUNCTION);
+    let long = format!("fn a() {{\n    x;\n}}\n\npub(super) const fn b(\n    x: u8,\n) {{\n{body}}}\n");
+    assert_eq!(long_functions(&long), [(5, MAX_FUNCTION + 4)]);
+    let said = long.replace("pub(super)", &format!("{REASON}a table.\n#[inline]\npub(super)"));
+    assert_eq!(long_functions(&said), []);
 }

@@ -1,6 +1,8 @@
-//! Cases that take turns: who works when, what of it stands in the run folder, and that neither a crash nor a kill costs another case anything.
+//! Cases that take turns: who works when, what of it stands in the run folder, and that neither a crash nor a kill
+//! costs another case anything.
 //!
-//! In: fake workers that log every phase. Out: their order, run folders, records. Must not: expect one fake to be faster than another.
+//! In: fake workers that log every phase. Out: their order, run folders, records. Must not: expect one fake to be
+//! faster than another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,9 +29,9 @@ fn cases(house: &House, run: &str) -> BTreeMap<String, CaseRun> {
     run.cases.into_iter().map(|c| (c.case.key.backend.clone(), c)).collect()
 }
 
-/// Ids of the sittings of these cases.
-fn sat(cases: &BTreeMap<String, CaseRun>, names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|n| cases[*n].case.sitting.as_ref().unwrap().id.clone()).collect()
+/// Ids of the interleaved groups of these cases.
+fn groups_of(cases: &BTreeMap<String, CaseRun>, names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|n| cases[*n].case.interleaved.as_ref().unwrap().id.clone()).collect()
 }
 
 /// Backends by when each timed block began, from the files alone.
@@ -78,10 +80,11 @@ fn all_are_ready_before_the_first_is_timed_and_turns_are_random_and_balanced() {
     let cases = cases(&house, "run");
     let order = order(&cases);
     assert_balanced(&order, &["a", "b", "c"]);
-    // an iteration that nobody times comes before each turn: another one has worked since; the files tell the same order
+    // an iteration that nobody times comes before each turn: another one has worked since; the files tell the same
+    // order
     let turns: Vec<String> = order.iter().flat_map(|name| [format!("{name} warm"), format!("{name} time")]).collect();
     assert_eq!(all[12..], turns);
-    assert_eq!(sat(&cases, &["a", "b", "c"]).len(), 1);
+    assert_eq!(groups_of(&cases, &["a", "b", "c"]).len(), 1);
     for case in cases.values() {
         let blocks = |metric: &str| {
             let of = case.samples.iter().filter(|s| s.phase == "steady" && s.metric == metric);
@@ -173,11 +176,11 @@ fn what_is_left_of_a_sitting_sits_by_itself() {
     let after = cases(&house, "run");
     assert_eq!(after["a"], before["a"], "a finished case was touched");
     assert_balanced(&order(&after)[ROUNDS..], &["b", "c", "d"]);
-    assert_eq!((sat(&after, &["b", "c", "d"]).len(), sat(&after, &["a", "b"]).len()), (1, 2));
+    assert_eq!((groups_of(&after, &["b", "c", "d"]).len(), groups_of(&after, &["a", "b"]).len()), (1, 2));
     let records = house.records("run");
     for name in ["b", "c", "d"] {
         let missing = records.get(name, "speedup").missing.clone().unwrap();
-        assert!(missing.message.contains("another sitting") && missing.hint.is_some(), "{name}: {missing:?}");
+        assert!(missing.message.contains("another interleaved group") && missing.hint.is_some(), "{name}: {missing:?}");
         assert!(records.value(name, "throughput") > 0.0);
     }
 }
@@ -198,7 +201,7 @@ fn a_killed_sitting_is_made_again_as_a_whole() {
     house.run(&suite, "run", &["--resume"]).exits(0);
     assert_eq!(["a", "b", "c"].map(|name| starts(&house, name)), [2; 3]);
     let cases = cases(&house, "run");
-    assert_eq!(sat(&cases, &["a", "b", "c"]).len(), 1);
+    assert_eq!(groups_of(&cases, &["a", "b", "c"]).len(), 1);
     assert_balanced(&order(&cases), &["a", "b", "c"]);
     assert_eq!(house.records("run").get("a", "speedup").n, ROUNDS as u64);
 }
@@ -209,8 +212,9 @@ fn a_check_has_one_round_and_a_shard_whole_sittings() {
     let suite = suite(&house, &[("a", "long"), ("b", "long")], &[], "threads = [1, 2]\n");
     house.run(&suite, "run", &["--check"]).exits(0);
     let all = load(&house.path("run")).unwrap();
-    let sittings: BTreeSet<_> = all.cases.iter().map(|c| c.case.sitting.as_ref().unwrap().id.clone()).collect();
-    assert_eq!((all.cases.len(), sittings.len()), (4, 2));
+    let interleaved_groups: BTreeSet<_> =
+        all.cases.iter().map(|c| c.case.interleaved.as_ref().unwrap().id.clone()).collect();
+    assert_eq!((all.cases.len(), interleaved_groups.len()), (4, 2));
     let records = house.records("run");
     let record = records.get("b", "speedup");
     assert_eq!((record.n, record.upper), (1, None), "{record:?}");

@@ -1,7 +1,8 @@
-//! Cases that do not take turns: their blocks are spread over each other's, several starts of each, and neither a crash nor a kill costs another
-//! case anything.
+//! Cases that do not take turns: their blocks are spread over each other's, several starts of each, and neither a crash
+//! nor a kill costs another case anything.
 //!
-//! In: fake workers that log every phase. Out: their order, run folders. Must not: expect one fake to be faster than another.
+//! In: fake workers that log every phase. Out: their order, run folders. Must not: expect one fake to be faster than
+//! another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -44,7 +45,7 @@ fn blocks_of_short_cases_are_ten_and_spread_over_the_blocks_of_others() {
     assert!(run.environment.versions["turns.seed"].len() == 16 && run.environment.versions["starts"] == "1");
     for case in &run.cases {
         assert_eq!(blocks(case).len(), 10, "{}", case.case.path);
-        assert!(case.case.sitting.is_none() && case.case.starts.is_empty(), "nothing is compared by round");
+        assert!(case.case.interleaved.is_none() && case.case.starts.is_empty(), "nothing is compared by round");
     }
 
     // one at a time where the suite says so, and by itself a case has as many

@@ -1,8 +1,8 @@
-//! How much faster a case is than the base of its sitting: ratios of the rounds in which both took turns.
+//! How much faster a case is than the base of its interleaved group: ratios of the rounds in which both took turns.
 //!
 //! In: a [`RecordedRun`]. Out: a [`Speedup`] per case that took turns, or why there is none, as a pure function of the
-//! recorded samples; the sittings of a list of cases. Must not: compare cases of two sittings, or let another case
-//! stand in for a base that has no numbers.
+//! recorded samples; the interleaved groups of a list of cases. Must not: compare cases of two interleaved groups, or
+//! let another case stand in for a base that has no numbers.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ pub(super) fn speedups<'a>(
     let by_id: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect();
     let mut timed: BTreeMap<&str, Timed> = BTreeMap::new();
     let mut all = BTreeMap::new();
-    for own in run.cases.iter().filter(|c| c.case.sitting.is_some() && c.case.error.is_none()) {
+    for own in run.cases.iter().filter(|c| c.case.interleaved.is_some() && c.case.error.is_none()) {
         let found = base(&by_id, &own.case).and_then(|base| {
             if let Some(error) = error(&base.case) {
                 return Err(failed(&base.case, error));
@@ -83,20 +83,22 @@ pub(super) fn speedups<'a>(
     all
 }
 
-/// The case that this one is compared with, if it was measured in the same sitting.
+/// The case that this one is compared with, if it was measured in the same interleaved group.
 fn base<'a>(cases: &BTreeMap<&str, &'a CaseRun>, own: &Case) -> Result<&'a CaseRun, Missing> {
-    let sitting = own.sitting.as_ref();
-    let Some(id) = sitting.and_then(|s| s.base.as_ref()) else {
+    let interleaved = own.interleaved.as_ref();
+    let Some(id) = interleaved.and_then(|s| s.base.as_ref()) else {
         let message = "the backend that the suite names as base has no case that takes turns with this one";
         return Err(Missing::not_measured(message, None));
     };
     let Some(base) = cases.get(id.as_str()) else {
         return Err(Missing::not_measured("its base is not in this run", None));
     };
-    let same = base.case.sitting.as_ref().map(|s| &s.id) == sitting.map(|s| &s.id);
+    let same = base.case.interleaved.as_ref().map(|s| &s.id) == interleaved.map(|s| &s.id);
     same.then_some(*base).ok_or_else(|| {
-        let message =
-            format!("its base `{}` was measured in another sitting, which ratios do not cross", base.case.path);
+        let message = format!(
+            "its base `{}` was measured in another interleaved group, which ratios do not cross",
+            base.case.path
+        );
         Missing::not_measured(message, Some("start a new run, so that both take turns"))
     })
 }
@@ -110,22 +112,22 @@ fn confidence(comparisons: usize) -> f64 {
     1.0 - (1.0 - CONFIDENCE) / comparisons.max(1) as f64
 }
 
-/// Fewest rounds of a sitting after which so many comparisons with one base have an interval each.
+/// Fewest rounds of an interleaved group after which so many comparisons with one base have an interval each.
 pub fn least_rounds(comparisons: usize) -> u32 {
     least_for_median(confidence(comparisons))
 }
 
-/// How many cases of its sitting are compared with the same base.
+/// How many cases of its interleaved group are compared with the same base.
 fn beside(run: &RecordedRun, own: &Case) -> usize {
-    let of = |c: &Case| c.sitting.as_ref().map(|s| (s.id.clone(), s.base.clone()));
-    let (mine, base) = (of(own), own.sitting.as_ref().and_then(|s| s.base.as_ref()));
+    let of = |c: &Case| c.interleaved.as_ref().map(|s| (s.id.clone(), s.base.clone()));
+    let (mine, base) = (of(own), own.interleaved.as_ref().and_then(|s| s.base.as_ref()));
     let others = run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && Some(&c.id) != base);
     others.filter(|c| of(c) == mine).count()
 }
 
 /// The median over the rounds of the ratio of the two medians of a round.
 fn against(own: &Timed, base: &Timed, comparisons: usize) -> Result<Speedup, Missing> {
-    let rounds = own.case.sitting.as_ref().map_or(0, |s| s.rounds as usize);
+    let rounds = own.case.interleaved.as_ref().map_or(0, |s| s.rounds as usize);
     for Timed { case, medians, distrust, .. } in [own, base] {
         let blocks = medians.len();
         if blocks != rounds || blocks == 0 {
@@ -138,7 +140,7 @@ fn against(own: &Timed, base: &Timed, comparisons: usize) -> Result<Speedup, Mis
     }
     if own.case.id == base.case.id {
         let interval = Err("a reading, not an estimate".into());
-        let (n, method) = (rounds as u64, "the base of its sitting, by definition".into());
+        let (n, method) = (rounds as u64, "the base of its interleaved group, by definition".into());
         return Ok(Speedup { estimate: Estimate { value: 1.0, interval, n, method }, notes: Vec::new() });
     }
     let Some(mut estimate) = median_at(&ratios(&base.medians, &own.medians), confidence(comparisons)) else {
@@ -173,18 +175,18 @@ fn other_work(own: Option<f64>, base: Option<f64>) -> Option<String> {
 }
 
 /// Cases that took turns and have the same base, as they are shown together; in the order of their first case.
-pub fn sittings<'a>(cases: &[&'a CaseRun]) -> Vec<Vec<&'a CaseRun>> {
-    let mut sittings: Vec<Vec<&CaseRun>> = Vec::new();
+pub fn interleaved_groups<'a>(cases: &[&'a CaseRun]) -> Vec<Vec<&'a CaseRun>> {
+    let mut interleaved_groups: Vec<Vec<&CaseRun>> = Vec::new();
     for case in cases.iter().copied() {
-        let Some(sitting) = &case.case.sitting else { continue };
-        let of = |c: &CaseRun| c.case.sitting.as_ref().map(|s| (s.id.clone(), s.base.clone()));
-        let own = Some((sitting.id.clone(), sitting.base.clone()));
-        match sittings.iter_mut().find(|s| of(s[0]) == own) {
+        let Some(interleaved) = &case.case.interleaved else { continue };
+        let of = |c: &CaseRun| c.case.interleaved.as_ref().map(|s| (s.id.clone(), s.base.clone()));
+        let own = Some((interleaved.id.clone(), interleaved.base.clone()));
+        match interleaved_groups.iter_mut().find(|s| of(s[0]) == own) {
             Some(known) => known.push(case),
-            None => sittings.push(vec![case]),
+            None => interleaved_groups.push(vec![case]),
         }
     }
-    sittings
+    interleaved_groups
 }
 
 #[cfg(test)]

@@ -136,13 +136,15 @@ impl Set<'_> {
         Some((svg, caption))
     }
 
-    /// Title, picture and caption of the speed-ups of one sitting, where there is one beside the base's own.
-    pub(super) fn speedups(&self, sitting: &[&CaseRun]) -> Option<(String, String, String)> {
-        let labels = Labels::of(sitting.iter().map(|c| &c.case));
+    /// Title, picture and caption of the speed-ups of one interleaved group, where there is one beside the base's own.
+    pub(super) fn speedups(&self, interleaved: &[&CaseRun]) -> Option<(String, String, String)> {
+        let labels = Labels::of(interleaved.iter().map(|c| &c.case));
         let (mut rows, mut records, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         let mut base = None;
-        for case in sitting.iter().map(|c| &c.case).take(MOST) {
-            let Some((record, own)) = self.report.record(case, "speedup").zip(case.sitting.as_ref()) else { continue };
+        for case in interleaved.iter().map(|c| &c.case).take(MOST) {
+            let Some((record, own)) = self.report.record(case, "speedup").zip(case.interleaved.as_ref()) else {
+                continue;
+            };
             let Some(bar) = bar(record) else { continue };
             base = own.base.as_deref();
             if base != Some(case.id.as_str()) {

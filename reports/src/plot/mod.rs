@@ -25,7 +25,8 @@ mod words;
 use std::collections::BTreeSet;
 
 use crate::{
-    compare::speedup::sittings, error::ReportError, labels::Labels, record::Record, report::Report, store::CaseRun,
+    compare::speedup::interleaved_groups, error::ReportError, labels::Labels, record::Record, report::Report,
+    store::CaseRun,
 };
 use appearance::Appearance;
 
@@ -65,8 +66,8 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
         let set = Set { report, appearance: appearance(report), labels, cases, task };
         let place = |kind: &str| if tasks.len() == 1 { kind.to_owned() } else { format!("{kind}-{}", file_part(task)) };
         let titled = |title: &str| if tasks.len() == 1 { title.to_owned() } else { format!("{title}: {task}") };
-        for (k, sitting) in sittings(&set.cases).iter().enumerate() {
-            let Some((title, svg, caption)) = set.speedups(sitting) else { continue };
+        for (k, interleaved) in interleaved_groups(&set.cases).iter().enumerate() {
+            let Some((title, svg, caption)) = set.speedups(interleaved) else { continue };
             let name = if k == 0 { place("speedup") } else { format!("{}-{}", place("speedup"), k + 1) };
             plots.push(Plot { name, title, caption, main: true, svg });
         }

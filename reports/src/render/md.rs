@@ -56,8 +56,8 @@ pub fn render(report: &Report) -> Files {
                 let _ = writeln!(text, "| {cells} |");
             }
         }
-        for sitting in &table.speedups {
-            let _ = write_speedups(&mut text, sitting, &mut notes);
+        for interleaved in &table.speedups {
+            let _ = write_speedups(&mut text, interleaved, &mut notes);
         }
     }
     let _ = write_targets(&mut text, report);
@@ -90,15 +90,16 @@ pub fn render(report: &Report) -> Files {
     Ok(vec![("report.md".into(), text.into_bytes())])
 }
 
-/// Speed-ups of the cases of one sitting.
-fn write_speedups(text: &mut String, sitting: &Speedups, notes: &mut Footnotes) -> std::fmt::Result {
-    let common = if sitting.common.is_empty() { String::new() } else { format!(" ({})", escaped(&sitting.common)) };
+/// Speed-ups of the cases of one interleaved group.
+fn write_speedups(text: &mut String, interleaved: &Speedups, notes: &mut Footnotes) -> std::fmt::Result {
+    let common =
+        if interleaved.common.is_empty() { String::new() } else { format!(" ({})", escaped(&interleaved.common)) };
     writeln!(
         text,
         "\nSpeed-up over {}, cases in turns{common}:\n\n| case | speed-up |\n|:---|---:|",
-        escaped(&sitting.base)
+        escaped(&interleaved.base)
     )?;
-    for row in &sitting.rows {
+    for row in &interleaved.rows {
         let shown = match &row.error {
             Some(error) => escaped(&error.kind),
             None => row.cells.iter().map(|c| shown(c, notes)).collect(),
@@ -114,7 +115,7 @@ fn write_targets(text: &mut String, report: &Report) -> std::fmt::Result {
         write!(text, "\n## What an accuracy costs: {}\n\n{}\n\n", escaped(&table.task), targets::ABOUT)?;
         writeln!(text, "| at least | {} |\n|---:|:---|:---|---:|---:|---:|---:|", targets::TITLES.join(" | "))?;
         for row in &table.rows {
-            writeln!(text, "| {} | {} |", row.target, row.cells().map(|c| escaped(c)).join(" | "))?;
+            writeln!(text, "| {} | {} |", row.target, row.cells().map(escaped).join(" | "))?;
         }
     }
     Ok(())

@@ -21,7 +21,7 @@ impl Summary<'_> {
             // full precision is what others are held to
             Of::Reduced => !Precision::of(&case.key.precision).full,
             Of::Boards => self.on_boards(),
-            Of::Turns => case.sitting.is_some(),
+            Of::Turns => case.interleaved.is_some(),
             Of::Scenario(word) => case.key.scenario.starts_with(word),
         }
     }

@@ -1,8 +1,8 @@
 //! Promises beside those of time: clustered shares near 0 and 1, several comparisons at once, and runs that come from
 //! files.
 //!
-//! In: simulated answers, sittings and folders, with seeds. Out: how often intervals held the truth. Must not: repeat
-//! [`coverage`](crate::coverage).
+//! In: simulated answers, interleaved groups and folders, with seeds. Out: how often intervals held the truth. Must
+//! not: repeat [`coverage`](crate::coverage).
 
 use std::fs;
 
@@ -72,8 +72,8 @@ fn clustered_shares_near_0_and_1_hold_93_per_cent() {
     }
 }
 
-/// A sitting of a base and so many others, all alike, in ten rounds whose order is random.
-fn sitting(others: usize, dice: &mut Dice) -> RecordedRun {
+/// An interleaved group of a base and so many others, all alike, in ten rounds whose order is random.
+fn interleaved(others: usize, dice: &mut Dice) -> RecordedRun {
     let mut run = synthetic::turns();
     run.cases.retain(|c| c.case.error.is_none() && c.case.key.batch == 1);
     let base = run.cases.iter().position(|c| c.case.key.backend == "native").unwrap();
@@ -121,7 +121,7 @@ fn several_comparisons_with_one_base_raise_one_false_alarm_in_twenty_at_most() {
     for others in [1, 2, 4, 8] {
         let (mut dice, mut alarms, mut compared) = (Dice(0xfa15_e000 + others as u64), 0, 0);
         for _ in 0..400 {
-            let found = Compared::of(&sitting(others, &mut dice)).speedups;
+            let found = Compared::of(&interleaved(others, &mut dice)).speedups;
             let intervals = found.into_values().filter_map(|s| s.unwrap().estimate.interval.ok());
             let differs: Vec<bool> = intervals.map(|(lower, upper)| lower > 1.0 || upper < 1.0).collect();
             compared += differs.len();
@@ -129,7 +129,7 @@ fn several_comparisons_with_one_base_raise_one_false_alarm_in_twenty_at_most() {
         }
         assert_eq!(compared, 400 * others, "every one has an interval");
         // 5 % of 400 is 20, with a standard deviation of 4.4
-        assert!(alarms <= 28, "{others} others: {alarms} of 400 sittings with a false alarm");
+        assert!(alarms <= 28, "{others} others: {alarms} of 400 interleaved groups with a false alarm");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Speed-ups of cases that took turns: values that can be worked out by hand, and a reason wherever there is none.
 //!
-//! In: synthetic sittings. Out: verdicts. Must not: repeat the tests of the interval of a median.
+//! In: synthetic interleaved groups. Out: verdicts. Must not: repeat the tests of the interval of a median.
 
 use ergometer_reports::{
     Record, RecordedRun, Report, Samples,
@@ -11,13 +11,14 @@ use ergometer_reports::{
 
 use crate::synthetic::{self, Edit, summarise};
 
-/// The synthetic sitting, with blocks of `iterations` equal latencies that `latency` gives by backend and round.
-fn sitting(rounds: u32, latency: impl Fn(&str, u32) -> f64) -> RecordedRun {
+/// The synthetic interleaved group, with blocks of `iterations` equal latencies that `latency` gives by backend and
+/// round.
+fn interleaved(rounds: u32, latency: impl Fn(&str, u32) -> f64) -> RecordedRun {
     let mut run = synthetic::turns();
     run.cases.retain(|c| c.case.error.is_none() && c.case.key.batch == 1);
     for case in &mut run.cases {
         case.samples.clear();
-        case.case.sitting.as_mut().unwrap().rounds = rounds;
+        case.case.interleaved.as_mut().unwrap().rounds = rounds;
         let first = if case.case.key.backend == "native" { 1 } else { 2 };
         for round in 0..rounds {
             for iteration in 0..3 {
@@ -51,7 +52,10 @@ fn slowing(backend: &str, round: u32) -> f64 {
 }
 
 fn speedup(run: &RecordedRun, backend: &str) -> Record {
-    summarise(run).into_iter().find(|r| r.backend == backend && r.metric == "speedup").expect("every sitter has one")
+    summarise(run)
+        .into_iter()
+        .find(|r| r.backend == backend && r.metric == "speedup")
+        .expect("every interleaved case has one")
 }
 
 fn why(run: &RecordedRun, backend: &str) -> (String, String) {
@@ -63,7 +67,7 @@ fn why(run: &RecordedRun, backend: &str) -> (String, String) {
 
 #[test]
 fn the_ratio_is_of_rounds_and_does_not_see_the_machine_drift() {
-    let run = sitting(10, slowing);
+    let run = interleaved(10, slowing);
     let peer = speedup(&run, "peer");
     // 1.0, 1.1 ... 1.9: the median, and the second and the ninth of ten
     let close = |value: Option<f64>, want: f64| assert!((value.unwrap() - want).abs() < 1e-12, "{peer:?} {want}");
@@ -85,30 +89,33 @@ fn the_ratio_is_of_rounds_and_does_not_see_the_machine_drift() {
 
 #[test]
 fn too_few_rounds_have_no_interval_and_say_so() {
-    let five = speedup(&sitting(5, slowing), "peer");
+    let five = speedup(&interleaved(5, slowing), "peer");
     assert_eq!((five.value, five.lower, five.upper, five.n), (Some(1.2), None, None, 5));
     assert_eq!(five.note.as_deref(), Some("no interval: n = 5; an interval of the median needs 7"));
-    assert!(speedup(&sitting(7, slowing), "peer").upper.is_some());
+    assert!(speedup(&interleaved(7, slowing), "peer").upper.is_some());
 }
 
 #[test]
 fn ratios_do_not_cross_sittings_and_need_their_base() {
-    let run = sitting(10, slowing);
+    let run = interleaved(10, slowing);
     let change = |backend: &str, change: &dyn Fn(&mut ergometer_reports::CaseRun)| {
         let mut run = run.clone();
         change(run.cases.iter_mut().find(|c| c.case.key.backend == backend).unwrap());
         run
     };
-    let later = change("peer", &|c| c.case.sitting.as_mut().unwrap().id = "cc".into());
+    let later = change("peer", &|c| c.case.interleaved.as_mut().unwrap().id = "cc".into());
     let (kind, message) = why(&later, "peer");
-    assert!(kind == "not-measured" && message.contains("/native/") && message.contains("another sitting"), "{message}");
+    assert!(
+        kind == "not-measured" && message.contains("/native/") && message.contains("another interleaved group"),
+        "{message}"
+    );
     assert!(speedup(&later, "candle").value.is_some());
-    let alone = change("native", &|c| c.case.sitting = None);
-    assert!(why(&alone, "peer").1.contains("another sitting"));
+    let alone = change("native", &|c| c.case.interleaved = None);
+    assert!(why(&alone, "peer").1.contains("another interleaved group"));
 
-    let nobody = change("peer", &|c| c.case.sitting.as_mut().unwrap().base = None);
+    let nobody = change("peer", &|c| c.case.interleaved.as_mut().unwrap().base = None);
     assert!(why(&nobody, "peer").1.contains("the suite names as base"));
-    let gone = change("peer", &|c| c.case.sitting.as_mut().unwrap().base = Some("dd".repeat(32)));
+    let gone = change("peer", &|c| c.case.interleaved.as_mut().unwrap().base = Some("dd".repeat(32)));
     assert!(why(&gone, "peer").1.contains("not in this run"));
 
     let error = CaseError { kind: ErrorKind::Parity, message: "too far off".into(), hint: None };
@@ -146,7 +153,7 @@ fn a_base_that_answers_too_badly_has_no_speed() {
 
 #[test]
 fn other_work_is_told() {
-    let mut run = sitting(10, slowing);
+    let mut run = interleaved(10, slowing);
     let peer = run.cases.iter_mut().find(|c| c.case.key.backend == "peer").unwrap();
     peer.samples.edit(|s| s.metric == "steps_used", |s| s.value = 3.0);
     let note = speedup(&run, "peer").note.unwrap();
@@ -157,12 +164,12 @@ fn other_work_is_told() {
 fn every_sitting_has_a_table_and_a_plot() {
     let report = Report::new(synthetic::turns());
     let (all, _) = tables(&report);
-    // the case that sat alone is its own base, and there is nothing to show
-    let [sitting] = &all[0].speedups[..] else { panic!("{:?}", all[0].speedups) };
-    let rows: Vec<_> = sitting.rows.iter().map(|r| (r.name.as_str(), r.cells.len(), r.error.is_some())).collect();
+    // a case alone in its group is its own base, and there is nothing to show
+    let [interleaved] = &all[0].speedups[..] else { panic!("{:?}", all[0].speedups) };
+    let rows: Vec<_> = interleaved.rows.iter().map(|r| (r.name.as_str(), r.cells.len(), r.error.is_some())).collect();
     assert_eq!(rows, [("candle", 1, false), ("native", 1, false), ("peer", 1, false), ("tract", 0, true)]);
-    assert_eq!((sitting.base.as_str(), sitting.rows[1].cells[0].value.as_str()), ("native", "1.00"));
-    assert!(sitting.rows[0].cells[0].interval.is_some());
+    assert_eq!((interleaved.base.as_str(), interleaved.rows[1].cells[0].value.as_str()), ("native", "1.00"));
+    assert!(interleaved.rows[0].cells[0].interval.is_some());
     let drawn: Vec<_> = plots(&report).unwrap().into_iter().filter(|p| p.name.starts_with("speedup")).collect();
     assert_eq!(drawn.len(), 1);
     assert!(

@@ -217,7 +217,7 @@ fn case(key: CaseKey, model: &Model, seed: u64) -> Case {
         tuning: key.backend.contains("candle").then(tuning),
         model_modified: None,
         settings: None,
-        sitting: None,
+        interleaved: None,
         starts: Vec::new(),
         costs: Some(Costs {
             params_total: model.weight_bytes / 4,
@@ -433,7 +433,7 @@ pub fn large() -> RecordedRun {
     sorted(cases)
 }
 
-/// Four cases that took turns in ten rounds, one of which failed, and one that sat alone.
+/// Four cases that took turns in ten rounds, one of which failed, and one alone in its group.
 pub fn turns() -> RecordedRun {
     let task = |backend: &str, batch| key("sudoku-9x9", &MODELS[0], backend, batch);
     let base = case_run(task("native", 1), &MODELS[0], 200, 10, 30, 40);
@@ -449,7 +449,7 @@ pub fn turns() -> RecordedRun {
     for (batch, name) in [(1, "aa"), (8, "bb")] {
         let base = id(&run, "native", batch);
         for case in run.cases.iter_mut().map(|c| &mut c.case).filter(|c| c.key.batch == batch) {
-            case.sitting = Some(Sitting { id: name.repeat(8), base: Some(base.clone()), rounds: 10 });
+            case.interleaved = Some(InterleavedGroup { id: name.repeat(8), base: Some(base.clone()), rounds: 10 });
         }
     }
     run
@@ -492,7 +492,7 @@ pub fn checked() -> RecordedRun {
     for case in run.cases.iter_mut().map(|c| &mut c.case) {
         let same = case.key.model.clone() + &case.key.scenario;
         let base = ids.iter().find(|(name, _)| *name == same).map(|(_, id)| id.clone());
-        case.sitting = Some(Sitting { id: same, base, rounds: 1 });
+        case.interleaved = Some(InterleavedGroup { id: same, base, rounds: 1 });
     }
     run
 }
