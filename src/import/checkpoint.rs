@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ergometer_files::Links;
 use ergometer_suites::text;
 
-use super::pickle::{self, PickleValue, PickleValues, StoredTensor, ValueId};
+use super::pickle::{self, PickleId, PickleValue, PickleValues, StoredTensor};
 use super::zip::ZipArchive;
 use crate::models::ModelError;
 use crate::models::tensors::shown_name;
@@ -176,7 +176,7 @@ struct TensorSearch<'a> {
 }
 
 impl TensorSearch<'_> {
-    fn look(&mut self, id: ValueId, name: String, depth: usize) -> Result<(), String> {
+    fn look(&mut self, id: PickleId, name: String, depth: usize) -> Result<(), String> {
         match &self.values[id] {
             PickleValue::Tensor(tensor) => {
                 let before = self.tensors.insert(name.clone(), tensor.clone());

@@ -192,6 +192,33 @@ struct ReleasedNet {
     notes: Vec<String>,
 }
 
+/// The keys of `arch` that decide the net, and the names of those that are off and unknown here.
+fn kept(path: &Path, arch: &Map<String, Value>, family: &str) -> Result<(Map<String, Value>, Vec<String>), ModelError> {
+    let mut config = Map::new();
+    config.insert("model_type".into(), family.into());
+    let (mut ignored, mut unknown) = (Vec::new(), Vec::new());
+    for (key, value) in arch {
+        let known = |keys: &[&str]| keys.contains(&key.as_str());
+        if known(&KEPT) || (family == "trm" && known(&TRM)) || known(&SHAPES) {
+            if !value.is_null() {
+                config.insert(key.clone(), value.clone());
+            }
+        } else if !known(&TRAINING) && key != "model_type" {
+            // a switch that is off changes nothing, whatever it is called
+            let off = value.is_null() || *value == json!(false) || value.as_f64() == Some(0.0);
+            if off { ignored.push(key.clone()) } else { unknown.push(key.clone()) }
+        }
+    }
+    if !unknown.is_empty() {
+        let names: Vec<String> = unknown.iter().map(|k| format!("`{}`", shown_name(k))).collect();
+        let message =
+            format!("`arch` has {}, which the released {} does not have", names.join(", "), family.to_uppercase());
+        return Err(ModelError::new(path, message)
+            .hint("it is of a changed architecture, whose answers would be others here; a key that matters while training alone can be taken out of a copy of the config"));
+    }
+    Ok((config, ignored))
+}
+
 /// The net's `config.json`.
 fn net(
     path: &Path,
@@ -208,26 +235,7 @@ fn net(
     };
     let family = family(path, arch)?;
     let trm = family == "trm";
-    let mut config = Map::new();
-    config.insert("model_type".into(), family.into());
-    let (mut ignored, mut unknown) = (Vec::new(), Vec::new());
-    for (key, value) in arch {
-        let known = |keys: &[&str]| keys.contains(&key.as_str());
-        if known(&KEPT) || (trm && known(&TRM)) || known(&SHAPES) {
-            if !value.is_null() {
-                config.insert(key.clone(), value.clone());
-            }
-        } else if !known(&TRAINING) && key != "model_type" {
-            // a switch that is off changes nothing, whatever it is called
-            let off = value.is_null() || *value == json!(false) || value.as_f64() == Some(0.0);
-            if off { ignored.push(key.clone()) } else { unknown.push(key.clone()) }
-        }
-    }
-    if !unknown.is_empty() {
-        let names: Vec<String> = unknown.iter().map(|k| format!("`{}`", shown_name(k))).collect();
-        return Err(fail(format!("`arch` has {}, which the released {} does not have", names.join(", "), family.to_uppercase()))
-            .hint("it is of a changed architecture, whose answers would be others here; a key that matters while training alone can be taken out of a copy of the config"));
-    }
+    let (mut config, ignored) = kept(path, arch, family)?;
     if trm && !config.contains_key("puzzle_emb_len") {
         config.insert("puzzle_emb_len".into(), PUZZLE_LEN.into());
     }

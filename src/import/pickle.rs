@@ -16,7 +16,7 @@ const MAX_VALUES: usize = 1 << 20;
 const MAX_AXES: usize = 8;
 
 /// Place of a value.
-pub type ValueId = usize;
+pub type PickleId = usize;
 
 /// Names that a pickle may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +28,12 @@ pub enum PickleName {
     /// `torch._utils._rebuild_parameter`
     Parameter,
     /// A storage of elements of this type.
-    Storage(ElementType),
+    Storage(StorageElement),
 }
 
 /// Types of elements: name in safetensors, and bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ElementType {
+pub struct StorageElement {
     /// As safetensors calls it.
     pub dtype: &'static str,
     /// Bytes.
@@ -41,7 +41,7 @@ pub struct ElementType {
 }
 
 const fn element(dtype: &'static str, size: usize) -> PickleName {
-    PickleName::Storage(ElementType { dtype, size })
+    PickleName::Storage(StorageElement { dtype, size })
 }
 
 /// Module and name of each.
@@ -65,7 +65,7 @@ const GLOBALS: &[(&str, &str, PickleName)] = &[
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredTensor {
     /// Type of its elements.
-    pub element: ElementType,
+    pub element: StorageElement,
     /// Name of the entry that holds them.
     pub key: String,
     /// Elements of that entry.
@@ -105,15 +105,15 @@ pub enum PickleValue {
     /// A text.
     Text(String),
     /// A tuple.
-    Tuple(Vec<ValueId>),
+    Tuple(Vec<PickleId>),
     /// A list.
-    List(Vec<ValueId>),
+    List(Vec<PickleId>),
     /// A dictionary, in its order.
-    Dict(Vec<(ValueId, ValueId)>),
+    Dict(Vec<(PickleId, PickleId)>),
     /// A name.
     Global(PickleName),
     /// A storage: type, name of its entry, elements.
-    Storage(ElementType, String, u64),
+    Storage(StorageElement, String, u64),
     /// A tensor.
     Tensor(StoredTensor),
 }
@@ -123,13 +123,13 @@ pub enum PickleValue {
 pub struct PickleValues {
     all: Vec<PickleValue>,
     /// The result.
-    pub root: ValueId,
+    pub root: PickleId,
 }
 
-impl std::ops::Index<ValueId> for PickleValues {
+impl std::ops::Index<PickleId> for PickleValues {
     type Output = PickleValue;
 
-    fn index(&self, id: ValueId) -> &PickleValue {
+    fn index(&self, id: PickleId) -> &PickleValue {
         &self.all[id]
     }
 }
@@ -169,11 +169,11 @@ struct PickleMachine<'a> {
     bytes: &'a [u8],
     at: usize,
     all: Vec<PickleValue>,
-    stack: Vec<ValueId>,
+    stack: Vec<PickleId>,
     /// Heights of the stack where marks were set.
     marks: Vec<usize>,
     /// PickleValues that were put away, by the number that they were given.
-    memo: BTreeMap<u64, ValueId>,
+    memo: BTreeMap<u64, PickleId>,
 }
 
 impl<'a> PickleMachine<'a> {
@@ -218,7 +218,7 @@ impl<'a> PickleMachine<'a> {
     }
 
     /// The topmost value above the last mark.
-    fn pop(&mut self) -> Result<ValueId, PickleError> {
+    fn pop(&mut self) -> Result<PickleId, PickleError> {
         let floor = self.marks.last().copied().unwrap_or(0);
         if self.stack.len() <= floor {
             return Err(self.wrong("a value is due, and none is there"));
@@ -227,18 +227,18 @@ impl<'a> PickleMachine<'a> {
     }
 
     /// All values above the last mark, which goes too.
-    fn popped(&mut self) -> Result<Vec<ValueId>, PickleError> {
+    fn popped(&mut self) -> Result<Vec<PickleId>, PickleError> {
         let mark = self.marks.pop().ok_or_else(|| self.wrong("a mark is due, and none is set"))?;
         Ok(self.stack.split_off(mark))
     }
 
-    fn pops<const N: usize>(&mut self) -> Result<Vec<ValueId>, PickleError> {
+    fn pops<const N: usize>(&mut self) -> Result<Vec<PickleId>, PickleError> {
         let mut taken = (0..N).map(|_| self.pop()).collect::<Result<Vec<_>, _>>()?;
         taken.reverse();
         Ok(taken)
     }
 
-    fn top(&self) -> Result<ValueId, PickleError> {
+    fn top(&self) -> Result<PickleId, PickleError> {
         self.stack.last().copied().ok_or_else(|| self.wrong("a value is due, and none is there"))
     }
 
@@ -255,7 +255,7 @@ impl<'a> PickleMachine<'a> {
     }
 
     /// Pairs into the dictionary at the top.
-    fn set(&mut self, items: Vec<ValueId>) -> Result<(), PickleError> {
+    fn set(&mut self, items: Vec<PickleId>) -> Result<(), PickleError> {
         let into = self.top()?;
         let odd = items.len() % 2 == 1;
         match &mut self.all[into] {
@@ -265,7 +265,7 @@ impl<'a> PickleMachine<'a> {
         Ok(())
     }
 
-    fn extend(&mut self, items: Vec<ValueId>) -> Result<(), PickleError> {
+    fn extend(&mut self, items: Vec<PickleId>) -> Result<(), PickleError> {
         let into = self.top()?;
         match &mut self.all[into] {
             PickleValue::List(list) => list.extend(items),
@@ -286,6 +286,7 @@ impl<'a> PickleMachine<'a> {
         Ok(())
     }
 
+    // Over 80 lines: one short arm for each instruction of the format.
     /// Carries out one instruction, the one that stands at `begin`.
     fn step(&mut self, op: u8, begin: usize) -> Result<(), PickleError> {
         match op {
@@ -406,14 +407,14 @@ impl<'a> PickleMachine<'a> {
         Ok(())
     }
 
-    fn tuple(&self, id: ValueId) -> Option<&[ValueId]> {
+    fn tuple(&self, id: PickleId) -> Option<&[PickleId]> {
         match &self.all[id] {
             PickleValue::Tuple(items) => Some(items),
             _ => None,
         }
     }
 
-    fn whole(&self, id: ValueId) -> Option<u64> {
+    fn whole(&self, id: PickleId) -> Option<u64> {
         match self.all[id] {
             PickleValue::Int(n) => u64::try_from(n).ok(),
             _ => None,
@@ -421,7 +422,7 @@ impl<'a> PickleMachine<'a> {
     }
 
     /// `("storage", type, entry, device, elements)`
-    fn storage(&self, id: ValueId) -> Result<PickleValue, PickleError> {
+    fn storage(&self, id: PickleId) -> Result<PickleValue, PickleError> {
         let wrong = || self.wrong("a reference that is none to a storage");
         let Some(&[word, of, key, _, elements]) = self.tuple(id) else { return Err(wrong()) };
         match (&self.all[word], &self.all[of], &self.all[key], self.whole(elements)) {
@@ -436,11 +437,11 @@ impl<'a> PickleMachine<'a> {
     }
 
     /// One of the three calls that there are.
-    fn call(&mut self, call: ValueId, args: ValueId) -> Result<(), PickleError> {
+    fn call(&mut self, call: PickleId, args: PickleId) -> Result<(), PickleError> {
         let PickleValue::Global(global) = self.all[call] else {
             return Err(self.wrong("a call of what cannot be called"));
         };
-        let Some(args) = self.tuple(args).map(<[ValueId]>::to_vec) else {
+        let Some(args) = self.tuple(args).map(<[PickleId]>::to_vec) else {
             return Err(self.wrong("a call without arguments"));
         };
         match (global, &args[..]) {
@@ -459,9 +460,9 @@ impl<'a> PickleMachine<'a> {
         Ok(())
     }
 
-    fn tensor(&self, [storage, offset, shape, strides]: [ValueId; 4]) -> Option<StoredTensor> {
+    fn tensor(&self, [storage, offset, shape, strides]: [PickleId; 4]) -> Option<StoredTensor> {
         let PickleValue::Storage(element, key, stored) = &self.all[storage] else { return None };
-        let numbers = |id: ValueId| -> Option<Vec<u64>> {
+        let numbers = |id: PickleId| -> Option<Vec<u64>> {
             self.tuple(id).filter(|t| t.len() <= MAX_AXES)?.iter().map(|n| self.whole(*n)).collect()
         };
         let (shape, strides) = (numbers(shape)?, numbers(strides)?);
