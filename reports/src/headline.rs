@@ -43,14 +43,18 @@ pub fn headline(report: &Report, width: usize) -> String {
         }
         text.push('\n');
     }
-    for table in targets(report) {
-        text += &joined(&plain(&format!("What an accuracy costs on {}: {}", table.task, targets::ABOUT)), width, "  ");
+    let tables_of_targets = targets(report);
+    if !tables_of_targets.is_empty() {
+        text += &joined(&format!("What an accuracy costs. {}", targets::ABOUT), width, "  ");
+    }
+    for table in tables_of_targets {
+        text += &joined(&plain(&table.task), width, "  ");
         let head = std::iter::once("at least").chain(targets::TITLES);
         let body = table.rows.iter().map(|row| std::iter::once(&*row.target).chain(row.cells()).map(plain).collect());
         let grid: Vec<Vec<String>> = std::iter::once(head.map(str::to_owned).collect()).chain(body).collect();
         let wide = widths(&grid).iter().map(|w| w + 2).sum::<usize>() > width + 2;
         match wide {
-            true => grid[1..].iter().for_each(|line| text += &joined(&line.join("  "), width, "    ")),
+            true => grid[1..].iter().for_each(|line| text += &joined(&line.join(", "), width, "    ")),
             false => text += &aligned(&grid),
         }
         text.push('\n');

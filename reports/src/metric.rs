@@ -103,6 +103,17 @@ pub enum How {
     Parity,
     /// Ratio of latencies, round by round.
     Speedup,
+    /// The halting head's probability against right and wrong answers.
+    Halting(HaltingError),
+}
+
+/// What is wrong with the probability that a halting head gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HaltingError {
+    /// Its mean over the share of right answers.
+    Overconfidence,
+    /// Its mean squared distance to 1 for a right answer and 0 for a wrong one.
+    Brier,
 }
 
 /// What is counted as right.
@@ -151,6 +162,8 @@ pub enum Of {
     Boards,
     /// Those that took turns with others.
     Turns,
+    /// Those whose answers have a halting logit.
+    Halting,
     /// Those of a scenario whose word begins so.
     Scenario(&'static str),
 }
@@ -243,6 +256,8 @@ pub const METRICS: &[Metric] = &[
     row("parity_error", "1", Lower, How::Parity, "largest difference to the reference interpreter in logits, halting head and states, each over its own largest magnitude"),
     row("harness_cpu", "1", Lower, How::PerSecond, "processor time of the harness process over the time of the worker's measured blocks").shown(Shown::Percent),
     row("foreign_load", "1", Lower, How::Mean, "processors busy with other programs, on average while the case's blocks were timed"),
+    row("halting_overconfidence", "1", Neither, How::Halting(HaltingError::Overconfidence), "probability that the halting head gives to a right answer (sigmoid of its logit), mean over the answers of record, minus the share that is right; 0: calibrated on average").of(Of::Halting),
+    row("halting_brier", "1", Lower, How::Halting(HaltingError::Brier), "mean squared difference between that probability and 1 for a right answer, 0 for a wrong one (Brier 1950)").of(Of::Halting),
     row("speedup", "1", Higher, How::Speedup, "latency of the base over latency of this case, round by round of one interleaved group in which they took turns (such cases only)").of(Of::Turns),
 ];
 

@@ -29,6 +29,7 @@ use crate::{
 mod blocks;
 mod ceiling;
 mod domains;
+mod halting;
 mod questions;
 mod steps;
 mod table;

@@ -14,11 +14,10 @@ pub const TARGETS: [f64; 3] = [0.87, 0.95, 0.99];
 
 /// What the table shows, for people.
 pub const ABOUT: &str = "The depth of each model with the fewest operations an answer whose accuracy is at least the target; `~`: the interval of that \
-     accuracy reaches below it. Time and energy are those of the same case; an answer that several rows vote on costs all of them.";
+     accuracy reaches below it. Operations, time and energy are those of one answer; where rows vote, of all of them.";
 
 /// Titles of the columns after the target: what [`TargetRow::cells`] gives.
-pub const TITLES: [&str; 6] =
-    ["model", "depth", "accuracy", "operations an answer", "time an answer", "energy an answer"];
+pub const TITLES: [&str; 6] = ["model", "depth", "accuracy", "operations", "time", "energy"];
 
 /// What reaching the [`TARGETS`] costs on one task.
 #[derive(Clone, Debug, Serialize)]
@@ -139,7 +138,7 @@ fn row(report: &Report, target: f64, model: String, points: &[Point]) -> Option<
         let row = TargetRow {
             target: shown_target,
             model,
-            depth: format!("not reached, best {}", best.case.key.depth),
+            depth: format!("none, best {}", best.case.key.depth),
             tag: String::new(),
             accuracy: shown::full(best.accuracy),
             operations: dash(),
@@ -149,7 +148,6 @@ fn row(report: &Report, target: f64, model: String, points: &[Point]) -> Option<
         return Some((f64::INFINITY, row));
     };
     let case = point.case;
-    let full = |metric: &str| report.record(case, metric).map_or(dash(), |r| shown::full(&times(r, point.rows)));
     let unsure = point.accuracy.lower.is_some_and(|lower| lower < target);
     let energy: Vec<String> = (report.records.iter())
         .filter(|r| r.case_id == case.id && r.value.is_some())
@@ -161,7 +159,10 @@ fn row(report: &Report, target: f64, model: String, points: &[Point]) -> Option<
         depth: case.key.depth.clone(),
         tag: case.id.chars().take(8).collect(),
         accuracy: format!("{}{}", shown::full(point.accuracy), if unsure { " ~" } else { "" }),
-        operations: full("flops_model"),
+        operations: report
+            .record(case, "flops_model")
+            .and_then(|r| shown::value(&times(r, point.rows)))
+            .unwrap_or_else(dash),
         time: report
             .record(case, "throughput")
             .and_then(|r| per_answer(&times(r, 1.0 / point.rows)))

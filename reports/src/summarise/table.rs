@@ -21,6 +21,7 @@ impl Summary<'_> {
             // full precision is what others are held to
             Of::Reduced => !Precision::of(&case.key.precision).full,
             Of::Boards => self.on_boards(),
+            Of::Halting => self.halts(),
             Of::Turns => case.interleaved.is_some(),
             Of::Scenario(word) => case.key.scenario.starts_with(word),
         }
@@ -76,6 +77,7 @@ impl Summary<'_> {
             How::Routed(routed) => self.routed(name, routed),
             How::Parity => self.parity(),
             How::Speedup => self.speedup(),
+            How::Halting(error) => self.or_missing(name, self.halting(error)),
         }
     }
 

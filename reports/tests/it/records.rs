@@ -116,9 +116,12 @@ fn every_case_has_every_metric_with_a_value_or_a_reason() {
     let (records, of_questions) = (summarise(&run), summarise(&decided));
     let of = |of: Of| METRICS.iter().filter(|m| m.of == of).count();
     // both runs are in full precision, which is held to nothing, on processors, and nobody took turns
-    assert_eq!(records.len(), run.cases.len() * of(Of::Every));
-    assert_eq!([Of::Questions, Of::Reduced, Of::Boards, Of::Turns].map(of), [2, 1, 1, 1]);
-    assert_eq!(of_questions.len(), decided.cases.len() * (of(Of::Every) + of(Of::Questions)));
+    let halting = |run: &RecordedRun| {
+        run.cases.iter().filter(|c| c.case.error.is_none() && c.case.key.depth != "once").count() * of(Of::Halting)
+    };
+    assert_eq!(records.len(), run.cases.len() * of(Of::Every) + halting(&run));
+    assert_eq!([Of::Questions, Of::Reduced, Of::Boards, Of::Turns, Of::Halting].map(of), [2, 1, 1, 1, 2]);
+    assert_eq!(of_questions.len(), decided.cases.len() * (of(Of::Every) + of(Of::Questions)) + halting(&decided));
     for r in records.iter().chain(&of_questions) {
         assert!(r.value.is_some() != r.missing.is_some(), "{r:?}");
         if r.value.is_some() {

@@ -48,7 +48,7 @@ fn the_cheapest_depth_that_reaches_a_target_is_shown_and_what_reaches_none_says_
     let [table] = &all[..] else { panic!("{all:?}") };
     let shown: Vec<[&str; 3]> = table.rows.iter().map(|r| [&*r.target, &*r.model, &*r.depth]).collect();
     let (trm, dense, moe) = (MODELS[0].name, MODELS[3].name, MODELS[2].name);
-    let (no_trm, no_dense) = ([trm, "not reached, best fixed-16"], [dense, "not reached, best once"]);
+    let (no_trm, no_dense) = ([trm, "none, best fixed-16"], [dense, "none, best once"]);
     let mut wanted = vec![
         // 178 of 200 reach 87 % too, with more operations
         ["87 %", trm, "fixed-4"],
@@ -88,7 +88,7 @@ fn terminal_page_and_markdown_have_the_table_and_a_run_of_one_depth_has_none() {
         String::from_utf8(files.unwrap().1).unwrap()
     };
     for text in [headline(&report, 120), headline(&report, 60), file("index.html"), file("report.md")] {
-        assert!(text.contains("What an accuracy costs") && text.contains("not reached, best once"), "{text}");
+        assert!(text.contains("What an accuracy costs") && text.contains("none, best once"), "{text}");
     }
     let mut one = run();
     one.cases.retain(|c| ["once", "fixed-4"].contains(&&*c.case.key.depth));
