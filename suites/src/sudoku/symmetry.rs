@@ -91,7 +91,7 @@ impl Symmetry {
     }
 }
 
-/// A copy of the puzzle by a random [`Symmetry`].
+/// A copy of the puzzle by a random symmetry.
 pub fn augment<R: Rng>(puzzle: &Puzzle, rng: &mut R) -> Puzzle {
     Symmetry::random(puzzle.size, rng).apply(puzzle)
 }
