@@ -126,6 +126,18 @@ for name in "${families[@]}"; do
     "${ergometer[@]}" parity --model "$model" --backend native --precision bf16 --vectors "$model/bf16.safetensors"
 done
 
+say "mazes, packed and as they are"
+printf '[task]\nkind = "maze"\nside = 5\n' >"$scratch/maze-task.toml"
+for split in train test; do
+    "${ergometer[@]}" dataset "$scratch/maze-task.toml" --split "$split" --examples 200 --out "$scratch/maze-$split.safetensors"
+done
+"$python" ci/train/pack.py "$scratch/maze-train.safetensors" "$scratch/maze-packed.safetensors"
+sed -e 's/^seq_len = 16/seq_len = 25/' -e 's/^kind = "sudoku"/kind = "maze"/' -e 's/^size = 4/side = 5/' -e '/^clues/d' "$scratch/dense.toml" >"$scratch/maze.toml"
+for file in packed train; do
+    "${train[@]}" "$scratch/maze.toml" --data "$scratch/maze-$file.safetensors" --eval "$scratch/maze-test.safetensors" --seconds 8 --out "$scratch/maze-$file" --device cpu
+    grep -q '"class": "up to 20 steps"' "$scratch/maze-$file/training.json" || fail "training.json has no accuracy by length of path"
+done
+
 say "a killed training goes on"
 killed=$scratch/killed
 "${train[@]}" "$scratch/moe.toml" "${data[@]}" --seconds 300 --out "$killed" --device cpu --checkpoint-seconds 1 >"$scratch/first" 2>&1 &
@@ -159,6 +171,7 @@ refused 'hidden_size' "${train[@]}" "$scratch/bad.toml" "${data[@]}" --seconds 5
 refused "side 'train'" "${train[@]}" "$scratch/moe.toml" --data "$scratch/train.safetensors" --eval "$scratch/train.safetensors" --seconds 5 --out "$scratch/x" --device cpu
 sed 's/^size = 4/size = 6/' "$scratch/moe.toml" >"$scratch/bad.toml"
 refused 'size 4' "${train[@]}" "$scratch/bad.toml" "${data[@]}" --seconds 5 --out "$scratch/x" --device cpu
+refused "'maze'" "${train[@]}" "$scratch/moe.toml" --data "$scratch/maze-train.safetensors" --eval "$scratch/test.safetensors" --seconds 5 --out "$scratch/x" --device cpu
 head -c 3000 "$scratch/train.safetensors" >"$scratch/torn.safetensors"
 refused 'torn.safetensors' "${train[@]}" "$scratch/moe.toml" --data "$scratch/torn.safetensors" --eval "$scratch/test.safetensors" --seconds 5 --out "$scratch/x" --device cpu
 # as a full disk: no file may grow beyond what the model needs

@@ -1,4 +1,4 @@
-"""Examples from files that `ergometer dataset` wrote, and random symmetric copies of Sudoku made where the net is trained.
+"""Examples from files that `ergometer dataset` wrote, and random symmetric copies of Sudoku and mazes made where the net is trained.
 
 In: safetensors files with `tokens` and `answer` U8 [N, T], `difficulty` U32 [N] and metadata, as they are or packed by pack.py. Out: a
 `Dataset`; batches of a `Source`. Must not: make a puzzle, or train on a file of the held-out side.
@@ -6,6 +6,7 @@ In: safetensors files with `tokens` and `answer` U8 [N, T], `difficulty` U32 [N]
 
 import itertools
 import json
+import math
 import os
 import struct
 from dataclasses import dataclass, field
@@ -91,6 +92,24 @@ def unpack(words, clues, side):
     return np.where(shown, answer, 1).astype(np.uint8), answer
 
 
+# -- of a maze: where walls are and where the path is, as bits, and the cells of start and goal; 62 bytes a 15x15 maze instead of 450
+
+WALL, FREE, START, GOAL, PATH = 1, 2, 3, 4, 5
+
+
+def pack_mazes(answer, tokens):
+    ends = np.stack([(tokens == end).argmax(1) for end in (START, GOAL)], 1).astype(np.uint16)
+    return np.packbits(tokens == WALL, axis=1), np.packbits(answer == PATH, axis=1), ends
+
+
+def unpack_mazes(walls, path, ends, cells):
+    tokens = np.where(np.unpackbits(walls, axis=1, count=cells) == 1, WALL, FREE).astype(np.uint8)
+    rows = np.arange(len(tokens))
+    tokens[rows, ends[:, 0]], tokens[rows, ends[:, 1]] = START, GOAL
+    marked = np.unpackbits(path, axis=1, count=cells) == 1
+    return tokens, np.where(marked, PATH, tokens).astype(np.uint8)
+
+
 @dataclass
 class Dataset:
     path: str
@@ -138,6 +157,13 @@ def load(path, config, net, split):
             refuse("its packed tensors do not belong together", "make it with ci/train/pack.py")
         tokens, answer = unpack(words, clues, side)
         tensors = {"tokens": tokens, "answer": answer, **{k: v for k, v in tensors.items() if k == "difficulty"}}
+    elif "walls.packed" in tensors and kind == "maze":
+        walls, path_bits, ends, cells = tensors["walls.packed"], tensors.get("path.packed"), tensors.get("ends.packed"), parameters.get("side", 0) ** 2
+        whole = path_bits is not None and ends is not None and ends.shape == (len(walls), 2) and walls.shape == path_bits.shape == (len(walls), -(-cells // 8))
+        if not whole or int(ends.max(initial=0)) >= cells:
+            refuse("its packed tensors do not belong together", "make it with ci/train/pack.py")
+        tokens, answer = unpack_mazes(walls, path_bits, ends, cells)
+        tensors = {"tokens": tokens, "answer": answer, **{k: v for k, v in tensors.items() if k == "difficulty"}}
     else:
         tokens, answer = tensors.get("tokens"), tensors.get("answer")
     for name, value in [("tokens", tokens), ("answer", answer)]:
@@ -169,6 +195,12 @@ def orders(side, band):
     return np.array([list(itertools.chain(*[one[b] for b in order])) for one in inside for order in itertools.permutations(range(len(bands)))], np.int64)
 
 
+def turns(side):
+    """For each cell of a square turned in one of eight ways the cell that it comes from, [8, side * side]."""
+    square = np.arange(side * side).reshape(side, side)
+    return np.stack([np.rot90(s, k).reshape(-1) for s in (square, square.T) for k in range(4)])
+
+
 class Source:
     """Endless batches from a data set that lies on the device. Nothing here depends on what is drawn, so it can be part of a CUDA graph."""
 
@@ -184,6 +216,12 @@ class Source:
             self.rows = torch.from_numpy(orders(self.side, rows)).to(device)
             self.columns = torch.from_numpy(orders(self.side, columns)).to(device)
             self.transposes = rows == columns
+        self.turns = None
+        if dataset.kind == "maze" and torch_options["symmetric"]:
+            self.turns = torch.from_numpy(turns(math.isqrt(self.tokens.shape[1]))).to(device)
+            # or from the goal to the start
+            self.ends = torch.tensor([[0, WALL, FREE, START, GOAL, PATH], [0, WALL, FREE, GOAL, START, PATH]], device=device)
+        self.symmetric = bool(self.side) or self.turns is not None
 
     def some(self, n, below):
         return torch.randint(0, below, (n,), device=self.device)
@@ -202,6 +240,9 @@ class Source:
             digits = torch.rand(n, side, device=self.device).argsort(1) + 2
             labels = torch.cat((torch.zeros(n, 1, dtype=digits.dtype, device=self.device), torch.ones(n, 1, dtype=digits.dtype, device=self.device), digits), 1)
             tokens, answer = (labels.gather(1, v.gather(1, cells)) for v in (tokens, answer))
+        if self.turns is not None:
+            cells, ends = self.turns[self.some(n, 8)], self.ends[self.some(n, 2)]
+            tokens, answer = (ends.gather(1, v.gather(1, cells)) for v in (tokens, answer))
         if self.blank is not None and self.share > 0 and self.reveal[1] > 0:
             blank = tokens == self.blank
             low, high = self.reveal

@@ -9,7 +9,11 @@ import time
 import numpy as np
 import torch
 
-CLASSES = [("0 guesses", 0, 0), ("1 to 10 guesses", 1, 10), ("11 guesses and more", 11, None)]
+# by task: name, least and most difficulty
+CLASSES = {
+    "sudoku": [("0 guesses", 0, 0), ("1 to 10 guesses", 1, 10), ("11 guesses and more", 11, None)],
+    "maze": [("up to 20 steps", 0, 20), ("21 to 40 steps", 21, 40), ("41 steps and more", 41, None)],
+}
 LEAST_ENTROPY = 0.8
 
 
@@ -28,8 +32,9 @@ def share(flags):
 
 
 class Evaluation:
-    def __init__(self, exact, cells, q, difficulty, depth, halts, loads, seconds):
-        """`exact` [N, steps], `cells` [N, steps] right cells as a share, `q` [N, steps] or None; `depth`: the trained number of steps."""
+    def __init__(self, kind, exact, cells, q, difficulty, depth, halts, loads, seconds):
+        """`kind` of the task; `exact` [N, steps], `cells` [N, steps] right cells as a share, `q` [N, steps] or None; `depth`: the trained number of steps."""
+        self.kind = kind
         self.exact, self.cells, self.q, self.difficulty, self.depth, self.loads, self.seconds = exact, cells, q, difficulty, depth, loads, seconds
         n, steps = exact.shape
         last = min(depth, steps) - 1
@@ -56,7 +61,7 @@ class Evaluation:
         if self.difficulty is None:
             return []
         out = []
-        for name, least, most in CLASSES:
+        for name, least, most in CLASSES.get(self.kind, ()):
             of = (self.difficulty >= least) & ((self.difficulty <= most) if most is not None else True)
             if of.any():
                 out.append({"class": name, "full": share(self.full_exact[of]), "halting": share(self.halting_exact[of]), "last": share(self.exact[of, -1]),
@@ -112,5 +117,5 @@ def evaluate(net, run, weights, dtype, dataset, rows, device, steps, most=None, 
         if batch[2]:
             q_all.append(torch.stack(batch[2], 1)[:live].cpu().numpy())
     difficulty = None if dataset.difficulty is None else dataset.difficulty[:n].astype(np.int64)
-    return Evaluation(np.concatenate(exact), np.concatenate(cells), np.concatenate(q_all) if q_all else None, difficulty, net.max_steps, bool(q_all),
+    return Evaluation(dataset.kind, np.concatenate(exact), np.concatenate(cells), np.concatenate(q_all) if q_all else None, difficulty, net.max_steps, bool(q_all),
                       None if loads is None else loads.cpu().numpy(), time.perf_counter() - began)

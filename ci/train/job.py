@@ -358,7 +358,7 @@ class Job:
         folder.save_model(args.out, config, net, step.stored(), args.weights.upper(), self.steps)
         write_atomically(os.path.join(args.out, "log.csv"), self.log)
         write_atomically(os.path.join(args.out, "training.json"), json.dumps(report, indent=1) + "\n")
-        figures = {"energy": energy, "device": device, "precision": report["precision"], "stored": args.weights, "steps": self.steps, "examples": self.examples, "symmetric": bool(self.source.side),
+        figures = {"energy": energy, "device": device, "precision": report["precision"], "stored": args.weights, "steps": self.steps, "examples": self.examples, "symmetric": self.source.symmetric,
                    "flops": self.flops, "seconds": self.seconds(), "compile_seconds": self.compile_seconds}
         held = f"{os.path.basename(self.held_out[0].path)}"
         write_atomically(os.path.join(args.out, "README.md"), folder.card(configs.name_of(config, args.out), config, net, report, figures, held))

@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import numpy as np
 import torch
-from data import Dataset, Source, boxes, pack, unpack
+from data import FREE, GOAL, PATH, START, Dataset, Source, boxes, pack, pack_mazes, unpack, unpack_mazes
 from evaluate import wilson
 from nets import Net, Param
 from optim import Optimiser, orthogonal
@@ -61,6 +61,28 @@ class Tests(unittest.TestCase):
             # about three blanks are filled in beside the clues that were there
             more = shown.sum(1).double().mean().item() - (tokens > 1).sum()
             self.assertTrue(2 < more < 4, more)
+
+    def test_packed_mazes_come_out_as_they_went_in_and_copies_are_the_same_maze_turned(self):
+        answer = np.array([["_# SGo".index(c) for c in "S#   " "o# # " "ooo# " "##o# " "  ooG"]], np.uint8)
+        tokens = np.where(answer == PATH, FREE, answer).astype(np.uint8)
+        three = np.repeat(answer, 3, 0), np.repeat(tokens, 3, 0)
+        again = unpack_mazes(*pack_mazes(*three), 25)
+        self.assertTrue(np.array_equal(again[1], three[0]) and np.array_equal(again[0], three[1]))
+        source = Source(Dataset("", "maze", "train", {"side": 5}, tokens, answer, None), OPTIONS, torch.device("cpu"))
+        self.assertTrue(source.symmetric)
+        copies = set()
+        for t, a in zip(*(v.numpy() for v in source.draw(300))):
+            copies.add(tuple(a.tolist()))
+            # nothing but the path was added, and who follows it comes from one end to the other in as many steps
+            self.assertTrue(np.array_equal(np.where(a == PATH, FREE, a), t))
+            at, before, steps = int(np.flatnonzero(a == START)[0]), None, 0
+            while a[at] != GOAL:
+                inside = ((-5, at >= 5), (5, at < 20), (-1, at % 5 > 0), (1, at % 5 < 4))
+                ways = [at + d for d, there in inside if there and a[at + d] in (PATH, GOAL) and at + d != before]
+                self.assertEqual(len(ways), 1)
+                before, at, steps = at, ways[0], steps + 1
+            self.assertEqual(steps, 8)
+        self.assertEqual(len(copies), 16)
 
     def test_parameters_and_costs_are_the_published_ones(self):
         base = {"model_type": "trm", "seq_len": 97, "vocab_size": 11, "hidden_size": 512, "num_heads": 8, "expansion": 4, "H_cycles": 3, "L_cycles": 6, "L_layers": 2}

@@ -473,6 +473,10 @@ pub struct Prediction {
     pub right: u32,
     /// Cells that count.
     pub cells: u32,
+    /// It keeps the task's rules, though it may not be the answer that was asked for; `None`, and no column, where the
+    /// task has no such measure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid: Option<bool>,
 }
 
 /// One row of `attempts.csv`: an attempt at one output of a question, as the task decided it from the answers of the

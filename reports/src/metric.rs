@@ -127,6 +127,8 @@ pub enum Right {
     Outputs,
     /// A cell.
     Cells,
+    /// A row whose answer keeps the task's rules.
+    Valid,
 }
 
 /// What an energy metric covers.
@@ -156,6 +158,8 @@ pub enum Of {
     Every,
     /// Those whose task decides questions from several rows.
     Questions,
+    /// Those whose task tells an answer that keeps its rules from the one that it asks for.
+    Valid,
     /// Those in reduced precision.
     Reduced,
     /// Those that compute on boards.
@@ -219,6 +223,7 @@ pub const METRICS: &[Metric] = &[
     row("accuracy_single", "1", Higher, How::Right(Right::Rows), "share of rows whose own answer is wholly right, without attempts or votes (tasks that decide questions from several rows)").of(Of::Questions).shown(Shown::Share),
     row("accuracy_outputs", "1", Higher, How::Right(Right::Outputs), "share of outputs right in one of their attempts, whatever the other outputs of their question (tasks that decide questions from several rows)").of(Of::Questions).shown(Shown::Share),
     row("cell_accuracy", "1", Higher, How::Right(Right::Cells), "share of answer cells that are right, over all examples").shown(Shown::Share),
+    row("accuracy_valid", "1", Higher, How::Right(Right::Valid), "share of examples whose answer keeps the rules of its task, whether or not it is the one that is asked for: of mazes, one path from start to goal, of any length (tasks that tell the two apart)").of(Of::Valid).shown(Shown::Share),
     row("accuracy_vs_f32", "points", Higher, How::AgainstFullPrecision, "accuracy minus that of full precision on the same examples, in percentage points (reduced precisions only)").of(Of::Reduced).shown(Shown::Points),
     row("latency", "s", Lower, How::Latency, "time of one iteration in the steady phase, from handing over the inputs to holding the outputs (record: median)").column("median latency", "latency"),
     row("latency_p99", "s", Lower, How::Tail, "99th percentile of latency; given only where n allows an upper bound").column("p99 latency", "p99"),

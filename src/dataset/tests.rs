@@ -177,6 +177,7 @@ fn every_task_makes_sets_of_either_side() {
         let parameters = match task.name {
             "sudoku" => "size = 4",
             "arc" => "rules = 'all'",
+            "maze" => "side = 5",
             _ => "",
         };
         for split in [Split::Train, Split::Test] {

@@ -82,6 +82,7 @@ impl<'a> Scorer<'a> {
             ));
         }
         let score = (self.task.task.score)(example, &row.answer);
+        let valid = self.task.task.valid.map(|valid| valid(example, &row.answer));
         Ok(ScoredAnswer {
             example: row.example,
             cluster: example.cluster,
@@ -92,6 +93,7 @@ impl<'a> Scorer<'a> {
             exact: score.exact,
             right: score.right,
             cells: score.cells,
+            valid,
         })
     }
 }
@@ -204,6 +206,7 @@ mod tests {
             exact: true,
             right: 1,
             cells: 1,
+            valid: None,
         };
         for answer in [Answer::Tokens(vec![3, 1]), Answer::Class(2), Answer::Numbers(vec![0.25, -1e-9])] {
             let scored =
@@ -259,8 +262,18 @@ mod tests {
             (1, 5, true, false),
         ] {
             let answer = Some(Answer::Tokens(vec![1, 2]));
-            let mut p =
-                ScoredAnswer { example, cluster: 0, depth, last, halt_logit: None, answer, exact, right: 0, cells: 2 };
+            let mut p = ScoredAnswer {
+                example,
+                cluster: 0,
+                depth,
+                last,
+                halt_logit: None,
+                answer,
+                exact,
+                right: 0,
+                cells: 2,
+                valid: None,
+            };
             if needed.keep(&mut p) {
                 assert_eq!(p.prediction().answer, if last { "1 2" } else { "" });
                 kept.push((example, depth));

@@ -26,6 +26,8 @@ pub struct ScoredAnswer {
     pub right: u32,
     /// Cells that count.
     pub cells: u32,
+    /// It keeps the task's rules; `None` where the task has no such measure.
+    pub valid: Option<bool>,
 }
 
 impl ScoredAnswer {
@@ -41,6 +43,7 @@ impl ScoredAnswer {
             exact: self.exact,
             right: self.right,
             cells: self.cells,
+            valid: self.valid,
         }
     }
 }

@@ -170,6 +170,7 @@ mod tests {
                 right: example.answer.tokens().iter().zip(answer.tokens()).filter(|(a, b)| a == b).count() as u32,
                 cells: 2,
             },
+            valid: None,
             decide: Some(decide),
             training: None,
             dataset: None,

@@ -140,7 +140,7 @@ fn bad_training_files_are_refused_by_name() {
         ("steps = 40", "stepps = 40", "stepps"),
         ("vocab_size = 6", "vocab_size = 5", "vocab_size"),
         ("seq_len = 16", "seq_len = 17", "seq_len"),
-        ("kind = \"sudoku\"", "kind = \"maze\"", "kind"),
+        ("kind = \"sudoku\"", "kind = \"chess\"", "kind"),
         ("size = 4", "size = 5", "size"),
         ("clues = [8, 12]", "clues = [12, 8]", "clues"),
         ("model_type = \"trm\"", "model_type = \"tmr\"", "model_type"),

@@ -8,6 +8,7 @@ pub mod arc;
 pub mod error;
 mod hash;
 pub mod locate;
+pub mod maze;
 pub mod scenario;
 pub mod sudoku;
 pub mod suite;
@@ -21,7 +22,7 @@ pub use locate::{find_training, home, shipped_models, shipped_suites, shipped_tr
 pub use task::Task;
 
 /// Every kind of task. Adding one: its file and its line here.
-pub const TASKS: &[Task] = &[sudoku::TASK, arc::TASK];
+pub const TASKS: &[Task] = &[sudoku::TASK, arc::TASK, maze::TASK];
 
 /// The task of this name.
 pub fn task(name: &str) -> Option<&'static Task> {

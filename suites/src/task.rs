@@ -182,6 +182,8 @@ pub enum Field {
 /// An example as named columns, the same names for every example of a task.
 pub type ReadableRow = Vec<(&'static str, Field)>;
 
+/// See [`Task::valid`].
+pub type Valid = fn(example: &Example, answer: &Answer) -> bool;
 /// See [`Task::decide`].
 pub type Decide = fn(set: &ExampleSet, answers: &[RowAnswer]) -> Vec<Decision>;
 /// See [`Task::training`].
@@ -247,6 +249,9 @@ pub struct Task {
     pub answers: AnswerKind,
     /// Scores one answer.
     pub score: fn(example: &Example, answer: &Answer) -> Score,
+    /// Whether an answer keeps the task's rules, though it may not be the one that was asked for (a maze: some path,
+    /// not the shortest); a right one always does. `None`: the right answer alone does.
+    pub valid: Option<Valid>,
     /// Decides questions from the answers of their examples by the task's official rule, in the order of the questions; `None`: every
     /// example is a question of its own and [`score`](Self::score) decides. See [`decides`](Self::decides).
     pub decide: Option<Decide>,

@@ -4,6 +4,7 @@
 //! not: read more than it is allowed to, wait for a pipe or a device, or know any format of ours.
 
 use std::fs::File;
+use std::io::BufRead;
 use std::path::Path;
 
 pub use ergometer_files::kind::{BOM, sniff, without_mark};
@@ -42,6 +43,35 @@ fn refused(path: &Path, error: &std::io::Error) -> SuiteError {
     match remedy(error) {
         Some(hint) => refused.hint(hint),
         None => refused,
+    }
+}
+
+/// Appends the next line without its end (`\n`, `\r\n`, or a lone `\r` as old Macs write) to `line`; false at the end
+/// of the file. A line of more than `most` bytes is an error, and is not held.
+pub(crate) fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>, most: usize) -> Result<bool, SuiteError> {
+    let mut any = false;
+    loop {
+        let buffer = from.fill_buf().map_err(|e| SuiteError::new(format!("cannot be read: {e}")))?;
+        if buffer.is_empty() {
+            return Ok(any);
+        }
+        any = true;
+        let end = buffer.iter().position(|b| matches!(b, b'\n' | b'\r'));
+        let n = end.unwrap_or(buffer.len());
+        line.extend_from_slice(&buffer[..n.min(most + 1)]);
+        if line.len() > most {
+            return Err(SuiteError::new(format!("longer than {most} bytes")).hint("is it a CSV file?"));
+        }
+        let Some(end) = end else {
+            from.consume(n);
+            continue;
+        };
+        let returned = buffer[end] == b'\r';
+        from.consume(end + 1);
+        if returned && from.fill_buf().is_ok_and(|b| b.first() == Some(&b'\n')) {
+            from.consume(1);
+        }
+        return Ok(true);
     }
 }
 

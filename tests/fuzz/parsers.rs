@@ -12,6 +12,8 @@ mod arc;
 mod machine;
 #[path = "models.rs"]
 mod models;
+#[path = "puzzles.rs"]
+mod puzzles;
 #[path = "released.rs"]
 mod released;
 
@@ -23,6 +25,7 @@ use self::machine::{
 #[cfg(feature = "candle")]
 use self::machine::{training_file, trainings};
 use self::models::{config, configs, index_file, indices, vectors, vectors_file, weight_file, weights};
+use self::puzzles::{maze_file, mazes, puzzle_file, puzzles};
 use self::released::{checkpoint_file, checkpoints, pickle, pickles, run_config, run_configs};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -127,6 +130,13 @@ pub const PARSERS: &[Parser] = &[
         covers: &["suites/src/sudoku/file.rs", "suites/src/sudoku/table.rs"],
         seeds: puzzles,
         parse: puzzle_file,
+    },
+    Parser {
+        name: "maze",
+        file: "mazes.csv",
+        covers: &["suites/src/maze/file.rs", "suites/src/maze/grid.rs"],
+        seeds: mazes,
+        parse: maze_file,
     },
     Parser { name: "arc", file: "task.json", covers: &["suites/src/arc/json.rs"], seeds: arc_files, parse: arc_file },
     Parser {
@@ -383,29 +393,6 @@ fn suite(_: &[u8], path: &Path) -> Outcome {
         }
     }
     Outcome::Taken
-}
-
-fn puzzles(_: &Path) -> Vec<Vec<u8>> {
-    let four = "puzzle,solution\n1204341221434321,1234341221434321\n0234341221434321,1234341221434321\n";
-    let quoted = "\u{feff}\"quizzes\",\"solutions\"\r\n\"12.4341221434321\",\"1234341221434321\"\r\n";
-    [four, quoted, "1204341221434321,1234341221434321\n"].map(|t| t.as_bytes().to_vec()).into()
-}
-
-fn puzzle_file(_: &[u8], path: &Path) -> Outcome {
-    use ergometer_suites::sudoku::Wanted;
-    let lenient = ergometer_suites::sudoku::read(path, Wanted { skip_bad: true, ..Wanted::default() });
-    match ergometer_suites::sudoku::read(path, Wanted::default()) {
-        Ok(rows) => {
-            assert_eq!(lenient.unwrap().puzzles.len(), rows.puzzles.len());
-            assert!(!rows.puzzles.is_empty());
-            for p in &rows.puzzles {
-                assert!(ergometer_suites::sudoku::is_solved(rows.size, &p.solution), "{p:?}");
-                assert!(p.clues.iter().zip(&p.solution).all(|(c, s)| *c == 0 || c == s), "{p:?}");
-            }
-            Outcome::Taken
-        }
-        Err(error) => said(error),
-    }
 }
 
 fn lines(values: &[Value]) -> Vec<Vec<u8>> {

@@ -21,6 +21,7 @@ mod identity;
 mod import;
 mod interrupt;
 mod matrix;
+mod mazes;
 mod meters;
 mod mutation;
 mod onnxruntime;

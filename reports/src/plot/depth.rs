@@ -16,6 +16,7 @@ use super::{
 use crate::{
     answers::{share_decided, share_right},
     case::Prediction,
+    metric::Right,
     questions::of_record,
     stats::Estimate,
     store::CaseRun,
@@ -47,7 +48,7 @@ impl Curve {
             let at = |depth: u32| share_decided(case.attempts.iter().filter(move |a| a.depth == depth));
             (points(&mut depths, at), share_decided(of_record(&case.attempts)))
         } else {
-            (by_rows(&case.predictions), share_right(&last, false))
+            (by_rows(&case.predictions), share_right(&last, Right::Rows))
         };
         Self { label, color, dash, points, stop: record.map(|s| (mean, s.value)) }
     }
@@ -85,7 +86,7 @@ fn by_rows(predictions: &[Prediction]) -> Vec<(u32, f64, f64, f64)> {
         let answers: Vec<&Prediction> =
             by_example.values().filter_map(|a| a[..a.partition_point(|p| p.depth <= depth)].last().copied()).collect();
         // before every example has an answer, the share is of another set
-        share_right(&answers, false).filter(|_| answers.len() == by_example.len())
+        share_right(&answers, Right::Rows).filter(|_| answers.len() == by_example.len())
     })
 }
 

@@ -19,8 +19,8 @@ use super::{
     samples::Samples,
     schema::{
         ATTEMPT_COLUMNS, CaseRun, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_ENTRIES, MAX_JSON_BYTES, MAX_PREDICTIONS,
-        MAX_ROWS, PREDICTION_COLUMNS, RecordedRun, SAMPLE_COLUMNS, attempt_fault, case_fault, metric_name, phase,
-        prediction_fault, questions_fault, schema_fault, slug, value_fault,
+        MAX_ROWS, PREDICTION_COLUMNS, RecordedRun, SAMPLE_COLUMNS, VALID_COLUMN, attempt_fault, case_fault,
+        metric_name, phase, prediction_fault, questions_fault, schema_fault, slug, value_fault,
     },
 };
 use crate::{
@@ -138,7 +138,7 @@ fn load_samples(path: &Path) -> Result<Samples, ReportError> {
     let mut samples = Samples::default();
     // the names of the rows before: most rows have one of them
     let mut known: [Vec<&'static str>; 2] = Default::default();
-    read_csv(path, &SAMPLE_COLUMNS, MAX_ROWS, |record, headers| {
+    read_csv(path, &SAMPLE_COLUMNS, &[], MAX_ROWS, |record, headers| {
         let [phases, metrics] = &mut known;
         let sample = match plain_sample(record, phases, metrics) {
             Some(sample) => sample,
@@ -203,12 +203,12 @@ impl SampleRow {
 
 /// Reads `predictions.csv`.
 fn load_predictions(path: &Path) -> Result<Vec<Prediction>, ReportError> {
-    read_rows(path, &PREDICTION_COLUMNS, MAX_PREDICTIONS, prediction_fault)
+    read_rows(path, &PREDICTION_COLUMNS, &[VALID_COLUMN], MAX_PREDICTIONS, prediction_fault)
 }
 
 /// Reads `attempts.csv`.
 fn load_attempts(path: &Path) -> Result<Vec<Attempt>, ReportError> {
-    read_rows(path, &ATTEMPT_COLUMNS, MAX_ROWS, attempt_fault)
+    read_rows(path, &ATTEMPT_COLUMNS, &[], MAX_ROWS, attempt_fault)
 }
 
 fn at(path: &Path, line: Option<u64>, fault: Option<Fault>) -> Result<(), ReportError> {
@@ -277,11 +277,12 @@ enum Wrong {
 fn read_rows<T: DeserializeOwned>(
     path: &Path,
     columns: &[&str],
+    more: &[&str],
     most: usize,
     fault: impl Fn(&T) -> Option<Fault>,
 ) -> Result<Vec<T>, ReportError> {
     let mut rows = Vec::new();
-    read_csv(path, columns, most, |record, headers| {
+    read_csv(path, columns, more, most, |record, headers| {
         let row = record.deserialize(Some(headers)).map_err(Wrong::Row)?;
         fault(&row).map_or(Ok(()), |fault| Err(Wrong::Fault(fault)))?;
         rows.push(row);
@@ -290,10 +291,12 @@ fn read_rows<T: DeserializeOwned>(
     Ok(rows)
 }
 
-/// Hands the rows of a file with these columns to `take`, which is also given the header.
+/// Hands the rows of a file with these columns, and perhaps `more` after them, to `take`, which is also given the
+/// header.
 fn read_csv(
     path: &Path,
     columns: &[&str],
+    more: &[&str],
     most: usize,
     mut take: impl FnMut(&StringRecord, &StringRecord) -> Result<(), Wrong>,
 ) -> Result<(), ReportError> {
@@ -302,7 +305,8 @@ fn read_csv(
     let lines = Lines { from: open(path, MAX_CSV_BYTES)?, since_end: 0 };
     let mut reader = csv::ReaderBuilder::new().buffer_capacity(BUFFER).from_reader(lines);
     let headers = reader.headers().map_err(|error| bad(Some(1), error.to_string()))?.clone();
-    if headers.iter().ne(columns.iter().copied()) {
+    let extended = columns.iter().chain(more).copied();
+    if headers.iter().ne(columns.iter().copied()) && headers.iter().ne(extended) {
         let shown: String = headers.iter().collect::<Vec<_>>().join(",").chars().take(120).collect();
         return Err(bad(Some(1), format!("the header is `{shown}`")));
     }

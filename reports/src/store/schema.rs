@@ -34,6 +34,8 @@ pub(super) const SAMPLE_COLUMNS: [&str; 8] =
 /// Columns of `predictions.csv`, in order: the fields of [`Prediction`].
 pub(super) const PREDICTION_COLUMNS: [&str; 9] =
     ["example", "cluster", "depth", "last", "halt_logit", "answer", "exact", "right", "cells"];
+/// One more, where the task tells answers that keep its rules from the one that it asks for.
+pub(super) const VALID_COLUMN: &str = "valid";
 
 /// Columns of `attempts.csv`, in order: the fields of [`Attempt`].
 pub(super) const ATTEMPT_COLUMNS: [&str; 10] =

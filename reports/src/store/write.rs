@@ -22,7 +22,7 @@ use super::{
     samples::Samples,
     schema::{
         ATTEMPT_COLUMNS, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_LOG_BYTES, MAX_PREDICTIONS, MAX_ROWS,
-        PREDICTION_COLUMNS, SAMPLE_COLUMNS, attempt_fault, case_fault, prediction_fault, questions_fault,
+        PREDICTION_COLUMNS, SAMPLE_COLUMNS, VALID_COLUMN, attempt_fault, case_fault, prediction_fault, questions_fault,
         samples_fault, slug,
     },
 };
@@ -235,7 +235,9 @@ impl CaseWriter {
         let name = "samples.csv";
         fits(name, write_csv(file(name)?, &SAMPLE_COLUMNS, samples.iter(), MAX_CSV_BYTES))?;
         let name = "predictions.csv";
-        fits(name, write_csv(file(name)?, &PREDICTION_COLUMNS, predictions.iter(), MAX_CSV_BYTES))?;
+        let valid = predictions.iter().any(|p| p.valid.is_some()).then_some(VALID_COLUMN);
+        let columns: Vec<&str> = PREDICTION_COLUMNS.into_iter().chain(valid).collect();
+        fits(name, write_csv(file(name)?, &columns, predictions.iter(), MAX_CSV_BYTES))?;
         let name = "attempts.csv";
         if !attempts.is_empty() {
             fits(name, write_csv(file(name)?, &ATTEMPT_COLUMNS, attempts.iter(), MAX_CSV_BYTES))?;

@@ -66,6 +66,7 @@ mod tests {
             exact,
             right: 1,
             cells: 1,
+            valid: None,
         }
     }
 

@@ -34,18 +34,17 @@ impl Summary<'_> {
     /// Share of right answers as this metric counts them.
     pub(super) fn accuracy(&self, name: &str, right: Right) -> Metered {
         let source = self.scored(name)?;
-        let rows = |cells: bool| {
+        let rows = |right| {
             let last: Vec<&Prediction> = source.predictions.iter().filter(|p| p.last).collect();
-            share_right(&last, cells)
+            share_right(&last, right)
         };
         let attempts = of_record(&source.attempts);
         let estimate = match right {
             Right::Questions if source.case.questions > 0 => share_decided(attempts),
-            Right::Questions => rows(false),
+            Right::Questions | Right::Cells | Right::Valid => rows(right),
             Right::Outputs => share_of_outputs(&questions(attempts)),
-            Right::Rows => rows(false)
+            Right::Rows => rows(right)
                 .map(|e| Estimate { method: format!("rows by their own answers, no vote; {}", e.method), ..e }),
-            Right::Cells => rows(true),
         };
         self.or_missing(name, estimate)
     }

@@ -90,6 +90,7 @@ mod tests {
             exact: true,
             right: 1,
             cells: 1,
+            valid: None,
         };
         (0..).zip(depths).map(answer).collect()
     }

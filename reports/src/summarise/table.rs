@@ -18,6 +18,8 @@ impl Summary<'_> {
             Of::Every => true,
             // a task that decides row by row has no other way of counting
             Of::Questions => case.questions > 0,
+            // a column of the file: all of its rows have it, or none
+            Of::Valid => self.source.is_some_and(|s| s.predictions.first().is_some_and(|p| p.valid.is_some())),
             // full precision is what others are held to
             Of::Reduced => !Precision::of(&case.key.precision).full,
             Of::Boards => self.on_boards(),

@@ -25,6 +25,7 @@ fn answers(n: u64, per_cluster: u64, wrong: impl Fn(u64) -> bool) -> Vec<Predict
         exact: !wrong(example),
         right: u32::from(!wrong(example)),
         cells: 1,
+        valid: None,
     };
     (0..n).map(answer).collect()
 }

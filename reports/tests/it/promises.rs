@@ -11,7 +11,9 @@ use ergometer_reports::{
     answers::share_right,
     case::{Prediction, Sample},
     compare::Compared,
-    load, slug,
+    load,
+    metric::Right,
+    slug,
 };
 
 use crate::{
@@ -38,6 +40,7 @@ fn answers(clusters: u64, size: impl Fn(&mut Dice) -> u64, p: f64, likeness: f64
                 exact,
                 right: u32::from(exact),
                 cells: 1,
+                valid: None,
             });
         }
     }
@@ -59,7 +62,7 @@ fn clustered_shares_near_0_and_1_hold_93_per_cent() {
                 for (size, held) in sizes.into_iter().zip(&mut held) {
                     run.cases[0].predictions = answers(clusters, size, p, likeness, &mut dice);
                     let last: Vec<&Prediction> = run.cases[0].predictions.iter().collect();
-                    let found = share_right(&last, false).unwrap();
+                    let found = share_right(&last, Right::Rows).unwrap();
                     let (lower, upper) = found.interval.unwrap();
                     *held += u32::from(lower <= p && p <= upper);
                 }

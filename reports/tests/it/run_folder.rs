@@ -25,6 +25,29 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
+fn answers_judged_by_their_rules_too_have_one_column_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = synthetic::small();
+    let mut answered = (0..run.cases.len()).filter(|&i| run.cases[i].predictions.len() > 3);
+    let (judged, other) = (answered.next().unwrap(), answered.next().unwrap());
+    run.cases[judged].predictions.iter_mut().enumerate().for_each(|(i, p)| p.valid = Some(i % 3 == 0));
+    synthetic::write(&run, dir.path());
+    assert_eq!(load(dir.path()).unwrap(), run);
+    let file = |i: usize| {
+        let case = &run.cases[i].case;
+        dir.path().join("cases").join(slug(&case.path, &case.id)).join("predictions.csv")
+    };
+    let header = |i: usize| fs::read_to_string(file(i)).unwrap().lines().next().unwrap().to_owned();
+    assert_eq!(header(judged), format!("{},valid", header(other)));
+    let text = fs::read_to_string(file(judged)).unwrap();
+    for (from, to) in [("cells,valid", "cells,vaild"), ("true\n", "maybe\n"), ("true\n", "true,true\n")] {
+        fs::write(file(judged), text.replacen(from, to, 1)).unwrap();
+        let said = load(dir.path()).unwrap_err().to_string();
+        assert!(said.contains("predictions.csv") && said.contains("line"), "{said}");
+    }
+}
+
+#[test]
 fn a_run_from_before_ceilings_is_still_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = synthetic::small();

@@ -191,6 +191,7 @@ fn predictions(model: &Model, dice: &mut Dice, examples: u64) -> Vec<Prediction>
                 exact,
                 right,
                 cells: 16,
+                valid: None,
             });
         }
     }

@@ -30,6 +30,7 @@ pub const TASK: Task = Task {
     examples: set::examples,
     answers: AnswerKind::Tokens,
     score,
+    valid: None,
     decide: Some(vote::decide),
     training: Some(training::training),
     dataset: Some(training::dataset),

@@ -40,6 +40,7 @@ pub const TASK: Task = Task {
     examples,
     answers: AnswerKind::Tokens,
     score,
+    valid: None,
     decide: Some(vote::decide),
     training: Some(training::training),
     dataset: Some(dataset),

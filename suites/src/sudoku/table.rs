@@ -89,7 +89,7 @@ impl<R: BufRead> CsvRecords<R> {
         let number = self.lines + 1;
         let fault = |error| RecordFault { line: number, error, ends: true };
         let mut line = Vec::new();
-        if !next_line(&mut self.from, &mut line).map_err(fault)? {
+        if !text::next_line(&mut self.from, &mut line, MAX_LINE).map_err(fault)? {
             return Ok(None);
         }
         self.lines = number;
@@ -204,34 +204,6 @@ impl<R: BufRead> Iterator for CsvRecords<R> {
             Err(fault) => fault.ends,
         };
         record.transpose()
-    }
-}
-
-/// The next line without its end (`\n`, `\r\n`, or a lone `\r` as old Macs write); false at the end of the file.
-fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, SuiteError> {
-    let mut any = false;
-    loop {
-        let buffer = from.fill_buf().map_err(|e| SuiteError::new(format!("cannot be read: {e}")))?;
-        if buffer.is_empty() {
-            return Ok(any);
-        }
-        any = true;
-        let end = buffer.iter().position(|b| matches!(b, b'\n' | b'\r'));
-        let n = end.unwrap_or(buffer.len());
-        line.extend_from_slice(&buffer[..n.min(MAX_LINE + 1)]);
-        if line.len() > MAX_LINE {
-            return Err(SuiteError::new(format!("longer than {MAX_LINE} bytes")).hint("is it a CSV file?"));
-        }
-        let Some(end) = end else {
-            from.consume(n);
-            continue;
-        };
-        let returned = buffer[end] == b'\r';
-        from.consume(end + 1);
-        if returned && from.fill_buf().is_ok_and(|b| b.first() == Some(&b'\n')) {
-            from.consume(1);
-        }
-        return Ok(true);
     }
 }
 
