@@ -46,6 +46,8 @@ enum Commands {
     Parity(commands::parity::Args),
     /// A model as an ONNX file for other runtimes
     Export(commands::export::Args),
+    /// What trainings took to reach an accuracy, from their logs
+    Curve(commands::curve::Args),
     /// A released checkpoint of TRM or HRM as a model; none of its code is run
     Import(commands::import::Args),
     /// Reports from recorded runs alone
@@ -123,6 +125,7 @@ fn dispatch() -> ExitCode {
         Some(Commands::Tune(args)) => commands::tune::run(args),
         Some(Commands::Parity(args)) => commands::parity::run(args),
         Some(Commands::Export(args)) => commands::export::run(args),
+        Some(Commands::Curve(args)) => commands::curve::run(args),
         Some(Commands::Import(args)) => commands::import::run(args),
         Some(Commands::Report(args)) => commands::report::run(args),
         Some(Commands::Splice(args)) => commands::splice::run(args),

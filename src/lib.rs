@@ -10,6 +10,7 @@ pub mod clock;
 pub mod commands;
 pub mod compatibility;
 pub mod console;
+pub mod curves;
 pub mod dataset;
 pub mod environment;
 pub mod fetch;

@@ -33,6 +33,7 @@ pub mod strip;
 mod summarise;
 pub mod table;
 pub mod targets;
+pub mod training;
 
 pub use error::ReportError;
 pub use record::Record;

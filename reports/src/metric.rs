@@ -105,6 +105,8 @@ pub enum How {
     Speedup,
     /// The halting head's probability against right and wrong answers.
     Halting(HaltingError),
+    /// Read from the log of a training ([`crate::training`]), not from a run.
+    FromLog,
 }
 
 /// What is wrong with the probability that a halting head gives.
@@ -170,6 +172,8 @@ pub enum Of {
     Halting,
     /// Those of a scenario whose word begins so.
     Scenario(&'static str),
+    /// None of a run: trainings have it, by their logs.
+    Trainings,
 }
 
 /// How people see a number.
@@ -264,6 +268,9 @@ pub const METRICS: &[Metric] = &[
     row("halting_overconfidence", "1", Neither, How::Halting(HaltingError::Overconfidence), "probability that the halting head gives to a right answer (sigmoid of its logit), mean over the answers of record, minus the share that is right; 0: calibrated on average").of(Of::Halting),
     row("halting_brier", "1", Lower, How::Halting(HaltingError::Brier), "mean squared difference between that probability and 1 for a right answer, 0 for a wrong one (Brier 1950)").of(Of::Halting),
     row("speedup", "1", Higher, How::Speedup, "latency of the base over latency of this case, round by round of one interleaved group in which they took turns (such cases only)").of(Of::Turns),
+    row("time_to_accuracy", "s", Lower, How::FromLog, "seconds of training until the first evaluation at or above a held-out accuracy (trainings only, `ergometer curve`)").of(Of::Trainings),
+    row("flops_to_accuracy", "FLOP", Lower, How::FromLog, "floating-point operations of training until then (trainings only)").of(Of::Trainings),
+    row("joules_to_accuracy", "J", Lower, How::FromLog, "joules of the GPU board from the first training step until then (trainings whose log has them)").of(Of::Trainings),
 ];
 
 const COLUMNS: usize = {

@@ -10,7 +10,7 @@ use crate::case::{CaseError, ErrorKind};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Missing {
-    /// An [`ErrorKind`] of a failed case, or `unavailable`, `too-few`, `not-measured`, `no-right-answer`.
+    /// An [`ErrorKind`] of a failed case, or `unavailable`, `too-few`, `not-measured`, `no-right-answer`, `not-reached`.
     pub kind: String,
     /// In words.
     pub message: String,

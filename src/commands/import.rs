@@ -1,6 +1,7 @@
 //! `ergometer import`: a released checkpoint of TRM or HRM as a model folder.
 //!
-//! In: a file of `torch.save`, its run's config. Out: the folder, and what is known of it as lines or JSON. Must not: know how either is read.
+//! In: a file of `torch.save`, its run's config. Out: the folder, and what is known of it as lines or JSON. Must not:
+//! know how either is read.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

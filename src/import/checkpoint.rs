@@ -1,6 +1,7 @@
 //! A file of `torch.save`: which tensors are in it, under which names, and the bytes of each.
 //!
-//! In: a path. Out: [`Checkpoint`]. Must not: run what a pickle asks for, or take a tensor's size on trust: what the archive holds decides.
+//! In: a path. Out: [`Checkpoint`]. Must not: run what a pickle asks for, or take a tensor's size on trust: what the
+//! archive holds decides.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -62,7 +63,8 @@ impl<R: Read + Seek> Checkpoint<R> {
     /// Reads the archive's directory and its pickle; `path` is what errors call the file.
     ///
     /// # Errors
-    /// No archive of `torch.save`, a pickle that asks for more than tensors, a tensor that does not fit what the archive holds.
+    /// No archive of `torch.save`, a pickle that asks for more than tensors, a tensor that does not fit what the
+    /// archive holds.
     pub fn new(path: &Path, mut from: R) -> Result<Self, ModelError> {
         let fail = |m: String| ModelError::new(path, m);
         let mut head = Vec::new();

@@ -1,7 +1,7 @@
 //! What a released run says of its net: `all_config.yaml`, or the same as JSON, and the `dataset.json` of its data.
 //!
-//! In: a file. Out: nested values as [`serde_json::Value`]. Must not: read more of YAML than its trainers write (blocks of keys, lists, scalars in one
-//! line or folded over several), or guess at what it does not read.
+//! In: a file. Out: nested values as [`serde_json::Value`]. Must not: read more of YAML than its trainers write (blocks
+//! of keys, lists, scalars in one line or folded over several), or guess at what it does not read.
 
 use std::path::Path;
 

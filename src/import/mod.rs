@@ -1,18 +1,22 @@
 //! Released checkpoints of TRM and HRM as model folders: `ergometer import`.
 //!
-//! In: a file of `torch.save` and the config of the run that wrote it. Out: a folder with `config.json`, `model.safetensors` and a card that says where
-//! each came from. Must not: run code of a checkpoint, take a net for another one, or be silent about what its files do not tell.
+//! In: a file of `torch.save` and the config of the run that wrote it. Out: a folder with `config.json`,
+//! `model.safetensors` and a card that says where each came from. Must not: run code of a checkpoint, take a net for
+//! another one, or be silent about what its files do not tell.
 //!
-//! A released run leaves `step_N`, the dictionary of a net's tensors, beside `all_config.yaml`. What the config does not have (the vocabulary, the
-//! number of puzzles, the length of a grid) stands in the `dataset.json` of its data, and all but the last in the shapes of the tensors too.
+//! A released run leaves `step_N`, the dictionary of a net's tensors, beside `all_config.yaml`. What the config does
+//! not have (the vocabulary, the number of puzzles, the length of a grid) stands in the `dataset.json` of its data, and
+//! all but the last in the shapes of the tensors too.
 //!
-//! A file of `torch.save` is a zip archive of a pickle and of raw storages, and a pickle is a program. [`pickle`] reads it as data: an allow-list
-//! of instructions and of the names that tensors need; any other name is refused as what it is, and nothing is called. Instructions, entries,
-//! depth and sizes are bounded. A tensor must lie within its storage, and that within the archive; tensors are copied piece by piece.
+//! A file of `torch.save` is a zip archive of a pickle and of raw storages, and a pickle is a program. [`pickle`] reads
+//! it as data: an allow-list of instructions and of the names that tensors need; any other name is refused as what it
+//! is, and nothing is called. Instructions, entries, depth and sizes are bounded. A tensor must lie within its storage,
+//! and that within the archive; tensors are copied piece by piece.
 //!
-//! `matching` holds names and shapes to the graph that the config builds, and keeps raw and averaged weights apart: of two sets neither is taken
-//! unasked. A key of the architecture that the released code does not have is refused unless it is off. A table of several puzzle ids gets a
-//! `puzzle_numbering` of its own, so that no task of ours takes it for its own.
+//! `matching` holds names and shapes to the graph that the config builds, and keeps raw and averaged weights apart: of
+//! two sets neither is taken unasked. A key of the architecture that the released code does not have is refused unless
+//! it is off. A table of several puzzle ids gets a `puzzle_numbering` of its own, so that no task of ours takes it for
+//! its own.
 
 pub mod checkpoint;
 pub mod config;
@@ -408,8 +412,8 @@ fn swapped(
     }
 }
 
-/// What is recorded of the numbering of puzzles. A table of several rows means something with the numbering of its own data alone, so that a task of ours
-/// with another one must be refused.
+/// What is recorded of the numbering of puzzles. A table of several rows means something with the numbering of its own
+/// data alone, so that a task of ours with another one must be refused.
 fn numbering(table: Option<usize>, given: Option<&str>, sha256: &str) -> Option<String> {
     let own = || format!("released-{}", &sha256[..sha256.len().min(16)]);
     table.filter(|rows| *rows > 1).map(|_| given.map_or_else(own, str::to_owned))
@@ -425,7 +429,8 @@ fn about_ids(table: Option<usize>, given: Option<&str>) -> Option<String> {
     })
 }
 
-/// Writes the tensors under the names of the graph's parameters, in the types that they have. Nothing is held but a piece of one.
+/// Writes the tensors under the names of the graph's parameters, in the types that they have. Nothing is held but a
+/// piece of one.
 fn write_weights(
     checkpoint: &mut Checkpoint<std::fs::File>,
     graph: &Graph,

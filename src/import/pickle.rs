@@ -1,10 +1,12 @@
-//! The part of Python's pickle format that `torch.save` needs to name tensors, read as data: an allow-list of instructions and of names.
+//! The part of Python's pickle format that `torch.save` needs to name tensors, read as data: an allow-list of
+//! instructions and of names.
 //!
-//! In: the bytes of `data.pkl`. Out: [`PickleValues`]. Must not: run, import or construct anything; every name outside of [`PickleName`] is refused.
+//! In: the bytes of `data.pkl`. Out: [`PickleValues`]. Must not: run, import or construct anything; every name outside
+//! of [`PickleName`] is refused.
 //!
-//! A pickle is a program for a machine with a stack. What it may do here is to put together numbers, texts, tuples, lists, dictionaries and
-//! references to tensors; the references are kept as what they say. PickleValues lie in one list and name each other by their place in it, so that
-//! one that holds itself is nothing to run away with.
+//! A pickle is a program for a machine with a stack. What it may do here is to put together numbers, texts, tuples,
+//! lists, dictionaries and references to tensors; the references are kept as what they say. PickleValues lie in one
+//! list and name each other by their place in it, so that one that holds itself is nothing to run away with.
 
 use std::collections::BTreeMap;
 

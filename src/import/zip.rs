@@ -1,7 +1,7 @@
 //! Zip archives as `torch.save` writes them: the names of their entries and where the bytes of each lie.
 //!
-//! In: something to read and seek in. Out: an [`ZipArchive`]. Must not: unpack (PyTorch stores), hold an entry that nobody asked for, or believe a
-//! size that the file does not have.
+//! In: something to read and seek in. Out: an [`ZipArchive`]. Must not: unpack (PyTorch stores), hold an entry that
+//! nobody asked for, or believe a size that the file does not have.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -180,7 +180,8 @@ impl<R: Read + Seek> ZipArchive<R> {
         Ok(bytes)
     }
 
-    /// Reads an entry piece by piece; pieces but the last are a multiple of eight bytes long. Its check sum is looked at in the end.
+    /// Reads an entry piece by piece; pieces but the last are a multiple of eight bytes long. Its check sum is looked
+    /// at in the end.
     ///
     /// # Errors
     /// No such entry, one that is packed or not as the directory says, or what `take` gives.

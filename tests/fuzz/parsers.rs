@@ -26,7 +26,7 @@ use self::machine::{
 use self::machine::{training_file, trainings};
 use self::models::{config, configs, index_file, indices, vectors, vectors_file, weight_file, weights};
 use self::puzzles::{maze_file, mazes, puzzle_file, puzzles};
-use self::released::{checkpoint_file, checkpoints, pickle, pickles, run_config, run_configs};
+use self::released::{checkpoint_file, checkpoints, log_file, logs, pickle, pickles, run_config, run_configs};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -123,6 +123,13 @@ pub const PARSERS: &[Parser] = &[
         covers: &["src/import/config.rs", "src/import/mod.rs"],
         seeds: run_configs,
         parse: run_config,
+    },
+    Parser {
+        name: "log",
+        file: "log.csv",
+        covers: &["reports/src/training.rs", "src/curves.rs"],
+        seeds: logs,
+        parse: log_file,
     },
     Parser {
         name: "sudoku",

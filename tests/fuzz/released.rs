@@ -1,4 +1,4 @@
-//! Parsers of released checkpoints and of the configs of their runs.
+//! Parsers of what trainings leave: released checkpoints, the configs of their runs, and logs.
 //!
 //! In: bytes. Out: as [`super::PARSERS`] wants it. Must not: need a file that is not in the tree.
 
@@ -79,5 +79,24 @@ pub(super) fn run_config(_: &[u8], path: &Path) -> Outcome {
             Outcome::Refused(text) if text.contains("step_7") => Outcome::Refused(text + " (all_config.yaml)"),
             other => other,
         },
+    }
+}
+
+pub(super) fn logs(_: &Path) -> Vec<Vec<u8>> {
+    ["trm-att-9x9", "trm-4x4", "trm-arc"].map(|m| read(format!("suites/models/{m}/log.csv"))).into()
+}
+
+pub(super) fn log_file(_: &[u8], path: &Path) -> Outcome {
+    use ergometer_reports::training::{EvaluatedDepth, records};
+    match ergometer::curves::read(path.parent().unwrap(), "net", EvaluatedDepth::Full) {
+        Ok(training) => {
+            for record in records(&training, &[0.1, 0.5, 1.0]) {
+                assert!(record.value.is_some() != record.missing.is_some(), "{record:?}");
+                assert!(record.value.is_none_or(f64::is_finite) && record.lower <= record.value, "{record:?}");
+            }
+            ergometer_reports::plot::training::plots(&[&training], &[0.5]);
+            Outcome::Taken
+        }
+        Err(error) => said(error),
     }
 }

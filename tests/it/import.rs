@@ -1,7 +1,8 @@
-//! `ergometer import` on checkpoints in the layout of the released TRM and HRM: the recorded nets come through it and still give their recorded vectors.
+//! `ergometer import` on checkpoints in the layout of the released TRM and HRM: the recorded nets come through it and
+//! still give their recorded vectors.
 //!
-//! In: tests/golden, whose nets are written as checkpoints here, and `released/step_7`, which PyTorch wrote. Out: folders, exit codes, messages. Must not: need
-//! PyTorch.
+//! In: tests/golden, whose nets are written as checkpoints here, and `released/step_7`, which PyTorch wrote. Out:
+//! folders, exit codes, messages. Must not: need PyTorch.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -10,6 +10,7 @@ mod ceilings;
 mod check;
 mod claims;
 mod cli;
+mod curve;
 mod data;
 mod dataset;
 mod documents;

@@ -20,6 +20,7 @@ pub mod rows;
 pub mod scatter;
 pub mod svg;
 pub mod sweep;
+pub mod training;
 mod words;
 
 use std::collections::BTreeSet;

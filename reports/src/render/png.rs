@@ -10,7 +10,11 @@ use resvg::{
 };
 
 use super::{Files, svg::on_white};
-use crate::{error::ReportError, plot::plots, report::Report};
+use crate::{
+    error::ReportError,
+    plot::{Plot, plots},
+    report::Report,
+};
 
 /// Inter, under the SIL Open Font License (fonts/Inter-LICENSE.txt).
 const FONT: &[u8] = include_bytes!("../../fonts/Inter-Regular.otf");
@@ -23,13 +27,18 @@ const MAX_EDGE: f32 = 12_000.0;
 
 /// Makes `plots/*.png`.
 pub fn render(report: &Report) -> Files {
+    files(&plots(report)?)
+}
+
+/// Plots that are at hand, as files.
+pub fn files(plots: &[Plot]) -> Files {
     let mut fonts = Database::new();
     fonts.load_font_data(without_ligatures(FONT));
     fonts.set_sans_serif_family("Inter");
     let options = Options { fontdb: Arc::new(fonts), font_family: "Inter".into(), ..Options::default() };
     let mut files = Vec::new();
-    for plot in plots(report)? {
-        files.push((format!("plots/{}.png", plot.name), rasterise(&plot.name, &on_white(&plot), &options)?));
+    for plot in plots {
+        files.push((format!("plots/{}.png", plot.name), rasterise(&plot.name, &on_white(plot), &options)?));
     }
     Ok(files)
 }

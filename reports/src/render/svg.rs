@@ -10,7 +10,12 @@ use crate::{
 
 /// Makes `plots/*.svg`.
 pub fn render(report: &Report) -> Files {
-    Ok(plots(report)?.iter().map(|plot| (format!("plots/{}.svg", plot.name), on_white(plot).into_bytes())).collect())
+    Ok(files(&plots(report)?))
+}
+
+/// Plots that are at hand, as files.
+pub fn files(plots: &[Plot]) -> Vec<(String, Vec<u8>)> {
+    plots.iter().map(|plot| (format!("plots/{}.svg", plot.name), on_white(plot).into_bytes())).collect()
 }
 
 /// The plot's SVG with a white ground, and 4x4 as it is written: some fonts make a sum of it.

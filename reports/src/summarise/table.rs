@@ -26,6 +26,7 @@ impl Summary<'_> {
             Of::Halting => self.halts(),
             Of::Turns => case.interleaved.is_some(),
             Of::Scenario(word) => case.key.scenario.starts_with(word),
+            Of::Trainings => false,
         }
     }
 
@@ -80,6 +81,7 @@ impl Summary<'_> {
             How::Parity => self.parity(),
             How::Speedup => self.speedup(),
             How::Halting(error) => self.or_missing(name, self.halting(error)),
+            How::FromLog => Err(Missing::not_measured("a run trains nothing", None)),
         }
     }
 
