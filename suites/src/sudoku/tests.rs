@@ -147,6 +147,11 @@ fn set_of(parameters: &str) -> Result<ExampleSet, SuiteError> {
 #[test]
 fn examples_are_distinct_repeatable_and_in_the_tokens_of_the_released_model() {
     let set = set_of("size = 4\nclues = [4, 6]\nseed = 3\nexamples = 500").unwrap();
+    let solved = set.examples.iter().filter(|e| {
+        let clues: Vec<u8> = e.tokens.iter().map(|t| (t - 1) as u8).collect();
+        solve(Size::Four, &clues).solution.map(|s| tokens(&s)) == Some(e.answer.tokens().to_vec())
+    });
+    assert_eq!((set.baselines[0].right, set.baselines[0].of), (solved.count() as u64, set.examples.len() as u64));
     assert_eq!((set.examples.len(), set.vocabulary), (500, 6));
     assert!(set.notes.iter().any(|n| n.contains("smoke test")));
     let distinct: HashSet<_> = set.examples.iter().map(|e| &e.tokens).collect();
