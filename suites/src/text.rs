@@ -40,7 +40,8 @@ fn refused(path: &Path, error: &std::io::Error) -> SuiteError {
         None => format!("cannot be read: {error}"),
     };
     let refused = SuiteError::new(message).in_file(path);
-    match remedy(error) {
+    // of a file that is not there the caller knows more: what is to be named instead
+    match remedy(error).filter(|_| error.kind() != std::io::ErrorKind::NotFound) {
         Some(hint) => refused.hint(hint),
         None => refused,
     }
