@@ -318,7 +318,7 @@ pub struct AccuracyProtocol {
     /// Which weights were used, as the model's config records it; none: it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
-    /// Rows (copies of a question) whose answers decide one output together, at most; 1: no vote.
+    /// Rows (copies of a question) whose answers decide one output together, at most; 1: each row is an answer.
     pub votes: u32,
     /// How rows tell the model which puzzle they are of, e.g. `none` or `table of 40`.
     pub puzzle_ids: String,
@@ -397,7 +397,7 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Settings>,
     /// When it took turns with others, where the suite asks for that.
-    #[serde(default, alias = "interleaved group", skip_serializing_if = "Option::is_none")]
+    #[serde(default, alias = "sitting", skip_serializing_if = "Option::is_none")]
     pub interleaved: Option<InterleavedGroup>,
     /// First timed block of each start of the worker, ascending; empty: one start, at the first block.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

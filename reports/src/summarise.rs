@@ -68,8 +68,9 @@ pub(crate) fn records(run: &RecordedRun, compared: &Compared) -> Vec<Record> {
             if matches!(metric.how, How::Right(Right::Questions)) {
                 record.baselines.clone_from(&case.baselines);
             }
-            if matches!(metric.how, How::Right(_)) {
-                record.protocol = fingerprint(case);
+            if let How::Right(right) = metric.how {
+                // rows and cells are scored one by one, whatever votes on a question
+                record.protocol = fingerprint(case, matches!(right, Right::Questions | Right::Outputs));
             }
             records.push(record);
         }

@@ -13,7 +13,7 @@ use crate::{case::Case, format, metric::domain, record::Record, report::Report, 
 pub const TARGETS: [f64; 3] = [0.87, 0.95, 0.99];
 
 /// What the table shows, for people.
-pub const ABOUT: &str = "The depth of each model with the fewest operations an answer whose accuracy is at least the target; `~`: the interval of that \
+pub const ABOUT: &str = "The depth of each model with the fewest operations an answer (the least time, where these are unknown) whose accuracy is at least the target; `~`: the interval of that \
      accuracy reaches below it. Operations, time and energy are those of one answer; where rows vote, of all of them.";
 
 /// Titles of the columns after the target: what [`TargetRow::cells`] gives.
@@ -93,6 +93,8 @@ struct Point<'a> {
     rows: f64,
     /// Operations a question; infinite where they are unknown.
     operations: f64,
+    /// Seconds a question; infinite where they are unknown.
+    time: f64,
 }
 
 impl<'a> Point<'a> {
@@ -100,7 +102,8 @@ impl<'a> Point<'a> {
         let accuracy = report.record(case, "accuracy")?;
         let rows = rows(report, case);
         let operations = report.value(case, "flops_model").map_or(f64::INFINITY, |flops| rows * flops);
-        Some(Self { case, accuracy, share: accuracy.value?, rows, operations })
+        let time = report.value(case, "throughput").map_or(f64::INFINITY, |rate| rows / rate);
+        Some(Self { case, accuracy, share: accuracy.value?, rows, operations, time })
     }
 }
 
@@ -132,7 +135,7 @@ fn row(report: &Report, target: f64, model: String, points: &[Point]) -> Option<
     let shown_target = format!("{:.0} %", 100.0 * target);
     let dash = || "–".to_string();
     let reached = points.iter().filter(|p| p.share >= target);
-    let cheapest = reached.min_by(|a, b| a.operations.total_cmp(&b.operations).then(b.share.total_cmp(&a.share)));
+    let cheapest = reached.min_by(|a, b| a.operations.total_cmp(&b.operations).then(a.time.total_cmp(&b.time)));
     let Some(point) = cheapest else {
         let best = points.iter().max_by(|a, b| a.share.total_cmp(&b.share))?;
         let row = TargetRow {

@@ -186,10 +186,12 @@ impl TrainingLog {
                     );
                     return Err(wrong(number, message, ONE_RUN));
                 }
-                if point.flops < before.flops {
+                let back = |now: Option<f64>, then: Option<f64>| now.zip(then).is_some_and(|(now, then)| now < then);
+                if back(point.flops, before.flops) {
                     return Err(wrong(number, "`flops` go back".into(), ONE_RUN));
                 }
-                if point.joules() < before.joules() && log.no_joules.is_none() {
+                let joules = [(point.counter, before.counter), (point.integrated, before.integrated)];
+                if joules.into_iter().any(|(now, then)| back(now, then)) && log.no_joules.is_none() {
                     log.no_joules =
                         Some(format!("they go back at line {number}: a training that went on with a new meter"));
                 }
@@ -428,6 +430,18 @@ mod tests {
 
     fn found(text: &str, depth: EvaluatedDepth, target: f64) -> Vec<Record> {
         records(&training(TrainingLog::read(text, depth).unwrap()), &[target])
+    }
+
+    #[test]
+    fn what_is_unavailable_in_a_row_does_not_go_back() {
+        let gap = LOG.replace("200,20.0,2e12", "200,20.0,").replace("2000,1980", ",1980");
+        let [_, flops, joules] = &found(&gap, EvaluatedDepth::Full, 0.25)[..] else { panic!() };
+        assert_eq!((flops.value, joules.value), (Some(1e12), Some(1000.0)));
+        let [_, flops, joules] = &found(&gap, EvaluatedDepth::Full, 0.75)[..] else { panic!() };
+        assert!(flops.value.is_none() && joules.value.is_none(), "{joules:?}");
+        assert!(TrainingLog::read(&LOG.replace("300,30.0,3e12", "300,30.0,1e12"), EvaluatedDepth::Full).is_err());
+        let again = found(&LOG.replace("3000,2970", "50,40"), EvaluatedDepth::Full, 0.25);
+        assert!(again[2].missing.as_ref().unwrap().message.contains("they go back at line 4"), "{again:?}");
     }
 
     #[test]

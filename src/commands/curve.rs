@@ -44,7 +44,7 @@ pub struct Args {
     /// Held-out accuracies to reach
     #[arg(long, value_name = "A,B", value_delimiter = ',', default_value = "0.5,0.9,0.99", value_parser = accuracy, allow_negative_numbers = true)]
     accuracy: Vec<f64>,
-    /// EvaluatedDepth of recursive nets: all steps, or as the halting head says
+    /// Depth of recursive nets: all steps, or as the halting head says
     #[arg(long, value_name = "D", default_value = "full", value_parser = ["full", "halting"])]
     depth: String,
     /// Folder for records and plots

@@ -32,7 +32,7 @@ pub struct Args {
     /// Cells of a grid, where no file says (9x9 Sudoku: 81)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 22), allow_negative_numbers = true)]
     seq_len: Option<u32>,
-    /// WeightSet weights: their moving average, or raw; needed where it has both
+    /// Which weights: their moving average, or raw; needed where it has both
     #[arg(long, value_name = "SET", value_parser = ["ema", "raw"])]
     weights: Option<String>,
     /// Numbering of its puzzle ids, if it is that of a task here

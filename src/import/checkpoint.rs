@@ -23,6 +23,8 @@ const MAX_PICKLE: u64 = 16 << 20;
 /// Most levels of dictionaries, and most entries of all of them.
 const MAX_DEPTH: usize = 8;
 const MAX_ENTRIES: usize = 1 << 16;
+/// Longest name of a tensor with those of the dictionaries around it, bytes.
+const MAX_NAME: usize = 1024;
 /// What the oldest files of PyTorch begin with: a pickled number that no version since 1.6 writes.
 const OLD: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 const NOT_ZIP: &str =
@@ -196,11 +198,17 @@ impl TensorSearch<'_> {
                 }
                 for (key, value) in pairs {
                     let key = match &self.values[*key] {
+                        PickleValue::Text(text) if text.len() > MAX_NAME => {
+                            return Err(format!("a name of more than {MAX_NAME} bytes"));
+                        }
                         PickleValue::Text(text) => text.clone(),
                         PickleValue::Int(n) => n.to_string(),
                         _ => return Err("the key of a dictionary is neither a text nor a number".into()),
                     };
                     let dot = if name.is_empty() { "" } else { "." };
+                    if name.len() + key.len() >= MAX_NAME {
+                        return Err(format!("a name of more than {MAX_NAME} bytes"));
+                    }
                     self.look(*value, format!("{name}{dot}{key}"), depth + 1)?;
                 }
             }

@@ -21,7 +21,10 @@ const MAX_DEPTH: usize = 16;
 /// # Errors
 /// No such file, no text, or a line that is not understood, by its number.
 pub fn read(path: &Path) -> Result<Value, ModelError> {
-    let bytes = text::read(path, MAX_BYTES)?;
+    let bytes = text::read(path, MAX_BYTES).map_err(|e| match e.hint {
+        None => e.hint("name the file of the run that wrote the checkpoint: all_config.yaml, or dataset.json"),
+        Some(_) => e,
+    })?;
     if bytes.trim_ascii_start().starts_with(b"{") {
         return Ok(text::json(&bytes).map_err(|e| e.in_file(path))?);
     }

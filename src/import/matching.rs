@@ -1,4 +1,4 @@
-//! WeightSet tensor of a checkpoint is which parameter of a net, and of which set of weights: raw or averaged.
+//! Which tensor of a checkpoint is which parameter of a net, and of which set of weights: raw or averaged.
 //!
 //! In: names and shapes, a graph. Out: one [`ParamSource`] a parameter. Must not: choose between two sets by itself, or
 //! pass over a tensor that could change what the net computes.

@@ -86,7 +86,7 @@ pub struct ImportRequest {
     pub dataset: Option<PathBuf>,
     /// Cells of a grid.
     pub seq_len: Option<usize>,
-    /// WeightSet set of weights.
+    /// Which set of weights.
     pub weights: Option<WeightSet>,
     /// The numbering of its puzzles, as a task of ours has it.
     pub numbering: Option<String>,
@@ -180,6 +180,13 @@ pub fn import(request: &ImportRequest) -> anyhow::Result<Imported> {
         notes,
     };
     std::fs::create_dir_all(&request.out).with_context(|| format!("cannot create {}", request.out.display()))?;
+    // an old config beside new weights would be another net
+    match std::fs::remove_file(request.out.join("config.json")) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(e).with_context(|| format!("cannot replace {}", request.out.join("config.json").display()));
+        }
+        _ => {}
+    }
     write_weights(&mut checkpoint, &graph, &places, &weights)?;
     crate::files::write_atomically(&request.out.join("README.md"), card(&imported, &config, path).as_bytes())?;
     let mut text = serde_json::to_string_pretty(&config)?;

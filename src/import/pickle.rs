@@ -5,7 +5,7 @@
 //! of [`PickleName`] is refused.
 //!
 //! A pickle is a program for a machine with a stack. What it may do here is to put together numbers, texts, tuples,
-//! lists, dictionaries and references to tensors; the references are kept as what they say. PickleValues lie in one
+//! lists, dictionaries and references to tensors; the references are kept as what they say. Values lie in one
 //! list and name each other by their place in it, so that one that holds itself is nothing to run away with.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,8 @@ use crate::models::tensors::shown_name;
 const MAX_VALUES: usize = 1 << 20;
 /// Most axes of a tensor.
 const MAX_AXES: usize = 8;
+/// Longest name of a storage, bytes: each tensor has a copy.
+const MAX_KEY: usize = 64;
 
 /// Place of a value.
 pub type PickleId = usize;
@@ -174,7 +176,7 @@ struct PickleMachine<'a> {
     stack: Vec<PickleId>,
     /// Heights of the stack where marks were set.
     marks: Vec<usize>,
-    /// PickleValues that were put away, by the number that they were given.
+    /// Values that were put away, by the number that they were given.
     memo: BTreeMap<u64, PickleId>,
 }
 
@@ -433,7 +435,7 @@ impl<'a> PickleMachine<'a> {
                 PickleValue::Global(PickleName::Storage(element)),
                 PickleValue::Text(key),
                 Some(elements),
-            ) if word == "storage" => Ok(PickleValue::Storage(*element, key.clone(), elements)),
+            ) if word == "storage" && key.len() <= MAX_KEY => Ok(PickleValue::Storage(*element, key.clone(), elements)),
             _ => Err(wrong()),
         }
     }
@@ -548,6 +550,14 @@ mod tests {
             let found = refused(pickle);
             assert!(found.contains(said), "{said}: {found}");
         }
+        // a long name of a storage, which each tensor would have a copy of
+        let storage = |key: usize| {
+            let key = [&(key as u32).to_le_bytes()[..], &vec![b'0'; key]].concat();
+            let of = &b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX"[..];
+            read(&[of, &key, b"X\x03\x00\x00\x00cpuK\x06tQ."].concat())
+        };
+        assert!(storage(MAX_KEY).is_ok());
+        assert!(storage(MAX_KEY + 1).unwrap_err().message.contains("none to a storage"));
         // a dictionary that holds itself, and a tuple in a tuple as deep as can be written
         assert!(read(b"}q\x00X\x01\x00\x00\x00ah\x00s.").is_ok());
         let deep = [&b")"[..], &[0x85; 1 << 16], b"."].concat();

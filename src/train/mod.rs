@@ -155,7 +155,6 @@ impl Job {
             Model::random(&model_config, config.seed).map_err(|e| ModelError { file: "[model]".into(), ..e })?;
         let held_out = data::held_out(&config.task, &config.folder)?;
         crate::compatibility::check(&config.task.kind, &held_out, "[model]", &model.interface, None)?;
-        model_config[crate::models::WEIGHTS] = format!("moving average, {} steps", config.steps).into();
         // a table of puzzle embeddings means something with its numbering alone, so the net says which it was trained with
         if let Some(numbering) =
             held_out.numbering.as_ref().filter(|_| model.interface.input(PortRole::PuzzleId).is_some())
@@ -339,7 +338,9 @@ impl Job {
 
     fn write_model(&self, evaluation: &Evaluation) -> anyhow::Result<()> {
         let (out, graph) = (&self.config.out, self.model.graph()?);
-        Model::save(out, &self.model_config, graph, &self.optimiser.average)?;
+        let mut config = self.model_config.clone();
+        config[crate::models::WEIGHTS] = format!("moving average, {} steps", self.optimiser.steps).into();
+        Model::save(out, &config, graph, &self.optimiser.average)?;
         write_atomically(&out.join("log.csv"), self.log.as_bytes())?;
         write_atomically(&out.join("train.toml"), self.text.as_bytes())?;
         let name = out.file_name().map_or("model".into(), |n| n.to_string_lossy());

@@ -120,12 +120,14 @@ fn all_work(house: &House, commands: &BTreeSet<Line>, least: usize) {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Pages with tables of recorded runs.
+const PAGES: [&str; 2] = ["reports/RESULTS.md", "reports/THESIS.md"];
+
 #[test]
 fn commands_of_the_documents_work_as_written() {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
-    let all = ["README.md", "CONTRIBUTING.md", "suites/README.md", "METHODS.md", "BIAS.md", "reports/RESULTS.md"]
-        .map(read)
-        .join("\n");
+    let names = ["README.md", "CONTRIBUTING.md", "suites/README.md", "METHODS.md", "BIAS.md"];
+    let all = names.into_iter().chain(PAGES).map(read).collect::<Vec<_>>().join("\n");
     let found = commands(&all);
     for wanted in ["export --model trm-6x6 --to onnx FILE", "run quick", "doctor"] {
         assert!(found.iter().any(|(line, _)| line == wanted), "{wanted} in {found:?}");
@@ -148,11 +150,12 @@ fn tables_of_recorded_runs_are_as_their_records_say() {
         "{text}"
     );
     house.ergometer(&["splice", page, "--check"]).exits(0);
-    // the page of this tree
-    let results = root().join("reports/RESULTS.md");
-    house.ergometer(&["splice", results.to_str().unwrap(), "--check"]).exits(0);
-    let marks = fs::read_to_string(results).unwrap().matches("<!-- records ").count();
-    assert!(marks >= 1, "the page has no table of a recorded run");
+    // the pages of this tree
+    for page in PAGES.map(|p| root().join(p)) {
+        house.ergometer(&["splice", page.to_str().unwrap(), "--check"]).exits(0);
+        let marks = fs::read_to_string(&page).unwrap().matches("<!-- records ").count();
+        assert!(marks >= 1, "{} has no table of a recorded run", page.display());
+    }
     for (from, to, said) in
         [("run=a-run", "run=nobody", "nobody/records.csv"), ("metric=accuracy", "metric=speed", "no case of")]
     {

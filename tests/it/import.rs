@@ -330,6 +330,11 @@ fn hostile_checkpoints_are_refused_and_nothing_is_run() {
         (0..70_000).flat_map(|i| [b"X\x05\x00\x00\x00", format!("{i:05}").as_bytes(), b"N"].concat()).collect();
     no(&with(&[b"\x80\x02}q\x00(", &wide[..], b"u."].concat()), &["entries of dictionaries"]);
     no(&with(&[b"\x80\x02", &[b'N'; 1 << 20][..], b"."].concat()), &["instructions"]);
+    // names that each tensor below them would repeat
+    let long = [&b"\x80\x02}X\x00\x20\x00\x00"[..], &[b'a'; 0x2000], b"}s."].concat();
+    no(&with(&long), &["a name of more than 1024 bytes"]);
+    let half = [&b"X\x00\x03\x00\x00"[..], &[b'a'; 0x300]].concat();
+    no(&with(&[b"\x80\x02}", &half[..], b"}", &half[..], b"}ss."].concat()), &["a name of more than 1024 bytes"]);
     no(&with(b"\x80\x02K\x01."), &["no dictionary of tensors"]);
     no(&with(b"\x80\x02X\xff\xff\xff\xffa."), &["bytes are due"]);
     // sizes that nothing holds: 2^40 elements, in the pickle and in the archive's directory
@@ -360,6 +365,12 @@ fn hostile_checkpoints_are_refused_and_nothing_is_run() {
     fs::remove_file(house.path("all_config.yaml")).unwrap();
     house.file("step_1", &whole);
     house.ergometer(&["import", "step_1", "--out", "never"]).refused(&["all_config.yaml", "--config FILE"]);
+    for flag in ["--config", "--dataset"] {
+        let config = root().join("tests/golden/trm-mlp-d64/config.json");
+        let both = ["import", "step_1", "--config", config.to_str().unwrap(), flag, "nope", "--out", "never"];
+        let words: Vec<&str> = if flag == "--config" { [&both[..2], &both[4..]].concat() } else { both.to_vec() };
+        house.ergometer(&words).refused(&["nope", "name the file of the run that wrote the checkpoint"]);
+    }
     // a folder with such a file is told what to do
     assert!(!Path::new(&house.path("model.safetensors")).exists());
     fs::create_dir(house.path("as-it-came")).unwrap();

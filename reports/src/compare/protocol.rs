@@ -22,17 +22,17 @@ const LISTED: usize = 6;
 /// where a case does not record its protocol.
 ///
 /// ```text
-/// 1f0c9a4e: graph 3b1d5c7a9e20, depth halt-16, weights moving average, step 3498 of 3498, data 0fa31c8867be, votes 1, puzzle ids none
+/// 1f0c9a4e: graph 3b1d5c7a9e20, depth halt-16, weights moving average, step 3498 of 3498, data 0fa31c8867be, rows an answer 1, puzzle ids none
 /// ```
-pub fn fingerprint(case: &Case) -> Option<String> {
-    let words = parts(case)?.map(|(name, value)| format!("{name} {value}")).join(", ");
+pub fn fingerprint(case: &Case, decided: bool) -> Option<String> {
+    let words = parts(case, decided)?.map(|(name, value)| format!("{name} {value}")).join(", ");
     let digest = Sha256::digest(words.as_bytes());
     let short: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
     Some(format!("{short}: {words}"))
 }
 
 /// What accuracy depends on beside the backend, in the order in which it is told.
-fn parts(case: &Case) -> Option<[(&'static str, String); 6]> {
+fn parts(case: &Case, decided: bool) -> Option<[(&'static str, String); 6]> {
     let protocol = case.protocol.as_ref()?;
     let head = |hash: &str| hash.chars().take(DIGITS).collect::<String>();
     Some([
@@ -40,7 +40,7 @@ fn parts(case: &Case) -> Option<[(&'static str, String); 6]> {
         ("depth", case.key.depth.clone()),
         ("weights", protocol.weights.clone().unwrap_or_else(|| "not recorded".into())),
         ("data", head(&case.key.task_hash)),
-        ("votes", protocol.votes.to_string()),
+        ("rows an answer", if decided { protocol.votes } else { 1 }.to_string()),
         ("puzzle ids", protocol.puzzle_ids.clone()),
     ])
 }
@@ -49,10 +49,15 @@ fn parts(case: &Case) -> Option<[(&'static str, String); 6]> {
 /// a graph and weights of its own, so that those are compared within one name alone; whether weights are averaged is
 /// compared across names too.
 pub fn unlike<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Vec<String> {
+    let mut unrecorded = 0;
     let mut all: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut of_model: BTreeMap<(&str, &str), BTreeSet<String>> = BTreeMap::new();
     for case in cases {
-        for (name, value) in parts(case).into_iter().flatten() {
+        let Some(parts) = parts(case, true) else {
+            unrecorded += 1;
+            continue;
+        };
+        for (name, value) in parts {
             match name {
                 "graph" => drop(of_model.entry((&case.key.model, name)).or_default().insert(value)),
                 "weights" => {
@@ -65,6 +70,9 @@ pub fn unlike<'a>(cases: impl IntoIterator<Item = &'a Case>) -> Vec<String> {
         }
     }
     let mut told = Vec::new();
+    if unrecorded > 0 && !all.is_empty() {
+        told.push(format!("protocol (not recorded in {})", ergometer_files::counted(unrecorded, "case")));
+    }
     for (name, values) in all.iter().filter(|(_, values)| values.len() > 1) {
         told.push(format!("{name} ({})", listed(values)));
     }
@@ -106,11 +114,11 @@ mod tests {
 
     #[test]
     fn each_part_changes_the_fingerprint() {
-        let text = |c: &Case| fingerprint(c).unwrap();
+        let text = |c: &Case| fingerprint(c, true).unwrap();
         let plain = case("a", "fixed-4", Some("moving average, 9 steps"), "g", 1);
         assert_eq!(text(&plain), text(&plain.clone()));
         assert!(text(&plain).contains(
-            ": graph g, depth fixed-4, weights moving average, 9 steps, data abcdef, votes 1, puzzle ids none"
+            ": graph g, depth fixed-4, weights moving average, 9 steps, data abcdef, rows an answer 1, puzzle ids none"
         ));
         let mut others = vec![
             case("a", "fixed-8", Some("moving average, 9 steps"), "g", 1),
@@ -126,7 +134,7 @@ mod tests {
         assert_eq!(all.len(), others.len() + 1);
         let mut old = plain;
         old.protocol = None;
-        assert_eq!(fingerprint(&old), None);
+        assert_eq!(fingerprint(&old, true), None);
     }
 
     #[test]
@@ -143,7 +151,7 @@ mod tests {
             ["depth (fixed-4, fixed-8, fixed-16)"]
         );
         assert_eq!(of(&[a.clone(), case("b", "fixed-4", None, "h", 1)]), ["weights (moving average, not recorded)"]);
-        assert_eq!(of(&[a.clone(), case("b", "fixed-4", average, "h", 8)]), ["votes (1, 8)"]);
+        assert_eq!(of(&[a.clone(), case("b", "fixed-4", average, "h", 8)]), ["rows an answer (1, 8)"]);
         assert_eq!(of(&[a.clone(), case("a", "fixed-4", average, "h", 1)]), ["graph under the name a (g, h)"]);
         let many: Vec<Case> = (1..=9).map(|n| case("a", &format!("fixed-{n}"), average, "g", 1)).collect();
         assert_eq!(of(&many), ["depth (fixed-1, fixed-2, fixed-3, ..., fixed-7, fixed-8, fixed-9)"]);

@@ -161,7 +161,17 @@ fn other_work_is_told() {
 }
 
 #[test]
-fn every_sitting_has_a_table_and_a_plot() {
+fn a_case_under_the_older_name_of_its_group_keeps_it() {
+    let run = synthetic::turns();
+    let case = &run.cases[0].case;
+    let text = serde_json::to_string(case).unwrap();
+    assert!(text.contains("\"interleaved\":{"));
+    let older = text.replace("\"interleaved\":{", "\"sitting\":{");
+    assert_eq!(serde_json::from_str::<ergometer_reports::case::Case>(&older).unwrap(), *case);
+}
+
+#[test]
+fn every_interleaved_group_has_a_table_and_a_plot() {
     let report = Report::new(synthetic::turns());
     let (all, _) = tables(&report);
     // a case alone in its group is its own base, and there is nothing to show

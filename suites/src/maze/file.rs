@@ -33,7 +33,7 @@ pub struct WantedMazes {
     pub side: Option<usize>,
     /// At most so many rows are read; all, up to [`MAX_EXAMPLES`], where nothing is said.
     pub limit: Option<usize>,
-    /// MazeFile that are wrong are left out and counted, instead of ending the reading.
+    /// Rows that are wrong are left out and counted, instead of ending the reading.
     pub skip_bad: bool,
 }
 
@@ -44,11 +44,11 @@ pub struct MazeFile {
     pub side: usize,
     /// The mazes in order, no two alike; at least one. One with an answer has that path, which is as short as any.
     pub mazes: Vec<Maze>,
-    /// MazeFile left out because they repeat an earlier maze.
+    /// Rows left out because they repeat an earlier maze.
     pub repeated: usize,
-    /// MazeFile that came without an answer and were solved here.
+    /// Mazes that came without an answer and were solved here.
     pub solved: usize,
-    /// MazeFile left out because they are wrong, where that is allowed.
+    /// Rows left out because they are wrong, where that is allowed.
     pub skipped: usize,
     /// What was wrong with the first of them, with its line.
     pub first_skipped: Option<String>,

@@ -27,7 +27,7 @@ const CELLS_PER_LOOP: usize = 20;
 /// What mazes are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MazeRequest {
-    /// MazeFile, and columns; among [`SIDES`].
+    /// Rows, and columns; among [`SIDES`].
     pub side: usize,
     /// Fewest steps of the shortest path, 2 or more.
     pub min_path: u32,

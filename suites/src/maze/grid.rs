@@ -103,7 +103,7 @@ impl MazeGrid {
         Ok((Self { side, walls, start, goal }, marks))
     }
 
-    /// MazeFile, and columns.
+    /// Rows, and columns.
     pub fn side(&self) -> usize {
         self.side
     }

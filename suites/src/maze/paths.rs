@@ -1,4 +1,4 @@
-//! ShortestPath paths by breadth-first search, how many there are, and what a marked answer is worth.
+//! Shortest paths by breadth-first search, how many there are, and what a marked answer is worth.
 //!
 //! In: a [`MazeGrid`]. Out: distances, counts, the path, whether marks are a path. Must not: believe that there is one
 //! path, or one at all.
@@ -9,7 +9,7 @@ use super::grid::{MazeGrid, token};
 pub struct PathSearch {
     /// Steps to each cell; `None`: it is not reached.
     pub distances: Vec<Option<u32>>,
-    /// ShortestPath paths to each cell, counted up to [`MANY`].
+    /// Shortest paths to each cell, counted up to [`MANY`].
     pub counts: Vec<u32>,
     /// Cells that were looked at.
     pub visited: usize,

@@ -16,7 +16,7 @@ use crate::toml_table::Keys;
 /// Tells the stream that draws from the pool apart from the one that makes it.
 const DRAWS: u64 = 0x6d61_7a65;
 
-/// FreshMazes ones.
+/// Fresh ones.
 struct FreshMazes {
     generator: MazeGenerator,
     /// What was made to see that there are any, and after that what is given should the generator ever give up.

@@ -4,13 +4,13 @@
 //! model; use a puzzle that has not exactly one solution.
 
 mod board;
+mod copies;
 mod file;
 mod generate;
 mod solver;
 mod symmetry;
 mod table;
 mod training;
-mod vote;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub const TASK: Task = Task {
     answers: AnswerKind::Tokens,
     score,
     valid: None,
-    decide: Some(vote::decide),
+    decide: Some(copies::decide),
     training: Some(training::training),
     dataset: Some(dataset),
     readable: Some(readable),
@@ -201,7 +201,7 @@ fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let name = keys.need("csv", keys.string("csv")?)?;
     let limit = keys.integer("limit", 1..=MAX_EXAMPLES)?;
     let skip_bad = keys.boolean("skip_bad")?.unwrap_or(false);
-    let copies = keys.integer("copies", 1..=vote::MAX_COPIES)?.unwrap_or(1) as u32;
+    let copies = keys.integer("copies", 1..=copies::MAX_COPIES)?.unwrap_or(1) as u32;
     let rows = read(&folder.join(&name), Wanted { size: size(&keys)?, limit: limit.map(|l| l as usize), skip_bad })?;
     let mut notes = vec![format!(
         "The puzzles come from {name}; whether a model has seen them, or puzzles symmetric to them, is not known here."
@@ -235,7 +235,7 @@ fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
     let (size, options) = options(&keys)?;
     let count = keys.integer("examples", 1..=MAX_EXAMPLES)?.unwrap_or(100) as usize;
     let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
-    let copies = keys.integer("copies", 1..=vote::MAX_COPIES)?.unwrap_or(1) as u32;
+    let copies = keys.integer("copies", 1..=copies::MAX_COPIES)?.unwrap_or(1) as u32;
     let split = keys.string("split")?.unwrap_or_else(|| "test".to_owned());
     let split = match split.as_str() {
         "test" => Split::Test,
@@ -267,7 +267,7 @@ fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
     with_copies(set(size, &puzzles, Vec::new(), split == Split::Test), &puzzles, copies)
 }
 
-/// The set with every puzzle as a question of so many symmetric copies, whose answers vote; 1: the set as it is.
+/// The set with every puzzle as a question of so many symmetric copies, of which any may be right; 1: the set as it is.
 fn with_copies(mut set: ExampleSet, puzzles: &[Puzzle], copies: u32) -> Result<ExampleSet, SuiteError> {
     if copies == 1 {
         return Ok(set);
@@ -281,15 +281,16 @@ fn with_copies(mut set: ExampleSet, puzzles: &[Puzzle], copies: u32) -> Result<E
         .hint("ask for fewer copies, or for fewer puzzles"));
     }
     let of_puzzle = |(i, example): (usize, &Example)| {
-        vote::copies(&puzzles[i], i as u64, copies)
+        copies::copies(&puzzles[i], i as u64, copies)
             .map(|e| Example { cluster: example.cluster, ..e })
             .collect::<Vec<_>>()
     };
     set.examples = set.examples.iter().enumerate().flat_map(of_puzzle).collect();
     set.questions = (1..=puzzles.len()).map(|n| format!("puzzle {n}")).collect();
     set.notes.push(format!(
-        "Each puzzle is answered in {copies} symmetric copies whose answers, mapped back, vote: boards that keep the clues and the rules of \
-         Sudoku come first, then what most copies answered. Time and energy of an answer are those of one copy; a question costs {copies}."
+        "Each puzzle is answered in {copies} symmetric copies; of the answers, mapped back, the one that keeps the clues and the rules is \
+         handed in. Puzzles have one solution, so a question is right when any copy is: accuracy is that of any of {copies} with a check, \
+         not of one answer. Time and energy of an answer are those of one copy; a question costs {copies}."
     ));
     Ok(set)
 }

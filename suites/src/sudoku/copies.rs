@@ -1,7 +1,11 @@
-//! Several symmetric copies of a puzzle as one question: a model answers each, the answers are mapped back and vote. Breadth at test time, as
-//! depth is the number of steps.
+//! Several symmetric copies of a puzzle as one question: a model answers each, the answers are mapped back, and the one
+//! that is a sound board is handed in. Breadth at test time, as depth is the number of steps.
 //!
-//! In: puzzles and a number of copies; answers. Out: examples, [`Decision`]s. Must not: look at the solution when it chooses an answer.
+//! In: puzzles and a number of copies; answers. Out: examples, [`Decision`]s. Must not: look at the solution when it
+//! chooses an answer.
+//!
+//! A puzzle has one solution, so a board that keeps the clues and the rules is right, and whoever answers can check
+//! that: a question is right when any of its copies is. It is no vote, and is called `any of N copies`.
 
 use std::collections::BTreeMap;
 
@@ -35,15 +39,12 @@ fn symmetry(size: Size, variant: u32) -> Option<Symmetry> {
 #[derive(Default)]
 struct Ballot {
     rows: u32,
-    /// Sum of the halting logits.
-    halting: f64,
     /// Solved, and true to the clues: whoever answers can see that.
     sound: bool,
 }
 
-/// One attempt at each puzzle: of the answers that are sound boards and keep the clues, else of all, the one that most copies gave; of as
-/// many, the one whose halting logits add up to most. A puzzle has one solution, so a sound board is right; that rule needs no solution and
-/// is open to everybody who answers, and `votes` in a note says that it was used.
+/// One attempt at each puzzle: the answer that is a sound board and keeps the clues; where none is, the one that most
+/// copies gave.
 pub(super) fn decide(set: &ExampleSet, answers: &[RowAnswer]) -> Vec<Decision> {
     let mut by_question: BTreeMap<u64, BTreeMap<usize, &RowAnswer>> = BTreeMap::new();
     for answer in answers {
@@ -81,22 +82,20 @@ fn decision(set: &ExampleSet, question: u64, rows: &BTreeMap<usize, &RowAnswer>)
         });
         let ballot = ballots.entry(board).or_default();
         ballot.rows += 1;
-        ballot.halting += row.halt_logit.unwrap_or(0.0);
         ballot.sound |= sound;
     }
-    let rank = |b: &Ballot| (b.sound, b.rows);
+    let rank = |board: &Option<Vec<u8>>, ballot: &Ballot| (ballot.sound, board.is_some(), ballot.rows);
     let distinct = ballots.len();
     // of equal ones the first in the order of the boards
-    let chosen =
-        ballots.iter().rev().max_by(|a, b| rank(a.1).cmp(&rank(b.1)).then(a.1.halting.total_cmp(&b.1.halting)));
+    let chosen = ballots.iter().rev().max_by_key(|(board, ballot)| rank(board, ballot));
     let attempts: Vec<ScoredAttempt> = chosen
         .map(|(board, ballot)| {
-            let kind = match (board.is_some(), ballot.sound) {
-                (_, true) => "",
-                (true, false) => ", against the rules",
-                (false, _) => ", no board",
+            let of = format!("{} of {} copies, {distinct} answers", ballot.rows, rows.len());
+            let source = match (board.is_some(), ballot.sound) {
+                (_, true) => format!("sound: {of}"),
+                (true, false) => format!("none is sound, the commonest: {of}"),
+                (false, _) => format!("no board: {of}"),
             };
-            let source = format!("vote: {} of {} copies, {distinct} answers{kind}", ballot.rows, rows.len());
             ScoredAttempt { part: 0, number: 1, source, right: board.is_some() && *board == truth }
         })
         .into_iter()
@@ -169,21 +168,20 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_board_beats_a_majority_and_a_majority_the_rest() {
+    fn a_question_is_right_when_any_copy_is() {
         let set = set(&puzzles(2), 8);
         assert!(decided(&set, |_, right| right).iter().all(|d| d.right && d.rows == 8));
         // one copy of eight is right, the others agree on a board against the rules
         let one = decided(&set, |row, right| if row % 8 == 5 { right } else { vec![2; 81] });
         assert!(one.iter().all(|d| d.right), "{one:?}");
-        assert!(one[0].attempts[0].source.starts_with("vote: 1 of 8 copies, "), "{one:?}");
+        assert!(one[0].attempts[0].source.starts_with("sound: 1 of 8 copies, "), "{one:?}");
         // none is right
         let none = decided(&set, |_, mut right| {
             right.swap(0, 1);
             right
         });
         assert!(
-            none.iter()
-                .all(|d| !d.right && d.attempts.len() == 1 && d.attempts[0].source.contains("against the rules"))
+            none.iter().all(|d| !d.right && d.attempts.len() == 1 && d.attempts[0].source.starts_with("none is sound"))
         );
         // what is no board at all has no attempt that is right, and is no panic
         for bad in [vec![], vec![0; 81], vec![99; 81], vec![2; 80]] {
