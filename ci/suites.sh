@@ -26,7 +26,10 @@ for file in suites/*.toml examples/*/suite.toml; do
     [ "$name" = suite ] && name=$(basename -- "$(dirname -- "$file")")
     say "run $name --check"
     run="$scratch/$name"
-    if cargo run --release --quiet -- run "$file" --check --out "$run" &&
+    only=()
+    # each case of it answers hundreds of boards at up to 32 steps: ten minutes. One depth of each net shows that it runs.
+    [ "$name" = thesis ] && only=(--filter '*/fixed-1')
+    if cargo run --release --quiet -- run "$file" --check "${only[@]}" --out "$run" &&
         [ -s "$run/records.json" ] && [ -s "$run/report/index.html" ]; then
         checked+=("$name")
     else
