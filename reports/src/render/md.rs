@@ -13,6 +13,7 @@ use crate::{
     metric::HEADLINE,
     report::Report,
     shown,
+    strip::{Line, Strip},
     table::{Cell, Speedups, reason, tables},
     targets::{self, targets},
 };
@@ -24,7 +25,8 @@ pub fn render(report: &Report) -> Files {
     let environment = &report.run.environment;
     let mut text = String::new();
     // writing to a String does not fail
-    let _ = write_head(&mut text, environment);
+    let unlike = Strip::of(report).line("not alike").map(Line::text);
+    let _ = write_head(&mut text, environment, unlike.as_deref());
     for table in &tables {
         let _ = write!(text, "\n## {}\n\n", escaped(&table.task));
         if !table.common.is_empty() {
@@ -174,8 +176,12 @@ fn write_ceilings(text: &mut String, report: &Report) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_head(text: &mut String, e: &crate::environment::Environment) -> std::fmt::Result {
+/// `unlike`: in what accuracies that stand beside each other are not alike, which is to be known first.
+fn write_head(text: &mut String, e: &crate::environment::Environment, unlike: Option<&str>) -> std::fmt::Result {
     write!(text, "# ergometer: {}\n\n", escaped(&e.suite))?;
+    if let Some(unlike) = unlike {
+        write!(text, "**Not alike:** {}.\n\n", escaped(unlike))?;
+    }
     let cpu = format!(
         "{} ({} logical processors{})",
         e.cpu,

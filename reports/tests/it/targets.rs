@@ -90,6 +90,9 @@ fn terminal_page_and_markdown_have_the_table_and_a_run_of_one_depth_has_none() {
     for text in [headline(&report, 120), headline(&report, 60), file("index.html"), file("report.md")] {
         assert!(text.contains("What an accuracy costs") && text.contains("none, best once"), "{text}");
     }
+    assert!(
+        file("report.md").lines().nth(2).unwrap().starts_with("**Not alike:** sudoku-9x9: accuracies of unlike depth")
+    );
     let mut one = run();
     one.cases.retain(|c| ["once", "fixed-4"].contains(&&*c.case.key.depth));
     assert!(targets(&Report::new(one)).is_empty());
