@@ -94,7 +94,7 @@ impl Item {
 impl Strip {
     /// The first lines of a report.
     pub fn of(report: &Report) -> Self {
-        let mut lines = Vec::from_iter(unlike_protocols(report));
+        let mut lines = Vec::from_iter(Self::unlike_protocols(report));
         lines.extend([machine(report), load(report), energy(report), cases(report)]);
         lines.extend(winners::fastest(report));
         lines.extend(winners::most_accurate(report));
@@ -102,28 +102,28 @@ impl Strip {
         Self { lines }
     }
 
+    /// Whether accuracies stand beside each other that were arrived at in unlike ways: it is the first thing to know.
+    pub fn unlike_protocols(report: &Report) -> Option<Line> {
+        let mut by_task: BTreeMap<&str, Vec<&Case>> = BTreeMap::new();
+        for case in good(report).filter(|case| report.value(case, "accuracy").is_some()) {
+            by_task.entry(&case.key.task).or_default().push(case);
+        }
+        let told = |(task, cases): (&str, Vec<&Case>)| {
+            let unlike = unlike(cases);
+            (!unlike.is_empty()).then(|| Item::plain(format!("{task}: accuracies of unlike {}", unlike.join(", "))))
+        };
+        let mut items: Vec<Item> = by_task.into_iter().filter_map(told).collect();
+        if items.is_empty() {
+            return None;
+        }
+        items.push(Item::plain("compare them at equal FLOPs, time or energy"));
+        Some(Line::new("not alike", Severity::Warning, items))
+    }
+
     /// The line with this title.
     pub fn line(&self, title: &str) -> Option<&Line> {
         self.lines.iter().find(|l| l.title == title)
     }
-}
-
-/// Whether accuracies stand beside each other that were arrived at in unlike ways: it is the first thing to know.
-fn unlike_protocols(report: &Report) -> Option<Line> {
-    let mut by_task: BTreeMap<&str, Vec<&Case>> = BTreeMap::new();
-    for case in good(report).filter(|case| report.value(case, "accuracy").is_some()) {
-        by_task.entry(&case.key.task).or_default().push(case);
-    }
-    let told = |(task, cases): (&str, Vec<&Case>)| {
-        let unlike = unlike(cases);
-        (!unlike.is_empty()).then(|| Item::plain(format!("{task}: accuracies of unlike {}", unlike.join(", "))))
-    };
-    let mut items: Vec<Item> = by_task.into_iter().filter_map(told).collect();
-    if items.is_empty() {
-        return None;
-    }
-    items.push(Item::plain("compare them at equal FLOPs, time or energy"));
-    Some(Line::new("not alike", Severity::Warning, items))
 }
 
 fn machine(report: &Report) -> Line {

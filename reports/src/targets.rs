@@ -7,7 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::{case::Case, format, metric::domain, record::Record, report::Report, shown};
+use crate::{
+    case::Case,
+    format,
+    metric::{METRICS, Metric, domain},
+    questions::{of_record, questions, rows_per_question},
+    record::Record,
+    report::Report,
+    shown,
+};
 
 /// Accuracies that are asked for.
 pub const TARGETS: [f64; 3] = [0.87, 0.95, 0.99];
@@ -110,7 +118,7 @@ impl<'a> Point<'a> {
 /// Rows that a question takes: what a row costs is paid so many times for an answer that counts.
 fn rows(report: &Report, case: &Case) -> f64 {
     let scored = report.accuracy_source(case).filter(|c| c.case.questions > 0);
-    scored.map_or(1.0, |c| c.predictions.iter().filter(|p| p.last).count() as f64 / c.case.questions as f64)
+    scored.and_then(|c| rows_per_question(&questions(of_record(&c.attempts)))).unwrap_or(1.0)
 }
 
 /// The record of so many times what it is of.
@@ -152,10 +160,11 @@ fn row(report: &Report, target: f64, model: String, points: &[Point]) -> Option<
     };
     let case = point.case;
     let unsure = point.accuracy.lower.is_some_and(|lower| lower < target);
-    let energy: Vec<String> = (report.records.iter())
-        .filter(|r| r.case_id == case.id && r.value.is_some())
-        .filter_map(|r| Some(format!("{} {}", domain(&r.metric)?.title, shown::full(&times(r, point.rows)))))
-        .collect();
+    let of_domain = |metric: &Metric| {
+        let (domain, record) = (domain(metric.name)?, report.record(case, metric.name).filter(|r| r.value.is_some())?);
+        Some(format!("{} {}", domain.title, shown::full(&times(record, point.rows))))
+    };
+    let energy: Vec<String> = METRICS.iter().filter_map(of_domain).collect();
     let row = TargetRow {
         target: shown_target,
         model,

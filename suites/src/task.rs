@@ -3,11 +3,14 @@
 //! In: parameters from a suite file. Out: [`Example`]s and [`Score`]s. Must not: know a model, a backend or a report.
 //! Adding a task: one file with a `pub const TASK: Task`, and its line in [`TASKS`](crate::TASKS).
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
 use crate::answer::{Answer, AnswerKind};
 use crate::error::SuiteError;
 use crate::hash::hash;
+use crate::toml_table::{Keys, unknown};
 
 /// The token of padding, in every task. A cell whose right answer is padding asks for nothing: it is no part of a
 /// training loss.
@@ -113,6 +116,60 @@ pub struct Score {
     pub cells: u32,
 }
 
+impl Score {
+    /// The score of an answer in tokens of which every one counts. One of a wrong length has no right cell.
+    pub(crate) fn of_cells(example: &Example, answer: &Answer) -> Score {
+        let (wanted, answer) = (example.answer.tokens(), answer.tokens());
+        let cells = wanted.len() as u32;
+        if answer.len() != wanted.len() {
+            return Score { exact: false, right: 0, cells };
+        }
+        let right = wanted.iter().zip(answer).filter(|(a, b)| a == b).count() as u32;
+        Score { exact: right == cells, right, cells }
+    }
+}
+
+/// Known items in a row after which a set is taken to hold all there are (near enough).
+const MAX_REPEATS: u32 = 1000;
+
+/// So many items that differ in `key`, in the order in which they are made. Errors: those of `next`, or that it only
+/// repeats what it gave (`things`); `wider` says what to ask for instead.
+pub(crate) fn distinct<T, K: Eq + Hash>(
+    count: usize,
+    things: &str,
+    wider: &str,
+    key: impl Fn(&T) -> K,
+    mut next: impl FnMut() -> Result<T, SuiteError>,
+) -> Result<Vec<T>, SuiteError> {
+    let (mut items, mut seen, mut repeats) = (Vec::new(), HashSet::new(), 0);
+    while items.len() < count {
+        let item = next()?;
+        if seen.insert(key(&item)) {
+            items.push(item);
+            repeats = 0;
+            continue;
+        }
+        repeats += 1;
+        if repeats == MAX_REPEATS {
+            let n = items.len();
+            return Err(SuiteError::new(format!("after {n} {things} the next {MAX_REPEATS} only repeat them"))
+                .at("`examples`")
+                .hint(format!("ask for at most {n} examples, or for {wider}")));
+        }
+    }
+    Ok(items)
+}
+
+/// Refuses the parameters of a file where examples are generated.
+pub(crate) fn no_file_keys(keys: &Keys) -> Result<(), SuiteError> {
+    for (key, hint) in [("limit", "write `examples = N`"), ("skip_bad", "leave it out")] {
+        if keys.has(key) {
+            return Err(SuiteError::new("goes with `csv` only").at(format!("`{key}`")).hint(hint));
+        }
+    }
+    Ok(())
+}
+
 /// The examples of one task as a suite asked for them.
 #[derive(Clone, Debug)]
 pub struct ExampleSet {
@@ -143,6 +200,15 @@ pub enum Split {
 }
 
 impl Split {
+    /// The side that the parameter `split` asks for; the held-out one where it is left out.
+    pub(crate) fn asked(keys: &Keys) -> Result<Split, SuiteError> {
+        match keys.string("split")?.as_deref() {
+            None | Some("test") => Ok(Split::Test),
+            Some("train") => Ok(Split::Train),
+            Some(other) => Err(unknown("split", other, ["test", "train"].into_iter()).at("`split`")),
+        }
+    }
+
     /// The side of a class of examples, by the hash of the class. Must never change.
     pub(crate) fn of_hash(hash: u64) -> Split {
         if hash.is_multiple_of(10) { Split::Test } else { Split::Train }

@@ -76,6 +76,19 @@ pub(crate) fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>, most: usize
     }
 }
 
+/// Fields of one record of a CSV file, as they are written.
+pub(crate) fn fields(record: &[u8], delimiter: u8) -> Vec<String> {
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .delimiter(delimiter)
+        .buffer_capacity(record.len().max(1))
+        .from_reader(record);
+    let mut fields = csv::ByteRecord::new();
+    // from memory, of any length and any bytes: nothing can fail
+    let _ = reader.read_byte_record(&mut fields);
+    fields.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect()
+}
+
 /// Whether a name in a folder is a leftover of a system or an editor and no data: hidden files (`.DS_Store`,
 /// `._a.json`, `.a.json.swp`), `Thumbs.db`, `desktop.ini`, `__MACOSX`, `a.json~`, `#a.json#`, `~$a.json`.
 pub fn is_leftover(name: &str) -> bool {

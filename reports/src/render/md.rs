@@ -25,7 +25,7 @@ pub fn render(report: &Report) -> Files {
     let environment = &report.run.environment;
     let mut text = String::new();
     // writing to a String does not fail
-    let unlike = Strip::of(report).line("not alike").map(Line::text);
+    let unlike = Strip::unlike_protocols(report).as_ref().map(Line::text);
     let _ = write_head(&mut text, environment, unlike.as_deref());
     for table in &tables {
         let _ = write!(text, "\n## {}\n\n", escaped(&table.task));

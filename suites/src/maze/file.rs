@@ -14,7 +14,7 @@ use super::grid::{MazeGrid, SIDES};
 use super::paths::{is_path, shortest};
 use super::{MAX_EXAMPLES, Maze};
 use crate::error::SuiteError;
-use crate::text::{self, next_line};
+use crate::text::{self, fields, next_line};
 
 /// Longest line: several times question and answer of the largest maze.
 const MAX_LINE: usize = 16 << 10;
@@ -151,19 +151,6 @@ fn text_of(line: &[u8], first: bool) -> Result<&[u8], SuiteError> {
             .hint("the file is damaged, cut short by a full disk, or no text: copy it again"));
     }
     Ok(line)
-}
-
-/// Fields of a line; spaces are cells and stay.
-fn fields(line: &[u8], delimiter: u8) -> Vec<String> {
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .delimiter(delimiter)
-        .buffer_capacity(line.len().max(1))
-        .from_reader(line);
-    let mut record = csv::ByteRecord::new();
-    // from memory, of any length and any bytes: nothing can fail
-    let _ = reader.read_byte_record(&mut record);
-    record.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect()
 }
 
 /// Whether a field has the characters and the length of a maze.

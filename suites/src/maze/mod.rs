@@ -11,7 +11,6 @@ mod paths;
 mod symmetry;
 mod training;
 
-use std::collections::HashSet;
 use std::path::Path;
 
 pub use baseline::walk;
@@ -25,12 +24,10 @@ pub use symmetry::{class, split_of};
 use crate::answer::{Answer, AnswerKind};
 use crate::error::SuiteError;
 use crate::task::{self, Example, ExampleSet, Field, Maker, Quick, QuickSet, ReadableRow, Score, Split, Task};
-use crate::toml_table::{Keys, unknown};
+use crate::toml_table::Keys;
 
 /// Most examples of one set.
 pub const MAX_EXAMPLES: u64 = 1_000_000;
-/// Known mazes in a row after which a set is taken to hold all there are (near enough).
-const MAX_REPEATS: u32 = 1000;
 
 /// See the module.
 pub const TASK: Task = Task {
@@ -38,7 +35,8 @@ pub const TASK: Task = Task {
     about: "the shortest path through a maze, 5x5 to 30x30: seeded mazes with one, train and test apart up to turns, or a CSV file",
     examples,
     answers: AnswerKind::Tokens,
-    score,
+    // all cells count, those that are given too, as in the released code
+    score: Score::of_cells,
     valid: Some(valid),
     decide: None,
     training: Some(training::training),
@@ -160,41 +158,14 @@ fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
 fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
     let allowed: Vec<&str> = GENERATED.into_iter().chain(FROM_FILE).collect();
     let keys = keys.only(&allowed)?;
-    for (key, hint) in [("limit", "write `examples = N`"), ("skip_bad", "leave it out")] {
-        if keys.has(key) {
-            return Err(SuiteError::new("goes with `csv` only").at(format!("`{key}`")).hint(hint));
-        }
-    }
+    task::no_file_keys(&keys)?;
     let count = keys.integer("examples", 1..=MAX_EXAMPLES)?.unwrap_or(100) as usize;
     let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
-    let split = keys.string("split")?.unwrap_or_else(|| "test".to_owned());
-    let split = match split.as_str() {
-        "test" => Split::Test,
-        "train" => Split::Train,
-        other => return Err(unknown("split", other, ["test", "train"].into_iter()).at("`split`")),
-    };
+    let split = Split::asked(&keys)?;
     let mut generator = MazeGenerator::new(MazeRequest { split: Some(split), ..request(&keys)? }, seed)?;
 
-    let mut mazes = Vec::new();
-    let mut seen = HashSet::new();
-    let mut repeats = 0;
-    while mazes.len() < count {
-        let maze = generator.next_maze()?;
-        if seen.insert(maze.grid.tokens(&[])) {
-            mazes.push(maze);
-            repeats = 0;
-            continue;
-        }
-        repeats += 1;
-        if repeats == MAX_REPEATS {
-            return Err(SuiteError::new(format!(
-                "after {} mazes the next {MAX_REPEATS} only repeat them",
-                mazes.len()
-            ))
-            .at("`examples`")
-            .hint(format!("ask for at most {} examples, or for shorter paths", mazes.len())));
-        }
-    }
+    let mazes =
+        task::distinct(count, "mazes", "shorter paths", |m: &Maze| m.grid.tokens(&[]), || generator.next_maze())?;
     Ok(set(&mazes, Vec::new()))
 }
 
@@ -241,17 +212,6 @@ fn valid(example: &Example, answer: &Answer) -> bool {
     let wanted: String = example.tokens.iter().map(|t| character(*t)).collect();
     marked(&example.tokens, answer.tokens())
         .is_some_and(|marks| MazeGrid::parse(&wanted).is_ok_and(|(grid, _)| is_path(&grid, &marks)))
-}
-
-/// All cells count, walls too, as in the released code. An answer of a wrong length has no right cell.
-fn score(example: &Example, answer: &Answer) -> Score {
-    let (wanted, answer) = (example.answer.tokens(), answer.tokens());
-    let cells = wanted.len() as u32;
-    if answer.len() != wanted.len() {
-        return Score { exact: false, right: 0, cells };
-    }
-    let right = wanted.iter().zip(answer).filter(|(a, b)| a == b).count() as u32;
-    Score { exact: right == cells, right, cells }
 }
 
 #[cfg(test)]

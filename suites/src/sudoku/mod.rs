@@ -12,7 +12,6 @@ mod symmetry;
 mod table;
 mod training;
 
-use std::collections::HashSet;
 use std::path::Path;
 
 pub use board::{Size, is_solved};
@@ -23,17 +22,15 @@ pub use solver::{MAX_GUESSES, SolveOutcome, solve};
 use symmetry::cluster;
 pub use symmetry::{augment, class, split_of};
 
-use crate::answer::{Answer, AnswerKind};
+use crate::answer::AnswerKind;
 use crate::error::SuiteError;
 use crate::task::{
     self, BaselineScore, Example, ExampleSet, Field, Maker, Quick, QuickSet, ReadableRow, Score, Split, Task,
 };
-use crate::toml_table::{Keys, unknown};
+use crate::toml_table::Keys;
 
 /// Most examples of one set.
 pub const MAX_EXAMPLES: u64 = 1_000_000;
-/// Known puzzles in a row after which a set is taken to hold all there are (near enough).
-const MAX_REPEATS: u32 = 1000;
 
 /// See the module.
 pub const TASK: Task = Task {
@@ -41,7 +38,8 @@ pub const TASK: Task = Task {
     about: "Sudoku of 4x4, 6x6 and 9x9 with one solution: seeded puzzles with train and test apart up to symmetry, or a CSV file",
     examples,
     answers: AnswerKind::Tokens,
-    score,
+    // all cells count, those that are given too, as in the released code
+    score: Score::of_cells,
     valid: None,
     decide: Some(copies::decide),
     training: Some(training::training),
@@ -227,43 +225,21 @@ fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
 fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
     let allowed: Vec<&str> = GENERATED.into_iter().chain(FROM_FILE).collect();
     let keys = keys.only(&allowed)?;
-    for (key, hint) in [("limit", "write `examples = N`"), ("skip_bad", "leave it out")] {
-        if keys.has(key) {
-            return Err(SuiteError::new("goes with `csv` only").at(format!("`{key}`")).hint(hint));
-        }
-    }
+    task::no_file_keys(&keys)?;
     let (size, options) = options(&keys)?;
     let count = keys.integer("examples", 1..=MAX_EXAMPLES)?.unwrap_or(100) as usize;
     let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
     let copies = keys.integer("copies", 1..=copies::MAX_COPIES)?.unwrap_or(1) as u32;
-    let split = keys.string("split")?.unwrap_or_else(|| "test".to_owned());
-    let split = match split.as_str() {
-        "test" => Split::Test,
-        "train" => Split::Train,
-        other => return Err(unknown("split", other, ["test", "train"].into_iter()).at("`split`")),
-    };
+    let split = Split::asked(&keys)?;
     let mut generator = Generator::new(size, seed, PuzzleOptions { split: Some(split), ..options })?;
 
-    let mut puzzles = Vec::new();
-    let mut seen = HashSet::new();
-    let mut repeats = 0;
-    while puzzles.len() < count {
-        let puzzle = generator.next_puzzle()?;
-        if seen.insert(puzzle.clues.clone()) {
-            puzzles.push(puzzle);
-            repeats = 0;
-            continue;
-        }
-        repeats += 1;
-        if repeats == MAX_REPEATS {
-            return Err(SuiteError::new(format!(
-                "after {} puzzles the next {MAX_REPEATS} only repeat them",
-                puzzles.len()
-            ))
-            .at("`examples`")
-            .hint(format!("ask for at most {} examples, or for a wider range of clues", puzzles.len())));
-        }
-    }
+    let puzzles = task::distinct(
+        count,
+        "puzzles",
+        "a wider range of clues",
+        |p: &Puzzle| p.clues.clone(),
+        || generator.next_puzzle(),
+    )?;
     with_copies(set(size, &puzzles, Vec::new(), split == Split::Test), &puzzles, copies)
 }
 
@@ -280,12 +256,9 @@ fn with_copies(mut set: ExampleSet, puzzles: &[Puzzle], copies: u32) -> Result<E
         .at("`copies`")
         .hint("ask for fewer copies, or for fewer puzzles"));
     }
-    let of_puzzle = |(i, example): (usize, &Example)| {
-        copies::copies(&puzzles[i], i as u64, copies)
-            .map(|e| Example { cluster: example.cluster, ..e })
-            .collect::<Vec<_>>()
-    };
-    set.examples = set.examples.iter().enumerate().flat_map(of_puzzle).collect();
+    let clusters = set.examples.iter().map(|e| e.cluster);
+    let of_puzzle = |((question, puzzle), cluster)| copies::copies(puzzle, question, cluster, copies);
+    set.examples = (0..).zip(puzzles).zip(clusters).flat_map(of_puzzle).collect();
     set.questions = (1..=puzzles.len()).map(|n| format!("puzzle {n}")).collect();
     set.notes.push(format!(
         "Each puzzle is answered in {copies} symmetric copies; of the answers, mapped back, the one that keeps the clues and the rules is \
@@ -343,17 +316,6 @@ fn set(size: Size, puzzles: &[Puzzle], mut notes: Vec<String>, held_out: bool) -
         }],
         notes,
     }
-}
-
-/// All cells count, clues too, as in the released code. An answer of a wrong length has no right cell.
-fn score(example: &Example, answer: &Answer) -> Score {
-    let (wanted, answer) = (example.answer.tokens(), answer.tokens());
-    let cells = wanted.len() as u32;
-    if answer.len() != wanted.len() {
-        return Score { exact: false, right: 0, cells };
-    }
-    let right = wanted.iter().zip(answer).filter(|(a, b)| a == b).count() as u32;
-    Score { exact: right == cells, right, cells }
 }
 
 #[cfg(test)]

@@ -236,14 +236,7 @@ fn open_quote(bytes: &[u8], marks: &[u8]) -> Option<usize> {
 
 /// Fields of one record.
 fn split(bytes: &[u8], delimiter: u8) -> Vec<String> {
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .delimiter(delimiter)
-        .buffer_capacity(bytes.len().max(1))
-        .from_reader(bytes);
-    let mut record = csv::ByteRecord::new();
-    let _ = reader.read_byte_record(&mut record);
-    record.iter().map(|f| unquoted(&String::from_utf8_lossy(f)).to_owned()).collect()
+    text::fields(bytes, delimiter).iter().map(|f| unquoted(f).to_owned()).collect()
 }
 
 /// Fields of one record, whatever stands between them.
