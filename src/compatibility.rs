@@ -141,6 +141,7 @@ mod tests {
             questions: Vec::new(),
             baselines: Vec::new(),
             notes: Vec::new(),
+            ..ExampleSet::default()
         };
         for (set, ids, wanted) in [
             (set(4, 6, 1, 0), 0, None),

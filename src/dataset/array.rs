@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::chunk::{Chunk, Shape};
 
 /// One array of a set.
-pub struct Array {
+pub struct SetArray {
     /// Its name.
     pub name: &'static str,
     /// Bytes of an element, an unsigned number.
@@ -22,20 +22,20 @@ pub struct Array {
     bytes: for<'a> fn(&'a Chunk) -> Cow<'a, [u8]>,
 }
 
-impl Array {
+impl SetArray {
     /// The arrays of a shape, those of wider elements first, so that each begins at a multiple of its elements' size. `ids`: also where
     /// they say nothing.
-    pub fn of(shape: &Shape, ids: bool) -> Vec<Array> {
+    pub fn of(shape: &Shape, ids: bool) -> Vec<SetArray> {
         fn words(words: &[u32]) -> Cow<'_, [u8]> {
             words.iter().flat_map(|w| w.to_le_bytes()).collect()
         }
-        let mut arrays = vec![Array { name: "difficulty", width: 4, columns: None, bytes: |c| words(&c.difficulty) }];
+        let mut arrays = vec![SetArray { name: "difficulty", width: 4, columns: None, bytes: |c| words(&c.difficulty) }];
         if ids || shape.has_ids() {
-            arrays.push(Array { name: "puzzle_id", width: 4, columns: None, bytes: |c| words(&c.puzzle_id) });
+            arrays.push(SetArray { name: "puzzle_id", width: 4, columns: None, bytes: |c| words(&c.puzzle_id) });
         }
         let width = shape.width();
-        arrays.push(Array { name: "tokens", width, columns: Some(shape.cells), bytes: |c| (&c.tokens[..]).into() });
-        arrays.push(Array {
+        arrays.push(SetArray { name: "tokens", width, columns: Some(shape.cells), bytes: |c| (&c.tokens[..]).into() });
+        arrays.push(SetArray {
             name: "answer",
             width,
             columns: Some(shape.answer_cells),
@@ -73,7 +73,7 @@ struct Entry {
 }
 
 /// Everything of a safetensors file that stands before its arrays.
-pub fn tensors(arrays: &[Array], rows: usize, metadata: &BTreeMap<&str, String>) -> io::Result<Vec<u8>> {
+pub fn tensors(arrays: &[SetArray], rows: usize, metadata: &BTreeMap<&str, String>) -> io::Result<Vec<u8>> {
     // written piece by piece, since the order of a JSON map hangs on how its library was built
     let mut text = format!("{{\"__metadata__\":{}", serde_json::to_string(metadata)?);
     let mut at = 0;

@@ -11,7 +11,7 @@ use anyhow::Context;
 use ergometer_suites::error::near_matches;
 use ergometer_suites::task::Field;
 
-use super::array::{Array, tensors};
+use super::array::{SetArray, tensors};
 use super::npz;
 use super::set::Set;
 
@@ -59,7 +59,7 @@ pub fn of(path: &Path) -> anyhow::Result<&'static Format> {
 
 fn safetensors(set: &Set, file: &mut File) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    let arrays = Array::of(&set.shape, false);
+    let arrays = SetArray::of(&set.shape, false);
     out.write_all(&tensors(&arrays, set.examples as usize, &set.metadata()?)?)?;
     arrays.iter().try_for_each(|array| set.write(array, &mut out))?;
     out.flush()

@@ -9,13 +9,13 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, CrcWriter};
 
-use super::array::Array;
+use super::array::SetArray;
 use super::set::Set;
 
 /// Writes a file.
 pub fn write(set: &Set, file: &mut File) -> io::Result<()> {
     let mut zip = Zip { out: file, entries: Vec::new() };
-    for array in Array::of(&set.shape, false) {
+    for array in SetArray::of(&set.shape, false) {
         let axes: Vec<String> = array.axes(set.examples as usize).iter().map(usize::to_string).collect();
         let kind = if array.width == 1 { "|u1".into() } else { format!("<u{}", array.width) };
         zip.entry(array.name, |out| {

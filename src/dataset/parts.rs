@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 use super::Request;
-use super::array::{Array, tensors};
+use super::array::{SetArray, tensors};
 use super::chunk::{Chunk, Shape};
 use crate::interrupt;
 use crate::models::tensors::Tensors;
@@ -119,7 +119,7 @@ impl Parts {
 
     /// Keeps a chunk.
     pub fn write(&self, chunk: u64, shape: &Shape, rows: &Chunk) -> anyhow::Result<()> {
-        let arrays = Array::of(shape, true);
+        let arrays = SetArray::of(shape, true);
         let mut bytes = tensors(&arrays, rows.rows(), &[(SHAPE, serde_json::to_string(shape)?)].into())?;
         arrays.iter().for_each(|array| bytes.extend(array.bytes(rows, 0..rows.rows())));
         let _gate = interrupt::gate();
@@ -140,7 +140,7 @@ impl Parts {
             let shape: Shape = serde_json::from_str(shape)?;
             let rows = file.entries.get("difficulty").map_or(0, |e| e.elements());
             let mut found = Vec::new();
-            for array in Array::of(&shape, true) {
+            for array in SetArray::of(&shape, true) {
                 let elements = rows.checked_mul(array.columns.unwrap_or(1)).context("a size that no chunk has")?;
                 found.push(file.raw(array.name, array.dtype(), elements)?);
             }

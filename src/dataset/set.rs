@@ -11,7 +11,7 @@ use ergometer_suites::Task;
 use ergometer_suites::task::Example;
 
 use super::Request;
-use super::array::Array;
+use super::array::SetArray;
 use super::chunk::{Chunk, Shape};
 use super::parts::Parts;
 
@@ -74,7 +74,7 @@ impl<'a> Set<'a> {
     }
 
     /// Writes one array of all examples.
-    pub fn write(&self, array: &Array, out: &mut impl Write) -> io::Result<()> {
+    pub fn write(&self, array: &SetArray, out: &mut impl Write) -> io::Result<()> {
         self.each(|chunk, rows| out.write_all(&array.bytes(chunk, rows)))
     }
 

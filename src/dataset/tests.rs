@@ -7,7 +7,7 @@ use std::path::Path;
 use ergometer_suites::task::{Example, ExampleSet};
 use ergometer_suites::{TASKS, task};
 
-use super::array::Array;
+use super::array::SetArray;
 use super::formats::FORMATS;
 use super::*;
 
@@ -27,6 +27,7 @@ fn set(vocabulary: u32, puzzle_ids: u32, rows: u32) -> ExampleSet {
         questions: Vec::new(),
         baselines: Vec::new(),
         notes: Vec::new(),
+        ..ExampleSet::default()
     }
 }
 
@@ -185,7 +186,7 @@ fn every_task_makes_sets_of_either_side() {
             let (shape, chunk) = Chunk::of(&made.unwrap()).unwrap();
             assert!(chunk.within(&shape) && chunk.rows() >= 3, "{}", task.name);
             assert!(!task.row(&chunk.example(0, &shape)).is_empty());
-            assert_eq!(Array::of(&shape, false).len(), 3 + usize::from(shape.has_ids()));
+            assert_eq!(SetArray::of(&shape, false).len(), 3 + usize::from(shape.has_ids()));
         }
     }
 }

@@ -62,7 +62,7 @@ pub trait EnergySource: Send {
     /// Reads in the middle of a window, so that no counter can wrap twice between two reads.
     fn tick(&mut self);
     /// Closes the window: one reading for each metric that the meter feeds, in J over the whole window.
-    fn stop(&mut self) -> Vec<Reading>;
+    fn stop(&mut self) -> Vec<MeterReading>;
     /// The longest time between two reads that loses nothing; `None`: any.
     fn tick_interval(&self) -> Option<Duration> {
         None
@@ -71,7 +71,7 @@ pub trait EnergySource: Send {
 
 /// What a meter says of one window.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
+pub struct MeterReading {
     /// Name in [`METRICS`](ergometer_reports::metric::METRICS).
     pub metric: &'static str,
     /// Total of the window in the metric's unit, or why there is none.
@@ -130,7 +130,7 @@ pub struct Meters {
     facts: BTreeMap<String, String>,
     sources: Vec<Box<dyn EnergySource>>,
     /// Readings of meters that are unavailable, told again with each window.
-    missing: Vec<Reading>,
+    missing: Vec<MeterReading>,
     /// W by metric while the machine was idle, where it was watched.
     idle: BTreeMap<String, f64>,
     opened: Option<Instant>,
@@ -175,7 +175,7 @@ impl Meters {
                     let reason = why.text();
                     // Only energy is read by windows; processor time and memory fail where the caller reads them.
                     let energy = meter.metrics.iter().filter(|m| domain(m).is_some());
-                    meters.missing.extend(energy.map(|metric| Reading {
+                    meters.missing.extend(energy.map(|metric| MeterReading {
                         metric,
                         value: Err(reason.clone()),
                         resolution: 0.0,
@@ -223,9 +223,9 @@ impl Meters {
     }
 
     /// Closes the window: one reading for each energy metric, in J over the whole window, unavailable ones among them.
-    pub fn stop(&mut self) -> Vec<Reading> {
+    pub fn stop(&mut self) -> Vec<MeterReading> {
         let seconds = self.opened.take().map_or(0.0, |t| t.elapsed().as_secs_f64()).max(1e-9);
-        let mut readings: Vec<Reading> = self.sources.iter_mut().flat_map(|s| s.stop()).collect();
+        let mut readings: Vec<MeterReading> = self.sources.iter_mut().flat_map(|s| s.stop()).collect();
         for reading in &mut readings {
             let Ok(joules) = reading.value else { continue };
             // with all that its edges can hide
@@ -307,8 +307,8 @@ mod tests {
         impl EnergySource for Said {
             fn start(&mut self) {}
             fn tick(&mut self) {}
-            fn stop(&mut self) -> Vec<Reading> {
-                vec![Reading { metric: "energy_cpu", value: Ok(self.0), resolution: 0.0, note: None }]
+            fn stop(&mut self) -> Vec<MeterReading> {
+                vec![MeterReading { metric: "energy_cpu", value: Ok(self.0), resolution: 0.0, note: None }]
             }
         }
         for (share, believed) in [(0.15, false), (0.3, false), (0.9, true)] {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::tally::{Nature, TICK, Tally};
-use super::{EnergySource, Meter, MeterOptions, ProbedMeter, Reading};
+use super::{EnergySource, Meter, MeterOptions, ProbedMeter, MeterReading};
 use crate::backends::Unavailable;
 use zone::{Tree, Zone};
 
@@ -245,8 +245,8 @@ impl Domain {
         Ok(counters)
     }
 
-    fn reading(&self, seconds: f64, changed: Option<&str>) -> Reading {
-        let failed = |why: String| Reading { metric: self.metric, value: Err(why), resolution: 0.0, note: None };
+    fn reading(&self, seconds: f64, changed: Option<&str>) -> MeterReading {
+        let failed = |why: String| MeterReading { metric: self.metric, value: Err(why), resolution: 0.0, note: None };
         if let Some(why) = &self.refused {
             return failed(why.text());
         }
@@ -267,7 +267,7 @@ impl Domain {
         }
         let resolution = if seconds > 0.0 { joules / seconds * edge } else { 0.0 };
         // never finer than what the counter can show
-        Reading { metric: self.metric, value: Ok(joules), resolution: resolution.max(quantum), note: None }
+        MeterReading { metric: self.metric, value: Ok(joules), resolution: resolution.max(quantum), note: None }
     }
 }
 
@@ -312,7 +312,7 @@ impl EnergySource for Rapl {
         });
     }
 
-    fn stop(&mut self) -> Vec<Reading> {
+    fn stop(&mut self) -> Vec<MeterReading> {
         self.tick();
         let (opened, changed) = self.changed.take().unwrap_or((Instant::now(), None));
         let seconds = opened.elapsed().as_secs_f64();

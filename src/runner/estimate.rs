@@ -172,6 +172,7 @@ mod tests {
             questions: Vec::new(),
             baselines: Vec::new(),
             notes: Vec::new(),
+            ..ExampleSet::default()
         };
         let inputs: Vec<&Vec<u32>> = set.examples.iter().map(|e| &e.tokens).collect();
         let ids: Vec<u32> = set.examples.iter().map(|e| e.puzzle_id).collect();

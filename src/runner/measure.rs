@@ -20,7 +20,7 @@ use super::case::{Running, Scored, unexpected};
 use super::claims::{self, Asked, MAX_MISMATCHES};
 use super::process::{Worker, case_error};
 use crate::clock::monotonic_ns;
-use crate::meters::{Meters, Reading, cpu, memory};
+use crate::meters::{Meters, MeterReading, cpu, memory};
 use crate::protocol::{IterationSample, Message, Mode, PredictionRow};
 use crate::scenarios::{self, Driver, TimedBlock};
 
@@ -44,7 +44,7 @@ struct Window {
     own_seconds: f64,
     /// Seconds for which the kernel made the worker, and this process, wait for a processor.
     waited: [f64; 2],
-    readings: Vec<Reading>,
+    readings: Vec<MeterReading>,
     /// At the beginning; once closed, whether there were any since.
     children: Option<cpu::Children>,
     had_children: Option<bool>,
@@ -173,7 +173,7 @@ impl Running<'_, '_> {
     }
 
     /// What the meters counted over a block that began at `t_ns` and had `rows` rows.
-    fn keep_readings(&mut self, readings: Vec<Reading>, t_ns: u64, rows: Option<u64>) {
+    fn keep_readings(&mut self, readings: Vec<MeterReading>, t_ns: u64, rows: Option<u64>) {
         for reading in readings {
             if let Some(note) = reading.note {
                 self.note(note);

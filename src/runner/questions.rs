@@ -128,6 +128,7 @@ mod tests {
             questions: vec!["q0".into(), "q1".into()],
             baselines: Vec::new(),
             notes: Vec::new(),
+            ..ExampleSet::default()
         };
         let predictions = [
             prediction(0, 1, true, 5),

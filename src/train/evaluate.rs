@@ -187,6 +187,7 @@ mod tests {
             questions: ["a", "b", "c"].map(String::from).to_vec(),
             baselines: Vec::new(),
             notes: Vec::new(),
+            ..ExampleSet::default()
         };
         let row = |answer: [u32; 2]| Row { answer: answer.to_vec().into(), halt_logit: None, steps: 2 };
         // one row right of the first question, none of the second, both of the third

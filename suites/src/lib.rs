@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod arc;
+pub mod array;
 pub mod error;
 mod hash;
 pub mod locate;
@@ -18,6 +19,7 @@ pub mod text;
 mod toml_table;
 
 pub use answer::{Answer, AnswerKind};
+pub use array::{Array, ElementKind, Read, Reading};
 pub use locate::{find_training, home, shipped_models, shipped_suites, shipped_trainings};
 pub use task::Task;
 

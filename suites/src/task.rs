@@ -8,6 +8,7 @@ use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
 use crate::answer::{Answer, AnswerKind};
+use crate::array::{Array, Reading};
 use crate::error::SuiteError;
 use crate::hash::hash;
 use crate::toml_table::{Keys, unknown};
@@ -21,6 +22,8 @@ pub const PAD: u32 = 0;
 pub struct Example {
     /// Tokens that the model sees, one a cell.
     pub tokens: Vec<u32>,
+    /// Arrays that the model sees, in the order of [`ExampleSet::inputs`]; empty where it sees tokens.
+    pub arrays: Vec<Array>,
     /// Row of the model's table of puzzle embeddings.
     pub puzzle_id: u32,
     /// The right answer, of the task's kind.
@@ -171,7 +174,7 @@ pub(crate) fn no_file_keys(keys: &Keys) -> Result<(), SuiteError> {
 }
 
 /// The examples of one task as a suite asked for them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ExampleSet {
     /// The examples, in order.
     pub examples: Vec<Example>,
@@ -188,6 +191,12 @@ pub struct ExampleSet {
     pub baselines: Vec<BaselineScore>,
     /// Things that a reader of the score must know (e.g. that 4x4 is a smoke test).
     pub notes: Vec<String>,
+    /// Names of the model's inputs that [`Example::arrays`] go to; empty where examples are tokens.
+    pub inputs: Vec<String>,
+    /// How answers are read off what a model gives.
+    pub reads: Reading,
+    /// What these examples are answered with, where that is another kind than [`Task::answers`].
+    pub answers: Option<AnswerKind>,
 }
 
 /// The two sides of the train/test split.

@@ -11,7 +11,7 @@ use super::boards::{Boards, BoardsSetup, Closed, Proven};
 use crate::backends::Unavailable;
 use crate::clock::monotonic_ns;
 use crate::foreign::{Channel, Foreign, Received, SECONDS, limit};
-use crate::meters::{EnergySource, MeterOptions, ProbedMeter, Reading};
+use crate::meters::{EnergySource, MeterOptions, ProbedMeter, MeterReading};
 
 /// How long an edge of a window may take.
 const EDGE: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ impl EnergySource for Proxy {
     /// The process reads by itself while a window is open.
     fn tick(&mut self) {}
 
-    fn stop(&mut self) -> Vec<Reading> {
+    fn stop(&mut self) -> Vec<MeterReading> {
         let Some(opened) = self.opened.take() else { return Vec::new() };
         let asked = monotonic_ns();
         let closed = opened.and_then(|before| {
@@ -80,7 +80,7 @@ impl EnergySource for Proxy {
                 (Ok(joules), edge_joules + joules / seconds.max(1e-9) * delay)
             }
         };
-        vec![Reading { metric: "energy_gpu", value, resolution, note: self.note.clone() }]
+        vec![MeterReading { metric: "energy_gpu", value, resolution, note: self.note.clone() }]
     }
 }
 

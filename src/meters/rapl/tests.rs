@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::super::fake_powercap::{FakePowercap, FakeTree, USUAL_RANGE_UJ};
-use super::super::{MeterOptions, Reading};
+use super::super::{MeterOptions, MeterReading};
 use super::*;
 
 fn options(tree: &FakeTree) -> MeterOptions {
@@ -29,7 +29,7 @@ fn window(
     names: &[&str],
     source: &mut dyn EnergySource,
     time: Duration,
-) -> (Vec<Reading>, Vec<RangeInclusive<f64>>) {
+) -> (Vec<MeterReading>, Vec<RangeInclusive<f64>>) {
     let ask = || names.iter().map(|n| tree.joules(n)).collect::<Vec<f64>>();
     let before = ask();
     let begin = Instant::now();
@@ -47,7 +47,7 @@ fn window(
     (readings, bounds.collect())
 }
 
-fn reading<'a>(readings: &'a [Reading], metric: &str) -> &'a Reading {
+fn reading<'a>(readings: &'a [MeterReading], metric: &str) -> &'a MeterReading {
     readings.iter().find(|r| r.metric == metric).unwrap()
 }
 

@@ -145,6 +145,7 @@ fn a_task_fits_a_model_of_open_length_up_to_its_longest() {
         questions: Vec::new(),
         baselines: Vec::new(),
         notes: Vec::new(),
+        ..ExampleSet::default()
     };
     let check = |lengths: &[usize]| crate::compatibility::check("t", &set(lengths), "net", &stub::interface(), None);
     check(&[1, 3, LONGEST]).unwrap();

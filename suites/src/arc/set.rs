@@ -300,6 +300,8 @@ fn set(asked: &[AugmentedTask], side: usize, puzzle_ids: u32, numbering: String,
                     question,
                     part,
                     variant: variant.code(),
+                    ..Example::default()
+                    ..Example::default()
                 });
             }
         }
@@ -312,6 +314,7 @@ fn set(asked: &[AugmentedTask], side: usize, puzzle_ids: u32, numbering: String,
         questions: asked.iter().map(|a| a.task.id.clone()).collect(),
         baselines: baselines(asked.iter().map(|a| &a.task)),
         notes,
+        ..ExampleSet::default()
     }
 }
 

@@ -116,7 +116,7 @@ proptest! {
         let example = Example { tokens: encode(&grid("12"), 5), answer: encode(&grid("21"), 5).into(), variant: code, ..Example::default() };
         let tokens = Answer::Tokens(tokens);
         score(&example, &tokens);
-        let set = ExampleSet { examples: vec![example], vocabulary: 12, puzzle_ids: 1, numbering: None, questions: vec![], baselines: vec![], notes: vec![] };
+        let set = ExampleSet { examples: vec![example], vocabulary: 12, puzzle_ids: 1, numbering: None, questions: vec![], baselines: vec![], notes: vec![] , ..ExampleSet::default() };
         let decisions = TASK.decide.unwrap()(&set, &[RowAnswer { example: 0, answer: &tokens, halt_logit: Some(logit) }, RowAnswer { example: 9, answer: &tokens, halt_logit: None }]);
         prop_assert_eq!((decisions.len(), decisions[0].rows, decisions[0].right), (1, 1, false));
     }

@@ -62,6 +62,7 @@ pub fn dataset(table: &toml::Table, folder: &Path, split: Split) -> Result<Maker
             questions: Vec::new(),
             baselines: Vec::new(),
             notes: Vec::new(),
+            ..ExampleSet::default()
         })
     }))
 }

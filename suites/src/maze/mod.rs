@@ -204,6 +204,7 @@ fn set(mazes: &[Maze], mut notes: Vec<String>) -> ExampleSet {
         questions: Vec::new(),
         baselines: baseline::baselines(mazes),
         notes,
+        ..ExampleSet::default()
     }
 }
 

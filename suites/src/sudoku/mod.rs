@@ -315,6 +315,7 @@ fn set(size: Size, puzzles: &[Puzzle], mut notes: Vec<String>, held_out: bool) -
             of: puzzles.len() as u64,
         }],
         notes,
+        ..ExampleSet::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::super::METER;
 use super::*;
-use crate::meters::{ProbedMeter, Reading};
+use crate::meters::{ProbedMeter, MeterReading};
 
 /// The built library and the folder that holds it. A C compiler is one of the things that the project needs.
 fn library(flags: &[&str]) -> (tempfile::TempDir, PathBuf) {
@@ -39,7 +39,7 @@ fn refused(options: &MeterOptions) -> Unavailable {
     probe(options).err().expect("must be refused")
 }
 
-fn window(ready: &mut ProbedMeter, time: Duration) -> Reading {
+fn window(ready: &mut ProbedMeter, time: Duration) -> MeterReading {
     let source = ready.source.as_deref_mut().unwrap();
     source.start();
     std::thread::sleep(time);

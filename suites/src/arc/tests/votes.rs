@@ -19,6 +19,7 @@ fn question(variants: &[u32], input: &str, output: &str) -> ExampleSet {
         questions: vec!["q".into()],
         baselines: Vec::new(),
         notes: Vec::new(),
+        ..ExampleSet::default()
     }
 }
 
