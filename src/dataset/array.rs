@@ -29,7 +29,8 @@ impl SetArray {
         fn words(words: &[u32]) -> Cow<'_, [u8]> {
             words.iter().flat_map(|w| w.to_le_bytes()).collect()
         }
-        let mut arrays = vec![SetArray { name: "difficulty", width: 4, columns: None, bytes: |c| words(&c.difficulty) }];
+        let mut arrays =
+            vec![SetArray { name: "difficulty", width: 4, columns: None, bytes: |c| words(&c.difficulty) }];
         if ids || shape.has_ids() {
             arrays.push(SetArray { name: "puzzle_id", width: 4, columns: None, bytes: |c| words(&c.puzzle_id) });
         }

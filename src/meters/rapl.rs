@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::tally::{Nature, TICK, Tally};
-use super::{EnergySource, Meter, MeterOptions, ProbedMeter, MeterReading};
+use super::{EnergySource, Meter, MeterOptions, MeterReading, ProbedMeter};
 use crate::backends::Unavailable;
 use zone::{Tree, Zone};
 

@@ -20,7 +20,7 @@ use super::case::{Running, Scored, unexpected};
 use super::claims::{self, Asked, MAX_MISMATCHES};
 use super::process::{Worker, case_error};
 use crate::clock::monotonic_ns;
-use crate::meters::{Meters, MeterReading, cpu, memory};
+use crate::meters::{MeterReading, Meters, cpu, memory};
 use crate::protocol::{IterationSample, Message, Mode, PredictionRow};
 use crate::scenarios::{self, Driver, TimedBlock};
 

@@ -30,8 +30,7 @@ pub enum ElementKind {
 
 impl ElementKind {
     /// All of them.
-    pub const ALL: [ElementKind; 7] =
-        [Self::F32, Self::F16, Self::F64, Self::I64, Self::I32, Self::U8, Self::Bool];
+    pub const ALL: [ElementKind; 7] = [Self::F32, Self::F16, Self::F64, Self::I64, Self::I32, Self::U8, Self::Bool];
 
     /// Bytes of an element.
     pub const fn bytes(self) -> usize {

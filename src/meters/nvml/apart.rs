@@ -11,7 +11,7 @@ use super::boards::{Boards, BoardsSetup, Closed, Proven};
 use crate::backends::Unavailable;
 use crate::clock::monotonic_ns;
 use crate::foreign::{Channel, Foreign, Received, SECONDS, limit};
-use crate::meters::{EnergySource, MeterOptions, ProbedMeter, MeterReading};
+use crate::meters::{EnergySource, MeterOptions, MeterReading, ProbedMeter};
 
 /// How long an edge of a window may take.
 const EDGE: Duration = Duration::from_secs(2);

@@ -301,7 +301,6 @@ fn set(asked: &[AugmentedTask], side: usize, puzzle_ids: u32, numbering: String,
                     part,
                     variant: variant.code(),
                     ..Example::default()
-                    ..Example::default()
                 });
             }
         }

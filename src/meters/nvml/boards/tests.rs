@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::super::METER;
 use super::*;
-use crate::meters::{ProbedMeter, MeterReading};
+use crate::meters::{MeterReading, ProbedMeter};
 
 /// The built library and the folder that holds it. A C compiler is one of the things that the project needs.
 fn library(flags: &[&str]) -> (tempfile::TempDir, PathBuf) {
