@@ -93,7 +93,7 @@ fn seed(text: &str) -> Result<u64, String> {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let format = formats::of(&args.out)?;
     let backends: Vec<&str> = BACKENDS.iter().map(|b| b.name()).collect();
-    let known = Known { backends: &backends, precisions: &runner::precisions() };
+    let known = Known { backends: &backends, precisions: &runner::precisions(), processors: runner::processors() };
     let request = Request {
         task: TaskFile::load(&args.file, args.task.as_deref(), &known)?,
         split: if args.split == "train" { Split::Train } else { Split::Test },

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ergometer_files::{Links, counted};
+use ergometer_suites::suite::Change;
 
 use crate::backends::backend;
 use crate::console::{self, outln};
@@ -17,11 +18,14 @@ use crate::runner::{self, RunOptions, estimate};
 /// Flags.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  ergometer run quick\n  ergometer run quick --filter '*native*' --out my-run\n  ergometer run quick --out my-run --resume"
+    after_help = "Examples:\n  ergometer run quick\n  ergometer run quick --filter '*native*' --out my-run\n  ergometer run quick --out my-run --resume\n  ergometer run quick --set defaults.seconds=1 --set 'cases.threads=[1,2]'"
 )]
 pub struct Args {
     /// A suite file, or the name of a shipped suite (looked for in ERGOMETER_HOME, above the program, last above the working directory)
     suite: PathBuf,
+    /// Another value than the suite's, as often as you like: defaults.K, cases.K, model.NAME.K, task.NAME.K or backend.NAME.K
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    changes: Vec<Change>,
     /// Folder of the run [default: a new one under ./ergometer-runs]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -67,6 +71,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let command = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
     let options = RunOptions {
         suite: args.suite,
+        changes: args.changes,
         out: args.out,
         filter: args.filter,
         check: args.check,

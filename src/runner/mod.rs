@@ -49,7 +49,7 @@ use ergometer_reports::case::{ErrorKind, Verdict};
 use ergometer_reports::precision::PRECISIONS;
 use ergometer_reports::render::{self, ReportFormat};
 use ergometer_reports::{CaseRun, Report, RunFolder};
-use ergometer_suites::suite::{Known, Suite};
+use ergometer_suites::suite::{Change, Known, Suite};
 use sha2::{Digest, Sha256};
 
 use self::case::RunContext;
@@ -73,6 +73,8 @@ const _: () = assert!(ergometer_suites::suite::MAX_CASES <= ergometer_reports::s
 pub struct RunOptions {
     /// Path or name of the suite.
     pub suite: PathBuf,
+    /// Values in the place of the suite's.
+    pub changes: Vec<Change>,
     /// Run folder; a new one under `ergometer-runs` if not given.
     pub out: Option<PathBuf>,
     /// Only cases whose path fits this pattern.
@@ -132,10 +134,16 @@ pub fn precisions() -> Vec<&'static str> {
     all
 }
 
+/// Processors that this process may use.
+pub fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
 /// Reads and plans a suite.
 pub fn plan(options: &RunOptions) -> anyhow::Result<(Suite, Plan)> {
     let backends: Vec<&str> = BACKENDS.iter().map(|b| b.name()).collect();
-    let suite = Suite::load(&options.suite, &Known { backends: &backends, precisions: &precisions() })?;
+    let known = Known { backends: &backends, precisions: &precisions(), processors: processors() };
+    let suite = Suite::load_changed(&options.suite, &options.changes, &known)?;
     let mut plan = Plan::new(&suite, |path| options.filter.as_ref().is_none_or(|f| plan::glob(f, path)))?;
     if let Some((i, n)) = options.shard {
         // an interleaved group is not torn apart

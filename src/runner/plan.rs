@@ -438,7 +438,7 @@ mod tests {
         for own in ["x", "y"] {
             text += &format!("[[backend]]\nname = {own:?}\nkind = \"external\"\ncommand = [\"none\"]\n");
         }
-        let known = Known { backends: &["native"], precisions: &["f32", "bf16"] };
+        let known = Known { backends: &["native"], precisions: &["f32", "bf16"], processors: 2 };
         let text = format!("{text}[defaults]\nmodels = [\"net\"]\ntasks = [\"a\"]\n{cases}");
         let suite = Suite::parse(&text, &house.path().join("suite.toml"), &known).unwrap();
         let plan = Plan::new(&suite, |_| true).unwrap();

@@ -7,13 +7,14 @@
 //!
 //! ```toml
 //! about = "What this suite is for"
+//! include = ["others.toml"]          # their blocks are this suite's too
 //! [[model]]
 //! name = "trm"                       # letters, digits, `.`, `_`, `-`
 //! path = "models/trm-4x4"            # from the suite file's folder
 //! [[task]]
-//! name = "sudoku-4x4"
+//! name = "sudoku"
 //! kind = "sudoku"                    # the other keys belong to the task
-//! size = 4
+//! sweep = { size = [4, 6] }          # a block for each value: sudoku-size-4, sudoku-size-6
 //! [[backend]]                        # only for backends with options and for other programs
 //! name = "mine"
 //! kind = "external"
@@ -24,7 +25,7 @@
 //! [[cases]]                          # the product of its lists
 //! models = ["trm"]
 //! backends = ["native", "mine"]
-//! tasks = ["sudoku-4x4"]
+//! tasks = ["sudoku"]
 //! precisions = ["f32"]
 //! scenarios = ["single-stream", "offline-b32"]
 //! threads = [1, 2]
@@ -32,6 +33,8 @@
 //! ```
 
 mod parse;
+mod sources;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,6 +42,8 @@ use std::path::{Path, PathBuf};
 
 use ergometer_files::{Links, Refusal};
 
+pub use self::sources::Change;
+use self::sources::Source;
 use crate::error::SuiteError;
 use crate::locate;
 use crate::scenario::{Depth, Scenario};
@@ -63,6 +68,8 @@ pub struct Known<'a> {
     pub backends: &'a [&'a str],
     /// Precisions.
     pub precisions: &'a [&'a str],
+    /// Processors of this machine: what `threads = "all"` means.
+    pub processors: u32,
 }
 
 /// A checked suite file.
@@ -74,7 +81,8 @@ pub struct Suite {
     pub about: String,
     /// The file it came from.
     pub file: PathBuf,
-    /// The file's text, for its hash and for the run folder.
+    /// The file's text, for its hash and for the run folder; what it includes and what a command line changed stand at
+    /// its end, as comments.
     pub text: String,
     /// Models by name.
     pub models: BTreeMap<String, ModelSpec>,
@@ -98,7 +106,7 @@ pub struct ModelSpec {
 }
 
 /// `[[task]]`
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct TaskSpec {
     /// Name in paths.
     pub name: String,
@@ -108,6 +116,16 @@ pub struct TaskSpec {
     pub parameters: toml::Table,
     /// `seed` of the parameters, or 0.
     pub seed: u64,
+    /// The file that the block is in: relative paths of the parameters start at its folder.
+    pub file: PathBuf,
+}
+
+impl PartialEq for TaskSpec {
+    /// Two files of one folder can have the same task.
+    fn eq(&self, other: &Self) -> bool {
+        let of = |t: &Self| (t.name.clone(), t.kind.clone(), t.parameters.clone(), t.file.parent().map(Path::to_owned));
+        of(self) == of(other)
+    }
 }
 
 /// `[[backend]]`
@@ -166,15 +184,26 @@ impl Suite {
     /// Errors: no such suite (with near matches), not a regular file, larger than [`MAX_FILE_BYTES`], not UTF-8, or
     /// whatever [`Suite::parse`] finds.
     pub fn load(path_or_name: impl AsRef<Path>, known: &Known) -> Result<Suite, SuiteError> {
-        let file = locate::find_suite(path_or_name.as_ref())?;
-        let text = read_text(&file).map_err(|e| e.in_file(&file))?;
-        Suite::parse(&text, &file, known)
+        Suite::load_changed(path_or_name, &[], known)
     }
 
-    /// Checks the text of a suite file and expands its cases. Nothing is read; `file` names the suite, and its folder
-    /// is where relative paths start.
+    /// The same with values of a command line in the place of the files'.
+    pub fn load_changed(
+        path_or_name: impl AsRef<Path>,
+        changes: &[Change],
+        known: &Known,
+    ) -> Result<Suite, SuiteError> {
+        let file = locate::find_suite(path_or_name.as_ref())?;
+        let sources = sources::read(&file, read_text)?;
+        let changes: Vec<Change> = changes.iter().cloned().map(Change::from_here).collect();
+        parse::parse(&sources, &changes, known).map_err(|e| e.in_file(&file))
+    }
+
+    /// Checks the text of a suite file that includes no other, and expands its cases. Nothing is read; `file` names the
+    /// suite, and its folder is where relative paths start.
     pub fn parse(text: &str, file: &Path, known: &Known) -> Result<Suite, SuiteError> {
-        parse::parse(text, file, known).map_err(|e| e.in_file(file))
+        let source = Source { file: file.to_owned(), text: text.to_owned(), includes: Vec::new() };
+        parse::parse(&[source], &[], known).map_err(|e| e.in_file(file))
     }
 
     /// The examples of the task of this name, always the same.
@@ -185,14 +214,14 @@ impl Suite {
         let spec =
             spec.ok_or_else(|| unknown("task", task, self.tasks.keys().map(String::as_str)).in_file(&self.file))?;
         let kind = crate::task(&spec.kind).ok_or_else(|| unknown("task kind", &spec.kind, crate::task_names()))?;
-        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let folder = spec.file.parent().unwrap_or(Path::new(""));
         (kind.examples)(&spec.parameters, folder).map_err(|mut e| {
             // An error about another file names that file; this one belongs to the suite.
             if e.file.is_none() {
                 let place = e.place.take().map_or(String::new(), |p| format!(", {p}"));
                 e.place = Some(format!("task `{task}`{place}"));
             }
-            e.in_file(&self.file)
+            e.in_file(&spec.file)
         })
     }
 }

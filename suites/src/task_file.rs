@@ -94,7 +94,7 @@ impl TaskFile {
                     .hint(format!("choose one: `--task NAME` with {}", names().collect::<Vec<_>>().join(", "))));
             }
         };
-        Self::new(&suite.file, &spec.name, &spec.kind, Keys::of_table(&spec.parameters).without(&WHICH))
+        Self::new(&spec.file, &spec.name, &spec.kind, Keys::of_table(&spec.parameters).without(&WHICH))
     }
 
     fn new(file: &Path, name: &str, kind: &str, parameters: toml::Table) -> Result<TaskFile, SuiteError> {
@@ -113,7 +113,7 @@ impl TaskFile {
 mod tests {
     use super::*;
 
-    const KNOWN: Known = Known { backends: &["native"], precisions: &["f32"] };
+    const KNOWN: Known = Known { backends: &["native"], precisions: &["f32"], processors: 2 };
     const SUITE: &str = "[[model]]\nname = 'net'\npath = 'net'\n[[task]]\nname = 'small'\nkind = 'sudoku'\nsize = 4\nexamples = 7\nseed = 3\n\
                          split = 'train'\n[[cases]]\nmodels = ['net']\nbackends = ['native']\ntasks = ['small']\n";
     const SECOND: &str = "[[task]]\nname = 'rules'\nkind = 'arc'\nrules = 'all'\n";
@@ -146,6 +146,7 @@ mod tests {
     const KNOWN_ALL: Known = Known {
         backends: &["native", "reference", "onnxruntime", "tract", "candle"],
         precisions: &["f32", "f64", "bf16", "int8", "f16"],
+        processors: 2,
     };
 
     #[test]

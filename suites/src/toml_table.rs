@@ -10,30 +10,41 @@ use toml::Value;
 
 use crate::error::{SuiteError, near_matches};
 
+/// Where a value was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Nobody kept it.
+    Unknown,
+    /// On this line of the file.
+    Line(usize),
+    /// On the command line, by `--set`.
+    Flag,
+}
+
 /// One table on its way to becoming a typed value.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
-    entries: BTreeMap<String, (Option<usize>, Value)>,
-    /// Line of the table itself.
-    line: Option<usize>,
+    entries: BTreeMap<String, (Origin, Value)>,
+    /// Where the table itself is.
+    origin: Origin,
 }
 
 impl Keys {
-    /// `entries` are key, line, value.
-    pub fn new(entries: impl IntoIterator<Item = (String, Option<usize>, Value)>, line: Option<usize>) -> Self {
-        Self { entries: entries.into_iter().map(|(k, l, v)| (k, (l, v))).collect(), line }
+    /// `entries` are key, place, value.
+    pub fn new(entries: impl IntoIterator<Item = (String, Origin, Value)>, origin: Origin) -> Self {
+        Self { entries: entries.into_iter().map(|(k, o, v)| (k, (o, v))).collect(), origin }
     }
 
     /// A table whose lines are not known.
     pub fn of_table(table: &toml::Table) -> Self {
-        Self::new(table.iter().map(|(k, v)| (k.clone(), None, v.clone())), None)
+        Self::new(table.iter().map(|(k, v)| (k.clone(), Origin::Unknown, v.clone())), Origin::Unknown)
     }
 
     /// Fails if there is a key that is not `allowed`.
     pub fn only(self, allowed: &[&str]) -> Result<Self, SuiteError> {
         match self.entries.iter().find(|(key, _)| !allowed.contains(&key.as_str())) {
             None => Ok(self),
-            Some((key, (line, _))) => Err(unknown("key", key, allowed.iter().copied()).at(place(*line, None))),
+            Some((key, (origin, _))) => Err(unknown("key", key, allowed.iter().copied()).at(place(*origin, None))),
         }
     }
 
@@ -47,7 +58,44 @@ impl Keys {
 
     /// Line, key or both, for an error about `key`, whether it is there or not.
     pub fn place(&self, key: &str) -> String {
-        place(self.entries.get(key).and_then(|e| e.0).or(self.line), Some(key))
+        place(self.origin(key), Some(key))
+    }
+
+    /// The place of the table itself.
+    pub fn whole(&self) -> String {
+        place(self.origin, None)
+    }
+
+    /// Where `key` was written; the table itself where nobody knows, or it is not there.
+    pub fn origin(&self, key: &str) -> Origin {
+        let own = self.entries.get(key).map(|e| e.0).filter(|o| *o != Origin::Unknown);
+        own.unwrap_or(self.origin)
+    }
+
+    /// Puts a value in the place of `path`, the names of tables first. A table that is not there is made.
+    ///
+    /// # Errors
+    /// What stands in the place of a table is none.
+    pub fn set(&mut self, path: &[&str], value: Value, origin: Origin) -> Result<(), SuiteError> {
+        let [key, inner @ ..] = path else { return Ok(()) };
+        let Some((last, tables)) = inner.split_last() else {
+            self.entries.insert((*key).to_owned(), (origin, value));
+            return Ok(());
+        };
+        let entry = self.entries.entry((*key).to_owned()).or_insert_with(|| (origin, Value::Table(Default::default())));
+        entry.0 = origin;
+        let mut at = &mut entry.1;
+        for name in tables {
+            let Some(table) = at.as_table_mut() else { return Err(no_table(path, origin)) };
+            at = table.entry((*name).to_owned()).or_insert_with(|| Value::Table(Default::default()));
+        }
+        at.as_table_mut().ok_or_else(|| no_table(path, origin))?.insert((*last).to_owned(), value);
+        Ok(())
+    }
+
+    /// Takes a key out.
+    pub fn remove(&mut self, key: &str) {
+        self.entries.remove(key);
     }
 
     /// Whether `key` is there.
@@ -89,10 +137,10 @@ impl Keys {
         self.get(key, "a string that is not empty", |v| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned))
     }
 
-    /// A list of strings, at least one.
+    /// A list of strings, at least one; one alone may stand without brackets.
     pub fn strings(&self, key: &str) -> Result<Option<Vec<String>>, SuiteError> {
         self.get(key, "a list of one or more strings", |v| {
-            let list: Option<Vec<String>> = v.as_array()?.iter().map(|v| v.as_str().map(str::to_owned)).collect();
+            let list: Option<Vec<String>> = listed(v).iter().map(|v| v.as_str().map(str::to_owned)).collect();
             list.filter(|l| !l.is_empty())
         })
     }
@@ -103,11 +151,11 @@ impl Keys {
         self.get(key, &wanted, |v| whole(v, &range))
     }
 
-    /// A list of whole numbers in `range`, at least one.
+    /// A list of whole numbers in `range`, at least one; one alone may stand without brackets.
     pub fn integers(&self, key: &str, range: RangeInclusive<u64>) -> Result<Option<Vec<u64>>, SuiteError> {
         let wanted = format!("a list of one or more whole numbers from {} to {}", range.start(), range.end());
         self.get(key, &wanted, |v| {
-            let list: Option<Vec<u64>> = v.as_array()?.iter().map(|v| whole(v, &range)).collect();
+            let list: Option<Vec<u64>> = listed(v).iter().map(|v| whole(v, &range)).collect();
             list.filter(|l| !l.is_empty())
         })
     }
@@ -149,13 +197,26 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.join(", ")
 }
 
-fn place(line: Option<usize>, key: Option<&str>) -> String {
-    match (line, key) {
-        (Some(line), Some(key)) => format!("line {line}, `{key}`"),
-        (Some(line), None) => format!("line {line}"),
-        (None, Some(key)) => format!("`{key}`"),
-        (None, None) => "parameters".to_owned(),
+fn place(origin: Origin, key: Option<&str>) -> String {
+    match (origin, key) {
+        (Origin::Line(line), Some(key)) => format!("line {line}, `{key}`"),
+        (Origin::Line(line), None) => format!("line {line}"),
+        (Origin::Flag, Some(key)) => format!("`--set`, `{key}`"),
+        (Origin::Flag, None) => "`--set`".to_owned(),
+        (Origin::Unknown, Some(key)) => format!("`{key}`"),
+        (Origin::Unknown, None) => "parameters".to_owned(),
     }
+}
+
+fn no_table(path: &[&str], origin: Origin) -> SuiteError {
+    SuiteError::new("goes into a value that is no table")
+        .at(place(origin, Some(&path.join("."))))
+        .hint("a name with a dot goes into a table: `options.speed` into `options = { speed = ... }`")
+}
+
+/// The values of a list; what is no list is one value.
+pub(crate) fn listed(value: &Value) -> &[Value] {
+    value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice)
 }
 
 fn whole(value: &Value, range: &RangeInclusive<u64>) -> Option<u64> {

@@ -375,6 +375,7 @@ fn suites(_: &Path) -> Vec<Vec<u8>> {
 const KNOWN: Known = Known {
     backends: &["native", "tract", "candle", "onnxruntime", "reference"],
     precisions: &["f32", "f64", "bf16", "int8"],
+    processors: 2,
 };
 
 fn suite(_: &[u8], path: &Path) -> Outcome {

@@ -1,7 +1,7 @@
-//! From the text of a suite file to a checked suite.
+//! From the text of a suite, and of the files that it includes, to a checked suite.
 //!
-//! In: TOML text and the names the caller knows. Out: a [`Suite`] whose every reference holds, or the first error with
-//! its line. Must not: touch the file system; build more than [`MAX_CASES`] cases.
+//! In: TOML texts, changes of a command line and the names the caller knows. Out: a [`Suite`] whose every reference holds, or the first
+//! error with its file and line. Must not: touch the file system; build more than [`MAX_CASES`] cases.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -11,18 +11,22 @@ use serde::Deserialize;
 use toml::de::DeTable;
 use toml::{Spanned, Value};
 
-use super::{BackendSpec, CaseSpec, Known, MAX_CASES, MAX_THREADS, MAX_TOGETHER, ModelSpec, Suite, TOGETHER, TaskSpec};
+use super::sources::{Change, Changeable, Named, Source, whole_text};
+use super::{
+    BackendSpec, CaseSpec, Known, MAX_CASES, MAX_THREADS, MAX_TOGETHER, ModelSpec, Suite, TOGETHER, TaskSpec, sweep,
+};
 use crate::error::SuiteError;
-use crate::scenario::{Depth, Scenario};
-use crate::toml_table::{Keys, unknown};
+use crate::scenario::{Depth, MAX_BATCH, Scenario};
+use crate::toml_table::{Keys, Origin, listed, unknown};
 
-const TOP: [&str; 7] = ["about", "together", "model", "task", "backend", "defaults", "cases"];
-const CASES: [&str; 16] = [
+const TOP: [&str; 8] = ["about", "include", "together", "model", "task", "backend", "defaults", "cases"];
+const CASES: [&str; 17] = [
     "models",
     "backends",
     "precisions",
     "tasks",
     "scenarios",
+    "batch",
     "threads",
     "depth",
     "seconds",
@@ -41,8 +45,9 @@ type Block = Spanned<BTreeMap<String, Spanned<Value>>>;
 
 #[derive(Deserialize)]
 struct File {
-    about: Option<String>,
-    together: Option<Spanned<i64>>,
+    about: Option<Spanned<Value>>,
+    include: Option<Spanned<Value>>,
+    together: Option<Spanned<Value>>,
     #[serde(default)]
     model: Vec<Block>,
     #[serde(default)]
@@ -67,91 +72,218 @@ impl Lines {
     }
 
     fn keys(&self, block: Block) -> Keys {
-        let line = self.line(block.span().start);
+        let origin = Origin::Line(self.line(block.span().start));
         let entries = block.into_inner().into_iter();
-        Keys::new(entries.map(|(k, v)| (k, Some(self.line(v.span().start)), v.into_inner())), Some(line))
+        Keys::new(entries.map(|(k, v)| (k, Origin::Line(self.line(v.span().start)), v.into_inner())), origin)
     }
 }
 
-pub(super) fn parse(text: &str, file: &Path, known: &Known) -> Result<Suite, SuiteError> {
-    let lines = Lines::of(text);
-    let malformed = |e: toml::de::Error| {
-        let error = SuiteError::new(e.message().trim_end().replace('\n', ", "));
-        let error = error.hint("the layout of a suite is in suites/README.md");
-        match e.span() {
-            Some(span) => error.at(format!("line {}", lines.line(span.start))),
-            None => error,
-        }
-    };
-    let table = DeTable::parse(text).map_err(malformed)?;
-    if let Some(key) = table.get_ref().keys().find(|k| !TOP.contains(&k.get_ref().as_ref())) {
-        let place = format!("line {}", lines.line(key.span().start));
-        let error = unknown("key", key.get_ref(), TOP.into_iter()).at(place);
-        let training = table.get_ref().contains_key("optimiser");
-        return Err(if training { error.hint("it is a training file: `ergometer train` takes it") } else { error });
-    }
-    let parsed = File::deserialize(toml::Deserializer::from(table)).map_err(malformed)?;
+/// The blocks of one file, their values not yet looked at.
+struct Part<'a> {
+    file: &'a Path,
+    /// Keys that stand in no block.
+    top: Keys,
+    models: Vec<Keys>,
+    tasks: Vec<Keys>,
+    backends: Vec<Keys>,
+    defaults: Keys,
+    cases: Vec<Keys>,
+}
 
-    let together = match parsed.together {
-        None => TOGETHER,
-        Some(n) => usize::try_from(*n.get_ref()).ok().filter(|n| (1..=MAX_TOGETHER).contains(n)).ok_or_else(|| {
-            SuiteError::new(format!("found integer {}", n.get_ref()))
-                .at(format!("line {}, `together`", lines.line(n.span().start)))
-                .hint(format!("write a whole number from 1 to {MAX_TOGETHER}: workers that are alive at once"))
-        })?,
-    };
-    let folder = file.parent().unwrap_or(Path::new(""));
+impl<'a> Part<'a> {
+    fn read(source: &'a Source) -> Result<Self, SuiteError> {
+        let lines = Lines::of(&source.text);
+        let malformed = |e: toml::de::Error| {
+            let error = SuiteError::new(e.message().trim_end().replace('\n', ", "));
+            let error = error.hint("the layout of a suite is in suites/README.md");
+            match e.span() {
+                Some(span) => error.at(format!("line {}", lines.line(span.start))),
+                None => error,
+            }
+        };
+        let table = DeTable::parse(&source.text).map_err(malformed)?;
+        if let Some(key) = table.get_ref().keys().find(|k| !TOP.contains(&k.get_ref().as_ref())) {
+            let place = format!("line {}", lines.line(key.span().start));
+            let error = unknown("key", key.get_ref(), TOP.into_iter()).at(place);
+            let training = table.get_ref().contains_key("optimiser");
+            return Err(if training { error.hint("it is a training file: `ergometer train` takes it") } else { error });
+        }
+        let parsed = File::deserialize(toml::Deserializer::from(table)).map_err(malformed)?;
+        let top = [("about", parsed.about), ("include", parsed.include), ("together", parsed.together)];
+        let top = top.into_iter().filter_map(|(key, value)| {
+            let value = value?;
+            Some((key.to_owned(), Origin::Line(lines.line(value.span().start)), value.into_inner()))
+        });
+        let all = |blocks: Vec<Block>| blocks.into_iter().map(|b| lines.keys(b)).collect();
+        let part = Self {
+            file: &source.file,
+            top: Keys::new(top, Origin::Unknown),
+            models: all(parsed.model),
+            tasks: all(parsed.task),
+            backends: all(parsed.backend),
+            defaults: parsed.defaults.map_or_else(|| Keys::new([], Origin::Unknown), |b| lines.keys(b)),
+            cases: all(parsed.cases),
+        };
+        part.top.strings("include")?;
+        part.about()?;
+        Ok(part)
+    }
+
+    fn about(&self) -> Result<String, SuiteError> {
+        Ok(self.top.get("about", "a string", |v| v.as_str().map(str::to_owned))?.unwrap_or_default())
+    }
+}
+
+/// Makes the changes; gives the defaults that stand above those of every file.
+fn change(parts: &mut [Part], changes: &[Change]) -> Result<Keys, SuiteError> {
+    let mut defaults = Keys::new([], Origin::Unknown);
+    for change in changes {
+        let (mut models, mut tasks, mut backends, mut cases) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut unused = Keys::new([], Origin::Unknown);
+        let mut top = &mut unused;
+        for part in parts.iter_mut() {
+            models.extend(&mut part.models);
+            tasks.extend(&mut part.tasks);
+            backends.extend(&mut part.backends);
+            cases.extend(&mut part.cases);
+            // the last is the suite itself
+            top = &mut part.top;
+        }
+        let named = |kind, blocks| Named { kind, blocks };
+        let named = vec![named("model", models), named("task", tasks), named("backend", backends)];
+        change.apply(&mut Changeable { defaults: &mut defaults, top, cases, named })?;
+    }
+    Ok(defaults)
+}
+
+/// Blocks that one block with a `sweep` stands for, by its name: models, tasks, backends.
+#[derive(Default)]
+struct Swept {
+    models: BTreeMap<String, Vec<String>>,
+    tasks: BTreeMap<String, Vec<String>>,
+    backends: BTreeMap<String, Vec<String>>,
+}
+
+pub(super) fn parse(sources: &[Source], changes: &[Change], known: &Known) -> Result<Suite, SuiteError> {
+    let own = |source: &Source| source.file.clone();
+    let parts = sources.iter().map(|s| Part::read(s).map_err(|e| e.in_file(own(s))));
+    let mut parts = parts.collect::<Result<Vec<Part>, _>>()?;
+    let above = change(&mut parts, changes)?.only(&CASES)?;
+    let Some(last) = parts.last() else { return Err(SuiteError::new("asks for no case")) };
+    let together = last.top.integer("together", 1..=MAX_TOGETHER as u64).map_err(|e| e.in_file(last.file))?;
     let mut suite = Suite {
-        name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-        about: parsed.about.unwrap_or_default(),
-        file: file.to_owned(),
-        text: text.to_owned(),
+        name: last.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        about: last.about().map_err(|e| e.in_file(last.file))?,
+        file: last.file.to_owned(),
+        text: whole_text(sources, changes),
         models: BTreeMap::new(),
         tasks: BTreeMap::new(),
         backends: BTreeMap::new(),
-        together,
+        together: together.map_or(TOGETHER, |n| n as usize),
         cases: Vec::new(),
     };
-    for block in parsed.model {
-        let keys = lines.keys(block).only(&["name", "path"])?;
-        let name = new_name(&keys, &suite.models)?;
-        let path = folder.join(keys.need("path", keys.string("path")?)?);
-        suite.models.insert(name.clone(), ModelSpec { name, path });
-    }
-    for block in parsed.task {
-        let keys = lines.keys(block);
-        let name = new_name(&keys, &suite.tasks)?;
-        let kind = keys.need("kind", keys.string("kind")?)?;
-        if crate::task(&kind).is_none() {
-            return Err(unknown("task kind", &kind, crate::task_names()).at(keys.place("kind")));
-        }
-        let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
-        let parameters = keys.without(&["name", "kind"]);
-        suite.tasks.insert(name.clone(), TaskSpec { name, kind, parameters, seed });
-    }
-    for block in parsed.backend {
-        let keys = lines.keys(block).only(&["name", "kind", "command", "options"])?;
-        let spec = backend(&keys, &suite.backends, folder, known)?;
-        suite.backends.insert(spec.name.clone(), spec);
-    }
-    let defaults = match parsed.defaults {
-        Some(block) => lines.keys(block).only(&CASES)?,
-        None => Keys::new([], None),
-    };
-    let mut seen = HashMap::new();
-    for block in parsed.cases {
-        let line = lines.line(block.span().start);
-        let keys = lines.keys(block).only(&CASES)?.or(&defaults);
-        expand(&keys, line, &mut suite, known, &mut seen)?;
+    let mut swept = Swept::default();
+    let (mut defaults, mut seen): (Vec<Keys>, _) = (Vec::new(), HashMap::new());
+    for (part, source) in parts.iter().zip(sources) {
+        let mut read = || {
+            declare(part, &mut suite, &mut swept, known)?;
+            // nearer files first
+            let own = part.defaults.clone().only(&CASES)?;
+            let own = source.includes.iter().rev().fold(own, |all, &i| over(all, &defaults[i]));
+            for block in &part.cases {
+                let keys = over(over(block.clone().only(&CASES)?, &above), &own);
+                expand(&keys, part.file, &mut suite, &swept, known, &mut seen)?;
+            }
+            defaults.push(own);
+            Ok(())
+        };
+        read().map_err(|e: SuiteError| e.in_file(part.file))?;
     }
     if suite.cases.is_empty() {
-        return Err(SuiteError::new("asks for no case").hint("add a [[cases]] block; see suites/README.md"));
+        let error = SuiteError::new("asks for no case").hint("add a [[cases]] block; see suites/README.md");
+        return Err(error.in_file(&suite.file));
     }
     Ok(suite)
 }
 
-/// The block's name: fit for a path, and new.
-fn new_name<T>(keys: &Keys, taken: &BTreeMap<String, T>) -> Result<String, SuiteError> {
+/// A cases block over the defaults that stand below it. Of the two ways to say how much work is offered at once, the
+/// nearer counts.
+fn over(keys: Keys, below: &Keys) -> Keys {
+    let mut below = below.clone();
+    for (one, other) in [("batch", "scenarios"), ("scenarios", "batch")] {
+        if keys.has(one) {
+            below.remove(other);
+        }
+    }
+    keys.or(&below)
+}
+
+/// Adds a file's models, tasks and backends.
+fn declare(part: &Part, suite: &mut Suite, swept: &mut Swept, known: &Known) -> Result<(), SuiteError> {
+    let folder = part.file.parent().unwrap_or(Path::new(""));
+    let mut here = HashSet::new();
+    for block in &part.models {
+        for keys in blocks_of(block, &mut swept.models)? {
+            let keys = keys.only(&["name", "path"])?;
+            let name = name(&keys)?;
+            let path = folder.join(keys.need("path", keys.string("path")?)?);
+            add(&keys, &mut here, &mut suite.models, ModelSpec { name, path })?;
+        }
+    }
+    here.clear();
+    for block in &part.tasks {
+        for keys in blocks_of(block, &mut swept.tasks)? {
+            let name = name(&keys)?;
+            let kind = keys.need("kind", keys.string("kind")?)?;
+            if crate::task(&kind).is_none() {
+                return Err(unknown("task kind", &kind, crate::task_names()).at(keys.place("kind")));
+            }
+            let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
+            let parameters = keys.without(&["name", "kind"]);
+            let task = TaskSpec { name, kind, parameters, seed, file: part.file.to_owned() };
+            add(&keys, &mut here, &mut suite.tasks, task)?;
+        }
+    }
+    here.clear();
+    for block in &part.backends {
+        for keys in blocks_of(block, &mut swept.backends)? {
+            let keys = keys.only(&["name", "kind", "command", "options"])?;
+            let spec = backend(&keys, folder, known)?;
+            add(&keys, &mut here, &mut suite.backends, spec)?;
+        }
+    }
+    Ok(())
+}
+
+/// The blocks that a block stands for; what its name stands for is noted.
+fn blocks_of(block: &Keys, swept: &mut BTreeMap<String, Vec<String>>) -> Result<Vec<Keys>, SuiteError> {
+    let of = name(block)?;
+    let blocks = sweep::blocks(block.clone(), &of)?;
+    if block.has("sweep") {
+        swept.insert(of, blocks.iter().map(name).collect::<Result<_, _>>()?);
+    }
+    Ok(blocks)
+}
+
+/// Adds a block. The same block may come again from another file: `here` are the names of this one.
+fn add<T: PartialEq>(
+    keys: &Keys,
+    here: &mut HashSet<String>,
+    to: &mut BTreeMap<String, T>,
+    spec: T,
+) -> Result<(), SuiteError> {
+    let name = name(keys)?;
+    if !here.insert(name.clone()) || to.get(&name).is_some_and(|there| *there != spec) {
+        return Err(SuiteError::new(format!("`{name}` is taken already"))
+            .at(keys.place("name"))
+            .hint("give each block a name of its own"));
+    }
+    to.insert(name, spec);
+    Ok(())
+}
+
+/// The block's name, fit for a path.
+fn name(keys: &Keys) -> Result<String, SuiteError> {
     let name = keys.need("name", keys.string("name")?)?;
     let fit = name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -162,21 +294,11 @@ fn new_name<T>(keys: &Keys, taken: &BTreeMap<String, T>) -> Result<String, Suite
             "up to 64 letters, digits, `.`, `-` and `_`, beginning with a letter or digit: it becomes part of a path",
         ));
     }
-    if taken.contains_key(&name) {
-        return Err(SuiteError::new(format!("`{name}` is taken already"))
-            .at(keys.place("name"))
-            .hint("give each block a name of its own"));
-    }
     Ok(name)
 }
 
-fn backend(
-    keys: &Keys,
-    taken: &BTreeMap<String, BackendSpec>,
-    folder: &Path,
-    known: &Known,
-) -> Result<BackendSpec, SuiteError> {
-    let name = new_name(keys, taken)?;
+fn backend(keys: &Keys, folder: &Path, known: &Known) -> Result<BackendSpec, SuiteError> {
+    let name = name(keys)?;
     if name == "external" || known.backends.contains(&name.as_str()) {
         return Err(SuiteError::new(format!("`{name}` is the name of a built-in backend"))
             .at(keys.place("name"))
@@ -231,25 +353,21 @@ struct Lists {
 
 impl Lists {
     /// Errors: a list that is missing where it must be there; a name that is not known.
-    fn of(keys: &Keys, suite: &Suite, known: &Known) -> Result<Self, SuiteError> {
-        let need = |key| keys.need(key, keys.strings(key)?);
+    fn of(keys: &Keys, suite: &Suite, swept: &Swept, known: &Known) -> Result<Self, SuiteError> {
         let or = |key, default: &str| Ok(keys.strings(key)?.unwrap_or_else(|| vec![default.to_owned()]));
-        let models = need("models")?;
-        check(keys, "models", "model", &models, suite.models.keys().map(String::as_str))?;
-        let backends = need("backends")?;
+        let models = named(keys, "models", "model", &swept.models, suite.models.keys().map(String::as_str))?;
         // `external` itself is not runnable: its command is in a block of the suite.
         let names = known.backends.iter().copied().filter(|b| *b != "external");
         let names = names.chain(suite.backends.keys().map(String::as_str));
-        check(keys, "backends", "backend", &backends, names.clone())?;
+        let backends = named(keys, "backends", "backend", &swept.backends, names.clone())?;
         let base = keys.string("base")?;
         check(keys, "base", "backend", base.as_slice(), names)?;
-        let tasks = need("tasks")?;
-        check(keys, "tasks", "task", &tasks, suite.tasks.keys().map(String::as_str))?;
+        let tasks = named(keys, "tasks", "task", &swept.tasks, suite.tasks.keys().map(String::as_str))?;
         let precisions = or("precisions", "f32")?;
         check(keys, "precisions", "precision", &precisions, known.precisions.iter().copied())?;
-        let scenarios = each(keys, "scenarios", or("scenarios", "single-stream")?)?;
+        let scenarios = scenarios(keys)?;
         let depths = each(keys, "depth", or("depth", "halt-16")?)?;
-        let threads = keys.integers("threads", 1..=u64::from(MAX_THREADS))?.unwrap_or_else(|| vec![1]);
+        let threads = threads(keys, known)?;
         Ok(Self { models, backends, base, tasks, precisions, scenarios, depths, threads })
     }
 
@@ -261,15 +379,70 @@ impl Lists {
     }
 }
 
-/// Adds the product of one cases block. `seen` holds the line that asked for each case.
+/// The names in a list, each that stands for several blocks replaced by theirs. All must be known.
+fn named<'a>(
+    keys: &Keys,
+    key: &str,
+    what: &str,
+    swept: &'a BTreeMap<String, Vec<String>>,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Result<Vec<String>, SuiteError> {
+    let names = keys.need(key, keys.strings(key)?)?;
+    check(keys, key, what, &names, known.chain(swept.keys().map(String::as_str)))?;
+    Ok(names.into_iter().flat_map(|name| swept.get(&name).cloned().unwrap_or_else(|| vec![name])).collect())
+}
+
+/// What `scenarios` and `batch` ask for: a batch of 1 is `single-stream`, one of N `offline-bN`.
+fn scenarios(keys: &Keys) -> Result<Vec<Scenario>, SuiteError> {
+    let (texts, batches) = (keys.strings("scenarios")?, keys.integers("batch", 1..=u64::from(MAX_BATCH))?);
+    let texts = match (texts, batches) {
+        (Some(_), Some(_)) => {
+            return Err(SuiteError::new("goes without `scenarios`")
+                .at(keys.place("batch"))
+                .hint("`batch = [1, 8]` is `scenarios = [\"single-stream\", \"offline-b8\"]`: keep one of them"));
+        }
+        (Some(texts), None) => texts,
+        (None, batches) => {
+            let word = |n: u64| if n == 1 { "single-stream".to_owned() } else { format!("offline-b{n}") };
+            batches.unwrap_or_else(|| vec![1]).into_iter().map(word).collect()
+        }
+    };
+    each(keys, "scenarios", texts)
+}
+
+/// What `threads` asks for: numbers, `"all"`, `"1..all"`.
+fn threads(keys: &Keys, known: &Known) -> Result<Vec<u64>, SuiteError> {
+    let wanted = format!(
+        "whole numbers from 1 to {MAX_THREADS}, \"all\" (here {}), or \"1..all\" (1, 2, 4, ... up to all)",
+        known.processors
+    );
+    let found = keys.get("threads", &wanted, |v| {
+        let each = listed(v).iter().map(|v| match v {
+            Value::String(word) => sweep::threads(word, known.processors.clamp(1, MAX_THREADS), MAX_THREADS),
+            _ => v.as_integer().filter(|n| (1..=i64::from(MAX_THREADS)).contains(n)).map(|n| vec![n as u64]),
+        });
+        let mut all: Vec<u64> = each.collect::<Option<Vec<_>>>()?.concat();
+        // `[1, "1..all"]` means 1 once; numbers that are written twice are a mistake, told as one case asked for twice
+        if listed(v).iter().any(Value::is_str) {
+            let mut seen = HashSet::new();
+            all.retain(|n| seen.insert(*n));
+        }
+        (!all.is_empty()).then_some(all)
+    })?;
+    Ok(found.unwrap_or_else(|| vec![1]))
+}
+
+/// Adds the product of one cases block. `seen` holds the place that asked for each case.
 fn expand(
     keys: &Keys,
-    line: usize,
+    file: &Path,
     suite: &mut Suite,
+    swept: &Swept,
     known: &Known,
-    seen: &mut HashMap<String, usize>,
+    seen: &mut HashMap<String, String>,
 ) -> Result<(), SuiteError> {
-    let lists = Lists::of(keys, suite, known)?;
+    let lists = Lists::of(keys, suite, swept, known)?;
+    let line = keys.whole();
     let seconds = keys.seconds("seconds", false)?.unwrap_or(2.0);
     let iterations = keys.integer("iterations", 1..=1_000_000_000)?.unwrap_or(10) as u32;
     let warmup_seconds = keys.seconds("warmup_seconds", true)?.unwrap_or(0.5);
@@ -289,7 +462,7 @@ fn expand(
     let total = lists.product().saturating_add(suite.cases.len());
     if total > MAX_CASES {
         return Err(SuiteError::new(format!("the suite comes to {total} cases or more; {MAX_CASES} are the most"))
-            .at(format!("line {line}"))
+            .at(line)
             .hint("shorten the lists of this block, or split the suite"));
     }
     for model in &lists.models {
@@ -317,8 +490,13 @@ fn expand(
                                     interleave,
                                     base: lists.base.clone(),
                                 };
-                                if let Some(before) = seen.insert(computed(&case), line) {
-                                    return Err(twice(&case, before).at(format!("line {line}")));
+                                let place = if *file == suite.file {
+                                    line.clone()
+                                } else {
+                                    format!("{line} of {}", file.display())
+                                };
+                                if let Some(before) = seen.insert(computed(&case), place) {
+                                    return Err(twice(&case, &before).at(line));
                                 }
                                 suite.cases.push(case);
                             }
@@ -337,8 +515,8 @@ fn computed(case: &CaseSpec) -> String {
     CaseSpec { depth, ..case.clone() }.to_string()
 }
 
-fn twice(case: &CaseSpec, before: usize) -> SuiteError {
-    SuiteError::new(format!("asks a second time for {case}, which the block of line {before} asks for")).hint(
+fn twice(case: &CaseSpec, before: &str) -> SuiteError {
+    SuiteError::new(format!("asks a second time for {case}, which the block of {before} asks for")).hint(
         "leave it out of one block; seconds and iterations do not make two cases different, nor do `once`, `fixed-1` and `halt-1`, which are \
          one step",
     )

@@ -10,6 +10,7 @@ use crate::suite::MAX_FILE_BYTES;
 const KNOWN: Known = Known {
     backends: &["native", "onnxruntime", "tract", "candle", "reference", "external"],
     precisions: &["f32", "bf16", "f64"],
+    processors: 6,
 };
 
 const GOOD: &str = r#"
@@ -228,7 +229,7 @@ fn pieces() -> impl Strategy<Value = String> {
 #[test]
 fn what_is_no_suite_is_told_for_what_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    let known = Known { backends: &["native"], precisions: &["f32"] };
+    let known = Known { backends: &["native"], precisions: &["f32"], processors: 1 };
     for (bytes, words) in [
         (&b"\xff\xfea\0"[..], &["UTF-16", "hint: "][..]),
         (b"version https://git-lfs.github.com/spec/v1\n", &["Git LFS pointer", "git lfs pull"]),
@@ -280,5 +281,141 @@ proptest! {
             prop_assert!(threads.contains(&case.threads) && scenarios.contains(&case.scenario));
             prop_assert!(depths.contains(&case.depth) && case.seconds == seconds);
         }
+    }
+}
+
+/// Files of one folder; the first is loaded, with these changes.
+fn loaded(files: &[(&str, &str)], changes: &[&str]) -> Result<Suite, SuiteError> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let file = folder.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+    let changes: Vec<Change> = changes.iter().map(|c| c.parse().unwrap()).collect();
+    Suite::load_changed(folder.path().join(files[0].0), &changes, &KNOWN)
+}
+
+fn paths(suite: &Suite) -> Vec<String> {
+    suite.cases.iter().map(CaseSpec::to_string).collect()
+}
+
+const BASE: &str = "[[model]]\nname = 'm'\npath = 'net'\n[[task]]\nname = 't'\nkind = 'sudoku'\nsize = 4\n\
+                    [defaults]\nmodels = 'm'\ntasks = 't'\nbackends = 'native'\nseconds = 3\n";
+
+#[test]
+fn batches_and_threads_are_swept_by_their_numbers() {
+    let suite = parsed(&format!("{BASE}[[cases]]\nbatch = [1, 8]\nthreads = '1..all'\ndepth = 'once'\n")).unwrap();
+    let wanted: Vec<String> = ["single-stream", "offline-b8"]
+        .iter()
+        .flat_map(|s| [1, 2, 4, 6].map(|n| format!("t/m/f32/native/{s}/t{n}/once")))
+        .collect();
+    assert_eq!(paths(&suite), wanted);
+    let both = error(&format!("{BASE}[[cases]]\nbatch = 2\nscenarios = 'single-stream'\n"));
+    assert!(both.contains("line 14, `batch`: goes without `scenarios`") && both.contains("hint: "), "{both}");
+    let below = BASE.replace("seconds = 3", "scenarios = ['offline-b4']");
+    let suite = parsed(&format!("{below}[[cases]]\nbatch = 2\ndepth = 'once'\n[[cases]]\ndepth = 'once'\n")).unwrap();
+    assert_eq!(paths(&suite), ["t/m/f32/native/offline-b2/t1/once", "t/m/f32/native/offline-b4/t1/once"]);
+    for wrong in ["threads = '7..all'", "threads = 'most'", "threads = []", "batch = 0", "batch = [1, 1]"] {
+        let said = error(&format!("{BASE}[[cases]]\n{wrong}\n"));
+        assert!(said.contains("line 1") && said.contains("hint: "), "{wrong}: {said}");
+    }
+}
+
+#[test]
+fn a_block_with_a_sweep_stands_for_several() {
+    let text = BASE.replace("size = 4\n", "sweep = { size = [4, 6], examples = 5 }\n").replace("'native'", "['mine', 'native']")
+        + "[[backend]]\nname = 'mine'\nkind = 'native'\nsweep = { 'options.isa' = ['avx2', 'scalar'] }\n[[cases]]\nbase = 'native'\n";
+    let suite = parsed(&text).unwrap();
+    assert_eq!(suite.tasks.keys().collect::<Vec<_>>(), ["t-examples-5-size-4", "t-examples-5-size-6"]);
+    let six = &suite.tasks["t-examples-5-size-6"].parameters;
+    assert_eq!((six["size"].as_integer(), six.get("sweep"), six["examples"].as_integer()), (Some(6), None, Some(5)));
+    assert_eq!(suite.backends["mine-isa-scalar"].options["isa"], "scalar");
+    assert_eq!(suite.cases.len(), 2 * 3);
+    for (from, to, word) in [
+        ("base = 'native'", "base = 'mine'", "unknown backend `mine`"),
+        ("size = [4, 6]", "size = []", "comes to no block"),
+        ("size = [4, 6]", "name = ['a']", "cannot sweep `name`"),
+        ("size = [4, 6]", "'a..b' = [1]", "cannot sweep `a..b`"),
+        ("kind = 'sudoku'", "kind = 'sudoku'\nsize = 4", "`size` is in this block too"),
+        ("sweep = { size = [4, 6], examples = 5 }", "sweep = 3", "found integer 3"),
+        ("'options.isa'", "'command.isa'", "found table"),
+    ] {
+        let said = error(&text.replace(from, to));
+        assert!(said.contains(word) && said.contains("line ") && said.contains("hint: "), "{word}: {said}");
+    }
+    let many = (0..40).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let said = error(&text.replace("examples = 5", &format!("examples = [{many}], seed = [{many}]")));
+    assert!(said.contains("comes to more than 1000 blocks"), "{said}");
+}
+
+#[test]
+fn a_suite_may_include_others() {
+    let files = [
+        ("main.toml", "include = ['common/base.toml', 'more.toml']\n[[cases]]\ndepth = 'once'\n"),
+        ("common/base.toml", BASE),
+        ("more.toml", "include = 'common/base.toml'\n[defaults]\nseconds = 7\n[[cases]]\ndepth = 'fixed-2'\n"),
+    ];
+    let suite = loaded(&files, &[]).unwrap();
+    assert_eq!(paths(&suite), ["t/m/f32/native/single-stream/t1/fixed-2", "t/m/f32/native/single-stream/t1/once"]);
+    // paths start at the file that has them; the nearer file's defaults are meant, and of two the later's
+    assert!(suite.models["m"].path.ends_with("common/net"), "{:?}", suite.models);
+    assert_eq!(suite.cases.iter().map(|c| c.seconds).collect::<Vec<_>>(), [7.0, 7.0]);
+    assert_eq!(suite.name, "main");
+    assert!(suite.text.starts_with(files[0].1) && suite.text.contains("\n# included: base.toml\n# [[model]]\n"), "{}", suite.text);
+    assert!(suite.text.parse::<toml::Table>().is_ok());
+    let with = |name: &str, text: &'static str| files.map(|(n, t)| if n == name { (n, text) } else { (n, t) });
+    for (files, file, word) in [
+        (with("more.toml", "include = 'main.toml'"), "main.toml", "includes itself"),
+        (with("more.toml", "include = 'none.toml'"), "more.toml", "there is no file `none.toml`"),
+        (with("more.toml", "include = 7"), "more.toml", "line 1, `include`"),
+        (with("more.toml", "\nsecnds = 1\n"), "more.toml", "line 2: unknown key `secnds`"),
+        (with("more.toml", "[[model]]\nname = 'm'\npath = 'x'\n"), "more.toml", "line 2, `name`: `m` is taken"),
+        (with("more.toml", "include = 'common/base.toml'\n[[cases]]\ndepth = 'once'"), "main.toml", "a second time"),
+        (with("main.toml", "include = 'common/base.toml'"), "main.toml", "asks for no case"),
+    ] {
+        let said = loaded(&files, &[]).unwrap_err().to_string();
+        assert!(said.contains(file) && said.contains(word) && said.contains("hint: "), "{word}: {said}");
+    }
+}
+
+#[test]
+fn the_command_line_changes_values_and_a_run_keeps_what_it_changed() {
+    let text = format!("{BASE}[[backend]]\nname = 'b.2'\nkind = 'native'\n[[backend]]\nname = 'b'\nkind = 'native'\n[[cases]]\n");
+    let files = [("s.toml", text.as_str())];
+    let changed = |changes: &[&str]| loaded(&files, changes);
+    let suite = changed(&[
+        "defaults.seconds=0.5",
+        "cases.threads=[2, 4]",
+        "task.size=6",
+        "task.t.seed=9",
+        "model.path=my/net",
+        "backend.b.2.options.isa=avx2",
+        "cases.backends = b.2",
+        "about=a b",
+        "together=2",
+    ])
+    .unwrap();
+    assert_eq!(paths(&suite), ["t/m/f32/b.2/single-stream/t2/halt-16", "t/m/f32/b.2/single-stream/t4/halt-16"]);
+    assert_eq!((suite.cases[0].seconds, suite.together, suite.about.as_str()), (0.5, 2, "a b"));
+    assert_eq!((suite.tasks["t"].seed, suite.tasks["t"].parameters["size"].as_integer()), (9, Some(6)));
+    assert_eq!((suite.backends["b.2"].options["isa"].as_str(), suite.backends["b"].options.len()), ("avx2", 0));
+    assert_eq!(suite.models["m"].path, std::env::current_dir().unwrap().join("my/net"), "a flag's path starts here");
+    assert!(suite.text.contains("\n# --set together=2\n") && suite.text.parse::<toml::Table>().is_ok());
+    for (change, word) in [
+        ("defaults.secnds=1", "`--set`: unknown key `secnds`"),
+        ("cases.threads=0", "`--set`, `threads`"),
+        ("seconds=1", "`--set seconds=1`: unknown key `seconds`"),
+        ("model=x", "unknown key `model`"),
+        ("backend.c.kind=native", "unknown backend `c`"),
+        ("task.t.kind=sudoko", "unknown task kind `sudoko`"),
+        ("task.name.x=1", "goes into a value that is no table"),
+        ("together=99", "`--set`, `together`"),
+    ] {
+        let said = changed(&[change]).unwrap_err().to_string();
+        assert!(said.contains(word) && said.contains("s.toml") && said.contains("hint: "), "{change}: {said}");
+    }
+    for wrong in ["", "a", "=1", "a="] {
+        assert!(wrong.parse::<Change>().is_err(), "{wrong}");
     }
 }
