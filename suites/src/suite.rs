@@ -195,7 +195,7 @@ impl Suite {
     ) -> Result<Suite, SuiteError> {
         let file = locate::find_suite(path_or_name.as_ref())?;
         let sources = sources::read(&file, read_text)?;
-        let changes: Vec<Change> = changes.iter().cloned().map(Change::from_here).collect();
+        let changes: Vec<Change> = changes.iter().cloned().map(Change::at_working_directory).collect();
         parse::parse(&sources, &changes, known).map_err(|e| e.in_file(&file))
     }
 

@@ -151,7 +151,15 @@ impl Change {
             return set(to.defaults, rest);
         }
         if !rest.is_empty() && head == "cases" {
-            return to.cases.iter_mut().try_for_each(|keys| set(keys, rest));
+            return to.cases.iter_mut().try_for_each(|keys| {
+                // two ways to say how much work is offered at once: the one that is set counts
+                match rest {
+                    "batch" => keys.remove("scenarios"),
+                    "scenarios" => keys.remove("batch"),
+                    _ => {}
+                }
+                set(keys, rest)
+            });
         }
         let kinds: Vec<&str> = to.named.iter().map(|n| n.kind).collect();
         let Some(named) = to.named.iter_mut().find(|n| n.kind == head && !rest.is_empty()) else {
@@ -185,7 +193,7 @@ impl Change {
     }
 
     /// The path of a model, which on a command line starts at the working directory, as every path there does.
-    pub(super) fn from_here(mut self) -> Self {
+    pub(super) fn at_working_directory(mut self) -> Self {
         if self.is_model_path()
             && let Value::String(path) = &self.value
             && let Ok(absolute) = std::path::absolute(path)

@@ -401,6 +401,8 @@ fn the_command_line_changes_values_and_a_run_keeps_what_it_changed() {
     assert_eq!((suite.tasks["t"].seed, suite.tasks["t"].parameters["size"].as_integer()), (9, Some(6)));
     assert_eq!((suite.backends["b.2"].options["isa"].as_str(), suite.backends["b"].options.len()), ("avx2", 0));
     assert_eq!(suite.models["m"].path, std::env::current_dir().unwrap().join("my/net"), "a flag's path starts here");
+    let other = changed(&["cases.scenarios=offline-b3", "cases.batch=[1, 4]"]).unwrap();
+    assert_eq!(other.cases.iter().map(|c| c.scenario.rows()).collect::<Vec<_>>(), [1, 4]);
     assert!(suite.text.contains("\n# --set together=2\n") && suite.text.parse::<toml::Table>().is_ok());
     for (change, word) in [
         ("defaults.secnds=1", "`--set`: unknown key `secnds`"),
