@@ -30,10 +30,7 @@ pub(super) struct Source {
 ///
 /// # Errors
 /// A file that cannot be read, files that include each other in a circle, more than [`MAX_FILES`].
-pub(super) fn read(
-    file: &Path,
-    read_text: fn(&Path) -> Result<String, SuiteError>,
-) -> Result<Vec<Source>, SuiteError> {
+pub(super) fn read(file: &Path, read_text: fn(&Path) -> Result<String, SuiteError>) -> Result<Vec<Source>, SuiteError> {
     let mut sources = Vec::new();
     visit(file, read_text, &mut Vec::new(), &mut sources)?;
     Ok(sources)
@@ -65,10 +62,9 @@ fn visit(
     for name in included(&text) {
         let path = file.parent().unwrap_or(Path::new("")).join(&name);
         if !path.is_file() {
-            return Err(SuiteError::new(format!("there is no file `{name}`")).in_file(file).at("`include`").hint(format!(
-                "paths start at the folder of the file that names them; it would be {}",
-                path.display()
-            )));
+            return Err(SuiteError::new(format!("there is no file `{name}`")).in_file(file).at("`include`").hint(
+                format!("paths start at the folder of the file that names them; it would be {}", path.display()),
+            ));
         }
         includes.push(visit(&path, read_text, open, done)?);
     }
@@ -104,7 +100,9 @@ impl FromStr for Change {
         let (key, value) = written.split_once('=').unwrap_or((written, ""));
         let (key, value) = (key.trim(), value.trim());
         if key.is_empty() || value.is_empty() {
-            return Err("write it as KEY=VALUE, e.g. defaults.seconds=1, model.path=my-net or cases.threads=[1,2]".into());
+            return Err(
+                "write it as KEY=VALUE, e.g. defaults.seconds=1, model.path=my-net or cases.threads=[1,2]".into()
+            );
         }
         let parsed = format!("v = {value}").parse::<toml::Table>().ok().filter(|t| t.len() == 1);
         let value = parsed.and_then(|mut t| t.remove("v")).unwrap_or_else(|| Value::String(value.into()));

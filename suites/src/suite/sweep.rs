@@ -27,7 +27,9 @@ pub(super) fn blocks(keys: Keys, name: &str) -> Result<Vec<Keys>, SuiteError> {
     for (key, values) in &sweep {
         let path: Vec<&str> = key.split('.').collect();
         if path.contains(&"") || matches!(path[0], "name" | "kind" | "sweep") {
-            return Err(wrong(format!("cannot sweep `{key}`")).hint("name a key of this block other than name and kind"));
+            return Err(
+                wrong(format!("cannot sweep `{key}`")).hint("name a key of this block other than name and kind")
+            );
         }
         if path.len() == 1 && keys.has(key) {
             return Err(wrong(format!("`{key}` is in this block too"))

@@ -324,7 +324,9 @@ fn batches_and_threads_are_swept_by_their_numbers() {
 
 #[test]
 fn a_block_with_a_sweep_stands_for_several() {
-    let text = BASE.replace("size = 4\n", "sweep = { size = [4, 6], examples = 5 }\n").replace("'native'", "['mine', 'native']")
+    let text = BASE
+        .replace("size = 4\n", "sweep = { size = [4, 6], examples = 5 }\n")
+        .replace("'native'", "['mine', 'native']")
         + "[[backend]]\nname = 'mine'\nkind = 'native'\nsweep = { 'options.isa' = ['avx2', 'scalar'] }\n[[cases]]\nbase = 'native'\n";
     let suite = parsed(&text).unwrap();
     assert_eq!(suite.tasks.keys().collect::<Vec<_>>(), ["t-examples-5-size-4", "t-examples-5-size-6"]);
@@ -362,7 +364,11 @@ fn a_suite_may_include_others() {
     assert!(suite.models["m"].path.ends_with("common/net"), "{:?}", suite.models);
     assert_eq!(suite.cases.iter().map(|c| c.seconds).collect::<Vec<_>>(), [7.0, 7.0]);
     assert_eq!(suite.name, "main");
-    assert!(suite.text.starts_with(files[0].1) && suite.text.contains("\n# included: base.toml\n# [[model]]\n"), "{}", suite.text);
+    assert!(
+        suite.text.starts_with(files[0].1) && suite.text.contains("\n# included: base.toml\n# [[model]]\n"),
+        "{}",
+        suite.text
+    );
     assert!(suite.text.parse::<toml::Table>().is_ok());
     let with = |name: &str, text: &'static str| files.map(|(n, t)| if n == name { (n, text) } else { (n, t) });
     for (files, file, word) in [
@@ -381,7 +387,9 @@ fn a_suite_may_include_others() {
 
 #[test]
 fn the_command_line_changes_values_and_a_run_keeps_what_it_changed() {
-    let text = format!("{BASE}[[backend]]\nname = 'b.2'\nkind = 'native'\n[[backend]]\nname = 'b'\nkind = 'native'\n[[cases]]\n");
+    let text = format!(
+        "{BASE}[[backend]]\nname = 'b.2'\nkind = 'native'\n[[backend]]\nname = 'b'\nkind = 'native'\n[[cases]]\n"
+    );
     let files = [("s.toml", text.as_str())];
     let changed = |changes: &[&str]| loaded(&files, changes);
     let suite = changed(&[
