@@ -40,6 +40,8 @@ enum Commands {
     Run(commands::run::Args),
     /// One case, right now: the quick look
     Time(commands::time::Args),
+    /// A commented suite for a model
+    Init(commands::init::Args),
     /// Search a backend's settings for the fastest on this machine
     Tune(commands::tune::Args),
     /// Outputs of a backend against recorded vectors
@@ -65,12 +67,14 @@ enum Commands {
     Doctor(commands::doctor::Args),
     /// What there is: models, backends, tasks, scenarios, meters, metrics, suites, datasets
     List(commands::list::Args),
+    /// Completions for a shell, and manual pages
+    Completions(commands::completions::Args),
     #[command(hide = true)]
     Worker(commands::worker::Args),
 }
 
 /// The command line with the exit codes in every help.
-fn definition() -> clap::Command {
+pub(crate) fn definition() -> clap::Command {
     let with_codes = |command: clap::Command| {
         let before = command.get_after_help().map(|h| format!("{h}\n\n")).unwrap_or_default();
         command.after_help(format!("{before}{EXIT_CODES}"))
@@ -121,6 +125,7 @@ fn dispatch() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some(Commands::Run(args)) => commands::run::run(args),
+        Some(Commands::Init(args)) => commands::init::run(args),
         Some(Commands::Time(args)) => commands::time::run(args),
         Some(Commands::Tune(args)) => commands::tune::run(args),
         Some(Commands::Parity(args)) => commands::parity::run(args),
@@ -135,6 +140,7 @@ fn dispatch() -> ExitCode {
         Some(Commands::Train(args)) => commands::train::run(args),
         Some(Commands::Doctor(args)) => commands::doctor::run(args),
         Some(Commands::List(args)) => commands::list::run(args),
+        Some(Commands::Completions(args)) => commands::completions::run(args),
         Some(Commands::Worker(args)) => commands::worker::run(args),
     };
     result.unwrap_or_else(|error| {

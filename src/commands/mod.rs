@@ -3,6 +3,7 @@
 //! In: parsed flags. Out: data on stdout, progress and logs on stderr, an exit code (0 ok, 1 a case or gate failed, 2 bad input or
 //! harness fault, 3 inconclusive). Must not: hold logic that another part of the program might want.
 
+pub mod completions;
 pub mod curve;
 pub mod dataset;
 pub mod doctor;
@@ -10,6 +11,7 @@ pub mod export;
 pub mod fetch;
 mod flags;
 pub mod import;
+pub mod init;
 pub mod list;
 mod one_case;
 pub mod parity;

@@ -116,7 +116,7 @@ impl OneCase {
 }
 
 /// A folder's name as that of a model in a suite, which has few characters and begins with a letter or digit.
-fn fit_for_a_suite(name: &str) -> String {
+pub(super) fn fit_for_a_suite(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
     let name: String = name.chars().take(60).map(plain).collect();
     if name.starts_with(|c: char| c.is_ascii_alphanumeric()) { name } else { format!("net{name}") }
@@ -135,7 +135,7 @@ impl OneSuite {
 }
 
 /// The examples that the model is asked.
-struct Chosen {
+pub(super) struct Chosen {
     task: &'static Task,
     set: &'static QuickSet,
     parameters: toml::Table,
@@ -143,7 +143,7 @@ struct Chosen {
 
 impl Chosen {
     /// The set that was asked for, or the one that fits the model.
-    fn of(interface: &Interface, model: &str, asked: Option<&str>) -> anyhow::Result<Self> {
+    pub fn of(interface: &Interface, model: &str, asked: Option<&str>) -> anyhow::Result<Self> {
         let input = interface.tokens()?;
         let (cells, tokens) = (input.row()?.most(), input.below().unwrap_or(0));
         let mut sets = ergometer_suites::quick_sets();
@@ -168,8 +168,13 @@ impl Chosen {
         Some(all)
     }
 
+    /// Its name in a suite.
+    pub fn name(&self) -> &'static str {
+        self.set.name
+    }
+
     /// Its block in a suite.
-    fn block(&self) -> toml::Table {
+    pub fn block(&self) -> toml::Table {
         let mut block = self.parameters.clone();
         block.insert("name".into(), self.set.name.into());
         block.insert("kind".into(), self.task.name.into());
@@ -177,7 +182,7 @@ impl Chosen {
     }
 
     /// Errors: the model cannot take the task. One example tells.
-    fn belongs(&self, name: &str, model: &Model, asked: Option<&str>) -> anyhow::Result<()> {
+    pub fn belongs(&self, name: &str, model: &Model, asked: Option<&str>) -> anyhow::Result<()> {
         let mut one = self.parameters.clone();
         one.insert(self.set.count.into(), 1.into());
         let set = (self.task.examples)(&one, Path::new("")).map_err(anyhow::Error::from);

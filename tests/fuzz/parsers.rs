@@ -73,6 +73,7 @@ pub const PARSERS: &[Parser] = &[
         covers: &[
             "suites/src/suite.rs",
             "suites/src/suite/parse.rs",
+            "suites/src/suite/sources.rs",
             "suites/src/scenario.rs",
             "suites/src/toml_table.rs",
             "suites/src/text.rs",
@@ -369,8 +370,14 @@ fn read(path: impl AsRef<Path>) -> Vec<u8> {
 fn suites(_: &Path) -> Vec<Vec<u8>> {
     ["suites/quick.toml", "suites/matrix.toml", "suites/peers.toml", "examples/external-worker/suite.toml"]
         .map(read)
-        .into()
+        .into_iter()
+        .chain([SWEPT.into()])
+        .collect()
 }
+
+/// What the shipped suites leave out.
+const SWEPT: &str = "include = ['no.toml']\n[[model]]\nname = 'm'\npath = 'm'\n[[task]]\nname = 't'\nkind = 'sudoku'\nexamples = 3\n\
+    sweep = { size = [4, 6], 'a.b' = [1, 'x'] }\n[[cases]]\nmodels = 'm'\ntasks = 't'\nbackends = 'native'\nbatch = [1, 4]\nthreads = '1..all'\n";
 
 const KNOWN: Known = Known {
     backends: &["native", "tract", "candle", "onnxruntime", "reference"],

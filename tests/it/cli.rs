@@ -10,7 +10,7 @@ use ergometer_reports::metric::METRICS;
 
 use crate::house::{House, root};
 
-const COMMANDS: [&str; 9] = ["dataset", "run", "time", "parity", "export", "report", "doctor", "list", "fetch"];
+const COMMANDS: [&str; 11] = ["init", "completions", "dataset", "run", "time", "parity", "export", "report", "doctor", "list", "fetch"];
 
 #[test]
 fn no_arguments_give_help_and_the_command_to_start_with() {
@@ -188,4 +188,41 @@ fn a_reader_that_goes_away_is_no_error() {
         let status = child.wait().unwrap();
         assert!(status.success() && said.is_empty(), "{args:?}: {status} {said}");
     }
+}
+
+#[test]
+fn a_suite_written_for_a_model_runs_and_none_is_written_over() {
+    let house = House::new();
+    let made = house.ergometer(&["init", "trm-4x4"]);
+    made.exits(0);
+    assert!(made.stdout.contains("ergometer run trm-4x4.toml"), "{}", made.stdout);
+    let plan = house.ergometer(&["run", "trm-4x4.toml", "--dry-run", "--set", "cases.threads=1"]);
+    plan.exits(0);
+    assert!(plan.stdout.contains("sudoku-4x4/trm-4x4/f32/native/offline-b8/t1/halt-"), "{}", plan.stdout);
+    house.ergometer(&["run", "trm-4x4.toml", "--check", "--out", "run", "--filter", "*/native/single*"]).exits(0);
+    house.ergometer(&["init", "trm-4x4"]).refused(&["trm-4x4.toml", "is there already", "hint: "]);
+    house.ergometer(&["init", "trm-4x4", "--force"]).exits(0);
+    house.ergometer(&["init", "dense-6x6", "--out", "d.toml"]).exits(0);
+    house.ergometer(&["init", "trm-4x5"]).refused(&["trm-4x4", "hint: "]);
+}
+
+#[test]
+fn shells_complete_every_command_and_each_has_a_manual_page() {
+    let house = House::new();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = house.ergometer(&["completions", shell]);
+        script.exits(0);
+        assert!(COMMANDS.iter().all(|c| script.stdout.contains(c)) && script.stdout.contains("dry-run"), "{shell}");
+    }
+    let page = house.ergometer(&["completions", "man"]);
+    page.exits(0);
+    assert!(page.stdout.contains(".TH ergometer 1"), "{}", page.stdout);
+    house.ergometer(&["completions", "man", "--out", "man1"]).exits(0);
+    for command in COMMANDS {
+        let text = std::fs::read_to_string(house.path(&format!("man1/ergometer-{command}.1"))).unwrap();
+        assert!(text.contains("Example") && text.contains("ergometer"), "{command}");
+    }
+    assert!(!house.path("man1/ergometer-worker.1").exists());
+    house.ergometer(&["completions", "bash", "--out", "x"]).refused(&["--out", "hint: "]);
+    house.ergometer(&["completions", "bsh"]).refused(&["bsh"]);
 }
