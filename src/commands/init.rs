@@ -74,7 +74,9 @@ fn suite(name: &str, path: &Path, model: &Model) -> anyhow::Result<String> {
     let depth = if model.interface.one_shot() {
         "depth = [\"once\"]          # a one-shot model has no other".to_owned()
     } else {
-        format!("depth = [\"halt-{most}\"]       # stop at the halting head's word; or \"fixed-{most}\", \"fixed-1\", ...")
+        format!(
+            "depth = [\"halt-{most}\"]       # stop at the halting head's word; or \"fixed-{most}\", \"fixed-1\", ..."
+        )
     };
     write!(
         text,

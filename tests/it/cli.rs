@@ -10,7 +10,8 @@ use ergometer_reports::metric::METRICS;
 
 use crate::house::{House, root};
 
-const COMMANDS: [&str; 11] = ["init", "completions", "dataset", "run", "time", "parity", "export", "report", "doctor", "list", "fetch"];
+const COMMANDS: [&str; 11] =
+    ["init", "completions", "dataset", "run", "time", "parity", "export", "report", "doctor", "list", "fetch"];
 
 #[test]
 fn no_arguments_give_help_and_the_command_to_start_with() {
