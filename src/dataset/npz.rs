@@ -9,6 +9,8 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use flate2::write::DeflateEncoder;
 use flate2::{Compression, CrcWriter};
 
+use ergometer_suites::arrays::npy::header;
+
 use super::array::SetArray;
 use super::set::Set;
 
@@ -29,16 +31,6 @@ pub fn write(set: &Set, file: &mut File) -> io::Result<()> {
         out.write_all(metadata.as_bytes())
     })?;
     zip.finish()
-}
-
-/// Version 1.0 of `.npy`: magic, length, a Python dictionary, spaces to a multiple of 64.
-fn header(kind: &str, axes: &str) -> io::Result<Vec<u8>> {
-    let mut text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {axes}, }}");
-    let padded = (text.len() + 11).next_multiple_of(64) - 11;
-    text.extend(std::iter::repeat_n(' ', padded - text.len()));
-    text.push('\n');
-    let length = u16::try_from(text.len()).map_err(io::Error::other)?;
-    Ok([b"\x93NUMPY\x01\x00", &length.to_le_bytes()[..], text.as_bytes()].concat())
 }
 
 /// A zip archive being written, of less than 4 GiB.

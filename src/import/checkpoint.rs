@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use ergometer_files::Links;
 use ergometer_suites::text;
+use ergometer_suites::zip::{Packing, ZipArchive};
 
 use super::pickle::{self, PickleId, PickleValue, PickleValues, StoredTensor};
-use super::zip::ZipArchive;
 use crate::models::ModelError;
 use crate::models::tensors::shown_name;
 
@@ -29,6 +29,9 @@ const MAX_NAME: usize = 1024;
 const OLD: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 const NOT_ZIP: &str =
     "name the file that `torch.save` wrote (of the released runs `step_N`), in the form of PyTorch 1.6 and later";
+
+const SAVE_AGAIN: &str =
+    "name the file that `torch.save` wrote, as it was written: an archive that was packed anew is not read";
 
 /// An open checkpoint.
 pub struct Checkpoint<R> {
@@ -79,7 +82,7 @@ impl<R: Read + Seek> Checkpoint<R> {
             let what = text::sniff(&head).map_or(String::new(), |(what, _)| format!(": it is {what}"));
             return Err(fail(format!("no checkpoint of PyTorch, which is a zip archive{what}")).hint(NOT_ZIP));
         }
-        let mut archive = ZipArchive::new(path, from)?;
+        let mut archive = ZipArchive::new(path, from, Packing::Stored("PyTorch", SAVE_AGAIN))?;
         let pickles: Vec<&str> =
             archive.names().filter(|n| n.ends_with("/data.pkl") && n.matches('/').count() == 1).collect();
         let [pickle] = pickles[..] else {

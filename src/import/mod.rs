@@ -22,7 +22,6 @@ pub mod checkpoint;
 pub mod config;
 mod matching;
 pub mod pickle;
-pub mod zip;
 
 use std::collections::BTreeMap;
 use std::io::Write;

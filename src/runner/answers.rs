@@ -45,12 +45,12 @@ impl Needed {
 
 /// What an answer is judged by.
 #[derive(Clone, Copy)]
-pub(super) struct Scorer<'a> {
+pub(super) struct RowScorer<'a> {
     planned: &'a PlannedCase,
     task: &'a PlannedTask,
 }
 
-impl<'a> Scorer<'a> {
+impl<'a> RowScorer<'a> {
     /// Of a case.
     pub fn of(running: &Running<'a, '_>) -> Self {
         Self { planned: running.planned, task: running.task }
@@ -127,7 +127,7 @@ fn fits(answer: &Answer, right: &Answer, vocabulary: u32) -> Result<(), String> 
 
 /// The accuracy pass as far as it has come.
 struct Pass<'a> {
-    scorer: Scorer<'a>,
+    scorer: RowScorer<'a>,
     /// What has been said of each example: after how many steps, and whether that was the answer of record.
     last: Vec<(u32, bool)>,
     /// Questions are decided from every answer; else what reports need of the way to an answer is when it became right or wrong.
@@ -162,7 +162,7 @@ impl Running<'_, '_> {
         let examples = self.task.set.examples.len();
         let needed = self.task.task.decides(&self.task.set).is_none().then(|| Needed::new(examples));
         let mut pass =
-            Pass { scorer: Scorer::of(self), last: vec![(0, false); examples], needed, predictions: Vec::new() };
+            Pass { scorer: RowScorer::of(self), last: vec![(0, false); examples], needed, predictions: Vec::new() };
         loop {
             match worker.receive(None, &mut || {}, &mut |row| pass.take(row))? {
                 Message::Predictions(_) => {}

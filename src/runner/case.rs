@@ -269,7 +269,7 @@ impl Running<'_, '_> {
             halt: planned.halt,
             inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
             puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
-            answers: self.task.task.answers,
+            answers: self.task.answers(),
         };
         let asked = Asking::new(worker);
         worker.send(&Command::Job(job))?;

@@ -15,7 +15,7 @@ use std::time::Instant;
 use ergometer_reports::case::{CaseError, ErrorKind};
 use ergometer_reports::metric::edge_of;
 
-use super::answers::Scorer;
+use super::answers::RowScorer;
 use super::case::{Running, Scored, unexpected};
 use super::claims::{self, Asked, MAX_MISMATCHES};
 use super::process::{Worker, case_error};
@@ -211,7 +211,7 @@ impl Running<'_, '_> {
         loop {
             let BlockReport { depths, answers, mismatches, .. } = &mut report;
             // of an answer nothing is kept but whether it is the scored one
-            let (scorer, meters) = (Scorer::of(self), &mut *self.context.meters);
+            let (scorer, meters) = (RowScorer::of(self), &mut *self.context.meters);
             let mut take = |row: PredictionRow| {
                 *answers += 1;
                 if *answers > most {

@@ -38,6 +38,11 @@ impl PlannedTask {
         if self.task.decides(&self.set).is_some() { self.set.questions.len() as u64 } else { 0 }
     }
 
+    /// What its examples are answered with.
+    pub fn answers(&self) -> AnswerKind {
+        self.task.answers_of(&self.set)
+    }
+
     /// Rows whose answers decide one output together, at most.
     fn votes(&self) -> u32 {
         let mut rows: BTreeMap<(u64, u32), u32> = BTreeMap::new();
@@ -373,7 +378,7 @@ fn plan_task(suite: &Suite, name: &str) -> anyhow::Result<PlannedTask> {
             hash.update(v.to_le_bytes());
         }
         if task.answers != AnswerKind::Tokens {
-            hash.update(format!("{} {}", task.answers.name(), example.answer));
+            hash.update(format!("{} {}", example.answer.kind().name(), example.answer));
         }
         hash.update([0xff]);
         if task.decides(&set).is_some() {
@@ -386,7 +391,20 @@ fn plan_task(suite: &Suite, name: &str) -> anyhow::Result<PlannedTask> {
     if task.decides(&set).is_some() {
         set.questions.iter().for_each(|name| hash.update(format!("{name}\0")));
     }
+    hash_arrays(&set, &mut hash);
     Ok(PlannedTask { task, set, hash: hex(&hash.finalize()) })
+}
+
+/// What a set of arrays is beside its answers: inputs, how outputs are read, and how answers are scored.
+fn hash_arrays(set: &ExampleSet, hash: &mut Sha256) {
+    for array in set.examples.iter().flat_map(|e| &e.arrays) {
+        hash.update(format!("{} {:?}", array.kind, array.shape));
+        hash.update(&array.bytes);
+    }
+    if let Some(scorer) = &set.scorer {
+        hash.update(format!("{:?} {:?} {}", set.inputs, set.reads, scorer.fingerprint()));
+        set.examples.iter().for_each(|e| hash.update(e.cluster.to_le_bytes()));
+    }
 }
 
 /// True if `text` fits a pattern in which `*` stands for any run of characters and `?` for one.

@@ -201,7 +201,7 @@ fn record(
         halt: false,
         inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
         puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
-        answers: task.task.answers,
+        answers: task.answers(),
     }))?;
     worker.send(&Command::Go(Go {
         block: 0,

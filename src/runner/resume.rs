@@ -66,7 +66,7 @@ pub(super) fn scored_before(
             continue;
         }
         if let Some(answers) = starts::answers(folder, case)? {
-            let kind = plan.tasks[&case.spec.task].task.answers;
+            let kind = plan.tasks[&case.spec.task].answers();
             scored.insert(case.group.clone(), Scored::read(&case.id, kind, &answers)?);
         }
     }

@@ -101,6 +101,10 @@ impl Answer {
         };
         match (self, other) {
             (Self::Numbers(a), Self::Numbers(b)) | (Self::Likelihoods(a), Self::Likelihoods(b)) => near(a, b),
+            // a file does not tell one token from a class
+            (Self::Class(class), Self::Tokens(tokens)) | (Self::Tokens(tokens), Self::Class(class)) => {
+                tokens[..] == [*class]
+            }
             _ => self == other,
         }
     }

@@ -6,17 +6,21 @@
 pub mod answer;
 pub mod arc;
 pub mod array;
+pub mod arrays;
 pub mod error;
 mod hash;
 pub mod locate;
 pub mod maze;
 pub mod scenario;
+pub mod score;
 pub mod sudoku;
 pub mod suite;
 pub mod task;
 pub mod task_file;
+pub mod tensors;
 pub mod text;
 mod toml_table;
+pub mod zip;
 
 pub use answer::{Answer, AnswerKind};
 pub use array::{Array, ElementKind, Read, Reading};
@@ -24,7 +28,7 @@ pub use locate::{find_training, home, shipped_models, shipped_suites, shipped_tr
 pub use task::Task;
 
 /// Every kind of task. Adding one: its file and its line here.
-pub const TASKS: &[Task] = &[sudoku::TASK, arc::TASK, maze::TASK];
+pub const TASKS: &[Task] = &[sudoku::TASK, arc::TASK, maze::TASK, arrays::TASK];
 
 /// The task of this name.
 pub fn task(name: &str) -> Option<&'static Task> {

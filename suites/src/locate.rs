@@ -123,6 +123,34 @@ pub(crate) fn find_suite(path_or_name: &Path) -> Result<PathBuf, SuiteError> {
     })
 }
 
+/// What a path of fetched data begins with: `fetched:NAME-VERSION/FILE`.
+pub const FETCHED: &str = "fetched:";
+
+/// The file that a suite means by a path: one of `ergometer fetch` where it begins with [`FETCHED`], else one that
+/// starts at `folder`. Whether it is there shows when it is opened, unless it was to be fetched.
+///
+/// # Errors
+/// It was not fetched, or its name leads elsewhere.
+pub fn data_file(folder: &Path, path: &str) -> Result<PathBuf, SuiteError> {
+    let Some(name) = path.strip_prefix(FETCHED) else { return Ok(folder.join(path)) };
+    let shown = || crate::tensors::shown_name(path);
+    let (item, file) = name.split_once('/').unwrap_or((name, ""));
+    let plain = Path::new(name).components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    if !plain || item.is_empty() || file.is_empty() {
+        return Err(SuiteError::new(format!("`{}` names nothing that is fetched", shown()))
+            .hint("write `fetched:NAME-VERSION/FILE`; `ergometer fetch` lists names and versions"));
+    }
+    let caches = ergometer_files::cache::CacheFolders::from_env();
+    let files: Vec<PathBuf> = caches.all().iter().map(|cache| cache.join("fetched").join(name)).collect();
+    if let Some(found) = files.iter().find(|f| f.is_file()) {
+        return Ok(found.clone());
+    }
+    let looked: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+    let short = item.rsplit_once('-').map_or(item, |(name, _)| name);
+    Err(SuiteError::new(format!("`{}` is not here: no file {}", shown(), looked.join(", nor ")))
+        .hint(format!("`ergometer fetch {}` obtains it", crate::tensors::shown_name(short))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

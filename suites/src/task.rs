@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use crate::answer::{Answer, AnswerKind};
 use crate::array::{Array, Reading};
+use crate::arrays::scorer::Scorer;
 use crate::error::SuiteError;
 use crate::hash::hash;
+pub use crate::score::{AnswerScore, Score, ScoreSum};
 use crate::toml_table::{Keys, unknown};
 
 /// The token of padding, in every task. A cell whose right answer is padding asks for nothing: it is no part of a
@@ -108,30 +110,6 @@ pub trait Training: Send {
     fn next_example(&mut self) -> Example;
 }
 
-/// How right one answer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Score {
-    /// The whole answer is right.
-    pub exact: bool,
-    /// Right cells.
-    pub right: u32,
-    /// Cells that count.
-    pub cells: u32,
-}
-
-impl Score {
-    /// The score of an answer in tokens of which every one counts. One of a wrong length has no right cell.
-    pub(crate) fn of_cells(example: &Example, answer: &Answer) -> Score {
-        let (wanted, answer) = (example.answer.tokens(), answer.tokens());
-        let cells = wanted.len() as u32;
-        if answer.len() != wanted.len() {
-            return Score { exact: false, right: 0, cells };
-        }
-        let right = wanted.iter().zip(answer).filter(|(a, b)| a == b).count() as u32;
-        Score { exact: right == cells, right, cells }
-    }
-}
-
 /// Known items in a row after which a set is taken to hold all there are (near enough).
 const MAX_REPEATS: u32 = 1000;
 
@@ -197,6 +175,8 @@ pub struct ExampleSet {
     pub reads: Reading,
     /// What these examples are answered with, where that is another kind than [`Task::answers`].
     pub answers: Option<AnswerKind>,
+    /// How answers are scored, where the examples say so and not [`Task::score`].
+    pub scorer: Option<Scorer>,
 }
 
 /// The two sides of the train/test split.
@@ -343,6 +323,19 @@ pub struct Task {
 }
 
 impl Task {
+    /// What the examples of a set are answered with.
+    pub fn answers_of(&self, set: &ExampleSet) -> AnswerKind {
+        set.answers.unwrap_or(self.answers)
+    }
+
+    /// The score of an answer to an example of a set, and the sums that metrics are made of.
+    pub fn scored(&self, set: &ExampleSet, example: &Example, answer: &Answer) -> AnswerScore {
+        match &set.scorer {
+            Some(scorer) => scorer.score(&example.answer, answer),
+            None => AnswerScore { score: (self.score)(example, answer), sums: Vec::new() },
+        }
+    }
+
     /// How the questions of this set are decided; `None` where every example is a question of its own: the task decides none, or was not
     /// asked to for these examples (they name no questions).
     pub fn decides(&self, set: &ExampleSet) -> Option<Decide> {

@@ -8,6 +8,8 @@
 
 #[path = "arc.rs"]
 mod arc;
+#[path = "arrays.rs"]
+mod arrays;
 #[path = "machine.rs"]
 mod machine;
 #[path = "models.rs"]
@@ -92,7 +94,7 @@ pub const PARSERS: &[Parser] = &[
     Parser {
         name: "weights",
         file: "model.safetensors",
-        covers: &["src/models/mod.rs", "src/models/tensors.rs"],
+        covers: &["src/models/mod.rs", "src/models/tensors.rs", "suites/src/tensors.rs"],
         seeds: weights,
         parse: weight_file,
     },
@@ -113,7 +115,7 @@ pub const PARSERS: &[Parser] = &[
     Parser {
         name: "checkpoint",
         file: "step_7",
-        covers: &["src/import/checkpoint.rs", "src/import/zip.rs"],
+        covers: &["src/import/checkpoint.rs", "suites/src/zip.rs"],
         seeds: checkpoints,
         parse: checkpoint_file,
     },
@@ -145,6 +147,41 @@ pub const PARSERS: &[Parser] = &[
         covers: &["suites/src/maze/file.rs", "suites/src/maze/grid.rs"],
         seeds: mazes,
         parse: maze_file,
+    },
+    Parser {
+        name: "arrays-npy",
+        file: "x.npy",
+        covers: &["suites/src/arrays/npy.rs", "suites/src/arrays/source.rs", "suites/src/arrays/elements.rs"],
+        seeds: arrays::npy,
+        parse: arrays::file,
+    },
+    Parser {
+        name: "arrays-npz",
+        file: "x.npz",
+        covers: &["suites/src/zip.rs", "suites/src/arrays/source.rs"],
+        seeds: arrays::npz,
+        parse: arrays::file,
+    },
+    Parser {
+        name: "arrays-safetensors",
+        file: "x.safetensors",
+        covers: &["suites/src/tensors.rs", "suites/src/arrays/source.rs"],
+        seeds: arrays::tensors,
+        parse: arrays::file,
+    },
+    Parser {
+        name: "arrays-csv",
+        file: "x.csv",
+        covers: &["suites/src/arrays/table.rs", "suites/src/arrays/parameters.rs"],
+        seeds: arrays::csv,
+        parse: arrays::file,
+    },
+    Parser {
+        name: "arrays-jsonl",
+        file: "x.jsonl",
+        covers: &["suites/src/arrays/table.rs"],
+        seeds: arrays::jsonl,
+        parse: arrays::file,
     },
     Parser { name: "arc", file: "task.json", covers: &["suites/src/arc/json.rs"], seeds: arc_files, parse: arc_file },
     Parser {

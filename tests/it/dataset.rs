@@ -82,7 +82,7 @@ fn every_format_holds_the_same_examples_and_puzzles_are_read_again() {
     let wanted = puzzles(&house.path("out/d.safetensors"), Size::Six);
     assert_eq!(wanted.len(), 1010);
     assert_eq!(wanted.iter().map(|p| &p.clues).collect::<BTreeSet<_>>().len(), 1010, "no two alike");
-    let metadata = Arrays::of(&house.path("out/d.safetensors")).0.metadata;
+    let metadata = Arrays::of(&house.path("out/d.safetensors")).0.metadata.clone();
     let of = |key: &str| metadata[key].as_str();
     assert_eq!((of("format"), of("kind"), of("split"), of("seed")), ("ergometer-dataset-1", "sudoku", "test", "3"));
     assert_eq!((of("parameters"), metadata.get("numbering")), ("{\"size\":6}", None));

@@ -36,7 +36,7 @@ pub const TASK: Task = Task {
     examples,
     answers: AnswerKind::Tokens,
     // all cells count, those that are given too, as in the released code
-    score: Score::of_cells,
+    score: |example, answer| Score::of_cells(&example.answer, answer),
     valid: Some(valid),
     decide: None,
     training: Some(training::training),

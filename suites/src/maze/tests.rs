@@ -139,7 +139,7 @@ fn scores_count_every_cell_and_paths_of_any_length() {
     assert_eq!((example.answer.tokens(), example.difficulty), (&g.tokens(&marks)[..], 3));
     let of = |answer: Vec<u32>| {
         let answer = Answer::from(answer);
-        (Score::of_cells(&example, &answer), valid(&example, &answer))
+        (Score::of_cells(&example.answer, &answer), valid(&example, &answer))
     };
     let whole = |exact, right| Score { exact, right, cells: 25 };
     assert_eq!(of(example.answer.tokens().to_vec()), (whole(true, 25), true));
@@ -477,8 +477,8 @@ proptest! {
     fn no_answer_panics_and_exact_ones_are_valid(tokens in prop::collection::vec(any::<u32>(), 0..40), seed: u64) {
         let example = mazes(MazeRequest::of(5), seed, 1)[0].example();
         let answer = Answer::from(tokens.iter().map(|t| t % 7).collect::<Vec<u32>>());
-        prop_assert!(!Score::of_cells(&example, &answer).exact || valid(&example, &answer));
+        prop_assert!(!Score::of_cells(&example.answer, &answer).exact || valid(&example, &answer));
         prop_assert!(!valid(&example, &Answer::from(tokens)));
-        prop_assert!(Score::of_cells(&example, &example.answer).exact && valid(&example, &example.answer));
+        prop_assert!(Score::of_cells(&example.answer, &example.answer).exact && valid(&example, &example.answer));
     }
 }

@@ -1,16 +1,17 @@
-//! Zip archives as `torch.save` writes them: the names of their entries and where the bytes of each lie.
+//! Zip archives as `torch.save` and `numpy.savez` write them: the names of their entries, and the bytes of each.
 //!
-//! In: something to read and seek in. Out: an [`ZipArchive`]. Must not: unpack (PyTorch stores), hold an entry that
-//! nobody asked for, or believe a size that the file does not have.
+//! In: something to read and seek in. Out: an [`ZipArchive`]. Must not: hold an entry that nobody asked for, believe a
+//! size that the file cannot have, or give bytes whose check sum was not looked at.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 
 use flate2::Crc;
+use flate2::read::DeflateDecoder;
 
-use crate::models::ModelError;
-use crate::models::tensors::shown_name;
+use crate::error::SuiteError;
+use crate::tensors::shown_name;
 
 /// Most entries: a net of a thousand layers has twenty thousand.
 const MAX_ENTRIES: u64 = 1 << 16;
@@ -23,16 +24,33 @@ const COMMENT: u64 = 65_535;
 const CHUNK: usize = 1 << 20;
 /// What helps against an archive that is not whole.
 const AGAIN: &str = "fetch or copy it again: it is cut off or damaged";
-const SAVE_AGAIN: &str =
-    "name the file that `torch.save` wrote, as it was written: an archive that was packed anew is not read";
+/// Bytes that a packed one can stand for at most, and as many more as fit into a last piece.
+const MOST_UNPACKED: u64 = 1032;
+
+/// Whether entries may be compressed, and what to do about those that may not be.
+#[derive(Clone, Copy, Debug)]
+pub enum Packing {
+    /// Stored or deflated.
+    Any,
+    /// Stored alone: who writes such archives, and the remedy.
+    Stored(&'static str, &'static str),
+}
 
 /// One file of an archive, as the directory tells of it.
 #[derive(Clone, Copy, Debug)]
 struct ZipEntry {
     header: u64,
     bytes: u64,
+    packed: u64,
     crc: u32,
-    stored: bool,
+    method: Method,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Stored,
+    Deflated,
+    Other,
 }
 
 /// An open archive whose directory was checked.
@@ -40,6 +58,7 @@ pub struct ZipArchive<R> {
     path: PathBuf,
     from: R,
     length: u64,
+    packing: Packing,
     entries: BTreeMap<String, ZipEntry>,
 }
 
@@ -56,14 +75,18 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u32_at(bytes, at) | u32_at(bytes, at + 4) << 32
 }
 
+fn error(path: &Path, message: String) -> SuiteError {
+    SuiteError::new(message).in_file(path)
+}
+
 impl<R: Read + Seek> ZipArchive<R> {
     /// Reads and checks the directory; `path` is what errors call the file.
     ///
     /// # Errors
     /// No zip archive, or one whose directory does not fit the file.
-    pub fn new(path: &Path, mut from: R) -> Result<Self, ModelError> {
-        let length = from.seek(SeekFrom::End(0)).map_err(|e| ModelError::new(path, format!("cannot be read: {e}")))?;
-        let mut archive = Self { path: path.to_owned(), from, length, entries: BTreeMap::new() };
+    pub fn new(path: &Path, mut from: R, packing: Packing) -> Result<Self, SuiteError> {
+        let length = from.seek(SeekFrom::End(0)).map_err(|e| error(path, format!("cannot be read: {e}")))?;
+        let mut archive = Self { path: path.to_owned(), from, length, packing, entries: BTreeMap::new() };
         let (count, size, begin) = archive.directory()?;
         if count > MAX_ENTRIES || size > MAX_DIRECTORY {
             return Err(archive.broken(format!(
@@ -78,22 +101,22 @@ impl<R: Read + Seek> ZipArchive<R> {
         Ok(archive)
     }
 
-    fn broken(&self, message: String) -> ModelError {
-        ModelError::new(&self.path, format!("not a whole zip archive: {message}")).hint(AGAIN)
+    fn broken(&self, message: String) -> SuiteError {
+        error(&self.path, format!("not a whole zip archive: {message}")).hint(AGAIN)
     }
 
-    fn bytes_at(&mut self, begin: u64, size: u64) -> Result<Vec<u8>, ModelError> {
+    fn bytes_at(&mut self, begin: u64, size: u64) -> Result<Vec<u8>, SuiteError> {
         if begin.checked_add(size).is_none_or(|end| end > self.length) {
             return Err(self.broken(format!("{size} bytes at byte {begin} are due, and it has {}", self.length)));
         }
         let mut bytes = vec![0; size as usize];
         let read = self.from.seek(SeekFrom::Start(begin)).and_then(|_| self.from.read_exact(&mut bytes));
-        read.map_err(|e| ModelError::new(&self.path, format!("cannot be read: {e}")))?;
+        read.map_err(|e| error(&self.path, format!("cannot be read: {e}")))?;
         Ok(bytes)
     }
 
     /// Entries, bytes and place of the directory, from the record at the end.
-    fn directory(&mut self) -> Result<(u64, u64, u64), ModelError> {
+    fn directory(&mut self) -> Result<(u64, u64, u64), SuiteError> {
         let tail = self.length.min(END + COMMENT);
         let from = self.length - tail;
         let bytes = self.bytes_at(from, tail)?;
@@ -119,7 +142,7 @@ impl<R: Read + Seek> ZipArchive<R> {
     }
 
     /// Takes the entry at a place of the directory; gives the place of the next.
-    fn listed(&mut self, bytes: &[u8], at: usize) -> Result<usize, ModelError> {
+    fn listed(&mut self, bytes: &[u8], at: usize) -> Result<usize, SuiteError> {
         let head = bytes.get(at..at + 46).filter(|h| h.starts_with(b"PK\x01\x02"));
         let Some(head) = head else {
             return Err(self.broken("its directory ends before its last entry".into()));
@@ -143,9 +166,13 @@ impl<R: Read + Seek> ZipArchive<R> {
                 }
             }
         }
-        let flags = u16_at(head, 8);
-        let stored = u16_at(head, 10) == 0 && flags & 1 == 0 && packed == bytes;
-        let entry = ZipEntry { header, bytes, crc: u32_at(head, 16) as u32, stored };
+        let plain = u16_at(head, 8) & 1 == 0;
+        let method = match u16_at(head, 10) {
+            0 if plain && packed == bytes => Method::Stored,
+            8 if plain && bytes / MOST_UNPACKED <= packed => Method::Deflated,
+            _ => Method::Other,
+        };
+        let entry = ZipEntry { header, bytes, packed, crc: u32_at(head, 16) as u32, method };
         if self.entries.insert(name.to_owned(), entry).is_some() {
             return Err(self.broken(format!("the entry `{}` is there twice", shown_name(name))));
         }
@@ -166,14 +193,14 @@ impl<R: Read + Seek> ZipArchive<R> {
     ///
     /// # Errors
     /// No such entry, a larger one, or one that is not as the directory says.
-    pub fn whole(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, ModelError> {
+    pub fn whole(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, SuiteError> {
         let size = self.size(name).unwrap_or(0);
         if size > limit {
             let message = format!("entry `{}` has {size} bytes; {limit} are the most", shown_name(name));
-            return Err(ModelError::new(&self.path, message).hint(SAVE_AGAIN));
+            return Err(error(&self.path, message).hint(AGAIN));
         }
         let mut bytes = Vec::new();
-        self.pieces(name, &mut |piece| {
+        self.pieces::<SuiteError>(name, &mut |piece| {
             bytes.extend_from_slice(piece);
             Ok(())
         })?;
@@ -184,41 +211,113 @@ impl<R: Read + Seek> ZipArchive<R> {
     /// at in the end.
     ///
     /// # Errors
-    /// No such entry, one that is packed or not as the directory says, or what `take` gives.
-    pub fn pieces(
+    /// As [`reader`](Self::reader), or what `take` gives.
+    pub fn pieces<E: From<SuiteError>>(
         &mut self,
         name: &str,
-        take: &mut dyn FnMut(&[u8]) -> Result<(), ModelError>,
-    ) -> Result<(), ModelError> {
-        let shown = shown_name(name);
-        let Some(entry) = self.entries.get(name).copied() else {
-            return Err(ModelError::new(&self.path, format!("entry `{shown}` is missing")).hint(AGAIN));
-        };
-        if !entry.stored {
-            let message = format!("entry `{shown}` is compressed or encrypted, which PyTorch never does");
-            return Err(ModelError::new(&self.path, message).hint(SAVE_AGAIN));
-        }
-        let head = self.bytes_at(entry.header, 30)?;
-        let begin = entry.header + 30 + u16_at(&head, 26) + u16_at(&head, 28);
-        if !head.starts_with(b"PK\x03\x04") || begin.checked_add(entry.bytes).is_none_or(|end| end > self.length) {
-            return Err(self.broken(format!("entry `{shown}` of {} bytes is not where it should be", entry.bytes)));
-        }
-        let fail = |e: std::io::Error| ModelError::new(&self.path, format!("entry `{shown}`: {e}"));
-        self.from.seek(SeekFrom::Start(begin)).map_err(fail)?;
-        let mut left = entry.bytes;
+        take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let path = self.path.clone();
+        let mut reader = self.reader(name)?;
+        let mut left = reader.left;
         let mut piece = vec![0; CHUNK.min(left as usize)];
-        let mut crc = Crc::new();
+        let fail = |e: io::Error| error(&path, format!("entry `{}`: {e}", shown_name(name))).hint(AGAIN);
         while left > 0 {
             let n = CHUNK.min(left as usize);
-            self.from.read_exact(&mut piece[..n]).map_err(fail)?;
-            crc.update(&piece[..n]);
+            reader.read_exact(&mut piece[..n]).map_err(fail)?;
             take(&piece[..n])?;
             left -= n as u64;
         }
-        if crc.sum() != entry.crc {
-            return Err(self.broken(format!("entry `{shown}` has another check sum than its directory says")));
-        }
+        // the end is where the check sum is looked at
+        reader.read(&mut [0]).map_err(fail)?;
         Ok(())
+    }
+
+    /// The bytes of an entry, unpacked. At their end it gives an error where the check sum or the length is not what
+    /// the directory says.
+    ///
+    /// # Errors
+    /// No such entry, one that is packed in a way that is not read, or not as the directory says.
+    pub fn reader(&mut self, name: &str) -> Result<EntryReader<'_, R>, SuiteError> {
+        let shown = shown_name(name);
+        let Some(entry) = self.entries.get(name).copied() else {
+            return Err(error(&self.path, format!("entry `{shown}` is missing")).hint(AGAIN));
+        };
+        match (entry.method, self.packing) {
+            (Method::Stored, _) | (Method::Deflated, Packing::Any) => {}
+            (_, Packing::Stored(who, hint)) => {
+                let message = format!("entry `{shown}` is compressed or encrypted, which {who} never does");
+                return Err(error(&self.path, message).hint(hint));
+            }
+            (Method::Other, Packing::Any) => {
+                let message = format!(
+                    "entry `{shown}` is encrypted, packed otherwise than by deflate, or of a size that cannot be"
+                );
+                return Err(error(&self.path, message).hint("write it again, stored or deflated (`numpy.savez`)"));
+            }
+        }
+        let head = self.bytes_at(entry.header, 30)?;
+        let begin = entry.header + 30 + u16_at(&head, 26) + u16_at(&head, 28);
+        if !head.starts_with(b"PK\x03\x04") || begin.checked_add(entry.packed).is_none_or(|end| end > self.length) {
+            return Err(self.broken(format!("entry `{shown}` of {} bytes is not where it should be", entry.packed)));
+        }
+        let fail = |e: io::Error| error(&self.path, format!("entry `{shown}`: {e}"));
+        self.from.seek(SeekFrom::Start(begin)).map_err(fail)?;
+        let packed = (&mut self.from).take(entry.packed);
+        let bytes = match entry.method {
+            Method::Stored => Unpacking::Stored(packed),
+            _ => Unpacking::Deflated(DeflateDecoder::new(packed)),
+        };
+        Ok(EntryReader { bytes, left: entry.bytes, crc: Crc::new(), wanted: entry.crc })
+    }
+}
+
+enum Unpacking<'a, R: Read> {
+    Stored(Take<&'a mut R>),
+    Deflated(DeflateDecoder<Take<&'a mut R>>),
+}
+
+/// See [`ZipArchive::reader`].
+pub struct EntryReader<'a, R: Read> {
+    bytes: Unpacking<'a, R>,
+    left: u64,
+    crc: Crc,
+    wanted: u32,
+}
+
+impl<R: Read> EntryReader<'_, R> {
+    /// Bytes that are still to come, as the directory says.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+}
+
+impl<R: Read> Read for EntryReader<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let damaged = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
+        // one byte more than there may be tells that there is more
+        let mut one = [0];
+        let end = self.left == 0;
+        let most = into.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let into = if end { &mut one[..] } else { &mut into[..most] };
+        if into.is_empty() {
+            return Ok(0);
+        }
+        let n = match &mut self.bytes {
+            Unpacking::Stored(bytes) => bytes.read(into)?,
+            Unpacking::Deflated(bytes) => bytes.read(into)?,
+        };
+        self.crc.update(&into[..n]);
+        match (end, n) {
+            (true, 0) if self.crc.sum() == self.wanted => Ok(0),
+            (true, 0) => damaged("another check sum than its directory says"),
+            (true, _) => damaged("more bytes than its directory says"),
+            (false, 0) => damaged("fewer bytes than its directory says"),
+            (false, n) => {
+                self.left -= n as u64;
+                Ok(n)
+            }
+        }
     }
 }
 
