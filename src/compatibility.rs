@@ -4,10 +4,12 @@
 //! Must not: judge how well it will do, or claim of a net what its files do not say.
 
 use anyhow::{bail, ensure};
-use ergometer_suites::Answer;
+use ergometer_suites::error::did_you_mean;
 use ergometer_suites::task::ExampleSet;
+use ergometer_suites::{Answer, Reading};
 
-use crate::models::interface::{Interface, PortRole};
+use crate::models::interface::{Interface, Port, PortRole};
+use crate::worker::given;
 
 /// Errors: examples of another length than the model's, more tokens than it knows, or puzzle ids that are not those of its table of puzzle
 /// embeddings: another number of them, or, where the net records its numbering, another numbering (a model without a table does not see
@@ -20,6 +22,10 @@ pub fn check(
     interface: &Interface,
     numbering: Option<&str>,
 ) -> anyhow::Result<Option<String>> {
+    if !set.inputs.is_empty() {
+        arrays(task, set, model, interface)?;
+        return Ok(None);
+    }
     // an input that no example can fill, or no logits: a model for something else
     interface.feeds()?;
     let (input, logits) = (interface.tokens()?, interface.logits()?);
@@ -50,6 +56,9 @@ pub fn check(
         );
         return Ok(None);
     };
+    if rows == usize::MAX {
+        return Ok(Some("Which puzzle has which id in the file is not known.".into()));
+    }
     // a task without ids shows every example to the first row
     let without_ids = ids <= 1 && set.numbering.is_none();
     ensure!(
@@ -80,6 +89,54 @@ pub fn check(
         ))),
         (None, None) => Ok(None),
     }
+}
+
+/// Errors: examples of arrays that the model does not take, or an output that it does not give.
+fn arrays(task: &str, set: &ExampleSet, model: &str, interface: &Interface) -> anyhow::Result<()> {
+    let names = |all: &[Port]| all.iter().map(|p| format!("`{}`", p.name)).collect::<Vec<_>>().join(", ");
+    ensure!(
+        interface.inputs.iter().all(|port| port.kind.is_some()),
+        "task `{task}` brings arrays, model `{model}` takes tokens\nhint: pair each model with the task it is made for"
+    );
+    if let Some(name) = set.inputs.iter().find(|name| interface.inputs.iter().all(|port| port.name != **name)) {
+        let near = did_you_mean(name, interface.inputs.iter().map(|p| p.name.as_str()));
+        bail!(
+            "task `{task}` brings the input `{name}`, which model `{model}` does not have{near}\nhint: it takes {}",
+            names(&interface.inputs)
+        );
+    }
+    for port in &interface.inputs {
+        let Some(place) = set.inputs.iter().position(|name| *name == port.name) else {
+            bail!(
+                "model `{model}` takes the input `{}`, which task `{task}` does not bring\n\
+                 hint: it is {} {:?} an example; `state` in the [[model]] block is for what the model gives itself",
+                port.name,
+                port.kind.map_or("tokens", |kind| kind.name()),
+                port.shape
+            );
+        };
+        for (i, example) in set.examples.iter().enumerate() {
+            let Some(array) = example.arrays.get(place) else {
+                bail!("task `{task}`, example {i}: input `{}` is missing", port.name)
+            };
+            given::check_array(port, interface, array.kind, &array.shape).map_err(|e| {
+                anyhow::anyhow!(
+                    "task `{task}`, example {i}: model `{model}`: {e}\n\
+                     hint: arrays hold one example each, of the type and shape that the model takes, without the axis that counts rows"
+                )
+            })?;
+        }
+    }
+    if let Reading::Output { output: Some(name), .. } = &set.reads
+        && interface.outputs.iter().all(|port| port.name != *name)
+    {
+        let near = did_you_mean(name, interface.outputs.iter().map(|p| p.name.as_str()));
+        bail!(
+            "task `{task}` reads the output `{name}`, which model `{model}` does not have{near}\nhint: it gives {}",
+            names(&interface.outputs)
+        );
+    }
+    Ok(())
 }
 
 /// Whether a model that gives so many logits for a row, so many of them a token, can give an answer of this shape.

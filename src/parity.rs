@@ -383,8 +383,13 @@ mod tests {
 
     fn session(model: &Model) -> Session {
         let backend = crate::backends::backend("reference").expect("it is always there");
-        let options =
-            crate::backends::Options { precision: "f64".into(), threads: 1, capacity: 2, extra: Default::default() };
+        let options = crate::backends::Options {
+            precision: "f64".into(),
+            threads: 1,
+            capacity: 2,
+            extra: Default::default(),
+            file: None,
+        };
         Session::new(backend.load(model, &options).expect("it loads"), &model.interface, 2).expect("it is whole")
     }
 

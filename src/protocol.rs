@@ -45,7 +45,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ergometer_reports::case::LayerRouting;
-use ergometer_suites::{Answer, AnswerKind};
+use ergometer_suites::{Answer, AnswerKind, FileForm, Reading};
 use serde::{Deserialize, Serialize};
 
 /// Version of these lines; hello carries it.
@@ -117,6 +117,20 @@ pub struct Job {
     /// What examples are answered with; tokens if it does not say.
     #[serde(default, skip_serializing_if = "is_tokens")]
     pub answers: AnswerKind,
+    /// A safetensors file with what the model's inputs are given, where examples are arrays; `inputs` is empty then. A tensor `[examples, ..]` for
+    /// each input by its name where all examples have one shape, else a tensor `NAME.INDEX` an example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrays: Option<PathBuf>,
+    /// How an answer is read off what the model gives.
+    #[serde(default, skip_serializing_if = "is_logits")]
+    pub reading: Reading,
+    /// Of a model that is a file: what the suite binds of it.
+    #[serde(default, skip_serializing_if = "FileForm::is_empty")]
+    pub form: FileForm,
+}
+
+fn is_logits(reading: &Reading) -> bool {
+    *reading == Reading::Logits
 }
 
 fn is_tokens(kind: &AnswerKind) -> bool {
@@ -131,7 +145,8 @@ pub enum Mode {
     Warm,
     /// Every example once, with the answer after each step; `predictions`, then `done`.
     Answer,
-    /// Outputs for the inputs of a vectors file, step by step from its recorded states; `outputs`, then `done`.
+    /// Outputs for the inputs of a vectors file, step by step from its recorded states; `outputs`, then `done`. Of a model that is a file: its outputs
+    /// for the first `n` examples, or for the arrays of the file `vectors`.
     Compare,
     /// Write a vectors file (the reference backend only); `done`.
     Record,
@@ -146,7 +161,7 @@ pub struct Go {
     pub block: u32,
     /// What it is for.
     pub mode: Mode,
-    /// `time`: least iterations. `record`: examples.
+    /// `time`: least iterations. `record`, and `compare` of a model that is a file: examples.
     #[serde(default)]
     pub n: u64,
     /// `time`, `warm`: least seconds.
@@ -368,6 +383,9 @@ pub struct Outputs {
     /// The states after the step, `[rows, tokens, features]` each, if the program can see them.
     #[serde(default, deserialize_with = "bounded::lists", skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<Vec<f32>>,
+    /// Of a model that is a file: every output that is no state, in the file's order, all rows of each; the fields above are empty then.
+    #[serde(default, deserialize_with = "bounded::lists", skip_serializing_if = "Vec::is_empty")]
+    pub arrays: Vec<Vec<f32>>,
 }
 
 /// See [`Message::Done`].

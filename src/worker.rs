@@ -18,20 +18,23 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use ergometer_reports::case::LayerRouting;
-use ergometer_suites::Answer;
 
 use crate::backends::session::{Rule, Session};
 use crate::backends::{BackendError, Engine, Options, Unavailable, backend};
 use crate::clock::monotonic_ns;
 use crate::files::write_atomically;
 use crate::graph::Graph;
-use crate::models::interface::{Feeds, Interface, InterfaceError, Reads};
+use crate::models::interface::{Interface, InterfaceError};
 use crate::models::{Model, ModelError};
 use crate::parity::{RecordedStep, Vectors};
 use crate::protocol::*;
 use crate::scenarios::{self, Driver, LiveRows};
 
+use self::answers::Reader;
+use self::given::Given;
+
 mod answers;
+pub mod given;
 
 /// Answers that are told in one line.
 const ROWS_IN_LINE: usize = 1000;
@@ -104,33 +107,38 @@ fn serve(mut input: impl BufRead, output: &mut impl Write) -> anyhow::Result<()>
 
 /// Errors: a job whose examples the model cannot take, or that makes no sense.
 fn check(job: &Job, interface: &Interface) -> anyhow::Result<()> {
-    let tokens = interface.tokens()?;
-    if let Some(i) = job.inputs.iter().position(|t| !tokens.takes(t.len())) {
-        bail!(
-            "example {i} has {} tokens, the model takes {}: task and model do not belong together",
-            job.inputs[i].len(),
-            tokens.takes_words()
-        );
+    let examples = job.puzzle_ids.len();
+    if job.arrays.is_none() {
+        let tokens = interface.tokens()?;
+        if let Some(i) = job.inputs.iter().position(|t| !tokens.takes(t.len())) {
+            bail!(
+                "example {i} has {} tokens, the model takes {}: task and model do not belong together",
+                job.inputs[i].len(),
+                tokens.takes_words()
+            );
+        }
     }
-    if job.inputs.is_empty() || job.batch == 0 || job.puzzle_ids.len() != job.inputs.len() || job.max_steps == 0 {
+    let rows = if job.arrays.is_some() { 0 } else { examples };
+    if examples == 0 || job.batch == 0 || job.inputs.len() != rows || job.max_steps == 0 {
         bail!(
-            "{} inputs, {} puzzle identifiers, batch {}, {} steps",
+            "{} inputs, {examples} puzzle identifiers, batch {}, {} steps",
             job.inputs.len(),
-            job.puzzle_ids.len(),
             job.batch,
             job.max_steps
         );
     }
-    answers::check(job.answers, interface)?;
     if job.batch > 1 && job.inputs.iter().any(|t| t.len() != job.inputs[0].len()) {
-        let reason = format!("examples of unlike length do not share a batch of {}", job.batch);
-        return Err(BackendError::Unavailable(Unavailable {
-            reason,
-            hint: Some("ask for `single-stream`, or for examples of one length".into()),
-        })
-        .into());
+        return Err(unlike(job.batch).into());
     }
     Ok(())
+}
+
+/// Rows that do not share a batch.
+fn unlike(batch: usize) -> BackendError {
+    BackendError::Unavailable(Unavailable {
+        reason: format!("examples of unlike length do not share a batch of {batch}"),
+        hint: Some("ask for `single-stream`, or for examples of one length".into()),
+    })
 }
 
 /// A loaded model and what it is asked.
@@ -139,14 +147,12 @@ struct Work {
     interface: Interface,
     /// Layer and experts per token of every mixture of experts.
     mixtures: Vec<(String, usize)>,
-    /// Where an example goes among the inputs, and where its answer stands among the outputs: resolved once.
-    feeds: Feeds,
-    reads: Reads,
+    /// What it is asked, and where an answer stands among the outputs: resolved once.
+    given: Given,
+    reader: Reader,
     session: Session,
     rule: Rule,
     slots: Vec<usize>,
-    tokens: Vec<u32>,
-    ids: Vec<u32>,
     /// Example that the next timed iteration begins with: blocks go on where the last one stopped.
     next: usize,
     /// What an iteration is.
@@ -165,21 +171,27 @@ impl Work {
         let engine_of =
             backend(&job.backend).with_context(|| format!("there is no backend `{}` in this program", job.backend))?;
         let mut versions = engine_of.probe().map_err(BackendError::Unavailable)?;
-        if !engine_of.precisions().contains(&job.precision.as_str()) {
-            return Err(BackendError::unavailable(format!(
-                "backend `{}` does not compute in {} (it does in {})",
-                job.backend,
-                job.precision,
-                engine_of.precisions().join(", ")
-            ))
-            .into());
-        }
-        let model = Model::load(&job.model)?;
+        let model = Model::load_as(&job.model, &job.form)?;
         if model.hash != job.model_hash {
             let message = format!("the model is not the one that the harness saw ({} now)", &model.hash[..16]);
             return Err(ModelError::changed(&job.model, message).into());
         }
+        let computes = if model.file.is_some() { engine_of.file_precisions() } else { engine_of.precisions() };
+        if !computes.contains(&job.precision.as_str()) {
+            let reason = match computes {
+                [] => format!("backend `{}` compiles graphs, and loads no file", job.backend),
+                all => format!(
+                    "backend `{}` does not compute in {} (it does in {})",
+                    job.backend,
+                    job.precision,
+                    all.join(", ")
+                ),
+            };
+            return Err(BackendError::unavailable(reason).into());
+        }
         check(&job, &model.interface)?;
+        let (given, reader) = (Given::of(&job, &model.interface)?, Reader::of(&job, &model.interface)?);
+        given.one_size(job.batch)?;
         // before a model is loaded for nothing
         scenarios::asked(&job.scenario, job.batch)?;
         let options = Options {
@@ -187,6 +199,7 @@ impl Work {
             threads: job.threads,
             capacity: job.batch,
             extra: job.options.clone(),
+            file: model.file.as_ref().map(|f| f.precision),
         };
         let described = engine_of.describe(&options)?;
         let engine = engine_of.load(&model, &options)?;
@@ -195,7 +208,7 @@ impl Work {
         // every backend of this program computes on the processor; one that does not will say so in its report
         versions.entry("device".into()).or_insert_with(|| "cpu".into());
         let mixtures = model.graph.as_ref().map(Graph::mixtures).unwrap_or_default();
-        let work = Self::of(job, model.interface, mixtures, engine)?;
+        let work = Self::of(job, model.interface, mixtures, engine, given, reader)?;
         let loaded = Loaded {
             seconds: heard.elapsed().as_secs_f64(),
             versions,
@@ -214,22 +227,21 @@ impl Work {
         interface: Interface,
         mixtures: Vec<(String, usize)>,
         engine: Box<dyn Engine>,
+        given: Given,
+        reader: Reader,
     ) -> anyhow::Result<Self> {
         let driver = scenarios::asked(&job.scenario, job.batch)?;
         let most = scenarios::most_iterations(driver, job.batch);
         let session = Session::new(engine, &interface, job.batch)?;
-        let longest = job.inputs.iter().map(Vec::len).max().unwrap_or(0);
         Ok(Self {
             rule: if job.halt { Rule::Halt } else { Rule::Fixed },
             slots: (0..job.batch).collect(),
-            tokens: Vec::with_capacity(job.batch * longest),
-            ids: Vec::with_capacity(job.batch),
             next: 0,
             driver,
             samples: Vec::with_capacity(most),
             rows_at: Vec::with_capacity(if driver.times_rows() { most * job.batch } else { 0 }),
-            feeds: interface.feeds()?,
-            reads: interface.reads()?,
+            given,
+            reader,
             job,
             interface,
             mixtures,
@@ -240,14 +252,7 @@ impl Work {
     /// Fills the slots with the examples `first..`, wrapping round; `rows` of them.
     fn admit(&mut self, first: usize, rows: usize) -> Result<(), BackendError> {
         self.session.retain(&[])?;
-        let n = self.job.inputs.len();
-        self.tokens.clear();
-        self.ids.clear();
-        for example in (first..first + rows).map(|i| i % n) {
-            self.tokens.extend_from_slice(&self.job.inputs[example]);
-            self.ids.push(self.job.puzzle_ids[example]);
-        }
-        self.session.admit(&self.slots[..rows], &self.feeds.with(&self.tokens, &self.ids))
+        self.given.enter(&mut self.session, &self.job, &self.slots[..rows], first)
     }
 
     /// One whole iteration: rows in, answers ready.
@@ -264,25 +269,49 @@ impl Work {
         let first = started.elapsed().as_secs_f64();
         let mut i = 1;
         while started.elapsed().as_secs_f64() < seconds {
-            self.iterate(i * batch % self.job.inputs.len(), batch)?;
+            self.iterate(i * batch % self.job.puzzle_ids.len(), batch)?;
             i += 1;
         }
         Ok(first)
     }
 
-    fn answer_of(&self, slot: usize) -> Answer {
-        answers::read(self.job.answers, self.session.output(self.reads.logits, slot), self.reads.vocabulary)
+    fn prediction(&self, slot: usize, example: usize, last: bool) -> PredictionRow {
+        let halt_logit = self.reader.halting.map(|output| f64::from(self.session.output(output, slot)[0]));
+        let depth = self.session.slot(slot).steps;
+        let answer = self.reader.answer(&self.session, slot);
+        PredictionRow { example: example as u64, depth, last, halt_logit, answer }
     }
 
-    fn prediction(&self, slot: usize, example: usize, last: bool) -> PredictionRow {
-        let halt_logit = self.reads.halting.map(|output| f64::from(self.session.output(output, slot)[0]));
-        let depth = self.session.slot(slot).steps;
-        PredictionRow { example: example as u64, depth, last, halt_logit, answer: self.answer_of(slot) }
+    /// Of a model that is a file: every output for the first `n` examples, or for the arrays of a file; rows ride in batches of this case's
+    /// size, as they will when timed.
+    fn compare_file(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()> {
+        let (n, batch) = (go.n as usize, self.job.batch);
+        let own = match &go.vectors {
+            Some(path) => Some(std::mem::replace(&mut self.given, Given::read(path, &self.interface, n, batch)?)),
+            None => None,
+        };
+        let mut arrays: Vec<Vec<f32>> = vec![Vec::new(); self.interface.outputs.len()];
+        for first in (0..n).step_by(batch) {
+            self.session.retain(&[])?;
+            let rows = batch.min(n - first);
+            // a batch that is not full is filled up, so that all are as when timed
+            let examples: Vec<usize> = (0..batch).map(|i| first + i % rows).collect();
+            self.given.enter_these(&mut self.session, &self.job, &self.slots, &examples)?;
+            self.session.advance(self.job.max_steps, Rule::Fixed)?;
+            for (i, all) in arrays.iter_mut().enumerate() {
+                (0..rows).for_each(|slot| all.extend_from_slice(self.session.output(i, slot)));
+            }
+        }
+        if let Some(own) = own {
+            self.given = own;
+        }
+        let none = Vec::new();
+        send(output, &Message::Outputs(Outputs { step: 1, logits: none, q: Vec::new(), states: Vec::new(), arrays }))
     }
 
     /// Every example once; the answer after each step, told as it comes, and in the end what the routers did.
     fn answer(&mut self, block: u32, output: &mut impl Write) -> anyhow::Result<()> {
-        let n = self.job.inputs.len();
+        let n = self.job.puzzle_ids.len();
         self.session.engine().watch_routing(true);
         for first in (0..n).step_by(self.job.batch) {
             let rows = self.job.batch.min(n - first);
@@ -327,6 +356,9 @@ impl Work {
     }
 
     fn compare(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()> {
+        if self.interface.outputs.iter().any(|port| port.kind.is_some()) {
+            return self.compare_file(go, output);
+        }
         // full batches, as they will be timed
         let vectors = self.vectors(go)?.tiled(self.job.batch);
         self.session.retain(&[])?;
@@ -339,7 +371,7 @@ impl Work {
             }
         }
         for (RecordedStep { logits, q, states }, step) in steps.into_iter().zip(1..) {
-            send(output, &Message::Outputs(Outputs { step, logits, q, states }))?;
+            send(output, &Message::Outputs(Outputs { step, logits, q, states, arrays: Vec::new() }))?;
         }
         Ok(())
     }
@@ -355,7 +387,7 @@ impl Work {
     }
 
     fn time(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()> {
-        let (n, batch) = (self.job.inputs.len(), self.job.batch);
+        let (n, batch) = (self.job.puzzle_ids.len(), self.job.batch);
         // answers of the examples met, kept as they fall so that the harness can see that timed answers are the scored ones
         let mut answers: Vec<Option<PredictionRow>> = vec![None; n];
         let executed_before = self.session.flops_executed();

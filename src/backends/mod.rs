@@ -21,6 +21,8 @@ use crate::models::{Model, NoGraph};
 
 #[cfg(feature = "candle")]
 pub mod candle;
+#[cfg(any(feature = "onnxruntime", feature = "tract"))]
+mod file;
 pub mod native;
 #[cfg(feature = "onnxruntime")]
 pub mod onnxruntime;
@@ -99,12 +101,15 @@ pub struct Options {
     pub capacity: usize,
     /// Backend-specific options.
     pub extra: BTreeMap<String, String>,
+    /// The model is a file that the engine loads by itself, and this is what it computes in. Options that say how a graph is written as a file
+    /// have no meaning then.
+    pub file: Option<&'static str>,
 }
 
 impl Options {
     /// f32 without backend-specific options.
     pub fn f32(threads: usize, capacity: usize) -> Self {
-        Self { precision: "f32".into(), threads, capacity, extra: BTreeMap::new() }
+        Self { precision: "f32".into(), threads, capacity, extra: BTreeMap::new(), file: None }
     }
 }
 
@@ -168,6 +173,22 @@ pub struct Facts {
     pub state_bytes: u64,
 }
 
+/// What an ONNX file may compute in.
+#[cfg(any(feature = "onnxruntime", feature = "tract"))]
+const FILE_PRECISIONS: &[&str] = &["f32", "f16", "bf16", "int8", "f64"];
+
+/// Errors: the precision that was asked for is not that of the file.
+#[cfg(any(feature = "onnxruntime", feature = "tract"))]
+fn is_files(options: &Options) -> Result<(), BackendError> {
+    match options.file {
+        Some(file) if file != options.precision => Err(BackendError::Unavailable(Unavailable {
+            reason: format!("the file computes in {file}, not in {}", options.precision),
+            hint: Some(format!("ask for `precisions = [\"{file}\"]`; another precision is another file")),
+        })),
+        _ => Ok(()),
+    }
+}
+
 /// Gives the name and the place of a foreign library.
 pub type FindLibrary = fn() -> Result<String, Unavailable>;
 
@@ -187,6 +208,10 @@ pub trait Backend: Sync {
     fn about(&self) -> &'static str;
     /// Precisions that it computes in.
     fn precisions(&self) -> &'static [&'static str];
+    /// Precisions of files that it loads as they are; empty: it loads none.
+    fn file_precisions(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// Versions and build features that decide fairness, or why it cannot run here. Only for the process that is to run it, a worker or a
     /// test: any other asks [`probe::probed`], since a foreign library may take its process down.
     fn probe(&self) -> Result<BTreeMap<String, String>, Unavailable>;
@@ -227,9 +252,18 @@ pub trait Engine {
     /// Makes rows `at..at + n` live: computes their residents and resets their states. `inputs[i]` holds the `i`-th input of the model's interface,
     /// `[n, tokens]` indices already checked against the input's bound.
     fn admit(&mut self, at: usize, n: usize, inputs: &[&[u32]]) -> Result<(), BackendError>;
+    /// The same of arrays: `inputs[i]` holds the elements of the `i`-th input of the model's interface, `[n, ..shape]` of its kind, little endian;
+    /// where the interface takes sequences, `[n, steps, ..shape]`. Only engines that run a file by itself take them.
+    fn admit_arrays(&mut self, _at: usize, _n: usize, _inputs: &[&[u8]]) -> Result<(), BackendError> {
+        Err(BackendError::unavailable("this engine takes tokens, and no arrays"))
+    }
+    /// Elements along the last axis with more than one of the `i`-th output of the last step; `None`: the interface says.
+    fn last_axis(&self, _i: usize) -> Option<usize> {
+        None
+    }
     /// One step of rows `0..rows`; their states stay inside.
     fn step(&mut self, rows: usize) -> Result<(), BackendError>;
-    /// The `i`-th output of the last step, `[rows, tokens, features]`.
+    /// The `i`-th output of the last step, `[rows, tokens, features]`; of an output whose size the interface does not know, all of it.
     fn output(&self, i: usize) -> &[f32];
     /// Keeps the live rows with these (ascending) numbers, moving them to `0..keep.len()`.
     fn keep(&mut self, keep: &[usize]) -> Result<(), BackendError>;

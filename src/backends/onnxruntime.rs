@@ -3,6 +3,9 @@
 //! In: a graph, exported to ONNX in memory. Out: an [`Engine`] whose states are the runtime's own output values, fed back
 //! as they are. Must not: need the library to be planned, or change what the exporter writes.
 //!
+//! A file of somebody else's it loads as it is (`file`): then `shapes`, `opset` and `experts` are no options, and the
+//! precision is the file's own.
+//!
 //! The library is loaded at run time; `library` says from where. Options (all decide speed; the first value is the default):
 //! - `optimization` all | extended | basic | disabled: the runtime's graph optimisations.
 //! - `spinning` true | false: idle threads of its pool wait busily. True is the library's own default; with one thread there is no pool.
@@ -15,11 +18,12 @@ use std::collections::BTreeMap;
 
 use ort::session::builder::GraphOptimizationLevel;
 
-use super::{Backend, BackendError, Described, Engine, FindLibrary, Options, Unavailable};
+use super::{Backend, BackendError, Described, Engine, FILE_PRECISIONS, FindLibrary, Options, Unavailable};
 use crate::models::Model;
 use crate::onnx;
 
 mod engine;
+mod file;
 pub(crate) mod library;
 
 /// See the module.
@@ -40,20 +44,25 @@ const CHOICES: [(&str, &[&str]); 5] = [
 /// The option that names a library.
 const LIBRARY: &str = "library";
 
+/// Options that decide how a graph is written as a file: of a file that somebody else wrote they say nothing.
+const WRITING: [&str; 3] = ["shapes", "opset", "experts"];
+
 /// Options that `tune` searches.
 const SEARCHED: [&str; 4] = ["spinning", "shapes", "opset", "experts"];
 
 /// The given options with the defaults written out.
 fn settle(options: &Options) -> Result<BTreeMap<String, String>, BackendError> {
     let failed = |m: String| Err(BackendError::Failed(m));
-    let mut all: BTreeMap<String, String> = CHOICES.map(|(name, values)| (name.into(), values[0].into())).into();
+    let choices = || CHOICES.iter().filter(|(name, _)| options.file.is_none() || !WRITING.contains(name));
+    let mut all: BTreeMap<String, String> =
+        choices().map(|(name, values)| ((*name).into(), values[0].into())).collect();
     for (name, value) in &options.extra {
         if name == LIBRARY {
             all.insert(name.clone(), value.clone());
             continue;
         }
-        let Some((_, values)) = CHOICES.iter().find(|(known, _)| known == name) else {
-            let known: Vec<&str> = CHOICES.iter().map(|(known, _)| *known).chain([LIBRARY]).collect();
+        let Some((_, values)) = choices().find(|(known, _)| known == name) else {
+            let known: Vec<&str> = choices().map(|(known, _)| *known).chain([LIBRARY]).collect();
             return failed(format!("backend `onnxruntime` has no option `{name}`\nhint: it has {}", known.join(", ")));
         };
         if !values.contains(&value.as_str()) {
@@ -81,6 +90,10 @@ impl Backend for OnnxRuntime {
 
     fn precisions(&self) -> &'static [&'static str] {
         &["f32"]
+    }
+
+    fn file_precisions(&self) -> &'static [&'static str] {
+        FILE_PRECISIONS
     }
 
     fn probe(&self) -> Result<BTreeMap<String, String>, Unavailable> {
@@ -113,7 +126,8 @@ impl Backend for OnnxRuntime {
         let mut given = options.extra.clone();
         given.retain(|name, _| !SEARCHED.contains(&name.as_str()));
         let mut all = vec![given];
-        for (name, values) in CHOICES.iter().filter(|(name, _)| SEARCHED.contains(name)) {
+        let searched = |name: &str| SEARCHED.contains(&name) && (options.file.is_none() || !WRITING.contains(&name));
+        for (name, values) in CHOICES.iter().filter(|(name, _)| searched(name)) {
             // one thread has nobody to wait for
             let values = if *name == "spinning" && options.threads == 1 { &values[..1] } else { *values };
             let with = |set: &BTreeMap<String, String>, value: &str| {
@@ -126,13 +140,14 @@ impl Backend for OnnxRuntime {
 
     fn describe(&self, options: &Options) -> Result<Described, BackendError> {
         let all = settle(options)?;
-        let shapes = if all["shapes"] == "static" { "static" } else { "symbolic" };
+        let shapes = if all.get("shapes").is_some_and(|s| s == "static") { "static" } else { "symbolic" };
         Ok(Described { isa: isa().into(), shapes, options: all })
     }
 
     fn load(&self, model: &Model, options: &Options) -> Result<Box<dyn Engine>, BackendError> {
         let all = settle(options)?;
-        if options.precision != "f32" {
+        super::is_files(options)?;
+        if options.file.is_none() && options.precision != "f32" {
             let message = format!("onnxruntime computes in f32 here, not in {}", options.precision);
             return Err(BackendError::unavailable(message));
         }
@@ -148,6 +163,10 @@ impl Backend for OnnxRuntime {
             spinning: all["spinning"] == "true",
             threads: options.threads,
         };
+        if let Some(asked) = &model.file {
+            let runner = file::OrtFile::new(asked, &setup)?;
+            return Ok(Box::new(super::file::FileEngine::new(runner, asked.clone(), options.capacity)?));
+        }
         let form = onnx::Form {
             batch: None,
             opset: if all["opset"] == "23" { onnx::Opset::TwentyThree } else { onnx::Opset::Seventeen },

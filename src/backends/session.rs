@@ -14,7 +14,7 @@
 
 use super::{BackendError, Engine};
 use crate::graph::Halting;
-use crate::models::interface::{Interface, InterfaceError, Port, RowSize};
+use crate::models::interface::{Interface, InterfaceError, Length, Port, RowSize};
 
 /// When a row stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,8 @@ struct InputRow {
 
 impl InputRow {
     fn of(port: &Port) -> Result<Self, BackendError> {
-        let below = port.below().ok_or_else(|| {
+        // what takes arrays is given no indices, unless it says below what
+        let below = port.below().or(port.kind.map(|_| 0)).ok_or_else(|| {
             BackendError::unavailable(format!("input `{}` takes numbers, and engines are given indices", port.name))
         })?;
         Ok(Self { name: port.name.clone(), size: port.row()?, below })
@@ -66,16 +67,15 @@ pub struct Session {
     /// Place of the output that the halting rule is read off.
     halts_by: Option<usize>,
     inputs: Vec<InputRow>,
-    output_rows: Vec<RowSize>,
+    /// Of a row; `None`: known once a step has run.
+    output_rows: Vec<Option<RowSize>>,
     /// Slot of each live engine row.
     live: Vec<usize>,
     /// Tokens of a live row, where the model's length is the call's.
     length: usize,
     slots: Vec<SlotState>,
-    /// Tokens of the row in each slot, likewise.
-    lengths: Vec<usize>,
-    /// `outputs[i]`: the `i`-th output of every slot.
-    outputs: Vec<Vec<f32>>,
+    /// `outputs[i][slot]`: the `i`-th output of a slot, with room for the longest that is known.
+    outputs: Vec<Vec<Vec<f32>>>,
     keep: Vec<usize>,
     drop_halted: bool,
     executed: Option<f64>,
@@ -87,18 +87,21 @@ impl Session {
     /// # Errors
     /// An interface that nobody can feed: an open length, inputs that are no indices, a halting rule without its output.
     pub fn new(engine: Box<dyn Engine>, interface: &Interface, capacity: usize) -> Result<Self, BackendError> {
-        let output_rows = interface.outputs.iter().map(Port::row).collect::<Result<Vec<RowSize>, _>>()?;
+        let size = |port: &Port| if port.length == Length::Found { Ok(None) } else { port.row().map(Some) };
+        let output_rows = interface.outputs.iter().map(size).collect::<Result<Vec<_>, _>>()?;
+        let room = |row: &Option<RowSize>| {
+            (0..capacity).map(|_| Vec::with_capacity(row.map_or(0, RowSize::most))).collect::<Vec<Vec<f32>>>()
+        };
         Ok(Self {
             engine,
             halting: interface.halting,
             halts_by: interface.halts_by()?,
             inputs: interface.inputs.iter().map(InputRow::of).collect::<Result<_, _>>()?,
-            outputs: output_rows.iter().map(|row| vec![0.0; row.most() * capacity]).collect(),
+            outputs: output_rows.iter().map(room).collect(),
             output_rows,
             live: Vec::with_capacity(capacity),
             length: 0,
             slots: vec![SlotState::default(); capacity],
-            lengths: vec![0; capacity],
             keep: Vec::with_capacity(capacity),
             drop_halted: true,
             executed: Some(0.0),
@@ -153,17 +156,30 @@ impl Session {
                 )));
             }
         }
+        self.occupy(slots)?;
+        self.engine.admit(self.live.len(), n, inputs)?;
+        self.length = length;
+        self.count(self.engine.flops_admitted(n));
+        self.live.extend_from_slice(slots);
+        Ok(())
+    }
+
+    /// Puts rows of arrays into free slots, as [`Engine::admit_arrays`] takes them; the engine checks their sizes.
+    pub fn admit_arrays(&mut self, slots: &[usize], inputs: &[&[u8]]) -> Result<(), BackendError> {
+        self.occupy(slots)?;
+        self.engine.admit_arrays(self.live.len(), slots.len(), inputs)?;
+        self.count(self.engine.flops_admitted(slots.len()));
+        self.live.extend_from_slice(slots);
+        Ok(())
+    }
+
+    fn occupy(&mut self, slots: &[usize]) -> Result<(), BackendError> {
         for &s in slots {
             if self.slots.get(s).is_none_or(|slot| slot.occupied) {
                 return Err(BackendError::Failed(format!("slot {s} of {} is not free", self.slots.len())));
             }
             self.slots[s] = SlotState { occupied: true, ..SlotState::default() };
-            self.lengths[s] = length;
         }
-        self.engine.admit(self.live.len(), n, inputs)?;
-        self.length = length;
-        self.count(self.engine.flops_admitted(n));
-        self.live.extend_from_slice(slots);
         Ok(())
     }
 
@@ -222,8 +238,11 @@ impl Session {
                 self.slots[slot].halted = halted;
                 if halted || step == max_steps {
                     for (i, size) in self.output_rows.iter().enumerate() {
-                        let (n, at) = (size.at(self.length), slot * size.most());
-                        self.outputs[i][at..at + n].copy_from_slice(&self.engine.output(i)[row * n..(row + 1) * n]);
+                        let all = self.engine.output(i);
+                        let n = size.map_or(all.len() / rows, |size| size.at(self.length));
+                        let own = &mut self.outputs[i][slot];
+                        own.clear();
+                        own.extend_from_slice(&all[row * n..(row + 1) * n]);
                     }
                     stopped(slot);
                 }
@@ -255,9 +274,12 @@ impl Session {
 
     /// The `i`-th output of the row in a slot, `[tokens, features]`, as of its last step in the last advance.
     pub fn output(&self, i: usize, slot: usize) -> &[f32] {
-        let size = self.output_rows[i];
-        let at = slot * size.most();
-        &self.outputs[i][at..at + size.at(self.lengths[slot])]
+        &self.outputs[i][slot]
+    }
+
+    /// See [`Engine::last_axis`].
+    pub fn last_axis(&self, i: usize) -> Option<usize> {
+        self.engine.last_axis(i)
     }
 
     /// What is unknown once stays unknown.

@@ -10,6 +10,8 @@
 //! - `ladder` powers | capacity: batches of 1, 2, 4, ... and the capacity, or the capacity alone (static shapes only).
 //! - `opset` 17 | 23: with 23 norms and attention are single operators of the file, with 17 they are written out.
 //!
+//! A file of somebody else's it loads as it is (`file`), with static shapes, in the precision of the file; it has no other option then.
+//!
 //! Precision `bf16` is tract's opt-in to AMX: operands of f32 products are rounded to bf16 as they are packed, and summed in f32. With a fixed
 //! shape tract 0.23.9 finds its AMX kernel by name and takes the first of its packings, which is plain f32 on vector units; only
 //! where the number of columns is open does it take the bf16 one. So the products of this precision are those with an open shape
@@ -23,11 +25,12 @@ use std::collections::BTreeMap;
 use tract_linalg::isa::{Arch, Isa};
 use tract_onnx::tract_core::knobs;
 
-use super::{Backend, BackendError, Described, Engine, Options, Unavailable};
+use super::{Backend, BackendError, Described, Engine, FILE_PRECISIONS, Options, Unavailable};
 use crate::models::Model;
 use crate::onnx::Opset;
 
 mod engine;
+mod file;
 mod plan;
 
 /// See the module.
@@ -51,6 +54,15 @@ struct Chosen {
 
 impl Chosen {
     fn of(options: &Options) -> Result<Self, BackendError> {
+        if options.file.is_some() {
+            super::is_files(options)?;
+            return match options.extra.keys().find(|name| *name != "shapes") {
+                None if options.extra.get("shapes").is_none_or(|v| v == "static") => Ok(Self::OF_A_FILE),
+                _ => Err(BackendError::Failed(
+                    "backend `tract` runs a file with static shapes, and has no other option for one\nhint: leave its options out".into(),
+                )),
+            };
+        }
         let bf16 = match options.precision.as_str() {
             "f32" => false,
             "bf16" => true,
@@ -94,8 +106,14 @@ impl Chosen {
         Ok(chosen)
     }
 
-    fn written_out(self) -> BTreeMap<String, String> {
+    /// A file's batch and lengths are fixed when it is loaded; nothing is written.
+    const OF_A_FILE: Self = Self { bf16: false, symbolic: false, powers: false, opset: Opset::Seventeen };
+
+    fn written_out(self, file: bool) -> BTreeMap<String, String> {
         let shapes = if self.symbolic { "symbolic" } else { "static" };
+        if file {
+            return BTreeMap::from([("shapes".into(), shapes.into())]);
+        }
         let mut all = vec![("shapes", shapes), ("opset", if self.opset == Opset::Seventeen { "17" } else { "23" })];
         if !self.symbolic {
             all.push(("ladder", if self.powers { "powers" } else { "capacity" }));
@@ -115,6 +133,10 @@ impl Backend for Tract {
 
     fn precisions(&self) -> &'static [&'static str] {
         &["f32", "bf16"]
+    }
+
+    fn file_precisions(&self) -> &'static [&'static str] {
+        FILE_PRECISIONS
     }
 
     fn probe(&self) -> Result<BTreeMap<String, String>, Unavailable> {
@@ -144,11 +166,14 @@ impl Backend for Tract {
     }
 
     fn environment(&self, options: &Options) -> Vec<(&'static str, String)> {
-        vec![(AMX, u8::from(options.precision == "bf16").to_string())]
+        vec![(AMX, u8::from(options.precision == "bf16" && options.file.is_none()).to_string())]
     }
 
     fn settings(&self, options: &Options) -> Vec<BTreeMap<String, String>> {
         let set = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        if options.file.is_some() {
+            return vec![BTreeMap::new()];
+        }
         let mut all = vec![BTreeMap::new(), set(&[("opset", "23")])];
         if options.precision != "bf16" {
             if options.capacity > 1 {
@@ -173,11 +198,16 @@ impl Backend for Tract {
             }));
         }
         let shapes = if chosen.symbolic { "symbolic" } else { "static" };
-        Ok(Described { isa: isa(chosen.bf16), shapes, options: chosen.written_out() })
+        Ok(Described { isa: isa(chosen.bf16), shapes, options: chosen.written_out(options.file.is_some()) })
     }
 
     fn load(&self, model: &Model, options: &Options) -> Result<Box<dyn Engine>, BackendError> {
         self.describe(options)?;
+        if let Some(asked) = &model.file {
+            super::file::fits(asked.rows, options.capacity)?;
+            let runner = file::TractFile::new(asked, options.capacity.max(1), options.threads)?;
+            return Ok(Box::new(super::file::FileEngine::new(runner, asked.clone(), options.capacity)?));
+        }
         Ok(Box::new(engine::TractEngine::new(model, options, Chosen::of(options)?)?))
     }
 }

@@ -90,7 +90,13 @@ pub fn check(
     );
     let Tolerance { name: tolerance_name, limit: named } = Precision::of(precision).tolerance;
     let limit = tolerance.unwrap_or(named);
-    let options = Options { precision: precision.into(), threads, capacity: vectors.batch, extra: Default::default() };
+    let options = Options {
+        precision: precision.into(),
+        threads,
+        capacity: vectors.batch,
+        extra: Default::default(),
+        file: None,
+    };
     let interface = &model.interface;
     let session =
         || -> anyhow::Result<Session> { Ok(Session::new(b.load(model, &options)?, interface, vectors.batch)?) };

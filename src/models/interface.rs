@@ -7,12 +7,14 @@
 //! A length is fixed, open (a named dimension that is bound to a number, or left to each call, before the model is used), or that of the
 //! call. All ports whose length is the call's have the same one: that of the tokens that a row brings.
 //!
-//! A model may have no graph. Then its family is `opaque`, it has no costs, the reference cannot judge it (its verdict
-//! is accuracy only), and backends that compile graphs say that they cannot run it. The stub for tests is such a model;
-//! no shipped format makes one yet. Rows that an engine holds at one time have one length, so examples of unlike length
-//! are run with a batch of 1.
+//! A model may have no graph: an ONNX file (see [`file`](super::file)). Then its family is `opaque`, the reference
+//! cannot judge it, and backends that compile graphs say that they cannot run it. Its ports have a kind and a shape, are
+//! fed arrays of that kind, and give arrays whose size may be known only once it has run. Rows that an engine holds at
+//! one time have one length, so examples of unlike length are run with a batch of 1.
 
 use std::ops::Deref;
+
+use ergometer_suites::ElementKind;
 
 use crate::graph::{Graph, Halting, Kind, Tokens, ValueType};
 
@@ -71,6 +73,8 @@ pub enum Length {
         /// The most that a call may bring.
         most: usize,
     },
+    /// Known once the model has run: of outputs alone.
+    Found,
 }
 
 /// An input, an output or a state of a model: `[rows, length, features]`.
@@ -86,6 +90,21 @@ pub struct Port {
     pub length: Length,
     /// Features of a token; 1 of indices.
     pub features: usize,
+    /// What its elements are in a file; `None`: a port of a graph, which takes indices and gives f32.
+    pub kind: Option<ElementKind>,
+    /// Elements of a row along each axis, where a file says.
+    pub shape: Vec<usize>,
+}
+
+/// How many rows a call may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Any number.
+    Any,
+    /// Always so many; fewer are filled up with rows that nobody reads.
+    Fixed(usize),
+    /// One: no axis counts rows.
+    One,
 }
 
 /// Elements of a row at a port whose length is known or the call's.
@@ -143,6 +162,10 @@ impl Port {
                 format!("`{}` has the open dimension `{dimension}`", self.name),
                 "bind the dimension to a number, or leave it to each call, before the model is used",
             )),
+            Length::Found => Err(InterfaceError::new(
+                format!("the size of `{}` is known once the model has run", self.name),
+                OTHER_MODEL,
+            )),
         }
     }
 
@@ -151,7 +174,7 @@ impl Port {
         match self.length {
             Length::Fixed(n) => n,
             Length::PerCall { .. } => length,
-            Length::Symbolic(_) => 0,
+            Length::Symbolic(_) | Length::Found => 0,
         }
     }
 
@@ -160,7 +183,7 @@ impl Port {
         match self.length {
             Length::Fixed(n) => tokens == n,
             Length::PerCall { most } => (1..=most).contains(&tokens),
-            Length::Symbolic(_) => false,
+            Length::Symbolic(_) | Length::Found => false,
         }
     }
 
@@ -170,6 +193,7 @@ impl Port {
             Length::Fixed(n) => n.to_string(),
             Length::PerCall { most } => format!("1 to {most}"),
             Length::Symbolic(dimension) => format!("`{dimension}`"),
+            Length::Found => "as many as there are".into(),
         }
     }
 
@@ -191,6 +215,8 @@ impl Port {
                 Tokens::Length => Length::Symbolic("length".into()),
             },
             features: ty.features,
+            kind: None,
+            shape: Vec::new(),
         }
     }
 }
@@ -208,10 +234,14 @@ pub struct Interface {
     pub halting: Halting,
     /// Supervision steps that the model was made for (1: one-shot).
     pub max_steps: u32,
+    /// Rows of a call.
+    pub rows: Rows,
+    /// Inputs may have a leading axis of time, over which the engine steps with its own states.
+    pub sequences: bool,
 }
 
 /// Role of a graph's input or output, by the name that families give it.
-fn role_of(name: &str) -> PortRole {
+pub(super) fn role_of(name: &str) -> PortRole {
     match name {
         "inputs" => PortRole::Tokens,
         "puzzle_identifiers" => PortRole::PuzzleId,
@@ -233,6 +263,8 @@ impl Interface {
             states: states.collect(),
             halting: graph.halting,
             max_steps: graph.max_steps,
+            rows: Rows::Any,
+            sequences: false,
         }
     }
 
@@ -347,7 +379,7 @@ fn lacks(what: &str, role: PortRole, has: &[Port]) -> InterfaceError {
 }
 
 /// Most inputs of a model that rows fill.
-const MAX_INPUTS: usize = 8;
+pub const MAX_INPUTS: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Feed {

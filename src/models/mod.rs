@@ -16,16 +16,14 @@
 //! - looped: as TRM with one state `z`; a step is `loops` times `z = net(z + x)`, heads as TRM; stops where `q[0] > 0`.
 //! - mixture of experts: as the dense net, with `moe_mlp` where its block has a gated MLP.
 //!
-//! Not read yet: GGUF and ONNX. A GGUF file names its architecture and sizes; a reader will turn them into the same
-//! family's config and give the tensors, blocks of quantised weights staying as they are for backends that compute with
-//! them, so that costs and parity follow. An ONNX file will be opaque: a backend loads it by itself, costs are
-//! unavailable, and its verdict is against a peer; a plan can already do without a graph.
+//! An ONNX file is a model too ([`file`]): opaque, so that a backend loads it by itself and its verdict is against recorded
+//! outputs or another backend. Not read yet: GGUF.
 
 use std::path::{Path, PathBuf};
 
 use ergometer_files::capped;
 use ergometer_suites::error::SuiteError;
-use ergometer_suites::text;
+use ergometer_suites::{FileForm, text};
 use safetensors::Dtype;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -38,6 +36,7 @@ use crate::graph::{Graph, GraphError, Param, ParamId, Role, Start};
 mod blocks;
 pub mod dense;
 mod embedding;
+pub mod file;
 pub mod hrm;
 pub mod interface;
 pub mod looped;
@@ -71,6 +70,8 @@ pub struct Model {
     pub interface: Interface,
     /// The computation; `None`: only an engine of its own knows it. See [`graph()`](Self::graph()).
     pub graph: Option<Graph>,
+    /// The ONNX file that it is, where it is one.
+    pub file: Option<std::sync::Arc<file::OnnxFile>>,
     /// What its config records of how it was trained.
     pub training: TrainingRecord,
     /// `params[i]` holds the elements of `graph.params[i]`, shared between clones; none without a graph.
@@ -159,7 +160,7 @@ impl Model {
         params: Vec<Vec<f32>>,
     ) -> Model {
         let interface = Interface::of_graph(&graph);
-        Model { path, hash, interface, graph: Some(graph), training, params: params.into() }
+        Model { path, hash, interface, graph: Some(graph), file: None, training, params: params.into() }
     }
 
     /// Its computation.
@@ -170,11 +171,24 @@ impl Model {
         self.graph.as_ref().ok_or_else(|| NoGraph(self.path.display().to_string()))
     }
 
-    /// Reads a model folder.
+    /// Reads a model folder, or a file that needs nothing bound.
     pub fn load(path: &Path) -> Result<Model, ModelError> {
+        Self::load_as(path, &FileForm::default())
+    }
+
+    /// Reads a model folder, or an ONNX file in this form.
+    pub fn load_as(path: &Path, form: &FileForm) -> Result<Model, ModelError> {
+        if file::is_onnx(path) {
+            return file::load(path, form);
+        }
         if path.is_file() {
-            return Err(ModelError::new(path, "is a file")
-                .hint("a model is a folder with config.json and model.safetensors: name the folder"));
+            return Err(ModelError::new(path, "is a file").hint(
+                "a model is a folder with config.json and model.safetensors, or a file whose name ends in `.onnx`",
+            ));
+        }
+        if !form.is_empty() {
+            return Err(ModelError::new(path, "is no ONNX file, and `shape`, `batch` and `state` are for those")
+                .hint("leave these keys out of its [[model]] block"));
         }
         let config_path = path.join("config.json");
         crate::console::detail(|| format!("read model {}", path.display()));

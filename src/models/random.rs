@@ -134,6 +134,9 @@ pub(super) fn files(config: &Value, graph: &Graph, params: &[Vec<f32>]) -> anyho
 
 /// Whether the weights of a model folder are random ones, drawn or written: its answers then mean nothing.
 pub fn is_random(folder: &Path) -> Result<bool, ModelError> {
+    if super::file::is_onnx(folder) {
+        return Ok(false);
+    }
     let (_, config) = super::read_json(&folder.join("config.json"))?;
     Ok([ASKED, WRITTEN].iter().any(|key| config.get(key).is_some()))
 }
@@ -141,6 +144,9 @@ pub fn is_random(folder: &Path) -> Result<bool, ModelError> {
 /// A folder with this model's weights in a file, for programs that cannot draw them: the model's own folder, or one in the cache that is
 /// made at the first call and believed only if it holds what `hash` says.
 pub fn materialise(folder: &Path, hash: &str, cache: &Path) -> anyhow::Result<PathBuf> {
+    if super::file::is_onnx(folder) {
+        return Ok(folder.to_path_buf());
+    }
     let (_, config) = super::read_json(&folder.join("config.json"))?;
     if config.get(ASKED).is_none() {
         return Ok(folder.to_path_buf());

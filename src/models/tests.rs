@@ -376,7 +376,7 @@ fn configs_are_told_by_field_and_line() {
     assert!(error("").contains("is empty"));
     assert!(graph_of_config(Path::new("config.json"), format!("\u{feff}{config}\r\n").as_bytes()).is_ok());
     let error = Model::load(Path::new("Cargo.toml")).unwrap_err().to_string();
-    assert!(error.contains("Cargo.toml: is a file") && error.contains("name the folder"), "{error}");
+    assert!(error.contains("Cargo.toml: is a file") && error.contains("ends in `.onnx`"), "{error}");
 }
 
 #[test]

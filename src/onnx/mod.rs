@@ -1,4 +1,4 @@
-//! A graph as a standard ONNX file, which onnxruntime, tract and anyone's tool load.
+//! A graph as a standard ONNX file, which onnxruntime, tract and anyone's tool load; and the header of anyone's file ([`header`]).
 //!
 //! In: a [`Graph`], its parameters, a [`Form`]. Out: the file's bytes. Must not: use an operator outside the standard set, read or
 //! write a file, or depend on a backend.
@@ -13,8 +13,12 @@
 //! computed once a row while the loop and the halting stay in the session.
 
 mod build;
+pub mod header;
 mod lower;
 pub mod proto;
+#[cfg(test)]
+pub(crate) mod small;
+mod wire;
 
 use prost::Message;
 

@@ -35,7 +35,7 @@ use crate::clock::monotonic_ns;
 use crate::meters::{Meters, cpu, memory};
 use crate::parity::Vectors;
 use crate::protocol::bounded::{MAX_NAME, head};
-use crate::protocol::{Command, Go, Job, Message, Mode, NotThere, PROTOCOL, WORKERS_OWN};
+use crate::protocol::{Command, Go, Message, Mode, NotThere, PROTOCOL, WORKERS_OWN};
 use crate::scenarios::{Observation, driver};
 
 /// Most things that a worker may say it lacks.
@@ -254,23 +254,8 @@ impl Running<'_, '_> {
         }
         self.out.case.versions.insert(hello.name, hello.version);
         self.memory("memory_base", "load", memory::resident(worker.pid()));
-        let (planned, examples) = (self.planned, &self.task.set.examples);
-        let job = Job {
-            protocol: PROTOCOL,
-            model: model.to_path_buf(),
-            model_hash: planned.key.model_hash.clone(),
-            backend: planned.engine.unwrap_or(&planned.key.backend).into(),
-            options: planned.key.backend_options.clone(),
-            precision: planned.key.precision.clone(),
-            threads: planned.key.threads as usize,
-            scenario: scenario.to_string(),
-            batch: planned.key.batch as usize,
-            max_steps: planned.max_steps,
-            halt: planned.halt,
-            inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
-            puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
-            answers: self.task.answers(),
-        };
+        let planned = self.planned;
+        let job = super::job::job(planned, self.task, model);
         let asked = Asking::new(worker);
         worker.send(&Command::Job(job))?;
         let asked = asked.sent();

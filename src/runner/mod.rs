@@ -24,6 +24,7 @@ mod entry;
 mod entry_run;
 pub mod estimate;
 mod interleave;
+mod job;
 mod key;
 mod measure;
 mod order;

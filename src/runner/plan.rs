@@ -4,14 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use ergometer_reports::case::{AccuracyProtocol, Baseline, CaseKey, Costs, Settings, Tuning};
 use ergometer_reports::precision::Precision;
-use ergometer_suites::AnswerKind;
 use ergometer_suites::scenario::Depth;
 use ergometer_suites::suite::{CaseSpec, Suite};
 use ergometer_suites::task::{self, ExampleSet, Task};
+use ergometer_suites::{AnswerKind, FileForm};
 use sha2::{Digest, Sha256};
 
 use super::key;
@@ -19,8 +20,11 @@ use crate::backends::{BackendError, Options, backend};
 use crate::files::hex;
 use crate::graph::Graph;
 use crate::graph::cost::Workload;
+use crate::interrupt::Scratch;
+use crate::models::file::OnnxFile;
 use crate::models::interface::{Interface, PortRole};
 use crate::models::{self, Model, TrainingRecord};
+use crate::worker::given;
 
 /// A task of the suite with its examples.
 pub struct PlannedTask {
@@ -30,6 +34,8 @@ pub struct PlannedTask {
     pub set: ExampleSet,
     /// sha256 over inputs and answers, and over questions where the task decides them from several rows.
     pub hash: String,
+    /// The file of its arrays, where its examples are arrays; see [`Plan::materialise`].
+    pub arrays: Option<PathBuf>,
 }
 
 impl PlannedTask {
@@ -65,6 +71,12 @@ pub struct PlannedModel {
     pub interface: Interface,
     /// Its computation, where it is known.
     pub graph: Option<Graph>,
+    /// The ONNX file that it is, where it is one.
+    pub file: Option<Arc<OnnxFile>>,
+    /// How a suite uses that file.
+    pub form: FileForm,
+    /// Outputs that were recorded for it, where the suite names some.
+    pub vectors: Option<PathBuf>,
     /// sha256 over configuration and weights.
     pub hash: String,
     /// The folder that workers are given; see [`Plan::materialise`].
@@ -80,7 +92,8 @@ pub struct PlannedModel {
 impl PlannedModel {
     /// How its answers to a task are arrived at.
     fn protocol(&self, task: &PlannedTask) -> AccuracyProtocol {
-        let table = self.interface.input(PortRole::PuzzleId).and_then(|port| port.below()).filter(|n| *n > 1);
+        let table = self.interface.input(PortRole::PuzzleId).and_then(|port| port.below());
+        let table = table.filter(|n| *n > 1 && *n < usize::MAX);
         AccuracyProtocol {
             // what `Debug` writes is the whole computation, names and types of weights with it
             architecture: self.graph.as_ref().map(|graph| hex(&Sha256::digest(format!("{graph:?}")))),
@@ -115,6 +128,10 @@ pub struct PlannedCase {
     pub path: String,
     /// Program of an external backend; empty for a built-in one.
     pub command: Vec<String>,
+    /// How its model is used, where that is a file.
+    pub form: FileForm,
+    /// What its model computes in, where that is a file.
+    pub file: Option<&'static str>,
     /// Name of the built-in backend behind the suite's name for it; none for another program.
     pub engine: Option<&'static str>,
     /// How its options were found, where the suite asks for a search.
@@ -149,6 +166,7 @@ impl PlannedCase {
             threads: self.key.threads as usize,
             capacity: self.key.batch as usize,
             extra: self.key.backend_options.clone(),
+            file: self.file,
         }
     }
 
@@ -176,25 +194,30 @@ pub struct Plan {
     pub models: BTreeMap<String, PlannedModel>,
     /// In the suite's order, without repetitions.
     pub cases: Vec<PlannedCase>,
+    /// Holds the files of arrays, where there are any.
+    arrays: Option<Scratch>,
 }
 
 impl Plan {
     /// Plans a suite. A model that cannot be read is an error here and now: nothing has been run yet that could be
     /// lost.
     pub fn new(suite: &Suite, keep: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
-        let mut plan = Plan { tasks: BTreeMap::new(), models: BTreeMap::new(), cases: Vec::new() };
+        let mut plan = Plan { tasks: BTreeMap::new(), models: BTreeMap::new(), cases: Vec::new(), arrays: None };
         for spec in &suite.cases {
             if !plan.tasks.contains_key(&spec.task) {
                 plan.tasks.insert(spec.task.clone(), plan_task(suite, &spec.task)?);
             }
             if !plan.models.contains_key(&spec.model) {
-                let path = &suite.models[&spec.model].path;
-                let model = Model::load(path)
+                let asked = &suite.models[&spec.model];
+                let path = &asked.path;
+                let model = Model::load_as(path, &asked.form)
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
                 let random = models::random::is_random(path)?;
-                let Model { interface, graph, hash, training, .. } = model;
+                let Model { interface, graph, file, hash, training, .. } = model;
+                let (form, vectors) = (asked.form.clone(), asked.vectors.clone());
                 let (folder, modified) = (path.clone(), super::changes::modified(path));
-                let planned = PlannedModel { interface, graph, hash, folder, random, training, modified };
+                let planned =
+                    PlannedModel { interface, graph, file, form, vectors, hash, folder, random, training, modified };
                 plan.models.insert(spec.model.clone(), planned);
             }
             let case = plan.case(suite, spec, None)?;
@@ -216,8 +239,21 @@ impl Plan {
         }
     }
 
-    /// Gives each model whose weights are drawn a folder in the cache with both files, which any worker can read.
+    /// Gives each model whose weights are drawn a folder in the cache with both files, which any worker can read, and each task of arrays a
+    /// file of them, which goes away with the plan.
     pub fn materialise(&mut self, cache: &Path) -> anyhow::Result<()> {
+        for (name, task) in self.tasks.iter_mut().filter(|(_, task)| !task.set.inputs.is_empty()) {
+            if self.arrays.is_none() {
+                self.arrays = Some(Scratch::new()?);
+            }
+            let folder = self.arrays.as_ref().map(Scratch::path).context("made above")?;
+            let path = folder.join(format!("{name}.safetensors"));
+            let examples: Vec<_> = task.set.examples.iter().map(|e| &e.arrays[..]).collect();
+            let bytes =
+                given::write(&task.set.inputs, &examples).with_context(|| format!("arrays of task `{name}`"))?;
+            std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+            task.arrays = Some(path);
+        }
         for model in self.models.values_mut() {
             model.folder = models::random::materialise(&model.folder, &model.hash, cache)?;
         }
@@ -246,6 +282,7 @@ impl Plan {
             threads: spec.threads as usize,
             capacity: batch as usize,
             extra: given.clone(),
+            file: model.file.as_ref().map(|f| f.precision),
         };
         let as_asked = Options { extra: BTreeMap::new(), ..options.clone() };
         let (isa, shapes, backend_options, command) = match backend(kind) {
@@ -290,6 +327,8 @@ impl Plan {
             key,
             asked,
             command,
+            form: model.form.clone(),
+            file: model.file.as_ref().map(|f| f.precision),
             engine: backend(kind).map(|b| b.name()),
             model_changed: None,
             model_modified: model.modified.clone(),
@@ -392,7 +431,7 @@ fn plan_task(suite: &Suite, name: &str) -> anyhow::Result<PlannedTask> {
         set.questions.iter().for_each(|name| hash.update(format!("{name}\0")));
     }
     hash_arrays(&set, &mut hash);
-    Ok(PlannedTask { task, set, hash: hex(&hash.finalize()) })
+    Ok(PlannedTask { task, set, hash: hex(&hash.finalize()), arrays: None })
 }
 
 /// What a set of arrays is beside its answers: inputs, how outputs are read, and how answers are scored.

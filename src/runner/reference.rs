@@ -24,7 +24,7 @@ use crate::files::hex;
 use crate::files::{read_cached, sha256, write_atomically};
 use crate::models::interface::Interface;
 use crate::parity::Vectors;
-use crate::protocol::{Command, Go, Job, Message, Mode, PROTOCOL};
+use crate::protocol::{Command, Go, Job, Message, Mode};
 
 /// Examples that parity looks at, at most.
 const EXAMPLES: usize = 4;
@@ -186,10 +186,8 @@ fn record(
     let silence = Duration::from_secs_f64(case.spec.timeout_seconds.max(300.0));
     let mut worker = Worker::start(&Launch { command: Vec::new(), environment: Vec::new(), silence }, &log)?;
     let examples = &task.set.examples[..rows];
+    let job = super::job::job(case, task, model);
     worker.send(&Command::Job(Job {
-        protocol: PROTOCOL,
-        model: model.to_path_buf(),
-        model_hash: case.key.model_hash.clone(),
         backend: "reference".into(),
         options: Default::default(),
         precision: "f64".into(),
@@ -201,7 +199,7 @@ fn record(
         halt: false,
         inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
         puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
-        answers: task.answers(),
+        ..job
     }))?;
     worker.send(&Command::Go(Go {
         block: 0,

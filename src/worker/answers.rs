@@ -1,12 +1,72 @@
-//! A row's logits read as an answer of the kind that the task asks for.
+//! A row's outputs read as an answer of the kind that the task asks for.
 //!
-//! In: logits of one row. Out: an [`Answer`], or why a model cannot give one. Must not: know what is right.
+//! In: outputs of one row. Out: an [`Answer`], or why a model cannot give one. Must not: know what is right.
 
-use ergometer_suites::{Answer, AnswerKind};
+use anyhow::bail;
+use ergometer_suites::{Answer, AnswerKind, Read, Reading};
 
 use crate::backends::BackendError;
-use crate::backends::session::argmax;
-use crate::models::interface::{Interface, Length};
+use crate::backends::session::{Session, argmax};
+use crate::models::interface::{Interface, Length, PortRole};
+use crate::protocol::Job;
+
+/// Where answers stand among a model's outputs and how they are read, resolved once.
+pub(super) struct Reader {
+    /// Place of the output whose first feature is the halting logit, where there is one.
+    pub halting: Option<usize>,
+    output: usize,
+    how: How,
+}
+
+enum How {
+    /// Off logits, so many a token.
+    Logits(AnswerKind, usize),
+    /// Off any output; elements along its last axis, where the interface says.
+    Output(Read, Option<usize>),
+}
+
+impl Reader {
+    /// How the job's answers are read.
+    ///
+    /// # Errors
+    /// Answers that this model does not give.
+    pub fn of(job: &Job, interface: &Interface) -> anyhow::Result<Self> {
+        let Reading::Output { output, how } = &job.reading else {
+            check(job.answers, interface)?;
+            let reads = interface.reads()?;
+            let how = How::Logits(job.answers, reads.vocabulary);
+            return Ok(Self { halting: reads.halting, output: reads.logits, how });
+        };
+        let place = match output {
+            None => (!interface.outputs.is_empty()).then_some(0),
+            Some(name) => interface.outputs.iter().position(|port| port.name == *name),
+        };
+        let Some(place) = place else {
+            bail!("answers are read off output `{}`, which the model does not have", output.as_deref().unwrap_or(""))
+        };
+        let last = interface.outputs[place].shape.iter().rev().copied().find(|n| *n > 1);
+        let halting = interface.outputs.iter().position(|port| port.role == PortRole::Halting);
+        Ok(Self { halting, output: place, how: How::Output(*how, last) })
+    }
+
+    /// The answer of the row in a slot. Allocates it, so it is called outside of what is timed.
+    pub fn answer(&self, session: &Session, slot: usize) -> Answer {
+        let values = session.output(self.output, slot);
+        let numbers = || values.iter().map(|&v| f64::from(v)).collect();
+        match self.how {
+            How::Logits(kind, vocabulary) => read(kind, values, vocabulary),
+            How::Output(Read::Values, _) => Answer::Numbers(numbers()),
+            How::Output(Read::Likelihoods, _) => Answer::Likelihoods(numbers()),
+            How::Output(Read::Argmax, last) => {
+                let last = last.or_else(|| session.last_axis(self.output)).unwrap_or(1).max(1);
+                match values.len() == last {
+                    true => Answer::Class(argmax(values)),
+                    false => Answer::Tokens(values.chunks_exact(last).map(argmax).collect()),
+                }
+            }
+        }
+    }
+}
 
 /// Errors: answers that cannot be read off this model's logits.
 pub fn check(kind: AnswerKind, interface: &Interface) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! In: jobs for the stub of `models::interface`. Out: assertions on the lines that are told. Must not: start a process.
 
-use ergometer_suites::AnswerKind;
+use ergometer_suites::{Answer, AnswerKind};
 
 use super::*;
 use crate::models::interface::stub::{self, Stub};
@@ -26,12 +26,20 @@ fn job(inputs: &[&[u32]], batch: usize, halt: bool) -> Job {
         inputs: inputs.iter().map(|t| t.to_vec()).collect(),
         puzzle_ids: IDS[..inputs.len()].to_vec(),
         answers: AnswerKind::Tokens,
+        arrays: None,
+        reading: Default::default(),
+        form: Default::default(),
     }
 }
 
 fn work(job: Job) -> Work {
-    check(&job, &stub::interface()).unwrap();
-    Work::of(job, stub::interface(), Vec::new(), Box::<Stub>::default()).unwrap()
+    over(job, stub::interface())
+}
+
+fn over(job: Job, interface: Interface) -> Work {
+    check(&job, &interface).unwrap();
+    let (given, reader) = (Given::of(&job, &interface).unwrap(), Reader::of(&job, &interface).unwrap());
+    Work::of(job, interface, Vec::new(), Box::<Stub>::default(), given, reader).unwrap()
 }
 
 fn go(mode: Mode, n: u64, vectors: Option<std::path::PathBuf>) -> Go {
@@ -80,8 +88,7 @@ fn rows_of_unlike_length_are_answered_and_timed() {
 fn a_class_is_answered_as_one() {
     let interface = stub::open().bind("seq", 1);
     let job = Job { answers: AnswerKind::Class, ..job(&[&[3], &[5], &[6]], 2, false) };
-    check(&job, &interface).unwrap();
-    let mut work = Work::of(job, interface, Vec::new(), Box::<Stub>::default()).unwrap();
+    let mut work = over(job, interface);
     let mut told = Vec::new();
     work.answer(0, &mut told).unwrap();
     let last: Vec<Answer> = rows(&told).into_iter().filter(|r| r.last).map(|r| r.answer).collect();

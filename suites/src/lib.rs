@@ -8,6 +8,7 @@ pub mod arc;
 pub mod array;
 pub mod arrays;
 pub mod error;
+pub mod file_form;
 mod hash;
 pub mod locate;
 pub mod maze;
@@ -24,6 +25,7 @@ pub mod zip;
 
 pub use answer::{Answer, AnswerKind};
 pub use array::{Array, ElementKind, Read, Reading};
+pub use file_form::FileForm;
 pub use locate::{find_training, home, shipped_models, shipped_suites, shipped_trainings};
 pub use task::Task;
 

@@ -45,6 +45,7 @@ use ergometer_files::{Links, Refusal};
 pub use self::sources::Change;
 use self::sources::Source;
 use crate::error::SuiteError;
+use crate::file_form::FileForm;
 use crate::locate;
 use crate::scenario::{Depth, Scenario};
 use crate::task::ExampleSet;
@@ -103,6 +104,10 @@ pub struct ModelSpec {
     pub name: String,
     /// Folder, or a `.onnx` / `.gguf` file; already made absolute or relative to the working directory.
     pub path: PathBuf,
+    /// How a file is used.
+    pub form: FileForm,
+    /// Recorded outputs that a file is held to: a file or folder.
+    pub vectors: Option<PathBuf>,
 }
 
 /// `[[task]]`

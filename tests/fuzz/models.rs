@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use ergometer::models::{self, Model};
+use ergometer::onnx;
 use ergometer::parity::Vectors;
 use serde_json::{Value, json};
 
@@ -39,6 +40,25 @@ fn tiny() -> &'static (Value, Model) {
         let model = Model::random(&config, 3).unwrap();
         (config, model)
     })
+}
+
+/// Files as our exporter writes them, with weights inside and beside.
+pub(super) fn onnx_files(_: &Path) -> Vec<Vec<u8>> {
+    let (_, model) = tiny();
+    let forms =
+        [onnx::Form::default(), onnx::Form { external: Some("w.bin".into()), batch: Some(2), ..Default::default() }];
+    forms.map(|form| onnx::export(model.graph().unwrap(), &model.params, &form).unwrap().model).into()
+}
+
+pub(super) fn onnx_file(_: &[u8], path: &Path) -> Outcome {
+    match Model::load(path) {
+        Ok(model) => {
+            let file = model.file.unwrap();
+            assert!(file.outputs().count() > 0 && file.inputs.iter().all(|i| !i.name.is_empty()));
+            Outcome::Taken
+        }
+        Err(error) => said(error),
+    }
 }
 
 pub(super) fn weights(run: &Path) -> Vec<Vec<u8>> {

@@ -26,7 +26,9 @@ use self::machine::{
 };
 #[cfg(feature = "candle")]
 use self::machine::{training_file, trainings};
-use self::models::{config, configs, index_file, indices, vectors, vectors_file, weight_file, weights};
+use self::models::{
+    config, configs, index_file, indices, onnx_file, onnx_files, vectors, vectors_file, weight_file, weights,
+};
 use self::puzzles::{maze_file, mazes, puzzle_file, puzzles};
 use self::released::{checkpoint_file, checkpoints, log_file, logs, pickle, pickles, run_config, run_configs};
 use std::fs;
@@ -104,6 +106,13 @@ pub const PARSERS: &[Parser] = &[
         covers: &["src/models/weights.rs"],
         seeds: indices,
         parse: index_file,
+    },
+    Parser {
+        name: "onnx",
+        file: "net.onnx",
+        covers: &["src/onnx/wire.rs", "src/onnx/header.rs", "src/models/file.rs"],
+        seeds: onnx_files,
+        parse: onnx_file,
     },
     Parser {
         name: "vectors",

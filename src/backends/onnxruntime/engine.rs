@@ -7,7 +7,7 @@
 //! the runtime gave back. They are rebuilt only when rows come or go.
 
 use ort::environment::Environment;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, PrimitiveTensorElementType, Tensor};
 
@@ -27,16 +27,19 @@ pub(super) struct SessionSetup {
 
 impl SessionSetup {
     fn session(&self, bytes: &[u8]) -> Result<Session, BackendError> {
+        self.builder()?.commit_from_memory(bytes).map_err(failed)
+    }
+
+    pub(super) fn builder(&self) -> Result<SessionBuilder, BackendError> {
         let builder = Session::builder(self.environment).map_err(failed)?;
         let builder = builder.with_optimization_level(self.optimization).map_err(failed)?;
         let builder = builder.with_intra_threads(self.threads).map_err(failed)?;
         let builder = builder.with_inter_threads(1).map_err(failed)?;
-        let mut builder = builder.with_intra_op_spinning(self.spinning).map_err(failed)?;
-        builder.commit_from_memory(bytes).map_err(failed)
+        builder.with_intra_op_spinning(self.spinning).map_err(failed)
     }
 }
 
-fn failed(e: impl std::fmt::Display) -> BackendError {
+pub(super) fn failed(e: impl std::fmt::Display) -> BackendError {
     BackendError::Failed(format!("ONNX Runtime: {e}"))
 }
 

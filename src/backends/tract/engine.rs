@@ -44,6 +44,17 @@ fn failed(e: impl std::fmt::Display) -> BackendError {
     BackendError::Failed(format!("tract: {e:#}"))
 }
 
+/// A pool of so many threads; one thread needs none.
+pub(super) fn pool(threads: usize) -> Result<Option<Executor>, BackendError> {
+    match threads {
+        0 | 1 => Ok(None),
+        // tract panics where the system gives no more threads
+        n => std::panic::catch_unwind(|| Executor::multithread(n)).map(Some).map_err(|_| {
+            BackendError::Failed(format!("tract cannot start a pool of {n} threads\nhint: ask for fewer threads"))
+        }),
+    }
+}
+
 /// The batches that are worth a plan of their own: 1, 2, 4, ... and the capacity.
 pub fn ladder(capacity: usize, powers: bool) -> Vec<usize> {
     let mut sizes: Vec<usize> = match powers {
@@ -86,13 +97,7 @@ impl TractEngine {
             }
             report.insert("bf16-products".into(), format!("{rounded} of {all}, the others in f32"));
         }
-        let threads = match options.threads {
-            0 | 1 => None,
-            // tract panics where the system gives no more threads
-            n => Some(std::panic::catch_unwind(|| Executor::multithread(n)).map_err(|_| {
-                BackendError::Failed(format!("tract cannot start a pool of {n} threads\nhint: ask for fewer threads"))
-            })?),
-        };
+        let threads = pool(options.threads)?;
         let weight_bytes = plans.iter().map(|(_, plan)| plan.weight_bytes()).sum();
         let state_elements: usize = graph.states.iter().map(|s| s.ty.elements()).sum();
         let input_elements: usize = graph.inputs.iter().map(|i| i.ty.elements()).sum();

@@ -42,6 +42,13 @@ impl TractPlan {
         Ok(Self { state: plan.spawn()?, batch })
     }
 
+    /// What `make` gives, with the switch for bf16 off meanwhile.
+    pub fn exact<T>(make: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
+        let _alone = MAKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        tract_linalg::knobs::TRACT_AMX_BF16.set(false);
+        make()
+    }
+
     /// The optimised model.
     pub fn model(&self) -> &TypedModel {
         self.state.model()
@@ -68,39 +75,9 @@ impl TractPlan {
         (self.products().filter(|op| rounds(op)).count(), self.products().count())
     }
 
-    /// Bytes of the constants that the plan holds, packed ones as packed; what several operators share is counted once.
+    /// Bytes of the constants that the plan holds.
     pub fn weight_bytes(&self) -> u64 {
-        let mut held = BTreeMap::new();
-        let mut packed = |value: &dyn MMMInputValue| {
-            let bytes: i64 = value.exotic_fact().buffer_sizes().iter().filter_map(|size| size.to_i64().ok()).sum();
-            // copies of packed weights point to the same panels
-            if let Ok(place) = value.panel_bytes(0, None) {
-                held.insert(place as usize, bytes.unsigned_abs());
-            }
-        };
-        let mut plain = BTreeMap::new();
-        for node in self.model().nodes() {
-            for constant in node.outputs.iter().filter_map(|o| o.fact.konst.as_ref()) {
-                match constant.storage_as::<PackedMatrixStorage>() {
-                    Some(storage) => storage.values().iter().for_each(|value| packed(&**value)),
-                    None => {
-                        let bytes = constant.len() * constant.datum_type().size_of();
-                        plain.insert(Arc::as_ptr(constant), bytes as u64);
-                    }
-                }
-            }
-            let operands =
-                node.op_as::<OptMatMul>().into_iter().flat_map(|op| &op.micro_ops).flat_map(|spec| match spec {
-                    ProtoFusedSpec::AddMatMul { a, b, .. } => vec![a, b],
-                    _ => Vec::new(),
-                });
-            for operand in operands {
-                if let MatMulOperand::Const(value) = operand {
-                    packed(&**value);
-                }
-            }
-        }
-        held.values().chain(plain.values()).sum()
+        constants(self.model())
     }
 
     /// FLOPs of the products of one run with this many rows: as the mathematics has them, and as the kernels do them, on whole tiles.
@@ -144,4 +121,38 @@ fn packing(op: &OptMatMul, mode: usize) -> Option<usize> {
 
 fn is_bf16(kernel: &dyn MatMatMul, packing: usize) -> bool {
     kernel.packings().get(packing).is_some_and(|(a, _)| a.to_string().contains("Bf16"))
+}
+
+/// Bytes of the constants that a model holds, packed ones as packed; what several operators share is counted once.
+pub(super) fn constants(model: &TypedModel) -> u64 {
+    let mut held = BTreeMap::new();
+    let mut packed = |value: &dyn MMMInputValue| {
+        let bytes: i64 = value.exotic_fact().buffer_sizes().iter().filter_map(|size| size.to_i64().ok()).sum();
+        // copies of packed weights point to the same panels
+        if let Ok(place) = value.panel_bytes(0, None) {
+            held.insert(place as usize, bytes.unsigned_abs());
+        }
+    };
+    let mut plain = BTreeMap::new();
+    for node in model.nodes() {
+        for constant in node.outputs.iter().filter_map(|o| o.fact.konst.as_ref()) {
+            match constant.storage_as::<PackedMatrixStorage>() {
+                Some(storage) => storage.values().iter().for_each(|value| packed(&**value)),
+                None => {
+                    let bytes = constant.len() * constant.datum_type().size_of();
+                    plain.insert(Arc::as_ptr(constant), bytes as u64);
+                }
+            }
+        }
+        let operands = node.op_as::<OptMatMul>().into_iter().flat_map(|op| &op.micro_ops).flat_map(|spec| match spec {
+            ProtoFusedSpec::AddMatMul { a, b, .. } => vec![a, b],
+            _ => Vec::new(),
+        });
+        for operand in operands {
+            if let MatMulOperand::Const(value) = operand {
+                packed(&**value);
+            }
+        }
+    }
+    held.values().chain(plain.values()).sum()
 }

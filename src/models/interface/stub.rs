@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::{ElementType, Interface, Length, Port, PortRole};
+use super::{ElementType, Interface, Length, Port, PortRole, Rows};
 use crate::backends::{BackendError, Engine, Facts};
 use crate::graph::Halting;
 use crate::models::{Model, TrainingRecord};
@@ -20,8 +20,15 @@ pub const LONGEST: usize = 5;
 
 /// What it takes and gives, its length left open.
 pub fn open() -> Interface {
-    let port =
-        |name: &str, role, elements, length, features| Port { name: name.into(), role, elements, length, features };
+    let port = |name: &str, role, elements, length, features| Port {
+        name: name.into(),
+        role,
+        elements,
+        length,
+        features,
+        kind: None,
+        shape: Vec::new(),
+    };
     let open = || Length::Symbolic("seq".into());
     Interface {
         inputs: vec![
@@ -35,6 +42,8 @@ pub fn open() -> Interface {
         states: vec![port("steps", PortRole::State, ElementType::Float, Length::Fixed(1), 1)],
         halting: Halting::Positive,
         max_steps: 4,
+        rows: Rows::Any,
+        sequences: false,
     }
 }
 
@@ -51,6 +60,7 @@ pub fn model() -> Model {
         hash: "0".repeat(64),
         interface: interface(),
         graph: None,
+        file: None,
         training: TrainingRecord::default(),
         params,
     }

@@ -16,6 +16,7 @@ use super::{
     BackendSpec, CaseSpec, Known, MAX_CASES, MAX_THREADS, MAX_TOGETHER, ModelSpec, Suite, TOGETHER, TaskSpec, sweep,
 };
 use crate::error::SuiteError;
+use crate::file_form::FileForm;
 use crate::scenario::{Depth, MAX_BATCH, Scenario};
 use crate::toml_table::{Keys, Origin, listed, unknown};
 
@@ -224,10 +225,12 @@ fn declare(part: &Part, suite: &mut Suite, swept: &mut Swept, known: &Known) -> 
     let mut here = HashSet::new();
     for block in &part.models {
         for keys in blocks_of(block, &mut swept.models)? {
-            let keys = keys.only(&["name", "path"])?;
+            let keys = keys.only(&["name", "path", "shape", "batch", "state", "vectors"])?;
             let name = name(&keys)?;
             let path = folder.join(keys.need("path", keys.string("path")?)?);
-            add(&keys, &mut here, &mut suite.models, ModelSpec { name, path })?;
+            let form = FileForm::of(&keys)?;
+            let vectors = keys.string("vectors")?.map(|vectors| folder.join(vectors));
+            add(&keys, &mut here, &mut suite.models, ModelSpec { name, path, form, vectors })?;
         }
     }
     here.clear();

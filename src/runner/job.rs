@@ -1,0 +1,32 @@
+//! The job that a worker is given for a case: a model, how to load it, and every input.
+//!
+//! In: a planned case and its task. Out: a [`Job`]. Must not: hold an answer.
+
+use std::path::Path;
+
+use super::plan::{PlannedCase, PlannedTask};
+use crate::protocol::{Job, PROTOCOL};
+
+/// The job of a case, over this folder or file of its model.
+pub(super) fn job(planned: &PlannedCase, task: &PlannedTask, model: &Path) -> Job {
+    let (examples, arrays) = (&task.set.examples, !task.set.inputs.is_empty());
+    Job {
+        protocol: PROTOCOL,
+        model: model.to_path_buf(),
+        model_hash: planned.key.model_hash.clone(),
+        backend: planned.engine.unwrap_or(&planned.key.backend).into(),
+        options: planned.key.backend_options.clone(),
+        precision: planned.key.precision.clone(),
+        threads: planned.key.threads as usize,
+        scenario: planned.spec.scenario.to_string(),
+        batch: planned.key.batch as usize,
+        max_steps: planned.max_steps,
+        halt: planned.halt,
+        inputs: if arrays { Vec::new() } else { examples.iter().map(|e| e.tokens.clone()).collect() },
+        puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
+        answers: task.answers(),
+        arrays: task.arrays.clone(),
+        reading: task.set.reads.clone(),
+        form: planned.form.clone(),
+    }
+}
