@@ -75,6 +75,8 @@ pub const WORKERS_OWN: &[&str] =
 /// What the harness says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+// one of them at a time, and the larger one once
+#[allow(clippy::large_enum_variant)]
 pub enum Command {
     /// What to load; the first line.
     Job(Job),

@@ -288,7 +288,7 @@ impl Header {
                         self.constants.insert(name, constant);
                     }
                 }
-                11 | 12 | 13 if depth == 0 => {
+                11..=13 if depth == 0 => {
                     let value = value_info(wire, end)?;
                     let list = match number {
                         11 => &mut self.inputs,

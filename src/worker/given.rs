@@ -2,7 +2,6 @@
 //!
 //! In: a [`Job`] and the model's [`Interface`]. Out: rows entered into a session. Must not: allocate once it is made, or look at an answer.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -131,30 +130,22 @@ fn dtype(kind: ElementKind) -> (&'static str, Dtype) {
 /// # Errors
 /// Arrays that are none.
 pub fn write(inputs: &[String], examples: &[&[Array]]) -> anyhow::Result<Vec<u8>> {
-    let mut tensors: Vec<(String, Dtype, Vec<usize>, Cow<[u8]>)> = Vec::new();
+    let mut tensors: Vec<(String, Array)> = Vec::new();
     for (i, name) in inputs.iter().enumerate() {
         let of = |arrays: &&[Array]| arrays.get(i).cloned().with_context(|| format!("an example lacks input `{name}`"));
         let all = examples.iter().map(of).collect::<anyhow::Result<Vec<Array>>>()?;
         let Some(first) = all.first() else { bail!("there are no examples") };
-        let (_, ty) = dtype(first.kind);
         if all.iter().all(|array| array.shape == first.shape && array.kind == first.kind) {
             let shape = [&[all.len()], &first.shape[..]].concat();
             let bytes: Vec<u8> = all.iter().flat_map(|array| array.bytes.iter().copied()).collect();
-            tensors.push((name.clone(), ty, shape, bytes.into()));
-            continue;
-        }
-        for (k, array) in all.iter().enumerate() {
-            tensors.push((
-                format!("{name}.{k}"),
-                dtype(array.kind).1,
-                array.shape.clone(),
-                array.bytes.to_vec().into(),
-            ));
+            tensors.push((name.clone(), Array { kind: first.kind, shape, bytes: bytes.into() }));
+        } else {
+            tensors.extend(all.into_iter().enumerate().map(|(k, array)| (format!("{name}.{k}"), array)));
         }
     }
-    let views = tensors.iter().map(|(name, ty, shape, bytes)| {
-        let view = TensorView::new(*ty, shape.clone(), bytes).map_err(|e| anyhow::anyhow!("input `{name}`: {e}"))?;
-        Ok((name.as_str(), view))
+    let views = tensors.iter().map(|(name, array)| {
+        let view = TensorView::new(dtype(array.kind).1, array.shape.clone(), &array.bytes);
+        Ok((name.as_str(), view.map_err(|e| anyhow::anyhow!("input `{name}`: {e}"))?))
     });
     Ok(safetensors::serialize(views.collect::<anyhow::Result<Vec<_>>>()?, None)?)
 }
