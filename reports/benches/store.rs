@@ -62,7 +62,9 @@ fn write(dir: &Path, cases: u64, blocks: u32, iterations: u64) -> u64 {
         key.threads = 1 + (seed / 4) as u32;
         let run = synthetic::case_run(key, model, seed, blocks, iterations, EXAMPLES);
         let writer = folder.begin_case(&run.case.path, &run.case.id).expect("there is room for a case");
-        let place = writer.finish(&run.case, &run.samples, &run.predictions, &run.attempts).expect("it can be written");
+        let place = writer
+            .finish(&run.case, &run.samples, &run.predictions, &run.attempts, &run.sums)
+            .expect("it can be written");
         bytes += fs::metadata(place.join("samples.csv")).expect("it was written").len();
     }
     bytes

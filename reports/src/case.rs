@@ -107,6 +107,9 @@ pub enum ErrorKind {
     Reference,
     /// The model or its data could not be used (missing, truncated, refused).
     Model,
+    /// The scorer that the suite names failed: no fault of this case, whose answers are kept; it is scored when the run
+    /// is resumed, and such a case is never finished.
+    Scorer,
     /// A reduced precision loses more right answers than its tolerance allows. No runner writes it: it follows from the
     /// answers of the run (see [`compare`](mod@crate::compare)).
     Inferior,
@@ -383,6 +386,9 @@ pub struct Case {
     /// Questions that the task decides from several examples (rows) each; 0: every example is a question of its own.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub questions: u64,
+    /// Why no answer is right or wrong (random inputs, a scorer of errors alone); none: answers are scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unscored: Option<String>,
     /// What trivial rules score on the case's task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<Baseline>,
@@ -477,6 +483,24 @@ pub struct Prediction {
     /// task has no such measure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid: Option<bool>,
+}
+
+/// One row of `sums.csv`: a pair of sums of one answer of record, as its scorer gave it. A metric is made of the pairs
+/// of its name: mostly Σ numerator / Σ denominator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExampleSum {
+    /// Index into the task's examples.
+    pub example: u64,
+    /// Examples of one cluster are not independent.
+    pub cluster: u64,
+    /// Name in [`METRICS`](crate::metric::METRICS), or `scorer_pair.NAME` of a scorer program's own.
+    pub metric: String,
+    /// Which part of the metric, e.g. a class.
+    pub part: u32,
+    /// Of `auroc` the score.
+    pub numerator: f64,
+    /// Of `auroc` the label, 0 or 1.
+    pub denominator: f64,
 }
 
 /// One row of `attempts.csv`: an attempt at one output of a question, as the task decided it from the answers of the

@@ -151,14 +151,18 @@ pub fn gaps(tables: &[Table], notes: &Footnotes) -> Vec<String> {
         let reasons = notes.refer(footnotes);
         if reasons.is_empty() { "not recorded".to_owned() } else { reasons }
     };
-    let nowhere: Vec<usize> = (0..HEADLINE.len()).filter(|i| tables.iter().all(|t| !columns(t).contains(i))).collect();
+    // a metric that no case of a table is asked for is no gap of it
+    let asked = |i: usize, table: &Table| rows(table).any(|r| cell_of(r, i).is_some());
+    let nowhere: Vec<usize> = (0..HEADLINE.len())
+        .filter(|&i| tables.iter().all(|t| !columns(t).contains(&i)) && tables.iter().any(|t| asked(i, t)))
+        .collect();
     if !tables.is_empty() {
         let tasks = || tables.iter().map(|t| t.task.as_str()).collect();
         found.extend(nowhere.iter().map(|i| (*i, reasons_of(*i, &tables), tasks())));
     }
     for table in &tables {
         let shown = columns(table);
-        for i in (0..HEADLINE.len()).filter(|i| !shown.contains(i) && !nowhere.contains(i)) {
+        for i in (0..HEADLINE.len()).filter(|i| !shown.contains(i) && !nowhere.contains(i) && asked(*i, table)) {
             let reasons = reasons_of(i, &[table]);
             match found.iter_mut().find(|(column, why, _)| *column == i && *why == reasons) {
                 Some((.., tasks)) => tasks.push(&table.task),

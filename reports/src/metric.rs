@@ -105,6 +105,8 @@ pub enum How {
     Speedup,
     /// The halting head's probability against right and wrong answers.
     Halting(HaltingError),
+    /// Made of the sums of a scorer.
+    Sums(Combined),
     /// Read from the log of a training ([`crate::training`]), not from a run.
     FromLog,
 }
@@ -117,6 +119,28 @@ pub enum HaltingError {
     /// Its mean squared distance to 1 for a right answer and 0 for a wrong one.
     Brier,
 }
+
+/// How the sums of examples become a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combined {
+    /// Σ numerator / Σ denominator, of counts: a share.
+    Share,
+    /// Σ numerator / Σ denominator.
+    Ratio,
+    /// The same, between 0 and 1.
+    Fraction,
+    /// Its root.
+    Root,
+    /// 1 minus it.
+    Explained,
+    /// Mean over parts of the ratio of each.
+    MeanOfParts,
+    /// Area under the ROC curve: numerators are scores, denominators labels.
+    Area,
+}
+
+/// What the names of a scorer program's own pairs begin with.
+pub const PAIR: &str = "scorer_pair.";
 
 /// What is counted as right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +186,8 @@ pub enum Of {
     Questions,
     /// Those whose task tells an answer that keeps its rules from the one that it asks for.
     Valid,
+    /// Those whose scorer sums it.
+    Summed,
     /// Those in reduced precision.
     Reduced,
     /// Those that compute on boards.
@@ -228,6 +254,18 @@ pub const METRICS: &[Metric] = &[
     row("accuracy_outputs", "1", Higher, How::Right(Right::Outputs), "share of outputs right in one of their attempts, whatever the other outputs of their question (tasks that decide questions from several rows)").of(Of::Questions).shown(Shown::Share),
     row("cell_accuracy", "1", Higher, How::Right(Right::Cells), "share of answer cells that are right, over all examples").shown(Shown::Share),
     row("accuracy_valid", "1", Higher, How::Right(Right::Valid), "share of examples whose answer keeps the rules of its task, whether or not it is the one that is asked for: of mazes, one path from start to goal, of any length (tasks that tell the two apart)").of(Of::Valid).shown(Shown::Share),
+    row("accuracy_top1", "1", Higher, How::Sums(Combined::Share), "share of examples whose label is the class with the highest score (scorers `top-K` that count more than one class as right)").of(Of::Summed).shown(Shown::Share),
+    row("auroc", "1", Higher, How::Sums(Combined::Area), "area under the receiver operating characteristic: share of pairs of a positive and a negative example in which the positive one has the higher score, ties counting half (scorer `binary`)").of(Of::Summed).column("AUROC", "AUROC"),
+    row("sensitivity", "1", Higher, How::Sums(Combined::Share), "share of positive examples whose score is at least the threshold (scorer `binary`)").of(Of::Summed).shown(Shown::Share),
+    row("specificity", "1", Higher, How::Sums(Combined::Share), "share of negative examples whose score is below the threshold (scorer `binary`)").of(Of::Summed).shown(Shown::Share),
+    row("mae", "1", Lower, How::Sums(Combined::Ratio), "mean absolute error, in the unit of the labels (scorer `regression`)").of(Of::Summed).column("MAE", "MAE"),
+    row("rmse", "1", Lower, How::Sums(Combined::Root), "root of the mean squared error, in the unit of the labels (scorer `regression`)").of(Of::Summed),
+    row("r2", "1", Higher, How::Sums(Combined::Explained), "share of the labels' variance that answers explain: 1 minus the sum of squared errors over that of squared distances from the labels' mean (scorer `regression`); below 0: worse than the mean").of(Of::Summed).column("R²", "R²"),
+    row("cer", "1", Lower, How::Sums(Combined::Ratio), "character error rate: edit distance to the label over the label's length, in characters, or in tokens where labels are tokens (scorer `edit`); may exceed 1").of(Of::Summed).shown(Shown::Percent).column("character errors", "CER"),
+    row("wer", "1", Lower, How::Sums(Combined::Ratio), "word error rate: the same in words, which blanks part (scorer `edit`, texts only)").of(Of::Summed).shown(Shown::Percent),
+    row("iou", "1", Higher, How::Sums(Combined::MeanOfParts), "intersection over union of masks: cells that answer and label share over those that either has, summed over examples; mean over classes without the background (scorer `iou`)").of(Of::Summed).column("IoU", "IoU"),
+    row("score", "1", Higher, How::Sums(Combined::Fraction), "mean of the scores, 0 to 1, that the suite's scorer program gives").of(Of::Summed).column("score", "score"),
+    row("scorer_pair", "1", Neither, How::Sums(Combined::Ratio), "ratio of sums of a pair that the suite's scorer program names: recorded as `scorer_pair.NAME`, a record for each name").of(Of::Summed),
     row("accuracy_vs_f32", "points", Higher, How::AgainstFullPrecision, "accuracy minus that of full precision on the same examples, in percentage points (reduced precisions only)").of(Of::Reduced).shown(Shown::Points),
     row("latency", "s", Lower, How::Latency, "time of one iteration in the steady phase, from handing over the inputs to holding the outputs (record: median)").column("median latency", "latency"),
     row("latency_p99", "s", Lower, How::Tail, "99th percentile of latency; given only where n allows an upper bound").column("p99 latency", "p99"),

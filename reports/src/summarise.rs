@@ -32,6 +32,7 @@ mod domains;
 mod halting;
 mod questions;
 mod steps;
+mod sums;
 mod table;
 
 /// All records of a run, beside what its pairs of cases show.
@@ -46,12 +47,12 @@ pub(crate) fn records(run: &RecordedRun, compared: &Compared) -> Vec<Record> {
         let steady = Steady::of(&case_run.samples, &case.starts);
         let (distrust, environment) = (steady.distrust(), &run.environment);
         let summary = Summary { case_run, source, finding, speedup, ceilings, steady, distrust, environment };
-        for metric in METRICS.iter().filter(|metric| summary.has(metric)) {
+        for (metric, name) in METRICS.iter().filter(|m| summary.has(m)).flat_map(|m| summary.names(m)) {
             let outcome = match compared.error(case) {
                 Some(error) => Err(error.into()),
-                None => summary.metric(metric),
+                None => summary.metric(metric, &name),
             };
-            let mut record = record(case, metric, outcome);
+            let mut record = Record { metric: name, ..record(case, metric, outcome) };
             if let Some(estimators) = estimators(run, &summary.sources(metric)).filter(|_| record.value.is_some()) {
                 add_note(&mut record, &format!("estimated by {estimators}, not metered"));
             }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ergometer_files::{Links, counted};
+use ergometer_reports::case::{CaseError, ErrorKind};
 use ergometer_suites::suite::Change;
 
 use crate::backends::backend;
@@ -100,6 +101,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         outln!("\nreport   {}", page.display());
         outln!("run      {}", outcome.folder.display());
         outln!("next     ergometer report {} --format md      (or csv, json, png)", outcome.folder.display());
+    }
+    let scorers: Vec<&CaseError> = outcome.report.run.cases.iter().filter_map(|c| c.case.error.as_ref()).collect();
+    let scorers: Vec<&CaseError> = scorers.into_iter().filter(|e| e.kind == ErrorKind::Scorer).collect();
+    if let Some(first) = scorers.first() {
+        let hint = first.hint.as_deref().map(|h| format!("\nhint: {h}")).unwrap_or_default();
+        let dir = outcome.folder.display();
+        console::warn(format!(
+            "{} could not be scored: {}; kept in {dir}: all answers, and every other case{hint}",
+            counted(scorers.len(), "case"),
+            first.message
+        ));
+        return Ok(ExitCode::from(2));
     }
     if outcome.failed > 0 {
         console::warn(format!("failed: {} of {}; the report says why", outcome.failed, counted(outcome.cases, "case")));

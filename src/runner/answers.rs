@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use ergometer_reports::case::{CaseError, ErrorKind};
+use ergometer_reports::case::{CaseError, ErrorKind, Prediction};
 use ergometer_reports::store::MAX_PREDICTIONS;
 use ergometer_suites::Answer;
+use ergometer_suites::task::AnswerScore;
 
 use super::case::{Running, unexpected};
 use super::plan::{PlannedCase, PlannedTask};
@@ -62,7 +63,11 @@ impl<'a> RowScorer<'a> {
         let Some(example) = self.task.set.examples.get(row.example as usize) else {
             return wrong(format!("an answer to example {}, there are {}", row.example, self.task.set.examples.len()));
         };
-        if let Err(why) = fits(&row.answer, &example.answer, self.task.set.vocabulary) {
+        let fitting = match &self.task.set.scorer {
+            Some(scorer) => scorer.fits(&example.answer, &row.answer),
+            None => fits(&row.answer, &example.answer, self.task.set.vocabulary),
+        };
+        if let Err(why) = fitting {
             return wrong(format!("the answer to example {} {why}", row.example));
         }
         let most = self.planned.max_steps;
@@ -81,7 +86,7 @@ impl<'a> RowScorer<'a> {
                 row.example, row.depth
             ));
         }
-        let score = (self.task.task.score)(example, &row.answer);
+        let AnswerScore { score, sums } = self.task.task.scored(&self.task.set, example, &row.answer);
         let valid = self.task.task.valid.map(|valid| valid(example, &row.answer));
         Ok(ScoredAnswer {
             example: row.example,
@@ -94,6 +99,7 @@ impl<'a> RowScorer<'a> {
             right: score.right,
             cells: score.cells,
             valid,
+            sums,
         })
     }
 }
@@ -156,6 +162,31 @@ impl Pass<'_> {
 }
 
 impl Running<'_, '_> {
+    /// Answers that were given before, for a scorer that could not score them then.
+    pub(super) fn answered_before(&mut self, kept: &[Prediction]) -> Result<(), CaseError> {
+        let examples = self.task.set.examples.len();
+        let mut pass = Pass {
+            scorer: RowScorer::of(self),
+            last: vec![(0, false); examples],
+            needed: None,
+            predictions: Vec::new(),
+        };
+        for p in kept.iter().filter(|p| p.last) {
+            let answer = Answer::parse(self.task.answers(), &p.answer);
+            let answer = answer.map_err(|e| case_error(ErrorKind::WrongOutput, format!("answers kept before: {e}")))?;
+            let (example, depth, halt_logit) = (p.example, p.depth, p.halt_logit);
+            pass.take(PredictionRow { example, depth, last: true, halt_logit, answer })?;
+        }
+        if let Some(example) = pass.last.iter().position(|(_, done)| !done) {
+            return Err(case_error(ErrorKind::WrongOutput, format!("example {example} was not answered")));
+        }
+        self.out.predictions = pass.predictions;
+        self.note(
+            "its answers were given before its scorer had failed, and were scored when the run was resumed".into(),
+        );
+        Ok(())
+    }
+
     /// The accuracy pass: every example once, scored here.
     pub(super) fn answer(&mut self, worker: &mut Worker) -> Result<(), CaseError> {
         worker.send(&self.go(Mode::Answer, 0, 0.0, None))?;
@@ -188,7 +219,6 @@ impl Running<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use ergometer_reports::case::Prediction;
     use ergometer_suites::AnswerKind;
 
     use super::super::case::Scored;
@@ -207,6 +237,7 @@ mod tests {
             right: 1,
             cells: 1,
             valid: None,
+            sums: Vec::new(),
         };
         for answer in [Answer::Tokens(vec![3, 1]), Answer::Class(2), Answer::Numbers(vec![0.25, -1e-9])] {
             let scored =
@@ -273,6 +304,7 @@ mod tests {
                 right: 0,
                 cells: 2,
                 valid: None,
+                sums: Vec::new(),
             };
             if needed.keep(&mut p) {
                 assert_eq!(p.prediction().answer, if last { "1 2" } else { "" });

@@ -19,8 +19,10 @@ use anyhow::Context;
 use ergometer_files::counted;
 use ergometer_reports::Samples;
 use ergometer_reports::case::{
-    Attempt, Case, CaseError, ErrorKind, LayerRouting, Prediction, SCHEMA, Sample, UnavailableMetric, Verdict,
+    Attempt, Case, CaseError, ErrorKind, ExampleSum, LayerRouting, Prediction, SCHEMA, Sample, UnavailableMetric,
+    Verdict,
 };
+use ergometer_suites::arrays::scorer::Scorer;
 use ergometer_suites::{Answer, AnswerKind};
 
 use super::claims;
@@ -29,6 +31,7 @@ use super::process::{Launch, Worker, case_error};
 use super::progress::Progress;
 use super::questions;
 use super::scored::ScoredAnswer;
+use super::scorer;
 use crate::backends::backend;
 use crate::backends::probe::ready;
 use crate::clock::monotonic_ns;
@@ -57,6 +60,17 @@ pub struct RunContext<'a> {
     pub check: bool,
     /// What is told meanwhile, never while a worker measures.
     pub progress: Progress,
+    /// What scorer programs have left behind.
+    pub scorers: Scorers,
+}
+
+/// What scorer programs have left behind.
+#[derive(Default)]
+pub struct Scorers {
+    /// Answers of record that an earlier process kept for one that had failed, by id of their case.
+    pub kept: BTreeMap<String, Vec<Prediction>>,
+    /// How one failed, by name of the task: it is not tried again in this process.
+    pub failed: BTreeMap<String, CaseError>,
 }
 
 /// The answers that a case's timed answers must equal: those scored for its group.
@@ -104,6 +118,8 @@ pub struct Finished<A = ScoredAnswer> {
     pub predictions: Vec<A>,
     /// The attempts at questions that follow from them, where the task decides questions from several rows.
     pub attempts: Vec<Attempt>,
+    /// What the scorer summed of each answer of record.
+    pub sums: Vec<ExampleSum>,
 }
 
 impl Finished {
@@ -126,6 +142,7 @@ impl Finished {
             accuracy_from: scored.map(|s| s.id.clone()),
             protocol: Some(planned.protocol.clone()),
             questions: task.questions(),
+            unscored: task.set.scorer.as_ref().and_then(Scorer::unscored),
             baselines: task.baselines(),
             tuning: planned.tuning.clone(),
             settings: planned.settings(),
@@ -138,7 +155,7 @@ impl Finished {
             unavailable: Vec::new(),
             notes,
         };
-        Self { case, samples: Samples::default(), predictions: Vec::new(), attempts: Vec::new() }
+        Self { case, samples: Samples::default(), predictions: Vec::new(), attempts: Vec::new(), sums: Vec::new() }
     }
 }
 
@@ -161,8 +178,12 @@ impl<A> Finished<A> {
         self.case.accuracy_from = None;
         // no speed without a right answer: what was timed before the end is not kept
         self.samples.clear();
-        self.predictions.clear();
+        // what a scorer could not score is scored later
+        if !self.case.error.as_ref().is_some_and(|e| e.kind == ErrorKind::Scorer) {
+            self.predictions.clear();
+        }
         self.attempts.clear();
+        self.sums.clear();
         self.case.routing.clear();
     }
 }
@@ -232,7 +253,21 @@ impl Running<'_, '_> {
     /// Every example answered and scored: the answers of record of its group.
     pub(super) fn answer_all(&mut self, worker: &mut Worker) -> Result<Scored, CaseError> {
         self.context.progress.phase("scoring", &self.planned.path);
-        self.answer(worker)?;
+        match self.context.scorers.kept.remove(&self.planned.id) {
+            Some(kept) => self.answered_before(&kept)?,
+            None => self.answer(worker)?,
+        }
+        if let Some(Scorer::Program(program, _)) = &self.task.set.scorer {
+            self.out.case.versions.extend(scorer::versions(program));
+            let (failed, task) = (&mut self.context.scorers.failed, &self.planned.spec.task);
+            if let Some(error) = failed.get(task) {
+                return Err(error.clone());
+            }
+            scorer::score(program, &self.task.set, &mut self.out.predictions).inspect_err(|error| {
+                failed.insert(task.clone(), error.clone());
+            })?;
+        }
+        self.out.sums = self.out.predictions.iter_mut().flat_map(ScoredAnswer::take_sums).collect();
         if let Some(decide) = self.task.task.decides(&self.task.set) {
             self.out.attempts = questions::attempts(decide, &self.task.set, &self.out.predictions)?;
         }

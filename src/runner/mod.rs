@@ -38,6 +38,7 @@ mod reference;
 mod resume;
 mod rounds;
 mod scored;
+mod scorer;
 mod starts;
 pub mod tune;
 
@@ -53,7 +54,7 @@ use ergometer_reports::{CaseRun, Report, RunFolder};
 use ergometer_suites::suite::{Change, Known, Suite};
 use sha2::{Digest, Sha256};
 
-use self::case::RunContext;
+use self::case::{RunContext, Scorers};
 use self::pass::Pass;
 use self::plan::{Plan, PlannedCase};
 use self::progress::Progress;
@@ -258,7 +259,8 @@ impl<'a> Run<'a> {
         let mut memory = tune::TuningCache::new(self.folder.dir(), &self.cache);
         memory.pinned = pinned;
         let (began_ns, progress) = (self.began.ns, self.progress.clone());
-        let mut context = RunContext { meters: &mut self.meters, began_ns, check: false, progress };
+        let mut context =
+            RunContext { meters: &mut self.meters, began_ns, check: false, progress, scorers: Scorers::default() };
         tune::settle(&self.suite, &mut self.plan, &memory, &self.cache, &mut self.references, &mut context)
     }
 
@@ -266,7 +268,8 @@ impl<'a> Run<'a> {
     fn measure(&mut self) -> anyhow::Result<usize> {
         let Self { options, suite, plan, folder, cache, meters, began, starts, references, progress } = self;
         let check = options.check;
-        let mut context = RunContext { meters, began_ns: began.ns, check, progress: progress.clone() };
+        let scorers = Scorers { kept: resume::kept_for_scorers(folder, plan)?, ..Scorers::default() };
+        let mut context = RunContext { meters, began_ns: began.ns, check, progress: progress.clone(), scorers };
         let finished = folder.finished()?;
         let found = plan.cases.iter().filter(|c| finished.contains(&c.id)).count();
         let mut scored = BTreeMap::new();

@@ -107,7 +107,7 @@ impl Pass<'_> {
             }
             // one that cannot be kept costs no other one its place
             let predictions: Vec<Prediction> = ended.predictions.iter().map(ScoredAnswer::prediction).collect();
-            let kept = writer.finish(&ended.case, &ended.samples, &predictions, &ended.attempts);
+            let kept = writer.finish(&ended.case, &ended.samples, &predictions, &ended.attempts, &ended.sums);
             written = written.and(kept.map(|_| ()));
             context.progress.done(estimated_ms(planned, context.check));
             console::detail(|| match &ended.case.error {

@@ -61,16 +61,17 @@ pub struct Launch {
 }
 
 /// The process group that a worker and all it starts are in, led by its guard. Dropping it kills them all.
-struct Group {
+pub(super) struct Group {
     /// Not waited for before the group is killed: until then the kernel gives the group's number to nobody else.
     guard: Option<Child>,
-    id: i32,
+    pub(super) id: i32,
     /// It ends with an interrupted harness.
     listed: Option<interrupt::Group>,
 }
 
 impl Group {
-    fn start(mut guard: Program) -> std::io::Result<Self> {
+    /// Starts the guard: this program as a worker, which is told to be one.
+    pub(super) fn start(mut guard: Program) -> std::io::Result<Self> {
         // the guard's stdin ends when this process does, since no other has its other end
         guard.arg("--guard").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let guard = guard.spawn()?;
@@ -79,7 +80,7 @@ impl Group {
     }
 
     /// Kills every process of the group, once.
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         let Some(mut guard) = self.guard.take() else { return };
         if let Some(id) = rustix::process::Pid::from_raw(self.id) {
             let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
@@ -574,7 +575,7 @@ fn oom_kills() -> Option<u64> {
 }
 
 /// The end of a log, for an error message.
-fn tail_of(log: &File) -> String {
+pub(super) fn tail_of(log: &File) -> String {
     let read = || -> std::io::Result<String> {
         let from = log.metadata()?.len().saturating_sub(foreign::MAX_WORDS as u64);
         let mut bytes = [0; foreign::MAX_WORDS];

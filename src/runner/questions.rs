@@ -114,7 +114,19 @@ mod tests {
     fn prediction(example: u64, depth: u32, last: bool, token: u32) -> ScoredAnswer {
         let answer = Some(Answer::Tokens(vec![token]));
         let (exact, right, cells) = (false, 0, 1);
-        ScoredAnswer { example, cluster: 0, depth, last, halt_logit: None, answer, exact, right, cells, valid: None }
+        ScoredAnswer {
+            example,
+            cluster: 0,
+            depth,
+            last,
+            halt_logit: None,
+            answer,
+            exact,
+            right,
+            cells,
+            valid: None,
+            sums: Vec::new(),
+        }
     }
 
     #[test]

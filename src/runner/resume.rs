@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ergometer_files::counted;
 use ergometer_reports::RunFolder;
+use ergometer_reports::case::{ErrorKind, Prediction};
 use ergometer_reports::environment::{Environment, ModelFiles};
 use ergometer_suites::suite::Suite;
 use sha2::{Digest, Sha256};
@@ -71,6 +72,22 @@ pub(super) fn scored_before(
         }
     }
     Ok(())
+}
+
+/// The answers of cases whose scorer failed in an earlier process, by id.
+pub(super) fn kept_for_scorers(folder: &RunFolder, plan: &Plan) -> anyhow::Result<BTreeMap<String, Vec<Prediction>>> {
+    let mut kept = BTreeMap::new();
+    for case in &plan.cases {
+        let place = folder.dir().join("cases").join(ergometer_reports::slug(&case.path, &case.id));
+        if !place.exists() {
+            continue;
+        }
+        let ended = ergometer_reports::store::load_ended(&place)?;
+        if ended.error.is_some_and(|e| e.kind == ErrorKind::Scorer) {
+            kept.insert(case.id.clone(), ergometer_reports::store::load_answers(&place)?);
+        }
+    }
+    Ok(kept)
 }
 
 pub(super) fn open_folder(options: &RunOptions, suite: &Suite) -> anyhow::Result<RunFolder> {

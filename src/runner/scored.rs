@@ -2,8 +2,9 @@
 //!
 //! In: an answer with its score. Out: a row of `predictions.csv`. Must not: score anything.
 
-use ergometer_reports::case::Prediction;
+use ergometer_reports::case::{ExampleSum, Prediction};
 use ergometer_suites::Answer;
+use ergometer_suites::task::ScoreSum;
 
 /// A scored answer, as long as the case runs; a file has it as a [`Prediction`].
 #[derive(Clone, Debug, PartialEq)]
@@ -28,9 +29,22 @@ pub struct ScoredAnswer {
     pub cells: u32,
     /// It keeps the task's rules; `None` where the task has no such measure.
     pub valid: Option<bool>,
+    /// What its scorer summed of it.
+    pub sums: Vec<ScoreSum>,
 }
 
 impl ScoredAnswer {
+    /// What its scorer summed, as a file has it: of answers of record alone.
+    pub fn take_sums(&mut self) -> Vec<ExampleSum> {
+        let sums = std::mem::take(&mut self.sums);
+        let (example, cluster) = (self.example, self.cluster);
+        let row = |s: ScoreSum| {
+            let ScoreSum { metric, part, numerator, denominator } = s;
+            ExampleSum { example, cluster, metric, part, numerator, denominator }
+        };
+        if self.last { sums.into_iter().map(row).collect() } else { Vec::new() }
+    }
+
     /// As a file has it.
     pub fn prediction(&self) -> Prediction {
         Prediction {

@@ -118,7 +118,7 @@ pub(super) fn join(run: &RunFolder, starts: &[RunFolder], cases: &[PlannedCase])
             }
         }
         let joined = joined(all);
-        writer.finish(&joined.case, &joined.samples, &joined.predictions, &joined.attempts)?;
+        writer.finish(&joined.case, &joined.samples, &joined.predictions, &joined.attempts, &joined.sums)?;
     }
     if !missing {
         run.folder().remove(FOLDER).with_context(|| format!("cannot remove {}", run.dir().join(FOLDER).display()))?;
@@ -131,8 +131,8 @@ fn joined(starts: Vec<CaseRun>) -> Finished<Prediction> {
     let of = starts.len();
     let mut starts = starts.into_iter();
     let first = starts.next().expect("a case without a start is not joined");
-    let mut all =
-        Finished { case: first.case, samples: first.samples, predictions: first.predictions, attempts: first.attempts };
+    let CaseRun { case, samples, predictions, attempts, sums } = first;
+    let mut all = Finished { case, samples, predictions, attempts, sums };
     let mut firsts = vec![0];
     for (number, start) in (2..).zip(starts) {
         let next = all.samples.iter().map(|s| s.block + 1).max().unwrap_or(0);

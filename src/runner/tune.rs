@@ -17,7 +17,7 @@ use ergometer_suites::text;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::case::{ReferenceVectors, RunContext, unexpected};
+use super::case::{ReferenceVectors, RunContext, Scorers, unexpected};
 use super::case_runner::CaseRunner;
 use super::plan::{Plan, PlannedCase};
 use super::process::{Worker, case_error};
@@ -202,8 +202,13 @@ pub fn alone(options: &RunOptions, again: bool) -> anyhow::Result<(String, Optio
     let cache = crate::files::user_cache()?;
     plan.materialise(&cache)?;
     let mut meters = Meters::none();
-    let mut around =
-        RunContext { meters: &mut meters, began_ns: monotonic_ns(), check: false, progress: Progress::new(1, 1) };
+    let mut around = RunContext {
+        meters: &mut meters,
+        began_ns: monotonic_ns(),
+        check: false,
+        progress: Progress::new(1, 1),
+        scorers: Scorers::default(),
+    };
     let memory = TuningCache { run: None, machine: Some(cache.join("tuning.json")), again, pinned: None };
     settle(&suite, &mut plan, &memory, &cache, &mut References::new(), &mut around)?;
     Ok((plan.cases[0].path.clone(), plan.cases[0].tuning.clone()))

@@ -91,6 +91,9 @@ pub(super) fn findings(run: &RecordedRun) -> BTreeMap<String, Result<Finding, Mi
     {
         let found = (|| {
             let own = answers.of(case)?;
+            if let Some(why) = &own.case.unscored {
+                return Err(Missing { kind: "not-applicable".into(), message: why.clone(), hint: None });
+            }
             let (partner, theirs) = answers.partner(run, case)?;
             let estimate =
                 known.entry((own.case.id.as_str(), theirs.case.id.as_str())).or_insert_with(|| difference(own, theirs));

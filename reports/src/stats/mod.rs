@@ -8,6 +8,7 @@ pub mod paired;
 pub mod proportion;
 pub mod quantile;
 pub mod ratio;
+pub mod roc;
 pub mod special;
 
 /// Confidence of every two-sided interval.

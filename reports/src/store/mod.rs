@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! environment.json  suite.toml  records.csv  records.json  report/
-//! cases/<path>~<id>/  case.json  samples.csv  predictions.csv  attempts.csv  stderr.log
+//! cases/<path>~<id>/  case.json  samples.csv  predictions.csv  attempts.csv  sums.csv  stderr.log
 //! ```
 //!
 //! `environment.json` has the command line, `suite.toml` is the suite as it was given, and `stderr.log` is what the
@@ -33,6 +33,6 @@ pub use read::{load, load_answers, load_case, load_ended};
 pub use samples::Samples;
 pub use schema::{
     CaseRun, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_LISTED, MAX_LOG_BYTES, MAX_PREDICTIONS, MAX_ROWS,
-    RecordedRun, slug,
+    RecordedRun, pair_name, slug,
 };
 pub use write::{CaseWriter, RunFolder};

@@ -19,12 +19,12 @@ use super::{
     samples::Samples,
     schema::{
         ATTEMPT_COLUMNS, CaseRun, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_ENTRIES, MAX_JSON_BYTES, MAX_PREDICTIONS,
-        MAX_ROWS, PREDICTION_COLUMNS, RecordedRun, SAMPLE_COLUMNS, VALID_COLUMN, attempt_fault, case_fault,
-        metric_name, phase, prediction_fault, questions_fault, schema_fault, slug, value_fault,
+        MAX_ROWS, PREDICTION_COLUMNS, RecordedRun, SAMPLE_COLUMNS, SUM_COLUMNS, VALID_COLUMN, attempt_fault,
+        case_fault, metric_name, phase, prediction_fault, questions_fault, schema_fault, slug, sum_fault, value_fault,
     },
 };
 use crate::{
-    case::{Attempt, Case, Prediction, Sample},
+    case::{Attempt, Case, ExampleSum, Prediction, Sample},
     environment::Environment,
     error::ReportError,
     natural,
@@ -89,7 +89,10 @@ fn with_rows(case: Case, folder: &Path) -> Result<CaseRun, ReportError> {
     // a case without attempts has no file of them
     let attempts = if fs::symlink_metadata(&path).is_ok() { load_attempts(&path)? } else { Vec::new() };
     at(&path, None, questions_fault(&case, &attempts))?;
-    Ok(CaseRun { case, samples, predictions, attempts })
+    // nor has one whose scorer sums nothing
+    let path = folder.join("sums.csv");
+    let sums = if fs::symlink_metadata(&path).is_ok() { load_sums(&path)? } else { Vec::new() };
+    Ok(CaseRun { case, samples, predictions, attempts, sums })
 }
 
 /// Folders of finished cases, sorted by name.
@@ -209,6 +212,11 @@ fn load_predictions(path: &Path) -> Result<Vec<Prediction>, ReportError> {
 /// Reads `attempts.csv`.
 fn load_attempts(path: &Path) -> Result<Vec<Attempt>, ReportError> {
     read_rows(path, &ATTEMPT_COLUMNS, &[], MAX_ROWS, attempt_fault)
+}
+
+/// Reads `sums.csv`.
+fn load_sums(path: &Path) -> Result<Vec<ExampleSum>, ReportError> {
+    read_rows(path, &SUM_COLUMNS, &[], MAX_ROWS, sum_fault)
 }
 
 fn at(path: &Path, line: Option<u64>, fault: Option<Fault>) -> Result<(), ReportError> {

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use super::samples::Samples;
 use crate::{
-    case::{Attempt, Case, PHASES, Prediction, SCHEMA, Sample, Verdict},
+    case::{Attempt, Case, ExampleSum, PHASES, Prediction, SCHEMA, Sample, Verdict},
     environment::Environment,
-    metric::{METRICS, metric},
+    metric::{Combined, How, METRICS, PAIR, metric},
 };
 
 /// Largest `case.json` or `environment.json`, bytes.
@@ -40,6 +40,13 @@ pub(super) const VALID_COLUMN: &str = "valid";
 /// Columns of `attempts.csv`, in order: the fields of [`Attempt`].
 pub(super) const ATTEMPT_COLUMNS: [&str; 10] =
     ["question", "name", "cluster", "depth", "last", "part", "attempt", "source", "right", "rows"];
+
+/// Columns of `sums.csv`, in order: the fields of [`ExampleSum`].
+pub(super) const SUM_COLUMNS: [&str; 6] = ["example", "cluster", "metric", "part", "numerator", "denominator"];
+/// Longest name of a scorer program's own pair, and most of such names.
+const MAX_PAIR_NAME: usize = 40;
+/// Longest text of an answer: a line is at most a MiB.
+const MAX_ANSWER: usize = (1 << 20) - 1024;
 
 /// Name of a case's folder: its path with `/` as `~` and everything unusual as `_`, then `~` and the first 8 digits of
 /// its id.
@@ -73,6 +80,8 @@ pub struct CaseRun {
     /// Every attempt at a question, where the task decides questions from several rows and this case is the one that is
     /// scored.
     pub attempts: Vec<Attempt>,
+    /// What its scorer summed of each answer of record, where it is scored by one that does.
+    pub sums: Vec<ExampleSum>,
 }
 
 /// A recorded run.
@@ -205,7 +214,36 @@ pub(super) fn prediction_fault(prediction: &Prediction) -> Option<Fault> {
     if prediction.depth == 0 {
         return Some(("depth is 0".into(), "a one-shot model has depth 1".into()));
     }
+    if prediction.answer.len() > MAX_ANSWER {
+        let message = format!("an answer of {} bytes, {MAX_ANSWER} are the most", prediction.answer.len());
+        return Some((message, "read classes off the output and not its values, or score smaller pieces".into()));
+    }
     not_finite("halt_logit", prediction.halt_logit?)
+}
+
+/// Whether a scorer program may call a pair of its own so: up to 40 letters, digits, `-` and `_`.
+pub fn pair_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=MAX_PAIR_NAME).contains(&name.len()) && name.chars().all(plain)
+}
+
+/// Why a row of `sums.csv` may be neither written nor read.
+pub(super) fn sum_fault(sum: &ExampleSum) -> Option<Fault> {
+    let how = metric(&sum.metric).map(|m| m.how);
+    let known = matches!(how, Some(How::Sums(_))) || sum.metric.strip_prefix(PAIR).is_some_and(pair_name);
+    if !known {
+        let shown: String = sum.metric.chars().take(60).flat_map(char::escape_debug).collect();
+        return Some((
+            format!("`{shown}` is made of no sums"),
+            "the file is not as ergometer writes it; was it edited?".into(),
+        ));
+    }
+    let score = matches!(how, Some(How::Sums(Combined::Area)));
+    if sum.denominator < 0.0 || score && ![0.0, 1.0].contains(&sum.denominator) {
+        let message = format!("`{}` has the denominator {}", sum.metric, sum.denominator);
+        return Some((message, "a denominator is 0 or more; of `auroc` it is the label, 0 or 1".into()));
+    }
+    not_finite(&sum.metric, sum.numerator).or_else(|| not_finite(&sum.metric, sum.denominator))
 }
 
 /// Why a row of `attempts.csv` may be neither written nor read.

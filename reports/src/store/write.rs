@@ -2,7 +2,7 @@
 //!
 //! In: environment, cases with their samples and predictions. Out: `DIR/environment.json`, `DIR/suite.toml`,
 //! `DIR/cases/<slug>/{case.json, samples.csv, predictions.csv, attempts.csv (where questions are decided from several
-//! rows), stderr.log}`, `DIR/records.*`, `DIR/report/`. A case is written beside its place once its worker has ended,
+//! rows), sums.csv (where a scorer sums), stderr.log}`, `DIR/records.*`, `DIR/report/`. A case is written beside its place once its worker has ended,
 //! flushed to the disk, and renamed into it; every other file is replaced by rename. Must not: summarise, follow a link
 //! below the folder, or read what [`load`](super::load) reads.
 
@@ -22,12 +22,12 @@ use super::{
     samples::Samples,
     schema::{
         ATTEMPT_COLUMNS, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_LOG_BYTES, MAX_PREDICTIONS, MAX_ROWS,
-        PREDICTION_COLUMNS, SAMPLE_COLUMNS, VALID_COLUMN, attempt_fault, case_fault, prediction_fault, questions_fault,
-        samples_fault, slug,
+        PREDICTION_COLUMNS, SAMPLE_COLUMNS, SUM_COLUMNS, VALID_COLUMN, attempt_fault, case_fault, prediction_fault,
+        questions_fault, samples_fault, slug, sum_fault,
     },
 };
 use crate::{
-    case::{Attempt, Case, ErrorKind, Prediction},
+    case::{Attempt, Case, ErrorKind, ExampleSum, Prediction},
     environment::Environment,
     error::ReportError,
 };
@@ -151,10 +151,14 @@ impl RunFolder {
     }
 }
 
-/// A case whose reference could not be made: it says nothing about the case, which is not finished.
+/// A case whose reference could not be made, or whose scorer failed: it says nothing about the case, which is not
+/// finished.
 fn unjudged(case: &Case) -> bool {
-    case.error.as_ref().is_some_and(|e| e.kind == ErrorKind::Reference)
+    case.error.as_ref().is_some_and(|e| matches!(e.kind, ErrorKind::Reference | ErrorKind::Scorer))
 }
+
+/// What a case's folder is written of.
+type Contents<'a> = (&'a Case, &'a Samples, &'a [Prediction], &'a [Attempt], &'a [ExampleSum]);
 
 /// A case that has begun and is not finished.
 #[derive(Debug)]
@@ -184,8 +188,9 @@ impl CaseWriter {
         samples: &Samples,
         predictions: &[Prediction],
         attempts: &[Attempt],
+        sums: &[ExampleSum],
     ) -> Result<PathBuf, ReportError> {
-        check(case, samples, predictions, attempts)?;
+        check(case, samples, predictions, attempts, sums)?;
         if self.slug != slug(&case.path, &case.id) {
             return Err(refused(
                 case,
@@ -201,7 +206,7 @@ impl CaseWriter {
         atomic::place(
             &self.cases,
             &self.slug,
-            |folder| self.write(folder, case, &json, samples, predictions, attempts),
+            |folder| self.write(folder, &json, (case, samples, predictions, attempts, sums)),
             || self.make_room(&place),
         )?;
         Ok(place)
@@ -219,11 +224,8 @@ impl CaseWriter {
     fn write(
         &self,
         folder: &Folder,
-        case: &Case,
         json: &[u8],
-        samples: &Samples,
-        predictions: &[Prediction],
-        attempts: &[Attempt],
+        (case, samples, predictions, attempts, sums): Contents,
     ) -> Result<(), ReportError> {
         let io = |name: &str| ReportError::io("write", &self.cases.path().join(&self.slug).join(name));
         folder.write("case.json", json).map_err(io("case.json"))?;
@@ -241,6 +243,10 @@ impl CaseWriter {
         let name = "attempts.csv";
         if !attempts.is_empty() {
             fits(name, write_csv(file(name)?, &ATTEMPT_COLUMNS, attempts.iter(), MAX_CSV_BYTES))?;
+        }
+        let name = "sums.csv";
+        if !sums.is_empty() {
+            fits(name, write_csv(file(name)?, &SUM_COLUMNS, sums.iter(), MAX_CSV_BYTES))?;
         }
         // the log is there even when nobody wrote to it
         let mut log = file("stderr.log")?;
@@ -260,11 +266,18 @@ fn too_large(name: &str, limit: u64) -> String {
 }
 
 /// What may not be stored because it could not be read back.
-fn check(case: &Case, samples: &Samples, predictions: &[Prediction], attempts: &[Attempt]) -> Result<(), ReportError> {
+fn check(
+    case: &Case,
+    samples: &Samples,
+    predictions: &[Prediction],
+    attempts: &[Attempt],
+    sums: &[ExampleSum],
+) -> Result<(), ReportError> {
     let lengths = [
         ("samples.csv", samples.len(), MAX_ROWS),
         ("predictions.csv", predictions.len(), MAX_PREDICTIONS),
         ("attempts.csv", attempts.len(), MAX_ROWS),
+        ("sums.csv", sums.len(), MAX_ROWS),
     ];
     for (name, rows, most) in lengths {
         if rows > most {
@@ -283,6 +296,10 @@ fn check(case: &Case, samples: &Samples, predictions: &[Prediction], attempts: &
         .or_else(|| {
             let (example, (message, hint)) = predictions.iter().find_map(of_prediction)?;
             Some((format!("{message} (example {example} of `predictions.csv`)"), hint))
+        })
+        .or_else(|| {
+            let (example, (message, hint)) = sums.iter().find_map(|s| Some((s.example, sum_fault(s)?)))?;
+            Some((format!("{message} (example {example} of `sums.csv`)"), hint))
         });
     fault.map_or(Ok(()), |(message, hint)| Err(refused(case, message, &hint)))
 }

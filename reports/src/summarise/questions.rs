@@ -34,6 +34,9 @@ impl Summary<'_> {
     /// Share of right answers as this metric counts them.
     pub(super) fn accuracy(&self, name: &str, right: Right) -> Metered {
         let source = self.scored(name)?;
+        if let Some(why) = &source.case.unscored {
+            return Err(Missing { kind: "not-applicable".into(), message: why.clone(), hint: None });
+        }
         let rows = |right| {
             let last: Vec<&Prediction> = source.predictions.iter().filter(|p| p.last).collect();
             share_right(&last, right)

@@ -6,7 +6,7 @@
 
 use super::{Metered, Missing, Outcome, Summary, blocks::Per, counted, exact};
 use crate::{
-    metric::{How, Metric, Of},
+    metric::{How, Metric, Of, PAIR},
     precision::Precision,
 };
 
@@ -20,6 +20,8 @@ impl Summary<'_> {
             Of::Questions => case.questions > 0,
             // a column of the file: all of its rows have it, or none
             Of::Valid => self.source.is_some_and(|s| s.predictions.first().is_some_and(|p| p.valid.is_some())),
+            Of::Summed if metric.name == "scorer_pair" => self.summed().iter().any(|name| name.starts_with(PAIR)),
+            Of::Summed => self.summed().contains(metric.name),
             // full precision is what others are held to
             Of::Reduced => !Precision::of(&case.key.precision).full,
             Of::Boards => self.on_boards(),
@@ -28,6 +30,14 @@ impl Summary<'_> {
             Of::Scenario(word) => case.key.scenario.starts_with(word),
             Of::Trainings => false,
         }
+    }
+
+    /// The names of its records: its own, or those of all pairs that a scorer program names.
+    pub(super) fn names(&self, metric: &'static Metric) -> Vec<(&'static Metric, String)> {
+        if metric.name != "scorer_pair" {
+            return vec![(metric, metric.name.to_owned())];
+        }
+        self.summed().into_iter().filter(|name| name.starts_with(PAIR)).map(|name| (metric, name.to_owned())).collect()
     }
 
     /// The metrics of which this one is made, if meters feed them.
@@ -40,11 +50,10 @@ impl Summary<'_> {
     }
 
     /// The value of a metric, or why there is none.
-    pub(super) fn metric(&self, metric: &Metric) -> Metered {
+    pub(super) fn metric(&self, metric: &Metric, name: &str) -> Metered {
         if let Some(why) = self.unbelieved(&metric.how) {
             return Err(why);
         }
-        let name = metric.name;
         match metric.how {
             How::Right(right) => self.accuracy(name, right),
             How::AgainstFullPrecision => self.against_full_precision(),
@@ -81,6 +90,7 @@ impl Summary<'_> {
             How::Parity => self.parity(),
             How::Speedup => self.speedup(),
             How::Halting(error) => self.or_missing(name, self.halting(error)),
+            How::Sums(how) => self.or_missing(name, self.combined(name, how)),
             How::FromLog => Err(Missing::not_measured("a run trains nothing", None)),
         }
     }

@@ -94,7 +94,7 @@ fn a_finished_case_is_never_replaced() {
     let case = &run.cases[0];
     let folder = RunFolder::open(dir.path()).unwrap();
     let again = folder.begin_case(&case.case.path, &case.case.id).unwrap();
-    let error = again.finish(&case.case, &Samples::default(), &[], &[]).unwrap_err().to_string();
+    let error = again.finish(&case.case, &Samples::default(), &[], &[], &[]).unwrap_err().to_string();
     assert!(error.contains("--resume"), "{error}");
     assert_eq!(load(dir.path()).unwrap(), run);
     assert!(RunFolder::create(dir.path()).unwrap_err().to_string().contains("already holds a run"));
@@ -116,7 +116,7 @@ fn values_that_could_not_be_read_back_are_not_written() {
         let first = case.samples.at(0);
         let samples = [Sample { metric, value, ..first }].into_iter().chain(case.samples.iter().skip(1)).collect();
         let writer = folder.begin_case(&case.case.path, &case.case.id).unwrap();
-        let error = writer.finish(&case.case, &samples, &case.predictions, &[]).unwrap_err().to_string();
+        let error = writer.finish(&case.case, &samples, &case.predictions, &[], &[]).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
     assert_eq!(fs::read_dir(dir.path().join("cases")).unwrap().count(), 0);
@@ -132,7 +132,8 @@ fn what_could_not_be_read_back_is_refused_before_it_is_written() {
         let mut bad = good.clone();
         change(&mut bad);
         let writer = folder.begin_case(&bad.case.path, &bad.case.id).unwrap();
-        let error = writer.finish(&bad.case, &bad.samples, &bad.predictions, &bad.attempts).unwrap_err().to_string();
+        let error =
+            writer.finish(&bad.case, &bad.samples, &bad.predictions, &bad.attempts, &bad.sums).unwrap_err().to_string();
         assert!(error.contains("failed to store case") && error.contains("hint:"), "{error}");
         error
     };
@@ -185,7 +186,7 @@ fn attempts_are_written_read_back_and_held_to_their_case() {
     let folder = RunFolder::create(other.path()).unwrap();
     let writer = folder.begin_case(&scored.case.path, &scored.case.id).unwrap();
     let some = &scored.attempts[..scored.attempts.len() / 2];
-    let error = writer.finish(&scored.case, &scored.samples, &scored.predictions, some).unwrap_err().to_string();
+    let error = writer.finish(&scored.case, &scored.samples, &scored.predictions, some, &[]).unwrap_err().to_string();
     assert!(error.contains("questions, the case has 60"), "{error}");
 }
 

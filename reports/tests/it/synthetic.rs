@@ -118,7 +118,7 @@ pub fn case_run(key: CaseKey, model: &Model, seed: u64, blocks: u32, iterations:
     let mut dice = Dice(seed);
     let samples = samples(&key, model, &mut dice, blocks, iterations);
     let predictions = predictions(model, &mut dice, examples);
-    CaseRun { case: case(key, model, seed), samples, predictions, attempts: Vec::new() }
+    CaseRun { case: case(key, model, seed), samples, predictions, attempts: Vec::new(), sums: Vec::new() }
 }
 
 fn samples(key: &CaseKey, model: &Model, dice: &mut Dice, blocks: u32, iterations: u64) -> Samples {
@@ -214,6 +214,7 @@ fn case(key: CaseKey, model: &Model, seed: u64) -> Case {
         accuracy_from: Some(id.clone()),
         protocol: Some(protocol(&key)),
         questions: 0,
+        unscored: None,
         baselines: Vec::new(),
         tuning: key.backend.contains("candle").then(tuning),
         model_modified: None,
@@ -532,7 +533,7 @@ pub fn write(run: &RecordedRun, dir: &std::path::Path) {
         folder
             .begin_case(&c.case.path, &c.case.id)
             .unwrap()
-            .finish(&c.case, &c.samples, &c.predictions, &c.attempts)
+            .finish(&c.case, &c.samples, &c.predictions, &c.attempts, &c.sums)
             .unwrap();
     }
 }
