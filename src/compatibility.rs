@@ -41,6 +41,11 @@ pub fn check(
             input.takes_words()
         );
     }
+    ensure!(
+        !interface.states.is_empty() || set.examples.iter().all(|e| e.start.is_none()),
+        "task `{task}` starts a net's states with noise (`chains`), model `{model}` has none: it is one-shot\n\
+         hint: pair it with recursive models alone; breadth of a one-shot model is `copies`"
+    );
     let (vocabulary, known) = (set.vocabulary as usize, input.below().unwrap_or(0).min(logits.features));
     ensure!(
         known >= vocabulary,

@@ -45,6 +45,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ergometer_reports::case::LayerRouting;
+use ergometer_suites::task::StartNoise;
 use ergometer_suites::{Answer, AnswerKind, FileForm, Reading};
 use serde::{Deserialize, Serialize};
 
@@ -112,10 +113,17 @@ pub struct Job {
     pub max_steps: u32,
     /// Stop a row when the halting head says so.
     pub halt: bool,
+    /// Go on computing rows that have stopped until the last of the batch has; their answers stay those of the step at which they stopped.
+    /// Only workers of this program are asked to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_halted: bool,
     /// Tokens of every example, in the task's order. The answers stay with the harness.
     pub inputs: Vec<Vec<u32>>,
     /// Puzzle identifier of every example.
     pub puzzle_ids: Vec<u32>,
+    /// Of every example the noise on the start of its states, or none; empty: no example has any. Only workers of this program are given it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<Option<StartNoise>>,
     /// What examples are answered with; tokens if it does not say.
     #[serde(default, skip_serializing_if = "is_tokens")]
     pub answers: AnswerKind,

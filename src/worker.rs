@@ -10,7 +10,7 @@
 //!
 //! Samples go into memory that is allocated beforehand and are sent after the block's last iteration. The worker's own
 //! loop allocates nothing inside a timed iteration; a backend may (candle allocates its tensors), and that is part of
-//! its time. A block goes on with the example after the last one of the block before and wraps round at the end of the
+//! its time; so is the noise on the states of rows that start elsewhere, for which states are copied out and in. A block goes on with the example after the last one of the block before and wraps round at the end of the
 //! task. Because a worker waits between blocks, cases can be interleaved.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use ergometer_reports::case::LayerRouting;
+use ergometer_suites::task::StartNoise;
 
 use crate::backends::session::{Rule, Session};
 use crate::backends::{BackendError, Engine, Options, Unavailable, backend};
@@ -127,6 +128,14 @@ fn check(job: &Job, interface: &Interface) -> anyhow::Result<()> {
             job.max_steps
         );
     }
+    if !job.starts.is_empty() && (job.starts.len() != job.inputs.len() || interface.states.is_empty()) {
+        bail!(
+            "{} noisy starts of {} examples, of a model with {} states",
+            job.starts.len(),
+            job.inputs.len(),
+            interface.states.len()
+        );
+    }
     if job.batch > 1 && job.inputs.iter().any(|t| t.len() != job.inputs[0].len()) {
         return Err(unlike(job.batch).into());
     }
@@ -153,6 +162,8 @@ struct Work {
     session: Session,
     rule: Rule,
     slots: Vec<usize>,
+    /// Noise on the starts of the slots that have some.
+    starts: Vec<(usize, StartNoise)>,
     /// Example that the next timed iteration begins with: blocks go on where the last one stopped.
     next: usize,
     /// What an iteration is.
@@ -232,10 +243,14 @@ impl Work {
     ) -> anyhow::Result<Self> {
         let driver = scenarios::asked(&job.scenario, job.batch)?;
         let most = scenarios::most_iterations(driver, job.batch);
-        let session = Session::new(engine, &interface, job.batch)?;
+        let mut session = Session::new(engine, &interface, job.batch)?;
+        if job.keep_halted {
+            session.keep_halted_rows();
+        }
         Ok(Self {
             rule: if job.halt { Rule::Halt } else { Rule::Fixed },
             slots: (0..job.batch).collect(),
+            starts: Vec::with_capacity(job.batch),
             next: 0,
             driver,
             samples: Vec::with_capacity(most),
@@ -252,7 +267,15 @@ impl Work {
     /// Fills the slots with the examples `first..`, wrapping round; `rows` of them.
     fn admit(&mut self, first: usize, rows: usize) -> Result<(), BackendError> {
         self.session.retain(&[])?;
-        self.given.enter(&mut self.session, &self.job, &self.slots[..rows], first)
+        self.given.enter(&mut self.session, &self.job, &self.slots[..rows], first)?;
+        if self.job.starts.is_empty() {
+            return Ok(());
+        }
+        let n = self.job.starts.len();
+        self.starts.clear();
+        let noise = |slot: usize| Some((slot, self.job.starts[(first + slot) % n]?));
+        self.starts.extend((0..rows).filter_map(noise));
+        self.session.disturb(&self.starts)
     }
 
     /// One whole iteration: rows in, answers ready.

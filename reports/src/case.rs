@@ -34,7 +34,7 @@ pub struct CaseKey {
     pub threads: u32,
     /// Rows per iteration.
     pub batch: u32,
-    /// `once`, `fixed-N` or `halt-N` (N: the most supervision steps).
+    /// `once`, `fixed-N`, `halt-N` or `halt-keep-N` (N: the most supervision steps).
     pub depth: String,
     /// Instruction set that the backend's kernels use, as it reports it; `unknown` where it cannot say.
     pub isa: String,
@@ -314,8 +314,8 @@ impl Costs {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccuracyProtocol {
-    /// Hash of the computation without its weights, as this version of the program describes it; none for a model whose
-    /// inside cannot be seen.
+    /// Hash of the computation without its weights (a canonical text of its operators, shapes and parameters); none for
+    /// a model whose inside cannot be seen. Runs of programs before that text have a hash of another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
     /// Which weights were used, as the model's config records it; none: it does not.
@@ -483,6 +483,10 @@ pub struct Prediction {
     /// task has no such measure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid: Option<bool>,
+    /// How hard the example is, in its task's own unit (Sudoku: guesses); `None`, and no column, in runs of programs
+    /// that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difficulty: Option<u32>,
 }
 
 /// One row of `sums.csv`: a pair of sums of one answer of record, as its scorer gave it. A metric is made of the pairs

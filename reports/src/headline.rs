@@ -14,6 +14,7 @@ use crate::{
     metric::HEADLINE,
     report::Report,
     strip::Strip,
+    studies::studies,
     table::{Row, Speedups, Table, reason, tables},
     targets::{self, targets},
 };
@@ -52,11 +53,15 @@ pub fn headline(report: &Report, width: usize) -> String {
         let head = std::iter::once("at least").chain(targets::TITLES);
         let body = table.rows.iter().map(|row| std::iter::once(&*row.target).chain(row.cells()).map(plain).collect());
         let grid: Vec<Vec<String>> = std::iter::once(head.map(str::to_owned).collect()).chain(body).collect();
-        let wide = widths(&grid).iter().map(|w| w + 2).sum::<usize>() > width + 2;
-        match wide {
-            true => grid[1..].iter().for_each(|line| text += &joined(&line.join(", "), width, "    ")),
-            false => text += &aligned(&grid),
-        }
+        text += &fitted(&grid, width);
+        text.push('\n');
+    }
+    for study in studies(report) {
+        text += &joined(&plain(&format!("{}. {}", study.title, study.about)), width, "  ");
+        let lines = std::iter::once(&study.titles).chain(study.rows.iter().map(|row| &row.cells));
+        let cell = |text: &String| plain(text).replace('\u{202f}', " ");
+        let grid: Vec<Vec<String>> = lines.map(|line| line.iter().map(cell).collect()).collect();
+        text += &fitted(&grid, width);
         text.push('\n');
     }
     if needed > 0 {
@@ -155,6 +160,22 @@ fn reasons(table: &Table) -> Vec<(String, &'static str, Vec<&str>)> {
 fn widths(grid: &[Vec<String>]) -> Vec<usize> {
     let columns = 0..grid.first().map_or(0, Vec::len);
     columns.map(|i| grid.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0)).collect()
+}
+
+/// A grid with its titles; where it is wider than the terminal, a list of its lines.
+fn fitted(grid: &[Vec<String>], width: usize) -> String {
+    let wide = widths(grid).iter().map(|w| w + 2).sum::<usize>() > width + 2;
+    match wide {
+        true => grid[1..].iter().map(|line| joined(&titled(&grid[0], line), width, "    ")).collect(),
+        false => aligned(grid),
+    }
+}
+
+/// A line of a grid as text, each part but the first with its title before it.
+fn titled(titles: &[String], line: &[String]) -> String {
+    let parts = titles.iter().zip(line).enumerate();
+    let named = parts.map(|(i, (title, cell))| if i == 0 { cell.clone() } else { format!("{title}: {cell}") });
+    named.collect::<Vec<_>>().join("; ")
 }
 
 /// The first column to the left, all others to the right.

@@ -30,6 +30,7 @@ pub mod stats;
 pub mod steady;
 pub mod store;
 pub mod strip;
+pub mod studies;
 mod summarise;
 pub mod table;
 pub mod targets;

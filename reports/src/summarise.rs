@@ -31,7 +31,7 @@ mod ceiling;
 mod domains;
 mod halting;
 mod questions;
-mod steps;
+pub(crate) mod steps;
 mod sums;
 mod table;
 

@@ -13,8 +13,11 @@
 //! offline batch lasts as long as its slowest row.
 
 use super::{BackendError, Engine};
+use ergometer_suites::task::StartNoise;
+
 use crate::graph::Halting;
 use crate::models::interface::{Interface, InterfaceError, Length, Port, RowSize};
+use crate::models::random::Normal;
 
 /// When a row stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +81,8 @@ pub struct Session {
     outputs: Vec<Vec<Vec<f32>>>,
     keep: Vec<usize>,
     drop_halted: bool,
+    /// Number of states.
+    states: usize,
     executed: Option<f64>,
 }
 
@@ -104,6 +109,7 @@ impl Session {
             slots: vec![SlotState::default(); capacity],
             keep: Vec::with_capacity(capacity),
             drop_halted: true,
+            states: interface.states.len(),
             executed: Some(0.0),
         })
     }
@@ -179,6 +185,28 @@ impl Session {
                 return Err(BackendError::Failed(format!("slot {s} of {} is not free", self.slots.len())));
             }
             self.slots[s] = SlotState { occupied: true, ..SlotState::default() };
+        }
+        Ok(())
+    }
+
+    /// Adds noise to the states of rows that have just been admitted, by slot. What a row gets depends on its seed and the state alone, not on
+    /// its place or on other rows.
+    pub fn disturb(&mut self, rows: &[(usize, StartNoise)]) -> Result<(), BackendError> {
+        let live = self.live.len();
+        if rows.is_empty() || live == 0 {
+            return Ok(());
+        }
+        for state in 0..self.states {
+            let mut values = self.engine.state(state, live)?;
+            let width = values.len() / live;
+            for (slot, noise) in rows {
+                let Some(row) = self.live.iter().position(|s| s == slot) else { continue };
+                let mut normal = Normal::new(noise.seed, state);
+                for v in &mut values[row * width..(row + 1) * width] {
+                    *v += (noise.scale * normal.draw()) as f32;
+                }
+            }
+            self.engine.set_state(state, live, &values)?;
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ pub struct Args {
     threads: u32,
     #[arg(long, value_name = "T", value_parser = flags::task, allow_negative_numbers = true, help = flags::task_help())]
     task: Option<String>,
-    /// Depth rule: once, fixed-N or halt-N [default: halt-N with the model's own N]
+    /// Depth rule: once, fixed-N, halt-N or halt-keep-N [default: halt-N with the model's own N]
     #[arg(long, value_name = "D", value_parser = flags::depth, allow_negative_numbers = true)]
     depth: Option<String>,
     /// Search again, whatever is remembered

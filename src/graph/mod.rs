@@ -49,6 +49,7 @@
 //! - Tokenizer, end token and generated text as an answer: a task, and a scenario `generate` with metrics for prefill
 //!   and for each token.
 
+pub mod canonical;
 pub mod cost;
 pub mod interpreter;
 pub mod op;

@@ -94,11 +94,11 @@ pub(super) fn start_values(p: &Param, seed: u64, index: usize) -> Vec<f32> {
 }
 
 /// Normal numbers of standard deviation 1, cut off at two of them, each a sum of twelve uniform ones (Irwin and Hall).
-struct Normal(ChaCha8Rng);
+pub(crate) struct Normal(ChaCha8Rng);
 
 impl Normal {
-    /// A stream for parameter `index` of the net with this seed.
-    fn new(seed: u64, index: usize) -> Self {
+    /// A stream for parameter (or state) `index` of what has this seed.
+    pub fn new(seed: u64, index: usize) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         key[8..16].copy_from_slice(&(index as u64).to_le_bytes());
@@ -107,7 +107,7 @@ impl Normal {
 
     /// Twelve uniform integers of 16 bits have, as near as makes no difference, mean 12 · 65535/2 and standard deviation 65536; so the
     /// result is a fraction over 2^17, and exact.
-    fn draw(&mut self) -> f64 {
+    pub fn draw(&mut self) -> f64 {
         loop {
             let sixteen_bits =
                 |word: u64| (word & 0xffff) + (word >> 16 & 0xffff) + (word >> 32 & 0xffff) + (word >> 48);

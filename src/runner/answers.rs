@@ -100,6 +100,7 @@ impl<'a> RowScorer<'a> {
             cells: score.cells,
             valid,
             sums,
+            difficulty: Some(example.difficulty),
         })
     }
 }
@@ -238,6 +239,7 @@ mod tests {
             cells: 1,
             valid: None,
             sums: Vec::new(),
+            difficulty: None,
         };
         for answer in [Answer::Tokens(vec![3, 1]), Answer::Class(2), Answer::Numbers(vec![0.25, -1e-9])] {
             let scored =
@@ -305,6 +307,7 @@ mod tests {
                 cells: 2,
                 valid: None,
                 sums: Vec::new(),
+                difficulty: None,
             };
             if needed.keep(&mut p) {
                 assert_eq!(p.prediction().answer, if last { "1 2" } else { "" });

@@ -227,6 +227,24 @@ impl Running<'_, '_> {
         if let Some(lacking) = built_in.and_then(|b| ready(b, &options).err()) {
             return Err(CaseError { kind: ErrorKind::Unavailable, message: lacking.reason, hint: lacking.hint });
         }
+        if self.planned.keep_halted && built_in.is_none() {
+            return Err(CaseError {
+                kind: ErrorKind::Unavailable,
+                message: "whether another program keeps rows at work that have halted cannot be asked for".into(),
+                hint: Some("`halt-keep-N` is for built-in backends; give external ones `halt-N`".into()),
+            });
+        }
+        if built_in.is_none() && !self.task.starts().is_empty() {
+            return Err(CaseError {
+                kind: ErrorKind::Unavailable,
+                message: "another program cannot be asked to start its states elsewhere than where the net learned to"
+                    .into(),
+                hint: Some(
+                    "`chains` is for built-in backends; give external ones a task with `copies`, or without either"
+                        .into(),
+                ),
+            });
+        }
         let environment = built_in.map(|b| b.environment(&options)).unwrap_or_default();
         // an external program searches by itself, within the time that the suite gives a search
         let external = built_in.is_none() && self.planned.spec.tune;

@@ -115,11 +115,16 @@ pub fn is_searched(suite: &ergometer_suites::suite::Suite, case: &PlannedCase) -
 /// Bytes of a job's line beside its inputs: paths, options, names.
 const JOB_FRAME: usize = 1 << 16;
 
+/// Most bytes of the noise on one example's start.
+const START_BYTES: usize = 80;
+
 /// Refuses a task whose examples do not fit into the line that a worker reads them from.
 fn check_job(name: &str, set: &ExampleSet, most: usize) -> anyhow::Result<()> {
     // digits and a comma for each number, brackets and a comma for each example
     let number = |n: &u32| n.checked_ilog10().unwrap_or(0) as usize + 2;
-    let example = |e: &Example| e.tokens.iter().map(number).sum::<usize>() + 2 + number(&e.puzzle_id);
+    // noise on the start, or its absence, which is told of all where any has some
+    let starts = if set.examples.iter().any(|e| e.start.is_some()) { START_BYTES } else { 0 };
+    let example = |e: &Example| e.tokens.iter().map(number).sum::<usize>() + 2 + number(&e.puzzle_id) + starts;
     let bytes = JOB_FRAME + set.examples.iter().map(example).sum::<usize>();
     if bytes > most {
         bail!(

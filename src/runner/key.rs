@@ -10,18 +10,20 @@ use sha2::{Digest, Sha256};
 
 use crate::files::hex;
 
-/// Cases with this key in common give the same answers, so that one of them is scored for all. With random weights some logits are nearly
-/// equal, so that another batch's rounding turns an answer: each case is then scored by itself.
+/// Cases with this key in common give the same answers, so that one of them is scored for all. Each size of batch is scored by itself:
+/// whether it changes answers is something to know. With random weights some logits are nearly equal, so that another number of threads may
+/// turn an answer too: each case is then scored by itself.
 pub(super) fn same_answers(key: &CaseKey, random: bool) -> CaseKey {
     match random {
         true => key.clone(),
-        false => CaseKey { threads: 0, batch: 0, scenario: String::new(), ..key.clone() },
+        false => CaseKey { threads: 0, scenario: String::new(), ..key.clone() },
     }
 }
 
-/// Cases with this key in common do the same work and may take turns.
-pub(super) fn same_work(key: &CaseKey) -> CaseKey {
+/// Cases with this key in common do the same work and may take turns; with `any_depth` those too that differ in when they stop.
+pub(super) fn same_work(key: &CaseKey, any_depth: bool) -> CaseKey {
     CaseKey {
+        depth: if any_depth { "any".into() } else { key.depth.clone() },
         backend: String::new(),
         backend_options: BTreeMap::new(),
         precision: String::new(),

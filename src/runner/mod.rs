@@ -40,6 +40,7 @@ mod rounds;
 mod scored;
 mod scorer;
 mod starts;
+mod stopping;
 pub mod tune;
 
 use std::collections::{BTreeMap, BTreeSet};

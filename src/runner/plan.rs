@@ -9,17 +9,17 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use ergometer_reports::case::{AccuracyProtocol, Baseline, CaseKey, Costs, Settings, Tuning};
 use ergometer_reports::precision::Precision;
-use ergometer_suites::scenario::Depth;
 use ergometer_suites::suite::{CaseSpec, Suite};
-use ergometer_suites::task::{self, ExampleSet, Task};
+use ergometer_suites::task::{self, ExampleSet, StartNoise, Task};
 use ergometer_suites::{AnswerKind, FileForm};
 use sha2::{Digest, Sha256};
 
 use super::key;
+use super::stopping::{Stopping, stopping};
 use crate::backends::{BackendError, Options, backend};
 use crate::files::hex;
-use crate::graph::Graph;
 use crate::graph::cost::Workload;
+use crate::graph::{Graph, canonical};
 use crate::interrupt::Scratch;
 use crate::models::file::OnnxFile;
 use crate::models::interface::{Interface, PortRole};
@@ -56,6 +56,12 @@ impl PlannedTask {
             self.set.examples.iter().for_each(|e| *rows.entry((e.question, e.part)).or_default() += 1);
         }
         rows.into_values().max().unwrap_or(1)
+    }
+
+    /// Noise on the start of each example, where any has some; empty: none has.
+    pub fn starts(&self) -> Vec<Option<StartNoise>> {
+        let starts = || self.set.examples.iter().map(|e| e.start);
+        if starts().any(|s| s.is_some()) { starts().collect() } else { Vec::new() }
     }
 
     /// What rules without a model score on it, for the record.
@@ -95,8 +101,7 @@ impl PlannedModel {
         let table = self.interface.input(PortRole::PuzzleId).and_then(|port| port.below());
         let table = table.filter(|n| *n > 1 && *n < usize::MAX);
         AccuracyProtocol {
-            // what `Debug` writes is the whole computation, names and types of weights with it
-            architecture: self.graph.as_ref().map(|graph| hex(&Sha256::digest(format!("{graph:?}")))),
+            architecture: self.graph.as_ref().map(canonical::hash),
             weights: if self.random { Some("random".into()) } else { self.training.weights.clone() },
             votes: task.votes(),
             puzzle_ids: match (table, &task.set.numbering) {
@@ -144,6 +149,9 @@ pub struct PlannedCase {
     pub max_steps: u32,
     /// Rows stop at the halting head's word.
     pub halt: bool,
+    /// Rows that have stopped stay at work until the last one has; their answers are those of the step at which they
+    /// stopped.
+    pub keep_halted: bool,
     /// Cases with the same group have the same answers: accuracy is scored once per group.
     pub group: String,
     /// Cases with the same value take turns in one interleaved group; none: it is measured by itself.
@@ -267,24 +275,21 @@ impl Plan {
         spec: &CaseSpec,
         options: Option<&BTreeMap<String, String>>,
     ) -> anyhow::Result<PlannedCase> {
-        let task = &self.tasks[&spec.task];
-        let model = &self.models[&spec.model];
+        let (task, model) = (&self.tasks[&spec.task], &self.models[&spec.model]);
         let external = suite.backends.get(&spec.backend);
         let kind = external.map_or(spec.backend.as_str(), |b| b.kind.as_str());
         let given = options.cloned().or_else(|| external.map(|b| b.options.clone())).unwrap_or_default();
         let recorded = model.training.numbering.as_deref();
         let numbering = crate::compatibility::check(&spec.task, &task.set, &spec.model, &model.interface, recorded)
             .with_context(|| format!("{}: a [[cases]] block pairs them", suite.file.display()))?;
-        let (max_steps, halt, depth) = depth(spec.depth, model.interface.one_shot());
-        let batch = spec.scenario.rows();
+        let Stopping { max_steps, halt, keep, word: depth } = stopping(spec.depth, model.interface.one_shot());
         let options = Options {
             precision: spec.precision.clone(),
             threads: spec.threads as usize,
-            capacity: batch as usize,
+            capacity: spec.scenario.rows() as usize,
             extra: given.clone(),
             file: model.file.as_ref().map(|f| f.precision),
         };
-        let as_asked = Options { extra: BTreeMap::new(), ..options.clone() };
         let (isa, shapes, backend_options, command) = match backend(kind) {
             Some(b) => match b.describe(&options) {
                 Ok(described) => (described.isa, described.shapes.to_string(), described.options, Vec::new()),
@@ -304,7 +309,7 @@ impl Plan {
             backend_options,
             precision: spec.precision.clone(),
             threads: spec.threads,
-            batch,
+            batch: spec.scenario.rows(),
             depth,
             isa,
             shapes,
@@ -313,6 +318,7 @@ impl Plan {
             seed: suite.tasks[&spec.task].seed,
             scenario: spec.scenario.in_key(),
         };
+        let as_asked = Options { extra: BTreeMap::new(), ..options };
         let searched = spec.tune
             && external.is_none_or(|b| b.options.is_empty())
             && backend(kind).is_some_and(|b| b.settings(&as_asked).len() > 1);
@@ -320,7 +326,7 @@ impl Plan {
         Ok(PlannedCase {
             id: key::id(&asked, &command),
             group: key::id(&key::same_answers(&key, model.random), &command),
-            turns: spec.interleave.then(|| key::id(&key::same_work(&key), &[])),
+            turns: spec.interleave.then(|| key::id(&key::same_work(&key, spec.any_depth), &[])),
             compared: 0,
             path: key.path(),
             spec: spec.clone(),
@@ -337,21 +343,11 @@ impl Plan {
             costs: model.graph.as_ref().map(|graph| costs(graph, &spec.precision)),
             max_steps,
             halt,
+            keep_halted: keep,
             random: model.random,
             numbering,
             protocol: model.protocol(task),
         })
-    }
-}
-
-/// Most steps of an answer, whether the model may halt before, and the name of both. A one-shot model has one depth,
-/// whatever the block asks of the recursive ones beside it.
-fn depth(asked: Depth, one_shot: bool) -> (u32, bool, String) {
-    match asked {
-        _ if one_shot => (1, false, "once".into()),
-        Depth::Once => (1, false, "once".into()),
-        Depth::Fixed(n) => (n, false, format!("fixed-{n}")),
-        Depth::Halt(n) => (n, true, format!("halt-{n}")),
     }
 }
 
@@ -425,6 +421,10 @@ fn plan_task(suite: &Suite, name: &str) -> anyhow::Result<PlannedTask> {
             hash.update(example.question.to_le_bytes());
             hash.update(example.part.to_le_bytes());
             hash.update(example.variant.to_le_bytes());
+        }
+        if let Some(StartNoise { scale, seed }) = example.start {
+            hash.update(scale.to_le_bytes());
+            hash.update(seed.to_le_bytes());
         }
     }
     if task.decides(&set).is_some() {

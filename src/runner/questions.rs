@@ -126,6 +126,7 @@ mod tests {
             cells,
             valid: None,
             sums: Vec::new(),
+            difficulty: None,
         }
     }
 

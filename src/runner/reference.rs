@@ -197,8 +197,10 @@ fn record(
         batch: rows,
         max_steps: steps,
         halt: false,
+        keep_halted: false,
         inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
         puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
+        starts: Vec::new(),
         ..job
     }))?;
     worker.send(&Command::Go(Go {

@@ -31,6 +31,8 @@ pub struct ScoredAnswer {
     pub valid: Option<bool>,
     /// What its scorer summed of it.
     pub sums: Vec<ScoreSum>,
+    /// How hard the example is.
+    pub difficulty: Option<u32>,
 }
 
 impl ScoredAnswer {
@@ -58,6 +60,7 @@ impl ScoredAnswer {
             right: self.right,
             cells: self.cells,
             valid: self.valid,
+            difficulty: self.difficulty,
         }
     }
 }

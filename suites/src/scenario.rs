@@ -169,8 +169,11 @@ pub enum Depth {
     Once,
     /// Exactly this many supervision steps.
     Fixed(u32),
-    /// At the halting head's word, after at most this many steps.
+    /// At the halting head's word, after at most this many steps; who has halted costs nothing any more.
     Halt(u32),
+    /// The same, and who has halted is computed on until the last of its batch has: the same answers, at the cost of
+    /// code that masks.
+    HaltKeep(u32),
 }
 
 impl fmt::Display for Depth {
@@ -179,6 +182,7 @@ impl fmt::Display for Depth {
             Depth::Once => write!(f, "once"),
             Depth::Fixed(steps) => write!(f, "fixed-{steps}"),
             Depth::Halt(steps) => write!(f, "halt-{steps}"),
+            Depth::HaltKeep(steps) => write!(f, "halt-keep-{steps}"),
         }
     }
 }
@@ -192,11 +196,13 @@ impl FromStr for Depth {
             Ok(Depth::Once)
         } else if let Some(n) = steps("fixed-") {
             Ok(Depth::Fixed(n))
+        } else if let Some(n) = steps("halt-keep-") {
+            Ok(Depth::HaltKeep(n))
         } else if let Some(n) = steps("halt-") {
             Ok(Depth::Halt(n))
         } else {
             Err(SuiteError::new(format!("unknown depth `{text}`"))
-                .hint(format!("`once`, `fixed-N` or `halt-N` with N steps, 1 to {MAX_DEPTH}")))
+                .hint(format!("`once`, `fixed-N`, `halt-N` or `halt-keep-N` with N steps, 1 to {MAX_DEPTH}")))
         }
     }
 }

@@ -179,6 +179,8 @@ pub struct CaseSpec {
     pub tune_seconds: f64,
     /// It takes turns with the other such cases of the same model, task, scenario, threads and depth.
     pub interleave: bool,
+    /// It takes turns with cases of another depth too.
+    pub any_depth: bool,
     /// Backend that the cases it takes turns with are compared with; the first of them if not given.
     pub base: Option<String>,
 }

@@ -7,6 +7,8 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::answer::{Answer, AnswerKind};
 use crate::array::{Array, Reading};
 use crate::arrays::scorer::Scorer;
@@ -43,6 +45,18 @@ pub struct Example {
     /// How the example was made from the question, in the task's own code (ARC: dihedral copy and permutation of
     /// colours); 0: as it is.
     pub variant: u32,
+    /// The net is to start elsewhere than where it learned to; `None`: as learned.
+    pub start: Option<StartNoise>,
+}
+
+/// Noise on the start of every state of a recursive net: rows of one question that differ in it alone are several chains
+/// of thought about one input.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartNoise {
+    /// Standard deviation of the normal numbers that are added, each cut off at two of them.
+    pub scale: f64,
+    /// Decides the numbers.
+    pub seed: u64,
 }
 
 /// A row's answer, as a task sees it that decides questions from several.

@@ -13,6 +13,7 @@ mod cli;
 mod curve;
 mod data;
 mod dataset;
+mod depths;
 mod documents;
 mod errors;
 mod examples;
@@ -36,6 +37,8 @@ mod powercap;
 mod random;
 mod resume;
 mod scenarios;
+#[cfg(feature = "candle")]
+mod smoke;
 mod structure;
 mod tidy;
 mod turns;

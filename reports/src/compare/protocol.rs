@@ -37,7 +37,8 @@ fn parts(case: &Case, decided: bool) -> Option<[(&'static str, String); 6]> {
     let head = |hash: &str| hash.chars().take(DIGITS).collect::<String>();
     Some([
         ("graph", protocol.architecture.as_deref().map_or("unknown".into(), head)),
-        ("depth", case.key.depth.clone()),
+        // rows that have halted and are kept at work answer as those that are dropped
+        ("depth", case.key.depth.replacen("halt-keep-", "halt-", 1)),
         ("weights", protocol.weights.clone().unwrap_or_else(|| "not recorded".into())),
         ("data", head(&case.key.task_hash)),
         ("rows an answer", if decided { protocol.votes } else { 1 }.to_string()),
@@ -132,6 +133,7 @@ mod tests {
         others.push(data);
         let all: BTreeSet<String> = others.iter().chain([&plain]).map(|c| text(c)[..8].to_owned()).collect();
         assert_eq!(all.len(), others.len() + 1);
+        assert_eq!(text(&case("a", "halt-keep-8", None, "g", 1)), text(&case("a", "halt-8", None, "g", 1)));
         let mut old = plain;
         old.protocol = None;
         assert_eq!(fingerprint(&old, true), None);

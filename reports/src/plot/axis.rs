@@ -18,6 +18,8 @@ pub struct PlotAxis {
     high: f64,
     ticks: Vec<f64>,
     factor: f64,
+    /// What stands at the ticks in place of their numbers; empty: the numbers.
+    names: Vec<String>,
     /// Name with unit.
     pub label: String,
 }
@@ -63,7 +65,7 @@ impl PlotAxis {
             .flat_map(|d| steps.iter().map(move |s| s * 10f64.powi(d) * factor))
             .filter(|t| (low..=high).contains(t))
             .collect();
-        Some(Self { log: true, low, high, ticks, factor, label: with_unit(name, &shown) })
+        Some(Self { log: true, low, high, ticks, factor, names: Vec::new(), label: with_unit(name, &shown) })
     }
 
     /// Linear share from a round number to 100 %.
@@ -86,7 +88,15 @@ impl PlotAxis {
         let ticks = (0..).map(|i| low + f64::from(i) * step).take_while(|t| *t < 1.0001).collect();
         // a little room, so that marks at 0 and 100 % are whole
         let room = 0.03 * (1.0 - low);
-        Some(Self { log: false, low: low - room, high: 1.0 + room, ticks, factor: 0.01, label: with_unit(name, "%") })
+        Some(Self {
+            log: false,
+            low: low - room,
+            high: 1.0 + room,
+            ticks,
+            factor: 0.01,
+            names: Vec::new(),
+            label: with_unit(name, "%"),
+        })
     }
 
     /// Linear whole numbers from 1.
@@ -94,7 +104,30 @@ impl PlotAxis {
         let step = most.div_ceil(8).max(1);
         let mut ticks = vec![1.0];
         ticks.extend((1..=8).map(|i| f64::from(i) * f64::from(step)).filter(|t| *t > 1.0 && *t <= f64::from(most)));
-        Self { log: false, low: 0.7, high: f64::from(most.max(2)) + 0.3, ticks, factor: 1.0, label: name.to_owned() }
+        Self {
+            log: false,
+            low: 0.7,
+            high: f64::from(most.max(2)) + 0.3,
+            ticks,
+            factor: 1.0,
+            names: Vec::new(),
+            label: name.to_owned(),
+        }
+    }
+
+    /// Places side by side, the i-th at i from 0, each with its name.
+    pub fn places(name: &str, names: Vec<String>) -> Self {
+        let ticks = (0..names.len()).map(|i| i as f64).collect();
+        let high = names.len().max(1) as f64 - 0.6;
+        Self { log: false, low: -0.4, high, ticks, factor: 1.0, names, label: name.to_owned() }
+    }
+
+    /// Linear from 0.
+    pub fn from_zero(name: &str, values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut axis = Self::difference(name, "", values)?;
+        axis.low = 0.0;
+        axis.ticks.retain(|t| *t >= 0.0);
+        Some(axis)
     }
 
     /// Linear around differences, with 0 in it.
@@ -109,7 +142,7 @@ impl PlotAxis {
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|s| s * decade).find(|s| *s >= rough).unwrap_or(rough);
         let first = (low / step).ceil() as i64;
         let ticks = (first..first + 12).map(|i| i as f64 * step).take_while(|t| *t <= high).collect();
-        Some(Self { log: false, low, high, ticks, factor: 1.0, label: with_unit(name, unit) })
+        Some(Self { log: false, low, high, ticks, factor: 1.0, names: Vec::new(), label: with_unit(name, unit) })
     }
 
     /// Logarithmic over counts, with a tick at each of them where there is room.
@@ -117,7 +150,15 @@ impl PlotAxis {
         let (low, high) = range(counts.iter().filter(|c| **c > 0).map(|c| f64::from(*c)))?;
         let every = counts.len().div_ceil(8).max(1);
         let ticks = counts.iter().filter(|c| **c > 0).step_by(every).map(|c| f64::from(*c)).collect();
-        Some(Self { log: true, low: low / 1.2, high: high * 1.2, ticks, factor: 1.0, label: name.to_owned() })
+        Some(Self {
+            log: true,
+            low: low / 1.2,
+            high: high * 1.2,
+            ticks,
+            factor: 1.0,
+            names: Vec::new(),
+            label: name.to_owned(),
+        })
     }
 
     /// Place of a value between 0 and 1; outside of the range: at its ends.
@@ -159,11 +200,11 @@ impl PlotArea {
     /// Draws the lower axis with its ticks and label.
     pub fn draw_x(&self, canvas: &mut Canvas, axis: &PlotAxis) {
         let mut free = f64::NEG_INFINITY;
-        for tick in &axis.ticks {
+        for (i, tick) in axis.ticks.iter().enumerate() {
             let x = self.x(axis, *tick);
             canvas.line(&[(x, self.top), (x, self.bottom)], GRID, 1.0, 0.5);
             canvas.line(&[(x, self.bottom), (x, self.bottom + 3.0)], SOFT, 1.0, 0.75);
-            let label = axis.tick_label(*tick);
+            let label = axis.names.get(i).cloned().unwrap_or_else(|| axis.tick_label(*tick));
             let half = text_width(&label, TEXT) / 2.0;
             if x - half > free {
                 canvas.text(&label, (x, self.bottom + 12.0), TEXT, SOFT, Anchor::Middle);

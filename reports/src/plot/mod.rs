@@ -11,6 +11,7 @@ pub mod baseline;
 pub mod canvas;
 pub mod cases;
 pub mod depth;
+mod difficulty;
 pub mod framed;
 pub mod legend;
 
@@ -80,6 +81,8 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
         for (kind, title, main, drawn) in [
             ("accuracy-depth", "Accuracy against recursion depth", true, set.depth()),
             ("accuracy-precision", "Accuracy against full precision", true, set.precision()),
+            ("steps-difficulty", "Steps against difficulty", true, set.steps_by_difficulty()),
+            ("accuracy-difficulty", "Accuracy against difficulty", false, set.accuracy_by_difficulty()),
             ("accuracy-latency", "Accuracy against latency", answers, set.against("latency", "median latency")),
             (
                 "accuracy-joules",

@@ -31,6 +31,7 @@ use crate::{
     shown,
     store::CaseRun,
     strip::Strip,
+    studies::{Study, studies},
     table::{Cell, Row, Table, full_precision, reason, tables},
     targets::{self, TargetTable, targets},
 };
@@ -54,6 +55,7 @@ struct Page<'a> {
     targets: Vec<TargetTable>,
     about_targets: &'a str,
     target_titles: [&'a str; 6],
+    studies: Vec<Study>,
     tags: Vec<String>,
     mapping: String,
     plots: Vec<PlotView>,
@@ -252,6 +254,7 @@ pub fn render(report: &Report) -> Files {
         targets: targets(report),
         about_targets: targets::ABOUT,
         target_titles: targets::TITLES,
+        studies: studies(report),
         tags: links.into_values().collect(),
         mapping: appearance(report).sentence(),
         plots: main.into_iter().map(view).collect(),

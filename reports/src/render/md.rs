@@ -14,6 +14,7 @@ use crate::{
     report::Report,
     shown,
     strip::{Line, Strip},
+    studies::studies,
     table::{Cell, Speedups, reason, tables},
     targets::{self, targets},
 };
@@ -63,6 +64,7 @@ pub fn render(report: &Report) -> Files {
         }
     }
     let _ = write_targets(&mut text, report);
+    let _ = write_studies(&mut text, report);
     let gaps = gaps(&tables, &notes);
     if !gaps.is_empty() || notes.lines().next().is_some() {
         text += "\n";
@@ -118,6 +120,23 @@ fn write_targets(text: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(text, "| at least | {} |\n|---:|:---|:---|---:|---:|---:|---:|", targets::TITLES.join(" | "))?;
         for row in &table.rows {
             writeln!(text, "| {} | {} |", row.target, row.cells().map(escaped).join(" | "))?;
+        }
+    }
+    Ok(())
+}
+
+/// Tables that answer one question across cases.
+fn write_studies(text: &mut String, report: &Report) -> std::fmt::Result {
+    for study in studies(report) {
+        write!(text, "\n## {}\n\n", escaped(&study.title))?;
+        if !study.about.is_empty() {
+            write!(text, "{}\n\n", escaped(&study.about))?;
+        }
+        let line = |cells: &[String]| cells.iter().map(|cell| escaped(cell)).collect::<Vec<_>>().join(" | ");
+        let numbers = "---:|".repeat(study.titles.len().saturating_sub(2));
+        writeln!(text, "| {} |\n|:---|:---|{numbers}", line(&study.titles))?;
+        for row in &study.rows {
+            writeln!(text, "| {} |", line(&row.cells))?;
         }
     }
     Ok(())

@@ -19,7 +19,7 @@ use super::{
     samples::Samples,
     schema::{
         ATTEMPT_COLUMNS, CaseRun, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_ENTRIES, MAX_JSON_BYTES, MAX_PREDICTIONS,
-        MAX_ROWS, PREDICTION_COLUMNS, RecordedRun, SAMPLE_COLUMNS, SUM_COLUMNS, VALID_COLUMN, attempt_fault,
+        MAX_ROWS, MORE_PREDICTION_COLUMNS, PREDICTION_COLUMNS, RecordedRun, SAMPLE_COLUMNS, SUM_COLUMNS, attempt_fault,
         case_fault, metric_name, phase, prediction_fault, questions_fault, schema_fault, slug, sum_fault, value_fault,
     },
 };
@@ -206,7 +206,7 @@ impl SampleRow {
 
 /// Reads `predictions.csv`.
 fn load_predictions(path: &Path) -> Result<Vec<Prediction>, ReportError> {
-    read_rows(path, &PREDICTION_COLUMNS, &[VALID_COLUMN], MAX_PREDICTIONS, prediction_fault)
+    read_rows(path, &PREDICTION_COLUMNS, &MORE_PREDICTION_COLUMNS, MAX_PREDICTIONS, prediction_fault)
 }
 
 /// Reads `attempts.csv`.
@@ -299,8 +299,8 @@ fn read_rows<T: DeserializeOwned>(
     Ok(rows)
 }
 
-/// Hands the rows of a file with these columns, and perhaps `more` after them, to `take`, which is also given the
-/// header.
+/// Hands the rows of a file with these columns, and perhaps some of `more` after them in their order, to `take`, which
+/// is also given the header.
 fn read_csv(
     path: &Path,
     columns: &[&str],
@@ -313,8 +313,10 @@ fn read_csv(
     let lines = Lines { from: open(path, MAX_CSV_BYTES)?, since_end: 0 };
     let mut reader = csv::ReaderBuilder::new().buffer_capacity(BUFFER).from_reader(lines);
     let headers = reader.headers().map_err(|error| bad(Some(1), error.to_string()))?.clone();
-    let extended = columns.iter().chain(more).copied();
-    if headers.iter().ne(columns.iter().copied()) && headers.iter().ne(extended) {
+    let mut further = more.iter();
+    let known = headers.iter().take(columns.len()).eq(columns.iter().copied())
+        && headers.iter().skip(columns.len()).all(|name| further.any(|m| *m == name));
+    if !known {
         let shown: String = headers.iter().collect::<Vec<_>>().join(",").chars().take(120).collect();
         return Err(bad(Some(1), format!("the header is `{shown}`")));
     }

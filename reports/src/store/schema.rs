@@ -34,8 +34,9 @@ pub(super) const SAMPLE_COLUMNS: [&str; 8] =
 /// Columns of `predictions.csv`, in order: the fields of [`Prediction`].
 pub(super) const PREDICTION_COLUMNS: [&str; 9] =
     ["example", "cluster", "depth", "last", "halt_logit", "answer", "exact", "right", "cells"];
-/// One more, where the task tells answers that keep its rules from the one that it asks for.
-pub(super) const VALID_COLUMN: &str = "valid";
+/// More of them, each where there is something to say, in this order: whether the answer keeps its task's rules, where
+/// the task tells such answers from the one that it asks for; how hard the example is.
+pub(super) const MORE_PREDICTION_COLUMNS: [&str; 2] = ["valid", "difficulty"];
 
 /// Columns of `attempts.csv`, in order: the fields of [`Attempt`].
 pub(super) const ATTEMPT_COLUMNS: [&str; 10] =

@@ -22,8 +22,8 @@ use super::{
     samples::Samples,
     schema::{
         ATTEMPT_COLUMNS, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_LOG_BYTES, MAX_PREDICTIONS, MAX_ROWS,
-        PREDICTION_COLUMNS, SAMPLE_COLUMNS, SUM_COLUMNS, VALID_COLUMN, attempt_fault, case_fault, prediction_fault,
-        questions_fault, samples_fault, slug, sum_fault,
+        MORE_PREDICTION_COLUMNS, PREDICTION_COLUMNS, SAMPLE_COLUMNS, SUM_COLUMNS, attempt_fault, case_fault,
+        prediction_fault, questions_fault, samples_fault, slug, sum_fault,
     },
 };
 use crate::{
@@ -237,8 +237,9 @@ impl CaseWriter {
         let name = "samples.csv";
         fits(name, write_csv(file(name)?, &SAMPLE_COLUMNS, samples.iter(), MAX_CSV_BYTES))?;
         let name = "predictions.csv";
-        let valid = predictions.iter().any(|p| p.valid.is_some()).then_some(VALID_COLUMN);
-        let columns: Vec<&str> = PREDICTION_COLUMNS.into_iter().chain(valid).collect();
+        let some = [predictions.iter().any(|p| p.valid.is_some()), predictions.iter().any(|p| p.difficulty.is_some())];
+        let more = MORE_PREDICTION_COLUMNS.into_iter().zip(some).filter_map(|(name, some)| some.then_some(name));
+        let columns: Vec<&str> = PREDICTION_COLUMNS.into_iter().chain(more).collect();
         fits(name, write_csv(file(name)?, &columns, predictions.iter(), MAX_CSV_BYTES))?;
         let name = "attempts.csv";
         if !attempts.is_empty() {

@@ -76,6 +76,7 @@ mod tests {
             right: 1,
             cells: 1,
             valid: None,
+            difficulty: None,
         }
     }
 

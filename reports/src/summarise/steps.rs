@@ -31,7 +31,7 @@ impl Summary<'_> {
                 ),
             };
         }
-        depth_of_answers(&self.source?.predictions, &self.case_run.case.key.depth)
+        depth_of_answers(self.source?.predictions.iter(), &self.case_run.case.key.depth)
     }
 
     pub(super) fn flops_model(&self) -> Option<Estimate> {
@@ -50,8 +50,8 @@ impl Summary<'_> {
 /// Mean depth of the last answers, over clusters of them. Where all have one depth although the rule (`halt-16`: at
 /// most 16) allows others, an answer of which none like it was seen may still come: the interval is that of Wilson for
 /// none in so many clusters, as far as the rule allows.
-fn depth_of_answers(predictions: &[Prediction], rule: &str) -> Option<Estimate> {
-    let last: Vec<&Prediction> = predictions.iter().filter(|p| p.last).collect();
+pub(crate) fn depth_of_answers<'a>(predictions: impl Iterator<Item = &'a Prediction>, rule: &str) -> Option<Estimate> {
+    let last: Vec<&Prediction> = predictions.filter(|p| p.last).collect();
     let mut clusters: BTreeMap<u64, (f64, f64)> = BTreeMap::new();
     for p in &last {
         let cluster = clusters.entry(p.cluster).or_default();
@@ -61,7 +61,7 @@ fn depth_of_answers(predictions: &[Prediction], rule: &str) -> Option<Estimate> 
     let what = if totals.len() == last.len() { "answer" } else { "cluster" };
     let mut estimate = over_level(&totals, Spacing::Independent, what)?;
     estimate.n = last.len() as u64;
-    let most = rule.strip_prefix("halt-").and_then(|n| n.parse::<f64>().ok());
+    let most = rule.strip_prefix("halt-").map(|n| n.trim_start_matches("keep-")).and_then(|n| n.parse::<f64>().ok());
     if let (Ok((lower, upper)), Some(most)) = (&mut estimate.interval, most) {
         if lower == upper {
             let (_, unseen) = wilson(0.0, totals.len() as f64, Z975);
@@ -91,6 +91,7 @@ mod tests {
             right: 1,
             cells: 1,
             valid: None,
+            difficulty: None,
         };
         (0..).zip(depths).map(answer).collect()
     }
@@ -100,7 +101,7 @@ mod tests {
         let depth = |cluster: u64| 2 + (cluster * 7 % 5) as u32;
         let alone = answers((0..40).map(|i| (i, depth(i))));
         let repeated = answers((0..320).map(|i| (i / 8, depth(i / 8))));
-        let [alone, repeated] = [alone, repeated].map(|a| depth_of_answers(&a, "halt-16").unwrap());
+        let [alone, repeated] = [alone, repeated].map(|a| depth_of_answers(a.iter(), "halt-16").unwrap());
         assert_eq!((alone.value, alone.n, repeated.n), (repeated.value, 40, 320));
         let [a, b] = [&alone, &repeated].map(|e| e.interval.clone().unwrap());
         assert!((a.0 - b.0).abs() < 1e-9 && (a.1 - b.1).abs() < 1e-9, "{a:?} {b:?}");
@@ -110,13 +111,13 @@ mod tests {
     #[test]
     fn a_depth_that_all_answers_had_is_not_the_only_one_where_the_rule_allows_others() {
         let all = answers((0..40).map(|i| (i, 16)));
-        let (lower, upper) = depth_of_answers(&all, "halt-16").unwrap().interval.unwrap();
+        let (lower, upper) = depth_of_answers(all.iter(), "halt-16").unwrap().interval.unwrap();
         assert!(upper == 16.0 && (14.0..15.0).contains(&lower), "{lower} {upper}");
-        assert_eq!(depth_of_answers(&all, "fixed-16").unwrap().interval, Ok((16.0, 16.0)));
+        assert_eq!(depth_of_answers(all.iter(), "fixed-16").unwrap().interval, Ok((16.0, 16.0)));
         let few = answers([(0, 1), (1, 1), (2, 3)].into_iter());
-        let (lower, upper) = depth_of_answers(&few, "halt-3").unwrap().interval.unwrap();
+        let (lower, upper) = depth_of_answers(few.iter(), "halt-3").unwrap().interval.unwrap();
         assert_eq!((lower, upper), (1.0, 3.0), "no further than the rule allows");
-        assert!(depth_of_answers(&all[..1], "halt-16").unwrap().interval.is_err());
-        assert!(depth_of_answers(&[], "halt-16").is_none());
+        assert!(depth_of_answers(all[..1].iter(), "halt-16").unwrap().interval.is_err());
+        assert!(depth_of_answers([].iter(), "halt-16").is_none());
     }
 }

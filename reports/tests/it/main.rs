@@ -15,5 +15,6 @@ mod run_folder;
 mod simulate;
 mod speedup;
 mod strip;
+mod studies;
 mod synthetic;
 mod targets;

@@ -26,6 +26,7 @@ fn answers(n: u64, per_cluster: u64, wrong: impl Fn(u64) -> bool) -> Vec<Predict
         right: u32::from(!wrong(example)),
         cells: 1,
         valid: None,
+        difficulty: None,
     };
     (0..n).map(answer).collect()
 }

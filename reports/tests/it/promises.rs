@@ -41,6 +41,7 @@ fn answers(clusters: u64, size: impl Fn(&mut Dice) -> u64, p: f64, likeness: f64
                 right: u32::from(exact),
                 cells: 1,
                 valid: None,
+                difficulty: None,
             });
         }
     }

@@ -39,6 +39,18 @@ fn answers_judged_by_their_rules_too_have_one_column_more() {
     };
     let header = |i: usize| fs::read_to_string(file(i)).unwrap().lines().next().unwrap().to_owned();
     assert_eq!(header(judged), format!("{},valid", header(other)));
+    // and so with how hard the examples are
+    let hard = tempfile::tempdir().unwrap();
+    let mut rated = run.clone();
+    rated.cases.iter_mut().flat_map(|c| &mut c.predictions).for_each(|p| p.difficulty = Some(p.example as u32 / 3));
+    synthetic::write(&rated, hard.path());
+    assert_eq!(load(hard.path()).unwrap(), rated);
+    let rated_header = |i: usize| {
+        let text = fs::read_to_string(hard.path().join(file(i).strip_prefix(dir.path()).unwrap())).unwrap();
+        text.lines().next().unwrap().to_owned()
+    };
+    assert_eq!(rated_header(judged), format!("{},difficulty", header(judged)));
+    assert_eq!(rated_header(other), format!("{},difficulty", header(other)));
     let text = fs::read_to_string(file(judged)).unwrap();
     for (from, to) in [("cells,valid", "cells,vaild"), ("true\n", "maybe\n"), ("true\n", "true,true\n")] {
         fs::write(file(judged), text.replacen(from, to, 1)).unwrap();

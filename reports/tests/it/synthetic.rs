@@ -192,6 +192,7 @@ fn predictions(model: &Model, dice: &mut Dice, examples: u64) -> Vec<Prediction>
                 right,
                 cells: 16,
                 valid: None,
+                difficulty: None,
             });
         }
     }

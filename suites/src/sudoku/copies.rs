@@ -1,11 +1,13 @@
-//! Several symmetric copies of a puzzle as one question: a model answers each, the answers are mapped back, and the one
-//! that is a sound board is handed in. Breadth at test time, as depth is the number of steps.
+//! Several rows for a puzzle as one question: symmetric copies of it, or chains of a recursive net from noisy starts. A
+//! model answers each, answers of copies are mapped back, and the one that is a sound board is handed in. Breadth at test
+//! time, as depth is the number of steps.
 //!
-//! In: puzzles and a number of copies; answers. Out: examples, [`Decision`]s. Must not: look at the solution when it
+//! In: puzzles and a number of rows; answers. Out: examples, [`Decision`]s. Must not: look at the solution when it
 //! chooses an answer.
 //!
 //! A puzzle has one solution, so a board that keeps the clues and the rules is right, and whoever answers can check
-//! that: a question is right when any of its copies is. It is no vote, and is called `any of N copies`.
+//! that: a question is right when any of its rows is. It is no vote, and is called `any of N copies` or `any of N
+//! chains`.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +17,76 @@ use rand_chacha::rand_core::SeedableRng;
 use super::Puzzle;
 use super::board::{Size, is_solved};
 use super::symmetry::Symmetry;
-use crate::task::{Decision, Example, ExampleSet, RowAnswer, ScoredAttempt};
+use crate::error::SuiteError;
+use crate::task::{Decision, Example, ExampleSet, RowAnswer, ScoredAttempt, StartNoise};
+use crate::toml_table::Keys;
 
-/// Most copies of a puzzle.
-pub(super) const MAX_COPIES: u64 = 64;
+/// Most rows of a puzzle.
+const MAX_ROWS: u64 = 64;
 
-/// The copies of a puzzle, the puzzle itself first, as examples of the question of this number and cluster.
-pub(super) fn copies(puzzle: &Puzzle, question: u64, cluster: u64, copies: u32) -> impl Iterator<Item = Example> + '_ {
-    (0..copies).map(move |variant| {
-        let copy = symmetry(puzzle.size, variant).map_or_else(|| puzzle.clone(), |s| s.apply(puzzle));
-        Example { question, variant, cluster, ..copy.example() }
-    })
+/// Largest noise: states of trained nets are of about 1.
+const MAX_NOISE: f64 = 10.0;
+
+/// The rows by which each puzzle is answered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Breadth {
+    /// The puzzle as it is.
+    One,
+    /// So many symmetric copies, the puzzle itself first.
+    Copies(u32),
+    /// The puzzle so many times, for a recursive net that starts elsewhere each time, the first time as it learned to.
+    Chains {
+        /// How many.
+        n: u32,
+        /// Standard deviation of what is added to the start.
+        noise: f64,
+    },
+}
+
+impl Breadth {
+    /// What a suite asks for by `copies`, or `chains` and `noise`.
+    pub fn of(keys: &Keys) -> Result<Self, SuiteError> {
+        let copies = keys.integer("copies", 1..=MAX_ROWS)?.unwrap_or(1) as u32;
+        let chains = keys.integer("chains", 1..=MAX_ROWS)?.unwrap_or(1) as u32;
+        let noise = keys.get("noise", &format!("a number above 0 and at most {MAX_NOISE}"), |v| {
+            let noise = v.as_float().or_else(|| v.as_integer().map(|n| n as f64))?;
+            (noise > 0.0 && noise <= MAX_NOISE).then_some(noise)
+        })?;
+        match (copies, chains, noise) {
+            (1, 1, None) => Ok(Self::One),
+            (n, 1, None) => Ok(Self::Copies(n)),
+            (1, n, Some(noise)) if n > 1 => Ok(Self::Chains { n, noise }),
+            (1, 1, Some(_)) => Err(SuiteError::new("is of chains, and none are asked for")
+                .at(keys.place("noise"))
+                .hint("write `chains = N` beside it, or leave it out")),
+            (1, _, None) => Err(SuiteError::new("all chains would be the same")
+                .at(keys.place("chains"))
+                .hint("write `noise = S` beside it: the standard deviation of what is added to the start of every state, such as 0.5")),
+            _ => Err(SuiteError::new("does not go with `copies`")
+                .at(keys.place("chains"))
+                .hint("give each a task of its own, so that one is compared with the other")),
+        }
+    }
+
+    /// A puzzle's rows, as examples of the question of this number and cluster.
+    pub fn rows(self, puzzle: &Puzzle, question: u64, cluster: u64) -> impl Iterator<Item = Example> + '_ {
+        let n = match self {
+            Self::One => 1,
+            Self::Copies(n) | Self::Chains { n, .. } => n,
+        };
+        (0..n).map(move |variant| match self {
+            Self::Chains { noise, .. } => {
+                let seed = question.wrapping_mul(MAX_ROWS) + u64::from(variant);
+                let start = (variant > 0).then_some(StartNoise { scale: noise, seed });
+                // the variant is that of the board, which is the same
+                Example { question, cluster, start, ..puzzle.example() }
+            }
+            _ => {
+                let copy = symmetry(puzzle.size, variant).map_or_else(|| puzzle.clone(), |s| s.apply(puzzle));
+                Example { question, variant, cluster, ..copy.example() }
+            }
+        })
+    }
 }
 
 /// The symmetry of a variant; the same for every puzzle, so that the number alone tells it. `None`: the puzzle as it is.
@@ -55,7 +116,7 @@ pub(super) fn decide(set: &ExampleSet, answers: &[RowAnswer]) -> Vec<Decision> {
 
 fn decision(set: &ExampleSet, question: u64, rows: &BTreeMap<usize, &RowAnswer>) -> Decision {
     let mut ballots: BTreeMap<Option<Vec<u8>>, Ballot> = BTreeMap::new();
-    let (mut cluster, mut truth) = (0, None);
+    let (mut cluster, mut truth, mut word) = (0, None, "copies");
     for (&example, row) in rows {
         let example = &set.examples[example];
         let Some(size) = Size::from_cells(example.tokens.len()) else { continue };
@@ -72,6 +133,9 @@ fn decision(set: &ExampleSet, question: u64, rows: &BTreeMap<usize, &RowAnswer>)
             }
         };
         cluster = example.cluster;
+        if example.start.is_some() {
+            word = "chains";
+        }
         truth = truth.or_else(|| back(example.answer.tokens()));
         let board = back(row.answer.tokens());
         let clues = back(&example.tokens);
@@ -88,7 +152,7 @@ fn decision(set: &ExampleSet, question: u64, rows: &BTreeMap<usize, &RowAnswer>)
     let chosen = ballots.iter().rev().max_by_key(|(board, ballot)| rank(board, ballot));
     let attempts: Vec<ScoredAttempt> = chosen
         .map(|(board, ballot)| {
-            let of = format!("{} of {} copies, {distinct} answers", ballot.rows, rows.len());
+            let of = format!("{} of {} {word}, {distinct} answers", ballot.rows, rows.len());
             let source = match (board.is_some(), ballot.sound) {
                 (_, true) => format!("sound: {of}"),
                 (true, false) => format!("none is sound, the commonest: {of}"),
@@ -124,7 +188,7 @@ mod tests {
     }
 
     fn set(puzzles: &[Puzzle], n: u32) -> ExampleSet {
-        let examples = (0..).zip(puzzles).flat_map(|(q, p)| copies(p, q, 9, n)).collect();
+        let examples = (0..).zip(puzzles).flat_map(|(q, p)| Breadth::Copies(n).rows(p, q, 9)).collect();
         let questions = (0..puzzles.len()).map(|q| format!("puzzle {q}")).collect();
         ExampleSet { questions, ..super::super::set(Size::Nine, &[], Vec::new(), false) }.with(examples)
     }
@@ -148,7 +212,7 @@ mod tests {
     #[test]
     fn copies_are_symmetric_puzzles_and_come_back() {
         for puzzle in puzzles(3) {
-            let all: Vec<Example> = copies(&puzzle, 7, 9, 8).collect();
+            let all: Vec<Example> = Breadth::Copies(8).rows(&puzzle, 7, 9).collect();
             assert_eq!((all.len(), all[0].tokens.clone()), (8, puzzle.example().tokens));
             for example in &all {
                 let copy = Puzzle::new(
@@ -185,6 +249,42 @@ mod tests {
         for bad in [vec![], vec![0; 81], vec![99; 81], vec![2; 80]] {
             let decided = decided(&set, |_, _| bad.clone());
             assert!(decided.len() == 2 && decided.iter().all(|d| !d.right));
+        }
+    }
+
+    #[test]
+    fn chains_are_the_puzzle_again_from_other_starts() {
+        let puzzle = &puzzles(1)[0];
+        let chains = Breadth::Chains { n: 4, noise: 0.5 };
+        let rows: Vec<Example> = [0, 1].iter().flat_map(|q| chains.rows(puzzle, *q, 9)).collect();
+        assert!(rows.iter().all(|e| e.tokens == puzzle.example().tokens && e.variant == 0));
+        assert!(rows[0].start.is_none() && rows[4].start.is_none(), "the first starts as learned");
+        let seeds: std::collections::BTreeSet<u64> = rows.iter().filter_map(|e| Some(e.start?.seed)).collect();
+        assert_eq!(seeds.len(), 6, "no two chains have one start");
+        let questions = vec!["a".into(), "b".into()];
+        let set = ExampleSet { questions, ..super::super::set(Size::Nine, &[], Vec::new(), false) }.with(rows);
+        // one chain of four is right
+        let one = decided(&set, |row, right| if row % 4 == 3 { right } else { vec![2; 81] });
+        assert!(one.iter().all(|d| d.right && d.rows == 4), "{one:?}");
+        assert!(one[0].attempts[0].source.starts_with("sound: 1 of 4 chains, "), "{one:?}");
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let of = |text: &str| Breadth::of(&Keys::of_table(&text.parse().unwrap()));
+        assert_eq!(of("").unwrap(), Breadth::One);
+        assert_eq!(of("copies = 8").unwrap(), Breadth::Copies(8));
+        assert_eq!(of("chains = 8\nnoise = 1").unwrap(), Breadth::Chains { n: 8, noise: 1.0 });
+        for (text, words) in [
+            ("chains = 8", "noise = S"),
+            ("noise = 0.5", "chains = N"),
+            ("chains = 8\nnoise = 0.5\ncopies = 2", "does not go with `copies`"),
+            ("chains = 8\nnoise = 0.0", "a number above 0"),
+            ("chains = 8\nnoise = 1e9", "a number above 0"),
+            ("chains = 65\nnoise = 0.5", "64"),
+        ] {
+            let said = of(text).unwrap_err().to_string();
+            assert!(said.contains(words) && said.contains("hint: "), "{text}: {said}");
         }
     }
 

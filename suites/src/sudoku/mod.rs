@@ -22,6 +22,7 @@ pub use solver::{MAX_GUESSES, SolveOutcome, solve};
 use symmetry::cluster;
 pub use symmetry::{augment, class, split_of};
 
+use self::copies::Breadth;
 use crate::answer::AnswerKind;
 use crate::error::SuiteError;
 use crate::task::{
@@ -161,9 +162,20 @@ pub fn vocabulary(size: Size) -> u32 {
     size.side() as u32 + 2
 }
 
-const GENERATED: [&str; 9] =
-    ["size", "examples", "seed", "split", "clues", "minimal", "min_guesses", "max_guesses", "copies"];
-const FROM_FILE: [&str; 5] = ["size", "csv", "limit", "skip_bad", "copies"];
+const GENERATED: [&str; 11] = [
+    "size",
+    "examples",
+    "seed",
+    "split",
+    "clues",
+    "minimal",
+    "min_guesses",
+    "max_guesses",
+    "copies",
+    "chains",
+    "noise",
+];
+const FROM_FILE: [&str; 7] = ["size", "csv", "limit", "skip_bad", "copies", "chains", "noise"];
 
 fn examples(parameters: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let keys = Keys::of_table(parameters);
@@ -177,9 +189,9 @@ fn dataset(parameters: &toml::Table, folder: &Path, split: Split) -> Result<Make
             .at("`csv`")
             .hint("use that file, or leave `csv` out for generated puzzles"));
     }
-    if parameters.contains_key("copies") {
+    if let Some(key) = ["copies", "chains", "noise"].iter().find(|key| parameters.contains_key(**key)) {
         return Err(SuiteError::new("is for answering, not for learning")
-            .at("`copies`")
+            .at(format!("`{key}`"))
             .hint("leave it out; trainers make symmetric copies of their own"));
     }
     Ok(task::asked(examples, parameters.clone(), folder.to_owned(), Some(split)))
@@ -199,7 +211,7 @@ fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let name = keys.need("csv", keys.string("csv")?)?;
     let limit = keys.integer("limit", 1..=MAX_EXAMPLES)?;
     let skip_bad = keys.boolean("skip_bad")?.unwrap_or(false);
-    let copies = keys.integer("copies", 1..=copies::MAX_COPIES)?.unwrap_or(1) as u32;
+    let breadth = Breadth::of(&keys)?;
     let rows = read(&folder.join(&name), Wanted { size: size(&keys)?, limit: limit.map(|l| l as usize), skip_bad })?;
     let mut notes = vec![format!(
         "The puzzles come from {name}; whether a model has seen them, or puzzles symmetric to them, is not known here."
@@ -219,7 +231,7 @@ fn from_file(keys: Keys, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let mut set = set(rows.size, &rows.puzzles, notes, false);
     // a file may hold symmetric copies of one puzzle
     set.examples.iter_mut().zip(&rows.puzzles).for_each(|(example, puzzle)| example.cluster = class(puzzle));
-    with_copies(set, &rows.puzzles, copies)
+    with_breadth(set, &rows.puzzles, breadth)
 }
 
 fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
@@ -229,7 +241,7 @@ fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
     let (size, options) = options(&keys)?;
     let count = keys.integer("examples", 1..=MAX_EXAMPLES)?.unwrap_or(100) as usize;
     let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
-    let copies = keys.integer("copies", 1..=copies::MAX_COPIES)?.unwrap_or(1) as u32;
+    let breadth = Breadth::of(&keys)?;
     let split = Split::asked(&keys)?;
     let mut generator = Generator::new(size, seed, PuzzleOptions { split: Some(split), ..options })?;
 
@@ -240,30 +252,39 @@ fn generated(keys: Keys) -> Result<ExampleSet, SuiteError> {
         |p: &Puzzle| p.clues.clone(),
         || generator.next_puzzle(),
     )?;
-    with_copies(set(size, &puzzles, Vec::new(), split == Split::Test), &puzzles, copies)
+    with_breadth(set(size, &puzzles, Vec::new(), split == Split::Test), &puzzles, breadth)
 }
 
-/// The set with every puzzle as a question of so many symmetric copies, of which any may be right; 1: the set as it is.
-fn with_copies(mut set: ExampleSet, puzzles: &[Puzzle], copies: u32) -> Result<ExampleSet, SuiteError> {
-    if copies == 1 {
-        return Ok(set);
-    }
-    if puzzles.len() as u64 * u64::from(copies) > MAX_EXAMPLES {
+/// The set with every puzzle as a question of several rows, of which any may be right; of one row: the set as it is.
+fn with_breadth(mut set: ExampleSet, puzzles: &[Puzzle], breadth: Breadth) -> Result<ExampleSet, SuiteError> {
+    let (rows, word, key) = match breadth {
+        Breadth::One => return Ok(set),
+        Breadth::Copies(n) => (n, "copies", "copies"),
+        Breadth::Chains { n, .. } => (n, "chains", "chains"),
+    };
+    if puzzles.len() as u64 * u64::from(rows) > MAX_EXAMPLES {
         return Err(SuiteError::new(format!(
-            "{} puzzles times {copies} copies are more than {MAX_EXAMPLES} rows",
+            "{} puzzles times {rows} {word} are more than {MAX_EXAMPLES} rows",
             puzzles.len()
         ))
-        .at("`copies`")
-        .hint("ask for fewer copies, or for fewer puzzles"));
+        .at(format!("`{key}`"))
+        .hint(format!("ask for fewer {word}, or for fewer puzzles")));
     }
     let clusters = set.examples.iter().map(|e| e.cluster);
-    let of_puzzle = |((question, puzzle), cluster)| copies::copies(puzzle, question, cluster, copies);
+    let of_puzzle = |((question, puzzle), cluster)| breadth.rows(puzzle, question, cluster);
     set.examples = (0..).zip(puzzles).zip(clusters).flat_map(of_puzzle).collect();
     set.questions = (1..=puzzles.len()).map(|n| format!("puzzle {n}")).collect();
+    let how = match breadth {
+        Breadth::Chains { noise, .. } => format!(
+            "by {rows} chains: the first starts where the net learned to, the others with normal noise of standard deviation {noise} added to every \
+             state; of the answers"
+        ),
+        _ => format!("in {rows} symmetric copies; of the answers, mapped back,"),
+    };
     set.notes.push(format!(
-        "Each puzzle is answered in {copies} symmetric copies; of the answers, mapped back, the one that keeps the clues and the rules is \
-         handed in. Puzzles have one solution, so a question is right when any copy is: accuracy is that of any of {copies} with a check, \
-         not of one answer. Time and energy of an answer are those of one copy; a question costs {copies}."
+        "Each puzzle is answered {how} the one that keeps the clues and the rules is \
+         handed in. Puzzles have one solution, so a question is right when any row is: accuracy is that of any of {rows} with a check, \
+         not of one answer. Time and energy of an answer are those of one row; a question costs {rows}."
     ));
     Ok(set)
 }

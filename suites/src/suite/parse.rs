@@ -21,7 +21,7 @@ use crate::scenario::{Depth, MAX_BATCH, Scenario};
 use crate::toml_table::{Keys, Origin, listed, unknown};
 
 const TOP: [&str; 8] = ["about", "include", "together", "model", "task", "backend", "defaults", "cases"];
-const CASES: [&str; 17] = [
+const CASES: [&str; 18] = [
     "models",
     "backends",
     "precisions",
@@ -38,6 +38,7 @@ const CASES: [&str; 17] = [
     "tune",
     "tune_seconds",
     "interleave",
+    "any_depth",
     "base",
 ];
 
@@ -435,6 +436,26 @@ fn threads(keys: &Keys, known: &Known) -> Result<Vec<u64>, SuiteError> {
     Ok(found.unwrap_or_else(|| vec![1]))
 }
 
+/// Whether the cases of a block take turns, and those of any depth with each other.
+fn turns(keys: &Keys, lists: &Lists) -> Result<(bool, bool), SuiteError> {
+    let interleave = keys.boolean("interleave")?.unwrap_or(false);
+    if let Some(scenario) = lists.scenarios.iter().find(|s| interleave && s.processes().is_some()) {
+        return Err(SuiteError::new(format!(
+            "{scenario} takes no turns: speed-ups are of iterations, and it times processes"
+        ))
+        .at(keys.place("interleave"))
+        .hint("leave out `interleave`, or give that scenario a [[cases]] block of its own"));
+    }
+
+    let any_depth = keys.boolean("any_depth")?.unwrap_or(false);
+    if any_depth && !interleave {
+        return Err(SuiteError::new("says which cases take turns, and these take none")
+            .at(keys.place("any_depth"))
+            .hint("write `interleave = true` beside it, or leave it out"));
+    }
+    Ok((interleave, any_depth))
+}
+
 /// Adds the product of one cases block. `seen` holds the place that asked for each case.
 fn expand(
     keys: &Keys,
@@ -453,15 +474,7 @@ fn expand(
     let may_be_unavailable = keys.boolean("may_be_unavailable")?.unwrap_or(false);
     let tune = keys.boolean("tune")?.unwrap_or(false);
     let tune_seconds = keys.seconds("tune_seconds", false)?.unwrap_or(20.0);
-    let interleave = keys.boolean("interleave")?.unwrap_or(false);
-    if let Some(scenario) = lists.scenarios.iter().find(|s| interleave && s.processes().is_some()) {
-        return Err(SuiteError::new(format!(
-            "{scenario} takes no turns: speed-ups are of iterations, and it times processes"
-        ))
-        .at(keys.place("interleave"))
-        .hint("leave out `interleave`, or give that scenario a [[cases]] block of its own"));
-    }
-
+    let (interleave, any_depth) = turns(keys, &lists)?;
     let total = lists.product().saturating_add(suite.cases.len());
     if total > MAX_CASES {
         return Err(SuiteError::new(format!("the suite comes to {total} cases or more; {MAX_CASES} are the most"))
@@ -491,6 +504,7 @@ fn expand(
                                     tune,
                                     tune_seconds,
                                     interleave,
+                                    any_depth,
                                     base: lists.base.clone(),
                                 };
                                 let place = if *file == suite.file {
@@ -514,14 +528,18 @@ fn expand(
 
 /// A case by what it computes: one step is one step, whatever it is called.
 fn computed(case: &CaseSpec) -> String {
-    let depth = if matches!(case.depth, Depth::Fixed(1) | Depth::Halt(1)) { Depth::Once } else { case.depth };
+    let depth = if matches!(case.depth, Depth::Fixed(1) | Depth::Halt(1) | Depth::HaltKeep(1)) {
+        Depth::Once
+    } else {
+        case.depth
+    };
     CaseSpec { depth, ..case.clone() }.to_string()
 }
 
 fn twice(case: &CaseSpec, before: &str) -> SuiteError {
     SuiteError::new(format!("asks a second time for {case}, which the block of {before} asks for")).hint(
-        "leave it out of one block; seconds and iterations do not make two cases different, nor do `once`, `fixed-1` and `halt-1`, which are \
-         one step",
+        "leave it out of one block; seconds and iterations do not make two cases different, nor do `once`, `fixed-1`, `halt-1` and `halt-keep-1`, \
+         which are one step",
     )
 }
 
