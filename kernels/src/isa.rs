@@ -16,7 +16,7 @@ pub(crate) use token::{Avx2, Avx512, BASE, DOT, TILES};
 pub enum Isa {
     /// Plain Rust: the scalar reference that every other path is tested against, and the path of other architectures.
     Scalar,
-    /// AVX2 and FMA, 8 lanes of f32.
+    /// AVX2, FMA and F16C, 8 lanes of f32.
     Avx2,
     /// AVX-512 F, BW, VL and DQ, 16 lanes of f32.
     Avx512,

@@ -27,6 +27,7 @@
 
 mod activation;
 mod attention;
+mod blocks;
 mod ceiling;
 mod context;
 mod elementwise;
@@ -48,6 +49,9 @@ pub use attention::{
     Heads, Mask, PackedHeads, RopeTables, attention, attention_operations, projected_attention,
     projected_attention_operations,
 };
+pub use blocks::format::BlockFormat;
+pub use blocks::pack::PackedBlocks;
+pub use blocks::{blocks_linear, blocks_linear_operations, blocks_linears, embed_rows};
 pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings};
 pub use context::Context;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};

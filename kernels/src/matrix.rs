@@ -215,6 +215,13 @@ pub(crate) fn halves_mut(words: &mut [u32]) -> &mut [u16] {
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 2) }
 }
 
+/// Words as the bytes that they hold, lowest first, to be read.
+#[cfg(target_endian = "little")]
+pub(crate) fn bytes(words: &[u32]) -> &[u8] {
+    // SAFETY: as in `bytes_mut`.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 4) }
+}
+
 /// Words as the bytes that they hold, lowest first.
 #[cfg(target_endian = "little")]
 pub(crate) fn bytes_mut(words: &mut [u32]) -> &mut [u8] {

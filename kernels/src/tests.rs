@@ -14,19 +14,19 @@ mod single;
 /// What proptest draws and shrinks: sizes, a seed for the values, and whether NaN, infinities and denormals are among
 /// them.
 #[derive(Clone, Copy, Debug)]
-struct Draw {
-    batch: usize,
-    a: usize,
-    b: usize,
-    c: usize,
-    seed: u64,
-    special: bool,
+pub(crate) struct Draw {
+    pub(crate) batch: usize,
+    pub(crate) a: usize,
+    pub(crate) b: usize,
+    pub(crate) c: usize,
+    pub(crate) seed: u64,
+    pub(crate) special: bool,
     /// Zeros in the place of denormals: bf16's products take them for zeros, and a zero times infinity is NaN where a
     /// denormal times it is not.
-    flush: bool,
+    pub(crate) flush: bool,
 }
 
-fn draws() -> impl Strategy<Value = Draw> {
+pub(crate) fn draws() -> impl Strategy<Value = Draw> {
     let size = || prop_oneof![1 => Just(0usize), 8 => 1..70usize];
     (0..9usize, size(), size(), size(), any::<u64>(), any::<bool>()).prop_map(|(batch, a, b, c, seed, special)| Draw {
         batch,
@@ -40,7 +40,7 @@ fn draws() -> impl Strategy<Value = Draw> {
 }
 
 /// Values that start at an odd place in memory, so that no kernel can count on alignment.
-struct Values {
+pub(crate) struct Values {
     memory: Vec<f32>,
     offset: usize,
 }
@@ -59,7 +59,7 @@ impl DerefMut for Values {
 }
 
 impl Draw {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         // splitmix64
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.seed;
@@ -69,7 +69,7 @@ impl Draw {
     }
 
     /// `len` values in -2..2, one in 64 of them special if so drawn.
-    fn values(&mut self, len: usize) -> Values {
+    pub(crate) fn values(&mut self, len: usize) -> Values {
         let offset = (self.next() % 4) as usize;
         let mut memory = vec![f32::NAN; offset];
         for _ in 0..len {
@@ -84,7 +84,7 @@ impl Draw {
     }
 
     /// An output that holds NaN before it is written.
-    fn out(&mut self, len: usize) -> Values {
+    pub(crate) fn out(&mut self, len: usize) -> Values {
         let offset = (self.next() % 4) as usize;
         Values { memory: vec![f32::NAN; offset + len], offset }
     }
@@ -272,7 +272,7 @@ fn elementwise_case(ctx: &Context, _: NumberFormat, mut d: Draw, rows: Range<usi
     out.to_vec()
 }
 
-fn bits(x: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }).collect()
 }
 
@@ -302,7 +302,7 @@ fn close(format: NumberFormat, got: &[f32], wanted: &[f32], tolerance: f32) -> R
 }
 
 /// A context that splits the smallest work; None, with a line on stderr, where the instruction set is absent.
-fn context(isa: Isa, threads: usize) -> Option<Context> {
+pub(crate) fn context(isa: Isa, threads: usize) -> Option<Context> {
     let ctx = Context::new(threads, isa).map(|ctx| ctx.with_grain(1));
     // past the harness, which would hide what a passing test prints
     ctx.inspect_err(|error| drop(writeln!(std::io::stderr(), "NOT TESTED on this machine: {error}"))).ok()

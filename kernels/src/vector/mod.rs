@@ -9,6 +9,7 @@ mod amx;
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+pub(crate) mod integers;
 pub(crate) mod math;
 pub(crate) mod operand;
 pub(crate) mod product;
@@ -120,7 +121,7 @@ macro_rules! dispatch {
         $vis fn $name(proof: $crate::isa::Proof, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments)]
-            #[target_feature(enable = "avx2,fma")]
+            #[target_feature(enable = "avx2,fma,f16c")]
             fn avx2(simd: $crate::isa::Avx2, $($arg: $type),*) {
                 $body(simd, $($arg),*)
             }
@@ -144,7 +145,7 @@ macro_rules! dispatch {
             }
             match proof {
                 $crate::isa::Proof::Scalar => $scalar($($arg),*),
-                // SAFETY: a value of `Avx2` exists only where detection found AVX2 and FMA.
+                // SAFETY: a value of `Avx2` exists only where detection found AVX2, FMA and F16C.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Proof::Avx2(simd) => unsafe { avx2(simd, $($arg),*) },
                 // SAFETY: a value of `Avx512` exists only where detection found the parts of AVX-512 of its level.

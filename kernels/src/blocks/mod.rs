@@ -1,0 +1,130 @@
+//! Linear layers whose weights stay in the quantised blocks of GGUF. In: activations in f32, and weights that were
+//! packed once out of the file's bytes. Out: activations in f32. Must not: read a file, or change a weight.
+//!
+//! Activations are quantised to int8 by blocks of 32, once a call. The products of a block are summed up as exact
+//! integers, and the blocks of an output one after another by fused multiply-adds: `sum = fma(integers, x's scale ·
+//! w's scale, sum)`, then, where the format has offsets, `sum = fma(x's scale · Σ x's integers, offset, sum)`. So every
+//! instruction set, the scalar reference included, gives the same bits.
+//!
+//! A product with few rows is bound by reading the weights: each thread reads whole panels of its own, one after
+//! another, and asks for them ahead. One with many rows takes a dozen at a time, which share the unpacked weights.
+
+pub(crate) mod activations;
+pub(crate) mod format;
+pub(crate) mod pack;
+mod scalar;
+#[cfg(test)]
+mod tests;
+mod vector;
+
+use self::activations::{RECORD, TILE};
+use self::format::BLOCK;
+use self::pack::{PackedBlocks, ROWS};
+use crate::context::Context;
+use crate::isa::Isa;
+use crate::matrix::{MatMut, shared_scratch};
+use crate::pool::SendPtr;
+use crate::vector::dispatch;
+
+dispatch! {
+    fn product(records: &[u32], w: &PackedBlocks, first: usize, out: MatMut<'_>) {
+        scalar::product | vector::product
+    }
+}
+dispatch! {
+    fn quantise(isa: Isa, x: &[f32], k: usize, records: &mut [u32]) {
+        activations::scalar | activations::vector
+    }
+}
+
+/// Multiply-adds with blocks that cost as much as streaming over one value of f32: with one row each reads about two
+/// thirds of a byte of weights, and hands the other threads a few hundred values.
+const PER_VALUE: usize = 3;
+
+/// `out[m, n] = x[m, k] · W[n, k]ᵀ`; m follows from the length of `out`.
+///
+/// # Panics
+/// As [`blocks_linears`].
+pub fn blocks_linear(ctx: &Context, x: &[f32], w: &PackedBlocks, out: &mut [f32]) {
+    blocks_linears(ctx, x, [(w, out)]);
+}
+
+/// Several products of the same `x: [m, k]`, as [`blocks_linear`] of each pair of weight `[n, k]` and output `[m, n]`,
+/// at the cost of quantising `x`, and of waiting for the other threads, once.
+///
+/// # Panics
+/// If a length does not fit, or a weight was packed for another instruction set.
+pub fn blocks_linears<const N: usize>(ctx: &Context, x: &[f32], products: [(&PackedBlocks, &mut [f32]); N]) {
+    let Some(k) = products.first().map(|(w, _)| w.k) else { return };
+    let rows = |(w, out): &(&PackedBlocks, &mut [f32])| out.len().checked_div(w.n).unwrap_or(0);
+    let m = products.iter().map(rows).max().unwrap_or(0);
+    let mut work = 0;
+    for (w, out) in &products {
+        assert_eq!(w.isa, ctx.isa(), "blocks_linear: weight was packed for another instruction set");
+        assert_eq!(w.k, k, "blocks_linear: weights of one input differ in k");
+        assert_eq!(out.len(), m * w.n, "blocks_linear: output is not [{m}, {}]", w.n);
+        work += m * w.n * k / PER_VALUE;
+    }
+    assert!(m == 0 || x.len() == m * k, "blocks_linear: input is not [{m}, {k}]");
+    if k == 0 {
+        products.into_iter().for_each(|(_, out)| out.fill(0.0));
+        return;
+    }
+    let threads = ctx.parts(work);
+    let outs = products.map(|(w, out)| (w, SendPtr(out.as_mut_ptr())));
+    shared_scratch(m * (k / BLOCK) * RECORD, |records| {
+        // whole tiles, but for the last
+        let tiles = ctx.chunk(m.div_ceil(TILE), m * k) * TILE;
+        ctx.pool().chunks(records, tiles * (k / BLOCK) * RECORD, |i, records| {
+            let rows = i * tiles..m.min((i + 1) * tiles);
+            quantise(ctx.proof(), ctx.isa(), &x[rows.start * k..rows.end * k], k, records);
+        });
+        let records = &*records;
+        ctx.pool().run_on(threads, threads, &|i| {
+            for (w, out) in &outs {
+                let unit = if w.isa == Isa::Scalar { 1 } else { ROWS };
+                let panels = w.n.div_ceil(unit);
+                let first = panels * i / threads * unit;
+                let end = (panels * (i + 1) / threads * unit).min(w.n);
+                if first < end {
+                    // SAFETY: columns within `out`, which is borrowed until this function returns; the threads' columns
+                    // do not overlap.
+                    let block = unsafe { MatMut::from_raw(out.get().add(first), m, end - first, w.n) };
+                    product(ctx.proof(), records, w, first, block);
+                }
+            }
+        });
+    });
+}
+
+/// Operations on integers that a product of [`blocks_linear`] with `m` rows executes: two for every multiply-add, padding
+/// of panels included.
+pub fn blocks_linear_operations(m: usize, w: &PackedBlocks) -> f64 {
+    2.0 * m as f64 * w.padded() as f64 * w.k as f64
+}
+
+/// `out[i] = factor · w[ids[i]]`: rows of a table in blocks as f32, each weight as the format defines it; `out: [ids, k]`.
+///
+/// # Panics
+/// If `out` does not fit or an id is not a row of the table: check untrusted ids before.
+pub fn embed_rows(ctx: &Context, table: &PackedBlocks, ids: &[u32], factor: f32, out: &mut [f32]) {
+    let (n, k) = (table.n, table.k);
+    assert_eq!(table.isa, ctx.isa(), "embed_rows: table was packed for another instruction set");
+    assert_eq!(out.len(), ids.len() * k, "embed_rows: output is not [{}, {k}]", ids.len());
+    for id in ids {
+        assert!((*id as usize) < n, "embed_rows: id {id} in a table of {n} rows");
+    }
+    if k == 0 {
+        return;
+    }
+    // a weight costs about as much as streaming over four values
+    let rows = ctx.chunk(ids.len(), 4 * out.len());
+    ctx.pool().chunks(out, rows * k, |index, out| {
+        for (id, out) in ids[index * rows..].iter().zip(out.chunks_exact_mut(k)) {
+            for (b, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+                let weights = table.block(*id as usize, b).weights(table.format);
+                out.iter_mut().zip(weights).for_each(|(out, weight)| *out = factor * weight);
+            }
+        }
+    });
+}

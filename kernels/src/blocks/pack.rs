@@ -1,0 +1,221 @@
+//! Weights in quantised blocks, laid out once for the products. In: rows as a file has them. Out: panels of 16 rows.
+//!
+//! A panel holds, for each block of 32 along k, lines of 16 words: a word is of one row, and of a line of bytes holds
+//! four neighbouring k (a group; a block has eight). Of 4 bits, line `l` has group `l` in the lower halves of its bytes
+//! and group `4 + l` in the upper ones; a fifth bit of group `g` is bit `g` of each byte of a fifth line; the bits 5 and
+//! 6 of Q6_K are two lines more, of four groups each. After the lines of all blocks come the scales of all blocks, as
+//! narrow as the file has them (6 bits: a byte), 16 rows side by side. The scalar reference keeps the file's rows.
+
+use super::format::{BLOCK, BlockFormat, FileBlock, ScaleKind};
+use crate::context::Context;
+use crate::isa::Isa;
+use crate::matrix::{Aligned, bytes, bytes_mut};
+
+/// Rows of a panel.
+pub(crate) const ROWS: usize = 16;
+/// Bytes of a line.
+pub(crate) const LINE_BYTES: usize = 4 * ROWS;
+
+/// A weight, `[n, k]`, in quantised blocks, laid out for one instruction set.
+pub struct PackedBlocks {
+    pub(crate) isa: Isa,
+    pub(crate) format: BlockFormat,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    /// Panels; of the scalar reference the file's bytes.
+    pub(crate) data: Aligned,
+}
+
+/// Lines of a block of 32.
+pub(crate) const fn lines(format: BlockFormat) -> usize {
+    format.bits() as usize
+}
+
+/// Bytes of the scales of a panel of `blocks` blocks.
+pub(crate) const fn scale_bytes(kind: ScaleKind, blocks: usize) -> usize {
+    match kind {
+        ScaleKind::Plain => blocks * 2 * ROWS,
+        ScaleKind::Offset => blocks * 4 * ROWS,
+        ScaleKind::Super => blocks / 8 * SUPER,
+        ScaleKind::Sixteens => blocks / 8 * SIXTEENS,
+    }
+}
+
+/// Bytes of the scales of 256 weights of 16 rows: two f16, and two bytes for each block of 32.
+pub(crate) const SUPER: usize = (4 + 8 * 2) * ROWS;
+/// The same: an f16, and a byte for each block of 16.
+pub(crate) const SIXTEENS: usize = (2 + 16) * ROWS;
+
+/// Words of a panel of `blocks` blocks: whole lines.
+pub(crate) const fn panel_words(format: BlockFormat, blocks: usize) -> usize {
+    (blocks * lines(format) * LINE_BYTES + scale_bytes(format.kind(), blocks)).next_multiple_of(LINE_BYTES) / 4
+}
+
+/// Where the scales of a block stand among the bytes of a panel's scales: `(d, m, factors)` of row 0; of another row as
+/// many elements later. Parts that the kind does not have are 0.
+pub(crate) const fn scale_at(kind: ScaleKind, b: usize) -> (usize, usize, [usize; 2]) {
+    match kind {
+        ScaleKind::Plain => (b * 2 * ROWS, 0, [0; 2]),
+        ScaleKind::Offset => (b * 4 * ROWS, b * 4 * ROWS + 2 * ROWS, [0; 2]),
+        ScaleKind::Super => {
+            let (at, factors) = (b / 8 * SUPER, b / 8 * SUPER + (4 + b % 8 * 2) * ROWS);
+            (at, at + 2 * ROWS, [factors, factors + ROWS])
+        }
+        ScaleKind::Sixteens => {
+            let (at, factors) = (b / 8 * SIXTEENS, b / 8 * SIXTEENS + (2 + b % 8 * 2) * ROWS);
+            (at, 0, [factors, factors + ROWS])
+        }
+    }
+}
+
+/// Products of bytes of this instruction set saturate, so weights of 8 bits are signed.
+pub(crate) const fn signed(isa: Isa) -> bool {
+    matches!(isa, Isa::Avx2 | Isa::Avx512)
+}
+
+/// The place of integer `i` of a block: line, shift within the word, of the lower bits; of the bits above four line,
+/// shift.
+const fn place(bits: u32, i: usize) -> ((usize, usize), (usize, usize)) {
+    let (group, byte) = (i / 4, i % 4);
+    match bits {
+        8 => ((group, 8 * byte), (0, 0)),
+        5 => ((group % 4, 8 * byte + group / 4 * 4), (4, 8 * byte + group)),
+        6 => ((group % 4, 8 * byte + group / 4 * 4), (4 + group / 4, 8 * byte + group % 4 * 2)),
+        _ => ((group % 4, 8 * byte + group / 4 * 4), (0, 0)),
+    }
+}
+
+impl PackedBlocks {
+    /// Packs the rows `rows: [n, k]`, as a file has them, for the context's instruction set.
+    ///
+    /// # Panics
+    /// If `k` is not whole blocks of the format, or `rows` are not as many bytes as those are.
+    pub fn pack(ctx: &Context, format: BlockFormat, rows: &[u8], n: usize, k: usize) -> PackedBlocks {
+        let unit = format.block_len();
+        assert!(k.is_multiple_of(unit), "PackedBlocks::pack: rows of {k} are not whole blocks of {unit}, {format}");
+        let row_bytes = k / unit * format.block_bytes();
+        assert_eq!(Some(rows.len()), n.checked_mul(row_bytes), "PackedBlocks::pack: not [{n}, {k}] of {format}");
+        let isa = ctx.isa();
+        if isa == Isa::Scalar {
+            let mut data = Aligned::zeros(rows.len().div_ceil(4));
+            bytes_mut(&mut data)[..rows.len()].copy_from_slice(rows);
+            return PackedBlocks { isa, format, n, k, data };
+        }
+        let words = panel_words(format, k / BLOCK);
+        let mut data = Aligned::zeros(n.div_ceil(ROWS) * words);
+        if !data.is_empty() {
+            ctx.pool().chunks(&mut data, words, |p, panel| {
+                let rows = &rows[p * ROWS * row_bytes..((p + 1) * ROWS).min(n) * row_bytes];
+                for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+                    for b in 0..k / BLOCK {
+                        put(format, isa, panel, k / BLOCK, b, lane, FileBlock::read(format, row, b));
+                    }
+                }
+            });
+        }
+        PackedBlocks { isa, format, n, k, data }
+    }
+
+    /// Output features.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Input features.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The format of the blocks.
+    pub fn format(&self) -> BlockFormat {
+        self.format
+    }
+
+    /// Bytes of memory held, padding included: what a product with one row reads.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.data)
+    }
+
+    /// Columns that a product computes: whole panels.
+    pub(crate) fn padded(&self) -> usize {
+        if self.isa == Isa::Scalar { self.n } else { self.n.next_multiple_of(ROWS) }
+    }
+
+    /// Words from the start of one panel to the next.
+    pub(crate) fn stride(&self) -> usize {
+        panel_words(self.format, self.k / BLOCK)
+    }
+
+    /// Bytes of a row in the file.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.k / self.format.block_len() * self.format.block_bytes()
+    }
+
+    /// Block `b` of row `j`.
+    pub(crate) fn block(&self, j: usize, b: usize) -> FileBlock {
+        assert!(j < self.n, "row {j} of {}", self.n);
+        if self.isa == Isa::Scalar {
+            return FileBlock::read(self.format, &bytes(&self.data)[j * self.row_bytes()..][..self.row_bytes()], b);
+        }
+        take(
+            self.format,
+            self.isa,
+            &self.data[j / ROWS * self.stride()..][..self.stride()],
+            self.k / BLOCK,
+            b,
+            j % ROWS,
+        )
+    }
+}
+
+/// Writes a block of one row into a panel of zeros.
+fn put(format: BlockFormat, isa: Isa, panel: &mut [u32], blocks: usize, b: usize, lane: usize, block: FileBlock) {
+    let (bits, flip) = (format.bits(), if format.bits() == 8 && signed(isa) { 0x80 } else { 0 });
+    let lines = &mut panel[b * lines(format) * ROWS..];
+    for (i, q) in block.q.into_iter().enumerate() {
+        let ((line, shift), (high, high_shift)) = place(bits, i);
+        let low = if bits == 8 { q ^ flip } else { q & 15 };
+        lines[line * ROWS + lane] |= u32::from(low) << shift;
+        if bits == 5 || bits == 6 {
+            lines[high * ROWS + lane] |= u32::from(q >> 4) << high_shift;
+        }
+    }
+    let scales = &mut bytes_mut(panel)[blocks * self::lines(format) * LINE_BYTES..];
+    let (d, m, factors) = scale_at(format.kind(), b);
+    scales[d + 2 * lane..][..2].copy_from_slice(&block.d.to_le_bytes());
+    if format.has_offset() {
+        scales[m + 2 * lane..][..2].copy_from_slice(&block.m.to_le_bytes());
+    }
+    if matches!(format.kind(), ScaleKind::Super | ScaleKind::Sixteens) {
+        for (at, factor) in factors.into_iter().zip(block.factors) {
+            scales[at + lane] = factor;
+        }
+    }
+}
+
+/// What `put` wrote.
+fn take(format: BlockFormat, isa: Isa, panel: &[u32], blocks: usize, b: usize, lane: usize) -> FileBlock {
+    let (bits, flip) = (format.bits(), if format.bits() == 8 && signed(isa) { 0x80 } else { 0 });
+    let lines = &panel[b * lines(format) * ROWS..];
+    let mut q = [0; BLOCK];
+    for (i, q) in q.iter_mut().enumerate() {
+        let ((line, shift), (high, high_shift)) = place(bits, i);
+        let low = lines[line * ROWS + lane] >> shift;
+        *q = match bits {
+            8 => low as u8 ^ flip,
+            5 => (low & 15 | (lines[high * ROWS + lane] >> high_shift & 1) << 4) as u8,
+            6 => (low & 15 | (lines[high * ROWS + lane] >> high_shift & 3) << 4) as u8,
+            _ => (low & 15) as u8,
+        };
+    }
+    let scales = &bytes(panel)[blocks * self::lines(format) * LINE_BYTES..];
+    let (d, m, factors) = scale_at(format.kind(), b);
+    let word = |at: usize| u16::from_le_bytes([scales[at], scales[at + 1]]);
+    let of_super = matches!(format.kind(), ScaleKind::Super | ScaleKind::Sixteens);
+    FileBlock {
+        q,
+        d: word(d + 2 * lane),
+        m: if format.has_offset() { word(m + 2 * lane) } else { 0 },
+        factors: if of_super { factors.map(|at| scales[at + lane]) } else { [1; 2] },
+    }
+}

@@ -1,0 +1,198 @@
+//! The vector bodies of products with blocks: a panel of 16 columns by a tile of rows, in registers. One loop serves
+//! all formats; what differs is how integers and scales are unpacked.
+
+use super::activations::{RECORD, SCALE, SHIFT, SUMS, TILE, tile_rows};
+use super::format::{BLOCK, BlockFormat, ScaleKind};
+use super::pack::{LINE_BYTES, PackedBlocks, ROWS, lines, scale_at};
+use crate::matrix::MatMut;
+use crate::vector::integers::Integers;
+
+/// Bytes of the records of rows that are multiplied with all panels before the next rows are: half a second-level
+/// cache.
+const NEAR: usize = 256 << 10;
+
+/// Bytes ahead of those in use that are asked for.
+const AHEAD: usize = 2 << 10;
+
+/// As the scalar reference; `first` is a multiple of 16, and the records are in tiles.
+#[inline(always)]
+pub(super) fn product<S: Integers>(s: S, records: &[u32], w: &PackedBlocks, first: usize, out: MatMut<'_>) {
+    macro_rules! of {
+        ($($format:ident)*) => {
+            match w.format {
+                $(BlockFormat::$format => typed::<S, { BlockFormat::$format as usize }>(s, records, w, first, out),)*
+            }
+        };
+    }
+    of!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4K Q5K Q6K);
+}
+
+#[inline(always)]
+fn typed<S: Integers, const FORMAT: usize>(s: S, records: &[u32], w: &PackedBlocks, first: usize, mut out: MatMut<'_>) {
+    let (rows, cols, blocks) = (out.rows(), out.cols(), w.k / BLOCK);
+    assert!(first.is_multiple_of(ROWS) && first + cols <= w.n, "columns of other panels");
+    assert!(records.len() >= rows * blocks * RECORD, "records are missing");
+    let words = w.stride();
+    assert!(w.data.len() >= (first + cols).div_ceil(ROWS) * words, "panels are missing");
+    // whole tiles, so that chunks do not change which rows are in a tile
+    let chunk = (NEAR / (blocks * RECORD * 4).max(1) / TILE).max(1) * TILE;
+    for from in (0..rows).step_by(chunk) {
+        let end = rows.min(from + chunk);
+        for col in (0..cols).step_by(ROWS) {
+            let panel = w.data[(first + col) / ROWS * words..].as_ptr().cast::<u8>();
+            let mut row = from;
+            while row < end {
+                let tile = tile_rows(w.isa, rows - row);
+                let x = records[row * blocks * RECORD..].as_ptr();
+                macro_rules! of {
+                    ($($rows:literal)*) => {
+                        match tile {
+                            // SAFETY: the panel and the tile's records are within their slices, as checked above.
+                            $($rows => unsafe { multiply::<S, FORMAT, $rows>(s, x, panel, blocks, &mut out, row, col) },)*
+                            _ => unreachable!("tiles have 1, 2, 4 or {TILE} rows"),
+                        }
+                    };
+                }
+                of!(1 2 4 12);
+                row += tile;
+            }
+        }
+    }
+}
+
+/// `ROWS_OF_X` rows by one panel.
+///
+/// # Safety
+/// `x` points to the records of the rows, `panel` to a panel of `blocks` blocks of the format.
+#[inline(always)]
+unsafe fn multiply<S: Integers, const FORMAT: usize, const ROWS_OF_X: usize>(
+    s: S,
+    x: *const u32,
+    panel: *const u8,
+    blocks: usize,
+    out: &mut MatMut<'_>,
+    row: usize,
+    col: usize,
+) {
+    let format = const { BlockFormat::ALL[FORMAT] };
+    let block_bytes = const { lines(BlockFormat::ALL[FORMAT]) * LINE_BYTES };
+    let bits = format.bits();
+    // weights of 8 bits are signed where products of bytes saturate
+    let zero = if bits == 8 && !S::UNSIGNED { 0 } else { format.zero() };
+    let mut sums = [[s.splat(0.0); 2]; ROWS_OF_X];
+    // SAFETY: blocks, their scales and records are within the panel and the rows, as promised.
+    unsafe {
+        let scales = panel.add(blocks * block_bytes);
+        for b in 0..blocks {
+            let at = panel.add(b * block_bytes);
+            for line in 0..lines(format) {
+                s.prefetch_near(at.wrapping_add(AHEAD + line * LINE_BYTES));
+            }
+            for v in 0..ROWS / S::LANES {
+                let lane = v * S::LANES;
+                let q = unpack(s, bits, at.add(4 * lane));
+                let (d, m) = unpack_scales(s, format.kind(), scales, b, lane);
+                for r in 0..ROWS_OF_X {
+                    let record = x.add((b * ROWS_OF_X + r) * RECORD);
+                    let scale = s.splat(f32::from_bits(*record.add(SCALE)));
+                    let (low, high) = (*record.add(SUMS) as i32, *record.add(SUMS + 1) as i32);
+                    let mut sum = sums[r][v];
+                    if format.has_halves() {
+                        let low = s.dots(bits, -zero * low, &q[..4], record);
+                        let high = s.dots(bits, -zero * high, &q[4..], record.add(4));
+                        sum = s.fma(s.i32_to_f32(low), s.mul(scale, d[0]), sum);
+                        sum = s.fma(s.i32_to_f32(high), s.mul(scale, d[1]), sum);
+                    } else {
+                        let both = s.dots(bits, -zero * (low + high), &q, record);
+                        sum = s.fma(s.i32_to_f32(both), s.mul(scale, d[0]), sum);
+                    }
+                    if format.has_offset() {
+                        sum = s.fma(s.splat(f32::from_bits(*record.add(SHIFT))), m, sum);
+                    }
+                    sums[r][v] = sum;
+                }
+            }
+        }
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        let to = &mut out.row(row + r)[col..];
+        for v in 0..ROWS / S::LANES {
+            let lane = v * S::LANES;
+            if lane < to.len() {
+                s.store(&mut to[lane..], sums[v]);
+            }
+        }
+    }
+}
+
+/// The integers of a block of 32 of some rows of a panel, a vector for each four neighbouring k.
+///
+/// # Safety
+/// `at` points to those rows' words in the first of the block's lines.
+#[inline(always)]
+unsafe fn unpack<S: Integers>(s: S, bits: u32, at: *const u8) -> [S::V; 8] {
+    let mut q = [s.splat(0.0); 8];
+    // SAFETY: a block has as many lines as bits.
+    unsafe {
+        if bits == 8 {
+            for (line, q) in q.iter_mut().enumerate() {
+                *q = s.load_ptr(at.add(line * LINE_BYTES).cast());
+            }
+            return q;
+        }
+        for line in 0..4 {
+            let both = s.load_ptr(at.add(line * LINE_BYTES).cast());
+            q[line] = s.and(both, 0x0f0f_0f0f);
+            q[4 + line] = s.and(s.shift_right::<4>(both), 0x0f0f_0f0f);
+        }
+        if bits == 5 {
+            let h = s.load_ptr(at.add(4 * LINE_BYTES).cast());
+            let mask = 0x1010_1010;
+            q[0] = s.merge(q[0], s.shift_left::<4>(h), mask);
+            q[1] = s.merge(q[1], s.shift_left::<3>(h), mask);
+            q[2] = s.merge(q[2], s.shift_left::<2>(h), mask);
+            q[3] = s.merge(q[3], s.shift_left::<1>(h), mask);
+            q[4] = s.merge(q[4], h, mask);
+            q[5] = s.merge(q[5], s.shift_right::<1>(h), mask);
+            q[6] = s.merge(q[6], s.shift_right::<2>(h), mask);
+            q[7] = s.merge(q[7], s.shift_right::<3>(h), mask);
+        }
+        if bits == 6 {
+            for half in 0..2 {
+                let h = s.load_ptr(at.add((4 + half) * LINE_BYTES).cast());
+                let (mask, q) = (0x3030_3030, &mut q[4 * half..4 * half + 4]);
+                q[0] = s.merge(q[0], s.shift_left::<4>(h), mask);
+                q[1] = s.merge(q[1], s.shift_left::<2>(h), mask);
+                q[2] = s.merge(q[2], h, mask);
+                q[3] = s.merge(q[3], s.shift_right::<2>(h), mask);
+            }
+        }
+    }
+    q
+}
+
+/// The scales of both halves and the offset of block `b` of some rows, from `lane` on.
+///
+/// # Safety
+/// `at` points to the panel's scales.
+#[inline(always)]
+unsafe fn unpack_scales<S: Integers>(s: S, kind: ScaleKind, at: *const u8, b: usize, lane: usize) -> ([S::V; 2], S::V) {
+    let (d, m, factors) = scale_at(kind, b);
+    // SAFETY: 16 rows of each are there.
+    unsafe {
+        let d = s.load_halves(at.add(d + 2 * lane));
+        match kind {
+            ScaleKind::Plain => ([d; 2], d),
+            ScaleKind::Offset => ([d; 2], s.load_halves(at.add(m + 2 * lane))),
+            ScaleKind::Super => {
+                let m = s.load_halves(at.add(m + 2 * lane));
+                let d = s.mul(d, s.load_unsigned(at.add(factors[0] + lane)));
+                ([d; 2], s.mul(m, s.load_unsigned(at.add(factors[1] + lane))))
+            }
+            ScaleKind::Sixteens => {
+                let low = s.mul(d, s.load_signed(at.add(factors[0] + lane)));
+                ([low, s.mul(d, s.load_signed(at.add(factors[1] + lane)))], d)
+            }
+        }
+    }
+}

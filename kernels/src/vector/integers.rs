@@ -1,0 +1,55 @@
+//! Products of small integers behind a trait, beside [`Simd`]. In: vectors of words, each four bytes of neighbouring k.
+//! Out: sums of their products in 32 bits, exact; and the conversions that blocks of weights need.
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use super::Simd;
+
+/// Integer arithmetic on the bits of vectors. As with [`Simd`], a value of the type proves the instructions.
+pub(crate) trait Integers: Simd {
+    /// [`Integers::dots`] takes weights of 8 bits as unsigned; else as signed.
+    const UNSIGNED: bool;
+
+    /// Every word and `mask`.
+    fn and(self, a: Self::V, mask: u32) -> Self::V;
+    /// `low`, or the bits of `high` that are in `mask`.
+    fn merge(self, low: Self::V, high: Self::V, mask: u32) -> Self::V;
+    fn shift_left<const N: u32>(self, a: Self::V) -> Self::V;
+    fn shift_right<const N: u32>(self, a: Self::V) -> Self::V;
+    /// Prefetches the cache line of `x`, which need not exist, into all caches.
+    fn prefetch_near(self, x: *const u8);
+    /// `LANES` f16.
+    ///
+    /// # Safety
+    /// They can be read.
+    unsafe fn load_halves(self, x: *const u8) -> Self::V;
+    /// `LANES` unsigned bytes.
+    ///
+    /// # Safety
+    /// They can be read.
+    unsafe fn load_unsigned(self, x: *const u8) -> Self::V;
+    /// `LANES` signed bytes.
+    ///
+    /// # Safety
+    /// They can be read.
+    unsafe fn load_signed(self, x: *const u8) -> Self::V;
+    /// `start` plus the sums of products of the bytes of `q`, of 4, 5, 6 or 8 bits, with those of as many words from
+    /// `x` on, which are signed and not -128; bits of i32.
+    ///
+    /// # Safety
+    /// As many words can be read.
+    unsafe fn dots(self, bits: u32, start: i32, q: &[Self::V], x: *const u32) -> Self::V;
+}
+
+/// Words whose products of pairs of bytes can be added up in 16 bits: 2 · 127 · 15 · 8, 2 · 127 · 31 · 4, and
+/// 2 · 127 · 63 · 2 are below 2^15.
+#[inline(always)]
+const fn words_in_16_bits(bits: u32) -> usize {
+    match bits {
+        4 => 8,
+        5 => 4,
+        6 => 2,
+        _ => 1,
+    }
+}
