@@ -16,11 +16,15 @@
 //!   divides by the sum of its exponentials last, so values within a factor of the number of tokens of the largest f32
 //!   can become infinite where the scalar reference's do not.
 //!
+//! Weights may stay in the quantised blocks of GGUF (`blocks/`): the bits of those products are the same on every
+//! instruction set too.
+//!
 //! Where things are: `<operator>/mod.rs` checks and splits, `scalar.rs` is the scalar reference, `vector.rs` (of MLPs
 //! `features.rs` and `tokens.rs`) the body for all vector widths, written over `vector::Simd`. A kernel that needs more
-//! than that trait gives gets a file for its instruction set in `vector/`. `matrix.rs` has the views of matrices,
-//! `number_format.rs` f32, bf16 and int8, `isa.rs` the instruction sets, `sys/` what is asked of the operating system,
-//! `ceiling/` the loops that measure a machine's ceilings.
+//! than that trait gives gets a file for its instruction set in `vector/`; products of small integers have a trait of
+//! their own, `vector::integers`. `matrix.rs` has the views of matrices, `number_format.rs` f32, bf16 and int8, `isa.rs`
+//! the instruction sets, `sys/` what is asked of the operating system, `ceiling/` the loops that measure a machine's
+//! ceilings.
 
 // other architectures run the scalar references alone
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_macros))]

@@ -167,8 +167,8 @@ pub(crate) fn half(bits: u16) -> f32 {
     let magnitude = match exponent {
         // exact: denormals of f16 are multiples of 2^-24
         0 => fraction as f32 / 16_777_216.0,
-        31 => f32::from_bits(0x7f80_0000 | fraction << 13),
-        _ => f32::from_bits(exponent + 112 << 23 | fraction << 13),
+        31 => f32::from_bits(0x7f80_0000 | (fraction << 13)),
+        _ => f32::from_bits(((exponent + 112) << 23) | (fraction << 13)),
     };
     f32::from_bits(sign | magnitude.to_bits())
 }

@@ -17,7 +17,7 @@ fn rows(d: &mut Draw, format: BlockFormat, n: usize, k: usize) -> Vec<u8> {
             let any = d.special && d.next().is_multiple_of(16);
             // 2^-7 to 2^-3, either sign
             let scale =
-                if any { d.next() as u16 } else { 0x2000 + (d.next() % 0x1000) as u16 | (d.next() as u16 & 0x8000) };
+                if any { d.next() as u16 } else { (0x2000 + (d.next() % 0x1000) as u16) | (d.next() as u16 & 0x8000) };
             block[*at..at + 2].copy_from_slice(&scale.to_le_bytes());
         }
     }
@@ -127,7 +127,7 @@ fn extreme_integers_do_not_saturate() {
 /// a checksum of the bits of all, and the numbers 0, 17, 300 and 511.
 #[test]
 fn weights_are_those_of_the_published_formats() {
-    let golden: [(&str, u32, [f32; 4]); 8] = [
+    let golden: [(&str, u32, [f64; 4]); 8] = [
         ("Q4_0", 0x4996d800, [-0.2061767578125, -0.0687255859375, -0.2440185546875, -1.5205078125]),
         ("Q4_1", 0xf752d580, [0.989227294921875, 0.783050537109375, 0.31585693359375, 2.03485107421875]),
         ("Q5_0", 0x0d818a00, [0.6185302734375, 0.0687255859375, -1.9521484375, -2.0906982421875]),
@@ -151,7 +151,7 @@ fn weights_are_those_of_the_published_formats() {
             let table = PackedBlocks::pack(&ctx, format, &file, 2, k);
             let mut out = vec![f32::NAN; 2 * k];
             embed_rows(&ctx, &table, &[0, 1], 1.0, &mut out);
-            assert_eq!([0, 17, 300, 511].map(|i| out[i]), some, "{isa}, {name}");
+            assert_eq!([0, 17, 300, 511].map(|i| f64::from(out[i])), some, "{isa}, {name}");
             let sum = out
                 .iter()
                 .enumerate()
@@ -250,10 +250,10 @@ fn halves_are_read_as_ieee_754_says() {
         (0x0001, 5.960_464_477_539_063e-8),
         (0x83ff, -6.097_555_160_522_461e-5),
         (0x3555, 0.333_251_953_125),
-        (0x7c00, f32::INFINITY),
-        (0xfc00, f32::NEG_INFINITY),
+        (0x7c00, f64::INFINITY),
+        (0xfc00, f64::NEG_INFINITY),
     ] {
-        assert_eq!(half(bits), value, "{bits:#x}");
+        assert_eq!(f64::from(half(bits)), value, "{bits:#x}");
     }
     assert!(half(0x7e00).is_nan() && half(0x8000).is_sign_negative());
 }
