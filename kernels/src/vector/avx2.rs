@@ -1,6 +1,5 @@
-//! Eight lanes of f32 by AVX2 and FMA. In: the token [`Avx2`], made only where the CPU has both
-//! (and F16C). Out: the arithmetic of
-//! [`Simd`].
+//! Eight lanes of f32 by AVX2 and FMA. In: the token [`Avx2`], made only where the CPU has both (and F16C). Out: the
+//! arithmetic of [`Simd`].
 
 use std::arch::x86_64::*;
 
