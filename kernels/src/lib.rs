@@ -17,7 +17,8 @@
 //!   can become infinite where the scalar reference's do not.
 //!
 //! Weights may stay in the quantised blocks of GGUF (`blocks/`): the bits of those products are the same on every
-//! instruction set too.
+//! instruction set too. Attention over a cache (`cached/`) has the same bits whether tokens come one by one or many at
+//! once.
 //!
 //! Where things are: `<operator>/mod.rs` checks and splits, `scalar.rs` is the scalar reference, `vector.rs` (of MLPs
 //! `features.rs` and `tokens.rs`) the body for all vector widths, written over `vector::Simd`. A kernel that needs more
@@ -32,6 +33,7 @@
 mod activation;
 mod attention;
 mod blocks;
+mod cached;
 mod ceiling;
 mod context;
 mod elementwise;
@@ -56,6 +58,7 @@ pub use attention::{
 pub use blocks::format::BlockFormat;
 pub use blocks::pack::PackedBlocks;
 pub use blocks::{blocks_linear, blocks_linear_operations, blocks_linears, embed_rows};
+pub use cached::{CachedScores, CachedTokens, KvCache, cached_attention};
 pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings};
 pub use context::Context;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};

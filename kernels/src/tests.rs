@@ -279,7 +279,7 @@ pub(crate) fn bits(x: &[f32]) -> Vec<u32> {
 /// The same class of value, and finite values within `tolerance`, relative above 1. In a format that rounds, two
 /// hundredths of the largest value are allowed, since a sum that ends on the other side of a tie moves everything after
 /// it.
-fn close(format: NumberFormat, got: &[f32], wanted: &[f32], tolerance: f32) -> Result<(), String> {
+pub(crate) fn close(format: NumberFormat, got: &[f32], wanted: &[f32], tolerance: f32) -> Result<(), String> {
     let largest = wanted.iter().filter(|w| w.is_finite()).fold(1.0f32, |most, w| most.max(w.abs()));
     let rounding = if format == NumberFormat::F32 { 0.0 } else { 0.02 * largest };
     if got.len() != wanted.len() {

@@ -24,6 +24,11 @@ pub(crate) trait Integers: Simd {
     /// # Safety
     /// They can be read.
     unsafe fn load_halves(self, x: *const u8) -> Self::V;
+    /// `LANES` bf16.
+    ///
+    /// # Safety
+    /// They can be read.
+    unsafe fn load_bf16(self, x: *const u16) -> Self::V;
     /// `LANES` unsigned bytes.
     ///
     /// # Safety

@@ -48,6 +48,12 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(self, x: *const u16) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(x.cast())))) }
+    }
+
+    #[inline(always)]
     unsafe fn load_unsigned(self, x: *const u8) -> __m256 {
         // SAFETY: see the impl.
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(x.cast()))) }
@@ -127,6 +133,12 @@ impl<const LEVEL: u8> Integers for Avx512<LEVEL> {
     unsafe fn load_halves(self, x: *const u8) -> __m512 {
         // SAFETY: see the impl.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, x: *const u16) -> __m512 {
+        // SAFETY: see the impl.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(x.cast())))) }
     }
 
     #[inline(always)]

@@ -1,0 +1,141 @@
+//! The keys and values of a sequence, which grow token by token. In: rows of new tokens. Out: memory laid out as
+//! attention reads it: keys in panels of 16 tokens (for each place in the head the 16 tokens' numbers), values row by
+//! row, padded to 16 numbers; f32 or bf16.
+
+use crate::matrix::{Aligned, floats_mut, halves_mut};
+use crate::number_format::{NumberFormat, round_bf16};
+
+/// Tokens of a panel of keys, and the multiple to which rows of values are padded.
+pub(super) const PANEL: usize = 16;
+
+/// Keys and values of one sequence and one layer.
+pub struct KvCache {
+    kv_heads: usize,
+    head_dim: usize,
+    capacity: usize,
+    len: usize,
+    bf16: bool,
+    /// head, panel, place, token
+    pub(super) keys: Aligned,
+    /// head, token, place
+    pub(super) values: Aligned,
+}
+
+impl KvCache {
+    /// An empty cache for at most `capacity` tokens of `kv_heads` heads of `head_dim` numbers, whose memory is there from
+    /// the start: [`KvCache::bytes_for`] says how much. In bf16 for every format but f32.
+    pub fn new(kv_heads: usize, head_dim: usize, capacity: usize, format: NumberFormat) -> KvCache {
+        let bf16 = format != NumberFormat::F32;
+        let (keys, values) = words(kv_heads, head_dim, capacity, bf16);
+        let (keys, values) = (Aligned::zeros(keys), Aligned::zeros(values));
+        KvCache { kv_heads, head_dim, capacity, len: 0, bf16, keys, values }
+    }
+
+    /// Bytes that such a cache holds.
+    pub fn bytes_for(kv_heads: usize, head_dim: usize, capacity: usize, format: NumberFormat) -> usize {
+        let (keys, values) = words(kv_heads, head_dim, capacity, format != NumberFormat::F32);
+        4 * (keys + values)
+    }
+
+    /// Adds tokens: `keys` and `values: [tokens, kv_heads · head_dim]`, keys rotated already where the model does that.
+    ///
+    /// # Panics
+    /// If a length does not fit, or the cache would hold more than its capacity.
+    pub fn append(&mut self, keys: &[f32], values: &[f32]) {
+        let width = self.kv_heads * self.head_dim;
+        assert!(width > 0 && keys.len().is_multiple_of(width), "KvCache: keys are not whole rows of {width}");
+        assert_eq!(keys.len(), values.len(), "KvCache: as many keys as values");
+        let tokens = keys.len() / width;
+        assert!(
+            tokens <= self.capacity - self.len,
+            "KvCache: {tokens} tokens more than {} of {}",
+            self.len,
+            self.capacity
+        );
+        for (i, (keys, values)) in keys.chunks_exact(width).zip(values.chunks_exact(width)).enumerate() {
+            for head in 0..self.kv_heads {
+                let own = head * self.head_dim..(head + 1) * self.head_dim;
+                let (key, value) = (self.key(head, self.len + i), self.value(head, self.len + i));
+                write(&mut self.keys, self.bf16, key, PANEL, &keys[own.clone()]);
+                write(&mut self.values, self.bf16, value, 1, &values[own]);
+            }
+        }
+        self.len += tokens;
+    }
+
+    /// Forgets the tokens from `len` on; 0 empties the cache for another sequence.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Tokens in the cache.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Tokens that fit.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Key and value heads.
+    pub fn kv_heads(&self) -> usize {
+        self.kv_heads
+    }
+
+    /// Numbers in a head.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Bytes of memory held, whatever the number of tokens.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.keys) + size_of_val(&*self.values)
+    }
+
+    pub(super) fn is_bf16(&self) -> bool {
+        self.bf16
+    }
+
+    /// Numbers of a padded row of values.
+    pub(super) fn padded(&self) -> usize {
+        self.head_dim.next_multiple_of(PANEL)
+    }
+
+    /// Where the key of a token begins, in numbers; the next of its numbers is `PANEL` further.
+    pub(super) fn key(&self, head: usize, token: usize) -> usize {
+        (head * self.capacity.div_ceil(PANEL) + token / PANEL) * self.head_dim * PANEL + token % PANEL
+    }
+
+    /// Where the value of a token begins, in numbers.
+    pub(super) fn value(&self, head: usize, token: usize) -> usize {
+        (head * self.capacity + token) * self.padded()
+    }
+
+    /// A number of `keys` or `values`.
+    pub(super) fn number(&self, words: &[u32], at: usize) -> f32 {
+        if self.bf16 { f32::from_bits(words[at / 2] >> (16 * (at % 2)) << 16) } else { f32::from_bits(words[at]) }
+    }
+}
+
+/// Words of the keys and of the values.
+fn words(kv_heads: usize, head_dim: usize, capacity: usize, bf16: bool) -> (usize, usize) {
+    let keys = kv_heads * capacity.next_multiple_of(PANEL) * head_dim;
+    let values = kv_heads * capacity * head_dim.next_multiple_of(PANEL);
+    if bf16 { (keys / 2, values / 2) } else { (keys, values) }
+}
+
+/// Writes `x` from number `at` on, `step` apart.
+fn write(words: &mut [u32], bf16: bool, at: usize, step: usize, x: &[f32]) {
+    if bf16 {
+        let to = halves_mut(words)[at..].iter_mut().step_by(step);
+        to.zip(x).for_each(|(to, x)| *to = (round_bf16(*x).to_bits() >> 16) as u16);
+    } else {
+        floats_mut(words)[at..].iter_mut().step_by(step).zip(x).for_each(|(to, x)| *to = *x);
+    }
+}
