@@ -42,12 +42,16 @@ enum Commands {
     Time(commands::time::Args),
     /// A commented suite for a model
     Init(commands::init::Args),
+    /// Any program from outside: its time, memory and energy
+    Meter(commands::meter::Args),
     /// Search a backend's settings for the fastest on this machine
     Tune(commands::tune::Args),
     /// Outputs of a backend against recorded vectors
     Parity(commands::parity::Args),
     /// A model as an ONNX file for other runtimes
     Export(commands::export::Args),
+    /// Is a program of yours a correct backend?
+    External(commands::external::Args),
     /// What trainings took to reach an accuracy, from their logs
     Curve(commands::curve::Args),
     /// A released checkpoint of TRM or HRM as a model; none of its code is run
@@ -127,9 +131,11 @@ fn dispatch() -> ExitCode {
         Some(Commands::Run(args)) => commands::run::run(args),
         Some(Commands::Init(args)) => commands::init::run(args),
         Some(Commands::Time(args)) => commands::time::run(args),
+        Some(Commands::Meter(args)) => commands::meter::run(args),
         Some(Commands::Tune(args)) => commands::tune::run(args),
         Some(Commands::Parity(args)) => commands::parity::run(args),
         Some(Commands::Export(args)) => commands::export::run(args),
+        Some(Commands::External(args)) => commands::external::run(args),
         Some(Commands::Curve(args)) => commands::curve::run(args),
         Some(Commands::Import(args)) => commands::import::run(args),
         Some(Commands::Report(args)) => commands::report::run(args),

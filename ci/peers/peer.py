@@ -1,4 +1,5 @@
-"""What the peers' workers share: the protocol of src/protocol.rs, the reading of models and of questions, and the search of settings.
+"""What the peers' workers share beside the protocol (ci/external/ergometer_worker.py): reading models and questions, walking a batch through its
+steps, and the search of settings.
 
 A peer is a class with `name`, `devices`, `describe`, `settings` and `load`; see openvino_worker.py. What `load` gives is an engine for full batches:
 
@@ -27,8 +28,10 @@ import sys
 import time
 import traceback
 
-# The most samples of one block.
-MAX_ITERATIONS = 10_000
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../external"))
+import ergometer_worker  # noqa: E402
+from ergometer_worker import Failure, Refusal  # noqa: E402
+
 # Rounds of a search: the fewest whose smallest and largest ratio are a 95 % interval of the median ratio. Seconds that a search may take; half of
 # them for loading and compiling settings. 0: no search, the first setting. The suite's `tune_seconds`, where it says `tune = true`.
 ROUNDS, BUDGET = 6, float(os.environ.get("ERGOMETER_PEERS_SEARCH") or os.environ.get("ERGOMETER_TUNE_SECONDS") or "12")
@@ -40,22 +43,6 @@ BLOCK, WORTH = 0.1, 0.02
 APART = {"f32": 1e-3, "bf16": 0.1}
 
 INSTALL = "run ci/peers/install.sh"
-
-
-class Refusal(Exception):
-    """This cannot be had here: why, and the remedy."""
-
-    def __init__(self, reason, hint=None):
-        super().__init__(reason)
-        self.reason, self.hint = reason, hint
-
-
-class Failure(Exception):
-    """It was tried and failed; `kind` as in src/protocol.rs."""
-
-    def __init__(self, kind, message):
-        super().__init__(message)
-        self.kind = kind
 
 
 def read_safetensors(path):
@@ -116,45 +103,36 @@ def listed(values):
     return flat.tolist() if np.isfinite(flat).all() else [float(v) if np.isfinite(v) else None for v in flat]
 
 
-class Worker:
+class Worker(ergometer_worker.Worker):
     def __init__(self, peer):
-        self.peer = peer
+        self.peer, self.name = peer, peer.name
+
+    @property
+    def version(self):
+        return self.peer.version()
+
+    def run(self):
+        if sys.argv[1:] != ["--search"]:
+            return super().run()
         # what a library prints must not come between the lines
         self.out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
-
-    def say(self, kind, /, **body):
-        self.out.write(json.dumps({kind: body}) + "\n")
-        self.out.flush()
-
-    def run(self):
-        searching = sys.argv[1:] == ["--search"]
         try:
-            if not searching:
-                self.say("hello", protocol=1, name=self.peer.name, version=self.peer.version())
-            for line in sys.stdin:
-                ((command, body),) = json.loads(line).items()
-                if searching:
-                    self.say("searched", **search(self.peer, body))
-                    return 0
-                getattr(self, "load" if command == "job" else body["mode"])(body)
+            ((_, job),) = json.loads(sys.stdin.readline()).items()
+            self.say("searched", **search(self.peer, job))
             return 0
         except Refusal as refusal:
-            hint = {"hint": refusal.hint} if refusal.hint else {}
-            self.say("unavailable", what="case", reason=refusal.reason, **hint)
-        except MemoryError:
-            self.say("failed", kind="out-of-memory", message="no memory left")
+            self.say("unavailable", what="case", reason=str(refusal), hint=refusal.hint)
         except Failure as failure:
             self.say("failed", kind=failure.kind, message=str(failure))
         except Exception as error:
             traceback.print_exc()
             # a board's memory ends by an error of PyTorch's own
-            kind = "out-of-memory" if type(error).__name__ == "OutOfMemoryError" else "backend"
-            self.say("failed", kind=kind, message=f"{type(error).__name__}: {error}")
+            full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+            self.say("failed", kind="out-of-memory" if full else "backend", message=f"{type(error).__name__}: {error}")
         return 1
 
-    def load(self, job):
-        self.job = job
+    def prepare(self, job):
         device = device_of(self.peer, job)
         versions = self.peer.describe(job)
         import numpy as np
@@ -175,7 +153,7 @@ class Worker:
         model = Model(job)
         self.engine = self.peer.load(job, model, setting)
         seconds = time.perf_counter() - began
-        self.batch, self.steps, self.next = job["batch"], job["max_steps"], 0
+        self.batch, self.max_steps = job["batch"], job["max_steps"]
         # the rule of the family, see src/models
         kind = model.config["model_type"]
         self.rule = (lambda q: q[:, 0] > 0) if job["halt"] and kind in ("trm", "looped") else None
@@ -184,7 +162,7 @@ class Worker:
         versions.update(getattr(self.engine, "report", dict)())
         options = {"device": device, **{key: str(value) for key, value in setting.items()}}
         isa = self.peer.isa()
-        self.say("loaded", seconds=seconds, versions=versions, options=options, **({"isa": isa} if isa else {}))
+        return {"seconds": seconds, "versions": versions, "options": options, **({"isa": isa} if isa else {})}
 
     def searched(self, job):
         """The search, in another process."""
@@ -212,10 +190,10 @@ class Worker:
         np, keep = self.np, getattr(self.engine, "keep", None)
         self.engine.begin(*self.rows(first, self.batch))
         slots = places = np.arange(self.batch)
-        for depth in range(1, self.steps + 1):
+        for depth in range(1, self.max_steps + 1):
             self.engine.step()
-            stops = np.full(len(slots), depth == self.steps)
-            if self.rule and depth < self.steps:
+            stops = np.full(len(slots), depth == self.max_steps)
+            if self.rule and depth < self.max_steps:
                 stops = self.rule(self.engine.halting())[places]
             yield depth, slots, places, stops
             if stops.all():
@@ -240,16 +218,6 @@ class Worker:
                 if part is not None:
                     all_rows[slots[stops]] = part[places[stops]]
         return whole, used
-
-    def warm(self, go):
-        began = time.perf_counter()
-        self.iterate(0)
-        first = time.perf_counter() - began
-        i = 1
-        while time.perf_counter() - began < go["seconds"]:
-            self.iterate(i * self.batch % len(self.inputs))
-            i += 1
-        self.say("ready", first_seconds=first)
 
     def compare(self, go):
         """Outputs for the questions, each step from the recorded states; full batches, as they are timed."""
@@ -278,48 +246,30 @@ class Worker:
             self.say("outputs", step=step, logits=logits, q=qs, states=states)
         self.say("done", block=go["block"])
 
-    def predictions(self, outputs):
+    def rows_of(self, outputs):
         """Row by row, without the example's number and the step."""
         logits, q = outputs
         answers = logits.argmax(axis=-1).tolist()
         halts = [{"halt_logit": float(v)} for v in q[:, 0]] if q is not None else [{}] * len(answers)
         return [{"answer": a, **h} for a, h in zip(answers, halts)]
 
+    def predictions(self, result):
+        outputs, used = result
+        return [{"depth": depth, **row} for depth, row in zip(used.tolist(), self.rows_of(outputs))]
+
+    def steps(self, result):
+        return int(result[1].sum())
+
     def answer(self, go):
         for first in range(0, len(self.inputs), self.batch):
             live = min(self.batch, len(self.inputs) - first)
             for depth, slots, places, stops in self.walk(first):
-                rows, told = self.predictions(self.engine.outputs()), []
+                rows, told = self.rows_of(self.engine.outputs()), []
                 for slot, place, last in zip(slots.tolist(), places.tolist(), stops.tolist()):
                     if slot < live:
                         told.append({"example": first + slot, "depth": depth, "last": last, **rows[place]})
                 if told:
                     self.say("predictions", block=go["block"], rows=told)
-        self.say("done", block=go["block"])
-
-    def time(self, go):
-        """Nothing is said while the clock runs."""
-        samples, answers, n = [], {}, len(self.inputs)
-        end = time.perf_counter() + go["seconds"]
-        while len(samples) < MAX_ITERATIONS and (len(samples) < go["n"] or time.perf_counter() < end):
-            first = self.next
-            self.next = (first + self.batch) % n
-            t_ns, began = time.monotonic_ns(), time.perf_counter()
-            outputs, used = self.iterate(first)
-            latency = time.perf_counter() - began
-            sample = {"iteration": len(samples), "t_ns": t_ns, "example": first, "rows": self.batch, "latency": latency, "steps": int(used.sum())}
-            samples.append(sample)
-            if len(answers) == n:
-                continue
-            met = [(first + i) % n for i in range(min(self.batch, n))]
-            if any(example not in answers for example in met):
-                for example, depth, row in zip(met, used.tolist(), self.predictions(outputs)):
-                    answers.setdefault(example, {"example": example, "depth": depth, "last": True, **row})
-        self.say("measured", block=go["block"])
-        for sample in samples:
-            self.say("sample", block=go["block"], **sample)
-        self.say("unavailable", what="flops_executed", reason=f"{self.peer.name} does not say what it executes")
-        self.say("predictions", block=go["block"], rows=list(answers.values()))
         self.say("done", block=go["block"])
 
 

@@ -33,7 +33,7 @@ class Fixed:
         self.job.update(inputs=inputs, puzzle_ids=[i % 2 for i in range(13)] if config.get("puzzle_emb_ndim") else [0] * 13)
         self.worker = worker = peer.Worker.__new__(peer.Worker)
         recursive = config["model_type"] in ("trm", "looped")
-        worker.np, worker.job, worker.batch, worker.steps = np, self.job, batch, 5 if recursive else 1
+        worker.np, worker.job, worker.batch, worker.max_steps = np, self.job, batch, 5 if recursive else 1
         worker.inputs, worker.ids = np.asarray(inputs, np.int64), np.asarray(self.job["puzzle_ids"], np.int64)
         worker.rule = None
         if halt:

@@ -359,6 +359,36 @@ pub struct Settings {
     pub source: String,
 }
 
+/// What a suite wants a case to keep to. It is measured whether it does or not, and the records say by how much it
+/// misses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Constraints {
+    /// Bytes of peak memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<f64>,
+    /// Seconds of an iteration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<f64>,
+    /// J of an example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_energy: Option<f64>,
+    /// Threads that worked on something else while it was timed.
+    #[serde(default, skip_serializing_if = "is_none_of")]
+    pub background: u32,
+}
+
+fn is_none_of(n: &u32) -> bool {
+    *n == 0
+}
+
+impl Constraints {
+    /// Nothing was asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Everything in `case.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
@@ -415,6 +445,9 @@ pub struct Case {
     /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routing: Vec<LayerRouting>,
+    /// What the suite wants it to keep to.
+    #[serde(default, skip_serializing_if = "Constraints::is_empty")]
+    pub constraints: Constraints,
     /// Name and version of the backend and whatever decides fairness, as it reported them.
     #[serde(default)]
     pub versions: BTreeMap<String, String>,

@@ -107,6 +107,16 @@ pub enum How {
     Halting(HaltingError),
     /// Made of the sums of a scorer.
     Sums(Combined),
+    /// Iterations that took longer than the deadline.
+    DeadlineMissed,
+    /// The longest iteration over the deadline.
+    DeadlineOverrun,
+    /// Mean difference of iterations that follow one another.
+    Jitter,
+    /// Peak memory over what the suite allows.
+    OverMemoryLimit,
+    /// Energy of an example over what the suite allows.
+    OverMaxEnergy,
     /// Read from the log of a training ([`crate::training`]), not from a run.
     FromLog,
 }
@@ -198,6 +208,12 @@ pub enum Of {
     Halting,
     /// Those of a scenario whose word begins so.
     Scenario(&'static str),
+    /// Those that are to keep to a deadline.
+    Deadline,
+    /// Those that are to keep to an amount of memory.
+    MemoryLimit,
+    /// Those that are to keep to an amount of energy.
+    MaxEnergy,
     /// None of a run: trainings have it, by their logs.
     Trainings,
 }
@@ -306,6 +322,11 @@ pub const METRICS: &[Metric] = &[
     row("halting_overconfidence", "1", Neither, How::Halting(HaltingError::Overconfidence), "probability that the halting head gives to a right answer (sigmoid of its logit), mean over the answers of record, minus the share that is right; 0: calibrated on average").of(Of::Halting),
     row("halting_brier", "1", Lower, How::Halting(HaltingError::Brier), "mean squared difference between that probability and 1 for a right answer, 0 for a wrong one (Brier 1950)").of(Of::Halting),
     row("speedup", "1", Higher, How::Speedup, "latency of the base over latency of this case, round by round of one interleaved group in which they took turns (such cases only)").of(Of::Turns),
+    row("deadline_missed", "1", Lower, How::DeadlineMissed, "share of timed iterations that took longer than the deadline of the suite (cases with one)").of(Of::Deadline).shown(Shown::Percent),
+    row("deadline_overrun", "1", Lower, How::DeadlineOverrun, "the longest timed iteration over the deadline: above 1 it was missed by so much (cases with one)").of(Of::Deadline),
+    row("jitter", "s", Lower, How::Jitter, "mean difference between the latencies of timed iterations that follow one another in a block (cases with a deadline)").of(Of::Deadline),
+    row("memory_over_limit", "1", Lower, How::OverMemoryLimit, "memory_peak over the memory_limit of the suite: above 1 it does not fit (cases with one)").of(Of::MemoryLimit),
+    row("energy_over_max", "1", Lower, How::OverMaxEnergy, "gross joules of an example, of the domains that joules_per_right holds, over the max_energy of the suite: above 1 it uses more (cases with one)").of(Of::MaxEnergy),
     row("time_to_accuracy", "s", Lower, How::FromLog, "seconds of training until the first evaluation at or above a held-out accuracy (trainings only, `ergometer curve`)").of(Of::Trainings),
     row("flops_to_accuracy", "FLOP", Lower, How::FromLog, "floating-point operations of training until then (trainings only)").of(Of::Trainings),
     row("joules_to_accuracy", "J", Lower, How::FromLog, "joules of the GPU board from the first training step until then (trainings whose log has them)").of(Of::Trainings),

@@ -7,6 +7,7 @@
 //! Only cases whose outputs were compared can be called fastest, only where there are two or more of them, and only
 //! with an interval.
 
+mod limits;
 mod winners;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +40,7 @@ pub struct Strip {
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// What it is about: `not alike`, `machine`, `load`, `energy`, `cases`, `fastest`, `most accurate`, `intervals`.
+    /// What it is about: `not alike`, `machine`, `load`, `energy`, `cases`, `limits`, `fastest`, `most accurate`, `intervals`.
     pub title: &'static str,
     /// How to take it.
     pub state: Severity,
@@ -96,6 +97,7 @@ impl Strip {
     pub fn of(report: &Report) -> Self {
         let mut lines = Vec::from_iter(Self::unlike_protocols(report));
         lines.extend([machine(report), load(report), energy(report), cases(report)]);
+        lines.extend(limits::kept(report));
         lines.extend(winners::fastest(report));
         lines.extend(winners::most_accurate(report));
         lines.extend(intervals(report));

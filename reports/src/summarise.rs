@@ -28,6 +28,7 @@ use crate::{
 
 mod blocks;
 mod ceiling;
+mod constraints;
 mod domains;
 mod halting;
 mod questions;

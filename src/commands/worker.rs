@@ -13,22 +13,41 @@ use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group};
 use crate::foreign::Channel;
 use crate::orphans;
 use crate::protocol::{Failed, FailureKind, Message};
+use crate::runner::isolation;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Process number of the harness: the worker ends when that one does
-    #[arg(long)]
+    #[arg(long, required_unless_present_any = ["echo", "speak"], default_value_t = 0, hide_default_value = true)]
     parent: u32,
+    /// Show a correct dialogue: what each side says of a small net
+    #[arg(long)]
+    echo: bool,
+    /// Be the worker, whoever the parent is
+    #[arg(long, hide = true)]
+    speak: bool,
     /// Become this program instead
     #[arg(long, num_args = 1.., allow_hyphen_values = true)]
     exec: Vec<String>,
+    /// Processors that the program may use
+    #[arg(long, value_delimiter = ',', requires = "exec")]
+    cpus: Vec<u32>,
+    /// Bytes of private memory that each of its processes may ask for
+    #[arg(long, requires = "exec")]
+    most_memory: Option<u64>,
+    /// Let it write to this folder and to devices alone
+    #[arg(long, requires = "exec")]
+    confine: Option<std::path::PathBuf>,
     /// Kill the process group that this process leads as soon as stdin ends
     #[arg(long, conflicts_with = "exec")]
     guard: bool,
     /// Load a foreign library instead and answer on stdin, which is a socket
     #[arg(long, conflicts_with_all = ["exec", "guard"])]
     foreign: Option<String>,
+    /// Keep so many threads busy instead, until it is ended
+    #[arg(long, conflicts_with_all = ["exec", "guard"])]
+    busy: Option<u32>,
     /// Measure the machine's ceilings at these numbers of threads instead, and print them as JSON
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["exec", "guard"])]
     ceilings: Vec<u32>,
@@ -42,19 +61,32 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.guard {
         return guard();
     }
+    if args.echo {
+        return super::external::echo().map(|()| ExitCode::SUCCESS);
+    }
     if let Some(name) = &args.foreign {
         return foreign(name).map(|()| ExitCode::SUCCESS);
     }
-    crate::worker::die_with_parent(args.parent)?;
+    if !args.speak {
+        crate::worker::die_with_parent(args.parent)?;
+    }
+    if let Some(threads) = args.busy {
+        crate::runner::background::work(threads);
+        return Ok(ExitCode::SUCCESS);
+    }
     if !args.ceilings.is_empty() {
         let ceilings = crate::ceilings::here(&args.ceilings, args.most_bytes);
         io::stdout().write_all(&serde_json::to_vec(&ceilings)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some((program, arguments)) = args.exec.split_first() {
-        // the wish to die with the parent survives this; on success it does not return
-        let error = std::process::Command::new(program).args(arguments).exec();
-        let message = format!("cannot start `{program}`: {error}");
+        let confined = args.confine.as_deref().map_or(Ok(()), isolation::confinement::confine);
+        let message = match isolation::limit(&args.cpus, args.most_memory).and(confined) {
+            // the wish to die with the parent survives this; on success it does not return
+            Ok(()) => std::process::Command::new(program).args(arguments).exec().to_string(),
+            Err(error) => error.to_string(),
+        };
+        let message = format!("cannot start `{program}`: {message}");
         let line = serde_json::to_string(&Message::Failed(Failed { kind: FailureKind::Spawn, message }))?;
         writeln!(io::stdout(), "{line}")?;
         return Ok(ExitCode::from(2));

@@ -73,6 +73,11 @@ impl Busy {
     }
 }
 
+/// Busy processor seconds since boot of the processors that this process may use; `None`: the system does not tell.
+pub fn busy_seconds() -> Option<f64> {
+    Busy::now().map(|busy| busy.seconds)
+}
+
 /// A window in which the machine is watched.
 pub struct Watch {
     /// Of the workers at work, and of those that wait.

@@ -63,21 +63,37 @@ impl Children {
 /// As [`process_seconds`].
 pub fn children(pid: u32) -> io::Result<Children> {
     let ended = Stat::of(pid)?.ended;
-    let mut alive = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        match fs::read_to_string(task?.path().join("children")) {
-            Ok(list) => alive += list.split_ascii_whitespace().count(),
-            // a kernel without CONFIG_PROC_CHILDREN, or a thread that has just ended
-            Err(_) => return Ok(Children { alive: with_parent(pid)?, ended }),
-        }
-    }
-    Ok(Children { alive, ended })
+    Ok(Children { alive: children_of(pid)?.len(), ended })
 }
 
-/// How many processes name this one as their parent.
-fn with_parent(pid: u32) -> io::Result<usize> {
-    let stats = fs::read_dir("/proc")?.flatten().filter_map(|e| fs::read_to_string(e.path().join("stat")).ok());
-    Ok(stats.filter(|stat| Stat::parse(stat).is_some_and(|s| s.parent == pid)).count())
+/// Process numbers of the children of a process, those among them that have ended and were not waited for.
+///
+/// # Errors
+/// As [`process_seconds`].
+pub fn children_of(pid: u32) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        match fs::read_to_string(task?.path().join("children")) {
+            Ok(list) => found.extend(list.split_ascii_whitespace().filter_map(|n| n.parse::<u32>().ok())),
+            // a kernel without CONFIG_PROC_CHILDREN, or a thread that has just ended
+            Err(_) => return with_parent(pid),
+        }
+    }
+    Ok(found)
+}
+
+/// Processes that name this one as their parent.
+fn with_parent(pid: u32) -> io::Result<Vec<u32>> {
+    let names = fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    Ok(names.filter(|other| Stat::of(*other).is_ok_and(|s| s.parent == pid)).collect())
+}
+
+/// Seconds of processor time of a process and of those of its children that have ended and were waited for.
+///
+/// # Errors
+/// As [`process_seconds`].
+pub fn with_ended(pid: u32) -> io::Result<f64> {
+    Ok(process_seconds(pid)? + Stat::of(pid)?.ended as f64 / TICKS_PER_SECOND)
 }
 
 /// Seconds of processor time of this process, all its threads, to the nanosecond.
@@ -251,12 +267,13 @@ mod tests {
         child.receive();
         let before = children(child.id()).unwrap();
         assert!(before.alive == 0 && !before.any_since(before), "{before:?}");
-        assert_eq!(with_parent(child.id()).unwrap(), 0);
+        assert!(with_parent(child.id()).unwrap().is_empty());
         child.go();
         child.receive();
         let now = children(child.id()).unwrap();
         assert!(now.alive == 1 && now.any_since(before), "{now:?}");
-        assert_eq!(with_parent(child.id()).unwrap(), 1, "a kernel that lists no children is asked for parents");
+        let listed = children_of(child.id()).unwrap();
+        assert_eq!(with_parent(child.id()).unwrap(), listed, "a kernel that lists no children is asked for parents");
         child.go();
         child.receive();
         let after = children(child.id()).unwrap();

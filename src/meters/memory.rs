@@ -39,6 +39,16 @@ pub fn peak(pid: u32) -> io::Result<u64> {
     status_bytes(pid, "VmHWM:")
 }
 
+/// Resident bytes of a process now, and the largest since it began or was last [reset](reset_peak).
+///
+/// # Errors
+/// As [`resident`].
+pub fn now_and_peak(pid: u32) -> io::Result<(u64, u64)> {
+    let file = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&file)?;
+    field_bytes(&text, "VmRSS:").zip(field_bytes(&text, "VmHWM:")).ok_or_else(|| missing(&file, "VmRSS: and VmHWM:"))
+}
+
 /// Bytes of memory that the machine could still give, or the control group of this process, whichever is less. `None`: it cannot be told.
 pub fn available() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
@@ -76,9 +86,11 @@ fn page_size() -> u64 {
 fn status_bytes(pid: u32, field: &str) -> io::Result<u64> {
     let file = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&file)?;
-    field_bytes(&text, field).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{file}: no {field} in kB (has the process ended?)"))
-    })
+    field_bytes(&text, field).ok_or_else(|| missing(&file, field))
+}
+
+fn missing(file: &str, field: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{file}: no {field} in kB (has the process ended?)"))
 }
 
 /// `VmRSS:      1234 kB` in bytes.

@@ -67,6 +67,10 @@ pub trait EnergySource: Send {
     fn tick_interval(&self) -> Option<Duration> {
         None
     }
+    /// Seconds between two moves of the counter behind a metric, as the probe saw them; `None`: not known.
+    fn period(&self, _metric: &str) -> Option<f64> {
+        None
+    }
 }
 
 /// What a meter says of one window.
@@ -220,6 +224,11 @@ impl Meters {
     /// The longest time between start, ticks and stop; `None`: no tick is needed.
     pub fn tick_interval(&self) -> Option<Duration> {
         self.sources.iter().filter_map(|s| s.tick_interval()).min()
+    }
+
+    /// Seconds between two moves of the counter behind an energy metric; `None`: there is none, or it is not known.
+    pub fn period(&self, metric: &str) -> Option<f64> {
+        self.sources.iter().find_map(|s| s.period(metric))
     }
 
     /// Closes the window: one reading for each energy metric, in J over the whole window, unavailable ones among them.

@@ -324,6 +324,11 @@ impl EnergySource for Rapl {
         let shortest = self.domains.iter().flat_map(|d| &d.counters).map(|c| c.zone.range).min()?;
         Some(TICK.min(Duration::from_secs_f64(shortest as f64 * 1e-6 / MOST_WATTS / 2.0)))
     }
+
+    fn period(&self, metric: &str) -> Option<f64> {
+        let of = self.domains.iter().filter(|d| d.metric == metric && d.refused.is_none());
+        of.flat_map(|d| d.counters.iter().map(Counter::period)).reduce(f64::max).filter(|p| *p > 0.0)
+    }
 }
 
 #[cfg(test)]

@@ -19,10 +19,11 @@ use anyhow::Context;
 use ergometer_files::counted;
 use ergometer_reports::Samples;
 use ergometer_reports::case::{
-    Attempt, Case, CaseError, ErrorKind, ExampleSum, LayerRouting, Prediction, SCHEMA, Sample, UnavailableMetric,
-    Verdict,
+    Attempt, Case, CaseError, Constraints, ErrorKind, ExampleSum, LayerRouting, Prediction, SCHEMA, Sample,
+    UnavailableMetric, Verdict,
 };
 use ergometer_suites::arrays::scorer::Scorer;
+use ergometer_suites::suite::CaseLimits;
 use ergometer_suites::{Answer, AnswerKind};
 
 use super::claims;
@@ -151,6 +152,7 @@ impl Finished {
             starts: Vec::new(),
             costs: planned.costs,
             routing: Vec::new(),
+            constraints: constraints(&planned.spec.limits),
             versions: BTreeMap::new(),
             unavailable: Vec::new(),
             notes,
@@ -253,6 +255,7 @@ impl Running<'_, '_> {
             command: self.planned.command.clone(),
             environment: environment.into_iter().map(|(k, v)| (k.to_string(), v)).chain(search).collect(),
             silence: Duration::from_secs_f64(self.planned.spec.timeout_seconds),
+            isolation: self.planned.isolation.clone(),
         };
         let mut worker = Worker::start(&launch, log)?;
         self.context.progress.phase("loading", &self.planned.path);
@@ -306,6 +309,7 @@ impl Running<'_, '_> {
             return Err(case_error(ErrorKind::Protocol, message));
         }
         self.out.case.versions.insert(hello.name, hello.version);
+        self.place(worker);
         self.memory("memory_base", "load", memory::resident(worker.pid()));
         let planned = self.planned;
         let job = super::job::job(planned, self.task, model);
@@ -356,6 +360,14 @@ impl Running<'_, '_> {
         Ok(())
     }
 
+    /// Keeps where an external program runs.
+    fn place(&mut self, worker: &Worker) {
+        self.out.case.versions.extend(worker.place().clone());
+        if let Some(why) = worker.place().get("isolation.confined").and_then(|c| c.strip_prefix("false ")) {
+            self.note(format!("the suite asks for it to be confined, and it is not {why}"));
+        }
+    }
+
     /// The first iteration, by itself so that its time can be held to what passed, and then the warm-up.
     fn warm(&mut self, worker: &mut Worker) -> Result<(), CaseError> {
         self.reset_peak(worker);
@@ -387,6 +399,7 @@ impl Running<'_, '_> {
     }
 
     pub(super) fn go(&mut self, mode: Mode, n: u64, seconds: f64, vectors: Option<PathBuf>) -> Command {
+        let vectors = vectors.map(|path| super::job::absolute(&path));
         Command::Go(Go { block: self.block, mode, n, seconds, steps: 0, vectors })
     }
 
@@ -531,6 +544,12 @@ impl Asking {
         let waited = cpu::waited(worker.pid()) + cpu::own_waited() - self.waited;
         (all - waited.max(0.0), most)
     }
+}
+
+/// What a suite wants a case to keep to, for its record.
+fn constraints(limits: &CaseLimits) -> Constraints {
+    let CaseLimits { memory, deadline, energy, background } = *limits;
+    Constraints { memory_limit: memory, deadline, max_energy: energy, background }
 }
 
 fn out_of_turn(wanted: &str) -> CaseError {

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use ergometer_reports::case::InterleavedGroup;
 use sha2::{Digest, Sha256};
 
+use super::background::Background;
 use super::case::{Finished, RunContext, Scored};
 use super::entry::Entry;
 use super::entry_run::{EntryRun, MUCH_WAITING};
@@ -141,7 +142,9 @@ fn block(runs: &mut [EntryRun], i: usize, blocks: u32, first: bool, context: &mu
     }
     // begun before the caches are filled again, since looking at all processes costs some of them
     let (pid, others) = (pid(&runs[i]), others(runs, i));
-    let watch = Watch::begin(&Vec::from_iter(pid), &others.iter().map(|o| o.1).collect::<Vec<_>>());
+    let background = background(runs, i);
+    let working: Vec<u32> = pid.into_iter().chain(background.as_ref().map(Background::pid)).collect();
+    let watch = Watch::begin(&working, &others.iter().map(|o| o.1).collect::<Vec<_>>());
     if !context.check && (runs.len() > 1 || !first) && runs[i].rewarms() {
         runs[i].rewarm(0.0, context);
     }
@@ -150,8 +153,32 @@ fn block(runs: &mut [EntryRun], i: usize, blocks: u32, first: bool, context: &mu
     let seconds = begun.elapsed().as_secs_f64();
     let t_ns = t_ns.saturating_sub(context.began_ns);
     let (seen, used) = watch.end();
+    drop(background);
     let waiting = others.into_iter().map(|(path, _)| path).zip(used);
     runs[i].keep_around(seconds, waiting, seen, t_ns);
+}
+
+/// The load that a case is to be timed beside.
+fn background(runs: &mut [EntryRun], i: usize) -> Option<Background> {
+    let case = &mut runs[i].case;
+    let threads = case.planned.spec.limits.background;
+    let notes = &mut case.finished.case.notes;
+    let mut note = |text: String| {
+        if !notes.contains(&text) {
+            notes.push(text);
+        }
+    };
+    match Background::start(threads) {
+        Ok(None) => None,
+        Ok(started) => {
+            note(format!("background load while it was timed: {threads} threads; its energy holds theirs"));
+            started
+        }
+        Err(e) => {
+            note(format!("the background load that the suite asks for could not be started: {e}"));
+            None
+        }
+    }
 }
 
 /// Ends all workers in order. A case whose answers were taken from one that failed after all answers by itself before.

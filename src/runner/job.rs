@@ -2,7 +2,7 @@
 //!
 //! In: a planned case and its task. Out: a [`Job`]. Must not: hold an answer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::plan::{PlannedCase, PlannedTask};
 use crate::protocol::{Job, PROTOCOL};
@@ -12,7 +12,7 @@ pub(super) fn job(planned: &PlannedCase, task: &PlannedTask, model: &Path) -> Jo
     let (examples, arrays) = (&task.set.examples, !task.set.inputs.is_empty());
     Job {
         protocol: PROTOCOL,
-        model: model.to_path_buf(),
+        model: absolute(model),
         model_hash: planned.key.model_hash.clone(),
         backend: planned.engine.unwrap_or(&planned.key.backend).into(),
         options: planned.key.backend_options.clone(),
@@ -27,8 +27,13 @@ pub(super) fn job(planned: &PlannedCase, task: &PlannedTask, model: &Path) -> Jo
         puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
         starts: task.starts(),
         answers: task.answers(),
-        arrays: task.arrays.clone(),
+        arrays: task.arrays.as_deref().map(absolute),
         reading: task.set.reads.clone(),
         form: planned.form.clone(),
     }
+}
+
+/// The same place, from wherever it is looked for: an external program runs in another folder.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use ergometer_reports::case::CaseKey;
+use ergometer_suites::suite::{BackendSpec, Isolation};
 use sha2::{Digest, Sha256};
 
 use crate::files::hex;
@@ -18,6 +19,16 @@ pub(super) fn same_answers(key: &CaseKey, random: bool) -> CaseKey {
         true => key.clone(),
         false => CaseKey { threads: 0, scenario: String::new(), ..key.clone() },
     }
+}
+
+/// What identifies a command: its words, where it runs if that is unusual, and how many threads work beside it. A program that is given
+/// less is another one.
+pub(super) fn started(command: &[String], external: Option<&BackendSpec>, background: u32) -> Vec<String> {
+    let mut words = command.to_vec();
+    let unusual = external.map(|b| &b.isolation).filter(|i| **i != Isolation::default());
+    words.extend(unusual.map(|isolation| format!("{isolation:?}")));
+    words.extend((background > 0).then(|| format!("background {background}")));
+    words
 }
 
 /// Cases with this key in common do the same work and may take turns; with `any_depth` those too that differ in when they stop.

@@ -16,14 +16,18 @@
 //! drawn between blocks and phases only.
 
 mod answers;
+pub mod background;
 pub mod case;
 mod case_runner;
 mod changes;
-mod claims;
+pub mod claims;
+mod described;
+mod ends;
 mod entry;
 mod entry_run;
 pub mod estimate;
 mod interleave;
+pub mod isolation;
 mod job;
 mod key;
 mod measure;
@@ -34,7 +38,7 @@ pub mod plan;
 pub mod process;
 pub mod progress;
 mod questions;
-mod reference;
+pub mod reference;
 mod resume;
 mod rounds;
 mod scored;
@@ -56,6 +60,7 @@ use ergometer_suites::suite::{Change, Known, Suite};
 use sha2::{Digest, Sha256};
 
 use self::case::{RunContext, Scorers};
+pub use self::order::turns;
 use self::pass::Pass;
 use self::plan::{Plan, PlannedCase};
 use self::progress::Progress;

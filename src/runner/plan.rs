@@ -9,14 +9,15 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use ergometer_reports::case::{AccuracyProtocol, Baseline, CaseKey, Costs, Settings, Tuning};
 use ergometer_reports::precision::Precision;
-use ergometer_suites::suite::{CaseSpec, Suite};
+use ergometer_suites::suite::{CaseSpec, Isolation, Suite};
 use ergometer_suites::task::{self, ExampleSet, StartNoise, Task};
 use ergometer_suites::{AnswerKind, FileForm};
 use sha2::{Digest, Sha256};
 
+use super::described::{Described, described};
 use super::key;
 use super::stopping::{Stopping, stopping};
-use crate::backends::{BackendError, Options, backend};
+use crate::backends::{Options, backend};
 use crate::files::hex;
 use crate::graph::cost::Workload;
 use crate::graph::{Graph, canonical};
@@ -137,6 +138,8 @@ pub struct PlannedCase {
     pub form: FileForm,
     /// What its model computes in, where that is a file.
     pub file: Option<&'static str>,
+    /// Where that runs.
+    pub isolation: Isolation,
     /// Name of the built-in backend behind the suite's name for it; none for another program.
     pub engine: Option<&'static str>,
     /// How its options were found, where the suite asks for a search.
@@ -287,20 +290,11 @@ impl Plan {
             precision: spec.precision.clone(),
             threads: spec.threads as usize,
             capacity: spec.scenario.rows() as usize,
-            extra: given.clone(),
+            extra: given,
             file: model.file.as_ref().map(|f| f.precision),
         };
-        let (isa, shapes, backend_options, command) = match backend(kind) {
-            Some(b) => match b.describe(&options) {
-                Ok(described) => (described.isa, described.shapes.to_string(), described.options, Vec::new()),
-                // its worker says so again, and that is then the case's end
-                Err(BackendError::Unavailable(_)) => ("unknown".into(), "unknown".into(), given, Vec::new()),
-                Err(e) => bail!("backend `{}`: {e}", spec.backend),
-            },
-            None => {
-                ("unknown".into(), "unknown".into(), given, external.map(|b| b.command.clone()).unwrap_or_default())
-            }
-        };
+        let Described { isa, shapes, options: backend_options, command } =
+            described(backend(kind), external, &options).with_context(|| format!("backend `{}`", spec.backend))?;
         let key = CaseKey {
             model: spec.model.clone(),
             model_hash: model.hash.clone(),
@@ -323,9 +317,10 @@ impl Plan {
             && external.is_none_or(|b| b.options.is_empty())
             && backend(kind).is_some_and(|b| b.settings(&as_asked).len() > 1);
         let asked = key::asked(&key, searched);
+        let started = key::started(&command, external, spec.limits.background);
         Ok(PlannedCase {
-            id: key::id(&asked, &command),
-            group: key::id(&key::same_answers(&key, model.random), &command),
+            id: key::id(&asked, &started),
+            group: key::id(&key::same_answers(&key, model.random), &started),
             turns: spec.interleave.then(|| key::id(&key::same_work(&key, spec.any_depth), &[])),
             compared: 0,
             path: key.path(),
@@ -335,6 +330,7 @@ impl Plan {
             command,
             form: model.form.clone(),
             file: model.file.as_ref().map(|f| f.precision),
+            isolation: external.map(|b| b.isolation.clone()).unwrap_or_default(),
             engine: backend(kind).map(|b| b.name()),
             model_changed: None,
             model_modified: model.modified.clone(),

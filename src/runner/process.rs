@@ -7,20 +7,23 @@
 //! So the leader of its process group is a *guard*, this program again, which sleeps until the harness is gone and then kills the group,
 //! and before it what has left the group ([`crate::orphans`]).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, ChildStdout, Command as Program, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ergometer_reports::case::{CaseError, ErrorKind};
+use ergometer_suites::suite::Isolation;
 
-use crate::foreign;
-use crate::interrupt::{self, Scratch};
+use super::ends::{oom_kills, tail_of};
+use super::isolation::{self, ProgramPlace};
+use crate::group::GuardedGroup;
+use crate::interrupt;
 use crate::orphans;
 use crate::pipe;
 use crate::protocol::line::{self, Refused};
@@ -58,50 +61,28 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// How long it may say nothing.
     pub silence: Duration,
+    /// Where an external program runs.
+    pub isolation: Isolation,
 }
 
-/// The process group that a worker and all it starts are in, led by its guard. Dropping it kills them all.
-pub(super) struct Group {
-    /// Not waited for before the group is killed: until then the kernel gives the group's number to nobody else.
-    guard: Option<Child>,
-    pub(super) id: i32,
-    /// It ends with an interrupted harness.
-    listed: Option<interrupt::Group>,
+/// Who says a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// We do.
+    Harness,
+    /// The worker does.
+    Worker,
 }
 
-impl Group {
-    /// Starts the guard: this program as a worker, which is told to be one.
-    pub(super) fn start(mut guard: Program) -> std::io::Result<Self> {
-        // the guard's stdin ends when this process does, since no other has its other end
-        guard.arg("--guard").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        let guard = guard.spawn()?;
-        let id = guard.id() as i32;
-        Ok(Self { id, guard: Some(guard), listed: Some(interrupt::group(id)) })
-    }
-
-    /// Kills every process of the group, once.
-    pub(super) fn kill(&mut self) {
-        let Some(mut guard) = self.guard.take() else { return };
-        if let Some(id) = rustix::process::Pid::from_raw(self.id) {
-            let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
-        }
-        let _ = guard.wait();
-        self.listed = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
+/// Is given every line of a dialogue, without its end.
+pub type Overhear = Box<dyn FnMut(Side, &[u8])>;
 
 /// A running worker. Dropping it kills it and all it started.
 pub struct Worker {
     child: Child,
     /// Just before its process was started.
     pub started: Instant,
-    group: Group,
+    group: GuardedGroup,
     /// In the environment of all that it starts.
     mark: String,
     stdin: Option<ChildStdin>,
@@ -121,8 +102,8 @@ pub struct Worker {
     orphans: usize,
     /// It ended by itself, and all it said was heard.
     received_all: bool,
-    /// For the temporary files of an external program, which may be killed before it removes them.
-    _scratch: Option<Scratch>,
+    /// The folder of an external program, which may be killed before it removes its files, and what is recorded of where it runs.
+    place: ProgramPlace,
     /// When it was last looked at, and when the meters were last read.
     looked: Instant,
     ticked: Instant,
@@ -135,6 +116,7 @@ pub struct Worker {
     rounds: f64,
     steps: f64,
     pace: f64,
+    overhear: Option<Overhear>,
 }
 
 /// An error of a case without a hint.
@@ -166,19 +148,17 @@ impl Worker {
             program.arg("worker").arg("--parent").arg(std::process::id().to_string());
             program
         };
-        let group = Group::start(this()).map_err(|e| fail(format!("cannot start a worker's guard: {e}")))?;
+        let group = GuardedGroup::start(&mark).map_err(|e| fail(format!("cannot start a worker's guard: {e}")))?;
         let mut program = this();
-        let mut scratch = None;
+        let mut place = ProgramPlace::default();
         if !launch.command.is_empty() {
-            let folder = Scratch::new().map_err(|e| fail(format!("{e:#}")))?;
-            program.env("TMPDIR", folder.path());
-            scratch = Some(folder);
-            program.arg("--exec").args(&launch.command);
+            place = isolation::become_external(&mut program, &launch.command, &launch.isolation)
+                .map_err(|e| fail(format!("{e:#}")))?;
             // so that it can ask for what we can make, such as an ONNX file
             program.env("ERGOMETER_EXE", &own);
         }
         program.envs(launch.environment.iter().cloned());
-        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(group.id);
+        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(group.id());
         let oom_kills = oom_kills();
         let started = Instant::now();
         let mut child = program.spawn().map_err(|e| fail(format!("cannot start a worker: {e}")))?;
@@ -209,7 +189,7 @@ impl Worker {
             status: None,
             orphans: 0,
             received_all: false,
-            _scratch: scratch,
+            place,
             looked: Instant::now(),
             ticked: Instant::now(),
             asked: Instant::now(),
@@ -218,6 +198,7 @@ impl Worker {
             rounds: 0.0,
             steps: 1.0,
             pace: 0.0,
+            overhear: None,
         };
         // a worker that does not read must not hold us for ever
         let stdin = worker.stdin.as_ref().map(|s| s.as_fd()).expect("taken just above");
@@ -226,6 +207,16 @@ impl Worker {
             return Err(fail(format!("cannot set up the worker's pipes: {e}")));
         }
         Ok(worker)
+    }
+
+    /// Lets somebody hear every line from now on.
+    pub fn overheard_by(&mut self, ear: Overhear) {
+        self.overhear = Some(ear);
+    }
+
+    /// Where an external program runs, for the record.
+    pub fn place(&self) -> &BTreeMap<String, String> {
+        &self.place.told
     }
 
     /// Its process number.
@@ -237,10 +228,18 @@ impl Worker {
     pub fn send(&mut self, command: &Command) -> Result<(), CaseError> {
         let mut line = serde_json::to_vec(command)
             .map_err(|e| case_error(ErrorKind::Spawn, format!("cannot encode a command: {e}")))?;
-        line.push(b'\n');
         self.allow(command);
+        self.write(&mut line)
+    }
+
+    /// Sends a line of any bytes.
+    pub fn write(&mut self, line: &mut Vec<u8>) -> Result<(), CaseError> {
+        if let Some(ear) = &mut self.overhear {
+            ear(Side::Harness, line);
+        }
+        line.push(b'\n');
         let Some(mut stdin) = self.stdin.take() else { return Err(self.ended("was spoken to after its end")) };
-        let written = pipe::write_all(&mut stdin, &line, self.silence, LOOK, || {
+        let written = pipe::write_all(&mut stdin, line, self.silence, LOOK, || {
             self.poll_exit().map_err(Unsaid::Refused)?;
             if self.status.is_some() {
                 Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into())
@@ -336,6 +335,9 @@ impl Worker {
             return Err(case_error(ErrorKind::Protocol, format!("the worker sent more than {MAX_MESSAGES} lines")));
         }
         let line = &self.received[line];
+        if let Some(ear) = &mut self.overhear {
+            ear(Side::Worker, line);
+        }
         let too_long = line.len() > most(line);
         let start: String = String::from_utf8_lossy(&line[..line.len().min(160)]).into_owned();
         if too_long {
@@ -566,23 +568,6 @@ impl From<std::io::Error> for Unsaid {
     fn from(error: std::io::Error) -> Self {
         Self::System(error)
     }
-}
-
-/// Processes that the kernel has killed for want of memory since boot.
-fn oom_kills() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/vmstat").ok()?;
-    text.lines().find_map(|l| l.strip_prefix("oom_kill ")).and_then(|n| n.trim().parse().ok())
-}
-
-/// The end of a log, for an error message.
-pub(super) fn tail_of(log: &File) -> String {
-    let read = || -> std::io::Result<String> {
-        let from = log.metadata()?.len().saturating_sub(foreign::MAX_WORDS as u64);
-        let mut bytes = [0; foreign::MAX_WORDS];
-        let n = log.read_at(&mut bytes, from)?;
-        Ok(foreign::gist(&String::from_utf8_lossy(&bytes[..n]), 600))
-    };
-    read().unwrap_or_default()
 }
 
 #[cfg(test)]

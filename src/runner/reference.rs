@@ -184,7 +184,8 @@ fn record(
 ) -> Result<(), CaseError> {
     let log = super::process::log()?;
     let silence = Duration::from_secs_f64(case.spec.timeout_seconds.max(300.0));
-    let mut worker = Worker::start(&Launch { command: Vec::new(), environment: Vec::new(), silence }, &log)?;
+    let own = Launch { command: Vec::new(), environment: Vec::new(), silence, isolation: Default::default() };
+    let mut worker = Worker::start(&own, &log)?;
     let examples = &task.set.examples[..rows];
     let job = super::job::job(case, task, model);
     worker.send(&Command::Job(Job {

@@ -25,8 +25,9 @@ use ergometer_suites::task::{ExampleSet, Score, ScoreSum};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::process::{Group, tail_of};
+use super::ends::tail_of;
 use super::scored::ScoredAnswer;
+use crate::group::GuardedGroup;
 use crate::interrupt::{self, Scratch};
 use crate::{console, files, orphans, pipe};
 
@@ -161,7 +162,7 @@ fn input(set: &ExampleSet, answers: &[ScoredAnswer]) -> std::io::Result<File> {
 struct Running {
     child: Child,
     stdout: std::process::ChildStdout,
-    group: Group,
+    group: GuardedGroup,
     mark: String,
     log: Arc<File>,
     received: Vec<u8>,
@@ -196,9 +197,9 @@ impl Running {
             command.arg("worker").arg("--parent").arg(std::process::id().to_string());
             command
         };
-        let group = Group::start(this()).map_err(|e| cannot(format!("its guard: {e}")))?;
+        let group = GuardedGroup::start(&mark).map_err(|e| cannot(format!("its guard: {e}")))?;
         let mut command = this();
-        command.arg("--exec").args(&program.command).process_group(group.id);
+        command.arg("--exec").args(&program.command).process_group(group.id());
         if !program.folder.as_os_str().is_empty() {
             command.current_dir(&program.folder);
         }

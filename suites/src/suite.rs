@@ -32,6 +32,8 @@
 //! depth = ["halt-16", "fixed-8", "once"]
 //! ```
 
+mod amount;
+mod demands;
 mod parse;
 mod sources;
 mod sweep;
@@ -59,6 +61,8 @@ pub const MAX_CASES: usize = 10_000;
 pub const MAX_TOGETHER: usize = 16;
 /// Workers that live at once where a suite says nothing.
 pub const TOGETHER: usize = 8;
+/// Most threads of background load.
+pub const MAX_BACKGROUND: u32 = 256;
 /// Most compute threads of a case.
 pub const MAX_THREADS: u32 = 1024;
 
@@ -144,6 +148,21 @@ pub struct BackendSpec {
     pub command: Vec<String>,
     /// Options handed to the backend as they are.
     pub options: BTreeMap<String, String>,
+    /// Where an external program runs.
+    pub isolation: Isolation,
+}
+
+/// What an external program is given, and kept from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Isolation {
+    /// Variables of the environment that it is given beside the usual ones.
+    pub pass: Vec<String>,
+    /// It may write to its own folder alone, and use no network, where the system can see to it.
+    pub confined: bool,
+    /// Processors that it may use; none: all that we may.
+    pub cpus: Vec<u32>,
+    /// Most bytes of private memory that a process of it may ask for.
+    pub most_memory: Option<u64>,
 }
 
 /// One case as the suite asks for it.
@@ -177,12 +196,27 @@ pub struct CaseSpec {
     pub tune: bool,
     /// Seconds that such a search may take.
     pub tune_seconds: f64,
+    /// What it is to keep to; it is measured whether it does or not.
+    pub limits: CaseLimits,
     /// It takes turns with the other such cases of the same model, task, scenario, threads and depth.
     pub interleave: bool,
     /// It takes turns with cases of another depth too.
     pub any_depth: bool,
     /// Backend that the cases it takes turns with are compared with; the first of them if not given.
     pub base: Option<String>,
+}
+
+/// What a case is to keep to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CaseLimits {
+    /// Bytes of peak memory.
+    pub memory: Option<f64>,
+    /// Seconds of an iteration.
+    pub deadline: Option<f64>,
+    /// J of an answer.
+    pub energy: Option<f64>,
+    /// Threads that work on something else while it is timed.
+    pub background: u32,
 }
 
 impl Suite {

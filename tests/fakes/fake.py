@@ -22,6 +22,9 @@ MODES = {}
 
 
 class Fake(Worker):
+    # what a fake prints is to break the protocol
+    own_stdout = False
+
     def __init_subclass__(cls):
         MODES[cls.__doc__.split(":")[0]] = cls
 
@@ -101,6 +104,39 @@ class Equipped(Fake):
         assert os.access(os.environ["ERGOMETER_EXE"], os.X_OK), "a program to ask"
         assert {"config.json", "model.safetensors"} <= set(os.listdir(job["model"])), "a whole model"
         super().load(job)
+
+
+class Witness(Fake):
+    """witness: tells where it runs"""
+
+    def prepare(self, job):
+        import resource
+
+        try:
+            with open(OPTIONS.words, "w") as outside:
+                outside.write("written")
+            outside = "written"
+        except OSError as error:
+            outside = type(error).__name__
+        with open("own", "w") as own:
+            own.write("x")
+        return {
+            "versions": {
+                "w.env": " ".join(sorted(os.environ)),
+                "w.folder": os.getcwd(),
+                "w.tmp": os.environ["TMPDIR"],
+                "w.cpus": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
+                "w.memory": str(resource.getrlimit(resource.RLIMIT_DATA)[0]),
+                "w.outside": outside,
+            }
+        }
+
+
+class Glutton(Fake):
+    """glutton: asks for 512 MiB"""
+
+    def prepare(self, job):
+        self.held = b"\x01" * (512 << 20)
 
 
 class Hungry(Fake):
@@ -541,8 +577,14 @@ class Twice(Fake):
 class TwoFaced(Fake):
     """two-faced: answers fast and wrongly while it is timed"""
 
+    timed = False
+
+    def time(self, go):
+        self.timed = True
+        super().time(go)
+
     def iterate(self, first):
-        return [[2] * len(self.inputs[0])]
+        return [[2] * len(self.inputs[0])] if self.timed else super().iterate(first)
 
 
 class Empty(Fake):
@@ -1046,4 +1088,4 @@ if __name__ == "__main__":
     for option in ["--tag", "--log", "--hold", "--gate", "--name", "--words"]:
         parser.add_argument(option)
     OPTIONS = parser.parse_args()
-    MODES[OPTIONS.mode]().run()
+    sys.exit(MODES[OPTIONS.mode]().run())

@@ -105,7 +105,7 @@ fn all_work(house: &House, commands: &BTreeSet<Line>, least: usize) {
     let mut wrong = Vec::new();
     for (line, rooted) in commands {
         let empty = tempfile::tempdir().unwrap();
-        let names_files = ["tests/", "suites/", "ci/", "reports/"].iter().any(|f| line.contains(f));
+        let names_files = ["tests/", "suites/", "ci/", "reports/", "examples/"].iter().any(|f| line.contains(f));
         let folder = if *rooted && names_files { root() } else { empty.path() };
         let (args, done, offline) = tried(house, folder, line);
         let right = match offline {

@@ -163,7 +163,10 @@ fn a_listed_unavailability_is_no_failure() {
 #[test]
 fn the_example_of_an_external_backend_works_as_shipped() {
     let house = House::new();
-    fs::copy(crate::house::root().join("examples/external-worker/worker.py"), house.path("worker.py")).unwrap();
+    for file in ["examples/external-worker/worker.py", "ci/external/ergometer_worker.py"] {
+        let from = crate::house::root().join(file);
+        fs::copy(&from, house.path(from.file_name().unwrap().to_str().unwrap())).unwrap();
+    }
     let text = "[[backend]]\nname = \"search\"\nkind = \"external\"\ncommand = [\"python3\", \"-B\", \"{suite}/worker.py\"]\n\
                 [[task]]\nname = \"nine\"\nkind = \"sudoku\"\nsize = 6\nclues = [14, 16]\nexamples = 3\n\
                 [[model]]\nname = \"six\"\npath = \"six\"\n\

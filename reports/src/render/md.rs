@@ -28,6 +28,9 @@ pub fn render(report: &Report) -> Files {
     // writing to a String does not fail
     let unlike = Strip::unlike_protocols(report).as_ref().map(Line::text);
     let _ = write_head(&mut text, environment, unlike.as_deref());
+    if let Some(limits) = Strip::of(report).line("limits") {
+        let _ = writeln!(text, "- limits of the suite: {}", escaped(&limits.text()));
+    }
     for table in &tables {
         let _ = write!(text, "\n## {}\n\n", escaped(&table.task));
         if !table.common.is_empty() {

@@ -28,6 +28,9 @@ impl Summary<'_> {
             Of::Halting => self.halts(),
             Of::Turns => case.interleaved.is_some(),
             Of::Scenario(word) => case.key.scenario.starts_with(word),
+            Of::Deadline => case.constraints.deadline.is_some(),
+            Of::MemoryLimit => case.constraints.memory_limit.is_some(),
+            Of::MaxEnergy => case.constraints.max_energy.is_some(),
             Of::Trainings => false,
         }
     }
@@ -43,7 +46,7 @@ impl Summary<'_> {
     /// The metrics of which this one is made, if meters feed them.
     pub(super) fn sources(&self, metric: &Metric) -> Vec<&'static str> {
         match metric.how {
-            How::JoulesPerRight => self.domains().unwrap_or_default().to_vec(),
+            How::JoulesPerRight | How::OverMaxEnergy => self.domains().unwrap_or_default().to_vec(),
             How::BoardJoulesPerRight => vec!["energy_gpu"],
             _ => vec![metric.name],
         }
@@ -91,6 +94,11 @@ impl Summary<'_> {
             How::Speedup => self.speedup(),
             How::Halting(error) => self.or_missing(name, self.halting(error)),
             How::Sums(how) => self.or_missing(name, self.combined(name, how)),
+            How::DeadlineMissed => self.deadline_missed(),
+            How::DeadlineOverrun => self.deadline_overrun(),
+            How::Jitter => self.or_missing(name, self.jitter()),
+            How::OverMemoryLimit => self.over_memory_limit(),
+            How::OverMaxEnergy => self.over_max_energy(),
             How::FromLog => Err(Missing::not_measured("a run trains nothing", None)),
         }
     }
@@ -99,6 +107,7 @@ impl Summary<'_> {
     fn unbelieved(&self, how: &How) -> Option<Missing> {
         match how {
             How::Latency | How::Tail | How::Rows => self.distrust.clone(),
+            How::DeadlineMissed | How::DeadlineOverrun | How::Jitter => self.distrust.clone(),
             How::FlopsExecuted => self.overclaimed(),
             How::FlopsModel | How::FlopRate | How::ShareOfCeiling if self.accuracy_only() => {
                 let claimed = if matches!(how, How::FlopsModel) { None } else { self.overclaimed() };

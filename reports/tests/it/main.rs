@@ -4,6 +4,7 @@
 //! measurement.
 
 mod claims;
+mod constraints;
 mod coverage;
 mod domains;
 mod golden;

@@ -233,6 +233,7 @@ fn case(key: CaseKey, model: &Model, seed: u64) -> Case {
             step_value_bytes: 2.5e5,
         }),
         routing: Vec::new(),
+        constraints: Constraints::default(),
         versions: BTreeMap::from([(key.backend.clone(), "0.0-synthetic".to_owned())]),
         unavailable: vec![UnavailableMetric {
             metric: "energy_dram".into(),

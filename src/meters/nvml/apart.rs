@@ -40,8 +40,8 @@ pub(super) fn probe(options: &MeterOptions) -> Result<ProbedMeter, Unavailable> 
     let mut child = Foreign::start(super::METER.name, &[]).map_err(failed)?;
     child.send(&Ask::Probe(setup), EDGE).map_err(failed)?;
     let proven: Result<Proven, Unavailable> = child.receive(limit() + WATCHING).map_err(failed)?;
-    let Proven { resolution, facts, estimate, note } = proven?;
-    let source = Proxy { child, note, opened: None };
+    let Proven { resolution, facts, estimate, note, period } = proven?;
+    let source = Proxy { child, note, period, opened: None };
     Ok(ProbedMeter { resolution, source: Some(Box::new(source)), facts, estimate })
 }
 
@@ -49,6 +49,8 @@ pub(super) fn probe(options: &MeterOptions) -> Result<ProbedMeter, Unavailable> 
 struct Proxy {
     child: Foreign,
     note: Option<String>,
+    /// Seconds between two moves of the counter.
+    period: f64,
     /// Seconds that opening the window took, or why it is not open.
     opened: Option<Result<f64, String>>,
 }
@@ -63,6 +65,10 @@ impl EnergySource for Proxy {
 
     /// The process reads by itself while a window is open.
     fn tick(&mut self) {}
+
+    fn period(&self, metric: &str) -> Option<f64> {
+        (metric == "energy_gpu" && self.period > 0.0).then_some(self.period)
+    }
 
     fn stop(&mut self) -> Vec<MeterReading> {
         let Some(opened) = self.opened.take() else { return Vec::new() };

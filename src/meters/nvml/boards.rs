@@ -25,6 +25,8 @@ pub(super) struct Proven {
     pub estimate: bool,
     /// What a reader of each window must know.
     pub note: Option<String>,
+    /// Longest seconds between two moves of a board's counter.
+    pub period: f64,
 }
 
 /// How long the probe waits for [`MOVES`]; a counter moves each 10 to 100 ms, and a board at rest may be slower.
@@ -203,7 +205,7 @@ impl Boards {
             resolution += &format!("\nhint: {remedy}");
         }
         let note = (!notes.is_empty()).then(|| notes.join("; "));
-        let proven = Proven { resolution, facts, estimate: !estimated.is_empty(), note };
+        let proven = Proven { resolution, facts, estimate: !estimated.is_empty(), note, period };
         Ok((Self { nvml, boards, opened: Instant::now() }, proven))
     }
 

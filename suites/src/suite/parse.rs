@@ -11,6 +11,7 @@ use serde::Deserialize;
 use toml::de::DeTable;
 use toml::{Spanned, Value};
 
+use super::demands::{isolation, limits};
 use super::sources::{Change, Changeable, Named, Source, whole_text};
 use super::{
     BackendSpec, CaseSpec, Known, MAX_CASES, MAX_THREADS, MAX_TOGETHER, ModelSpec, Suite, TOGETHER, TaskSpec, sweep,
@@ -21,7 +22,8 @@ use crate::scenario::{Depth, MAX_BATCH, Scenario};
 use crate::toml_table::{Keys, Origin, listed, unknown};
 
 const TOP: [&str; 8] = ["about", "include", "together", "model", "task", "backend", "defaults", "cases"];
-const CASES: [&str; 18] = [
+const BACKEND: [&str; 8] = ["name", "kind", "command", "options", "pass", "confined", "cpus", "most_memory"];
+const CASES: [&str; 22] = [
     "models",
     "backends",
     "precisions",
@@ -40,6 +42,10 @@ const CASES: [&str; 18] = [
     "interleave",
     "any_depth",
     "base",
+    "memory_limit",
+    "deadline",
+    "max_energy",
+    "background",
 ];
 
 /// A table whose values know their place in the text.
@@ -251,7 +257,7 @@ fn declare(part: &Part, suite: &mut Suite, swept: &mut Swept, known: &Known) -> 
     here.clear();
     for block in &part.backends {
         for keys in blocks_of(block, &mut swept.backends)? {
-            let keys = keys.only(&["name", "kind", "command", "options"])?;
+            let keys = keys.only(&BACKEND)?;
             let spec = backend(&keys, folder, known)?;
             add(&keys, &mut here, &mut suite.backends, spec)?;
         }
@@ -331,7 +337,8 @@ fn backend(keys: &Keys, folder: &Path, known: &Known) -> Result<BackendSpec, Sui
     let options = keys.get("options", "a table of strings, numbers and booleans", |v| {
         v.as_table()?.iter().map(|(k, v)| Some((k.clone(), option(v)?))).collect()
     })?;
-    Ok(BackendSpec { name, kind, command, options: options.unwrap_or_default() })
+    let isolation = isolation(keys, kind == "external")?;
+    Ok(BackendSpec { name, kind, command, options: options.unwrap_or_default(), isolation })
 }
 
 fn option(value: &Value) -> Option<String> {
@@ -475,6 +482,7 @@ fn expand(
     let tune = keys.boolean("tune")?.unwrap_or(false);
     let tune_seconds = keys.seconds("tune_seconds", false)?.unwrap_or(20.0);
     let (interleave, any_depth) = turns(keys, &lists)?;
+    let limits = limits(keys)?;
     let total = lists.product().saturating_add(suite.cases.len());
     if total > MAX_CASES {
         return Err(SuiteError::new(format!("the suite comes to {total} cases or more; {MAX_CASES} are the most"))
@@ -503,6 +511,7 @@ fn expand(
                                     may_be_unavailable,
                                     tune,
                                     tune_seconds,
+                                    limits,
                                     interleave,
                                     any_depth,
                                     base: lists.base.clone(),
