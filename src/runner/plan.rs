@@ -14,7 +14,7 @@ use ergometer_suites::task::{self, ExampleSet, StartNoise, Task};
 use ergometer_suites::{AnswerKind, FileForm};
 use sha2::{Digest, Sha256};
 
-use super::described::{Described, described};
+use super::described::{SaidOfCase, described};
 use super::key;
 use super::stopping::{Stopping, stopping};
 use crate::backends::{Options, backend};
@@ -293,7 +293,7 @@ impl Plan {
             extra: given,
             file: model.file.as_ref().map(|f| f.precision),
         };
-        let Described { isa, shapes, options: backend_options, command } =
+        let SaidOfCase { isa, shapes, options: backend_options, command } =
             described(backend(kind), external, &options).with_context(|| format!("backend `{}`", spec.backend))?;
         let key = CaseKey {
             model: spec.model.clone(),
