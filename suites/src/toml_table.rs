@@ -103,6 +103,27 @@ impl Keys {
         self.entries.contains_key(key)
     }
 
+    /// Whether there is a value in the place of `path`, the names of tables first; or one that is no table on the way.
+    pub fn has_path(&self, path: &[&str]) -> bool {
+        let [first, rest @ ..] = path else { return false };
+        let Some((_, mut value)) = self.entries.get(*first).map(|(o, v)| (o, v)) else { return false };
+        for name in rest {
+            match value.as_table() {
+                None => return true,
+                Some(table) => match table.get(*name) {
+                    None => return false,
+                    Some(inner) => value = inner,
+                },
+            }
+        }
+        true
+    }
+
+    /// Bytes of the values as text.
+    pub fn bytes(&self) -> usize {
+        self.entries.values().map(|(_, v)| v.to_string().len()).sum()
+    }
+
     /// Everything but `keys`.
     pub fn without(&self, keys: &[&str]) -> toml::Table {
         let rest = self.entries.iter().filter(|(k, _)| !keys.contains(&k.as_str()));

@@ -134,7 +134,12 @@ impl<'a> Part<'a> {
         };
         part.top.strings("include")?;
         part.about()?;
+        part.together()?;
         Ok(part)
+    }
+
+    fn together(&self) -> Result<Option<u64>, SuiteError> {
+        self.top.integer("together", 1..=MAX_TOGETHER as u64)
     }
 
     fn about(&self) -> Result<String, SuiteError> {
@@ -170,6 +175,8 @@ struct Swept {
     models: BTreeMap<String, Vec<String>>,
     tasks: BTreeMap<String, Vec<String>>,
     backends: BTreeMap<String, Vec<String>>,
+    /// How many blocks there are of all of them.
+    blocks: usize,
 }
 
 pub(super) fn parse(sources: &[Source], changes: &[Change], known: &Known) -> Result<Suite, SuiteError> {
@@ -178,7 +185,7 @@ pub(super) fn parse(sources: &[Source], changes: &[Change], known: &Known) -> Re
     let mut parts = parts.collect::<Result<Vec<Part>, _>>()?;
     let above = change(&mut parts, changes)?.only(&CASES)?;
     let Some(last) = parts.last() else { return Err(SuiteError::new("asks for no case")) };
-    let together = last.top.integer("together", 1..=MAX_TOGETHER as u64).map_err(|e| e.in_file(last.file))?;
+    let together = last.together().map_err(|e| e.in_file(last.file))?;
     let mut suite = Suite {
         name: last.file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         about: last.about().map_err(|e| e.in_file(last.file))?,
@@ -231,18 +238,18 @@ fn declare(part: &Part, suite: &mut Suite, swept: &mut Swept, known: &Known) -> 
     let folder = part.file.parent().unwrap_or(Path::new(""));
     let mut here = HashSet::new();
     for block in &part.models {
-        for keys in blocks_of(block, &mut swept.models)? {
+        for keys in blocks_of(block, &mut swept.models, &suite.models, &mut swept.blocks)? {
             let keys = keys.only(&["name", "path", "shape", "batch", "state", "vectors"])?;
             let name = name(&keys)?;
             let path = folder.join(keys.need("path", keys.string("path")?)?);
             let form = FileForm::of(&keys)?;
             let vectors = keys.string("vectors")?.map(|vectors| folder.join(vectors));
-            add(&keys, &mut here, &mut suite.models, ModelSpec { name, path, form, vectors })?;
+            add(&keys, &mut here, &mut suite.models, &swept.models, ModelSpec { name, path, form, vectors })?;
         }
     }
     here.clear();
     for block in &part.tasks {
-        for keys in blocks_of(block, &mut swept.tasks)? {
+        for keys in blocks_of(block, &mut swept.tasks, &suite.tasks, &mut swept.blocks)? {
             let name = name(&keys)?;
             let kind = keys.need("kind", keys.string("kind")?)?;
             if crate::task(&kind).is_none() {
@@ -251,27 +258,39 @@ fn declare(part: &Part, suite: &mut Suite, swept: &mut Swept, known: &Known) -> 
             let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
             let parameters = keys.without(&["name", "kind"]);
             let task = TaskSpec { name, kind, parameters, seed, file: part.file.to_owned() };
-            add(&keys, &mut here, &mut suite.tasks, task)?;
+            add(&keys, &mut here, &mut suite.tasks, &swept.tasks, task)?;
         }
     }
     here.clear();
     for block in &part.backends {
-        for keys in blocks_of(block, &mut swept.backends)? {
+        not_built_in(block, known)?;
+        for keys in blocks_of(block, &mut swept.backends, &suite.backends, &mut swept.blocks)? {
             let keys = keys.only(&BACKEND)?;
             let spec = backend(&keys, folder, known)?;
-            add(&keys, &mut here, &mut suite.backends, spec)?;
+            add(&keys, &mut here, &mut suite.backends, &swept.backends, spec)?;
         }
     }
     Ok(())
 }
 
-/// The blocks that a block stands for; what its name stands for is noted.
-fn blocks_of(block: &Keys, swept: &mut BTreeMap<String, Vec<String>>) -> Result<Vec<Keys>, SuiteError> {
+/// The blocks that a block stands for; what its name stands for is noted, and how many blocks sweeps have come to.
+fn blocks_of<T>(
+    block: &Keys,
+    swept: &mut BTreeMap<String, Vec<String>>,
+    plain: &BTreeMap<String, T>,
+    count: &mut usize,
+) -> Result<Vec<Keys>, SuiteError> {
     let of = name(block)?;
-    let blocks = sweep::blocks(block.clone(), &of)?;
-    if block.has("sweep") {
-        swept.insert(of, blocks.iter().map(name).collect::<Result<_, _>>()?);
+    if !block.has("sweep") {
+        return Ok(vec![block.clone()]);
     }
+    let blocks = sweep::blocks(block.clone(), &of, count)?;
+    let names = blocks.iter().map(name).collect::<Result<Vec<String>, _>>()?;
+    // one name means one thing: a block, or the blocks of one sweep
+    if plain.contains_key(&of) || swept.get(&of).is_some_and(|there| *there != names) {
+        return Err(taken(block, &of));
+    }
+    swept.insert(of, names);
     Ok(blocks)
 }
 
@@ -280,16 +299,33 @@ fn add<T: PartialEq>(
     keys: &Keys,
     here: &mut HashSet<String>,
     to: &mut BTreeMap<String, T>,
+    swept: &BTreeMap<String, Vec<String>>,
     spec: T,
 ) -> Result<(), SuiteError> {
     let name = name(keys)?;
-    if !here.insert(name.clone()) || to.get(&name).is_some_and(|there| *there != spec) {
-        return Err(SuiteError::new(format!("`{name}` is taken already"))
-            .at(keys.place("name"))
-            .hint("give each block a name of its own"));
+    let other = to.get(&name).is_some_and(|there| *there != spec);
+    if !here.insert(name.clone()) || other || swept.contains_key(&name) {
+        return Err(taken(keys, &name));
     }
     to.insert(name, spec);
     Ok(())
+}
+
+fn taken(keys: &Keys, name: &str) -> SuiteError {
+    SuiteError::new(format!("`{name}` is taken already"))
+        .at(keys.place("name"))
+        .hint("give each block a name of its own")
+}
+
+/// Refuses a backend by the name of a built-in one, which would hide it.
+fn not_built_in(keys: &Keys, known: &Known) -> Result<(), SuiteError> {
+    let name = name(keys)?;
+    if name != "external" && !known.backends.contains(&name.as_str()) {
+        return Ok(());
+    }
+    Err(SuiteError::new(format!("`{name}` is the name of a built-in backend"))
+        .at(keys.place("name"))
+        .hint(format!("choose another, such as `{name}-2`")))
 }
 
 /// The block's name, fit for a path.
@@ -308,12 +344,8 @@ fn name(keys: &Keys) -> Result<String, SuiteError> {
 }
 
 fn backend(keys: &Keys, folder: &Path, known: &Known) -> Result<BackendSpec, SuiteError> {
+    not_built_in(keys, known)?;
     let name = name(keys)?;
-    if name == "external" || known.backends.contains(&name.as_str()) {
-        return Err(SuiteError::new(format!("`{name}` is the name of a built-in backend"))
-            .at(keys.place("name"))
-            .hint(format!("choose another, such as `{name}-2`")));
-    }
     let kind = keys.need("kind", keys.string("kind")?)?;
     if kind != "external" && !known.backends.contains(&kind.as_str()) {
         let kinds = known.backends.iter().copied().chain(["external"]);

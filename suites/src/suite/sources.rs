@@ -222,7 +222,7 @@ fn append(text: &mut String, heading: &str, body: &str) {
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    for line in std::iter::once(heading).chain(body.lines()) {
+    for line in heading.lines().chain(body.lines()) {
         text.push_str(format!("# {line}").trim_end());
         text.push('\n');
     }

@@ -8,15 +8,19 @@ use toml::Value;
 use crate::error::SuiteError;
 use crate::toml_table::{Keys, listed};
 
-/// Most blocks that one block may stand for.
+/// Most blocks that one block may stand for, and all of a suite.
 const MAX_BLOCKS: usize = 1000;
+const MAX_ALL: usize = 10_000;
+/// Most bytes of their values.
+const MAX_BYTES: usize = 16 << 20;
 
 /// The blocks that a block stands for: itself where it has no `sweep`; else one for each combination of the values in
 /// `sweep = { KEY = [VALUE, ...], "options.KEY" = [...] }`, each named after its values: `NAME-KEY-VALUE`.
 ///
 /// # Errors
-/// `sweep` is no table of lists, a key is in the block too, more than [`MAX_BLOCKS`] blocks.
-pub(super) fn blocks(keys: Keys, name: &str) -> Result<Vec<Keys>, SuiteError> {
+/// `sweep` is no table of lists, a key is in the block too, more than [`MAX_BLOCKS`] blocks or [`MAX_BYTES`] of them, more than
+/// [`MAX_ALL`] with the `count` of earlier ones.
+pub(super) fn blocks(keys: Keys, name: &str, count: &mut usize) -> Result<Vec<Keys>, SuiteError> {
     let Some(sweep) = keys.get("sweep", "a table of lists: `sweep = { size = [4, 6] }`", |v| v.as_table().cloned())?
     else {
         return Ok(vec![keys]);
@@ -31,7 +35,7 @@ pub(super) fn blocks(keys: Keys, name: &str) -> Result<Vec<Keys>, SuiteError> {
                 wrong(format!("cannot sweep `{key}`")).hint("name a key of this block other than name and kind")
             );
         }
-        if path.len() == 1 && keys.has(key) {
+        if keys.has_path(&path) {
             return Err(wrong(format!("`{key}` is in this block too"))
                 .hint("write it in one place: with its one value, or in `sweep` with several"));
         }
@@ -39,8 +43,13 @@ pub(super) fn blocks(keys: Keys, name: &str) -> Result<Vec<Keys>, SuiteError> {
         if values.is_empty() {
             return Err(wrong("comes to no block".into()).hint("give each swept key a list of one or more values"));
         }
-        if all.len().saturating_mul(values.len()) > MAX_BLOCKS {
+        let blocks = all.len().saturating_mul(values.len());
+        if blocks > MAX_BLOCKS {
             return Err(wrong(format!("comes to more than {MAX_BLOCKS} blocks")).hint("shorten its lists"));
+        }
+        if blocks.saturating_mul(keys.bytes()) > MAX_BYTES {
+            return Err(wrong(format!("comes to {blocks} copies of a block of {} bytes", keys.bytes()))
+                .hint("shorten its lists, or the texts of the block"));
         }
         let last = path[path.len() - 1];
         let mut next = Vec::with_capacity(all.len() * values.len());
@@ -52,6 +61,11 @@ pub(super) fn blocks(keys: Keys, name: &str) -> Result<Vec<Keys>, SuiteError> {
             }
         }
         all = next;
+    }
+    *count += all.len();
+    if *count > MAX_ALL {
+        return Err(wrong(format!("comes to more than {MAX_ALL} blocks with the sweeps before it"))
+            .hint("shorten their lists, or split the suite"));
     }
     let named = all.into_iter().map(|(name, mut block)| {
         block.remove("sweep");

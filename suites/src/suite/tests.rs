@@ -342,6 +342,15 @@ fn a_block_with_a_sweep_stands_for_several() {
         ("kind = 'sudoku'", "kind = 'sudoku'\nsize = 4", "`size` is in this block too"),
         ("sweep = { size = [4, 6], examples = 5 }", "sweep = 3", "found integer 3"),
         ("'options.isa'", "'command.isa'", "found table"),
+        ("kind = 'native'", "kind = 'native'\noptions = { isa = 'avx512' }", "`options.isa` is in this block too"),
+        ("name = 'mine'", "name = 'native'", "the name of a built-in backend"),
+        ("[[backend]]", "[[task]]\nname = 't'\nkind = 'sudoku'\nsize = 4\n[[backend]]", "`t` is taken already"),
+        ("[[task]]", "[[task]]\nname = 't'\nkind = 'sudoku'\nsize = 4\n[[task]]", "`t` is taken already"),
+        (
+            "[[backend]]",
+            "[[task]]\nname = 't'\nkind = 'sudoku'\nsize = 4\nsweep = { seed = [1, 2] }\n[[backend]]",
+            "`t` is taken already",
+        ),
     ] {
         let said = error(&text.replace(from, to));
         assert!(said.contains(word) && said.contains("line ") && said.contains("hint: "), "{word}: {said}");
@@ -349,6 +358,16 @@ fn a_block_with_a_sweep_stands_for_several() {
     let many = (0..40).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
     let said = error(&text.replace("examples = 5", &format!("examples = [{many}], seed = [{many}]")));
     assert!(said.contains("comes to more than 1000 blocks"), "{said}");
+    let long = format!("kind = 'sudoku'\nx = '{}'", "x".repeat(500_000));
+    let said = error(&text.replace("kind = 'sudoku'", &long).replace("examples = 5", &format!("examples = [{many}]")));
+    assert!(said.contains("copies of a block of"), "{said}");
+    let task = |i: usize| format!("[[task]]\nname = 'n{i}'\nkind = 'sudoku'\nsweep = {{ size = [{many}], seed = [{many}] }}\n");
+    let tasks: String = (0..10).map(|i| task(i).replace(&many, &many[..many.find(", 31").unwrap_or(0)])).collect();
+    // 961 blocks each
+    assert!(parsed(&text.replace("[[task]]", &format!("{tasks}[[task]]"))).is_ok());
+    let tasks: String = (0..11).map(|i| task(i).replace(&many, &many[..many.find(", 31").unwrap_or(0)])).collect();
+    let said = error(&text.replace("[[task]]", &format!("{tasks}[[task]]")));
+    assert!(said.contains("more than 10000 blocks"), "{said}");
 }
 
 #[test]
@@ -375,6 +394,7 @@ fn a_suite_may_include_others() {
         (with("more.toml", "include = 'main.toml'"), "main.toml", "includes itself"),
         (with("more.toml", "include = 'none.toml'"), "more.toml", "there is no file `none.toml`"),
         (with("more.toml", "include = 7"), "more.toml", "line 1, `include`"),
+        (with("more.toml", "together = 99"), "more.toml", "line 1, `together`"),
         (with("more.toml", "\nsecnds = 1\n"), "more.toml", "line 2: unknown key `secnds`"),
         (with("more.toml", "[[model]]\nname = 'm'\npath = 'x'\n"), "more.toml", "line 2, `name`: `m` is taken"),
         (with("more.toml", "include = 'common/base.toml'\n[[cases]]\ndepth = 'once'"), "main.toml", "a second time"),
@@ -412,6 +432,8 @@ fn the_command_line_changes_values_and_a_run_keeps_what_it_changed() {
     let other = changed(&["cases.scenarios=offline-b3", "cases.batch=[1, 4]"]).unwrap();
     assert_eq!(other.cases.iter().map(|c| c.scenario.rows()).collect::<Vec<_>>(), [1, 4]);
     assert!(suite.text.contains("\n# --set together=2\n") && suite.text.parse::<toml::Table>().is_ok());
+    let broken = changed(&["cases.threads=[1,\n2]"]).unwrap();
+    assert!(broken.text.parse::<toml::Table>().is_ok() && broken.text.contains("# 2]"), "{}", broken.text);
     for (change, word) in [
         ("defaults.secnds=1", "`--set`: unknown key `secnds`"),
         ("cases.threads=0", "`--set`, `threads`"),
