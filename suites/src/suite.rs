@@ -34,6 +34,7 @@
 
 mod amount;
 mod demands;
+mod expand;
 mod parse;
 mod sources;
 mod sweep;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
-use crate::suite::MAX_FILE_BYTES;
+use crate::scenario::{Depth, Scenario};
+use crate::suite::{CaseSpec, MAX_FILE_BYTES};
 
 const KNOWN: Known = Known {
     backends: &["native", "onnxruntime", "tract", "candle", "reference", "external"],
