@@ -362,7 +362,9 @@ fn a_block_with_a_sweep_stands_for_several() {
     let long = format!("kind = 'sudoku'\nx = '{}'", "x".repeat(500_000));
     let said = error(&text.replace("kind = 'sudoku'", &long).replace("examples = 5", &format!("examples = [{many}]")));
     assert!(said.contains("copies of a block of"), "{said}");
-    let task = |i: usize| format!("[[task]]\nname = 'n{i}'\nkind = 'sudoku'\nsweep = {{ size = [{many}], seed = [{many}] }}\n");
+    let task = |i: usize| {
+        format!("[[task]]\nname = 'n{i}'\nkind = 'sudoku'\nsweep = {{ size = [{many}], seed = [{many}] }}\n")
+    };
     let tasks: String = (0..10).map(|i| task(i).replace(&many, &many[..many.find(", 31").unwrap_or(0)])).collect();
     // 961 blocks each
     assert!(parsed(&text.replace("[[task]]", &format!("{tasks}[[task]]"))).is_ok());
