@@ -7,6 +7,8 @@
 //! A recursive net can amplify rounding, so steps are judged one by one from the recorded state of the step before; the free run, whose
 //! error shows the amplification, is reported beside it.
 
+pub mod outputs;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};

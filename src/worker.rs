@@ -32,7 +32,7 @@ use crate::protocol::*;
 use crate::scenarios::{self, Driver, LiveRows};
 
 use self::answers::Reader;
-use self::given::Given;
+use self::given::GivenRows;
 
 mod answers;
 pub mod given;
@@ -157,7 +157,7 @@ struct Work {
     /// Layer and experts per token of every mixture of experts.
     mixtures: Vec<(String, usize)>,
     /// What it is asked, and where an answer stands among the outputs: resolved once.
-    given: Given,
+    given: GivenRows,
     reader: Reader,
     session: Session,
     rule: Rule,
@@ -201,7 +201,7 @@ impl Work {
             return Err(BackendError::unavailable(reason).into());
         }
         check(&job, &model.interface)?;
-        let (given, reader) = (Given::of(&job, &model.interface)?, Reader::of(&job, &model.interface)?);
+        let (given, reader) = (GivenRows::of(&job, &model.interface)?, Reader::of(&job, &model.interface)?);
         given.one_size(job.batch)?;
         // before a model is loaded for nothing
         scenarios::asked(&job.scenario, job.batch)?;
@@ -238,7 +238,7 @@ impl Work {
         interface: Interface,
         mixtures: Vec<(String, usize)>,
         engine: Box<dyn Engine>,
-        given: Given,
+        given: GivenRows,
         reader: Reader,
     ) -> anyhow::Result<Self> {
         let driver = scenarios::asked(&job.scenario, job.batch)?;
@@ -310,7 +310,7 @@ impl Work {
     fn compare_file(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()> {
         let (n, batch) = (go.n as usize, self.job.batch);
         let own = match &go.vectors {
-            Some(path) => Some(std::mem::replace(&mut self.given, Given::read(path, &self.interface, n, batch)?)),
+            Some(path) => Some(std::mem::replace(&mut self.given, GivenRows::read(path, &self.interface, n, batch)?)),
             None => None,
         };
         let mut arrays: Vec<Vec<f32>> = vec![Vec::new(); self.interface.outputs.len()];

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::model_file::{FileFacts, OutputComparison};
+
 /// Version of `case.json`, `samples.csv`, `predictions.csv`, `attempts.csv` and `environment.json`; a new meaning gets
 /// a new number.
 pub const SCHEMA: u32 = 2;
@@ -438,6 +440,12 @@ pub struct Case {
     /// First timed block of each start of the worker, ascending; empty: one start, at the first block.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<u32>,
+    /// What the model's file says of itself, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileFacts>,
+    /// How far its outputs were from those that they were compared with, output by output: of a model that is a file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compared: Vec<OutputComparison>,
     /// The graph's costs, or `None` for a model whose inside cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<Costs>,

@@ -16,6 +16,7 @@ pub mod headline;
 pub mod labels;
 pub mod metric;
 pub mod missing;
+pub mod model_file;
 mod natural;
 pub mod plot;
 pub mod precision;

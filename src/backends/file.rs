@@ -15,7 +15,7 @@ use ergometer_suites::ElementKind;
 use half::f16;
 
 use super::{BackendError, Engine, Facts, Unavailable};
-use crate::models::file::{Axis, FileInput, OnnxFile};
+use crate::models::file::{BoundInput, FileAxis, OnnxFile};
 use crate::models::interface::Rows;
 
 /// The elements of an output, as the library holds them.
@@ -121,7 +121,7 @@ impl<R: Runner> FileEngine<R> {
         }
     }
 
-    fn start(&self, input: &FileInput, size: usize) -> Result<R::Value, BackendError> {
+    fn start(&self, input: &BoundInput, size: usize) -> Result<R::Value, BackendError> {
         let shape = input.shape(size);
         let elements: usize = shape.iter().product();
         let start = input.state.as_ref().and_then(|(_, start)| start.as_ref());
@@ -184,7 +184,7 @@ impl<R: Runner> FileEngine<R> {
                 let at = if per_row == row { 0 } else { step * row };
                 let shape = input.shape(size);
                 // without an axis of rows all have the same
-                let once = matches!(self.file.rows, Rows::Any) && input.axes.iter().all(|a| *a != Axis::Rows);
+                let once = matches!(self.file.rows, Rows::Any) && input.axes.iter().all(|a| *a != FileAxis::Rows);
                 let once = once || input.axes.is_empty();
                 if (per_row == row && n == size) && !once {
                     values.push(self.runner.tensor(input.kind, &shape, bytes)?);
@@ -307,7 +307,7 @@ fn extend(
 impl<R: Runner> Engine for FileEngine<R> {
     fn facts(&self) -> Facts {
         let size = self.size(self.capacity);
-        let bytes = |input: &FileInput| input.shape(size).iter().product::<usize>() * input.kind.bytes();
+        let bytes = |input: &BoundInput| input.shape(size).iter().product::<usize>() * input.kind.bytes();
         let state_bytes = self.states.iter().map(|i| bytes(&self.file.inputs[*i]) as u64).sum();
         Facts { weight_bytes: self.runner.weight_bytes(), state_bytes }
     }

@@ -134,7 +134,8 @@ fn with_walk<T>(
         threads: 1,
         task,
         depth: None,
-        seconds: 0.1,
+        seconds: Some(0.1),
+        form: Default::default(),
         tune: false,
     };
     let suite = one.suite(folder.path(), "external.toml")?;

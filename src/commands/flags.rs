@@ -35,6 +35,18 @@ pub fn tolerance(text: &str) -> Result<f64, String> {
     }
 }
 
+/// An open dimension with its length.
+pub fn length(text: &str) -> Result<(String, u64), String> {
+    let found = text.rsplit_once('=').and_then(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
+    found.filter(|(name, n)| !name.is_empty() && *n > 0).ok_or_else(|| "a name and a length, as in `seq=128`".into())
+}
+
+/// Two names.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    let found = text.split_once('=').filter(|(a, b)| !a.is_empty() && !b.is_empty());
+    found.map(|(a, b)| (a.into(), b.into())).ok_or_else(|| "an input and an output, as in `state=stateN`".into())
+}
+
 /// Compute threads.
 pub fn threads(text: &str) -> Result<u32, String> {
     match text.parse() {
@@ -157,6 +169,9 @@ mod tests {
         }
         assert!(depth("halt-3").is_ok() && depth("halt-0").is_err() && depth("halt").is_err());
         assert!(task("4x9").is_err() && task("sudoku-4x4").is_ok());
+        assert!(length("seq=0").is_err() && length("=3").is_err() && length("seq=a").is_err());
+        assert_eq!(length("a=b=3"), Ok(("a=b".into(), 3)));
+        assert!(pair("a").is_err() && pair("a=").is_err() && pair("a=b").is_ok());
         assert!(batch("65537").unwrap_err().contains("65536") && batch("65536").is_ok());
         assert!(backend("onnx").unwrap_err().contains("did you mean onnxruntime"));
         assert!(model(Path::new("suites/models/trm-4x5")).unwrap_err().to_string().contains("did you mean trm-4x4"));

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod export;
 pub mod external;
 pub mod fetch;
+mod file_case;
 mod flags;
 pub mod import;
 pub mod init;

@@ -6,13 +6,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use ergometer_suites::Task;
 use ergometer_suites::task::QuickSet;
+use ergometer_suites::{FileForm, Task};
 use serde_json::json;
 
+use super::file_case::{self, FileCase};
 use super::flags;
 use crate::graph::cost::Workload;
 use crate::models::Model;
+use crate::models::file::{OnnxFile, is_onnx};
 use crate::models::interface::Interface;
 use crate::runner::estimate::RATE;
 
@@ -33,8 +35,10 @@ pub struct OneCase {
     pub task: Option<String>,
     /// Depth rule; the model's own if not given.
     pub depth: Option<String>,
-    /// Least seconds of measuring.
-    pub seconds: f64,
+    /// Least seconds of measuring, 3 if not given; of a file seconds of the whole once it is loaded, 8 if not given.
+    pub seconds: Option<f64>,
+    /// What is bound of a file.
+    pub form: FileForm,
     /// Search the backend's settings first.
     pub tune: bool,
 }
@@ -49,6 +53,8 @@ pub struct OneSuite {
     pub path: PathBuf,
     /// What was cut short, so that a large net is done soon; in words.
     pub cut: Vec<String>,
+    /// What the numbers are of, where that is not a task.
+    pub notes: Vec<String>,
 }
 
 impl OneCase {
@@ -59,10 +65,20 @@ impl OneCase {
             bail!("{}", flags::backend(&self.backend).unwrap_err());
         };
         // what flags say is checked before a model is read
-        let precision = flags::precision(backend, self.precision.as_deref())?;
-        let model = Model::load(&path)?;
+        let precision = match is_onnx(&path) {
+            true => String::new(),
+            false => flags::precision(backend, self.precision.as_deref())?,
+        };
+        let model = Model::load_as(&path, &self.form)?;
+        let precision = match &model.file {
+            Some(own) => self.precision.clone().unwrap_or_else(|| own.precision.into()),
+            None => precision,
+        };
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
         let name = fit_for_a_suite(&name);
+        if let Some(own) = model.file.as_ref().filter(|_| self.task.is_none()) {
+            return self.of_file(own, &model.interface, (&name, &path, &precision), &folder.join(file));
+        }
         let mut chosen = Chosen::of(&model.interface, &name, self.task.as_deref())?;
         chosen.belongs(&name, &model, self.task.as_deref())?;
         if let Some(depth) = self.depth.as_ref().filter(|d| model.interface.one_shot() && *d != "once") {
@@ -100,19 +116,48 @@ impl OneCase {
             path.to_str().with_context(|| format!("the path {} is not UTF-8, which suites are", path.display()))?;
         let suite = json!({
             "about": "one case",
-            "model": [{"name": name, "path": path}],
+            "model": [if model.file.is_some() {
+                json!({"name": name, "path": path, "shape": self.form.shape, "state": self.form.state})
+            } else {
+                json!({"name": name, "path": path})
+            }],
             "task": [chosen.block()],
             "cases": [{
                 "models": [name], "backends": [self.backend], "precisions": [precision], "tasks": [chosen.set.name],
                 "scenarios": [scenario], "threads": [self.threads], "depth": [depth], "tune": self.tune,
-                "seconds": self.seconds, "warmup_seconds": 0.5, "timeout_seconds": 300.0,
+                "seconds": self.seconds.unwrap_or(3.0), "warmup_seconds": 0.5, "timeout_seconds": 300.0,
             }],
         });
-        let text = toml::to_string(&suite).context("cannot write the suite")?;
-        let suite = folder.join(file);
-        std::fs::write(&suite, text).with_context(|| format!("cannot write {}", suite.display()))?;
-        Ok(OneSuite { path: suite, cut })
+        written(&suite, &folder.join(file), cut, Vec::new())
     }
+
+    /// The suite of a file with random inputs: its name in the suite, its path, and the precision that was asked for.
+    fn of_file(
+        &self,
+        own: &OnnxFile,
+        interface: &Interface,
+        (name, path, precision): (&str, &Path, &str),
+        suite: &Path,
+    ) -> anyhow::Result<OneSuite> {
+        let case = FileCase {
+            name,
+            path: path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?,
+            form: &self.form,
+            backend: &self.backend,
+            batch: self.batch,
+            threads: self.threads,
+            seconds: self.seconds.unwrap_or(file_case::WHOLE),
+            tune: self.tune,
+        };
+        let notes = vec![format!("inputs are random: {}", file_case::words(interface))];
+        written(&case.suite(own, interface, precision), suite, Vec::new(), notes)
+    }
+}
+
+fn written(suite: &serde_json::Value, path: &Path, cut: Vec<String>, notes: Vec<String>) -> anyhow::Result<OneSuite> {
+    let text = toml::to_string(suite).context("cannot write the suite")?;
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(OneSuite { path: path.to_path_buf(), cut, notes })
 }
 
 /// A folder's name as that of a model in a suite, which has few characters and begins with a letter or digit.
@@ -221,11 +266,12 @@ mod tests {
             threads: 1,
             task: None,
             depth: depth.map(str::to_string),
-            seconds: 3.0,
+            seconds: None,
+            form: FileForm::default(),
             tune: false,
         };
         let written = |one: OneCase| {
-            let OneSuite { path, cut } = one.suite(folder.path(), "one.toml").unwrap();
+            let OneSuite { path, cut, .. } = one.suite(folder.path(), "one.toml").unwrap();
             (std::fs::read_to_string(path).unwrap(), cut)
         };
         let (text, cut) = written(one("timing/trm-mlp-512", None));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ergometer_reports::{Record, Report, shown};
+use ergometer_suites::FileForm;
 
 use super::flags;
 use super::one_case::OneCase;
@@ -17,9 +18,11 @@ use crate::text_table::columns;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  ergometer time --model trm-4x4 --backend native --threads 2 --batch 16")]
+#[command(after_help = "Examples:
+  ergometer time --model trm-4x4 --backend native --threads 2 --batch 16
+  ergometer time --model NET.onnx --backend onnxruntime")]
 pub struct Args {
-    /// Folder of the model, or the name of a shipped one
+    /// Folder of the model, an ONNX file, or the name of a shipped model
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// Backend
@@ -39,9 +42,15 @@ pub struct Args {
     /// Depth rule: once, fixed-N, halt-N or halt-keep-N [default: halt-N with the model's own N]
     #[arg(long, value_name = "D", value_parser = flags::depth, allow_negative_numbers = true)]
     depth: Option<String>,
-    /// Seconds of measuring
-    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = flags::seconds, allow_negative_numbers = true)]
-    seconds: f64,
+    /// Seconds of measuring [default: 3]; of an ONNX file seconds of the whole once it is loaded [default: 8]
+    #[arg(long, value_name = "S", value_parser = flags::seconds, allow_negative_numbers = true)]
+    seconds: Option<f64>,
+    /// Of an ONNX file: how long an open dimension is
+    #[arg(long, value_name = "NAME=N", value_parser = flags::length)]
+    shape: Vec<(String, u64)>,
+    /// Of an ONNX file: an input that takes an output of the step before
+    #[arg(long, value_name = "INPUT=OUTPUT", value_parser = flags::pair)]
+    state: Vec<(String, String)>,
     /// Say what would be measured, and measure nothing
     #[arg(long)]
     dry_run: bool,
@@ -61,6 +70,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         task: args.task,
         depth: args.depth,
         seconds: args.seconds,
+        form: FileForm {
+            shape: args.shape.into_iter().collect(),
+            state: args.state.into_iter().collect(),
+            batch: None,
+        },
         tune: false,
     };
     let folder = Scratch::new()?;
@@ -68,6 +82,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let suite = one.suite(folder.path(), "time.toml")?;
     for cut in &suite.cut {
         console::info(format!("cut short: {cut}: more would take long"));
+    }
+    for note in &suite.notes {
+        console::info(note.clone());
     }
     let options = RunOptions {
         suite: suite.path.clone(),

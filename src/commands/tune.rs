@@ -61,7 +61,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         threads: args.threads,
         task: args.task,
         depth: args.depth,
-        seconds: 1.0,
+        seconds: Some(1.0),
+        form: Default::default(),
         tune: true,
     };
     let folder = Scratch::new()?;

@@ -13,7 +13,7 @@
 //! inputs: then the engine makes as many steps for one answer, and outputs have that axis too; an input without it
 //! is the same in every step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -29,13 +29,14 @@ use super::{Model, ModelError, TrainingRecord};
 use crate::files::hex;
 use crate::graph::Halting;
 use crate::onnx::header::{Dim, Header, HeaderError, ValueInfo, element_name};
+use crate::onnx::shapes;
 
 /// Largest file: protobuf's own limit.
 const MAX_FILE: u64 = 2 << 30;
 /// Largest file of external data.
 const MAX_DATA: u64 = 1 << 42;
 /// Elements of one row of an input, at most.
-const MAX_ROW: usize = 1 << 31;
+const MAX_ROW: usize = 1 << 28;
 
 /// Whether a path is that of an ONNX file, by its name.
 pub fn is_onnx(path: &Path) -> bool {
@@ -44,7 +45,7 @@ pub fn is_onnx(path: &Path) -> bool {
 
 /// An axis of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Axis {
+pub enum FileAxis {
     /// So long.
     Fixed(usize),
     /// As many as there are rows.
@@ -53,21 +54,21 @@ pub enum Axis {
 
 /// An input of the file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct FileInput {
+pub struct BoundInput {
     /// Its name.
     pub name: String,
     /// Its elements.
     pub kind: ElementKind,
     /// Its axes, bound.
-    pub axes: Vec<Axis>,
+    pub axes: Vec<FileAxis>,
     /// The output that it takes of the step before, with what every token of it starts with; `None`: examples bring it.
     pub state: Option<(String, Option<Vec<f32>>)>,
 }
 
-impl FileInput {
+impl BoundInput {
     /// Its shape with so many rows.
     pub fn shape(&self, rows: usize) -> Vec<usize> {
-        self.axes.iter().map(|axis| if let Axis::Fixed(n) = axis { *n } else { rows }).collect()
+        self.axes.iter().map(|axis| if let FileAxis::Fixed(n) = axis { *n } else { rows }).collect()
     }
 
     /// The shape of a row.
@@ -75,10 +76,10 @@ impl FileInput {
         let all = self.axes.iter().enumerate();
         // a fixed batch stands first, as an open one does
         let own = all.filter(|(i, axis)| match axis {
-            Axis::Rows => false,
-            Axis::Fixed(_) => *i > 0 || !matches!(rows, Rows::Fixed(_)),
+            FileAxis::Rows => false,
+            FileAxis::Fixed(_) => *i > 0 || !matches!(rows, Rows::Fixed(_)),
         });
-        own.map(|(_, axis)| if let Axis::Fixed(n) = axis { *n } else { 1 }).collect()
+        own.map(|(_, axis)| if let FileAxis::Fixed(n) = axis { *n } else { 1 }).collect()
     }
 }
 
@@ -90,13 +91,15 @@ pub struct OnnxFile {
     /// What it says of itself.
     pub header: Header,
     /// Its inputs, bound, in its order.
-    pub inputs: Vec<FileInput>,
+    pub inputs: Vec<BoundInput>,
     /// Rows of a call.
     pub rows: Rows,
     /// Names of the open dimensions that were bound, with their lengths.
     pub bound: BTreeMap<String, u64>,
     /// What it computes in, by the type of most of its weights.
     pub precision: &'static str,
+    /// FLOPs of its products for one row, or the operator at which shapes are lost ([`shapes::flops`]).
+    pub flops: Result<f64, String>,
 }
 
 impl OnnxFile {
@@ -215,152 +218,148 @@ impl Open {
 
 /// The header with what the suite says of it.
 fn bound(path: &Path, header: Header, form: &FileForm) -> Result<OnnxFile, ModelError> {
-    let wrong = |message: String, hint: String| Err(ModelError::new(path, message).hint(hint));
-    let mut bound = BTreeMap::new();
+    let (mut bound, mut used) = (BTreeMap::new(), BTreeSet::new());
     let mut inputs = Vec::new();
     for value in &header.inputs {
-        let name = shown(&value.name);
-        let Some(kind) = kind_of(value.element) else {
-            let is = element_name(value.element);
-            let known: Vec<&str> =
-                ElementKind::ALL.iter().filter(|k| **k != ElementKind::F64).map(|k| k.name()).collect();
-            return wrong(
-                format!("input `{name}` takes {is}, which cannot be given"),
-                format!(
-                    "export it with inputs of {}: what makes them of something else stays outside",
-                    known.join(", ")
-                ),
-            );
-        };
-        let Some(shape) = &value.shape else {
-            return wrong(
-                format!("input `{name}` has no shape"),
-                "export it with the number of axes of each input".into(),
-            );
-        };
-        let axes = shape.iter().enumerate().map(|(i, dim)| {
-            let own = format!("{}.{i}", value.name);
-            let open = match dim {
-                Dim::Fixed(n) => Open::Fixed(usize::try_from(*n).unwrap_or(usize::MAX)),
-                Dim::Open(Some(name)) => Open::Named(name.clone()),
-                Dim::Open(None) => Open::Numbered(own.clone()),
-            };
-            let length = open.name().and_then(|name| Some((name, *form.shape.get(name).or(form.shape.get(&own))?)));
-            match length {
-                Some((name, length)) => {
-                    bound.insert(name.to_owned(), length);
-                    Open::Fixed(usize::try_from(length).unwrap_or(usize::MAX))
-                }
-                None => open,
-            }
-        });
-        inputs.push((value, kind, axes.collect::<Vec<_>>()));
+        let (kind, axes) = input(path, value, form, &mut bound, &mut used)?;
+        inputs.push((value, kind, axes));
     }
-    for (input, output) in &form.state {
-        let names = |all: &[ValueInfo]| all.iter().map(|v| v.name.clone()).collect::<Vec<_>>();
-        for (name, all, what) in [(input, names(&header.inputs), "input"), (output, names(&header.outputs), "output")] {
-            if !all.contains(name) {
-                let near = did_you_mean(name, all.iter().map(String::as_str));
-                let has = all.iter().map(|n| format!("`{}`", shown(n))).collect::<Vec<_>>().join(", ");
-                return wrong(
-                    format!("`state` names the {what} `{name}`, which the file does not have{near}"),
-                    format!("it has {has}"),
-                );
-            }
-        }
-    }
-    let mut taken: Vec<&String> = form.state.values().collect();
-    taken.sort();
-    if let Some(twice) = taken.windows(2).find(|w| w[0] == w[1]) {
-        return wrong(
-            format!("`state` gives the output `{}` to two inputs", twice[0]),
-            "each state has an output of its own".into(),
-        );
-    }
-    let is_state = |name: &str| form.state.contains_key(name);
-    let batch = batch(path, &inputs, form, &is_state)?;
-    let counts = |open: &Open, axis: usize, state: bool| match (&batch, open) {
-        (Found::Named(name), open) => open.name() == Some(name.as_str()),
-        (Found::Unnamed, Open::Numbered(_)) => state || axis == 0,
-        _ => false,
-    };
+    check_states(path, &header, form)?;
+    let batch = batch(path, &inputs, form, &|name: &str| form.state.contains_key(name))?;
     let mut files = Vec::new();
     for (value, kind, axes) in &inputs {
-        let state = form.state.get(&value.name);
+        let output = form.state.get(&value.name);
         let axes = axes.iter().enumerate().map(|(i, open)| match open {
-            open if counts(open, i, state.is_some()) => Ok(Axis::Rows),
-            Open::Fixed(n) => Ok(Axis::Fixed(*n)),
-            Open::Named(name) | Open::Numbered(name) => {
-                let key = if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') { name.clone() } else { format!("{name:?}") };
-                let message = format!("input `{}` has the open dimension `{}`", shown(&value.name), shown(name));
-                Err(ModelError::new(path, message).hint(format!(
-                    "say how long it is: `shape = {{ {key} = 128 }}` in its [[model]] block, `--shape {name}=128` on the command line"
-                )))
-            }
+            open if batch.counts(open, i, output.is_some()) => Ok(FileAxis::Rows),
+            Open::Fixed(n) => Ok(FileAxis::Fixed(*n)),
+            Open::Named(name) | Open::Numbered(name) => Err(unbound(path, value, name)),
         });
         let axes = axes.collect::<Result<Vec<_>, _>>()?;
-        let start =
-            header.metadata.get(&format!("initial.{}", value.name)).and_then(|text| serde_json::from_str(text).ok());
-        let state = state.map(|output| (output.clone(), start));
-        files.push(FileInput { name: value.name.clone(), kind: *kind, axes, state });
+        let start = header.metadata.get(&format!("initial.{}", value.name));
+        let start = start.and_then(|text| serde_json::from_str(text).ok());
+        let state = output.map(|output| (output.clone(), start));
+        files.push(BoundInput { name: value.name.clone(), kind: *kind, axes, state });
     }
-    let all_names = || {
-        inputs.iter().flat_map(|(v, _, _)| {
-            v.shape.iter().flatten().enumerate().map(|(i, d)| match d {
-                Dim::Open(Some(name)) => name.clone(),
-                _ => format!("{}.{i}", v.name),
-            })
-        })
-    };
-    if let Some(unknown) =
-        form.shape.keys().find(|name| !bound.contains_key(*name) && !all_names().any(|n| n == **name))
-    {
+    if let Some(unknown) = form.shape.keys().find(|name| !used.contains(*name)) {
         let open: Vec<String> = open_names(&header).into_iter().collect();
         let near = did_you_mean(unknown, open.iter().map(String::as_str));
-        let has = if open.is_empty() {
-            "none".into()
-        } else {
-            open.iter().map(|n| format!("`{}`", shown(n))).collect::<Vec<_>>().join(", ")
-        };
-        return wrong(
-            format!("`shape` binds `{unknown}`, which is no open dimension of its inputs{near}"),
-            format!("open are: {has}"),
-        );
+        let message = format!("`shape` binds `{unknown}`, which is no open dimension of its inputs{near}");
+        return Err(ModelError::new(path, message).hint(format!("open are: {}", listed(&open))));
     }
     let rows = match batch {
         Found::Named(_) | Found::Unnamed => Rows::Any,
         Found::Fixed(n) => Rows::Fixed(n),
         Found::None => Rows::One,
     };
-    let file = OnnxFile { path: path.to_path_buf(), precision: precision(&header), header, inputs: files, rows, bound };
-    if let Some(input) = file
-        .inputs
-        .iter()
-        .find(|i| i.row(rows).iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n > MAX_ROW))
-    {
-        return wrong(
-            format!("a row of input `{}` would have more than {MAX_ROW} elements", shown(&input.name)),
-            "bind shorter dimensions".into(),
-        );
-    }
-    let given = file.inputs.iter().filter(|i| i.state.is_none()).count();
-    if given > MAX_INPUTS || file.inputs.is_empty() {
-        return wrong(
-            format!("has {given} inputs; from 1 to {MAX_INPUTS} can be filled"),
-            "export a model that takes fewer".into(),
-        );
-    }
-    if file.outputs().next().is_none() {
-        return wrong(
-            "has no output of numbers that is no state".into(),
-            "export it with an output that can be read".into(),
-        );
-    }
+    let n = if let Rows::Fixed(n) = rows { n } else { 1 };
+    let known = files.iter().map(|input| (input.name.as_str(), input.shape(n))).collect();
+    let flops = shapes::flops(&header, &known).map(|all| all / n as f64);
+    let precision = precision(&header);
+    let file = OnnxFile { path: path.to_path_buf(), precision, flops, header, inputs: files, rows, bound };
+    check(path, &file)?;
     Ok(file)
 }
 
+/// Names in backquotes.
+fn listed(names: &[String]) -> String {
+    let all: Vec<String> = names.iter().take(12).map(|n| format!("`{}`", shown(n))).collect();
+    if all.is_empty() { "none".into() } else { all.join(", ") }
+}
+
+/// An input's kind and axes; what the suite binds of them is kept in `bound`, the keys that it used in `used`.
+fn input(
+    path: &Path,
+    value: &ValueInfo,
+    form: &FileForm,
+    bound: &mut BTreeMap<String, u64>,
+    used: &mut BTreeSet<String>,
+) -> Result<(ElementKind, Vec<Open>), ModelError> {
+    let name = shown(&value.name);
+    let Some(kind) = kind_of(value.element) else {
+        let kinds = ElementKind::ALL.iter().filter(|k| **k != ElementKind::F64);
+        let known = kinds.map(|k| k.name()).collect::<Vec<_>>().join(", ");
+        let message = format!("input `{name}` takes {}, which cannot be given", element_name(value.element));
+        return Err(ModelError::new(path, message)
+            .hint(format!("export it with inputs of {known}: what makes them of something else stays outside")));
+    };
+    let Some(shape) = &value.shape else {
+        return Err(ModelError::new(path, format!("input `{name}` has no shape"))
+            .hint("export it with the number of axes of each input"));
+    };
+    let axes = shape.iter().enumerate().map(|(i, dim)| {
+        let own = format!("{}.{i}", value.name);
+        let open = match dim {
+            Dim::Fixed(n) => Open::Fixed(usize::try_from(*n).unwrap_or(usize::MAX)),
+            Dim::Open(Some(name)) => Open::Named(name.clone()),
+            Dim::Open(None) => Open::Numbered(own.clone()),
+        };
+        // by its own name, or by input and axis
+        let key = open.name().into_iter().chain([own.as_str()]).find(|key| form.shape.contains_key(*key));
+        let length = open.name().zip(key.and_then(|key| form.shape.get(key))).map(|(name, n)| (name, *n));
+        used.extend(key.filter(|_| length.is_some()).map(str::to_owned));
+        match length {
+            Some((name, length)) => {
+                bound.insert(name.to_owned(), length);
+                Open::Fixed(usize::try_from(length).unwrap_or(usize::MAX))
+            }
+            None => open,
+        }
+    });
+    Ok((kind, axes.collect()))
+}
+
+/// An open dimension that nobody has bound.
+fn unbound(path: &Path, value: &ValueInfo, name: &str) -> ModelError {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let key = if plain { name.to_owned() } else { format!("{name:?}") };
+    let message = format!("input `{}` has the open dimension `{}`", shown(&value.name), shown(name));
+    ModelError::new(path, message).hint(format!(
+        "say how long it is: `shape = {{ {key} = 128 }}` in its [[model]] block, `--shape {name}=128` on the command line"
+    ))
+}
+
+/// Errors: a state whose input or output the file does not have, or an output that two states take.
+fn check_states(path: &Path, header: &Header, form: &FileForm) -> Result<(), ModelError> {
+    for (input, output) in &form.state {
+        let names = |all: &[ValueInfo]| all.iter().map(|v| v.name.clone()).collect::<Vec<_>>();
+        for (name, all, what) in [(input, names(&header.inputs), "input"), (output, names(&header.outputs), "output")] {
+            if !all.contains(name) {
+                let near = did_you_mean(name, all.iter().map(String::as_str));
+                let message = format!("`state` names the {what} `{name}`, which the file does not have{near}");
+                return Err(ModelError::new(path, message).hint(format!("it has {}", listed(&all))));
+            }
+        }
+    }
+    let mut taken: Vec<&String> = form.state.values().collect();
+    taken.sort();
+    match taken.windows(2).find(|w| w[0] == w[1]) {
+        None => Ok(()),
+        Some(twice) => Err(ModelError::new(path, format!("`state` gives the output `{}` to two inputs", twice[0]))
+            .hint("each state has an output of its own")),
+    }
+}
+
+/// Errors: more than engines are given, or nothing that can be read.
+fn check(path: &Path, file: &OnnxFile) -> Result<(), ModelError> {
+    let wrong = |message: String, hint: &str| Err(ModelError::new(path, message).hint(hint));
+    let row = |input: &BoundInput| input.row(file.rows).iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    if let Some(input) = file.inputs.iter().find(|i| row(i).is_none_or(|n| n > MAX_ROW)) {
+        let message = format!("a row of input `{}` would have more than {MAX_ROW} elements", shown(&input.name));
+        return wrong(message, "bind shorter dimensions");
+    }
+    let given = file.inputs.iter().filter(|i| i.state.is_none()).count();
+    if given > MAX_INPUTS || file.inputs.is_empty() {
+        let message = format!("has {given} inputs; from 1 to {MAX_INPUTS} can be filled");
+        return wrong(message, "export a model that takes fewer");
+    }
+    match file.outputs().next() {
+        Some(_) => Ok(()),
+        None => wrong("has no output of numbers that is no state".into(), "export it with an output that can be read"),
+    }
+}
+
 /// Names of the open dimensions of a header's inputs.
-pub fn open_names(header: &Header) -> std::collections::BTreeSet<String> {
+pub fn open_names(header: &Header) -> BTreeSet<String> {
     let of = |value: &ValueInfo| {
         let axes = value.shape.clone().unwrap_or_default().into_iter().enumerate();
         let name = value.name.clone();
@@ -382,6 +381,17 @@ enum Found {
     Unnamed,
     Fixed(usize),
     None,
+}
+
+impl Found {
+    /// Whether an axis of an input counts rows.
+    fn counts(&self, open: &Open, axis: usize, state: bool) -> bool {
+        match (self, open) {
+            (Self::Named(name), open) => open.name() == Some(name.as_str()),
+            (Self::Unnamed, Open::Numbered(_)) => state || axis == 0,
+            _ => false,
+        }
+    }
 }
 
 type Input<'a> = (&'a ValueInfo, ElementKind, Vec<Open>);
@@ -483,9 +493,9 @@ fn interface(file: &OnnxFile) -> Interface {
     };
     let outputs: Vec<Port> = outputs.iter().enumerate().map(port).collect();
     let vocabulary = outputs.iter().find(|o| o.role == PortRole::Logits).map_or(1, |o| o.features);
-    let given: Vec<&FileInput> = file.inputs.iter().filter(|i| i.state.is_none()).collect();
+    let given: Vec<&BoundInput> = file.inputs.iter().filter(|i| i.state.is_none()).collect();
     let alone = given.len() == 1;
-    let port = |input: &&FileInput| {
+    let port = |input: &&BoundInput| {
         let shape = input.row(file.rows);
         let elements = shape.iter().product();
         let indices = matches!(input.kind, ElementKind::I64 | ElementKind::I32) && shape.len() <= 1;

@@ -410,7 +410,7 @@ pub(crate) fn to_f32(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
 }
 
 /// IEEE 754 half to single; every half is a single exactly.
-fn f16_to_f32(h: u16) -> f32 {
+pub(crate) fn f16_to_f32(h: u16) -> f32 {
     let sign = if h & 0x8000 == 0 { 1.0 } else { -1.0 };
     let (exponent, fraction) = (i32::from(h >> 10) & 31, f32::from(h & 0x3ff));
     sign * match exponent {

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek};
 
-use super::wire::{Content, Fault, Wire};
+use super::wire::{Content, Wire, WireFault};
 
 /// Most operators of a file, subgraphs included.
 const MAX_NODES: u64 = 1 << 20;
@@ -77,7 +77,7 @@ impl Constant {
 
 /// One operator of the main graph.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Node {
+pub struct FileNode {
     /// Its name, with its domain before it where that is not the standard one.
     pub operator: String,
     /// What goes in; an empty name: left out.
@@ -110,7 +110,7 @@ pub struct Header {
     /// Types that the file gives of values in between.
     pub between: Vec<ValueInfo>,
     /// Operators of the main graph, in its order.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<FileNode>,
     /// Operators of the file, those of graphs within graphs included.
     pub node_count: u64,
     /// How often each of them stands there.
@@ -239,7 +239,7 @@ impl Header {
         }
     }
 
-    fn model<R: Read + Seek>(&mut self, wire: &mut Wire<R>, seen: &mut bool) -> Result<(), Fault> {
+    fn model<R: Read + Seek>(&mut self, wire: &mut Wire<R>, seen: &mut bool) -> Result<(), WireFault> {
         let end = wire.length();
         let (mut producer, mut version) = (String::new(), String::new());
         while let Some((number, content)) = wire.field(end)? {
@@ -271,7 +271,7 @@ impl Header {
         Ok(())
     }
 
-    fn graph<R: Read + Seek>(&mut self, wire: &mut Wire<R>, end: u64, depth: u32) -> Result<(), Fault> {
+    fn graph<R: Read + Seek>(&mut self, wire: &mut Wire<R>, end: u64, depth: u32) -> Result<(), WireFault> {
         while let Some((number, content)) = wire.field(end)? {
             let Content::Until(end) = content else { continue };
             match number {
@@ -304,8 +304,8 @@ impl Header {
         Ok(())
     }
 
-    fn node<R: Read + Seek>(&mut self, wire: &mut Wire<R>, end: u64, depth: u32) -> Result<Node, Fault> {
-        let (mut node, mut domain, mut operator) = (Node::default(), String::new(), String::new());
+    fn node<R: Read + Seek>(&mut self, wire: &mut Wire<R>, end: u64, depth: u32) -> Result<FileNode, WireFault> {
+        let (mut node, mut domain, mut operator) = (FileNode::default(), String::new(), String::new());
         let mut constant = None;
         while let Some((number, content)) = wire.field(end)? {
             let Content::Until(end) = content else { continue };
@@ -330,7 +330,7 @@ impl Header {
         };
         self.node_count += 1;
         if self.node_count > MAX_NODES {
-            return Err(Fault::Malformed { at: wire.at(), what: format!("more than {MAX_NODES} operators") });
+            return Err(WireFault::Malformed { at: wire.at(), what: format!("more than {MAX_NODES} operators") });
         }
         *self.operators.entry(node.operator.clone()).or_default() += 1;
         if let (Some(constant), 0, Some(name)) = (constant, depth, node.outputs.first()) {
@@ -344,9 +344,9 @@ impl Header {
         wire: &mut Wire<R>,
         end: u64,
         depth: u32,
-        node: &mut Node,
+        node: &mut FileNode,
         constant: &mut Option<Constant>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), WireFault> {
         let (mut name, mut numbers, mut text) = (String::new(), Vec::new(), None);
         while let Some((number, content)) = wire.field(end)? {
             match (number, content) {
@@ -358,7 +358,7 @@ impl Header {
                 (6 | 11, Content::Until(end)) => {
                     if depth >= MAX_DEPTH {
                         let what = format!("graphs within graphs, more than {MAX_DEPTH} deep");
-                        return Err(Fault::Malformed { at: wire.at(), what });
+                        return Err(WireFault::Malformed { at: wire.at(), what });
                     }
                     node.graphs = true;
                     self.graph(wire, end, depth + 1)?;
@@ -379,7 +379,7 @@ impl Header {
     }
 
     /// A tensor's name and what it is; its elements are counted, small ones of whole numbers kept.
-    fn tensor<R: Read + Seek>(&mut self, wire: &mut Wire<R>, end: u64) -> Result<(String, Constant), Fault> {
+    fn tensor<R: Read + Seek>(&mut self, wire: &mut Wire<R>, end: u64) -> Result<(String, Constant), WireFault> {
         let began = wire.at();
         let (mut name, mut constant, mut shape) = (String::new(), Constant::default(), Vec::new());
         let (mut values, mut raw, mut outside) = (Vec::new(), None, false);
@@ -408,7 +408,7 @@ impl Header {
             }
         }
         let wrong =
-            |what: String| Err(Fault::Malformed { at: began, what: format!("tensor `{}` {what}", shown(&name)) });
+            |what: String| Err(WireFault::Malformed { at: began, what: format!("tensor `{}` {what}", shown(&name)) });
         match shape.iter().map(|&d| u64::try_from(d)).collect() {
             Ok(shape) => constant.shape = shape,
             Err(_) => return wrong(format!("of shape {shape:?}")),
@@ -452,7 +452,7 @@ fn whole(bytes: &[u8]) -> i64 {
     }
 }
 
-fn opset<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<(String, i64), Fault> {
+fn opset<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<(String, i64), WireFault> {
     let (mut domain, mut version) = (String::new(), 0);
     while let Some((number, content)) = wire.field(end)? {
         match (number, content) {
@@ -466,7 +466,7 @@ fn opset<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<(String, i64), 
 }
 
 /// A named text.
-fn entry<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<(String, String), Fault> {
+fn entry<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<(String, String), WireFault> {
     let (mut key, mut value) = (String::new(), String::new());
     while let Some((number, content)) = wire.field(end)? {
         match (number, content) {
@@ -479,7 +479,7 @@ fn entry<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<(String, String
     Ok((key, value))
 }
 
-fn value_info<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<ValueInfo, Fault> {
+fn value_info<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<ValueInfo, WireFault> {
     let mut value = ValueInfo::default();
     while let Some((number, content)) = wire.field(end)? {
         match (number, content) {
@@ -500,7 +500,7 @@ fn value_info<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<ValueInfo,
     Ok(value)
 }
 
-fn tensor_type<R: Read + Seek>(wire: &mut Wire<R>, end: u64, value: &mut ValueInfo) -> Result<(), Fault> {
+fn tensor_type<R: Read + Seek>(wire: &mut Wire<R>, end: u64, value: &mut ValueInfo) -> Result<(), WireFault> {
     while let Some((number, content)) = wire.field(end)? {
         match (number, content) {
             (1, Content::Number(n)) => value.element = n,
@@ -525,7 +525,7 @@ fn tensor_type<R: Read + Seek>(wire: &mut Wire<R>, end: u64, value: &mut ValueIn
     Ok(())
 }
 
-fn dim<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<Dim, Fault> {
+fn dim<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<Dim, WireFault> {
     let mut dim = Dim::Open(None);
     while let Some((number, content)) = wire.field(end)? {
         match (number, content) {
@@ -533,7 +533,8 @@ fn dim<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<Dim, Fault> {
             (1, Content::Number(n)) if n > 0 && n <= MAX_ELEMENTS => dim = Dim::Fixed(n),
             (2, Content::Until(end)) => {
                 let name = wire.text(end, MAX_NAME)?;
-                dim = Dim::Open(Some(name).filter(|name| !name.is_empty()));
+                // some call every axis that they do not know `?`
+                dim = Dim::Open(Some(name).filter(|name| name.contains(char::is_alphanumeric)));
             }
             (_, Content::Until(end)) => wire.skip(end)?,
             _ => {}
@@ -543,8 +544,12 @@ fn dim<R: Read + Seek>(wire: &mut Wire<R>, end: u64) -> Result<Dim, Fault> {
 }
 
 /// Errors: a list is as long as lists may be.
-fn room<R: Read + Seek>(wire: &Wire<R>, has: usize, most: usize) -> Result<(), Fault> {
-    if has < most { Ok(()) } else { Err(Fault::Malformed { at: wire.at(), what: format!("more than {most} entries") }) }
+fn room<R: Read + Seek>(wire: &Wire<R>, has: usize, most: usize) -> Result<(), WireFault> {
+    if has < most {
+        Ok(())
+    } else {
+        Err(WireFault::Malformed { at: wire.at(), what: format!("more than {most} entries") })
+    }
 }
 
 /// A name, cut where it is long.
@@ -554,21 +559,21 @@ fn shown(name: &str) -> String {
 
 const EXPORT: &str = "name a file that an exporter wrote, such as `torch.onnx.export` or `ergometer export`";
 
-fn told(fault: Fault, begun: bool, length: u64) -> HeaderError {
+fn told(fault: WireFault, begun: bool, length: u64) -> HeaderError {
     match fault {
-        Fault::Short { at, what } if begun => HeaderError {
+        WireFault::Short { at, what } if begun => HeaderError {
             message: format!("is cut off: at byte {at} of {length} there should be {what}"),
             hint: "copy or fetch the file again: it must be whole".into(),
         },
-        Fault::Malformed { at, what } if begun => HeaderError {
+        WireFault::Malformed { at, what } if begun => HeaderError {
             message: format!("is damaged: at byte {at} there is {what}"),
             hint: "copy or fetch the file again; if it is whole, its exporter wrote what the standard does not have"
                 .into(),
         },
-        Fault::Unreadable(why) => {
+        WireFault::Unreadable(why) => {
             HeaderError { message: format!("cannot be read: {why}"), hint: "check the file and its permissions".into() }
         }
-        Fault::Short { at, .. } | Fault::Malformed { at, .. } => {
+        WireFault::Short { at, .. } | WireFault::Malformed { at, .. } => {
             HeaderError { message: format!("is no ONNX file (byte {at})"), hint: EXPORT.into() }
         }
     }

@@ -16,8 +16,10 @@ mod build;
 pub mod header;
 mod lower;
 pub mod proto;
+pub mod shapes;
 #[cfg(test)]
 pub(crate) mod small;
+pub mod tensor;
 mod wire;
 
 use prost::Message;

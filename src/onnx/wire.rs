@@ -7,7 +7,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum WireFault {
     /// The file ends, or a length leaves the message that it is in.
     Short {
         /// Byte of the file.
@@ -26,7 +26,7 @@ pub(super) enum Fault {
     Unreadable(String),
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for WireFault {
     fn from(e: io::Error) -> Self {
         Self::Unreadable(e.to_string())
     }
@@ -54,7 +54,7 @@ pub(super) struct Wire<R> {
 
 impl<R: Read + Seek> Wire<R> {
     /// At the first byte.
-    pub fn new(mut from: R) -> Result<Self, Fault> {
+    pub fn new(mut from: R) -> Result<Self, WireFault> {
         let length = from.seek(SeekFrom::End(0))?;
         from.seek(SeekFrom::Start(0))?;
         Ok(Self { from: BufReader::with_capacity(1 << 16, from), at: 0, length })
@@ -71,10 +71,10 @@ impl<R: Read + Seek> Wire<R> {
     }
 
     /// The next bytes.
-    fn exact<const N: usize>(&mut self, end: u64) -> Result<[u8; N], Fault> {
+    fn exact<const N: usize>(&mut self, end: u64) -> Result<[u8; N], WireFault> {
         let n = N as u64;
         if end - self.at < n {
-            return Err(Fault::Short { at: self.at, what: format!("{n} bytes") });
+            return Err(WireFault::Short { at: self.at, what: format!("{n} bytes") });
         }
         let mut bytes = [0; N];
         self.from.read_exact(&mut bytes)?;
@@ -83,7 +83,7 @@ impl<R: Read + Seek> Wire<R> {
     }
 
     /// A whole number in groups of seven bits.
-    pub fn number(&mut self, end: u64) -> Result<u64, Fault> {
+    pub fn number(&mut self, end: u64) -> Result<u64, WireFault> {
         let began = self.at;
         let mut value = 0u64;
         for group in 0..10 {
@@ -93,11 +93,11 @@ impl<R: Read + Seek> Wire<R> {
                 return Ok(value);
             }
         }
-        Err(Fault::Malformed { at: began, what: "a number of more than ten bytes".into() })
+        Err(WireFault::Malformed { at: began, what: "a number of more than ten bytes".into() })
     }
 
     /// The next field before `end`; `None`: there is none.
-    pub fn field(&mut self, end: u64) -> Result<Option<(u64, Content)>, Fault> {
+    pub fn field(&mut self, end: u64) -> Result<Option<(u64, Content)>, WireFault> {
         if self.at >= end {
             return Ok(None);
         }
@@ -114,34 +114,34 @@ impl<R: Read + Seek> Wire<R> {
                 let left = end - self.at;
                 if length > left {
                     let what = format!("a field of {length} bytes, and {left} are left");
-                    return Err(Fault::Short { at: began, what });
+                    return Err(WireFault::Short { at: began, what });
                 }
                 Content::Until(self.at + length)
             }
             5 => Content::Four(self.exact::<4>(end)?),
             other => {
-                return Err(Fault::Malformed { at: began, what: format!("a field of wire type {other}") });
+                return Err(WireFault::Malformed { at: began, what: format!("a field of wire type {other}") });
             }
         };
         match key >> 3 {
-            0 => Err(Fault::Malformed { at: began, what: "a field of number 0".into() }),
+            0 => Err(WireFault::Malformed { at: began, what: "a field of number 0".into() }),
             number => Ok(Some((number, content))),
         }
     }
 
     /// Goes to a byte further on, which lies within the file.
-    pub fn skip(&mut self, end: u64) -> Result<(), Fault> {
-        let by = i64::try_from(end - self.at).map_err(|e| Fault::Unreadable(e.to_string()))?;
+    pub fn skip(&mut self, end: u64) -> Result<(), WireFault> {
+        let by = i64::try_from(end - self.at).map_err(|e| WireFault::Unreadable(e.to_string()))?;
         self.from.seek_relative(by)?;
         self.at = end;
         Ok(())
     }
 
     /// The bytes up to `end`, of which there may be so many.
-    pub fn bytes(&mut self, end: u64, most: u64) -> Result<Vec<u8>, Fault> {
+    pub fn bytes(&mut self, end: u64, most: u64) -> Result<Vec<u8>, WireFault> {
         let (began, n) = (self.at, end - self.at);
         if n > most {
-            return Err(Fault::Malformed { at: began, what: format!("{n} bytes where {most} are the most") });
+            return Err(WireFault::Malformed { at: began, what: format!("{n} bytes where {most} are the most") });
         }
         let mut bytes = vec![0; n as usize];
         self.from.read_exact(&mut bytes)?;
@@ -150,12 +150,12 @@ impl<R: Read + Seek> Wire<R> {
     }
 
     /// A text up to `end`; what is no UTF-8 in it is replaced.
-    pub fn text(&mut self, end: u64, most: u64) -> Result<String, Fault> {
+    pub fn text(&mut self, end: u64, most: u64) -> Result<String, WireFault> {
         Ok(String::from_utf8_lossy(&self.bytes(end, most)?).into_owned())
     }
 
     /// Whole numbers of a repeated field: packed ones up to the field's end, or one alone; at most so many together with those there.
-    pub fn numbers(&mut self, content: Content, all: &mut Vec<i64>, most: usize) -> Result<(), Fault> {
+    pub fn numbers(&mut self, content: Content, all: &mut Vec<i64>, most: usize) -> Result<(), WireFault> {
         match content {
             Content::Number(n) => all.push(n as i64),
             Content::Until(end) => {
@@ -169,7 +169,7 @@ impl<R: Read + Seek> Wire<R> {
             Content::Four(_) | Content::Eight => {}
         }
         if all.len() > most {
-            return Err(Fault::Malformed { at: self.at, what: format!("more than {most} numbers in a list") });
+            return Err(WireFault::Malformed { at: self.at, what: format!("more than {most} numbers in a list") });
         }
         Ok(())
     }

@@ -27,6 +27,7 @@ use ergometer_suites::suite::CaseLimits;
 use ergometer_suites::{Answer, AnswerKind};
 
 use super::claims;
+use super::judge::ReferenceVectors;
 use super::plan::{PlannedCase, PlannedTask};
 use super::process::{Launch, Worker, case_error};
 use super::progress::Progress;
@@ -37,7 +38,6 @@ use crate::backends::backend;
 use crate::backends::probe::ready;
 use crate::clock::monotonic_ns;
 use crate::meters::{Meters, cpu, memory};
-use crate::parity::Vectors;
 use crate::protocol::bounded::{MAX_NAME, head};
 use crate::protocol::{Command, Go, Message, Mode, NotThere, PROTOCOL, WORKERS_OWN};
 use crate::scenarios::{Observation, driver};
@@ -151,6 +151,8 @@ impl Finished {
             interleaved: None,
             starts: Vec::new(),
             costs: planned.costs,
+            file: planned.file.facts.clone(),
+            compared: Vec::new(),
             routing: Vec::new(),
             constraints: constraints(&planned.spec.limits),
             versions: BTreeMap::new(),
@@ -176,7 +178,7 @@ impl<A> Finished<A> {
     /// The case ends in this error.
     pub(super) fn fail(&mut self, error: CaseError) {
         self.case.error = Some(error);
-        self.case.verdict = self.case.verdict.take().filter(|v| matches!(v, Verdict::Reference { .. }));
+        self.case.verdict = self.case.verdict.take().filter(|v| !matches!(v, Verdict::AccuracyOnly));
         self.case.accuracy_from = None;
         // no speed without a right answer: what was timed before the end is not kept
         self.samples.clear();
@@ -187,11 +189,9 @@ impl<A> Finished<A> {
         self.attempts.clear();
         self.sums.clear();
         self.case.routing.clear();
+        self.case.compared.retain(|c| c.largest.is_finite());
     }
 }
-
-/// Vectors to judge by, or how the attempt to make them ended.
-pub type ReferenceVectors<'a> = Result<&'a (PathBuf, Vectors), &'a CaseError>;
 
 pub(super) struct Running<'a, 'm> {
     pub planned: &'a PlannedCase,

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use ergometer_reports::case::CaseError;
 
-use super::case::{Finished, ReferenceVectors, RunContext, Running, Scored};
+use super::case::{Finished, RunContext, Running, Scored};
+use super::judge::ReferenceVectors;
 use super::plan::{PlannedCase, PlannedTask};
 use super::process::{self, Worker};
 

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::case::ReferenceVectors;
+use super::judge::ReferenceVectors;
 use super::plan::{PlannedCase, PlannedTask};
 
 /// One case of an interleaved group or wave.

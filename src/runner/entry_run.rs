@@ -88,7 +88,8 @@ impl<'a> EntryRun<'a> {
     /// How many blocks it gets by itself.
     pub fn blocks(&self, check: bool) -> u32 {
         let spec = &self.case.planned.spec;
-        if check { 1 } else { rounds::blocks(&spec.scenario, self.iteration(), spec.seconds) }
+        let blocks = if check { 1 } else { rounds::blocks(&spec.scenario, self.iteration(), spec.seconds) };
+        spec.within_seconds.map_or(blocks, |seconds| rounds::within(blocks, self.iteration(), seconds))
     }
 
     /// Id of the case that it is compared with, unless it is that case.

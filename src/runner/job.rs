@@ -29,7 +29,7 @@ pub(super) fn job(planned: &PlannedCase, task: &PlannedTask, model: &Path) -> Jo
         answers: task.answers(),
         arrays: task.arrays.as_deref().map(absolute),
         reading: task.set.reads.clone(),
-        form: planned.form.clone(),
+        form: planned.file.form.clone(),
     }
 }
 

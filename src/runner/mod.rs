@@ -29,15 +29,18 @@ pub mod estimate;
 mod interleave;
 pub mod isolation;
 mod job;
+mod judge;
 mod key;
 mod measure;
 mod order;
 mod parity;
 mod pass;
+mod peer;
 pub mod plan;
 pub mod process;
 pub mod progress;
 mod questions;
+mod recorded;
 pub mod reference;
 mod resume;
 mod rounds;
@@ -394,7 +397,9 @@ pub fn estimated_ms(case: &PlannedCase, check: bool) -> u64 {
 pub fn verdict_text(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Reference { largest, limit, .. } => format!("parity {largest:.1e} (limit {limit:.0e})"),
-        Verdict::Peer { peer, largest, .. } => format!("against {peer} {largest:.1e}"),
-        Verdict::AccuracyOnly => "accuracy only".into(),
+        Verdict::Peer { peer, largest, limit } => {
+            format!("agrees with {peer} within {largest:.1e} (limit {limit:.0e})")
+        }
+        Verdict::AccuracyOnly => "nobody compared its outputs: accuracy only".into(),
     }
 }

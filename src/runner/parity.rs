@@ -4,15 +4,15 @@
 //! case pass whose reference could not be made.
 //!
 //! Each step is judged from the recorded state of the step before, since a recursive net can amplify rounding;
-//! `ergometer parity` shows the free run too. Verdicts: against the reference; against a peer (for models whose inside
-//! cannot be seen; not produced yet); accuracy only, where a worker has no outputs to show or the interpreter could not
-//! run.
+//! `ergometer parity` shows the free run too. Verdicts: against the reference; against recorded outputs or a peer, of a model
+//! that is a file (`peer`); accuracy only, where a worker has no outputs to show, or nobody else could run the model.
 
 use ergometer_files::counted;
 use ergometer_reports::case::{CaseError, ErrorKind, Verdict};
 use ergometer_reports::precision::{Precision, Tolerance};
 
-use super::case::{ReferenceVectors, Running, unexpected};
+use super::case::{Running, unexpected};
+use super::judge::{Judge, ReferenceVectors};
 use super::process::{Worker, case_error};
 use crate::parity::{RecordedStep, Vectors};
 use crate::protocol::{Message, Mode, NotThere};
@@ -33,9 +33,13 @@ impl Running<'_, '_> {
     /// Compares the worker with the reference and writes the verdict.
     pub(super) fn compare(&mut self, worker: &mut Worker, reference: ReferenceVectors) -> Result<(), CaseError> {
         let (questions, vectors) = match reference {
-            Ok(reference) => reference,
+            Ok(Judge::Reference(questions, vectors)) => (questions, vectors),
+            Ok(Judge::Peer(peer)) => return self.compare_outputs(worker, peer),
             Err(why) if why.kind == ErrorKind::Unavailable => {
-                let reason = format!("the reference interpreter cannot run this model: {}", why.message);
+                let reason = match self.planned.file.precision {
+                    Some(_) => why.message.clone(),
+                    None => format!("the reference interpreter cannot run this model: {}", why.message),
+                };
                 self.unavailable("parity_error".into(), reason);
                 self.out.case.verdict = Some(Verdict::AccuracyOnly);
                 return Ok(());

@@ -2,20 +2,21 @@
 //!
 //! In: a checked suite. Out: [`Plan`]. Must not: start a worker, or write a file before it is told to (`materialise`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::{AccuracyProtocol, Baseline, CaseKey, Costs, Settings, Tuning};
+use ergometer_reports::case::{AccuracyProtocol, Baseline, CaseKey, Costs, FileFacts, Settings, Tuning};
 use ergometer_reports::precision::Precision;
 use ergometer_suites::suite::{CaseSpec, Isolation, Suite};
 use ergometer_suites::task::{self, ExampleSet, StartNoise, Task};
-use ergometer_suites::{AnswerKind, FileForm};
+use ergometer_suites::{AnswerKind, Array, FileForm};
 use sha2::{Digest, Sha256};
 
 use super::described::{SaidOfCase, described};
 use super::key;
+use super::recorded::{self, Recorded};
 use super::stopping::{Stopping, stopping};
 use crate::backends::{Options, backend};
 use crate::files::hex;
@@ -23,8 +24,9 @@ use crate::graph::cost::Workload;
 use crate::graph::{Graph, canonical};
 use crate::interrupt::Scratch;
 use crate::models::file::OnnxFile;
-use crate::models::interface::{Interface, PortRole};
+use crate::models::interface::{Interface, Port, PortRole, Rows};
 use crate::models::{self, Model, TrainingRecord};
+use crate::protocol::bounded::{MAX_NAME, head};
 use crate::worker::given;
 
 /// A task of the suite with its examples.
@@ -82,8 +84,8 @@ pub struct PlannedModel {
     pub file: Option<Arc<OnnxFile>>,
     /// How a suite uses that file.
     pub form: FileForm,
-    /// Outputs that were recorded for it, where the suite names some.
-    pub vectors: Option<PathBuf>,
+    /// Outputs that were recorded for it, where the suite names some, and the file of their inputs ([`Plan::materialise`]).
+    pub recorded: Option<(Arc<Recorded>, Option<PathBuf>)>,
     /// sha256 over configuration and weights.
     pub hash: String,
     /// The folder that workers are given; see [`Plan::materialise`].
@@ -97,6 +99,25 @@ pub struct PlannedModel {
 }
 
 impl PlannedModel {
+    /// What its cases know of its file.
+    fn case_file(&self) -> CaseFile {
+        let Some(file) = self.file.as_deref() else { return CaseFile::default() };
+        CaseFile {
+            form: self.form.clone(),
+            outputs: outputs(&self.interface),
+            facts: Some(facts(file)),
+            precision: Some(file.precision),
+        }
+    }
+
+    /// What a row costs in this precision, where that is known.
+    fn costs(&self, precision: &str, set: &ExampleSet) -> Option<Costs> {
+        match &self.graph {
+            Some(graph) => Some(costs(graph, precision)),
+            None => costs_of_file(self.file.as_deref()?, &self.interface, set),
+        }
+    }
+
     /// How its answers to a task are arrived at.
     fn protocol(&self, task: &PlannedTask) -> AccuracyProtocol {
         let table = self.interface.input(PortRole::PuzzleId).and_then(|port| port.below());
@@ -112,6 +133,19 @@ impl PlannedModel {
             },
         }
     }
+}
+
+/// What a case knows of its model where that is a file; empty where it is none.
+#[derive(Clone, Default)]
+pub struct CaseFile {
+    /// How the suite uses it.
+    pub form: FileForm,
+    /// Its outputs with the elements along the last axis of each.
+    pub outputs: Vec<(String, Option<usize>)>,
+    /// What it says of itself.
+    pub facts: Option<FileFacts>,
+    /// What it computes in.
+    pub precision: Option<&'static str>,
 }
 
 /// One case, ready to run.
@@ -134,12 +168,10 @@ pub struct PlannedCase {
     pub path: String,
     /// Program of an external backend; empty for a built-in one.
     pub command: Vec<String>,
-    /// How its model is used, where that is a file.
-    pub form: FileForm,
-    /// What its model computes in, where that is a file.
-    pub file: Option<&'static str>,
     /// Where that runs.
     pub isolation: Isolation,
+    /// What is known of its model where that is a file.
+    pub file: CaseFile,
     /// Name of the built-in backend behind the suite's name for it; none for another program.
     pub engine: Option<&'static str>,
     /// How its options were found, where the suite asks for a search.
@@ -177,7 +209,7 @@ impl PlannedCase {
             threads: self.key.threads as usize,
             capacity: self.key.batch as usize,
             extra: self.key.backend_options.clone(),
-            file: self.file,
+            file: self.file.precision,
         }
     }
 
@@ -225,10 +257,23 @@ impl Plan {
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
                 let random = models::random::is_random(path)?;
                 let Model { interface, graph, file, hash, training, .. } = model;
-                let (form, vectors) = (asked.form.clone(), asked.vectors.clone());
+                let form = asked.form.clone();
+                let recorded = match (&asked.vectors, &file) {
+                    (Some(vectors), Some(file)) => {
+                        let read = recorded::read(vectors, file, &interface);
+                        let read = read.with_context(|| format!("`vectors` of model `{}`", spec.model))?;
+                        Some((Arc::new(read), None))
+                    }
+                    (Some(vectors), None) => bail!(
+                        "model `{}` is no ONNX file, and `vectors = {:?}` is for those\nhint: the reference interpreter judges it: leave the key out",
+                        spec.model,
+                        vectors.display().to_string()
+                    ),
+                    (None, _) => None,
+                };
                 let (folder, modified) = (path.clone(), super::changes::modified(path));
                 let planned =
-                    PlannedModel { interface, graph, file, form, vectors, hash, folder, random, training, modified };
+                    PlannedModel { interface, graph, file, form, recorded, hash, folder, random, training, modified };
                 plan.models.insert(spec.model.clone(), planned);
             }
             let case = plan.case(suite, spec, None)?;
@@ -253,6 +298,19 @@ impl Plan {
     /// Gives each model whose weights are drawn a folder in the cache with both files, which any worker can read, and each task of arrays a
     /// file of them, which goes away with the plan.
     pub fn materialise(&mut self, cache: &Path) -> anyhow::Result<()> {
+        for (name, model) in &mut self.models {
+            let Some((recorded, questions)) = &mut model.recorded else { continue };
+            if self.arrays.is_none() {
+                self.arrays = Some(Scratch::new()?);
+            }
+            let folder = self.arrays.as_ref().map(Scratch::path).context("made above")?;
+            let path = folder.join(format!("recorded-{name}.safetensors"));
+            let names: Vec<String> = model.interface.inputs.iter().map(|p| p.name.clone()).collect();
+            let rows: Vec<&[Array]> = recorded.inputs.iter().map(Vec::as_slice).collect();
+            std::fs::write(&path, given::write(&names, &rows)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            *questions = Some(path);
+        }
         for (name, task) in self.tasks.iter_mut().filter(|(_, task)| !task.set.inputs.is_empty()) {
             if self.arrays.is_none() {
                 self.arrays = Some(Scratch::new()?);
@@ -328,15 +386,14 @@ impl Plan {
             key,
             asked,
             command,
-            form: model.form.clone(),
-            file: model.file.as_ref().map(|f| f.precision),
             isolation: external.map(|b| b.isolation.clone()).unwrap_or_default(),
+            file: model.case_file(),
             engine: backend(kind).map(|b| b.name()),
             model_changed: None,
             model_modified: model.modified.clone(),
             tuning: None,
             settings_from: "default".into(),
-            costs: model.graph.as_ref().map(|graph| costs(graph, &spec.precision)),
+            costs: model.costs(&spec.precision, &task.set),
             max_steps,
             halt,
             keep_halted: keep,
@@ -360,6 +417,70 @@ fn costs(graph: &Graph, precision: &str) -> Costs {
         state_bytes: cost.state_bytes as u64,
         step_weight_bytes: cost.step_weight_bytes,
         step_value_bytes: cost.step_value_bytes,
+    }
+}
+
+/// What one row of a file costs, where its shapes are known; of a sequence, where all have as many steps.
+fn costs_of_file(file: &OnnxFile, interface: &Interface, set: &ExampleSet) -> Option<Costs> {
+    let steps = |arrays: &[Array]| {
+        let given = set.inputs.iter().zip(arrays);
+        let longer = given.filter_map(|(name, array)| {
+            let port = interface.inputs.iter().find(|port| port.name == *name)?;
+            (array.shape.len() > port.shape.len()).then(|| array.shape[0])
+        });
+        longer.max().unwrap_or(1)
+    };
+    let all: BTreeSet<usize> = set.examples.iter().map(|e| steps(&e.arrays)).collect();
+    let &steps = all.first().filter(|_| all.len() == 1)?;
+    let states = file.inputs.iter().filter(|input| input.state.is_some());
+    let state_bytes = states.map(|i| i.shape(1).iter().product::<usize>() * i.kind.bytes()).sum::<usize>() as u64;
+    let (parameters, bytes) = (file.header.parameters(), file.header.constant_bytes());
+    Some(Costs {
+        params_total: parameters,
+        params_active: parameters,
+        flops_admit: 0.0,
+        flops_step: file.flops.as_ref().ok()? * steps as f64,
+        weight_bytes: bytes,
+        state_bytes,
+        // what operators read and write is not followed
+        step_weight_bytes: 0.0,
+        step_value_bytes: 0.0,
+    })
+}
+
+/// Names of outputs, and the elements along the last axis with more than one.
+fn outputs(interface: &Interface) -> Vec<(String, Option<usize>)> {
+    let last = |port: &Port| port.shape.iter().rev().copied().find(|n| *n > 1);
+    interface.outputs.iter().map(|port| (port.name.clone(), last(port))).collect()
+}
+
+/// Most operators and entries of the metadata that are kept of a file.
+const MAX_KEPT: usize = 64;
+
+/// What a file says of itself, for the record.
+fn facts(file: &OnnxFile) -> FileFacts {
+    let header = &file.header;
+    FileFacts {
+        ir_version: header.ir_version,
+        opsets: header.opset_words(),
+        producer: header.producer.clone(),
+        metadata: header.metadata.iter().take(MAX_KEPT).map(|(k, v)| (head(k, MAX_NAME), head(v, MAX_NAME))).collect(),
+        nodes: header.node_count,
+        operators: header.operators.iter().take(MAX_KEPT).map(|(k, n)| (head(k, MAX_NAME), *n)).collect(),
+        parameters: header.parameters(),
+        constant_bytes: header.constant_bytes(),
+        precision: file.precision.into(),
+        bound: file.bound.clone(),
+        rows: match file.rows {
+            Rows::Any => "any".into(),
+            Rows::Fixed(n) => n.to_string(),
+            Rows::One => "no axis counts rows".into(),
+        },
+        flops: file.flops.as_ref().ok().copied(),
+        flops_counted: match &file.flops {
+            Ok(_) => "two for each multiply-add of matrix products, convolutions and recurrent layers, by the shapes of the header".into(),
+            Err(why) => why.clone(),
+        },
     }
 }
 
@@ -466,130 +587,4 @@ pub fn glob(pattern: &str, text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use ergometer_reports::case::ErrorKind;
-    use ergometer_suites::suite::Known;
-    use serde_json::json;
-
-    use super::*;
-
-    /// The plan of these `[[cases]]` blocks over a small net and two small tasks.
-    fn planned(cases: &str) -> Plan {
-        with_suite(cases).1
-    }
-
-    fn with_suite(cases: &str) -> (Suite, Plan) {
-        let house = tempfile::tempdir().unwrap();
-        let config = json!({"model_type": "encoder", "seq_len": 16, "vocab_size": 6, "hidden_size": 16, "num_layers": 1, "num_heads": 2,
-                            "expansion": 1.0, "pos_encodings": "learned"});
-        let model = Model::random(&config, 7).unwrap();
-        Model::save(&house.path().join("net"), &config, model.graph().unwrap(), &model.params).unwrap();
-        let mut text = String::from("[[model]]\nname = \"net\"\npath = \"net\"\n");
-        for task in ["a", "b"] {
-            text += &format!("[[task]]\nname = {task:?}\nkind = \"sudoku\"\nsize = 4\nclues = [6, 8]\nexamples = 3\n");
-        }
-        for own in ["x", "y"] {
-            text += &format!("[[backend]]\nname = {own:?}\nkind = \"external\"\ncommand = [\"none\"]\n");
-        }
-        let known = Known { backends: &["native"], precisions: &["f32", "bf16"], processors: 2 };
-        let text = format!("{text}[defaults]\nmodels = [\"net\"]\ntasks = [\"a\"]\n{cases}");
-        let suite = Suite::parse(&text, &house.path().join("suite.toml"), &known).unwrap();
-        let plan = Plan::new(&suite, |_| true).unwrap();
-        (suite, plan)
-    }
-
-    #[test]
-    fn a_model_without_a_graph_is_opaque_and_nothing_judges_it() {
-        let (suite, mut plan) = with_suite("[[cases]]\nbackends = [\"native\"]\n");
-        let known = plan.cases[0].clone();
-        assert!(known.key.family == "dense" && known.costs.is_some());
-        plan.models.get_mut("net").unwrap().graph = None;
-        let case = plan.case(&suite, &known.spec, None).unwrap();
-        assert_eq!((case.key.family.as_str(), case.costs), ("opaque", None));
-        assert!(super::super::estimate::timing(&case, false) > 0.0);
-        let cache = tempfile::tempdir().unwrap();
-        let (task, model) = (&plan.tasks["a"], &plan.models["net"]);
-        let why = super::super::reference::vectors(&case, model, task, cache.path()).unwrap_err();
-        // which is a verdict of accuracy only, not a failure
-        assert!(why.kind == ErrorKind::Unavailable && why.message.contains("`net` has no graph"), "{why:?}");
-        assert!(std::fs::read_dir(cache.path()).unwrap().next().is_none());
-    }
-
-    fn names(interleaved: &[&PlannedCase]) -> Vec<String> {
-        interleaved.iter().map(|c| format!("{}-{}", c.key.backend, c.key.precision)).collect()
-    }
-
-    #[test]
-    fn cases_that_differ_in_backend_or_precision_alone_sit_together() {
-        let plan = planned(
-            "[[cases]]\nbackends = [\"x\"]\nprecisions = [\"bf16\"]\ninterleave = true\n\
-             [[cases]]\nbackends = [\"native\"]\n\
-             [[cases]]\nbackends = [\"y\", \"x\"]\nthreads = [1, 2]\ninterleave = true\n\
-             [[cases]]\nbackends = [\"y\"]\nscenarios = [\"offline-b1\", \"offline-b2\"]\ninterleave = true\n\
-             [[cases]]\nbackends = [\"y\"]\ntasks = [\"b\"]\ninterleave = true\n",
-        );
-        let interleaved_groups = interleaved_groups(&plan.cases);
-        let found: Vec<Vec<String>> = interleaved_groups.iter().map(|s| names(s)).collect();
-        let want: [&[&str]; 6] =
-            [&["x-bf16", "y-f32", "x-f32"], &["native-f32"], &["y-f32", "x-f32"], &["y-f32"], &["y-f32"], &["y-f32"]];
-        assert_eq!(found, want, "two threads, other batches and another task are groups of their own");
-        // a base that nobody named is the first in full precision, whoever comes first
-        assert_eq!(names(&[base(&interleaved_groups[0], interleaved_groups[0][0]).unwrap()]), ["y-f32"]);
-    }
-
-    #[test]
-    fn the_base_is_of_the_backend_that_the_suite_names() {
-        let block = |name: &str| {
-            format!(
-                "[[cases]]\nbackends = [\"y\", \"x\"]\nprecisions = [\"bf16\", \"f32\"]\ninterleave = true\nbase = {name:?}\n"
-            )
-        };
-        let plan = planned(&block("x"));
-        let interleaved_groups = interleaved_groups(&plan.cases);
-        assert_eq!(interleaved_groups.len(), 1);
-        assert!(interleaved_groups[0].iter().all(|c| names(&[base(&interleaved_groups[0], c).unwrap()]) == ["x-f32"]));
-        let plan = planned(&block("native"));
-        assert!(
-            base(&super::interleaved_groups(&plan.cases)[0], &plan.cases[0]).is_none(),
-            "nothing stands in for what was asked"
-        );
-    }
-
-    #[test]
-    fn a_sitting_is_expected_to_have_the_rounds_that_its_comparisons_need() {
-        let block = |names: &str| format!("[[cases]]\nbackends = [{names}]\nprecisions = [\"f32\", \"bf16\"]\n");
-        let turns = planned(&format!("{}interleave = true\n", block("\"x\", \"y\"")));
-        assert_eq!(turns.cases.iter().map(|c| c.compared).collect::<Vec<_>>(), [3; 4], "all but their base");
-        let apart = planned(&block("\"x\", \"y\""));
-        assert!(apart.cases.iter().all(|c| c.compared == 0));
-        // an iteration takes ten seconds: six blocks of it, seven for the intervals of three comparisons
-        let seconds = |mut case: PlannedCase, compared: usize| {
-            let flops_step = 10.0 * super::super::estimate::RATE * f64::from(case.key.threads.max(1));
-            case.costs = Some(Costs { flops_step, ..Costs::default() });
-            (case.max_steps, case.compared) = (1, compared);
-            (case.spec.seconds, case.spec.warmup_seconds, case.spec.iterations) = (1.0, 0.0, 1);
-            super::super::estimate::timing(&case, false)
-        };
-        let mut cases = turns.cases.into_iter();
-        let mut next = |compared| seconds(cases.next().unwrap(), compared);
-        let (alone, three, nine) = (next(1), next(3), next(9));
-        assert!((three - alone - 10.0).abs() < 1e-9 && (nine - alone - 30.0).abs() < 1e-9, "{alone} {three} {nine}");
-        let apart = seconds(apart.cases.into_iter().next().unwrap(), 9);
-        assert!((apart - alone).abs() < 1e-9, "{apart}: no rounds for a case that takes no turns");
-    }
-
-    #[test]
-    fn globs_match_paths() {
-        for (pattern, text, want) in [
-            ("*native*", "sudoku/trm/f32/native/single-stream/t1/halt-16", true),
-            ("sudoku/*/f32/*", "sudoku/trm/f32/native", true),
-            ("t?", "t2", true),
-            ("t?", "t12", false),
-            ("*a*b", "xaxbxb", true),
-            ("", "x", false),
-            ("*", "", true),
-        ] {
-            assert_eq!(glob(pattern, text), want, "{pattern} on {text}");
-        }
-    }
-}
+mod tests;

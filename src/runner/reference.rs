@@ -16,7 +16,8 @@ use ergometer_files::{Links, counted};
 use ergometer_reports::case::{CaseError, ErrorKind};
 use sha2::{Digest, Sha256};
 
-use super::case::ReferenceVectors;
+use super::judge::{Judge, ReferenceVectors};
+use super::peer;
 use super::plan::{Plan, PlannedCase, PlannedModel, PlannedTask};
 use super::process::{Launch, Worker, case_error};
 use crate::console;
@@ -47,8 +48,8 @@ pub fn extent(case: &PlannedCase, task: &PlannedTask) -> (usize, u32, bool) {
 #[derive(Default)]
 pub struct References(BTreeMap<(String, String, u32), Made>);
 
-/// The file of the questions and the vectors, or how the attempt to make them ended.
-type Made = Result<(PathBuf, Vectors), CaseError>;
+/// What was made, or how the attempt ended.
+type Made = Result<Judge, CaseError>;
 
 impl References {
     /// None yet.
@@ -58,7 +59,9 @@ impl References {
 
     fn key(case: &PlannedCase, plan: &Plan) -> (String, String, u32) {
         let (task, model) = (&plan.tasks[&case.spec.task], &plan.models[&case.spec.model]);
-        (model.hash.clone(), task.hash.clone(), case.max_steps)
+        // no engine is held to itself
+        let own = if model.file.is_some() { case.engine.unwrap_or("") } else { "" };
+        (model.hash.clone(), format!("{}{own}", task.hash), case.max_steps)
     }
 
     /// The vectors that judge this case, if they were asked for before.
@@ -74,7 +77,14 @@ impl References {
         if matches!(self.0.get(&key), Some(Err(why)) if why.kind != ErrorKind::Unavailable) {
             self.0.remove(&key);
         }
-        self.0.entry(key).or_insert_with(|| vectors(case, model, task, cache)).as_ref()
+        self.0.entry(key).or_insert_with(|| made(case, model, task, cache)).as_ref()
+    }
+}
+
+fn made(case: &PlannedCase, model: &PlannedModel, task: &PlannedTask, cache: &Path) -> Made {
+    match &model.file {
+        Some(_) => peer::outputs(case, model, task).map(Judge::Peer),
+        None => vectors(case, model, task, cache).map(|(questions, vectors)| Judge::Reference(questions, vectors)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! In: a scenario, seconds of an iteration, bases of comparisons. Out: counts. Must not: know a worker.
 //!
 //! Ten blocks; six where ten would draw a case out by seconds; in an interleaved group as many as its speed-ups need
-//! for an interval; one with `--check`; one for each process where a scenario times processes.
+//! for an interval; one with `--check`; one for each process where a scenario times processes; where a suite bounds the whole, as many as fit.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +26,11 @@ pub fn blocks(scenario: &Scenario, iteration: f64, seconds: f64) -> u32 {
         return processes;
     }
     if f64::from(BLOCKS) * iteration > (3.0 * seconds).max(MOST_OVERRUN) { FEWEST } else { BLOCKS }
+}
+
+/// Of so many blocks as many as fit into these seconds with an iteration each, at least one.
+pub fn within(blocks: u32, iteration: f64, seconds: f64) -> u32 {
+    ((seconds / iteration.max(1e-9)).min(f64::from(blocks)) as u32).max(1)
 }
 
 /// Rounds of an interleaved group whose slowest case has so many blocks: at least as many as the interval of a speed-up

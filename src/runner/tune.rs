@@ -17,8 +17,9 @@ use ergometer_suites::text;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::case::{ReferenceVectors, RunContext, Scorers, unexpected};
+use super::case::{RunContext, Scorers, unexpected};
 use super::case_runner::CaseRunner;
+use super::judge::ReferenceVectors;
 use super::plan::{Plan, PlannedCase};
 use super::process::{Worker, case_error};
 use super::progress::Progress;

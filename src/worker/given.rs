@@ -16,14 +16,14 @@ use crate::models::tensors::Tensors;
 use crate::protocol::Job;
 
 /// Every example, and the room for those of one iteration.
-pub(super) enum Given {
+pub(super) enum GivenRows {
     /// Rows of tokens.
     Tokens { feeds: Feeds, tokens: Vec<u32>, ids: Vec<u32> },
     /// `rows[i][example]`: the elements of the `i`-th input; `together[i]`: those of an iteration.
     Arrays { rows: Vec<Vec<Vec<u8>>>, together: Vec<Vec<u8>> },
 }
 
-impl Given {
+impl GivenRows {
     /// What the job brings.
     pub fn of(job: &Job, interface: &Interface) -> anyhow::Result<Self> {
         match &job.arrays {

@@ -40,7 +40,7 @@ fn work(job: Job) -> Work {
 
 fn over(job: Job, interface: Interface) -> Work {
     check(&job, &interface).unwrap();
-    let (given, reader) = (Given::of(&job, &interface).unwrap(), Reader::of(&job, &interface).unwrap());
+    let (given, reader) = (GivenRows::of(&job, &interface).unwrap(), Reader::of(&job, &interface).unwrap());
     Work::of(job, interface, Vec::new(), Box::<Stub>::default(), given, reader).unwrap()
 }
 

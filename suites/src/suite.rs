@@ -191,6 +191,11 @@ pub struct CaseSpec {
     pub warmup_seconds: f64,
     /// Seconds after which a worker that says nothing is killed.
     pub timeout_seconds: f64,
+    /// Most seconds that another engine may take for outputs that those of a file are compared with.
+    pub compare_seconds: f64,
+    /// Seconds that all timed blocks together may take: where iterations are long there are fewer blocks, down to one. Not
+    /// given: as many as an interval needs.
+    pub within_seconds: Option<f64>,
     /// The case is expected to be Unavailable on machines that lack something: not a failure.
     pub may_be_unavailable: bool,
     /// The backend's settings are searched for the fastest before the case is measured.

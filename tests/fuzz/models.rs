@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use ergometer::models::{self, Model};
 use ergometer::onnx;
 use ergometer::parity::Vectors;
+use prost::Message;
 use serde_json::{Value, json};
 
 use super::{Outcome, read, said};
@@ -42,12 +43,34 @@ fn tiny() -> &'static (Value, Model) {
     })
 }
 
-/// Files as our exporter writes them, with weights inside and beside.
+/// Files as our exporter writes them, of an open and of a fixed batch.
 pub(super) fn onnx_files(_: &Path) -> Vec<Vec<u8>> {
     let (_, model) = tiny();
-    let forms =
-        [onnx::Form::default(), onnx::Form { external: Some("w.bin".into()), batch: Some(2), ..Default::default() }];
+    let forms = [onnx::Form::default(), onnx::Form { batch: Some(2), ..Default::default() }];
     forms.map(|form| onnx::export(model.graph().unwrap(), &model.params, &form).unwrap().model).into()
+}
+
+/// Tensors as ONNX's own test data have them.
+pub(super) fn tensors(_: &Path) -> Vec<Vec<u8>> {
+    let of = |dims: &[i64], data_type, bytes: Vec<u8>| onnx::proto::Tensor {
+        dims: dims.to_vec(),
+        data_type: Some(data_type),
+        name: Some("x".into()),
+        raw_data: Some(bytes),
+        ..Default::default()
+    };
+    [of(&[2, 3], 1, vec![0; 24]), of(&[4], 7, vec![1; 32])].map(|t| t.encode_to_vec()).into()
+}
+
+pub(super) fn tensor(bytes: &[u8], _: &Path) -> Outcome {
+    match onnx::tensor::read(std::io::Cursor::new(bytes)) {
+        Ok((_, array)) => {
+            assert_eq!(array.elements() * array.kind.bytes(), array.bytes.len());
+            Outcome::Taken
+        }
+        // `vectors` of a suite says which file
+        Err(_) => Outcome::Nothing,
+    }
 }
 
 pub(super) fn onnx_file(_: &[u8], path: &Path) -> Outcome {

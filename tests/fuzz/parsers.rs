@@ -27,7 +27,8 @@ use self::machine::{
 #[cfg(feature = "candle")]
 use self::machine::{training_file, trainings};
 use self::models::{
-    config, configs, index_file, indices, onnx_file, onnx_files, vectors, vectors_file, weight_file, weights,
+    config, configs, index_file, indices, onnx_file, onnx_files, tensor, tensors, vectors, vectors_file, weight_file,
+    weights,
 };
 use self::puzzles::{maze_file, mazes, puzzle_file, puzzles};
 use self::released::{checkpoint_file, checkpoints, log_file, logs, pickle, pickles, run_config, run_configs};
@@ -113,6 +114,13 @@ pub const PARSERS: &[Parser] = &[
         covers: &["src/onnx/wire.rs", "src/onnx/header.rs", "src/models/file.rs"],
         seeds: onnx_files,
         parse: onnx_file,
+    },
+    Parser {
+        name: "onnx-tensor",
+        file: "input_0.pb",
+        covers: &["src/onnx/tensor.rs", "src/runner/recorded.rs"],
+        seeds: tensors,
+        parse: tensor,
     },
     Parser {
         name: "vectors",

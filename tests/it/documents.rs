@@ -56,6 +56,7 @@ fn tried(house: &House, folder: &Path, line: &str) -> (Vec<String>, Ended, bool)
             "B" => *arg = "native".into(),
             "FILE" if line.starts_with("export") => *arg = "a-net.onnx".into(),
             "FILE" | "SUITE" => *arg = here("a-suite.toml"),
+            "NET.onnx" => *arg = here("a-net.onnx"),
             "NAME" => *arg = "arc-agi-1".into(),
             "PAGE.md" => *arg = here("PAGE.md"),
             // nothing is left in the root of the tree
@@ -91,6 +92,7 @@ fn house() -> House {
         "[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"reference\"]\nprecisions = [\"f64\"]\n",
     );
     house.run(&suite, "a-run", &["--check"]).exits(0);
+    house.ergometer(&["export", "--model", "dense", "--to", "onnx", "a-net.onnx"]).exits(0);
     house.file(
         "PAGE.md",
         "# Page\n\n<!-- records run=a-run metric=accuracy rows=model,scenario columns=backend,precision -->\n<!-- /records -->\n",

@@ -30,6 +30,7 @@ mod mazes;
 mod meter;
 mod meters;
 mod mutation;
+mod onnx_files;
 mod onnxruntime;
 mod output;
 mod parity;

@@ -182,6 +182,7 @@ const APART: &[(&str, &str)] = &[
         "chunks that this program wrote, read as the table's `weights`; damaged ones in tests/it/dataset.rs",
     ),
     ("src/runner/mod.rs", "the number of the boot"),
+    ("src/worker/given.rs", "the arrays that the harness has just written; tensors are read as the table's `weights`"),
     ("src/meters/rapl.rs", "the tests beside it, with counters of a fake tree"),
     ("src/meters/rapl/zone.rs", "the tests beside it, with counters of a fake tree"),
     ("kernels/src/ceiling/caches.rs", "one word of sysfs"),

@@ -93,14 +93,14 @@ fn parts(folder: &str, helpers: &[&str]) -> BTreeSet<String> {
 fn every_part_has_its_file_and_its_line() {
     let set = |names: Vec<&str>| names.into_iter().map(str::to_string).collect::<BTreeSet<_>>();
     assert_eq!(
-        parts("src/backends", &["session", "probe"]),
+        parts("src/backends", &["session", "probe", "file"]),
         set(BACKENDS.iter().map(|b| b.name()).collect()),
         "BACKENDS"
     );
     assert_eq!(parts("src/meters", &["respawn", "tally"]), set(METERS.iter().map(|m| m.name).collect()), "METERS");
     assert_eq!(parts("reports/src/render", &[]), set(FORMATS.iter().map(|f| f.name).collect()), "FORMATS");
     // a family's file may be called otherwise than its `model_type`, so that their constants are compared
-    let families = parts("src/models", &["blocks", "embedding", "interface", "random", "tensors", "weights"]);
+    let families = parts("src/models", &["blocks", "embedding", "file", "interface", "random", "tensors", "weights"]);
     let slice = fs::read_to_string(root().join("src/models/mod.rs")).unwrap();
     assert_eq!(families.len(), FAMILIES.len());
     assert!(families.iter().all(|f| slice.contains(&format!("{f}::FAMILY"))), "FAMILIES: {families:?}");

@@ -222,6 +222,8 @@ fn case(key: CaseKey, model: &Model, seed: u64) -> Case {
         settings: None,
         interleaved: None,
         starts: Vec::new(),
+        file: None,
+        compared: Vec::new(),
         costs: Some(Costs {
             params_total: model.weight_bytes / 4,
             params_active: model.weight_bytes / 4,

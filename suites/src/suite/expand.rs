@@ -154,6 +154,8 @@ pub(super) fn expand(
     let iterations = keys.integer("iterations", 1..=1_000_000_000)?.unwrap_or(10) as u32;
     let warmup_seconds = keys.seconds("warmup_seconds", true)?.unwrap_or(0.5);
     let timeout_seconds = keys.seconds("timeout_seconds", false)?.unwrap_or(60.0);
+    let within_seconds = keys.seconds("within_seconds", false)?;
+    let compare_seconds = keys.seconds("compare_seconds", false)?.unwrap_or(300.0);
     let may_be_unavailable = keys.boolean("may_be_unavailable")?.unwrap_or(false);
     let tune = keys.boolean("tune")?.unwrap_or(false);
     let tune_seconds = keys.seconds("tune_seconds", false)?.unwrap_or(20.0);
@@ -184,6 +186,8 @@ pub(super) fn expand(
                                     iterations,
                                     warmup_seconds,
                                     timeout_seconds,
+                                    compare_seconds,
+                                    within_seconds,
                                     may_be_unavailable,
                                     tune,
                                     tune_seconds,

@@ -20,7 +20,7 @@ use crate::toml_table::{Keys, Origin, unknown};
 
 const TOP: [&str; 8] = ["about", "include", "together", "model", "task", "backend", "defaults", "cases"];
 const BACKEND: [&str; 8] = ["name", "kind", "command", "options", "pass", "confined", "cpus", "most_memory"];
-const CASES: [&str; 22] = [
+const CASES: [&str; 24] = [
     "models",
     "backends",
     "precisions",
@@ -33,6 +33,8 @@ const CASES: [&str; 22] = [
     "iterations",
     "warmup_seconds",
     "timeout_seconds",
+    "compare_seconds",
+    "within_seconds",
     "may_be_unavailable",
     "tune",
     "tune_seconds",
