@@ -11,7 +11,7 @@ use super::format::BLOCK;
 use crate::isa::Isa;
 use crate::matrix::bytes_mut;
 use crate::number_format::{quantise, scale_of};
-use crate::vector::Simd;
+use crate::vector::integers::Integers;
 
 /// Words of a record.
 pub(crate) const RECORD: usize = 12;
@@ -27,7 +27,8 @@ pub(crate) const TILE: usize = 12;
 pub(crate) fn tile_rows(isa: Isa, rows: usize) -> usize {
     match rows {
         _ if isa == Isa::Scalar => 1,
-        TILE.. => TILE,
+        // more rows than four gain nothing where registers are few
+        TILE.. if isa != Isa::Avx2 => TILE,
         4.. => 4,
         2.. => 2,
         _ => 1,
@@ -47,7 +48,7 @@ pub(super) fn scalar(isa: Isa, x: &[f32], k: usize, records: &mut [u32]) {
 
 /// As [`scalar`].
 #[inline(always)]
-pub(super) fn vector<S: Simd>(s: S, isa: Isa, x: &[f32], k: usize, records: &mut [u32]) {
+pub(super) fn vector<S: Integers>(s: S, isa: Isa, x: &[f32], k: usize, records: &mut [u32]) {
     let blocks = k / BLOCK;
     let (mut first, rows) = (0, x.len() / k.max(1));
     while first < rows {
@@ -63,7 +64,7 @@ pub(super) fn vector<S: Simd>(s: S, isa: Isa, x: &[f32], k: usize, records: &mut
 }
 
 #[inline(always)]
-fn block<S: Simd>(s: S, x: &[f32], record: &mut [u32]) {
+fn block<S: Integers>(s: S, x: &[f32], record: &mut [u32]) {
     let mut most = s.splat(0.0);
     for v in (0..BLOCK).step_by(S::LANES) {
         most = s.max_magnitude(most, s.load(&x[v..]));
@@ -72,13 +73,15 @@ fn block<S: Simd>(s: S, x: &[f32], record: &mut [u32]) {
     let inverse = s.splat(inverse);
     let bytes = bytes_mut(&mut record[..BLOCK / 4]);
     for v in (0..BLOCK).step_by(S::LANES) {
-        s.store_u8(&mut bytes[v..], s.mul(s.load(&x[v..]), inverse));
+        // SAFETY: a block of bytes has room for each of its vectors; the scale of values that are not finite is NaN, so
+        // that their integers do not matter.
+        unsafe { s.store_i8(bytes[v..v + S::LANES].as_mut_ptr(), s.mul(s.load(&x[v..]), inverse)) };
     }
-    // `store_u8` added 128
-    let mut sums = [-128 * 16; 2];
-    for i in 0..BLOCK {
-        sums[i / 16] += i32::from(bytes[i]);
-        bytes[i] ^= 0x80;
+    let mut sums = [0; 2];
+    for half in 0..2 {
+        for i in 0..BLOCK / 2 {
+            sums[half] += i32::from(bytes[half * 16 + i] as i8);
+        }
     }
     finish(record, scale, sums);
 }

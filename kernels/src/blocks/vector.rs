@@ -49,15 +49,33 @@ fn typed<S: Integers, const FORMAT: usize>(s: S, records: &[u32], w: &PackedBloc
                         match tile {
                             // SAFETY: the panel and the tile's records are within their slices, as checked above.
                             $($rows => unsafe { multiply::<S, FORMAT, $rows>(s, x, panel, blocks, &mut out, row, col) },)*
+                            // SAFETY: likewise.
+                            TILE if S::LANES == ROWS => unsafe {
+                                multiply::<S, FORMAT, TILE>(s, x, panel, blocks, &mut out, row, col);
+                            },
                             _ => unreachable!("tiles have 1, 2, 4 or {TILE} rows"),
                         }
                     };
                 }
-                of!(1 2 4 12);
+                of!(1 2 4);
                 row += tile;
             }
         }
     }
+}
+
+/// The body for each of up to `TILE` rows, one after another in the code: the compiler leaves a loop of so many long
+/// bodies a loop, and sums that a loop indexes are not in registers.
+macro_rules! each_row {
+    ($rows:expr, $r:ident => $body:block) => {
+        each_row!(@ $rows, $r, $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $rows:expr, $r:ident, $body:block, $($i:literal)*) => {
+        $(if $i < $rows {
+            let $r: usize = $i;
+            $body
+        })*
+    };
 }
 
 /// `ROWS_OF_X` rows by one panel.
@@ -76,9 +94,6 @@ unsafe fn multiply<S: Integers, const FORMAT: usize, const ROWS_OF_X: usize>(
 ) {
     let format = const { BlockFormat::ALL[FORMAT] };
     let block_bytes = const { lines(BlockFormat::ALL[FORMAT]) * LINE_BYTES };
-    let bits = format.bits();
-    // weights of 8 bits are signed where products of bytes saturate
-    let zero = if bits == 8 && !S::UNSIGNED { 0 } else { format.zero() };
     let mut sums = [[s.splat(0.0); 2]; ROWS_OF_X];
     // SAFETY: blocks, their scales and records are within the panel and the rows, as promised.
     unsafe {
@@ -90,27 +105,12 @@ unsafe fn multiply<S: Integers, const FORMAT: usize, const ROWS_OF_X: usize>(
             }
             for v in 0..ROWS / S::LANES {
                 let lane = v * S::LANES;
-                let q = unpack(s, bits, at.add(4 * lane));
+                let q = unpack(s, format.bits(), at.add(4 * lane));
                 let (d, m) = unpack_scales(s, format.kind(), scales, b, lane);
-                for r in 0..ROWS_OF_X {
+                each_row!(ROWS_OF_X, r => {
                     let record = x.add((b * ROWS_OF_X + r) * RECORD);
-                    let scale = s.splat(f32::from_bits(*record.add(SCALE)));
-                    let (low, high) = (*record.add(SUMS) as i32, *record.add(SUMS + 1) as i32);
-                    let mut sum = sums[r][v];
-                    if format.has_halves() {
-                        let low = s.dots(bits, -zero * low, &q[..4], record);
-                        let high = s.dots(bits, -zero * high, &q[4..], record.add(4));
-                        sum = s.fma(s.i32_to_f32(low), s.mul(scale, d[0]), sum);
-                        sum = s.fma(s.i32_to_f32(high), s.mul(scale, d[1]), sum);
-                    } else {
-                        let both = s.dots(bits, -zero * (low + high), &q, record);
-                        sum = s.fma(s.i32_to_f32(both), s.mul(scale, d[0]), sum);
-                    }
-                    if format.has_offset() {
-                        sum = s.fma(s.splat(f32::from_bits(*record.add(SHIFT))), m, sum);
-                    }
-                    sums[r][v] = sum;
-                }
+                    sums[r][v] = add_block(s, format, record, &q, d, m, sums[r][v]);
+                });
             }
         }
     }
@@ -123,6 +123,43 @@ unsafe fn multiply<S: Integers, const FORMAT: usize, const ROWS_OF_X: usize>(
             }
         }
     }
+}
+
+/// `sum` and the product of a record with a block of some rows.
+///
+/// # Safety
+/// `record` points to a record.
+#[inline(always)]
+unsafe fn add_block<S: Integers>(
+    s: S,
+    format: BlockFormat,
+    record: *const u32,
+    q: &[S::V; 8],
+    d: [S::V; 2],
+    m: S::V,
+    mut sum: S::V,
+) -> S::V {
+    let bits = format.bits();
+    // weights of 8 bits are signed where products of bytes saturate
+    let zero = if bits == 8 && !S::UNSIGNED { 0 } else { format.zero() };
+    // SAFETY: all is within the record.
+    unsafe {
+        let scale = s.splat(f32::from_bits(*record.add(SCALE)));
+        let (low, high) = (*record.add(SUMS) as i32, *record.add(SUMS + 1) as i32);
+        if format.has_halves() {
+            let low = s.dots(bits, -zero * low, &q[..4], record);
+            let high = s.dots(bits, -zero * high, &q[4..], record.add(4));
+            sum = s.fma(s.i32_to_f32(low), s.mul(scale, d[0]), sum);
+            sum = s.fma(s.i32_to_f32(high), s.mul(scale, d[1]), sum);
+        } else {
+            let both = s.dots(bits, -zero * (low + high), q, record);
+            sum = s.fma(s.i32_to_f32(both), s.mul(scale, d[0]), sum);
+        }
+        if format.has_offset() {
+            sum = s.fma(s.splat(f32::from_bits(*record.add(SHIFT))), m, sum);
+        }
+    }
+    sum
 }
 
 /// The integers of a block of 32 of some rows of a panel, a vector for each four neighbouring k.

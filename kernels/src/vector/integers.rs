@@ -39,6 +39,12 @@ pub(crate) trait Integers: Simd {
     /// # Safety
     /// They can be read.
     unsafe fn load_signed(self, x: *const u8) -> Self::V;
+    /// Rounds to integers, ties to even, and writes `LANES` signed bytes; the values are in -127..=127, or what is
+    /// written does not matter.
+    ///
+    /// # Safety
+    /// `out` has room for them.
+    unsafe fn store_i8(self, out: *mut u8, v: Self::V);
     /// `start` plus the sums of products of the bytes of `q`, of 4, 5, 6 or 8 bits, with those of as many words from
     /// `x` on, which are signed and not -128; bits of i32.
     ///

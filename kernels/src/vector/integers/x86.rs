@@ -66,6 +66,17 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn store_i8(self, out: *mut u8, v: __m256) {
+        // SAFETY: see the impl.
+        unsafe {
+            let words = _mm256_cvtps_epi32(v);
+            // packs within 128-bit lanes
+            let halves = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storel_epi64(out.cast(), _mm_packs_epi16(halves, halves));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn dots(self, bits: u32, start: i32, q: &[__m256], x: *const u32) -> __m256 {
         // SAFETY: see the impl.
         unsafe {
@@ -151,6 +162,12 @@ impl<const LEVEL: u8> Integers for Avx512<LEVEL> {
     unsafe fn load_signed(self, x: *const u8) -> __m512 {
         // SAFETY: see the impl.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, out: *mut u8, v: __m512) {
+        // SAFETY: see the impl.
+        unsafe { _mm_storeu_si128(out.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v))) }
     }
 
     #[inline(always)]
