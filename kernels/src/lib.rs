@@ -50,7 +50,7 @@ mod sys;
 mod tests;
 mod vector;
 
-pub use activation::{ActivationKind, activation, swiglu};
+pub use activation::{ActivationKind, activation, gate, swiglu};
 pub use attention::{
     Heads, Mask, PackedHeads, RopeTables, attention, attention_operations, projected_attention,
     projected_attention_operations,

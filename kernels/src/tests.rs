@@ -209,6 +209,18 @@ fn activation_case(ctx: &Context, _: NumberFormat, mut d: Draw, rows: Range<usiz
     x.to_vec()
 }
 
+fn gate_case(ctx: &Context, _: NumberFormat, mut d: Draw, rows: Range<usize>) -> Vec<f32> {
+    let kinds = [ActivationKind::Silu, ActivationKind::Gelu, ActivationKind::GeluTanh, ActivationKind::Relu];
+    let (mut x, mut up) = (d.values(d.batch * d.a * 40), d.values(d.batch * d.a * 40));
+    // a large one would enlarge rounding
+    up.iter_mut().filter(|up| **up == -90.0).for_each(|up| *up = 1.0);
+    // up to where each is linear
+    x.iter_mut().for_each(|x| *x *= (1 + d.c) as f32 / 5.0);
+    let mut x = pick(&x, &rows, d.a * 40);
+    gate(ctx, kinds[d.b % 4], &mut x, &pick(&up, &rows, d.a * 40));
+    one_kind(&x)
+}
+
 /// Heads from a draw: groups of one to three query heads.
 fn heads(d: Draw, head_dim: usize) -> Heads {
     let kv_heads = 1 + d.b % 3;
@@ -373,6 +385,7 @@ operators! {
         layer_norm: layer_norm_case within 1e-5;
         swiglu: swiglu_case within 2e-6;
         activation: activation_case within 2e-6;
+        gate: gate_case within 4e-6;
         attention: attention_case within 1e-4;
         projected_attention: projected_attention_case within 1e-4;
         elementwise: elementwise_case within 1e-6;

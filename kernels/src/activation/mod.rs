@@ -23,6 +23,9 @@ dispatch! {
     fn activate(kind: ActivationKind, x: &mut [f32]) { scalar::activation | vector::activation }
 }
 dispatch! {
+    fn gate_slice(kind: ActivationKind, gate: &mut [f32], up: &[f32]) { scalar::gate | vector::gate }
+}
+dispatch! {
     fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) { scalar::swiglu | vector::swiglu }
 }
 
@@ -30,6 +33,19 @@ dispatch! {
 pub fn activation(ctx: &Context, kind: ActivationKind, x: &mut [f32]) {
     let chunk = ctx.chunk(x.len(), x.len());
     ctx.pool().chunks(x, chunk, |_, x| activate(ctx.proof(), kind, x));
+}
+
+/// `gate = f(gate) · up` in place, any shape: SwiGLU and its kin, where gates and values lie apart. Where `f(gate)` is
+/// denormal or 0, an infinite `up` gives an infinity or NaN.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn gate(ctx: &Context, kind: ActivationKind, gate: &mut [f32], up: &[f32]) {
+    assert_eq!(gate.len(), up.len(), "gate: lengths differ");
+    let chunk = ctx.chunk(gate.len(), gate.len());
+    ctx.pool().chunks(gate, chunk, |index, gate| {
+        gate_slice(ctx.proof(), kind, gate, &up[index * chunk..index * chunk + gate.len()]);
+    });
 }
 
 /// `out = silu(gate) · up`, where each row of `x: [rows, 2·inner]` is gate then up; `out: [rows, inner]`. For the token

@@ -14,6 +14,12 @@ pub(super) fn activation(kind: ActivationKind, x: &mut [f32]) {
     x.iter_mut().for_each(|x| *x = f(*x));
 }
 
+/// `gate = f(gate) · up`.
+pub(super) fn gate(kind: ActivationKind, gate: &mut [f32], up: &[f32]) {
+    activation(kind, gate);
+    gate.iter_mut().zip(up).for_each(|(gate, up)| *gate *= up);
+}
+
 /// `out = silu(gate) · up`.
 pub(crate) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((gate, up), out) in gate.iter().zip(up).zip(out) {

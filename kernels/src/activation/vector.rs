@@ -24,6 +24,18 @@ pub(super) fn activation<S: Simd>(s: S, kind: ActivationKind, x: &mut [f32]) {
 
 /// As the scalar reference.
 #[inline(always)]
+pub(super) fn gate<S: Simd>(s: S, kind: ActivationKind, gate: &mut [f32], up: &[f32]) {
+    // the activation of a stretch that stays in the first-level cache, then its product
+    for (gate, up) in gate.chunks_mut(1024).zip(up.chunks(1024)) {
+        activation(s, kind, gate);
+        for (gate, up) in gate.chunks_mut(S::LANES).zip(up.chunks(S::LANES)) {
+            s.store(gate, s.mul(s.load(gate), s.load(up)));
+        }
+    }
+}
+
+/// As the scalar reference.
+#[inline(always)]
 pub(super) fn swiglu<S: Simd>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
     let inputs = gate.chunks(S::LANES).zip(up.chunks(S::LANES));
     for ((gate, up), out) in inputs.zip(out.chunks_mut(S::LANES)) {
