@@ -81,7 +81,10 @@ pub fn headline(report: &Report, width: usize) -> String {
 fn accuracy_only(report: &Report, task: &str) -> Vec<String> {
     let cases: Vec<&Case> = report.run.cases.iter().map(|c| &c.case).filter(|c| c.key.task == task).collect();
     let labels = Labels::of(cases.iter().copied());
-    let uncompared = |c: &&&Case| report.error(c).is_none() && matches!(c.verdict, Some(Verdict::AccuracyOnly));
+    // of a case without an accuracy it stands behind its name
+    let uncompared = |c: &&&Case| {
+        report.error(c).is_none() && c.unscored.is_none() && matches!(c.verdict, Some(Verdict::AccuracyOnly))
+    };
     cases.iter().filter(uncompared).map(|c| labels.short(&c.id).to_string()).collect()
 }
 

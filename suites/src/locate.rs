@@ -134,21 +134,42 @@ pub const FETCHED: &str = "fetched:";
 pub fn data_file(folder: &Path, path: &str) -> Result<PathBuf, SuiteError> {
     let Some(name) = path.strip_prefix(FETCHED) else { return Ok(folder.join(path)) };
     let shown = || crate::tensors::shown_name(path);
-    let (item, file) = name.split_once('/').unwrap_or((name, ""));
-    let plain = Path::new(name).components().all(|c| matches!(c, std::path::Component::Normal(_)));
-    if !plain || item.is_empty() || file.is_empty() {
+    let Some(files) = places(name) else {
         return Err(SuiteError::new(format!("`{}` names nothing that is fetched", shown()))
             .hint("write `fetched:NAME-VERSION/FILE`; `ergometer fetch` lists names and versions"));
-    }
-    let caches = ergometer_files::cache::CacheFolders::from_env();
-    let files: Vec<PathBuf> = caches.all().iter().map(|cache| cache.join("fetched").join(name)).collect();
+    };
     if let Some(found) = files.iter().find(|f| f.is_file()) {
         return Ok(found.clone());
     }
     let looked: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-    let short = item.rsplit_once('-').map_or(item, |(name, _)| name);
-    Err(SuiteError::new(format!("`{}` is not here: no file {}", shown(), looked.join(", nor ")))
-        .hint(format!("`ergometer fetch {}` obtains it", crate::tensors::shown_name(short))))
+    let error = SuiteError::new(format!("`{}` is not here: no file {}", shown(), looked.join(", nor ")));
+    Err(error.hint(files.first().and_then(|f| how_to_fetch(f)).unwrap_or_default()))
+}
+
+/// The model that a suite means by a path, as [`data_file`]; of one that was not fetched the place where it would be, so
+/// that a suite can be read without it.
+pub fn model_path(folder: &Path, path: &str) -> PathBuf {
+    let places = path.strip_prefix(FETCHED).and_then(places).unwrap_or_default();
+    let found = places.iter().find(|p| p.exists()).or(places.first());
+    found.cloned().unwrap_or_else(|| folder.join(path))
+}
+
+/// Where a file of a fetched item, `NAME-VERSION/FILE`, may be; `None`: it is none.
+fn places(name: &str) -> Option<Vec<PathBuf>> {
+    let plain = Path::new(name).components().all(|c| matches!(c, std::path::Component::Normal(_)));
+    let (item, file) = name.split_once('/')?;
+    if !plain || item.is_empty() || file.is_empty() {
+        return None;
+    }
+    let caches = ergometer_files::cache::CacheFolders::from_env();
+    Some(caches.all().iter().map(|cache| cache.join("fetched").join(name)).collect())
+}
+
+/// The command that obtains the file of this place, where that is one of fetched files and nothing is there.
+pub fn how_to_fetch(path: &Path) -> Option<String> {
+    let item = path.parent().filter(|item| item.parent().is_some_and(|p| p.ends_with("fetched")))?.file_name()?;
+    let name = item.to_str()?.rsplit_once('-')?.0;
+    (!path.exists()).then(|| format!("`ergometer fetch {}` obtains it", crate::tensors::shown_name(name)))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! In: the built program, golden models, python3 for the fakes. Out: what a user would see: exit codes, messages, run folders, reports. Must
 //! not: reach into the harness, or wait for a time to pass where something can be waited for.
 
+mod arrays;
 mod attempts;
 mod bad_input;
 mod busy;

@@ -32,15 +32,43 @@ pub fn render(report: &Report) -> Files {
 
 /// Plots that are at hand, as files.
 pub fn files(plots: &[Plot]) -> Files {
-    let mut fonts = Database::new();
-    fonts.load_font_data(without_ligatures(FONT));
-    fonts.set_sans_serif_family("Inter");
-    let options = Options { fontdb: Arc::new(fonts), font_family: "Inter".into(), ..Options::default() };
+    let options = options();
     let mut files = Vec::new();
     for plot in plots {
         files.push((format!("plots/{}.png", plot.name), rasterise(&plot.name, &on_white(plot), &options)?));
     }
     Ok(files)
+}
+
+/// The shipped font and no other.
+fn options() -> Options<'static> {
+    let mut fonts = Database::new();
+    fonts.load_font_data(without_ligatures(FONT));
+    fonts.set_sans_serif_family("Inter");
+    Options { fontdb: Arc::new(fonts), font_family: "Inter".into(), ..Options::default() }
+}
+
+/// A line of text of letters, digits and blanks, black on white in the shipped font: so many rows of grey pixels, as wide
+/// as the text. `None`: it cannot be drawn.
+pub fn grey_line(text: &str, height: u32) -> Option<Vec<u8>> {
+    if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphanumeric() || c == ' ') {
+        return None;
+    }
+    // the widest letter is no wider than a line is high
+    let (most, size) = (height * text.len() as u32, 0.7 * f64::from(height));
+    let (left, base) = (0.15 * f64::from(height), 0.76 * f64::from(height));
+    let svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{most}\" height=\"{height}\">\
+         <rect width=\"{most}\" height=\"{height}\" fill=\"white\"/>\
+         <text x=\"{left}\" y=\"{base}\" font-family=\"Inter\" font-size=\"{size}\">{text}</text></svg>"
+    );
+    let tree = Tree::from_str(&svg, &options()).ok()?;
+    let mut picture = Pixmap::new(most, height)?;
+    resvg::render(&tree, Transform::default(), &mut picture.as_mut());
+    let grey: Vec<u8> = picture.pixels().iter().map(|p| p.red()).collect();
+    let last = grey.iter().enumerate().filter(|(_, p)| **p < 255).map(|(i, _)| i % most as usize).max()?;
+    let width = (last + 1 + left as usize).min(most as usize);
+    Some(grey.chunks_exact(most as usize).flat_map(|row| row[..width].to_vec()).collect())
 }
 
 /// The font without its table of substitutions, which makes a sum of a name like 6x6. The table's name in the directory
@@ -78,6 +106,14 @@ mod tests {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"90\" height=\"20\"><text x=\"2\" y=\"14\" font-size=\"12\">{text}</text></svg>"
         );
         rasterise("text", &svg, &options).unwrap()
+    }
+
+    #[test]
+    fn a_line_of_text_is_as_wide_as_it_is_long() {
+        let [short, long] = ["Berlin", "Berlin harbour 17"].map(|text| grey_line(text, 48).unwrap());
+        assert!(short.len() % 48 == 0 && long.len() > 2 * short.len() && long.len() < 4 * short.len());
+        assert!(short[0] == 255 && short.iter().filter(|p| **p < 64).count() > 300, "black on white");
+        assert_eq!((grey_line("", 48), grey_line("<b>", 48), grey_line(" ", 48)), (None, None, None));
     }
 
     #[test]

@@ -230,7 +230,7 @@ fn declare(part: &Part, suite: &mut Suite, swept: &mut Swept, known: &Known) -> 
         for keys in blocks_of(block, &mut swept.models, &suite.models, &mut swept.blocks)? {
             let keys = keys.only(&["name", "path", "shape", "batch", "state", "vectors"])?;
             let name = name(&keys)?;
-            let path = folder.join(keys.need("path", keys.string("path")?)?);
+            let path = crate::locate::model_path(folder, &keys.need("path", keys.string("path")?)?);
             let form = FileForm::of(&keys)?;
             let vectors = keys.string("vectors")?.map(|vectors| folder.join(vectors));
             add(&keys, &mut here, &mut suite.models, &swept.models, ModelSpec { name, path, form, vectors })?;
