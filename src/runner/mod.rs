@@ -48,6 +48,7 @@ mod scored;
 mod scorer;
 mod starts;
 mod stopping;
+mod task_hash;
 pub mod tune;
 
 use std::collections::{BTreeMap, BTreeSet};

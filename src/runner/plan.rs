@@ -12,14 +12,13 @@ use ergometer_reports::precision::Precision;
 use ergometer_suites::suite::{CaseSpec, Isolation, Suite};
 use ergometer_suites::task::{self, ExampleSet, StartNoise, Task};
 use ergometer_suites::{AnswerKind, Array, FileForm};
-use sha2::{Digest, Sha256};
 
 use super::described::{SaidOfCase, described};
 use super::key;
 use super::recorded::{self, Recorded};
 use super::stopping::{Stopping, stopping};
+use super::task_hash;
 use crate::backends::{Options, backend};
-use crate::files::hex;
 use crate::graph::cost::Workload;
 use crate::graph::{Graph, canonical};
 use crate::interrupt::Scratch;
@@ -532,43 +531,8 @@ fn plan_task(suite: &Suite, name: &str) -> anyhow::Result<PlannedTask> {
     if set.examples.is_empty() {
         bail!("task `{name}` of {} has no examples", suite.file.display());
     }
-    let mut hash = Sha256::new();
-    for example in &set.examples {
-        for v in example.tokens.iter().chain([&example.puzzle_id]).chain(example.answer.tokens()) {
-            hash.update(v.to_le_bytes());
-        }
-        if task.answers != AnswerKind::Tokens {
-            hash.update(format!("{} {}", example.answer.kind().name(), example.answer));
-        }
-        hash.update([0xff]);
-        if task.decides(&set).is_some() {
-            // what an example is to its question decides as much as its cells
-            hash.update(example.question.to_le_bytes());
-            hash.update(example.part.to_le_bytes());
-            hash.update(example.variant.to_le_bytes());
-        }
-        if let Some(StartNoise { scale, seed }) = example.start {
-            hash.update(scale.to_le_bytes());
-            hash.update(seed.to_le_bytes());
-        }
-    }
-    if task.decides(&set).is_some() {
-        set.questions.iter().for_each(|name| hash.update(format!("{name}\0")));
-    }
-    hash_arrays(&set, &mut hash);
-    Ok(PlannedTask { task, set, hash: hex(&hash.finalize()), arrays: None })
-}
-
-/// What a set of arrays is beside its answers: inputs, how outputs are read, and how answers are scored.
-fn hash_arrays(set: &ExampleSet, hash: &mut Sha256) {
-    for array in set.examples.iter().flat_map(|e| &e.arrays) {
-        hash.update(format!("{} {:?}", array.kind, array.shape));
-        hash.update(&array.bytes);
-    }
-    if let Some(scorer) = &set.scorer {
-        hash.update(format!("{:?} {:?} {}", set.inputs, set.reads, scorer.fingerprint()));
-        set.examples.iter().for_each(|e| hash.update(e.cluster.to_le_bytes()));
-    }
+    let hash = task_hash::of(task, &set);
+    Ok(PlannedTask { task, set, hash, arrays: None })
 }
 
 /// True if `text` fits a pattern in which `*` stands for any run of characters and `?` for one.

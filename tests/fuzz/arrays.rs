@@ -9,6 +9,9 @@ use ergometer_suites::arrays::npy::header;
 
 use super::{Outcome, said};
 
+/// Sums of two answers, as a scorer gives them.
+pub(super) const SUMS: &str = "example,cluster,metric,part,numerator,denominator\n0,0,cer,0,1.0,7.0\n0,0,iou,2,3.0,9.0\n0,0,auroc,0,-0.5,1.0\n1,4,auroc,0,0.25,0.0\n1,4,r2,0,2.5,10.0\n1,4,scorer_pair.mine,0,1.0,2.0\n";
+
 /// An array of two rows of three numbers.
 fn array(kind: &str) -> Vec<u8> {
     let numbers: Vec<u8> = match kind {

@@ -164,6 +164,7 @@ const READING: &[&str] = &[
 /// Sources that read and are in no line of the table, with the reason.
 const APART: &[(&str, &str)] = &[
     ("src/foreign.rs", "what the child that probes a foreign library says; the tests beside it"),
+    ("src/runner/scorer.rs", "lines of a scorer program; every way to fail in tests/it/arrays.rs"),
     ("src/meters/nvml/apart.rs", "what the child that reads NVML says; the tests beside it"),
     ("src/interrupt.rs", "one mask of /proc/self/status"),
     ("src/runner/ends.rs", "one count of /proc/vmstat"),

@@ -6,7 +6,7 @@
 use super::elements::{numbers, wholes};
 use super::parameters::ArrayParameters;
 use super::scorer::{IGNORED, Scorer};
-use super::source::{Source, WantedRows};
+use super::source::{ArraySource, WantedRows};
 use crate::answer::Answer;
 use crate::array::{Array, ElementKind};
 use crate::error::SuiteError;
@@ -15,7 +15,7 @@ use crate::error::SuiteError;
 const MAX_CELLS: usize = 1 << 17;
 
 /// What is right.
-pub struct Labels {
+pub struct ArrayLabels {
     /// Of each example.
     pub answers: Vec<Answer>,
     /// With what it learned from the labels.
@@ -28,11 +28,11 @@ pub struct Labels {
 ///
 /// # Errors
 /// What cannot be read, is out of range, of another shape, or leaves nothing to score.
-pub fn read(parameters: &ArrayParameters, chosen: &[usize]) -> Result<Labels, SuiteError> {
+pub fn read(parameters: &ArrayParameters, chosen: &[usize]) -> Result<ArrayLabels, SuiteError> {
     let scorer = parameters.scorer.clone();
     let Some(source) = &parameters.labels else {
         let answers = vec![Answer::Text(String::new()); chosen.len()];
-        return Ok(Labels { answers, scorer, vocabulary: 0 });
+        return Ok(ArrayLabels { answers, scorer, vocabulary: 0 });
     };
     let made = match &scorer {
         Scorer::Top { .. } | Scorer::Binary { .. } => classes(parameters, source, chosen),
@@ -40,7 +40,11 @@ pub fn read(parameters: &ArrayParameters, chosen: &[usize]) -> Result<Labels, Su
             let answers = all_numbers(source, chosen)?;
             let means = means(&answers);
             let scorer = Scorer::Regression { tolerance: *tolerance, means: means.into() };
-            return Ok(Labels { answers: answers.into_iter().map(Answer::Numbers).collect(), scorer, vocabulary: 0 });
+            return Ok(ArrayLabels {
+                answers: answers.into_iter().map(Answer::Numbers).collect(),
+                scorer,
+                vocabulary: 0,
+            });
         }
         Scorer::Edit(decoding) if decoding.alphabet.is_some() => {
             Ok((source.texts(chosen)?.into_iter().map(Answer::Text).collect(), 0))
@@ -52,15 +56,19 @@ pub fn read(parameters: &ArrayParameters, chosen: &[usize]) -> Result<Labels, Su
         _ => tokens(parameters, source, chosen),
     };
     let (answers, vocabulary) = made.map_err(|e| e.at("`labels`"))?;
-    Ok(Labels { answers, scorer, vocabulary })
+    Ok(ArrayLabels { answers, scorer, vocabulary })
 }
 
-fn wrong(source: &Source, message: String) -> SuiteError {
+fn wrong(source: &ArraySource, message: String) -> SuiteError {
     SuiteError::new(message).in_file(&source.path).at(format!("`labels = {:?}`", source.shown()))
 }
 
 /// One class a row.
-fn classes(parameters: &ArrayParameters, source: &Source, chosen: &[usize]) -> Result<(Vec<Answer>, u32), SuiteError> {
+fn classes(
+    parameters: &ArrayParameters,
+    source: &ArraySource,
+    chosen: &[usize],
+) -> Result<(Vec<Answer>, u32), SuiteError> {
     let most = if matches!(parameters.scorer, Scorer::Binary { .. }) { Some(2) } else { parameters.classes };
     let wanted = WantedRows { kind: Some(ElementKind::I64), shape: None };
     let mut largest = 0;
@@ -77,7 +85,7 @@ fn classes(parameters: &ArrayParameters, source: &Source, chosen: &[usize]) -> R
     Ok((answers, most.unwrap_or(largest + 1)))
 }
 
-fn class(source: &Source, row: usize, label: i64, most: Option<u32>) -> Result<u32, SuiteError> {
+fn class(source: &ArraySource, row: usize, label: i64, most: Option<u32>) -> Result<u32, SuiteError> {
     let found = u32::try_from(label).ok().filter(|c| *c < most.unwrap_or(IGNORED));
     found.ok_or_else(|| {
         let range = most.map_or("0 and more".to_owned(), |n| format!("0 to {}", n - 1));
@@ -88,7 +96,7 @@ fn class(source: &Source, row: usize, label: i64, most: Option<u32>) -> Result<u
 }
 
 /// Numbers, as many in every row.
-fn all_numbers(source: &Source, chosen: &[usize]) -> Result<Vec<Vec<f64>>, SuiteError> {
+fn all_numbers(source: &ArraySource, chosen: &[usize]) -> Result<Vec<Vec<f64>>, SuiteError> {
     let wanted = WantedRows { kind: Some(ElementKind::F64), shape: None };
     let rows: Vec<Vec<f64>> = source.arrays(chosen, &wanted)?.iter().map(numbers).collect();
     let first = rows.first().map_or(0, Vec::len);
@@ -107,7 +115,11 @@ fn means(rows: &[Vec<f64>]) -> Vec<f64> {
 }
 
 /// A class, or a row of tokens of which those that are ignored or masked ask for nothing.
-fn tokens(parameters: &ArrayParameters, source: &Source, chosen: &[usize]) -> Result<(Vec<Answer>, u32), SuiteError> {
+fn tokens(
+    parameters: &ArrayParameters,
+    source: &ArraySource,
+    chosen: &[usize],
+) -> Result<(Vec<Answer>, u32), SuiteError> {
     let wanted = WantedRows { kind: Some(ElementKind::I64), shape: None };
     let labels = source.arrays(chosen, &wanted)?;
     let masks = match &parameters.mask {
@@ -149,7 +161,7 @@ fn tokens(parameters: &ArrayParameters, source: &Source, chosen: &[usize]) -> Re
 }
 
 /// Which cells of a label count.
-fn counts(mask: Option<(&Source, &Array)>, label: &Array, row: usize) -> Result<Vec<bool>, SuiteError> {
+fn counts(mask: Option<(&ArraySource, &Array)>, label: &Array, row: usize) -> Result<Vec<bool>, SuiteError> {
     let Some((source, mask)) = mask else { return Ok(vec![true; label.elements()]) };
     if mask.shape != label.shape {
         let message = format!("row {row} has the shape {:?}, and its label {:?}", mask.shape, label.shape);

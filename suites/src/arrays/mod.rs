@@ -24,8 +24,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use self::elements::Stored;
-use self::labels::Labels;
-use self::parameters::{ArrayParameters, FileInput, Given, MAX_EXAMPLES};
+use self::labels::ArrayLabels;
+use self::parameters::{ArrayInput, ArrayParameters, InputsGiven, MAX_EXAMPLES};
 use self::scorer::Scorer;
 use self::source::WantedRows;
 use crate::answer::{Answer, AnswerKind};
@@ -53,14 +53,14 @@ pub const TASK: Task = Task {
 fn examples(table: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteError> {
     let parameters = ArrayParameters::new(table, folder)?;
     match &parameters.given {
-        Given::Random(inputs) => {
+        InputsGiven::Random(inputs) => {
             random::examples(inputs, parameters.examples.unwrap_or(1), parameters.seed, parameters.output.clone())
         }
-        Given::Files(inputs) => of_files(inputs, &parameters),
+        InputsGiven::Files(inputs) => of_files(inputs, &parameters),
     }
 }
 
-fn of_files(inputs: &[FileInput], parameters: &ArrayParameters) -> Result<ExampleSet, SuiteError> {
+fn of_files(inputs: &[ArrayInput], parameters: &ArrayParameters) -> Result<ExampleSet, SuiteError> {
     let rows = rows(inputs, parameters)?;
     if rows == 0 {
         let error = SuiteError::new("holds no row").at("`inputs`").hint("every row is an example");
@@ -103,7 +103,7 @@ fn of_files(inputs: &[FileInput], parameters: &ArrayParameters) -> Result<Exampl
             })?;
         }
     }
-    let Labels { answers, scorer, vocabulary } = labels::read(parameters, &chosen)?;
+    let ArrayLabels { answers, scorer, vocabulary } = labels::read(parameters, &chosen)?;
     let kind = scorer.answers(answers.first().unwrap_or(&Answer::default()));
     let baselines = commonest(&scorer, &answers).into_iter().collect();
     for (example, answer) in examples.iter_mut().zip(answers) {
@@ -124,7 +124,7 @@ fn of_files(inputs: &[FileInput], parameters: &ArrayParameters) -> Result<Exampl
 }
 
 /// Rows that all sources have.
-fn rows(inputs: &[FileInput], parameters: &ArrayParameters) -> Result<usize, SuiteError> {
+fn rows(inputs: &[ArrayInput], parameters: &ArrayParameters) -> Result<usize, SuiteError> {
     let named = inputs.iter().map(|i| (format!("inputs.{}", i.name), &i.source));
     let others = [
         ("labels", &parameters.labels),
@@ -173,7 +173,7 @@ fn chosen(rows: usize, parameters: &ArrayParameters) -> Result<Vec<usize>, Suite
 }
 
 /// What a reader must know where numbers are given to the model as another type than the file's.
-fn converted(input: &FileInput) -> Result<Option<String>, SuiteError> {
+fn converted(input: &ArrayInput) -> Result<Option<String>, SuiteError> {
     let Some(stored) = input.source.stored()? else { return Ok(None) };
     let given = input.wanted.kind.unwrap_or(stored.natural());
     Ok((stored != Stored::Own(given)).then(|| {

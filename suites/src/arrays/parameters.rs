@@ -11,7 +11,7 @@ use toml::Value;
 use super::edit::Decoding;
 use super::random::RandomInput;
 use super::scorer::{Scorer, ScorerProgram};
-use super::source::{Source, WantedRows};
+use super::source::{ArraySource, WantedRows};
 use crate::array::{ElementKind, Read};
 use crate::error::SuiteError;
 use crate::text;
@@ -51,20 +51,20 @@ const RANDOM_EXAMPLES: usize = 16;
 
 /// One input of a model, out of a file.
 #[derive(Clone, Debug)]
-pub struct FileInput {
+pub struct ArrayInput {
     /// Name of the model's input.
     pub name: String,
     /// Where its rows are.
-    pub source: Source,
+    pub source: ArraySource,
     /// How they are wanted.
     pub wanted: WantedRows,
 }
 
 /// Where inputs come from.
 #[derive(Clone, Debug)]
-pub enum Given {
+pub enum InputsGiven {
     /// Files.
-    Files(Vec<FileInput>),
+    Files(Vec<ArrayInput>),
     /// Random numbers.
     Random(Vec<RandomInput>),
 }
@@ -73,9 +73,9 @@ pub enum Given {
 #[derive(Clone, Debug)]
 pub struct ArrayParameters {
     /// Inputs, in the order of their names.
-    pub given: Given,
+    pub given: InputsGiven,
     /// Labels.
-    pub labels: Option<Source>,
+    pub labels: Option<ArraySource>,
     /// How answers are scored; the means of `regression` are not known yet.
     pub scorer: Scorer,
     /// The output that answers are read off.
@@ -83,13 +83,13 @@ pub struct ArrayParameters {
     /// Classes that labels are below.
     pub classes: Option<u32>,
     /// Cells of labels that count.
-    pub mask: Option<Source>,
+    pub mask: Option<ArraySource>,
     /// The value of cells of labels that do not count.
     pub ignore: Option<i64>,
     /// See [`Example::cluster`](crate::task::Example::cluster).
-    pub cluster: Option<Source>,
+    pub cluster: Option<ArraySource>,
     /// See [`Example::difficulty`](crate::task::Example::difficulty).
-    pub difficulty: Option<Source>,
+    pub difficulty: Option<ArraySource>,
     /// How many rows; `None`: all.
     pub examples: Option<usize>,
     /// Which ones.
@@ -120,7 +120,7 @@ impl ArrayParameters {
                 .hint(format!("leave it out; it goes with {with}")));
         }
         let source = |key: &str| match keys.string(key)? {
-            Some(text) => Source::parse(folder, &text).map(Some).map_err(|e| e.at(keys.place(key))),
+            Some(text) => ArraySource::parse(folder, &text).map(Some).map_err(|e| e.at(keys.place(key))),
             None => Ok(None),
         };
         let labels = source("labels")?;
@@ -136,7 +136,7 @@ impl ArrayParameters {
                 .hint("say how many with `examples = N`, or leave it out"));
         }
         Ok(Self {
-            given: Given::Files(inputs),
+            given: InputsGiven::Files(inputs),
             labels,
             scorer,
             output: keys.string("output")?,
@@ -162,7 +162,7 @@ impl ArrayParameters {
         let inputs = table.iter().map(|(name, value)| random_input(name, value)).collect::<Result<Vec<_>, _>>()?;
         count_of(inputs.len(), "random")?;
         Ok(Self {
-            given: Given::Random(inputs),
+            given: InputsGiven::Random(inputs),
             labels: None,
             scorer: Scorer::Nothing,
             output: keys.string("output")?,
@@ -210,7 +210,7 @@ fn shape(keys: &Keys) -> Result<Option<Vec<usize>>, SuiteError> {
     })
 }
 
-fn inputs(keys: &Keys, folder: &Path) -> Result<Vec<FileInput>, SuiteError> {
+fn inputs(keys: &Keys, folder: &Path) -> Result<Vec<ArrayInput>, SuiteError> {
     let wanted = "a table: `inputs = { NAME = \"FILE:KEY\" }`";
     let table = keys.need("inputs", keys.get("inputs", wanted, |v| v.as_table().cloned())?).map_err(|e| {
         e.hint("say what the model sees: `inputs = { NAME = \"FILE:KEY\" }`, or `random = { NAME = { kind = \"f32\", shape = [8] } }`")
@@ -230,8 +230,8 @@ fn inputs(keys: &Keys, folder: &Path) -> Result<Vec<FileInput>, SuiteError> {
                     .hint("write \"FILE:KEY\", or { from = \"FILE:KEY\", kind = \"f32\", shape = [8, 8] }"));
             }
         };
-        let source = Source::parse(folder, &text).map_err(place)?;
-        Ok(FileInput { name: name.clone(), source, wanted })
+        let source = ArraySource::parse(folder, &text).map_err(place)?;
+        Ok(ArrayInput { name: name.clone(), source, wanted })
     };
     table.iter().map(input).collect()
 }

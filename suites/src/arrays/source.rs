@@ -42,7 +42,7 @@ const ENDINGS: [(&str, FileFormat); 6] = [
 
 /// A source of rows.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct ArraySource {
     /// The file.
     pub path: PathBuf,
     /// Name of the array, tensor, column (or `first..last`) or key; none where the file has one array.
@@ -59,7 +59,7 @@ pub struct WantedRows {
     pub shape: Option<Vec<usize>>,
 }
 
-impl Source {
+impl ArraySource {
     /// The source that a text such as `data/x.npz:key` names; its path starts at `folder`.
     ///
     /// # Errors
