@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use ergometer_suites::arrays::source::{Source, WantedRows};
+use ergometer_suites::arrays::source::{ArraySource, WantedRows};
 use ergometer_suites::{Array, ElementKind};
 
 use crate::models::file::OnnxFile;
@@ -120,7 +120,7 @@ fn rows_of(path: &Path, port: &Port, interface: &Interface, array: &Array, rows:
 /// An array of a file by its name.
 fn of_file(path: &Path, name: &str) -> anyhow::Result<Option<Array>> {
     let text = path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?;
-    let source = Source::parse(Path::new(""), &format!("{text}:{name}"))?;
+    let source = ArraySource::parse(Path::new(""), &format!("{text}:{name}"))?;
     let all: Vec<usize> = (0..source.rows()?.min(MAX_ROWS + 1)).collect();
     let arrays = source.arrays(&all, &WantedRows { kind: None, shape: None })?;
     let Some(first) = arrays.first() else { return Ok(None) };
