@@ -8,23 +8,34 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use ergometer_suites::FileForm;
 
-use super::flags;
 use super::one_case::{Chosen, fit_for_a_suite};
-use crate::backends::BACKENDS;
+use super::{file_case, flags};
+use crate::backends::{BACKENDS, Backend};
 use crate::console::outln;
 use crate::files::write_atomically;
 use crate::models::Model;
+use crate::models::file::OnnxFile;
+use crate::models::interface::Rows;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
   ergometer init trm-6x6
-  ergometer init trm-att-9x9 --out my-suite.toml")]
+  ergometer init trm-att-9x9 --out my-suite.toml
+
+For a file: ergometer init model.onnx --shape seq=128")]
 pub struct Args {
-    /// Folder of a model, or the name of a shipped one
+    /// Folder of a model, an ONNX file, or the name of a shipped model
     model: PathBuf,
+    /// Length of an open dimension of an ONNX file, as often as there are some
+    #[arg(long, value_name = "NAME=N", value_parser = flags::length)]
+    shape: Vec<(String, u64)>,
+    /// Input of an ONNX file that takes an output of the step before
+    #[arg(long, value_name = "INPUT=OUTPUT", value_parser = flags::pair)]
+    state: Vec<(String, String)>,
     /// The suite [default: the model's name with .toml, here]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -45,8 +56,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             out.display()
         );
     }
-    let model = Model::load(&path)?;
-    write_atomically(&out, suite(&name, &path, &model)?.as_bytes())?;
+    let form = FileForm {
+        shape: args.shape.into_iter().collect(),
+        state: args.state.into_iter().collect(),
+        ..FileForm::default()
+    };
+    let model = Model::load_as(&path, &form)?;
+    write_atomically(&out, suite(&name, &path, &form, &model)?.as_bytes())?;
     outln!("wrote    {}", out.display());
     outln!("next     ergometer run {} --dry-run      (what it would do, and how long)", out.display());
     outln!("         ergometer run {}", out.display());
@@ -54,29 +70,33 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The text of the suite.
-fn suite(name: &str, path: &Path, model: &Model) -> anyhow::Result<String> {
+fn suite(name: &str, path: &Path, form: &FileForm, model: &Model) -> anyhow::Result<String> {
     let path = path.to_str().with_context(|| format!("the path {} is not UTF-8, as suites are", path.display()))?;
-    let quoted = |text: &str| toml::Value::String(text.into()).to_string();
     let mut text = String::new();
     writeln!(text, "# Every key: suites/README.md. What it would do: ergometer run FILE --dry-run")?;
     writeln!(text, "about = {}\n", quoted(&format!("{name} on the engines of this machine")))?;
     writeln!(text, "[[model]]\nname = {}", quoted(name))?;
-    writeln!(text, "path = {}      # from this file's folder, or absolute\n", quoted(path))?;
-    let chosen = Chosen::of(&model.interface, name, None)?;
-    chosen.belongs(name, model, None)?;
-    writeln!(text, "[[task]]      # other kinds: ergometer list tasks")?;
-    for (key, value) in chosen.block() {
-        writeln!(text, "{key} = {value}")?;
-    }
-    let runs = |backend: &&&dyn crate::backends::Backend| backend.name() != "reference";
-    let backends: Vec<String> = BACKENDS.iter().filter(runs).map(|b| quoted(b.name())).collect();
+    writeln!(text, "path = {}      # from this file's folder, or absolute", quoted(path))?;
+    let (task, runs): (_, fn(&dyn Backend) -> bool) = match &model.file {
+        Some(file) => (task_of_file(&mut text, form, file, model)?, |b| RUN_FILES.contains(&b.name())),
+        None => (task_that_fits(&mut text, name, model)?, |b| b.name() != "reference"),
+    };
+    let backends: Vec<String> = BACKENDS.iter().filter(|b| runs(**b)).map(|b| quoted(b.name())).collect();
     let most = model.interface.max_steps;
-    let depth = if model.interface.one_shot() {
-        "depth = [\"once\"]          # a one-shot model has no other".to_owned()
+    let depth = if model.interface.one_shot() || model.file.is_some() {
+        "depth = [\"once\"]          # one step: the model has no other depth".to_owned()
     } else {
         format!(
             "depth = [\"halt-{most}\"]       # stop at the halting head's word; or \"fixed-{most}\", \"fixed-1\", ..."
         )
+    };
+    let precision = model.file.as_ref().map_or("f32", |file| file.precision);
+    let batch = match model.file.as_ref().map(|file| file.rows) {
+        Some(Rows::One) => "batch = [1]                 # the file takes one row a call".to_owned(),
+        Some(Rows::Fixed(n)) => {
+            format!("batch = [{n}]                 # the file takes so many rows a call, and no others")
+        }
+        _ => "batch = [1, 8]              # 1: latency of one example after the other".to_owned(),
     };
     write!(
         text,
@@ -91,15 +111,79 @@ may_be_unavailable = true   # an engine that this machine lacks is no failure
 models = [{model}]
 tasks = [{task}]
 backends = [{backends}]
-precisions = [\"f32\"]        # \"bf16\", \"int8\", ...: ergometer list backends
-batch = [1, 8]              # 1: latency of one example after the other
+precisions = [{precision}]        # what each computes in: ergometer list backends
+{batch}
 threads = [1]               # or \"1..all\"
 {depth}
 # tune = true               # search each engine's settings for the fastest first
 ",
         model = quoted(name),
-        task = quoted(chosen.name()),
+        task = quoted(&task),
         backends = backends.join(", "),
+        precision = quoted(precision),
     )?;
     Ok(text)
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.into()).to_string()
+}
+
+/// Backends that run a file as it is.
+const RUN_FILES: [&str; 2] = ["onnxruntime", "tract"];
+
+/// The block of a task that fits a model of ours; its name.
+fn task_that_fits(text: &mut String, name: &str, model: &Model) -> anyhow::Result<String> {
+    let chosen = Chosen::of(&model.interface, name, None)?;
+    chosen.belongs(name, model, None)?;
+    writeln!(text, "\n[[task]]      # other kinds: ergometer list tasks")?;
+    for (key, value) in chosen.block() {
+        writeln!(text, "{key} = {value}")?;
+    }
+    Ok(chosen.name().into())
+}
+
+/// What the file binds, and a task of random inputs with, as comments, what takes their place; the task's name.
+fn task_of_file(text: &mut String, form: &FileForm, file: &OnnxFile, model: &Model) -> anyhow::Result<String> {
+    let names = |of: &mut dyn Iterator<Item = (String, String)>| {
+        of.map(|(key, value)| format!("{} = {value}", quoted(&key))).collect::<Vec<_>>().join(", ")
+    };
+    if !form.shape.is_empty() {
+        let bound = names(&mut form.shape.iter().map(|(k, v)| (k.clone(), v.to_string())));
+        writeln!(text, "shape = {{ {bound} }}      # open dimensions")?;
+    }
+    if !form.state.is_empty() {
+        let joined = names(&mut form.state.iter().map(|(k, v)| (k.clone(), quoted(v))));
+        writeln!(text, "state = {{ {joined} }}      # inputs that take an output of the step before")?;
+    }
+    writeln!(text, "# vectors = \"outputs.npz\"      # outputs that you recorded, to compare with\n")?;
+    writeln!(text, "# Random inputs: times, and whether the engines agree. No accuracy.")?;
+    writeln!(text, "[[task]]\nname = \"random\"\nkind = \"arrays\"\nexamples = 4")?;
+    let random = file_case::random(&model.interface);
+    for (input, of) in random.as_object().into_iter().flatten() {
+        let range = &of["range"];
+        writeln!(
+            text,
+            "random.{} = {{ kind = {}, shape = {}, range = [{}, {}] }}",
+            quoted(input),
+            of["kind"],
+            of["shape"],
+            range[0],
+            range[1]
+        )?;
+    }
+    let outputs: Vec<String> = file.outputs().map(|o| format!("`{}`", o.name)).collect();
+    writeln!(
+        text,
+        "\n# Your data in its place: inputs as the model takes them, and what is right (suites/README.md, task arrays);"
+    )?;
+    writeln!(text, "# its outputs are {}.", outputs.join(", "))?;
+    let first = model.interface.inputs.first().map_or("x", |port| port.name.as_str());
+    writeln!(text, "# [[task]]\n# name = \"mine\"\n# kind = \"arrays\"")?;
+    writeln!(
+        text,
+        "# inputs = {{ {} = \"inputs.npy\" }}\n# labels = \"labels.npy\"\n# scorer = \"top-1\"",
+        quoted(first)
+    )?;
+    Ok("random".into())
 }

@@ -204,6 +204,11 @@ fn a_suite_written_for_a_model_runs_and_none_is_written_over() {
     house.ergometer(&["init", "trm-4x4"]).refused(&["trm-4x4.toml", "is there already", "hint: "]);
     house.ergometer(&["init", "trm-4x4", "--force"]).exits(0);
     house.ergometer(&["init", "dense-6x6", "--out", "d.toml"]).exits(0);
+    house.ergometer(&["export", "--model", "dense-4x4", "--to", "onnx", "net.onnx"]).exits(0);
+    house.ergometer(&["init", "net.onnx"]).exits(0);
+    let text = std::fs::read_to_string(house.path("net.toml")).unwrap();
+    assert!(text.contains("kind = \"arrays\"") && text.contains("# its outputs are `logits`."), "{text}");
+    house.ergometer(&["run", "net.toml", "--check", "--out", "file-run", "--filter", "*/tract/single*"]).exits(0);
     house.ergometer(&["init", "trm-4x5"]).refused(&["trm-4x4", "hint: "]);
 }
 

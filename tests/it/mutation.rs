@@ -188,6 +188,7 @@ const APART: &[(&str, &str)] = &[
     ("src/meters/rapl/zone.rs", "the tests beside it, with counters of a fake tree"),
     ("kernels/src/ceiling/caches.rs", "one word of sysfs"),
     ("kernels/src/ceiling/barrier.rs", "one number of /proc"),
+    ("kernels/src/blocks/format.rs", "a name out of a list; bytes of blocks: the tests beside it"),
     ("kernels/src/isa.rs", "one word of an environment variable, out of a list"),
 ];
 
