@@ -6,6 +6,7 @@
 use anyhow::{bail, ensure};
 use ergometer_suites::error::did_you_mean;
 use ergometer_suites::task::ExampleSet;
+use ergometer_suites::array::Read;
 use ergometer_suites::{Answer, Reading};
 
 use crate::models::interface::{Interface, Port, PortRole};
@@ -141,7 +142,29 @@ fn arrays(task: &str, set: &ExampleSet, model: &str, interface: &Interface) -> a
             names(&interface.outputs)
         );
     }
+    if let Some((port, Read::Argmax)) = read_from(set, interface) {
+        let classes = port.shape.iter().rev().copied().find(|n| *n > 1).unwrap_or(0);
+        ensure!(
+            classes == 0 || set.vocabulary as usize <= classes,
+            "task `{task}` has labels up to {}, output `{}` of model `{model}` {} classes along its last axis\n\
+             hint: labels count from 0; classes must be the last axis of the output",
+            set.vocabulary.saturating_sub(1),
+            port.name,
+            classes
+        );
+    }
     Ok(())
+}
+
+/// The output that answers are read off, and how; `None`: logits, the model's own way.
+pub fn read_from<'a>(set: &ExampleSet, interface: &'a Interface) -> Option<(&'a Port, Read)> {
+    let Reading::Output { output, how } = &set.reads else { return None };
+    let mut outputs = interface.outputs.iter();
+    let port = match output {
+        Some(name) => outputs.find(|port| port.name == *name),
+        None => outputs.next(),
+    };
+    port.map(|port| (port, *how))
 }
 
 /// Whether a model that gives so many logits for a row, so many of them a token, can give an answer of this shape.

@@ -9,12 +9,14 @@ use std::collections::BTreeSet;
 
 use anyhow::bail;
 use ergometer_files::counted;
-use ergometer_reports::store::MAX_PREDICTIONS;
+use ergometer_reports::store::{MAX_ANSWER, MAX_CSV_BYTES, MAX_PREDICTIONS};
+use ergometer_suites::array::Read;
 use ergometer_suites::task::{Example, ExampleSet};
 
 use super::plan::{Plan, PlannedCase};
 use super::{reference, rounds, tune};
 use crate::backends::backend;
+use crate::compatibility::read_from;
 use crate::protocol::MAX_LINE;
 
 /// FLOP/s that a thread of an engine is expected to do.
@@ -135,6 +137,26 @@ fn check_job(name: &str, set: &ExampleSet, most: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Bytes of an f32 as text, near enough.
+const NUMBER_BYTES: u64 = 18;
+
+/// Refuses answers of more numbers than a run folder keeps.
+fn check_numbers(plan: &Plan, case: &PlannedCase, examples: usize) -> anyhow::Result<()> {
+    let (set, interface) = (&plan.tasks[&case.spec.task].set, &plan.models[&case.spec.model].interface);
+    let Some((port, Read::Values | Read::Likelihoods)) = read_from(set, interface) else { return Ok(()) };
+    let one = NUMBER_BYTES.saturating_mul(port.shape.iter().product::<usize>() as u64);
+    if one > MAX_ANSWER as u64 || one.saturating_mul(examples as u64) > MAX_CSV_BYTES {
+        bail!(
+            "{}: answers of output `{}`, {:?} numbers each, are about {one} bytes, {examples} of them; a run folder keeps {MAX_ANSWER} of one and {MAX_CSV_BYTES} of all\n\
+             hint: ask for fewer `examples`, or for a model whose output is smaller, such as classes",
+            case.path,
+            port.name,
+            port.shape
+        );
+    }
+    Ok(())
+}
+
 /// Refuses what would be refused only after hours: more answers than a run folder keeps.
 ///
 /// # Errors
@@ -146,6 +168,7 @@ pub fn check_limits(plan: &Plan) -> anyhow::Result<()> {
     for case in &plan.cases {
         let examples = plan.tasks[&case.spec.task].set.examples.len();
         let answers = examples.saturating_mul(case.max_steps as usize);
+        check_numbers(plan, case, examples)?;
         // of most only those are kept at which an answer turns right or wrong; how many that will be is not known
         // before
         if answers > MAX_PREDICTIONS {

@@ -241,7 +241,9 @@ impl Running {
             }
             if !pipe::wait_to_read(&self.stdout, left.min(LOOK)) {
                 // one that it started may keep the pipe open for ever
-                self.ended = self.child.try_wait().ok().flatten().is_some();
+                let gone = self.child.try_wait().ok().flatten().is_some();
+                // what it wrote just before it ended is there by now
+                self.ended = gone && !pipe::wait_to_read(&self.stdout, Duration::ZERO);
                 continue;
             }
             let mut chunk = [0; 1 << 16];

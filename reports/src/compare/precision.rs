@@ -131,14 +131,18 @@ impl<'a> Answers<'a> {
         let key = &case.key;
         let asked_the_same = |other: &Case| {
             let o = &other.key;
-            (&o.model_hash, &o.task, &o.task_hash, &o.depth) == (&key.model_hash, &key.task, &key.task_hash, &key.depth)
+            // rows that have halted answer the same, kept at work or not
+            let rule = |depth: &str| depth.replacen("halt-keep-", "halt-", 1);
+            (&o.model_hash, &o.task, &o.task_hash, rule(&o.depth))
+                == (&key.model_hash, &key.task, &key.task_hash, rule(&key.depth))
         };
         let full =
             run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && Precision::of(&c.key.precision).full);
         let candidates = full.filter(|c| asked_the_same(c)).filter_map(|c| Some((c, self.of(c).ok()?)));
         let rank = |(c, _): &(&Case, &CaseRun)| {
             let foreign = c.key.backend != key.backend;
-            (foreign, c.key.precision != "f32", foreign || c.key.backend_options != key.backend_options)
+            let options = foreign || c.key.backend_options != key.backend_options;
+            (foreign, c.key.precision != "f32", options, c.key.batch != key.batch)
         };
         // cases are sorted by path, and the first of equals is taken
         candidates.min_by_key(rank).ok_or_else(|| {

@@ -47,7 +47,7 @@ pub(super) const SUM_COLUMNS: [&str; 6] = ["example", "cluster", "metric", "part
 /// Longest name of a scorer program's own pair, and most of such names.
 const MAX_PAIR_NAME: usize = 40;
 /// Longest text of an answer: a line is at most a MiB.
-const MAX_ANSWER: usize = (1 << 20) - 1024;
+pub const MAX_ANSWER: usize = (1 << 20) - 1024;
 
 /// Name of a case's folder: its path with `/` as `~` and everything unusual as `_`, then `~` and the first 8 digits of
 /// its id.

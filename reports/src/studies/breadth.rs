@@ -55,7 +55,9 @@ fn spent<'a>(report: &'a Report, run: &'a CaseRun) -> Option<(Vec<u64>, Spent<'a
         (source.predictions.iter().filter(|p| p.last).map(|p| p.cluster).collect(), 1.0)
     };
     asked.sort_unstable();
-    if asked.iter().collect::<BTreeSet<_>>().len() < LEAST_CLUSTERS {
+    let distinct = asked.iter().collect::<BTreeSet<_>>().len();
+    // a cluster of several questions does not say which of them was asked
+    if distinct < LEAST_CLUSTERS || distinct < asked.len() {
         return None;
     }
     let accuracy = report.record(&run.case, "accuracy").filter(|r| r.value.is_some())?;

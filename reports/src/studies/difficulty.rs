@@ -43,7 +43,8 @@ pub fn banded<'a>(report: &Report, cases: &[&'a CaseRun]) -> Vec<(&'a CaseRun, V
     let mut seen = BTreeSet::new();
     let scored: Vec<&CaseRun> = (cases.iter().copied())
         .filter(|c| report.accuracy_source(&c.case).is_some_and(|source| source.case.id == c.case.id))
-        .filter(|c| of_record(c).next().is_some())
+        // what is neither right nor wrong has no accuracy
+        .filter(|c| c.case.unscored.is_none() && of_record(c).next().is_some())
         // engines that agree give the same answers, and so do rows that have halted and are kept at work
         .filter(|c| {
             let key = &c.case.key;

@@ -271,7 +271,9 @@ fn scorer(keys: &Keys, folder: &Path) -> Result<(Scorer, String), SuiteError> {
     })? == Some(true)
     {
         let command = keys.strings("scorer")?.unwrap_or_default();
-        let suite = folder.to_string_lossy();
+        // the program runs in the suite's folder, so a relative path would be looked for within it
+        let suite = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        let suite = suite.to_string_lossy();
         let command: Vec<String> = command.iter().map(|word| word.replace("{suite}", &suite)).collect();
         let how = match keys.string("read")?.as_deref() {
             None | Some("values") => Read::Values,
@@ -359,5 +361,10 @@ fn decoding(keys: &Keys, folder: &Path) -> Result<Decoding, SuiteError> {
             )
         }
     };
+    if alphabet.is_some() && keys.has("ignore") {
+        return Err(SuiteError::new("goes without `alphabet`: texts have no token that does not count")
+            .at(keys.place("ignore"))
+            .hint("leave it out"));
+    }
     Ok(Decoding { alphabet, blank: ctc.then(|| blank.unwrap_or(0)) })
 }

@@ -119,10 +119,10 @@ impl Scorer {
                 Err(format!("has {} numbers, {} are needed", values.len(), wanted.len()))
             }
             (Self::Regression { .. }, _, Answer::Numbers(_)) => Ok(()),
-            (Self::Overlap { threshold: Some(_) }, Answer::Tokens(wanted), Answer::Numbers(values))
-                if wanted.len() != values.len() =>
+            (Self::Overlap { threshold: Some(_) }, label @ (Answer::Tokens(_) | Answer::Class(_)), Answer::Numbers(values))
+                if cells(label).len() != values.len() =>
             {
-                Err(format!("has {} values, its mask {} cells", values.len(), wanted.len()))
+                Err(format!("has {} values, its mask {} cells", values.len(), cells(label).len()))
             }
             (Self::Overlap { threshold: Some(_) }, _, Answer::Numbers(_)) => Ok(()),
             (Self::Exact | Self::Overlap { threshold: None }, label, Answer::Tokens(_) | Answer::Class(_)) => {
@@ -231,8 +231,18 @@ fn positive_place(values: usize, positive: Option<usize>) -> Result<usize, Strin
     }
 }
 
+/// The score of the positive class. Of two values without a word on them it is the second's share: itself where they are shares that
+/// come to 1, else by softmax.
+fn positive_score(values: &[f64], positive: Option<usize>) -> f64 {
+    if let ([no, yes], None) = (values, positive) {
+        let shares = *no >= 0.0 && *yes >= 0.0 && (no + yes - 1.0).abs() < 1e-3;
+        return if shares { *yes } else { 1.0 / (1.0 + (no - yes).exp()) };
+    }
+    positive_place(values.len(), positive).ok().and_then(|at| values.get(at)).copied().unwrap_or(0.0)
+}
+
 fn binary(threshold: f64, positive: Option<usize>, label: bool, values: &[f64]) -> AnswerScore {
-    let score = positive_place(values.len(), positive).ok().and_then(|at| values.get(at)).copied().unwrap_or(0.0);
+    let score = positive_score(values, positive);
     let said = score >= threshold;
     let known = if label { "sensitivity" } else { "specificity" };
     let right = f64::from(u8::from(said == label));

@@ -276,7 +276,7 @@ fn with_breadth(mut set: ExampleSet, puzzles: &[Puzzle], breadth: Breadth) -> Re
     set.questions = (1..=puzzles.len()).map(|n| format!("puzzle {n}")).collect();
     let how = match breadth {
         Breadth::Chains { noise, .. } => format!(
-            "by {rows} chains: the first starts where the net learned to, the others with normal noise of standard deviation {noise} added to every \
+            "by {rows} chains: the first starts where the net learned to, the others with normal noise of standard deviation {noise}, cut off at twice that, added to every \
              state; of the answers"
         ),
         _ => format!("in {rows} symmetric copies; of the answers, mapped back,"),
