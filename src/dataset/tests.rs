@@ -182,6 +182,12 @@ fn every_task_makes_sets_of_either_side() {
             _ => "",
         };
         for split in [Split::Train, Split::Test] {
+            // own data are in files already
+            if task.name == "arrays" {
+                let refused = task.maker(&toml::Table::new(), Path::new(""), split).err().unwrap().to_string();
+                assert!(refused.contains("in files already") && refused.contains("hint: "), "{refused}");
+                continue;
+            }
             let made = task.maker(&parameters.parse().unwrap(), Path::new(""), split).and_then(|make| make(1, 3));
             let (shape, chunk) = Chunk::of(&made.unwrap()).unwrap();
             assert!(chunk.within(&shape) && chunk.rows() >= 3, "{}", task.name);
