@@ -10,6 +10,8 @@
 mod arc;
 #[path = "arrays.rs"]
 mod arrays;
+#[path = "language.rs"]
+mod language;
 #[path = "machine.rs"]
 mod machine;
 #[path = "models.rs"]
@@ -20,6 +22,7 @@ mod puzzles;
 mod released;
 
 use self::arc::{arc_file, arc_files, arc_solutions, challenges, solutions};
+use self::language::{gguf_file, ggufs};
 use self::machine::{
     archives, arguments, ceilings, ceilings_file, command_line, copy, fetched, message, proc_files, proc_stat,
     proc_status, task, tasks, tuning_file, tunings,
@@ -121,6 +124,13 @@ pub const PARSERS: &[Parser] = &[
         covers: &["src/onnx/tensor.rs", "src/runner/recorded.rs"],
         seeds: tensors,
         parse: tensor,
+    },
+    Parser {
+        name: "gguf",
+        file: "model.gguf",
+        covers: &["language/src/gguf/mod.rs", "language/src/gguf/cursor.rs", "language/src/gguf/value.rs"],
+        seeds: ggufs,
+        parse: gguf_file,
     },
     Parser {
         name: "vectors",

@@ -1,0 +1,146 @@
+//! Writing GGUF files: small ones for tests, and what is made of a model (a mixture of a dense net, say).
+//!
+//! In: metadata, tensors with their bytes. Out: a file of version 3. Must not: hold more of the data than one tensor.
+
+use std::io::{self, Write};
+
+use super::{ALIGNMENT, GgufArray, GgufValue};
+use crate::blocks::BlockType;
+
+/// A tensor to be written.
+pub struct GgufTensor<'a> {
+    /// Name in the file.
+    pub name: String,
+    /// How its elements are stored.
+    pub kind: BlockType,
+    /// Outermost axis first.
+    pub shape: Vec<usize>,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Writes a file. Integers become 32 bits wide where they fit and 64 where not, floats 32 bits; these are the types that
+/// readers expect of known keys.
+///
+/// # Errors
+/// What the writer gives; a tensor whose bytes are not those of its shape.
+pub fn write(into: &mut impl Write, metadata: &[(String, GgufValue)], tensors: &[GgufTensor<'_>]) -> io::Result<()> {
+    let mut head = b"GGUF".to_vec();
+    head.extend(3u32.to_le_bytes());
+    head.extend((tensors.len() as u64).to_le_bytes());
+    head.extend((metadata.len() as u64).to_le_bytes());
+    for (key, value) in metadata {
+        text(&mut head, key);
+        self::value(&mut head, value);
+    }
+    let mut offset = 0u64;
+    for tensor in tensors {
+        let elements = tensor.shape.iter().product::<usize>() as u64;
+        if tensor.kind.bytes_of(elements) != Some(tensor.bytes.len() as u64) {
+            let message = format!("tensor `{}`: {} bytes are not those of its shape", tensor.name, tensor.bytes.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        text(&mut head, &tensor.name);
+        head.extend((tensor.shape.len() as u32).to_le_bytes());
+        tensor.shape.iter().rev().for_each(|n| head.extend((*n as u64).to_le_bytes()));
+        head.extend(tensor.kind.number().to_le_bytes());
+        head.extend(offset.to_le_bytes());
+        offset = (offset + tensor.bytes.len() as u64).next_multiple_of(ALIGNMENT);
+    }
+    head.resize(head.len().next_multiple_of(ALIGNMENT as usize), 0);
+    into.write_all(&head)?;
+    for tensor in tensors {
+        into.write_all(tensor.bytes)?;
+        let padding = tensor.bytes.len().next_multiple_of(ALIGNMENT as usize) - tensor.bytes.len();
+        into.write_all(&[0; ALIGNMENT as usize][..padding])?;
+    }
+    Ok(())
+}
+
+fn text(head: &mut Vec<u8>, text: &str) {
+    head.extend((text.len() as u64).to_le_bytes());
+    head.extend(text.as_bytes());
+}
+
+fn value(head: &mut Vec<u8>, value: &GgufValue) {
+    let mut begin = |kind: u32| head.extend(kind.to_le_bytes());
+    match value {
+        GgufValue::Unsigned(n) => match u32::try_from(*n) {
+            Ok(n) => {
+                begin(4);
+                head.extend(n.to_le_bytes());
+            }
+            Err(_) => {
+                begin(10);
+                head.extend(n.to_le_bytes());
+            }
+        },
+        GgufValue::Signed(n) => match i32::try_from(*n) {
+            Ok(n) => {
+                begin(5);
+                head.extend(n.to_le_bytes());
+            }
+            Err(_) => {
+                begin(11);
+                head.extend(n.to_le_bytes());
+            }
+        },
+        GgufValue::Float(x) => {
+            begin(6);
+            head.extend((*x as f32).to_le_bytes());
+        }
+        GgufValue::Bool(b) => {
+            begin(7);
+            head.push(u8::from(*b));
+        }
+        GgufValue::Text(t) => {
+            begin(8);
+            text(head, t);
+        }
+        GgufValue::Array(values) => {
+            begin(9);
+            array(head, values);
+        }
+    }
+}
+
+fn array(head: &mut Vec<u8>, values: &GgufArray) {
+    let mut begin = |kind: u32| {
+        head.extend(kind.to_le_bytes());
+        head.extend((values.len() as u64).to_le_bytes());
+    };
+    match values {
+        GgufArray::Unsigned(v) if v.iter().all(|n| u32::try_from(*n).is_ok()) => {
+            begin(4);
+            v.iter().for_each(|n| head.extend((*n as u32).to_le_bytes()));
+        }
+        GgufArray::Unsigned(v) => {
+            begin(10);
+            v.iter().for_each(|n| head.extend(n.to_le_bytes()));
+        }
+        GgufArray::Signed(v) if v.iter().all(|n| i32::try_from(*n).is_ok()) => {
+            begin(5);
+            v.iter().for_each(|n| head.extend((*n as i32).to_le_bytes()));
+        }
+        GgufArray::Signed(v) => {
+            begin(11);
+            v.iter().for_each(|n| head.extend(n.to_le_bytes()));
+        }
+        GgufArray::Float(v) => {
+            begin(6);
+            v.iter().for_each(|x| head.extend((*x as f32).to_le_bytes()));
+        }
+        GgufArray::Bool(v) => {
+            begin(7);
+            head.extend(v.iter().map(|b| u8::from(*b)));
+        }
+        GgufArray::Text(v) => {
+            begin(8);
+            v.iter().for_each(|t| text(head, t));
+        }
+        GgufArray::Nested(v) => {
+            begin(9);
+            v.iter().for_each(|inner| array(head, inner));
+        }
+    }
+}
