@@ -22,7 +22,10 @@ mod puzzles;
 mod released;
 
 use self::arc::{arc_file, arc_files, arc_solutions, challenges, solutions};
-use self::language::{gguf_file, ggufs};
+use self::language::{
+    decoder_config, decoder_configs, decoder_file, decoder_index, decoder_indices, decoder_weight_file,
+    decoder_weights, decoders, gguf_file, ggufs, tokenizer_file, tokenizers, vocabularies, vocabulary_file,
+};
 use self::machine::{
     archives, arguments, ceilings, ceilings_file, command_line, copy, fetched, message, proc_files, proc_stat,
     proc_status, task, tasks, tuning_file, tunings,
@@ -131,6 +134,48 @@ pub const PARSERS: &[Parser] = &[
         covers: &["language/src/gguf/mod.rs", "language/src/gguf/cursor.rs", "language/src/gguf/value.rs"],
         seeds: ggufs,
         parse: gguf_file,
+    },
+    Parser {
+        name: "gguf-vocabulary",
+        file: "model.gguf",
+        covers: &["language/src/tokenizer/mod.rs", "language/src/tokenizer/vocabulary.rs"],
+        seeds: vocabularies,
+        parse: vocabulary_file,
+    },
+    Parser {
+        name: "gguf-decoder",
+        file: "model.gguf",
+        covers: &["language/src/config/metadata.rs", "language/src/names/mod.rs"],
+        seeds: decoders,
+        parse: decoder_file,
+    },
+    Parser {
+        name: "decoder-config",
+        file: "config.json",
+        covers: &["language/src/config/folder.rs", "language/src/folder.rs"],
+        seeds: decoder_configs,
+        parse: decoder_config,
+    },
+    Parser {
+        name: "decoder-index",
+        file: "model.safetensors.index.json",
+        covers: &["language/src/shards.rs"],
+        seeds: decoder_indices,
+        parse: decoder_index,
+    },
+    Parser {
+        name: "decoder-weights",
+        file: "model.safetensors",
+        covers: &["language/src/shards.rs"],
+        seeds: decoder_weights,
+        parse: decoder_weight_file,
+    },
+    Parser {
+        name: "tokenizer",
+        file: "tokenizer.json",
+        covers: &["language/src/tokenizer/json.rs"],
+        seeds: tokenizers,
+        parse: tokenizer_file,
     },
     Parser {
         name: "vectors",
