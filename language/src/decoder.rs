@@ -12,7 +12,7 @@ use std::{
 use crate::{
     config::{self, DecoderConfig},
     error::{LanguageError, shown},
-    folder::Folder,
+    folder::ModelFolder,
     gguf::Gguf,
     names::{NamedBy, NetTensor, TensorPart, named},
     table::TensorTable,
@@ -39,7 +39,7 @@ impl Decoder {
     /// A file is missing, damaged, or says what is not known; config, tensors and tokenizer do not belong together.
     pub fn open(path: &Path) -> Result<Self, LanguageError> {
         let (config, by, table, tokenizer, template) = if path.is_dir() {
-            let Folder { config, tensors, tokenizer, template } = Folder::open(path)?;
+            let ModelFolder { config, tensors, tokenizer, template } = ModelFolder::open(path)?;
             (config, NamedBy::Folder, tensors, tokenizer, template)
         } else {
             let gguf = Gguf::open(path)?;

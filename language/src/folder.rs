@@ -21,7 +21,7 @@ const MAX_CONFIG: u64 = 1 << 20;
 const MAX_TOKENIZER_CONFIG: u64 = 16 << 20;
 
 /// The parts of a folder.
-pub(crate) struct Folder {
+pub(crate) struct ModelFolder {
     pub config: DecoderConfig,
     pub tensors: TensorTable,
     pub tokenizer: Option<TextTokenizer>,
@@ -41,7 +41,7 @@ fn json(path: &Path, limit: u64) -> Result<Option<Value>, LanguageError> {
     value.map(Some).map_err(|e| LanguageError::new(path, format!("no JSON: {e}")))
 }
 
-impl Folder {
+impl ModelFolder {
     /// Opens a folder.
     pub(crate) fn open(path: &Path) -> Result<Self, LanguageError> {
         let file = path.join("config.json");
