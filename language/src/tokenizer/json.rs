@@ -2,7 +2,11 @@
 //!
 //! In: the file's bytes. Out: token ids of a text and the text of token ids. Must not: know the folder around it.
 
-use std::{path::Path, sync::OnceLock};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::OnceLock,
+};
 
 use tokenizers::Tokenizer;
 
@@ -19,10 +23,17 @@ pub(super) struct JsonTokenizer {
 
 const HINT: &str = "fetch tokenizer.json again; it is written by `save_pretrained` of a fast tokenizer";
 
+/// Calls the library, which panics where a file that it took does not hold together.
+fn guarded<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err("its parts do not fit together".into()))
+}
+
 impl JsonTokenizer {
     pub(super) fn new(bytes: &[u8], path: &Path) -> Result<Self, LanguageError> {
-        let mut inner = Tokenizer::from_bytes(bytes)
-            .map_err(|e| LanguageError::new(path, format!("no tokenizer that can be read: {e}")).hint(HINT))?;
+        let fail = |e: String| LanguageError::new(path, format!("no tokenizer that can be read: {e}")).hint(HINT);
+        // the library panics on some bytes that are no JSON
+        serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| fail(e.to_string()))?;
+        let mut inner = guarded(|| Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())).map_err(fail)?;
         // lengths are the caller's affair
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| LanguageError::new(path, format!("{e}")).hint(HINT))?;
@@ -45,14 +56,13 @@ impl JsonTokenizer {
                 plain
             })
         };
-        let encoding = tokenizer
-            .encode(text, additions)
+        let encoding = guarded(|| tokenizer.encode(text, additions).map_err(|e| e.to_string()))
             .map_err(|e| LanguageError::new(path, format!("a text cannot be encoded: {e}")).hint(HINT))?;
         Ok(encoding.get_ids().to_vec())
     }
 
     pub(super) fn decode(&self, ids: &[u32], special: bool, path: &Path) -> Result<Vec<u8>, LanguageError> {
-        let text = self.inner.decode(ids, !special);
+        let text = guarded(|| self.inner.decode(ids, !special).map_err(|e| e.to_string()));
         let text = text.map_err(|e| LanguageError::new(path, format!("tokens cannot be decoded: {e}")).hint(HINT))?;
         Ok(text.into_bytes())
     }
