@@ -155,7 +155,7 @@ pub(crate) fn initial_states(lowering: &Lowering, params: &[Tensor], rows: usize
         let shape = (rows, state.ty.tokens_at(0), state.ty.features);
         match state.init {
             Init::Vector(p) => params[p.0].detach().broadcast_as(shape)?.contiguous(),
-            Init::Zero => Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu),
+            Init::Zero | Init::Empty => Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu),
         }
     };
     lowering.graph().states.iter().map(state).collect()

@@ -17,12 +17,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use self::language::LanguageEngine;
 use crate::models::{Model, NoGraph};
 
 #[cfg(feature = "candle")]
 pub mod candle;
 #[cfg(any(feature = "onnxruntime", feature = "tract"))]
 mod file;
+pub mod language;
 pub mod native;
 #[cfg(feature = "onnxruntime")]
 pub mod onnxruntime;
@@ -238,6 +240,10 @@ pub trait Backend: Sync {
     fn describe(&self, options: &Options) -> Result<Described, BackendError>;
     /// Compiles the graph, packs the weights.
     fn load(&self, model: &Model, options: &Options) -> Result<Box<dyn Engine>, BackendError>;
+    /// The same of a causal model, with room for `options.capacity` sequences.
+    fn load_language(&self, _model: &Model, _options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
+        Err(BackendError::unavailable(format!("backend `{}` does not generate text", self.name())))
+    }
 }
 
 /// A loaded model with room for `capacity` rows, of which the first ones are live. Rows are independent: the result of a row must not

@@ -5,12 +5,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use self::language::ReferenceLanguage;
+use super::language::LanguageEngine;
 use super::{Backend, BackendError, Described, Engine, Facts, Options, Unavailable, no_options};
 use crate::graph::cost::Workload;
 use crate::graph::interpreter::{Interpreter, value_elements};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Graph, Init, Op, Region, Tokens, op};
 use crate::models::Model;
+
+pub mod language;
 
 /// See the module.
 pub struct Reference;
@@ -63,6 +67,12 @@ impl Backend for Reference {
             outputs: Vec::new(),
         }))
     }
+
+    fn load_language(&self, model: &Model, options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
+        self.describe(options)?;
+        let engine = ReferenceLanguage::new(model.graph()?, model.params.clone(), options.threads, options.capacity)?;
+        Ok(Box::new(engine))
+    }
 }
 
 /// What a region asks for that the interpreter would get wrong.
@@ -71,7 +81,6 @@ fn beyond(region: &Region) -> Option<&'static str> {
         return Some("inputs of open length");
     }
     region.nodes.iter().find_map(|node| match &node.op {
-        Op::Attend(a) if a.cache.is_some() => Some("attention over a cache"),
         Op::Repeat(op::Repeat { body, .. }) => beyond(body),
         _ => None,
     })
@@ -125,7 +134,7 @@ impl Engine for ReferenceEngine {
                     Init::Vector(p) => {
                         (0..tokens).flat_map(|_| self.params[p.0].iter().map(|&v| f64::from(v))).collect()
                     }
-                    Init::Zero => vec![0.0; state.ty.elements()],
+                    Init::Zero | Init::Empty => vec![0.0; state.ty.elements()],
                 };
                 Tensor { data, tokens, features: state.ty.features }
             });

@@ -59,7 +59,7 @@ mod builder;
 mod product;
 
 pub use builder::RegionBuilder;
-pub use op::{Activation, Attention, Op, Rope};
+pub use op::{Activation, Attention, HeadNorms, Op, Rope};
 
 /// A number of tokens: known when the graph is built, or the length of this call's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,8 +213,10 @@ impl Region {
 pub enum Init {
     /// A vector `[features]`, the same at every token.
     Vector(ParamId),
-    /// Zeros, or an empty cache.
+    /// Zeros.
     Zero,
+    /// No token yet: a cache, whose type has as many tokens as it may ever hold.
+    Empty,
 }
 
 /// A value that lives in the backend between steps.
@@ -301,7 +303,7 @@ impl Graph {
     }
 }
 
-/// A model's computation. `step` takes states then residents, and gives new states then outputs.
+/// A model's computation. `step` takes states, residents, then the call's inputs, and gives new states then outputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
     /// Family of the model.
@@ -312,9 +314,11 @@ pub struct Graph {
     pub params: Vec<Param>,
     /// What stays between steps and changes.
     pub states: Vec<State>,
+    /// What each step is given beside states and residents: the tokens of a language model.
+    pub calls: Vec<Input>,
     /// Inputs to residents.
     pub admit: Region,
-    /// States and residents to new states and outputs.
+    /// States, residents and what the call is given to new states and outputs.
     pub step: Region,
     /// Of the step: `logits`, and `q` where there is a halting head.
     pub outputs: Vec<Output>,
@@ -331,9 +335,13 @@ impl Graph {
         if self.admit.args != self.inputs.len() {
             return fail(format!("admit takes {} values, but there are {} inputs", self.admit.args, self.inputs.len()));
         }
-        let expected = self.states.len() + self.admit.results.len();
+        let before = self.states.len() + self.admit.results.len();
+        let expected = before + self.calls.len();
         if self.step.args != expected {
-            return fail(format!("step takes {} values, states and residents are {expected}", self.step.args));
+            return fail(format!("step takes {} values, states, residents and inputs are {expected}", self.step.args));
+        }
+        if let Some(call) = self.calls.iter().zip(&self.step.types[before..]).find(|(c, ty)| c.ty != **ty) {
+            return fail(format!("input `{}` has another type in step", call.0.name));
         }
         if self.step.results.len() != self.states.len() + self.outputs.len() {
             return fail(format!("step gives {} values", self.step.results.len()));

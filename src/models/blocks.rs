@@ -145,8 +145,10 @@ impl Block {
                     scale: 1.0 / (head_dim as f32).sqrt(),
                     causal: false,
                     window: None,
-                    rope: self.size.rope.map(|base| Rope { base }),
-                    cache: None,
+                    rope: self.size.rope.map(Rope::plain),
+                    head_norms: None,
+                    soft_cap: None,
+                    cache: false,
                 };
                 let attended = r.op(attention, &[projected])?;
                 (r.op(op::Linear { weight: out, bias: None }, &[attended])?, Axis::Features)

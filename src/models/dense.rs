@@ -116,6 +116,7 @@ pub(crate) fn encoder(c: EncoderConfig, experts: Option<ExpertSizes>) -> Result<
     let step = r.finish(&[logits]);
 
     Ok(Graph {
+        calls: Vec::new(),
         family: if experts.is_some() { Family::Moe } else { Family::Dense },
         inputs: embedding.inputs(),
         admit: embedding.admit(&params)?,

@@ -123,7 +123,7 @@ impl Embedding {
         }
         let mut scale = (self.size.hidden as f32).sqrt();
         if let Some(table) = self.positions {
-            x = r.op(op::AddPositions { table }, &[x])?;
+            x = r.op(op::AddPositions { table, cache: false }, &[x])?;
             scale *= std::f32::consts::FRAC_1_SQRT_2;
         }
         x = r.op(op::Scale(scale), &[x])?;

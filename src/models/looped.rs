@@ -68,6 +68,7 @@ fn build(config: &serde_json::Value) -> Result<Graph, ModelError> {
     let step = r.finish(&[z, logits, q]);
 
     Ok(Graph {
+        calls: Vec::new(),
         family: Family::Recursive,
         inputs: embedding.inputs(),
         admit: embedding.admit(&params)?,

@@ -84,6 +84,7 @@ fn experts_count_in_full_but_only_the_routed_ones_are_active() {
     let step = step.finish(&[y]);
     let admit = RegionBuilder::new(&params.0, &[]).finish(&[]);
     let graph = Graph {
+        calls: Vec::new(),
         family: Family::Moe,
         inputs: vec![],
         params: params.0,

@@ -163,6 +163,7 @@ pub(crate) fn recursive_graph(
     let state = |name: &str, init| State { name: name.into(), ty: ValueType::float(t, d), init: Init::Vector(init) };
     let states = vec![state("z_H", frame.h_init), state("z_L", frame.l_init)];
     Ok(Graph {
+        calls: Vec::new(),
         family: Family::Recursive,
         inputs: embedding.inputs(),
         admit: embedding.admit(&params)?,

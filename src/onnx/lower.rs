@@ -56,7 +56,7 @@ fn one(b: &mut Builder, node: &Node, ty: ValueType, x: &[&str]) -> Result<String
             };
             reshape(b, &row, &[-1, *positions as i64, *features as i64])
         }
-        Op::AddPositions(op::AddPositions { table }) => {
+        Op::AddPositions(op::AddPositions { table, .. }) => {
             let table = as_it_is(b, *table);
             b.op("Add", &[x[0], &table], &[])
         }
@@ -310,8 +310,8 @@ impl Moe {
 }
 
 fn attend(b: &mut Builder, x: &str, a: &Attention, tokens: usize) -> Result<String, OnnxError> {
-    if a.cache.is_some() {
-        return Err(OnnxError::Unsupported { what: "attention with a cache".into() });
+    if let Some(what) = a.beyond_plain() {
+        return Err(OnnxError::Unsupported { what: what.into() });
     }
     let (heads, kv, dim) = (a.heads, a.kv_heads, a.head_dim);
     let (keys_at, values_at, end) = (heads * dim, (heads + kv) * dim, (heads + 2 * kv) * dim);
@@ -321,7 +321,7 @@ fn attend(b: &mut Builder, x: &str, a: &Attention, tokens: usize) -> Result<Stri
         let part = slice(b, x, from, to, 2);
         let part = reshape(b, &part, &[-1, t, ((to - from) / dim) as i64, dim as i64]);
         let part = b.op("Transpose", &[&part], &[("perm", Value::Ints(&[0, 2, 1, 3]))]);
-        match a.rope {
+        match &a.rope {
             Some(rope) if rotated => rotate(b, &part, rope.base, tokens, dim),
             _ => part,
         }

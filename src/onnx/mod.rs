@@ -154,7 +154,7 @@ pub fn export_with(
     for state in &graph.states {
         let start = match state.init {
             Init::Vector(p) => params[p.0].clone(),
-            Init::Zero => vec![0.0; state.ty.features],
+            Init::Zero | Init::Empty => vec![0.0; state.ty.features],
         };
         metadata.push(text(&format!("initial.{}", state.name), format!("{start:?}")));
     }

@@ -114,11 +114,11 @@ fn what_has_no_counterpart_is_named() {
     let mut model = encoder();
     for node in &mut model.graph.as_mut().unwrap().step.nodes {
         if let Op::Attend(a) = &mut node.op {
-            a.cache = Some(0);
+            a.soft_cap = Some(30.0);
         }
     }
-    let error = export(model.graph().unwrap(), &model.params, &Form::default()).expect_err("a cache has no file");
-    assert!(error.to_string().contains("attention with a cache") && error.to_string().contains("hint: "), "{error}");
+    let error = export(model.graph().unwrap(), &model.params, &Form::default()).expect_err("a soft cap has no file");
+    assert!(error.to_string().contains("attention with a soft cap") && error.to_string().contains("hint: "), "{error}");
 }
 
 #[test]

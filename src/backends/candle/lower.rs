@@ -57,7 +57,7 @@ impl Lowering {
         }
         for node in &region.nodes {
             match &node.op {
-                Op::Attend(a) if a.cache.is_some() => return Err("attention with a cache".into()),
+                Op::Attend(a) if a.beyond_plain().is_some() => return Err(a.beyond_plain().unwrap_or_default().into()),
                 Op::Attend(a) => self.prepare_attention(a, region.ty(node.inputs[0]).tokens_at(0))?,
                 Op::Repeat(op::Repeat { body, .. }) => self.prepare(body)?,
                 _ => {}
@@ -67,7 +67,7 @@ impl Lowering {
     }
 
     fn prepare_attention(&mut self, a: &Attention, tokens: usize) -> std::result::Result<(), String> {
-        if let Some(rope) = a.rope {
+        if let Some(rope) = &a.rope {
             let half = a.head_dim / 2;
             let angle = |i: usize| {
                 let (t, i) = (i / half, i % half);
@@ -157,7 +157,7 @@ impl Lowering {
                 let missing = positions * features - rows.dim(1)?;
                 rows.pad_with_zeros(1, 0, missing)?.reshape((x.dim(0)?, *positions, *features))
             }
-            Op::AddPositions(op::AddPositions { table }) => x.broadcast_add(&params[table.0]),
+            Op::AddPositions(op::AddPositions { table, .. }) => x.broadcast_add(&params[table.0]),
             Op::Concat(_) => Tensor::cat(&inputs, 1),
             Op::Slice(op::Slice { start, len }) => x.narrow(1, *start, *len)?.contiguous(),
             Op::Add(_) => x + &inputs[1],
@@ -268,7 +268,7 @@ impl Lowering {
         let split = SplitHeads {
             heads: a.heads + 2 * a.kv_heads,
             dim: a.head_dim,
-            turn: a.rope.and_then(|r| self.turns.get(&(tokens, a.head_dim, r.base.to_bits())).cloned()),
+            turn: a.rope.as_ref().and_then(|r| self.turns.get(&(tokens, a.head_dim, r.base.to_bits())).cloned()),
             rotated: a.heads + a.kv_heads,
             scaled: a.heads,
             scale: a.scale,

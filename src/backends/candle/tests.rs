@@ -128,7 +128,7 @@ fn every_operator() -> Model {
     let x = r.op(op::Embed { table }, &[r.arg(0)]).unwrap();
     let p = r.op(op::EmbedPrefix { table: prefix, positions: 1, features: d }, &[r.arg(1)]).unwrap();
     let x = r.op(op::Concat, &[p, x]).unwrap();
-    let x = r.op(op::AddPositions { table: positions }, &[x]).unwrap();
+    let x = r.op(op::AddPositions { table: positions, cache: false }, &[x]).unwrap();
     let x = r.op(op::Scale(1.5), &[x]).unwrap();
     let admit = r.finish(&[x]);
 
@@ -146,9 +146,11 @@ fn every_operator() -> Model {
             causal,
             window,
             rope,
-            cache: None,
+            head_norms: None,
+            soft_cap: None,
+            cache: false,
         };
-        let a = b.op(attention(true, Some(3), Some(Rope { base: 100.0 })), &[q]).unwrap();
+        let a = b.op(attention(true, Some(3), Some(Rope::plain(100.0))), &[q]).unwrap();
         let c = b.op(attention(false, None, None), &[q]).unwrap();
         let s = b.op(op::Add, &[a, x]).unwrap();
         let s = b.op(op::Mul, &[s, c]).unwrap();
@@ -185,6 +187,7 @@ fn every_operator() -> Model {
     let names = ["inputs", "puzzle_identifiers"];
     let input = |i: usize| Input { name: names[i].into(), ty: types[i], rows: [5, 3][i] };
     let graph = Graph {
+        calls: Vec::new(),
         family: Family::Dense,
         inputs: vec![input(0), input(1)],
         params,

@@ -110,7 +110,7 @@ impl<'r> Lowering<'_, '_, 'r> {
                 // whole groups of heads for each thread, which padding makes hardly wider
                 (Op::Linear(op::Linear { bias: None, .. }), Op::Attend(a)) => {
                     let (packer, heads) = (&self.planner.packer, shape(a).0);
-                    a.cache.is_none()
+                    a.beyond_plain().is_none()
                         && a.kv_heads.is_multiple_of(packer.threads())
                         && packer.head_columns(heads) * 8 <= heads.row() * 9
                 }
@@ -162,7 +162,7 @@ impl<'r> Lowering<'_, '_, 'r> {
                 let out = self.onto(v, k, &[x, y]);
                 self.push(if out == y { Instruction::Add { x: y, y: x, out } } else { Instruction::Add { x, y, out } });
             }
-            Op::AddPositions(op::AddPositions { table }) => {
+            Op::AddPositions(op::AddPositions { table, .. }) => {
                 let (x, table) = (self.own_copy(node, k)?, self.planner.packer.plain(*table));
                 self.push(Instruction::AddPositions { x, table });
             }
@@ -339,21 +339,21 @@ impl<'r> Lowering<'_, '_, 'r> {
         let ((heads, mask), x) = (shape(a), self.at(product.inputs[0])?);
         let packer = &mut self.planner.packer;
         let (tokens, format) = (x.len / packer.matrix(weight).1, packer.format());
-        let (weight, rope) = (packer.heads(weight, heads), a.rope.map(|rope| packer.rope(rope, tokens, a.head_dim)));
+        let (weight, rope) = (packer.heads(weight, heads), a.rope.as_ref().map(|rope| packer.rope(rope, tokens, a.head_dim)));
         let out = self.apart(v, k, &[x]);
         self.push(Instruction::Project { x, weight, tokens, format, rope, mask, scale: a.scale, out });
         Ok(())
     }
 
     fn attend(&mut self, node: &Node, k: usize, a: &graph::Attention) -> Result<(), BackendError> {
-        if a.cache.is_some() {
-            return Err(no_kernel(&node.op, "with a cache"));
+        if let Some(what) = a.beyond_plain() {
+            return Err(BackendError::unavailable(format!("native has no kernel for {what}")));
         }
         let (heads, mask) = shape(a);
         let format = self.planner.packer.format();
         let x = self.at(node.inputs[0])?;
         let tokens = x.len / heads.row();
-        let rope = a.rope.map(|rope| self.planner.packer.rope(rope, tokens, a.head_dim));
+        let rope = a.rope.as_ref().map(|rope| self.planner.packer.rope(rope, tokens, a.head_dim));
         let out = self.apart(node.first, k, &[x]);
         self.push(Instruction::Attend { x, format, heads, rope, mask, scale: a.scale, out });
         Ok(())

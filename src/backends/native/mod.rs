@@ -142,7 +142,7 @@ impl NativeEngine {
         let mut packer = Packer::new(graph, &model.params, &ctx, format);
         let mut start = |init: Init| match init {
             Init::Vector(ParamId(p)) => Some(packer.plain(ParamId(p))),
-            Init::Zero => None,
+            Init::Zero | Init::Empty => None,
         };
         let starts = graph.states.iter().map(|s| start(s.init)).collect();
         let (plan, weights) = program::compile(graph, packer)?;

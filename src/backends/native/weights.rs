@@ -150,7 +150,7 @@ impl<'a> Packer<'a> {
     }
 
     /// The tables of positions `0..tokens`.
-    pub fn rope(&mut self, rope: Rope, tokens: usize, head_dim: usize) -> usize {
+    pub fn rope(&mut self, rope: &Rope, tokens: usize, head_dim: usize) -> usize {
         let key = (rope.base.to_bits(), tokens, head_dim);
         once(&mut self.ropes, key, &mut self.weights.ropes, || rope_tables(f64::from(rope.base), tokens, head_dim))
     }

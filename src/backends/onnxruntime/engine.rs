@@ -194,7 +194,7 @@ where
 fn starts(model: &Model, graph: &Graph) -> Vec<Vec<f32>> {
     let start = |state: &crate::graph::State| match state.init {
         Init::Vector(p) => model.params[p.0].repeat(state.ty.tokens_at(0)),
-        Init::Zero => vec![0.0; state.ty.elements()],
+        Init::Zero | Init::Empty => vec![0.0; state.ty.elements()],
     };
     graph.states.iter().map(start).collect()
 }

@@ -104,7 +104,7 @@ impl TractEngine {
         let row = |ty: crate::graph::ValueType| vec![ty.tokens_at(0), ty.features];
         let start = |state: &crate::graph::State| match state.init {
             Init::Vector(p) => model.params[p.0].repeat(state.ty.tokens_at(0)),
-            Init::Zero => vec![0.0; state.ty.elements()],
+            Init::Zero | Init::Empty => vec![0.0; state.ty.elements()],
         };
         let mut engine = Self {
             symbolic: chosen.symbolic,

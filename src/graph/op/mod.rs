@@ -142,7 +142,7 @@ operators! {
     Repeat(repeat::Repeat),
 }
 
-pub use attend::Rope;
+pub use attend::{HeadNorms, Rope};
 
 impl Op {
     /// The operator's name, for messages and profiles.

@@ -44,7 +44,7 @@ fn compare(what: &str, graph: &Graph, params: &[Vec<f32>], form: &Form, steps: u
         .map(|s| {
             let start = match s.init {
                 Init::Vector(p) => params[p.0].clone(),
-                Init::Zero => vec![0.0; s.ty.features],
+                Init::Zero | Init::Empty => vec![0.0; s.ty.features],
             };
             let tokens = s.ty.tokens_at(0);
             let data = (0..ROWS * tokens).flat_map(|_| start.iter().map(|&v| f64::from(v))).collect();
@@ -141,10 +141,21 @@ fn unusual() -> (Graph, Vec<Vec<f32>>) {
     let h = body.op(op::Add, &[body.arg(0), body.arg(1)]).unwrap();
     let mut h = body.op(op::LayerNorm { gain, bias: Some(bias), eps: 1e-3 }, &[h]).unwrap();
     for (causal, window, rope) in
-        [(true, None, Some(Rope { base: 100.0 })), (true, Some(2), None), (false, Some(3), None), (false, None, None)]
+        [(true, None, Some(Rope::plain(100.0))), (true, Some(2), None), (false, Some(3), None), (false, None, None)]
     {
         let joined = body.op(op::Linear { weight: qkv, bias: Some(qkv_bias) }, &[h]).unwrap();
-        let attention = Attention { heads: 4, kv_heads: 2, head_dim: 4, scale: 0.7, causal, window, rope, cache: None };
+        let attention = Attention {
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 4,
+            scale: 0.7,
+            causal,
+            window,
+            rope,
+            head_norms: None,
+            soft_cap: None,
+            cache: false,
+        };
         let y = body.op(attention, &[joined]).unwrap();
         let y = body.op(op::Linear { weight: out, bias: None }, &[y]).unwrap();
         let y = body.op(op::Add, &[h, y]).unwrap();
@@ -172,6 +183,7 @@ fn unusual() -> (Graph, Vec<Vec<f32>>) {
     };
     let data = params.iter().enumerate().map(values).collect();
     let graph = Graph {
+        calls: Vec::new(),
         family: Family::Recursive,
         inputs: vec![
             Input { name: "inputs".into(), ty: ValueType::index(t - 2), rows: 7 },

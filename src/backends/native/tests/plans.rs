@@ -14,6 +14,7 @@ fn graph_of(params: Vec<Param>, states: Vec<State>, step: Region) -> Model {
     let outputs = step.results[states.len()..].iter();
     let outputs = outputs.map(|&r| Output { name: "out".into(), ty: step.ty(r) }).collect();
     let graph = Graph {
+        calls: Vec::new(),
         family: Family::Recursive,
         inputs: Vec::new(),
         params,
