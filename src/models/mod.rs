@@ -34,6 +34,7 @@ use crate::files::hex;
 use crate::graph::{Graph, GraphError, Param, ParamId, Role, Start};
 
 mod blocks;
+pub mod decoder;
 pub mod dense;
 mod embedding;
 pub mod file;
