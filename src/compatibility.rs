@@ -4,9 +4,9 @@
 //! Must not: judge how well it will do, or claim of a net what its files do not say.
 
 use anyhow::{bail, ensure};
+use ergometer_suites::array::Read;
 use ergometer_suites::error::did_you_mean;
 use ergometer_suites::task::ExampleSet;
-use ergometer_suites::array::Read;
 use ergometer_suites::{Answer, Reading};
 
 use crate::models::interface::{Interface, Port, PortRole};

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use self::language::LanguageEngine;
+use crate::models::language::LanguageModel;
 use crate::models::{Model, NoGraph};
 
 #[cfg(feature = "candle")]
@@ -241,7 +242,11 @@ pub trait Backend: Sync {
     /// Compiles the graph, packs the weights.
     fn load(&self, model: &Model, options: &Options) -> Result<Box<dyn Engine>, BackendError>;
     /// The same of a causal model, with room for `options.capacity` sequences.
-    fn load_language(&self, _model: &Model, _options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
+    fn load_language(
+        &self,
+        _model: &LanguageModel,
+        _options: &Options,
+    ) -> Result<Box<dyn LanguageEngine>, BackendError> {
         Err(BackendError::unavailable(format!("backend `{}` does not generate text", self.name())))
     }
 }

@@ -13,6 +13,7 @@ use crate::graph::interpreter::{Interpreter, value_elements};
 use crate::graph::tensor::Tensor;
 use crate::graph::{Graph, Init, Op, Region, Tokens, op};
 use crate::models::Model;
+use crate::models::language::LanguageModel;
 
 pub mod language;
 
@@ -68,9 +69,10 @@ impl Backend for Reference {
         }))
     }
 
-    fn load_language(&self, model: &Model, options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
+    fn load_language(&self, model: &LanguageModel, options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
         self.describe(options)?;
-        let engine = ReferenceLanguage::new(model.graph()?, model.params.clone(), options.threads, options.capacity)?;
+        let params = model.params().map_err(|e| BackendError::Failed(e.to_string()))?;
+        let engine = ReferenceLanguage::new(&model.graph, params.into(), options.threads, options.capacity)?;
         Ok(Box::new(engine))
     }
 }

@@ -29,7 +29,10 @@ use super::op::{
     AddPositions, Attention, Embed, EmbedPrefix, GatedMlp, LayerNorm, Linear, Mlp, MoeMlp, Repeat, RmsNorm, Scale,
     Slice,
 };
-use super::{Activation, Axis, Graph, Halting, Init, Kind, Op, Param, ParamId, Region, Tokens, ValueId, ValueType};
+use super::{
+    Activation, Axis, Graph, Halting, HeadNorms, Init, Kind, Op, Param, ParamId, Region, Rope, Tokens, ValueId,
+    ValueType,
+};
 use crate::files::hex;
 
 /// sha256 of [`text`], hex.
@@ -40,7 +43,7 @@ pub fn hash(graph: &Graph) -> String {
 /// See the module.
 pub fn text(graph: &Graph) -> String {
     // all of it, so that a new field cannot be forgotten
-    let Graph { family: _, inputs, params, states, admit, step, outputs, halting, max_steps: _ } = graph;
+    let Graph { family: _, inputs, params, states, calls, admit, step, outputs, halting, max_steps: _ } = graph;
     let mut writer = Writer { text: String::from("ergometer graph 1\n"), params, met: Vec::new() };
     for input in inputs {
         writer.line(0, &format!("input {} below {}", ty(&input.ty), input.rows));
@@ -51,10 +54,14 @@ pub fn text(graph: &Graph) -> String {
         let starts = match state.init {
             Init::Vector(p) => format!("at {}", writer.param(p)),
             Init::Zero => "at zero".into(),
+            Init::Empty => "empty".into(),
         };
         writer.line(0, &format!("state {} starts {starts}", ty(&state.ty)));
     }
     writer.line(0, "step");
+    for call in calls {
+        writer.line(1, &format!("given {} below {}", ty(&call.ty), call.rows));
+    }
     writer.region(step, 1);
     for output in outputs {
         writer.line(0, &format!("output {} {}", output.name, ty(&output.ty)));
@@ -116,7 +123,9 @@ impl Writer<'_> {
             Op::EmbedPrefix(EmbedPrefix { table, positions, features }) => {
                 format!(" table={} positions={positions} features={features}", self.param(*table))
             }
-            Op::AddPositions(AddPositions { table }) => format!(" table={}", self.param(*table)),
+            Op::AddPositions(AddPositions { table, cache }) => {
+                format!(" table={}{}", self.param(*table), if *cache { " after the cache" } else { "" })
+            }
             Op::Slice(Slice { start, len }) => format!(" start={start} len={len}"),
             Op::Scale(Scale(factor)) => format!(" factor={factor}"),
             Op::Linear(Linear { weight, bias }) => {
@@ -142,17 +151,35 @@ impl Writer<'_> {
                 let (router, gate_up, down) = (self.param(*router), self.param(*gate_up), self.param(*down));
                 format!(" router={router} gate_up={gate_up} down={down} act={} top_k={top_k}", activation(*act))
             }
-            Op::Attend(Attention { heads, kv_heads, head_dim, scale, causal, window, rope, cache }) => {
-                let rope = rope.map_or("none".into(), |rope| rope.base.to_string());
-                let [window, cache] = [window, cache].map(|n| n.map_or("none".into(), |n| n.to_string()));
-                format!(
-                    " heads={heads} kv_heads={kv_heads} head_dim={head_dim} scale={scale} causal={causal} window={window} rope={rope} cache={cache}"
-                )
-            }
+            Op::Attend(attention) => self.attend(attention),
             Op::Repeat(Repeat { times, carried, body: _, last_gradient_only: _ }) => {
                 format!(" times={times} carried={carried}")
             }
         }
+    }
+
+    /// What attention of the first graphs did not have is written where it is there alone, so that their hashes stay.
+    fn attend(&mut self, a: &Attention) -> String {
+        let Attention { heads, kv_heads, head_dim, scale, causal, window, rope, head_norms, soft_cap, cache } = a;
+        let base = rope.as_ref().map_or("none".into(), |rope| rope.base.to_string());
+        let window = window.map_or("none".into(), |n| n.to_string());
+        let cache = if *cache { "yes" } else { "none" };
+        let mut text = format!(
+            " heads={heads} kv_heads={kv_heads} head_dim={head_dim} scale={scale} causal={causal} window={window} rope={base} cache={cache}"
+        );
+        if let Some(rope) = rope.as_ref().filter(|r| !r.is_plain()) {
+            let Rope { base: _, rotated, frequencies, magnitude, interleaved } = rope;
+            text += &format!(
+                " rotated={rotated:?} frequencies={frequencies:?} magnitude={magnitude} interleaved={interleaved}"
+            );
+        }
+        if let Some(HeadNorms { q, k, eps }) = head_norms {
+            text += &format!(" norms={},{} eps={eps}", self.param(*q), self.param(*k));
+        }
+        if let Some(cap) = soft_cap {
+            text += &format!(" cap={cap}");
+        }
+        text
     }
 }
 

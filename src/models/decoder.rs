@@ -1,116 +1,19 @@
 //! Causal decoders: one graph for every family, driven by what differs between them.
 //!
-//! In: a [`DecoderShape`], which readers of published configs and GGUF headers make. Out: a [`Graph`] with a cache a layer, whose step takes the
-//! tokens of the call. Must not: read a file, or know which family asks.
+//! In: a [`DecoderConfig`], as `language` reads it from published configs and GGUF headers. Out: a [`Graph`] with a cache a layer, whose step takes
+//! the tokens of the call. Must not: read a tensor, or know which family asks.
 //!
-//! Parameters have the names of GGUF, with what is computed together joined: `attn_qkv` holds the rows of queries, keys and values, `ffn_gate_up` those
-//! of gate and up, `ffn_gate_up_exps` and `ffn_down_exps` those of all experts.
+//! Parameters have the names of [`ergometer_language::names`], with what is computed together joined: `qkv` holds the rows of queries, keys and values,
+//! `gate_up` those of gate and up.
+
+use ergometer_language::DecoderConfig;
+use ergometer_language::config::{DecoderActivation, ParallelLayers, RopeConfig, RopeLayout, RopeScaling};
 
 use super::{ModelError, Params};
 use crate::graph::{
-    Activation, Attention, Axis, Family, Graph, GraphError, Halting, HeadNorms, Init, Input, Kind, Output, ParamId, Region,
-    RegionBuilder, Role, Rope, Start, State, Tokens, ValueId, ValueType, op,
+    Activation, Attention, Axis, Family, Graph, GraphError, Halting, HeadNorms, Init, Input, Kind, Op, Output, ParamId,
+    Region, RegionBuilder, Role, Rope, Start, State, Tokens, ValueId, ValueType, op,
 };
-
-/// How vectors are normed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum NormKind {
-    /// By the root of the mean square, with a gain.
-    Rms,
-    /// By mean and variance, with gain and bias.
-    Layer,
-}
-
-/// In which order a layer norms, computes and adds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LayerOrder {
-    /// `x + attn(norm(x))`, then `x + mlp(norm(x))`.
-    Sequential,
-    /// The same with a norm of what is added, too (Gemma 3).
-    Sandwich,
-    /// `x + attn(norm(x)) + mlp(norm'(x))` (Falcon).
-    Parallel,
-}
-
-/// The second half of a layer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MlpShape {
-    /// Gate and up, then down.
-    Gated {
-        /// Inner features.
-        inner: usize,
-    },
-    /// Up, then down.
-    Plain {
-        /// Inner features.
-        inner: usize,
-        /// Both have biases.
-        biases: bool,
-    },
-    /// Gated experts, of which a router chooses some.
-    Experts {
-        /// Inner features of each.
-        inner: usize,
-        /// How many there are.
-        experts: usize,
-        /// How many a token goes to.
-        chosen: usize,
-    },
-}
-
-/// What differs between the layers of one model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LayerShape {
-    /// A token sees so many tokens, itself included; all before it if none.
-    pub window: Option<usize>,
-    /// How queries and keys turn.
-    pub rope: Option<Rope>,
-}
-
-/// Everything that decides what a decoder computes but its weights.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DecoderShape {
-    /// Tokens that it knows.
-    pub vocabulary: usize,
-    /// Features of a token.
-    pub hidden: usize,
-    /// Most tokens of a sequence.
-    pub context: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads.
-    pub kv_heads: usize,
-    /// Features of a head.
-    pub head_dim: usize,
-    /// Factor on q·k.
-    pub attention_scale: f32,
-    /// Queries and keys are normed head by head.
-    pub head_norms: bool,
-    /// Cap of attention scores.
-    pub soft_cap: Option<f32>,
-    /// Queries, keys and values have biases.
-    pub qkv_bias: bool,
-    /// What attention is projected by has a bias.
-    pub output_bias: bool,
-    /// The layers.
-    pub layers: Vec<LayerShape>,
-    /// Their order.
-    pub order: LayerOrder,
-    /// Their norms, and the last one.
-    pub norm: NormKind,
-    /// Added to a norm's mean.
-    pub eps: f32,
-    /// Their MLP.
-    pub mlp: MlpShape,
-    /// Its activation.
-    pub activation: Activation,
-    /// Factor on embeddings; 1 else.
-    pub embedding_scale: f32,
-    /// Positions are learned.
-    pub learned_positions: bool,
-    /// The head is the embedding's table.
-    pub tied: bool,
-}
 
 /// Declared parameters of a norm.
 #[derive(Clone, Copy)]
@@ -132,112 +35,150 @@ impl Norm {
 
 /// Declared parameters of a layer.
 struct Layer {
-    attn_norm: Norm,
+    attention_norm: Norm,
     qkv: op::Linear,
     head_norms: Option<HeadNorms>,
     output: op::Linear,
-    after_attn: Option<Norm>,
-    ffn_norm: Norm,
-    mlp: op::Op,
-    after_ffn: Option<Norm>,
+    attention_post_norm: Option<Norm>,
+    /// None where both halves read one norm.
+    mlp_norm: Option<Norm>,
+    mlp: Op,
+    mlp_post_norm: Option<Norm>,
 }
 
-impl DecoderShape {
-    fn norm(&self, params: &mut Params, name: &str, width: usize) -> Result<Norm, ModelError> {
-        let gain = params.add(format!("{name}.weight"), &[width], Role::Weight, Start::Constant(1.0))?;
-        let bias = match self.norm {
-            NormKind::Rms => None,
-            NormKind::Layer => {
-                Some(params.add(format!("{name}.bias"), &[width], Role::Weight, Start::Constant(0.0))?)
-            }
-        };
-        Ok(Norm { gain, bias, eps: self.eps })
+/// Declares and builds.
+struct Decoder<'a> {
+    config: &'a DecoderConfig,
+    params: Params,
+}
+
+/// The activation of an MLP.
+pub fn activation(of: DecoderActivation) -> Activation {
+    match of {
+        DecoderActivation::Silu => Activation::Silu,
+        DecoderActivation::Gelu => Activation::Gelu,
+        DecoderActivation::GeluTanh => Activation::GeluTanh,
+    }
+}
+
+/// How queries and keys of a layer turn, in texts of up to `places` tokens; `divisors` are those of the tensor that a file may have.
+///
+/// # Errors
+/// Divisors are asked for and do not fit.
+pub fn rope(config: &RopeConfig, places: usize, divisors: &[f32]) -> Result<Rope, ModelError> {
+    let plain = config.scaling == RopeScaling::None;
+    let frequencies = config.frequencies(places, divisors).map_err(refused)?;
+    Ok(Rope {
+        base: config.theta,
+        rotated: Some(config.width),
+        frequencies: if plain { Vec::new() } else { frequencies },
+        magnitude: if let RopeScaling::LongRope { attention, .. } = &config.scaling { *attention } else { 1.0 },
+        interleaved: config.layout == RopeLayout::Interleaved,
+    })
+}
+
+fn refused(message: impl Into<String>) -> ModelError {
+    super::config_error(message).hint("use a model of a family that is read: ergometer list models")
+}
+
+/// The graph of a decoder whose caches hold at most `context` tokens.
+///
+/// # Errors
+/// Sizes that no net can have; biases of gated MLPs and caps of logits, which no family here has.
+pub fn graph(config: &DecoderConfig, context: usize, divisors: &[f32]) -> Result<Graph, ModelError> {
+    if config.logit_cap.is_some() {
+        return Err(refused("caps of logits are not computed"));
+    }
+    if config.mlp.bias && config.mlp.gated {
+        return Err(refused("gated MLPs with biases are not computed"));
+    }
+    Decoder { config, params: Params::default() }.build(context, divisors)
+}
+
+impl Decoder<'_> {
+    fn vector(&mut self, name: String, len: usize, start: f32) -> Result<ParamId, ModelError> {
+        self.params.add(name, &[len], Role::Weight, Start::Constant(start))
     }
 
-    fn linear(
-        &self,
-        params: &mut Params,
-        name: &str,
-        out: usize,
-        width: usize,
-        bias: bool,
-    ) -> Result<op::Linear, ModelError> {
-        let weight = params.weight(&format!("{name}.weight"), out, width)?;
-        let bias = match bias {
-            true => Some(params.add(format!("{name}.bias"), &[out], Role::Weight, Start::Constant(0.0))?),
-            false => None,
-        };
+    fn norm(&mut self, name: &str, width: usize) -> Result<Norm, ModelError> {
+        let gain = self.vector(format!("{name}.weight"), width, 1.0)?;
+        let bias = if self.config.norm.centred { Some(self.vector(format!("{name}.bias"), width, 0.0)?) } else { None };
+        Ok(Norm { gain, bias, eps: self.config.norm.epsilon })
+    }
+
+    fn linear(&mut self, name: &str, out: usize, width: usize, bias: bool) -> Result<op::Linear, ModelError> {
+        let weight = self.params.weight(&format!("{name}.weight"), out, width)?;
+        let bias = if bias { Some(self.vector(format!("{name}.bias"), out, 0.0)?) } else { None };
         Ok(op::Linear { weight, bias })
     }
 
-    fn mlp(&self, params: &mut Params, at: &str) -> Result<op::Op, ModelError> {
-        let (hidden, act) = (self.hidden, self.activation);
-        Ok(match self.mlp {
-            MlpShape::Gated { inner } => {
-                let gate_up = params.weight(&format!("{at}.ffn_gate_up.weight"), 2 * inner, hidden)?;
-                let down = params.weight(&format!("{at}.ffn_down.weight"), hidden, inner)?;
-                op::GatedMlp { gate_up, down, act, over: Axis::Features }.into()
-            }
-            MlpShape::Plain { inner, biases } => {
-                let up = self.linear(params, &format!("{at}.ffn_up"), inner, hidden, biases)?;
-                let down = self.linear(params, &format!("{at}.ffn_down"), hidden, inner, biases)?;
-                op::Mlp { up: up.weight, up_bias: up.bias, down: down.weight, down_bias: down.bias, act }.into()
-            }
-            MlpShape::Experts { inner, experts, chosen } => {
-                let router = params.weight(&format!("{at}.ffn_gate_inp.weight"), experts, hidden)?;
-                let std = 1.0 / (hidden as f32).sqrt();
-                let shape = [experts, 2 * inner, hidden];
-                let gate_up =
-                    params.add(format!("{at}.ffn_gate_up_exps.weight"), &shape, Role::Weight, Start::Normal(std))?;
-                let std = 1.0 / (inner as f32).sqrt();
-                let shape = [experts, hidden, inner];
-                let down = params.add(format!("{at}.ffn_down_exps.weight"), &shape, Role::Weight, Start::Normal(std))?;
-                op::MoeMlp { router, gate_up, down, top_k: chosen, act }.into()
-            }
-        })
+    fn mlp(&mut self, at: &str) -> Result<Op, ModelError> {
+        let (mlp, width) = (&self.config.mlp, self.config.width);
+        let (inner, act, bias) = (mlp.inner, activation(mlp.activation), mlp.bias);
+        if let Some(experts) = mlp.experts {
+            let router = self.params.weight(&format!("{at}.router.weight"), experts.count, width)?;
+            let mut all = |name: &str, shape: [usize; 3]| {
+                let start = Start::Normal(1.0 / (shape[2] as f32).sqrt());
+                self.params.add(format!("{at}.experts.{name}.weight"), &shape, Role::Weight, start)
+            };
+            let gate_up = all("gate_up", [experts.count, 2 * inner, width])?;
+            let down = all("down", [experts.count, width, inner])?;
+            return Ok(op::MoeMlp { router, gate_up, down, top_k: experts.used, act }.into());
+        }
+        if mlp.gated {
+            let gate_up = self.params.weight(&format!("{at}.gate_up.weight"), 2 * inner, width)?;
+            let down = self.params.weight(&format!("{at}.down.weight"), width, inner)?;
+            return Ok(op::GatedMlp { gate_up, down, act, over: Axis::Features }.into());
+        }
+        let up = self.linear(&format!("{at}.up"), inner, width, bias)?;
+        let down = self.linear(&format!("{at}.down"), width, inner, bias)?;
+        Ok(op::Mlp { up: up.weight, up_bias: up.bias, down: down.weight, down_bias: down.bias, act }.into())
     }
 
-    fn layer(&self, params: &mut Params, i: usize) -> Result<Layer, ModelError> {
-        let (at, hidden, d) = (format!("blk.{i}"), self.hidden, self.head_dim);
-        let rows = (self.heads + 2 * self.kv_heads) * d;
-        let sandwich = self.order == LayerOrder::Sandwich;
-        let after = |params: &mut Params, name: &str| match sandwich {
-            true => self.norm(params, &format!("{at}.{name}"), hidden).map(Some),
+    fn layer(&mut self, i: usize) -> Result<Layer, ModelError> {
+        let (at, c) = (format!("layers.{i}"), self.config);
+        let (a, width) = (&c.attention, c.width);
+        let post = |d: &mut Self, name: &str| match c.post_norms {
+            true => d.norm(&format!("{at}.{name}"), width).map(Some),
             false => Ok(None),
         };
+        let rows = c.query_width() + 2 * c.key_value_width();
         Ok(Layer {
-            attn_norm: self.norm(params, &format!("{at}.attn_norm"), hidden)?,
-            qkv: self.linear(params, &format!("{at}.attn_qkv"), rows, hidden, self.qkv_bias)?,
-            head_norms: match self.head_norms {
+            attention_norm: self.norm(&format!("{at}.attention_norm"), width)?,
+            qkv: self.linear(&format!("{at}.qkv"), rows, width, a.bias)?,
+            head_norms: match a.query_key_norm {
                 false => None,
-                true => {
-                    let mut gain = |name: &str| {
-                        params.add(format!("{at}.{name}.weight"), &[d], Role::Weight, Start::Constant(1.0))
-                    };
-                    Some(HeadNorms { q: gain("attn_q_norm")?, k: gain("attn_k_norm")?, eps: self.eps })
-                }
+                true => Some(HeadNorms {
+                    q: self.vector(format!("{at}.q_norm.weight"), a.head_width, 1.0)?,
+                    k: self.vector(format!("{at}.k_norm.weight"), a.head_width, 1.0)?,
+                    eps: c.norm.epsilon,
+                }),
             },
-            output: self.linear(params, &format!("{at}.attn_output"), hidden, self.heads * d, self.output_bias)?,
-            after_attn: after(params, "post_attention_norm")?,
-            ffn_norm: self.norm(params, &format!("{at}.ffn_norm"), hidden)?,
-            mlp: self.mlp(params, &at)?,
-            after_ffn: after(params, "post_ffw_norm")?,
+            output: self.linear(&format!("{at}.attention_output"), width, c.query_width(), a.output_bias)?,
+            attention_post_norm: post(self, "attention_post_norm")?,
+            mlp_norm: match c.parallel {
+                ParallelLayers::OneNorm => None,
+                _ => Some(self.norm(&format!("{at}.mlp_norm"), width)?),
+            },
+            mlp: self.mlp(&at)?,
+            mlp_post_norm: post(self, "mlp_post_norm")?,
         })
     }
 
-    fn attention(&self, shape: &LayerShape, head_norms: Option<HeadNorms>) -> Attention {
-        Attention {
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            scale: self.attention_scale,
+    fn attention(&self, i: usize, layer: &Layer, context: usize, divisors: &[f32]) -> Result<Attention, ModelError> {
+        let (a, of) = (&self.config.attention, &self.config.layers[i]);
+        Ok(Attention {
+            heads: a.heads,
+            kv_heads: a.key_value_heads,
+            head_dim: a.head_width,
+            scale: a.scale,
             causal: true,
-            window: shape.window,
-            rope: shape.rope.clone(),
-            head_norms,
-            soft_cap: self.soft_cap,
+            window: of.window,
+            rope: of.rope.as_ref().map(|r| rope(r, context, divisors)).transpose()?,
+            head_norms: layer.head_norms,
+            soft_cap: a.score_cap,
             cache: true,
-        }
+        })
     }
 
     /// Adds a layer; gives what comes out of it, and its cache.
@@ -249,56 +190,56 @@ impl DecoderShape {
         x: ValueId,
         cache: ValueId,
     ) -> Result<(ValueId, ValueId), GraphError> {
-        let normed = layer.attn_norm.apply(r, x)?;
+        let normed = layer.attention_norm.apply(r, x)?;
         let joined = r.op(layer.qkv, &[normed])?;
         let results = r.ops(attention, &[joined, cache])?;
         let mut attended = r.op(layer.output, &[results[0]])?;
-        if let Some(norm) = layer.after_attn {
+        if let Some(norm) = layer.attention_post_norm {
             attended = norm.apply(r, attended)?;
         }
         let between = r.op(op::Add, &[x, attended])?;
-        let seen = if self.order == LayerOrder::Parallel { x } else { between };
-        let normed = layer.ffn_norm.apply(r, seen)?;
+        let seen = if self.config.parallel == ParallelLayers::No { between } else { x };
+        let normed = match layer.mlp_norm {
+            Some(norm) => norm.apply(r, seen)?,
+            None => normed,
+        };
         let mut computed = r.op(layer.mlp, &[normed])?;
-        if let Some(norm) = layer.after_ffn {
+        if let Some(norm) = layer.mlp_post_norm {
             computed = norm.apply(r, computed)?;
         }
         Ok((r.op(op::Add, &[between, computed])?, results[1]))
     }
 
-    /// The graph.
-    ///
-    /// # Errors
-    /// Sizes that no net can have.
-    pub fn graph(&self) -> Result<Graph, ModelError> {
-        let mut params = Params::default();
-        let table = params.weight("token_embd.weight", self.vocabulary, self.hidden)?;
-        let positions = match self.learned_positions {
-            true => Some(params.weight("position_embd.weight", self.context, self.hidden)?),
-            false => None,
+    fn build(mut self, context: usize, divisors: &[f32]) -> Result<Graph, ModelError> {
+        let c = self.config;
+        let table = self.params.weight("embedding.weight", c.vocabulary, c.width)?;
+        let positions = match c.position_rows {
+            Some(rows) => Some((self.params.weight("positions.weight", rows, c.width)?, rows)),
+            None => None,
         };
-        let layers: Vec<Layer> =
-            (0..self.layers.len()).map(|i| self.layer(&mut params, i)).collect::<Result<_, _>>()?;
-        let last = self.norm(&mut params, "output_norm", self.hidden)?;
-        let head = if self.tied { table } else { params.weight("output.weight", self.vocabulary, self.hidden)? };
+        let layers: Vec<Layer> = (0..c.layers.len()).map(|i| self.layer(i)).collect::<Result<_, _>>()?;
+        let last = self.norm("norm", c.width)?;
+        let head = if c.tied_head { table } else { self.params.weight("head.weight", c.vocabulary, c.width)? };
 
-        let cache = ValueType::float(self.context, 2 * self.kv_heads * self.head_dim);
+        // a learned table has a row for each position that there may be
+        let context = positions.map_or(context, |(_, rows)| rows);
+        let cache = ValueType::float(context, 2 * c.key_value_width());
         let tokens = ValueType { tokens: Tokens::Length, features: 1, kind: Kind::Index };
         let mut args = vec![cache; layers.len()];
         args.push(tokens);
-        let mut r = RegionBuilder::new(&params.0, &args);
+        let mut r = RegionBuilder::new(&self.params.0, &args);
         let given = r.arg(layers.len());
         let mut x = r.op(op::Embed { table }, &[given])?;
-        if self.embedding_scale != 1.0 {
-            x = r.op(op::Scale(self.embedding_scale), &[x])?;
+        if c.embedding_scale != 1.0 {
+            x = r.op(op::Scale(c.embedding_scale), &[x])?;
         }
-        if let Some(table) = positions {
+        if let Some((table, _)) = positions {
             let first = r.arg(0);
             x = r.op(op::AddPositions { table, cache: true }, &[x, first])?;
         }
         let mut results = Vec::with_capacity(layers.len() + 1);
-        for (i, (layer, shape)) in layers.into_iter().zip(&self.layers).enumerate() {
-            let attention = self.attention(shape, layer.head_norms);
+        for (i, layer) in layers.into_iter().enumerate() {
+            let attention = self.attention(i, &layer, context, divisors)?;
             let cache = r.arg(i);
             let (next, cache) = self.apply(&mut r, layer, attention, x, cache)?;
             x = next;
@@ -311,14 +252,14 @@ impl DecoderShape {
         let step = r.finish(&results);
         let state = |i: usize| State { name: format!("cache.{i}"), ty: cache, init: Init::Empty };
         let graph = Graph {
-            family: if matches!(self.mlp, MlpShape::Experts { .. }) { Family::Moe } else { Family::Dense },
+            family: if c.mlp.experts.is_some() { Family::Moe } else { Family::Dense },
             inputs: Vec::new(),
-            calls: vec![Input { name: "input_ids".into(), ty: tokens, rows: self.vocabulary }],
-            states: (0..self.layers.len()).map(state).collect(),
+            calls: vec![Input { name: "input_ids".into(), ty: tokens, rows: c.vocabulary }],
+            states: (0..c.layers.len()).map(state).collect(),
             admit: Region::default(),
             step,
             outputs: vec![Output { name: "logits".into(), ty: logits_type }],
-            params: params.0,
+            params: self.params.0,
             halting: Halting::Never,
             max_steps: 1,
         };

@@ -40,6 +40,7 @@ mod embedding;
 pub mod file;
 pub mod hrm;
 pub mod interface;
+pub mod language;
 pub mod looped;
 pub mod moe;
 pub mod random;

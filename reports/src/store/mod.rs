@@ -32,7 +32,7 @@ pub(crate) use atomic::pretty;
 pub use read::{load, load_answers, load_case, load_ended};
 pub use samples::Samples;
 pub use schema::{
-    CaseRun, MAX_ANSWER, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_LISTED, MAX_LOG_BYTES, MAX_PREDICTIONS, MAX_ROWS,
-    RecordedRun, pair_name, slug,
+    CaseRun, MAX_ANSWER, MAX_CASES, MAX_CSV_BYTES, MAX_JSON_BYTES, MAX_LISTED, MAX_LOG_BYTES, MAX_PREDICTIONS,
+    MAX_ROWS, RecordedRun, pair_name, slug,
 };
 pub use write::{CaseWriter, RunFolder};

@@ -339,7 +339,8 @@ impl<'r> Lowering<'_, '_, 'r> {
         let ((heads, mask), x) = (shape(a), self.at(product.inputs[0])?);
         let packer = &mut self.planner.packer;
         let (tokens, format) = (x.len / packer.matrix(weight).1, packer.format());
-        let (weight, rope) = (packer.heads(weight, heads), a.rope.as_ref().map(|rope| packer.rope(rope, tokens, a.head_dim)));
+        let (weight, rope) =
+            (packer.heads(weight, heads), a.rope.as_ref().map(|rope| packer.rope(rope, tokens, a.head_dim)));
         let out = self.apart(v, k, &[x]);
         self.push(Instruction::Project { x, weight, tokens, format, rope, mask, scale: a.scale, out });
         Ok(())

@@ -13,14 +13,18 @@ use std::collections::BTreeMap;
 use ergometer_kernels::{Context, Isa, NumberFormat};
 
 use self::execute::{Arena, Run};
+use self::language::NativeLanguage;
 use self::program::Program;
 use self::weights::{Packer, Weights};
+use super::language::LanguageEngine;
 use super::{Backend, BackendError, Described, Engine, Facts, Options, Routing, Unavailable};
 use crate::graph::{Graph, Init, ParamId};
 use crate::models::Model;
+use crate::models::language::LanguageModel;
 
 mod buffers;
 mod execute;
+mod language;
 mod lower;
 mod program;
 mod weights;
@@ -64,6 +68,20 @@ impl Backend for Native {
     fn load(&self, model: &Model, options: &Options) -> Result<Box<dyn Engine>, BackendError> {
         Ok(Box::new(NativeEngine::load(model, options)?))
     }
+
+    fn load_language(&self, model: &LanguageModel, options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
+        let (ctx, format) = (context(options)?, format_of(&options.precision)?);
+        Ok(Box::new(NativeLanguage::load(ctx, model, format, options.capacity)?))
+    }
+}
+
+/// Threads and instruction set that the options ask for.
+fn context(options: &Options) -> Result<Context, BackendError> {
+    if !(1..=MAX_THREADS).contains(&options.threads) {
+        let message = format!("{} threads; between 1 and {MAX_THREADS} are possible", options.threads);
+        return Err(BackendError::Failed(message));
+    }
+    Context::new(options.threads, isa_of(options)?).map_err(|text| BackendError::Unavailable(unavailable(text)))
 }
 
 /// The instruction set that an option or `ERGOMETER_ISA` asks for, or else the widest; refuses other options.
@@ -130,14 +148,7 @@ struct NativeEngine {
 impl NativeEngine {
     fn load(model: &Model, options: &Options) -> Result<Self, BackendError> {
         let format = format_of(&options.precision)?;
-        if !(1..=MAX_THREADS).contains(&options.threads) {
-            return Err(BackendError::Failed(format!(
-                "{} threads; between 1 and {MAX_THREADS} are possible",
-                options.threads
-            )));
-        }
-        let isa = isa_of(options)?;
-        let ctx = Context::new(options.threads, isa).map_err(|text| BackendError::Unavailable(unavailable(text)))?;
+        let ctx = context(options)?;
         let graph = model.graph()?;
         let mut packer = Packer::new(graph, &model.params, &ctx, format);
         let mut start = |init: Init| match init {

@@ -14,8 +14,8 @@ pub struct Rope {
     pub base: f32,
     /// Leading features of a head that turn; the others stay. Even, at most the head's.
     pub rotated: Option<usize>,
-    /// What the frequency of each pair is divided by (scaled rope of long contexts); empty: 1.
-    pub divisors: Vec<f32>,
+    /// Radians a position of each pair, where they do not follow from the base (scaled rope of long contexts); else empty.
+    pub frequencies: Vec<f64>,
     /// Factor on what has turned (YaRN, long rope); 1 else.
     pub magnitude: f32,
     /// The pairs are neighbours (GPT-J), instead of i and i + half (GPT-NeoX).
@@ -25,7 +25,7 @@ pub struct Rope {
 impl Rope {
     /// The usual one: all features, half-split pairs, unscaled.
     pub fn plain(base: f32) -> Self {
-        Self { base, rotated: None, divisors: Vec::new(), magnitude: 1.0, interleaved: false }
+        Self { base, rotated: None, frequencies: Vec::new(), magnitude: 1.0, interleaved: false }
     }
 
     /// Whether it is the usual one.
@@ -37,24 +37,35 @@ impl Rope {
     fn check(&self, head_dim: usize) -> Result<(), String> {
         let rotated = self.rotated.unwrap_or(head_dim);
         if rotated == 0 || rotated > head_dim || !rotated.is_multiple_of(2) {
-            return Err(format!("rotary embedding needs an even head size, and turns {rotated} of {head_dim} features"));
+            return Err(format!(
+                "rotary embedding needs an even head size, and turns {rotated} of {head_dim} features"
+            ));
         }
-        if !self.divisors.is_empty() && self.divisors.len() != rotated / 2 {
-            return Err(format!("{} divisors for {} pairs of features", self.divisors.len(), rotated / 2));
+        if !self.frequencies.is_empty() && self.frequencies.len() != rotated / 2 {
+            return Err(format!("{} frequencies for {} pairs of features", self.frequencies.len(), rotated / 2));
         }
         Ok(())
     }
 
+    /// Radians a position of each pair, for heads of so many features.
+    pub fn frequencies(&self, head_dim: usize) -> Vec<f64> {
+        let rotated = self.rotated.unwrap_or(head_dim);
+        let plain = |i: usize| f64::from(self.base).powf(-2.0 * i as f64 / rotated as f64);
+        if self.frequencies.is_empty() { (0..rotated / 2).map(plain).collect() } else { self.frequencies.clone() }
+    }
+
+    /// The features of a pair.
+    pub fn pair(&self, i: usize, pairs: usize) -> (usize, usize) {
+        if self.interleaved { (2 * i, 2 * i + 1) } else { (i, i + pairs) }
+    }
+
     /// Turns a head to its position.
     fn turn(&self, v: &[f64], position: usize) -> Vec<f64> {
-        let rotated = self.rotated.unwrap_or(v.len());
-        let (half, magnitude) = (rotated / 2, f64::from(self.magnitude));
+        let (frequencies, magnitude) = (self.frequencies(v.len()), f64::from(self.magnitude));
         let mut out = v.to_vec();
-        for i in 0..half {
-            let divisor = self.divisors.get(i).map_or(1.0, |d| f64::from(*d));
-            let angle = position as f64 * f64::from(self.base).powf(-2.0 * i as f64 / rotated as f64) / divisor;
-            let (sin, cos) = angle.sin_cos();
-            let (a, b) = if self.interleaved { (2 * i, 2 * i + 1) } else { (i, i + half) };
+        for (i, frequency) in frequencies.iter().enumerate() {
+            let (sin, cos) = (position as f64 * frequency).sin_cos();
+            let (a, b) = self.pair(i, frequencies.len());
             out[a] = magnitude * (v[a] * cos - v[b] * sin);
             out[b] = magnitude * (v[b] * cos + v[a] * sin);
         }
@@ -254,7 +265,7 @@ mod tests {
         for rope in [
             Rope::plain(1e4),
             Rope { interleaved: true, ..Rope::plain(1e4) },
-            Rope { rotated: Some(2), divisors: vec![3.0], ..Rope::plain(1e4) },
+            Rope { rotated: Some(2), frequencies: vec![0.3], ..Rope::plain(1e4) },
         ] {
             let near = dot(&rope.turn(&q, 5), &rope.turn(&k, 3));
             let far = dot(&rope.turn(&q, 12), &rope.turn(&k, 10));
@@ -272,7 +283,7 @@ mod tests {
         assert!((half[0] - (cos - 3.0 * sin)).abs() < 1e-15 && (half[2] - (3.0 * cos + sin)).abs() < 1e-15);
         let beside = Rope { interleaved: true, ..Rope::plain(1e4) }.turn(&v, 1);
         assert!((beside[0] - (cos - 2.0 * sin)).abs() < 1e-15 && (beside[1] - (2.0 * cos + sin)).abs() < 1e-15);
-        let part = Rope { rotated: Some(2), magnitude: 2.0, divisors: vec![2.0], ..Rope::plain(1e4) }.turn(&v, 2);
+        let part = Rope { rotated: Some(2), magnitude: 2.0, frequencies: vec![0.5], ..Rope::plain(1e4) }.turn(&v, 2);
         assert!((part[0] - 2.0 * (cos - 2.0 * sin)).abs() < 1e-15 && part[2..] == v[2..], "{part:?}");
     }
 }

@@ -119,9 +119,11 @@ impl Scorer {
                 Err(format!("has {} numbers, {} are needed", values.len(), wanted.len()))
             }
             (Self::Regression { .. }, _, Answer::Numbers(_)) => Ok(()),
-            (Self::Overlap { threshold: Some(_) }, label @ (Answer::Tokens(_) | Answer::Class(_)), Answer::Numbers(values))
-                if cells(label).len() != values.len() =>
-            {
+            (
+                Self::Overlap { threshold: Some(_) },
+                label @ (Answer::Tokens(_) | Answer::Class(_)),
+                Answer::Numbers(values),
+            ) if cells(label).len() != values.len() => {
                 Err(format!("has {} values, its mask {} cells", values.len(), cells(label).len()))
             }
             (Self::Overlap { threshold: Some(_) }, _, Answer::Numbers(_)) => Ok(()),

@@ -1,0 +1,270 @@
+//! Native as an engine that generates: a decoder computed by our kernels, layer after layer.
+//!
+//! In: a [`LanguageModel`]. Out: a [`LanguageEngine`]. Must not: compile a graph (a decoder is always the same few steps, and its rows are of unlike
+//! length), or let one sequence's result depend on another's.
+//!
+//! The tokens of all feeds of a call are rows of one batch for every product; attention is computed feed by feed, each over its own cache.
+//! Keys lie in the cache as they are compared (normed and turned).
+
+use ergometer_kernels::{self as kernels, ActivationKind, Context, NumberFormat};
+use ergometer_language::DecoderConfig;
+use ergometer_language::config::ParallelLayers;
+
+use self::attention::{Cache, Rotation, attend};
+use self::layers::{Layer, Matrix, Mlp, Norm, Packing};
+use super::super::language::{Feed, LanguageEngine, Wanted, check};
+use super::super::{BackendError, Facts};
+use crate::graph::{Activation, Op, Rope};
+use crate::models::decoder::activation;
+use crate::models::language::LanguageModel;
+
+mod attention;
+mod layers;
+
+/// See the module.
+pub(super) struct NativeLanguage {
+    ctx: Context,
+    config: DecoderConfig,
+    context: usize,
+    /// How each layer turns queries and keys.
+    ropes: Vec<Option<Rotation>>,
+    embedding: Matrix,
+    /// `[context, hidden]`, where positions are learned.
+    positions: Option<Vec<f32>>,
+    layers: Vec<Layer>,
+    last: Norm,
+    /// The head, where it is not the embedding's table.
+    head: Option<Matrix>,
+    /// Caches: of each slot, of each layer.
+    slots: Vec<Vec<Cache>>,
+    work: Work,
+}
+
+/// Buffers of a call, as long as the longest that there was.
+#[derive(Default)]
+struct Work {
+    ids: Vec<u32>,
+    x: Vec<f32>,
+    normed: Vec<f32>,
+    joined: Vec<f32>,
+    attended: Vec<f32>,
+    projected: Vec<f32>,
+    inner: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl NativeLanguage {
+    /// Packs the weights; room for so many sequences.
+    ///
+    /// # Errors
+    /// A tensor that cannot be read, no instruction set or threads for it.
+    pub(super) fn load(
+        ctx: Context,
+        model: &LanguageModel,
+        format: NumberFormat,
+        slots: usize,
+    ) -> Result<Self, BackendError> {
+        let config = model.config().clone();
+        let packing = Packing { ctx: &ctx, model, format };
+        let embedding = packing.matrix("embedding.weight")?;
+        let positions = match config.position_rows {
+            Some(_) => Some(packing.plain("positions.weight")?),
+            None => None,
+        };
+        let layers = (0..config.layers.len()).map(|i| packing.layer(i)).collect::<Result<Vec<_>, _>>()?;
+        let last = packing.norm("norm")?;
+        let head = if config.tied_head { None } else { Some(packing.matrix("head.weight")?) };
+        let rope = |rope: &Rope| Rotation::new(rope, config.attention.head_width);
+        let attentions = model.graph.step.nodes.iter().filter_map(|node| match &node.op {
+            Op::Attend(a) => Some(a.rope.as_ref().map(rope)),
+            _ => None,
+        });
+        let ropes = attentions.collect();
+        let empty = || (0..config.layers.len()).map(|_| Cache::new(config.key_value_width())).collect();
+        let slots = (0..slots).map(|_| empty()).collect();
+        let context = model.context;
+        let work = Work::default();
+        Ok(Self { ctx, config, context, ropes, embedding, positions, layers, last, head, slots, work })
+    }
+
+    /// Embeds the tokens of all feeds into `work.x`.
+    fn embed(&mut self, feeds: &[Feed]) {
+        let (work, hidden) = (&mut self.work, self.config.width);
+        work.ids.clear();
+        feeds.iter().for_each(|f| work.ids.extend_from_slice(f.tokens));
+        work.x.resize(work.ids.len() * hidden, 0.0);
+        self.embedding.rows(&self.ctx, &work.ids, self.config.embedding_scale, &mut work.x);
+        let Some(positions) = &self.positions else { return };
+        let mut rows = work.x.chunks_exact_mut(hidden);
+        for feed in feeds {
+            let past = self.slots[feed.slot].first().map_or(0, Cache::tokens);
+            for (row, position) in rows.by_ref().take(feed.tokens.len()).zip(past..) {
+                row.iter_mut().zip(&positions[position * hidden..][..hidden]).for_each(|(x, p)| *x += p);
+            }
+        }
+    }
+
+    /// One layer, from `work.x` to `work.x`.
+    fn layer(&mut self, i: usize, feeds: &[Feed]) {
+        let Self { ctx, config, ropes, layers, slots, work, .. } = self;
+        let (layer, hidden, queries) = (&layers[i], config.width, config.query_width());
+        let rows = work.x.len() / hidden;
+        layer.attention_norm.apply(ctx, &work.x, &mut work.normed);
+        work.joined.resize(rows * layer.qkv.outputs(), 0.0);
+        layer.qkv.apply(ctx, &work.normed, &mut work.joined);
+        work.attended.resize(rows * queries, 0.0);
+        let mut first = 0;
+        for feed in feeds {
+            let (n, wide) = (feed.tokens.len(), layer.qkv.outputs());
+            let joined = &mut work.joined[first * wide..(first + n) * wide];
+            let attended = &mut work.attended[first * queries..(first + n) * queries];
+            let (rope, cache) = (ropes[i].as_ref(), &mut slots[feed.slot][i]);
+            attend(ctx, (config, i), rope, layer.head_norms.as_ref(), joined, cache, attended);
+            first += n;
+        }
+        work.projected.resize(rows * hidden, 0.0);
+        layer.output.apply(ctx, &work.attended, &mut work.projected);
+        if let Some(norm) = &layer.attention_post_norm {
+            norm.in_place(ctx, &mut work.projected);
+        }
+        if config.parallel == ParallelLayers::No {
+            kernels::add_in_place(ctx, &mut work.x, &work.projected);
+        }
+        // where both halves read one norm, it is there already
+        if let Some(norm) = &layer.mlp_norm {
+            norm.apply(ctx, &work.x, &mut work.normed);
+        }
+        if config.parallel != ParallelLayers::No {
+            kernels::add_in_place(ctx, &mut work.x, &work.projected);
+        }
+        let act = activation(config.mlp.activation);
+        layer.mlp.apply(ctx, act, &work.normed, &mut work.inner, &mut work.projected);
+        if let Some(norm) = &layer.mlp_post_norm {
+            norm.in_place(ctx, &mut work.projected);
+        }
+        kernels::add_in_place(ctx, &mut work.x, &work.projected);
+    }
+}
+
+impl LanguageEngine for NativeLanguage {
+    fn facts(&self) -> Facts {
+        let layers: usize = self.layers.iter().map(Layer::bytes).sum();
+        let tables = self.embedding.bytes() + self.head.as_ref().map_or(0, Matrix::bytes);
+        let plain = self.last.bytes() + self.positions.as_ref().map_or(0, |p| 4 * p.len());
+        let caches: usize = self.slots.iter().flatten().map(Cache::bytes).sum();
+        Facts { weight_bytes: (layers + tables + plain) as u64, state_bytes: caches as u64 }
+    }
+
+    fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn context(&self) -> usize {
+        self.context
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.config.vocabulary
+    }
+
+    fn past(&self, slot: usize) -> usize {
+        self.slots[slot].first().map_or(0, Cache::tokens)
+    }
+
+    fn clear(&mut self, slot: usize) {
+        self.slots[slot].iter_mut().for_each(Cache::clear);
+    }
+
+    fn feed(&mut self, feeds: &[Feed], wanted: Wanted) -> Result<(), BackendError> {
+        check(self, feeds)?;
+        self.embed(feeds);
+        (0..self.layers.len()).for_each(|i| self.layer(i, feeds));
+        let (work, hidden) = (&mut self.work, self.config.width);
+        if wanted == Wanted::Last {
+            // the last row of each feed moves to the front
+            let (mut end, mut to) = (0, 0);
+            for feed in feeds {
+                end += feed.tokens.len();
+                work.x.copy_within((end - 1) * hidden..end * hidden, to);
+                to += hidden;
+            }
+            work.x.truncate(to);
+        }
+        self.last.apply(&self.ctx, &work.x, &mut work.normed);
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        work.logits.resize(work.x.len() / hidden * self.config.vocabulary, 0.0);
+        head.product(&self.ctx, &work.normed, &mut work.logits);
+        Ok(())
+    }
+
+    fn logits(&self) -> &[f32] {
+        &self.work.logits
+    }
+
+    fn copy(&mut self, from: usize, to: usize) -> Result<(), BackendError> {
+        self.slots[to] = self.slots[from].clone();
+        Ok(())
+    }
+}
+
+/// The kernels' word for it.
+fn kind_of(act: Activation) -> ActivationKind {
+    match act {
+        Activation::Silu => ActivationKind::Silu,
+        Activation::Gelu => ActivationKind::Gelu,
+        Activation::GeluTanh => ActivationKind::GeluTanh,
+        Activation::Relu => ActivationKind::Relu,
+    }
+}
+
+impl Mlp {
+    /// `out = mlp(x)`, rows by rows.
+    fn apply(&self, ctx: &Context, act: Activation, x: &[f32], inner: &mut Vec<f32>, out: &mut Vec<f32>) {
+        match self {
+            Mlp::Gated { gate_up, down } => {
+                let rows = x.len() / gate_up.matrix.inputs();
+                out.resize(rows * down.outputs(), 0.0);
+                gated(ctx, act, gate_up, down, x, inner, out);
+            }
+            Mlp::Plain { up, down } => {
+                let rows = x.len() / up.matrix.inputs();
+                inner.resize(rows * up.outputs(), 0.0);
+                up.apply(ctx, x, inner);
+                kernels::activation(ctx, kind_of(act), inner);
+                out.resize(rows * down.outputs(), 0.0);
+                down.apply(ctx, inner, out);
+            }
+            Mlp::Experts(experts) => experts.apply(ctx, act, x, inner, out),
+        }
+    }
+}
+
+/// `out = down(act(gate(x)) ⊙ up(x))`.
+fn gated(
+    ctx: &Context,
+    act: Activation,
+    gate_up: &layers::Linear,
+    down: &layers::Linear,
+    x: &[f32],
+    inner: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let (rows, wide) = (x.len() / gate_up.matrix.inputs(), gate_up.outputs());
+    let half = wide / 2;
+    // gate and up of each row, then what they make of each other
+    inner.resize(rows * (wide + half), 0.0);
+    let (both, made) = inner.split_at_mut(rows * wide);
+    gate_up.apply(ctx, x, both);
+    if act == Activation::Silu {
+        kernels::swiglu(ctx, both, half, made);
+    } else {
+        for (made, both) in made.chunks_exact_mut(half).zip(both.chunks_exact(wide)) {
+            made.copy_from_slice(&both[..half]);
+        }
+        kernels::activation(ctx, kind_of(act), made);
+        for (made, both) in made.chunks_exact_mut(half).zip(both.chunks_exact(wide)) {
+            made.iter_mut().zip(&both[half..]).for_each(|(m, u)| *m *= u);
+        }
+    }
+    down.apply(ctx, made, out);
+}

@@ -1,0 +1,305 @@
+//! A decoder's weights as native holds them, and the products with them.
+//!
+//! In: a [`LanguageModel`]'s tensors. Out: packed layers. Must not: keep a tensor twice.
+
+use ergometer_kernels::{self as kernels, Context, NumberFormat, PackedLinear};
+
+use ergometer_language::config::{DecoderExperts, ParallelLayers};
+
+use super::super::super::BackendError;
+use crate::graph::Activation;
+use crate::models::language::LanguageModel;
+
+/// What weights are read from, and how they are packed.
+pub(super) struct Packing<'a> {
+    pub ctx: &'a Context,
+    pub model: &'a LanguageModel,
+    pub format: NumberFormat,
+}
+
+/// A matrix `[outputs, inputs]`.
+pub(super) enum Matrix {
+    /// In the number format of the case.
+    Packed {
+        /// For products.
+        packed: PackedLinear,
+        /// The rows as they are, where single ones are looked up: a table of embeddings.
+        rows: Vec<f32>,
+    },
+}
+
+impl Matrix {
+    /// Output features.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Self::Packed { packed, .. } => packed.n(),
+        }
+    }
+
+    /// Input features.
+    pub fn inputs(&self) -> usize {
+        match self {
+            Self::Packed { packed, .. } => packed.k(),
+        }
+    }
+
+    /// `out[m, outputs] = x[m, inputs] · Wᵀ`
+    pub fn product(&self, ctx: &Context, x: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Packed { packed, .. } => kernels::linear(ctx, x, packed, None, out),
+        }
+    }
+
+    /// Its rows of these numbers, times a factor.
+    pub fn rows(&self, ctx: &Context, ids: &[u32], factor: f32, out: &mut [f32]) {
+        match self {
+            Self::Packed { rows, packed } => kernels::embed(ctx, ids, rows, factor, packed.k(), out),
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Packed { packed, rows } => packed.bytes() + 4 * rows.len(),
+        }
+    }
+}
+
+/// x·Wᵀ + b
+pub(super) struct Linear {
+    pub matrix: Matrix,
+    pub bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    pub fn outputs(&self) -> usize {
+        self.matrix.outputs()
+    }
+
+    pub fn apply(&self, ctx: &Context, x: &[f32], out: &mut [f32]) {
+        self.matrix.product(ctx, x, out);
+        if let Some(bias) = &self.bias {
+            kernels::add_rows(ctx, out, bias);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.matrix.bytes() + self.bias.as_ref().map_or(0, |b| 4 * b.len())
+    }
+}
+
+/// A norm along the features.
+pub(super) struct Norm {
+    gain: Vec<f32>,
+    /// Of a layer norm.
+    bias: Option<Vec<f32>>,
+    eps: f32,
+}
+
+impl Norm {
+    /// `out = norm(x)`, as long as `x`.
+    pub fn apply(&self, ctx: &Context, x: &[f32], out: &mut Vec<f32>) {
+        out.resize(x.len(), 0.0);
+        if let Some(bias) = &self.bias {
+            out.copy_from_slice(x);
+            kernels::layer_norm(ctx, out, Some(&self.gain), Some(bias), self.eps, self.gain.len());
+        } else {
+            kernels::rms_norm(ctx, x, None, Some(&self.gain), self.eps, self.gain.len(), out);
+        }
+    }
+
+    /// `x = norm(x)`
+    pub fn in_place(&self, ctx: &Context, x: &mut [f32]) {
+        match &self.bias {
+            Some(bias) => kernels::layer_norm(ctx, x, Some(&self.gain), Some(bias), self.eps, self.gain.len()),
+            None => kernels::rms_norm_in_place(ctx, x, None, Some(&self.gain), self.eps, self.gain.len()),
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        4 * (self.gain.len() + self.bias.as_ref().map_or(0, Vec::len))
+    }
+}
+
+/// Gains of the norms of queries and of keys, head by head.
+pub(super) struct Gains {
+    pub q: Vec<f32>,
+    pub k: Vec<f32>,
+    pub eps: f32,
+}
+
+/// The second half of a layer.
+pub(super) enum Mlp {
+    Gated { gate_up: Linear, down: Linear },
+    Plain { up: Linear, down: Linear },
+    Experts(Experts),
+}
+
+/// Gated experts of which each token goes to some.
+pub(super) struct Experts {
+    router: Linear,
+    /// `gate_up` and `down` of each.
+    experts: Vec<(Linear, Linear)>,
+    chosen: usize,
+}
+
+impl Experts {
+    /// `out = Σ weight · expert(x)` over the chosen ones; those that no token goes to are not computed.
+    pub fn apply(&self, ctx: &Context, act: Activation, x: &[f32], inner: &mut Vec<f32>, out: &mut Vec<f32>) {
+        let hidden = self.router.matrix.inputs();
+        let rows = x.len() / hidden;
+        let mut scores = vec![0.0; rows * self.experts.len()];
+        self.router.apply(ctx, x, &mut scores);
+        out.clear();
+        out.resize(rows * hidden, 0.0);
+        let routes: Vec<Vec<(usize, f32)>> =
+            scores.chunks_exact(self.experts.len()).map(|s| routed(s, self.chosen)).collect();
+        let (mut sent, mut answers) = (Vec::new(), Vec::new());
+        for (e, (gate_up, down)) in self.experts.iter().enumerate() {
+            let to: Vec<(usize, f32)> = (0..rows)
+                .filter_map(|row| routes[row].iter().find(|(expert, _)| *expert == e).map(|(_, w)| (row, *w)))
+                .collect();
+            if to.is_empty() {
+                continue;
+            }
+            sent.clear();
+            to.iter().for_each(|(row, _)| sent.extend_from_slice(&x[row * hidden..][..hidden]));
+            answers.resize(to.len() * hidden, 0.0);
+            super::gated(ctx, act, gate_up, down, &sent, inner, &mut answers);
+            for ((row, weight), answer) in to.iter().zip(answers.chunks_exact(hidden)) {
+                let out = &mut out[row * hidden..][..hidden];
+                out.iter_mut().zip(answer).for_each(|(o, a)| *o += weight * a);
+            }
+        }
+    }
+}
+
+/// The best experts for one token, of equal scores the first, with a softmax over theirs; in the order of their numbers, which is
+/// the order in which they are added.
+fn routed(scores: &[f32], chosen: usize) -> Vec<(usize, f32)> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+    order.truncate(chosen);
+    let top = scores[order[0]];
+    let sum: f32 = order.iter().map(|&e| (scores[e] - top).exp()).sum();
+    let mut all: Vec<(usize, f32)> = order.iter().map(|&e| (e, (scores[e] - top).exp() / sum)).collect();
+    all.sort_by_key(|(e, _)| *e);
+    all
+}
+
+/// A layer's weights.
+pub(super) struct Layer {
+    pub attention_norm: Norm,
+    pub qkv: Linear,
+    pub head_norms: Option<Gains>,
+    pub output: Linear,
+    pub attention_post_norm: Option<Norm>,
+    /// None where both halves read one norm.
+    pub mlp_norm: Option<Norm>,
+    pub mlp: Mlp,
+    pub mlp_post_norm: Option<Norm>,
+}
+
+impl Layer {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let mlp = match &self.mlp {
+            Mlp::Gated { gate_up: a, down: b } | Mlp::Plain { up: a, down: b } => a.bytes() + b.bytes(),
+            Mlp::Experts(e) => e.router.bytes() + e.experts.iter().map(|(a, b)| a.bytes() + b.bytes()).sum::<usize>(),
+        };
+        let norms = [self.mlp_norm.as_ref(), self.attention_post_norm.as_ref(), self.mlp_post_norm.as_ref()];
+        let norms = self.attention_norm.bytes() + norms.into_iter().flatten().map(Norm::bytes).sum::<usize>();
+        let gains = self.head_norms.as_ref().map_or(0, |g| 4 * (g.q.len() + g.k.len()));
+        self.qkv.bytes() + self.output.bytes() + mlp + norms + gains
+    }
+}
+
+impl Packing<'_> {
+    /// A vector or table as f32.
+    pub fn plain(&self, name: &str) -> Result<Vec<f32>, BackendError> {
+        self.model.param(name).map_err(|e| BackendError::Failed(e.to_string()))
+    }
+
+    /// A matrix for products; the embedding's table keeps its rows too.
+    pub fn matrix(&self, name: &str) -> Result<Matrix, BackendError> {
+        let shape = self.model.shape(name).unwrap_or(&[0, 0]);
+        let (n, k) = (shape[0], shape[1]);
+        let values = self.plain(name)?;
+        let packed = PackedLinear::pack(self.ctx, self.format, &values, n, k);
+        let rows = if name == "embedding.weight" { values } else { Vec::new() };
+        Ok(Matrix::Packed { packed, rows })
+    }
+
+    fn linear(&self, name: &str) -> Result<Linear, BackendError> {
+        let bias = format!("{name}.bias");
+        let bias = match self.model.shape(&bias) {
+            Some(_) => Some(self.plain(&bias)?),
+            None => None,
+        };
+        Ok(Linear { matrix: self.matrix(&format!("{name}.weight"))?, bias })
+    }
+
+    /// A norm.
+    pub fn norm(&self, name: &str) -> Result<Norm, BackendError> {
+        let of = self.model.config().norm;
+        let bias = if of.centred { Some(self.plain(&format!("{name}.bias"))?) } else { None };
+        Ok(Norm { gain: self.plain(&format!("{name}.weight"))?, bias, eps: of.epsilon })
+    }
+
+    /// Experts, each a piece of a tensor of all.
+    fn experts(&self, at: &str, of: DecoderExperts) -> Result<Experts, BackendError> {
+        let config = self.model.config();
+        let (width, inner) = (config.width, config.mlp.inner);
+        let gate_up = self.plain(&format!("{at}.experts.gate_up.weight"))?;
+        let down = self.plain(&format!("{at}.experts.down.weight"))?;
+        let linear = |format, values: &[f32], n: usize, k: usize| {
+            let packed = PackedLinear::pack(self.ctx, format, values, n, k);
+            Linear { matrix: Matrix::Packed { packed, rows: Vec::new() }, bias: None }
+        };
+        let all = gate_up.chunks_exact(2 * inner * width).zip(down.chunks_exact(width * inner));
+        let experts =
+            all.map(|(g, d)| (linear(self.format, g, 2 * inner, width), linear(self.format, d, width, inner)));
+        let experts: Vec<(Linear, Linear)> = experts.collect();
+        // what goes where decides everything after it: never rounded
+        let router = self.plain(&format!("{at}.router.weight"))?;
+        let router = linear(NumberFormat::F32, &router, of.count, width);
+        Ok(Experts { router, experts, chosen: of.used })
+    }
+
+    fn mlp(&self, at: &str) -> Result<Mlp, BackendError> {
+        let of = &self.model.config().mlp;
+        let down = || self.linear(&format!("{at}.down"));
+        Ok(match of.experts {
+            Some(experts) => Mlp::Experts(self.experts(at, experts)?),
+            None if of.gated => Mlp::Gated { gate_up: self.linear(&format!("{at}.gate_up"))?, down: down()? },
+            None => Mlp::Plain { up: self.linear(&format!("{at}.up"))?, down: down()? },
+        })
+    }
+
+    /// A whole layer.
+    pub fn layer(&self, i: usize) -> Result<Layer, BackendError> {
+        let (at, config) = (format!("layers.{i}"), self.model.config());
+        let norm = |name: &str, is: bool| match is {
+            true => self.norm(&format!("{at}.{name}")).map(Some),
+            false => Ok(None),
+        };
+        let head_norms = match config.attention.query_key_norm {
+            true => Some(Gains {
+                q: self.plain(&format!("{at}.q_norm.weight"))?,
+                k: self.plain(&format!("{at}.k_norm.weight"))?,
+                eps: config.norm.epsilon,
+            }),
+            false => None,
+        };
+        Ok(Layer {
+            attention_norm: self.norm(&format!("{at}.attention_norm"))?,
+            qkv: self.linear(&format!("{at}.qkv"))?,
+            head_norms,
+            output: self.linear(&format!("{at}.attention_output"))?,
+            attention_post_norm: norm("attention_post_norm", config.post_norms)?,
+            mlp_norm: norm("mlp_norm", config.parallel != ParallelLayers::OneNorm)?,
+            mlp: self.mlp(&at)?,
+            mlp_post_norm: norm("mlp_post_norm", config.post_norms)?,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! Language models: a decoder's files with the graph of what they compute.
+//!
+//! In: a GGUF file or a Hugging Face folder. Out: a [`LanguageModel`]; its parameters as f32, or as they are stored. Must not: hold weights; each
+//! engine reads what it packs, a tensor at a time.
+
+use std::path::{Path, PathBuf};
+
+use ergometer_language::config::RopeScaling;
+use ergometer_language::{BlockType, Decoder, DecoderConfig, LanguageError};
+
+use super::{ModelError, decoder};
+use crate::graph::Graph;
+
+/// A language model.
+pub struct LanguageModel {
+    /// Where it came from.
+    pub path: PathBuf,
+    /// What it computes; caches hold at most [`context`](Self::context) tokens.
+    pub graph: Graph,
+    /// Most tokens of a sequence.
+    pub context: usize,
+    /// Divisors of rotary frequencies that the file has.
+    pub divisors: Vec<f32>,
+    decoder: Decoder,
+}
+
+impl From<LanguageError> for ModelError {
+    fn from(e: LanguageError) -> Self {
+        ModelError::new(&e.file, e.message).hint(e.hint)
+    }
+}
+
+/// The stored tensors that a parameter joins: of each expert in turn, where there are experts.
+fn pieces(name: &str) -> Option<(&str, &[&'static str])> {
+    let (base, end) = name.rsplit_once('.')?;
+    let (at, last) = base.rsplit_once('.')?;
+    let joined: &[&str] = match last {
+        "qkv" => &["q", "k", "v"],
+        "gate_up" => &["gate", "up"],
+        _ => return None,
+    };
+    // weights and biases alike
+    (end == "weight" || end == "bias").then_some((at, joined))
+}
+
+impl LanguageModel {
+    /// Opens a model; sequences have at most `context` tokens, those it was made for if not given.
+    ///
+    /// # Errors
+    /// What is wrong with its files; a context of no token or beyond what it was made for.
+    pub fn load(path: &Path, context: Option<usize>) -> Result<Self, ModelError> {
+        let decoder = Decoder::open(path)?;
+        let config = &decoder.config;
+        let context = context.unwrap_or(config.context);
+        if context == 0 || context > config.context {
+            let message = format!("a context of {context} tokens; the model was made for 1 to {}", config.context);
+            return Err(ModelError::new(path, message).hint("ask for a context within that"));
+        }
+        let ropes = config.layers.iter().filter_map(|l| l.rope.as_ref());
+        let divisors = match ropes.map(|r| &r.scaling).any(|s| *s == RopeScaling::Divisors) {
+            true => decoder.dequantise("rope_divisors.weight")?,
+            false => Vec::new(),
+        };
+        let graph = decoder::graph(config, context, &divisors).map_err(|mut e| {
+            e.file = path.display().to_string();
+            e
+        })?;
+        Ok(Self { path: path.to_owned(), graph, context, divisors, decoder })
+    }
+
+    /// What it is.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.decoder.config
+    }
+
+    /// Its files, with its tokenizer.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Shape of a parameter of the graph, by name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.graph.params.iter().find(|p| p.name == name).map(|p| p.shape.as_slice())
+    }
+
+    /// The stored tensors whose rows a parameter joins, in order, with the experts of each.
+    fn stored(&self, name: &str) -> (Vec<String>, usize) {
+        let experts = self.config().mlp.experts.filter(|_| name.contains(".experts.")).map_or(1, |e| e.count);
+        let end = name.rsplit('.').next().unwrap_or_default();
+        match pieces(name) {
+            Some((at, joined)) => (joined.iter().map(|piece| format!("{at}.{piece}.{end}")).collect(), experts),
+            None => (vec![name.to_owned()], experts),
+        }
+    }
+
+    /// A parameter of the graph as f32.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn param(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let (stored, experts) = self.stored(name);
+        let mut values = Vec::new();
+        for expert in 0..experts {
+            for name in &stored {
+                let rows = self.rows_of(name) / experts;
+                values.extend(self.decoder.rows(name, expert * rows..(expert + 1) * rows)?);
+            }
+        }
+        // what a family adds to the gains that it stores
+        let offset = self.config().norm.offset;
+        if offset != 0.0 && name.ends_with("norm.weight") {
+            values.iter_mut().for_each(|v| *v += offset);
+        }
+        Ok(values)
+    }
+
+    /// All parameters, in the graph's order: for the interpreter.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn params(&self) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.graph.params.iter().map(|p| self.param(&p.name)).collect()
+    }
+
+    /// A matrix as its file has it: rows of blocks, and their type; `None`: what it joins is of several types or does not lie in rows.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn blocks(&self, name: &str, expert: Option<usize>) -> Result<Option<(BlockType, Vec<u8>)>, ModelError> {
+        let (stored, experts) = self.stored(name);
+        let tensors = self.decoder.tensors();
+        let Some(kind) = stored.first().and_then(|n| tensors.get(n)).map(|t| t.kind) else { return Ok(None) };
+        let alike =
+            |name: &String| tensors.get(name).is_some_and(|t| t.kind == kind && t.parts.iter().all(|p| !p.transposed));
+        if !stored.iter().all(alike) {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let all = expert.map_or(0..experts, |e| e..e + 1);
+        for expert in all {
+            for name in &stored {
+                let rows = self.rows_of(name) / experts;
+                self.decoder.stored_rows(name, expert * rows..(expert + 1) * rows, &mut bytes)?;
+            }
+        }
+        Ok(Some((kind, bytes)))
+    }
+
+    fn rows_of(&self, stored: &str) -> usize {
+        let shape = self.decoder.tensors().get(stored).map(|t| t.shape.as_slice());
+        match shape {
+            None => 0,
+            Some([n]) => *n,
+            Some(shape) => shape.iter().rev().skip(1).product(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
