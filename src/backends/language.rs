@@ -20,7 +20,7 @@ pub struct Feed<'a> {
 
 /// Which logits a call is to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum WantedLogits {
     /// Those of the last token of each feed, in the order of the feeds: `[feeds, vocabulary]`.
     Last,
     /// Those of every token, feed by feed: `[tokens, vocabulary]`.
@@ -45,7 +45,7 @@ pub trait LanguageEngine {
     ///
     /// # Errors
     /// The engine failed; the slots' contents are then nobody's to rely on.
-    fn feed(&mut self, feeds: &[Feed], wanted: Wanted) -> Result<(), BackendError>;
+    fn feed(&mut self, feeds: &[Feed], wanted: WantedLogits) -> Result<(), BackendError>;
     /// What the last call gave.
     fn logits(&self) -> &[f32];
     /// Writes the cache of a slot into another, that a reply may begin again after the same prompt.

@@ -6,7 +6,7 @@
 //! Every value is `[batch, tokens, features]` with the batch left implicit, because all rows are independent. A graph has two
 //! regions: `admit` runs once when a row enters (inputs to residents, the values that stay as they are), `step` runs once per
 //! supervision step (states and residents to new states and outputs). A one-shot net has no states and one step; a recursive net has
-//! latents; a language model has caches and is stepped by prefill, then token by token (planned, see below).
+//! latents; a language model has caches and is stepped by prefill, then token by token (see below).
 //!
 //! The first output of a step is `logits`; the second is `q` where there is a halting head. States live in the backend
 //! between steps and say how they start ([`Init`]). Shared weights are shared because the body of a [`Op::Repeat`]
@@ -19,35 +19,17 @@
 //! `flops_executed` (what the backend did, padding included; unavailable where a backend cannot say, as candle) and
 //! `steps_used`.
 //!
-//! # Causal language models: planned, not built
+//! # Causal language models
 //!
-//! Prefill is one step over the whole prompt, each later step has one token. [`Tokens::Length`] is the length of the
-//! call, and a cache is a state whose type has as many tokens as it may ever hold. `cache` of [`Attention`] names the
-//! state to which a call's keys and values are appended; the step passes that state on, and positions go on from the
-//! cache's length. The cost model already has length and past. What the families lack beyond caches and generation:
+//! A decoder has a cache a layer as states ([`Init::Empty`]: no token yet; its type has as many tokens as it may ever hold), and its step is given
+//! the tokens of the call ([`Graph::calls`], of the length [`Tokens::Length`]). Attention with a cache takes it as a second value and gives it back with
+//! the call's keys and values at its end; positions go on from the cache's length. Prefill and decoding are steps of unlike length. Every
+//! family is one graph, built from its config (`models/decoder.rs`); engines that generate are behind a trait of their own
+//! (`backends/language.rs`), since sequences come, grow and go one by one.
 //!
-//! - Llama (kv_heads, rope, rms_norm with gain, gated_mlp): parameters joined from several tensors (q, k, v; gate, up),
-//!   as all but Phi-3 and Falcon need; scaled rope.
-//! - Mixtral (Llama's operators, moe_mlp, window): joining for each expert.
-//! - Gemma (scale after embed, geglu, the embedding as head weight): gains stored as gain - 1; in Gemma 3 norms of q
-//!   and k for each head.
-//! - Phi-3 (its fused qkv and gate_up have our layout): rope on part of a head, long rope.
-//! - Falcon (layer_norm, two branches joined by add, mlp): its order of the rows of q, k, v.
-//! - GPT-Neo (window, scale 1, mlp with biases, tanh gelu): positions from the cache's length in add_positions.
-//!
-//! What is missing in this program, and where it will go:
-//!
-//! - A step that is given tokens (`step` sees states and residents only): [`Graph`] says which resident is the token,
-//!   and that the greedy choice or a seeded sample of `logits` replaces it; the session gets an advance that generates.
-//! - `attend` with a cache: the interpreter ignores `cache` and candle refuses it; the interpreter comes first, since
-//!   it is the judge.
-//! - Open lengths: plans of engines, concat, slice and add_positions count fixed tokens; sessions and workers do not.
-//! - Rows of different length in one batch: an admission with a length for each row, prefill by equal length, decoding
-//!   at length 1, the cache's length kept by row.
-//! - Parameters made of several tensors, reordered or shifted: a recipe in [`Param`] that the reader follows.
-//! - Rope in part or scaled, norms of q and k: fields of [`Rope`] and [`Attention`].
-//! - Tokenizer, end token and generated text as an answer: a task, and a scenario `generate` with metrics for prefill
-//!   and for each token.
+//! The interpreter and native generate. What is missing: caches in candle and in exported files; products with a file's own blocks in native (the
+//! kernels are there, `kernels/src/blocks/`); windows that forget what they no longer see; a scenario `generate` with metrics of prefill and of
+//! each token; tasks of text.
 
 pub mod canonical;
 pub mod cost;

@@ -17,7 +17,7 @@
 //! - mixture of experts: as the dense net, with `moe_mlp` where its block has a gated MLP.
 //!
 //! An ONNX file is a model too ([`file`]): opaque, so that a backend loads it by itself and its verdict is against recorded
-//! outputs or another backend. Not read yet: GGUF.
+//! outputs or another backend. GGUF files and folders of causal decoders are read by [`language`].
 
 use std::path::{Path, PathBuf};
 

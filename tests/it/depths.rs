@@ -26,15 +26,16 @@ fn rows_that_have_halted_answer_the_same_whether_they_are_dropped_or_kept() {
     let text = "[[cases]]\nmodels = [\"trm\"]\ntasks = [\"small\"]\nbackends = [\"native\"]\nscenarios = [\"offline-b5\"]\n\
                 depth = [\"fixed-6\", \"halt-6\", \"halt-keep-6\"]\ninterleave = true\nany_depth = true\nseconds = 0.1\nwarmup_seconds = 0\n";
     // a net whose rows halt at different steps: one with random weights never halts
-    let net = format!("model.trm.path={}", root().join("suites/models/trm-4x4").display());
-    let set = ["--set", &net, "--set", "task.small.examples=40"];
+    let net = format!("model.trm.path={}", root().join("suites/models/trm-att-9x9").display());
+    let boards = ["task.small.size=9", "task.small.clues=[24, 50]", "task.small.examples=20"];
+    let set = ["--set", &net, "--set", boards[0], "--set", boards[1], "--set", boards[2]];
     house.run(&house.suite("rules.toml", text), "run", &set).exits(0);
     let run = load(&house.path("run")).unwrap();
     let report = Report::new(run.clone());
     let cases: BTreeMap<&str, &CaseRun> = run.cases.iter().map(|c| (c.case.key.depth.as_str(), c)).collect();
     let [fixed, halt, keep] = ["fixed-6", "halt-6", "halt-keep-6"].map(|depth| cases[depth]);
     assert_eq!(of_record(halt), of_record(keep));
-    assert_eq!(of_record(halt).len(), 40);
+    assert_eq!(of_record(halt).len(), 20);
     let groups = [fixed, halt, keep].map(|c| c.case.interleaved.clone().expect("they took turns"));
     assert!(groups.iter().all(|g| g.id == groups[0].id && g.base.as_ref() == Some(&fixed.case.id)), "{groups:?}");
     // a batch of five lasts as long as its slowest row

@@ -10,9 +10,9 @@ use ergometer_kernels::{self as kernels, ActivationKind, Context, NumberFormat};
 use ergometer_language::DecoderConfig;
 use ergometer_language::config::ParallelLayers;
 
-use self::attention::{Cache, Rotation, attend};
-use self::layers::{Layer, Matrix, Mlp, Norm, Packing};
-use super::super::language::{Feed, LanguageEngine, Wanted, check};
+use self::attention::{LayerCache, Rotation, attend};
+use self::layers::{HeldMlp, Layer, Matrix, Norm, WeightReader};
+use super::super::language::{Feed, LanguageEngine, WantedLogits, check};
 use super::super::{BackendError, Facts};
 use crate::graph::{Activation, Op, Rope};
 use crate::models::decoder::activation;
@@ -36,7 +36,7 @@ pub(super) struct NativeLanguage {
     /// The head, where it is not the embedding's table.
     head: Option<Matrix>,
     /// Caches: of each slot, of each layer.
-    slots: Vec<Vec<Cache>>,
+    slots: Vec<Vec<LayerCache>>,
     work: Work,
 }
 
@@ -65,22 +65,22 @@ impl NativeLanguage {
         slots: usize,
     ) -> Result<Self, BackendError> {
         let config = model.config().clone();
-        let packing = Packing { ctx: &ctx, model, format };
-        let embedding = packing.matrix("embedding.weight")?;
+        let reader = WeightReader { ctx: &ctx, model, format };
+        let embedding = reader.matrix("embedding.weight")?;
         let positions = match config.position_rows {
-            Some(_) => Some(packing.plain("positions.weight")?),
+            Some(_) => Some(reader.plain("positions.weight")?),
             None => None,
         };
-        let layers = (0..config.layers.len()).map(|i| packing.layer(i)).collect::<Result<Vec<_>, _>>()?;
-        let last = packing.norm("norm")?;
-        let head = if config.tied_head { None } else { Some(packing.matrix("head.weight")?) };
+        let layers = (0..config.layers.len()).map(|i| reader.layer(i)).collect::<Result<Vec<_>, _>>()?;
+        let last = reader.norm("norm")?;
+        let head = if config.tied_head { None } else { Some(reader.matrix("head.weight")?) };
         let rope = |rope: &Rope| Rotation::new(rope, config.attention.head_width);
         let attentions = model.graph.step.nodes.iter().filter_map(|node| match &node.op {
             Op::Attend(a) => Some(a.rope.as_ref().map(rope)),
             _ => None,
         });
         let ropes = attentions.collect();
-        let empty = || (0..config.layers.len()).map(|_| Cache::new(config.key_value_width())).collect();
+        let empty = || (0..config.layers.len()).map(|_| LayerCache::new(config.key_value_width())).collect();
         let slots = (0..slots).map(|_| empty()).collect();
         let context = model.context;
         let work = Work::default();
@@ -97,7 +97,7 @@ impl NativeLanguage {
         let Some(positions) = &self.positions else { return };
         let mut rows = work.x.chunks_exact_mut(hidden);
         for feed in feeds {
-            let past = self.slots[feed.slot].first().map_or(0, Cache::tokens);
+            let past = self.slots[feed.slot].first().map_or(0, LayerCache::tokens);
             for (row, position) in rows.by_ref().take(feed.tokens.len()).zip(past..) {
                 row.iter_mut().zip(&positions[position * hidden..][..hidden]).for_each(|(x, p)| *x += p);
             }
@@ -151,7 +151,7 @@ impl LanguageEngine for NativeLanguage {
         let layers: usize = self.layers.iter().map(Layer::bytes).sum();
         let tables = self.embedding.bytes() + self.head.as_ref().map_or(0, Matrix::bytes);
         let plain = self.last.bytes() + self.positions.as_ref().map_or(0, |p| 4 * p.len());
-        let caches: usize = self.slots.iter().flatten().map(Cache::bytes).sum();
+        let caches: usize = self.slots.iter().flatten().map(LayerCache::bytes).sum();
         Facts { weight_bytes: (layers + tables + plain) as u64, state_bytes: caches as u64 }
     }
 
@@ -168,19 +168,19 @@ impl LanguageEngine for NativeLanguage {
     }
 
     fn past(&self, slot: usize) -> usize {
-        self.slots[slot].first().map_or(0, Cache::tokens)
+        self.slots[slot].first().map_or(0, LayerCache::tokens)
     }
 
     fn clear(&mut self, slot: usize) {
-        self.slots[slot].iter_mut().for_each(Cache::clear);
+        self.slots[slot].iter_mut().for_each(LayerCache::clear);
     }
 
-    fn feed(&mut self, feeds: &[Feed], wanted: Wanted) -> Result<(), BackendError> {
+    fn feed(&mut self, feeds: &[Feed], wanted: WantedLogits) -> Result<(), BackendError> {
         check(self, feeds)?;
         self.embed(feeds);
         (0..self.layers.len()).for_each(|i| self.layer(i, feeds));
         let (work, hidden) = (&mut self.work, self.config.width);
-        if wanted == Wanted::Last {
+        if wanted == WantedLogits::Last {
             // the last row of each feed moves to the front
             let (mut end, mut to) = (0, 0);
             for feed in feeds {
@@ -217,16 +217,16 @@ fn kind_of(act: Activation) -> ActivationKind {
     }
 }
 
-impl Mlp {
+impl HeldMlp {
     /// `out = mlp(x)`, rows by rows.
     fn apply(&self, ctx: &Context, act: Activation, x: &[f32], inner: &mut Vec<f32>, out: &mut Vec<f32>) {
         match self {
-            Mlp::Gated { gate_up, down } => {
+            HeldMlp::Gated { gate_up, down } => {
                 let rows = x.len() / gate_up.matrix.inputs();
                 out.resize(rows * down.outputs(), 0.0);
                 gated(ctx, act, gate_up, down, x, inner, out);
             }
-            Mlp::Plain { up, down } => {
+            HeldMlp::Plain { up, down } => {
                 let rows = x.len() / up.matrix.inputs();
                 inner.resize(rows * up.outputs(), 0.0);
                 up.apply(ctx, x, inner);
@@ -234,7 +234,7 @@ impl Mlp {
                 out.resize(rows * down.outputs(), 0.0);
                 down.apply(ctx, inner, out);
             }
-            Mlp::Experts(experts) => experts.apply(ctx, act, x, inner, out),
+            HeldMlp::Experts(experts) => experts.apply(ctx, act, x, inner, out),
         }
     }
 }
@@ -243,8 +243,8 @@ impl Mlp {
 fn gated(
     ctx: &Context,
     act: Activation,
-    gate_up: &layers::Linear,
-    down: &layers::Linear,
+    gate_up: &layers::HeldLinear,
+    down: &layers::HeldLinear,
     x: &[f32],
     inner: &mut Vec<f32>,
     out: &mut [f32],

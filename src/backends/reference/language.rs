@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::super::language::{Feed, LanguageEngine, Wanted, check};
+use super::super::language::{Feed, LanguageEngine, WantedLogits, check};
 use super::super::{BackendError, Facts};
 use crate::graph::cost::Workload;
 use crate::graph::interpreter::Interpreter;
@@ -70,7 +70,7 @@ impl LanguageEngine for ReferenceLanguage {
         }
     }
 
-    fn feed(&mut self, feeds: &[Feed], wanted: Wanted) -> Result<(), BackendError> {
+    fn feed(&mut self, feeds: &[Feed], wanted: WantedLogits) -> Result<(), BackendError> {
         check(self, feeds)?;
         self.logits.clear();
         let vocabulary = self.vocabulary();
@@ -83,8 +83,8 @@ impl LanguageEngine for ReferenceLanguage {
             let outputs = results.split_off(self.graph.states.len());
             self.slots[feed.slot] = results;
             let from = match wanted {
-                Wanted::All => 0,
-                Wanted::Last => outputs[0].data.len() - vocabulary,
+                WantedLogits::All => 0,
+                WantedLogits::Last => outputs[0].data.len() - vocabulary,
             };
             self.logits.extend(outputs[0].data[from..].iter().map(|&v| v as f32));
         }

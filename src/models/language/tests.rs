@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 
 use super::*;
-use crate::backends::language::{Feed, LanguageEngine, Wanted};
+use crate::backends::language::{Feed, LanguageEngine, WantedLogits};
 use crate::backends::session::argmax;
 use crate::backends::{BACKENDS, Options};
 
@@ -53,13 +53,13 @@ fn every_recorded_family_gives_its_logits_and_goes_on_as_recorded() {
         let vocabulary = model.config().vocabulary;
         for (name, mut engine) in engines(&model, 2) {
             let feeds: Vec<Feed> = rows.iter().enumerate().map(|(slot, tokens)| Feed { slot, tokens }).collect();
-            engine.feed(&feeds, Wanted::All).unwrap();
+            engine.feed(&feeds, WantedLogits::All).unwrap();
             let off = error(engine.logits(), &logits);
             assert!(off < 2e-5, "{family} on {name}: {off:e}");
             // the same prompt in pieces, in another slot's company
             engine.clear(0);
             for piece in rows[0].chunks(17) {
-                engine.feed(&[Feed { slot: 0, tokens: piece }], Wanted::Last).unwrap();
+                engine.feed(&[Feed { slot: 0, tokens: piece }], WantedLogits::Last).unwrap();
             }
             let last = &logits[(rows[0].len() - 1) * vocabulary..rows[0].len() * vocabulary];
             assert!(error(engine.logits(), last) < 2e-5, "{family} on {name}, in pieces");
@@ -69,7 +69,7 @@ fn every_recorded_family_gives_its_logits_and_goes_on_as_recorded() {
                 let mut next = argmax(last);
                 let mut told = vec![next];
                 while told.len() < greedy.len() {
-                    engine.feed(&[Feed { slot, tokens: &[next] }], Wanted::Last).unwrap();
+                    engine.feed(&[Feed { slot, tokens: &[next] }], WantedLogits::Last).unwrap();
                     next = argmax(engine.logits());
                     told.push(next);
                 }
@@ -91,12 +91,15 @@ fn what_cannot_be_fed_is_refused_and_changes_nothing() {
             (vec![Feed { slot: 0, tokens: &[1] }, Feed { slot: 0, tokens: &[2] }], "fed twice"),
             (vec![Feed { slot: 0, tokens: &[1; 9] }], "longer than the context of 8"),
         ] {
-            let said = engine.feed(&feeds, Wanted::Last).unwrap_err().to_string();
+            let said = engine.feed(&feeds, WantedLogits::Last).unwrap_err().to_string();
             assert!(said.contains(why), "{name}: {said}");
             assert_eq!(engine.past(0), 0);
         }
-        engine.feed(&[Feed { slot: 0, tokens: &tokens }], Wanted::Last).unwrap();
-        assert!(engine.feed(&[Feed { slot: 0, tokens: &[1; 3] }], Wanted::Last).is_err(), "six and three are nine");
+        engine.feed(&[Feed { slot: 0, tokens: &tokens }], WantedLogits::Last).unwrap();
+        assert!(
+            engine.feed(&[Feed { slot: 0, tokens: &[1; 3] }], WantedLogits::Last).is_err(),
+            "six and three are nine"
+        );
         assert_eq!(engine.past(0), 6);
     }
     for context in [0, 257] {

@@ -360,11 +360,15 @@ mod tests {
             (found(&scored, "auroc"), found(&scored, "sensitivity")),
             (vec![(0, 0.5, 1.0)], vec![(0, 1.0, 1.0)])
         );
-        let scored = scorer.score(&Answer::Class(0), &numbers(&[0.9, 0.7]));
+        let scored = scorer.score(&Answer::Class(0), &numbers(&[0.3, 0.7]));
         assert_eq!(
             (found(&scored, "auroc"), found(&scored, "specificity")),
             (vec![(0, 0.7, 0.0)], vec![(0, 0.0, 1.0)])
         );
+        // logits of two classes: the larger is what it says, whatever the threshold of the second alone would be
+        let scored = scorer.score(&Answer::Class(0), &numbers(&[2.0, 1.0]));
+        assert_eq!(found(&scored, "specificity"), vec![(0, 1.0, 1.0)]);
+        assert!((found(&scored, "auroc")[0].1 - 1.0 / (1.0 + 1f64.exp())).abs() < 1e-12);
         assert!(scorer.fits(&Answer::Class(0), &numbers(&[0.1, 0.2, 0.3])).unwrap_err().contains("`positive`"));
         assert!(
             Scorer::Binary { threshold: 0.5, positive: Some(2) }.fits(&Answer::Class(0), &numbers(&[0.1])).is_err()

@@ -11,14 +11,14 @@ use crate::graph::Rope;
 
 /// Keys and values of one layer of one sequence: `[tokens, kv_heads, head_dim]` each.
 #[derive(Clone, Default)]
-pub(super) struct Cache {
+pub(super) struct LayerCache {
     keys: Vec<f32>,
     values: Vec<f32>,
     /// Elements of a token in each.
     width: usize,
 }
 
-impl Cache {
+impl LayerCache {
     /// An empty one.
     pub fn new(width: usize) -> Self {
         Self { keys: Vec::new(), values: Vec::new(), width }
@@ -84,7 +84,7 @@ pub(super) fn attend(
     rotation: Option<&Rotation>,
     gains: Option<&Gains>,
     joined: &mut [f32],
-    cache: &mut Cache,
+    cache: &mut LayerCache,
     out: &mut [f32],
 ) {
     let of = &config.attention;

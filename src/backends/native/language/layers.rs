@@ -11,7 +11,7 @@ use crate::graph::Activation;
 use crate::models::language::LanguageModel;
 
 /// What weights are read from, and how they are packed.
-pub(super) struct Packing<'a> {
+pub(super) struct WeightReader<'a> {
     pub ctx: &'a Context,
     pub model: &'a LanguageModel,
     pub format: NumberFormat,
@@ -66,12 +66,12 @@ impl Matrix {
 }
 
 /// x·Wᵀ + b
-pub(super) struct Linear {
+pub(super) struct HeldLinear {
     pub matrix: Matrix,
     pub bias: Option<Vec<f32>>,
 }
 
-impl Linear {
+impl HeldLinear {
     pub fn outputs(&self) -> usize {
         self.matrix.outputs()
     }
@@ -129,17 +129,17 @@ pub(super) struct Gains {
 }
 
 /// The second half of a layer.
-pub(super) enum Mlp {
-    Gated { gate_up: Linear, down: Linear },
-    Plain { up: Linear, down: Linear },
+pub(super) enum HeldMlp {
+    Gated { gate_up: HeldLinear, down: HeldLinear },
+    Plain { up: HeldLinear, down: HeldLinear },
     Experts(Experts),
 }
 
 /// Gated experts of which each token goes to some.
 pub(super) struct Experts {
-    router: Linear,
+    router: HeldLinear,
     /// `gate_up` and `down` of each.
-    experts: Vec<(Linear, Linear)>,
+    experts: Vec<(HeldLinear, HeldLinear)>,
     chosen: usize,
 }
 
@@ -190,13 +190,13 @@ fn routed(scores: &[f32], chosen: usize) -> Vec<(usize, f32)> {
 /// A layer's weights.
 pub(super) struct Layer {
     pub attention_norm: Norm,
-    pub qkv: Linear,
+    pub qkv: HeldLinear,
     pub head_norms: Option<Gains>,
-    pub output: Linear,
+    pub output: HeldLinear,
     pub attention_post_norm: Option<Norm>,
     /// None where both halves read one norm.
     pub mlp_norm: Option<Norm>,
-    pub mlp: Mlp,
+    pub mlp: HeldMlp,
     pub mlp_post_norm: Option<Norm>,
 }
 
@@ -204,8 +204,10 @@ impl Layer {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let mlp = match &self.mlp {
-            Mlp::Gated { gate_up: a, down: b } | Mlp::Plain { up: a, down: b } => a.bytes() + b.bytes(),
-            Mlp::Experts(e) => e.router.bytes() + e.experts.iter().map(|(a, b)| a.bytes() + b.bytes()).sum::<usize>(),
+            HeldMlp::Gated { gate_up: a, down: b } | HeldMlp::Plain { up: a, down: b } => a.bytes() + b.bytes(),
+            HeldMlp::Experts(e) => {
+                e.router.bytes() + e.experts.iter().map(|(a, b)| a.bytes() + b.bytes()).sum::<usize>()
+            }
         };
         let norms = [self.mlp_norm.as_ref(), self.attention_post_norm.as_ref(), self.mlp_post_norm.as_ref()];
         let norms = self.attention_norm.bytes() + norms.into_iter().flatten().map(Norm::bytes).sum::<usize>();
@@ -214,7 +216,7 @@ impl Layer {
     }
 }
 
-impl Packing<'_> {
+impl WeightReader<'_> {
     /// A vector or table as f32.
     pub fn plain(&self, name: &str) -> Result<Vec<f32>, BackendError> {
         self.model.param(name).map_err(|e| BackendError::Failed(e.to_string()))
@@ -230,13 +232,13 @@ impl Packing<'_> {
         Ok(Matrix::Packed { packed, rows })
     }
 
-    fn linear(&self, name: &str) -> Result<Linear, BackendError> {
+    fn linear(&self, name: &str) -> Result<HeldLinear, BackendError> {
         let bias = format!("{name}.bias");
         let bias = match self.model.shape(&bias) {
             Some(_) => Some(self.plain(&bias)?),
             None => None,
         };
-        Ok(Linear { matrix: self.matrix(&format!("{name}.weight"))?, bias })
+        Ok(HeldLinear { matrix: self.matrix(&format!("{name}.weight"))?, bias })
     }
 
     /// A norm.
@@ -254,25 +256,25 @@ impl Packing<'_> {
         let down = self.plain(&format!("{at}.experts.down.weight"))?;
         let linear = |format, values: &[f32], n: usize, k: usize| {
             let packed = PackedLinear::pack(self.ctx, format, values, n, k);
-            Linear { matrix: Matrix::Packed { packed, rows: Vec::new() }, bias: None }
+            HeldLinear { matrix: Matrix::Packed { packed, rows: Vec::new() }, bias: None }
         };
         let all = gate_up.chunks_exact(2 * inner * width).zip(down.chunks_exact(width * inner));
         let experts =
             all.map(|(g, d)| (linear(self.format, g, 2 * inner, width), linear(self.format, d, width, inner)));
-        let experts: Vec<(Linear, Linear)> = experts.collect();
+        let experts: Vec<(HeldLinear, HeldLinear)> = experts.collect();
         // what goes where decides everything after it: never rounded
         let router = self.plain(&format!("{at}.router.weight"))?;
         let router = linear(NumberFormat::F32, &router, of.count, width);
         Ok(Experts { router, experts, chosen: of.used })
     }
 
-    fn mlp(&self, at: &str) -> Result<Mlp, BackendError> {
+    fn mlp(&self, at: &str) -> Result<HeldMlp, BackendError> {
         let of = &self.model.config().mlp;
         let down = || self.linear(&format!("{at}.down"));
         Ok(match of.experts {
-            Some(experts) => Mlp::Experts(self.experts(at, experts)?),
-            None if of.gated => Mlp::Gated { gate_up: self.linear(&format!("{at}.gate_up"))?, down: down()? },
-            None => Mlp::Plain { up: self.linear(&format!("{at}.up"))?, down: down()? },
+            Some(experts) => HeldMlp::Experts(self.experts(at, experts)?),
+            None if of.gated => HeldMlp::Gated { gate_up: self.linear(&format!("{at}.gate_up"))?, down: down()? },
+            None => HeldMlp::Plain { up: self.linear(&format!("{at}.up"))?, down: down()? },
         })
     }
 
