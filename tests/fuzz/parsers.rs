@@ -40,7 +40,7 @@ use self::models::{
 };
 use self::puzzles::{maze_file, mazes, puzzle_file, puzzles};
 use self::released::{checkpoint_file, checkpoints, log_file, logs, pickle, pickles, run_config, run_configs};
-use self::suite_files::{suite, suites};
+use self::suite_files::{KNOWN, suite, suites};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -20,7 +20,7 @@ pub(super) fn suites(_: &Path) -> Vec<Vec<u8>> {
 const SWEPT: &str = "[[model]]\nname = 'm'\npath = 'm'\n[[task]]\nname = 't'\nkind = 'sudoku'\nexamples = 3\n\
     sweep = { size = [4, 6], seed = [1, 2] }\n[[cases]]\nmodels = 'm'\ntasks = 't'\nbackends = 'native'\nbatch = [1, 4]\nthreads = '1..all'\n";
 
-const KNOWN: Known = Known {
+pub(super) const KNOWN: Known = Known {
     backends: &["native", "tract", "candle", "onnxruntime", "reference"],
     precisions: &["f32", "f64", "bf16", "int8"],
     processors: 2,
