@@ -107,7 +107,7 @@ impl Decoder<'_> {
     }
 
     fn linear(&mut self, name: &str, out: usize, width: usize, bias: bool) -> Result<op::Linear, ModelError> {
-        let weight = self.params.weight(&format!("{name}.weight"), out, width)?;
+        let weight = self.params.weight(format!("{name}.weight"), out, width)?;
         let bias = if bias { Some(self.vector(format!("{name}.bias"), out, 0.0)?) } else { None };
         Ok(op::Linear { weight, bias })
     }
@@ -116,7 +116,7 @@ impl Decoder<'_> {
         let (mlp, width) = (&self.config.mlp, self.config.width);
         let (inner, act, bias) = (mlp.inner, activation(mlp.activation), mlp.bias);
         if let Some(experts) = mlp.experts {
-            let router = self.params.weight(&format!("{at}.router.weight"), experts.count, width)?;
+            let router = self.params.weight(format!("{at}.router.weight"), experts.count, width)?;
             let mut all = |name: &str, shape: [usize; 3]| {
                 let start = Start::Normal(1.0 / (shape[2] as f32).sqrt());
                 self.params.add(format!("{at}.experts.{name}.weight"), &shape, Role::Weight, start)
@@ -126,8 +126,8 @@ impl Decoder<'_> {
             return Ok(op::MoeMlp { router, gate_up, down, top_k: experts.used, act }.into());
         }
         if mlp.gated {
-            let gate_up = self.params.weight(&format!("{at}.gate_up.weight"), 2 * inner, width)?;
-            let down = self.params.weight(&format!("{at}.down.weight"), width, inner)?;
+            let gate_up = self.params.weight(format!("{at}.gate_up.weight"), 2 * inner, width)?;
+            let down = self.params.weight(format!("{at}.down.weight"), width, inner)?;
             return Ok(op::GatedMlp { gate_up, down, act, over: Axis::Features }.into());
         }
         let up = self.linear(&format!("{at}.up"), inner, width, bias)?;

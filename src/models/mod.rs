@@ -16,7 +16,7 @@
 //! - looped: as TRM with one state `z`; a step is `loops` times `z = net(z + x)`, heads as TRM; stops where `q[0] > 0`.
 //! - mixture of experts: as the dense net, with `moe_mlp` where its block has a gated MLP.
 //!
-//! An ONNX file is a model too ([`file`]): opaque, so that a backend loads it by itself and its verdict is against recorded
+//! An ONNX file is a model too ([`mod@file`]): opaque, so that a backend loads it by itself and its verdict is against recorded
 //! outputs or another backend. GGUF files and folders of causal decoders are read by [`language`].
 
 use std::path::{Path, PathBuf};

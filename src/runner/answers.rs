@@ -29,7 +29,7 @@ impl Needed {
         Self { right: vec![None; examples], depths: BTreeSet::new() }
     }
 
-    /// Whether an answer is kept (see [`Prediction`](ergometer_reports::case::Prediction)); one that is not of record loses its content.
+    /// Whether an answer is kept (see [`Prediction`]); one that is not of record loses its content.
     fn keep(&mut self, p: &mut ScoredAnswer) -> bool {
         if !p.last {
             p.answer = None;
