@@ -134,7 +134,7 @@ fn arrays(task: &str, set: &ExampleSet, model: &str, interface: &Interface) -> a
         }
     }
     if let Reading::Output { output: Some(name), .. } = &set.reads
-        && interface.outputs.iter().all(|port| port.name != *name)
+        && interface.place_of(Some(name)).is_none()
     {
         let near = did_you_mean(name, interface.outputs.iter().map(|p| p.name.as_str()));
         bail!(
@@ -142,10 +142,11 @@ fn arrays(task: &str, set: &ExampleSet, model: &str, interface: &Interface) -> a
             names(&interface.outputs)
         );
     }
-    if let Some((port, Read::Argmax)) = read_from(set, interface) {
-        let classes = port.shape.iter().rev().copied().find(|n| *n > 1).unwrap_or(0);
+    if let Some((port, Read::Argmax)) = read_from(set, interface)
+        && let Some(classes) = port.classes()
+    {
         ensure!(
-            classes == 0 || set.vocabulary as usize <= classes,
+            set.vocabulary as usize <= classes,
             "task `{task}` has labels up to {}, output `{}` of model `{model}` {} classes along its last axis\n\
              hint: labels count from 0; classes must be the last axis of the output",
             set.vocabulary.saturating_sub(1),
@@ -159,12 +160,7 @@ fn arrays(task: &str, set: &ExampleSet, model: &str, interface: &Interface) -> a
 /// The output that answers are read off, and how; `None`: logits, the model's own way.
 pub fn read_from<'a>(set: &ExampleSet, interface: &'a Interface) -> Option<(&'a Port, Read)> {
     let Reading::Output { output, how } = &set.reads else { return None };
-    let mut outputs = interface.outputs.iter();
-    let port = match output {
-        Some(name) => outputs.find(|port| port.name == *name),
-        None => outputs.next(),
-    };
-    port.map(|port| (port, *how))
+    Some((&interface.outputs[interface.place_of(output.as_deref())?], *how))
 }
 
 /// Whether a model that gives so many logits for a row, so many of them a token, can give an answer of this shape.

@@ -132,7 +132,7 @@ impl Decoder {
     /// # Errors
     /// There is no such tensor; the file cannot be read.
     pub fn dequantise(&self, name: &str) -> Result<Vec<f32>, LanguageError> {
-        self.rows(name, 0..rows_of(self.tensor(name)?))
+        self.rows(name, 0..self.tensor(name)?.rows())
     }
 
     /// The parts that some rows lie in, with the rows of each.
@@ -142,7 +142,7 @@ impl Decoder {
         tensor: &'t NetTensor,
         rows: Range<usize>,
     ) -> Result<Vec<(&'t TensorPart, Range<usize>)>, LanguageError> {
-        let total = rows_of(tensor);
+        let total = tensor.rows();
         if rows.start > rows.end || rows.end > total {
             let message = format!("`{}` has {total} rows, not rows {rows:?}", shown(name));
             return Err(LanguageError::new(&self.path, message));
@@ -157,14 +157,6 @@ impl Decoder {
             first = last;
         }
         Ok(parts)
-    }
-}
-
-/// Rows of a tensor: all axes but the last; of a vector its elements.
-fn rows_of(tensor: &NetTensor) -> usize {
-    match tensor.shape.as_slice() {
-        [n] => *n,
-        shape => shape.iter().rev().skip(1).product(),
     }
 }
 

@@ -178,6 +178,11 @@ impl Port {
         }
     }
 
+    /// Elements along the last axis that has more than one, where the shape is known: the classes, where each is given a score.
+    pub fn classes(&self) -> Option<usize> {
+        self.shape.iter().rev().copied().find(|n| *n > 1)
+    }
+
     /// Whether a row may bring so many tokens.
     pub fn takes(&self, tokens: usize) -> bool {
         match self.length {
@@ -290,6 +295,14 @@ impl Interface {
     /// Whether one step is all: no states, and no second step that could change an answer.
     pub fn one_shot(&self) -> bool {
         self.states.is_empty() && self.max_steps <= 1
+    }
+
+    /// Place of the output of this name; of the first, without one.
+    pub fn place_of(&self, output: Option<&str>) -> Option<usize> {
+        match output {
+            None => (!self.outputs.is_empty()).then_some(0),
+            Some(name) => self.outputs.iter().position(|port| port.name == name),
+        }
     }
 
     /// The input of this role.

@@ -1,12 +1,13 @@
 //! Language models: a decoder's files with the graph of what they compute.
 //!
-//! In: a GGUF file or a Hugging Face folder. Out: a [`LanguageModel`]; its parameters as f32, or as they are stored. Must not: hold weights; each
+//! In: a GGUF file or a Hugging Face folder. Out: a [`LanguageModel`]; its parameters as f32. Must not: hold weights; each
 //! engine reads what it packs, a tensor at a time.
 
 use std::path::{Path, PathBuf};
 
 use ergometer_language::config::RopeScaling;
-use ergometer_language::{BlockType, Decoder, DecoderConfig, LanguageError};
+use ergometer_language::names::NetTensor;
+use ergometer_language::{Decoder, DecoderConfig, LanguageError};
 
 use super::{ModelError, decoder};
 use crate::graph::Graph;
@@ -19,8 +20,6 @@ pub struct LanguageModel {
     pub graph: Graph,
     /// Most tokens of a sequence.
     pub context: usize,
-    /// Divisors of rotary frequencies that the file has.
-    pub divisors: Vec<f32>,
     decoder: Decoder,
 }
 
@@ -65,7 +64,7 @@ impl LanguageModel {
             e.file = path.display().to_string();
             e
         })?;
-        Ok(Self { path: path.to_owned(), graph, context, divisors, decoder })
+        Ok(Self { path: path.to_owned(), graph, context, decoder })
     }
 
     /// What it is.
@@ -102,7 +101,7 @@ impl LanguageModel {
         let mut values = Vec::new();
         for expert in 0..experts {
             for name in &stored {
-                let rows = self.rows_of(name) / experts;
+                let rows = self.decoder.tensors().get(name).map_or(0, NetTensor::rows) / experts;
                 values.extend(self.decoder.rows(name, expert * rows..(expert + 1) * rows)?);
             }
         }
@@ -120,39 +119,6 @@ impl LanguageModel {
     /// The file cannot be read.
     pub fn params(&self) -> Result<Vec<Vec<f32>>, ModelError> {
         self.graph.params.iter().map(|p| self.param(&p.name)).collect()
-    }
-
-    /// A matrix as its file has it: rows of blocks, and their type; `None`: what it joins is of several types or does not lie in rows.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn blocks(&self, name: &str, expert: Option<usize>) -> Result<Option<(BlockType, Vec<u8>)>, ModelError> {
-        let (stored, experts) = self.stored(name);
-        let tensors = self.decoder.tensors();
-        let Some(kind) = stored.first().and_then(|n| tensors.get(n)).map(|t| t.kind) else { return Ok(None) };
-        let alike =
-            |name: &String| tensors.get(name).is_some_and(|t| t.kind == kind && t.parts.iter().all(|p| !p.transposed));
-        if !stored.iter().all(alike) {
-            return Ok(None);
-        }
-        let mut bytes = Vec::new();
-        let all = expert.map_or(0..experts, |e| e..e + 1);
-        for expert in all {
-            for name in &stored {
-                let rows = self.rows_of(name) / experts;
-                self.decoder.stored_rows(name, expert * rows..(expert + 1) * rows, &mut bytes)?;
-            }
-        }
-        Ok(Some((kind, bytes)))
-    }
-
-    fn rows_of(&self, stored: &str) -> usize {
-        let shape = self.decoder.tensors().get(stored).map(|t| t.shape.as_slice());
-        match shape {
-            None => 0,
-            Some([n]) => *n,
-            Some(shape) => shape.iter().rev().skip(1).product(),
-        }
     }
 }
 

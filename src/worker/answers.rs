@@ -37,14 +37,10 @@ impl Reader {
             let how = How::Logits(job.answers, reads.vocabulary);
             return Ok(Self { halting: reads.halting, output: reads.logits, how });
         };
-        let place = match output {
-            None => (!interface.outputs.is_empty()).then_some(0),
-            Some(name) => interface.outputs.iter().position(|port| port.name == *name),
-        };
-        let Some(place) = place else {
+        let Some(place) = interface.place_of(output.as_deref()) else {
             bail!("answers are read off output `{}`, which the model does not have", output.as_deref().unwrap_or(""))
         };
-        let last = interface.outputs[place].shape.iter().rev().copied().find(|n| *n > 1);
+        let last = interface.outputs[place].classes();
         let halting = interface.outputs.iter().position(|port| port.role == PortRole::Halting);
         Ok(Self { halting, output: place, how: How::Output(*how, last) })
     }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use ergometer_files::capped;
 
+use crate::distance::distance;
+
 /// Bad input, named so that a user can mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SuiteError {
@@ -133,18 +135,7 @@ pub fn near_matches<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>)
 
 /// Levenshtein distance over characters.
 fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    distance(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -46,6 +46,16 @@ pub struct NetTensor {
     pub parts: Vec<TensorPart>,
 }
 
+impl NetTensor {
+    /// Rows: all axes but the last; of a vector its elements.
+    pub fn rows(&self) -> usize {
+        match self.shape.as_slice() {
+            [n] => *n,
+            shape => shape.iter().rev().skip(1).product(),
+        }
+    }
+}
+
 /// Some rows of a stored tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorPart {

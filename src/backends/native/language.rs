@@ -6,7 +6,7 @@
 //! The tokens of all feeds of a call are rows of one batch for every product; attention is computed feed by feed, each over its own cache.
 //! Keys lie in the cache as they are compared (normed and turned).
 
-use ergometer_kernels::{self as kernels, ActivationKind, Context, NumberFormat};
+use ergometer_kernels::{self as kernels, Context, NumberFormat};
 use ergometer_language::DecoderConfig;
 use ergometer_language::config::ParallelLayers;
 
@@ -14,6 +14,7 @@ use self::attention::{LayerCache, Rotation, attend};
 use self::layers::{HeldMlp, Layer, Matrix, Norm, WeightReader};
 use super::super::language::{Feed, LanguageEngine, WantedLogits, check};
 use super::super::{BackendError, Facts};
+use super::lower::activation as kernel_activation;
 use crate::graph::{Activation, Op, Rope};
 use crate::models::decoder::activation;
 use crate::models::language::LanguageModel;
@@ -207,16 +208,6 @@ impl LanguageEngine for NativeLanguage {
     }
 }
 
-/// The kernels' word for it.
-fn kind_of(act: Activation) -> ActivationKind {
-    match act {
-        Activation::Silu => ActivationKind::Silu,
-        Activation::Gelu => ActivationKind::Gelu,
-        Activation::GeluTanh => ActivationKind::GeluTanh,
-        Activation::Relu => ActivationKind::Relu,
-    }
-}
-
 impl HeldMlp {
     /// `out = mlp(x)`, rows by rows.
     fn apply(&self, ctx: &Context, act: Activation, x: &[f32], inner: &mut Vec<f32>, out: &mut Vec<f32>) {
@@ -230,7 +221,7 @@ impl HeldMlp {
                 let rows = x.len() / up.matrix.inputs();
                 inner.resize(rows * up.outputs(), 0.0);
                 up.apply(ctx, x, inner);
-                kernels::activation(ctx, kind_of(act), inner);
+                kernels::activation(ctx, kernel_activation(act), inner);
                 out.resize(rows * down.outputs(), 0.0);
                 down.apply(ctx, inner, out);
             }
@@ -261,7 +252,7 @@ fn gated(
         for (made, both) in made.chunks_exact_mut(half).zip(both.chunks_exact(wide)) {
             made.copy_from_slice(&both[..half]);
         }
-        kernels::activation(ctx, kind_of(act), made);
+        kernels::activation(ctx, kernel_activation(act), made);
         for (made, both) in made.chunks_exact_mut(half).zip(both.chunks_exact(wide)) {
             made.iter_mut().zip(&both[half..]).for_each(|(m, u)| *m *= u);
         }

@@ -488,7 +488,8 @@ impl<'r> Lowering<'_, '_, 'r> {
     }
 }
 
-fn activation(act: graph::Activation) -> ActivationKind {
+/// The kernels' word for it.
+pub(super) fn activation(act: graph::Activation) -> ActivationKind {
     match act {
         graph::Activation::Silu => ActivationKind::Silu,
         graph::Activation::Gelu => ActivationKind::Gelu,

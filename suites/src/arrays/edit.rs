@@ -1,7 +1,6 @@
-//! Edit distance, and texts out of rows of tokens.
+//! Texts out of rows of tokens, of which edit distances are taken.
 //!
-//! In: two sequences; tokens with an alphabet. Out: how many insertions, deletions and substitutions lie between them; a
-//! text. Must not: normalise a text: what counts as the same is for labels and alphabet to say.
+//! In: tokens with an alphabet. Out: a text. Must not: normalise a text: what counts as the same is for labels and alphabet to say.
 
 /// How the tokens of an answer become a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,24 +43,10 @@ impl Decoding {
     }
 }
 
-/// Levenshtein distance.
-pub fn distance<T: PartialEq>(a: &[T], b: &[T]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::distance::distance;
 
     /// Straight from the definition.
     fn brute(a: &[u8], b: &[u8]) -> usize {

@@ -9,9 +9,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::edit::{Decoding, distance};
+use super::edit::Decoding;
 use crate::answer::{Answer, AnswerKind};
 use crate::array::{Read, Reading};
+use crate::distance::distance;
 use crate::score::{AnswerScore, Score, ScoreSum};
 
 /// A token of a label that asks for nothing.

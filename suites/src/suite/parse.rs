@@ -333,7 +333,6 @@ fn name(keys: &Keys) -> Result<String, SuiteError> {
 }
 
 fn backend(keys: &Keys, folder: &Path, known: &Known) -> Result<BackendSpec, SuiteError> {
-    not_built_in(keys, known)?;
     let name = name(keys)?;
     let kind = keys.need("kind", keys.string("kind")?)?;
     if kind != "external" && !known.backends.contains(&kind.as_str()) {
