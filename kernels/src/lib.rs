@@ -50,20 +50,20 @@ mod sys;
 mod tests;
 mod vector;
 
-pub use activation::{ActivationKind, activation, gate, swiglu};
+pub use activation::{ActivationKind, activation, gate, gated, swiglu};
 pub use attention::{
     Heads, Mask, PackedHeads, RopeTables, attention, attention_operations, projected_attention,
     projected_attention_operations,
 };
 pub use blocks::format::BlockFormat;
 pub use blocks::pack::PackedBlocks;
-pub use blocks::{blocks_linear, blocks_linear_operations, blocks_linears, embed_rows};
+pub use blocks::{blocks_joined, blocks_linear, blocks_linear_operations, embed_rows};
 pub use cached::{CachedScores, CachedTokens, KvCache, cached_attention};
-pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings};
+pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings, read_ceiling};
 pub use context::Context;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};
 pub use isa::Isa;
-pub use linear::pack::{PackedLinear, PackedTokens};
+pub use linear::pack::{PackedLinear, PackedTokens, linear_rows};
 pub use linear::{linear, linear_norm, linear_norm_operations, linear_operations};
 pub use mlp::{gated_mlp, gated_mlp_operations, token_mlp, token_mlp_operations};
 pub use moe::Routes;

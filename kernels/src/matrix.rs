@@ -150,7 +150,7 @@ struct Line([u32; LINE]);
 const LINE: usize = 16;
 
 /// A slice of 32-bit words that starts on a cache line: f32, pairs of bf16 or quads of int8.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Aligned {
     lines: Vec<Line>,
     len: usize,

@@ -216,8 +216,14 @@ fn gate_case(ctx: &Context, _: NumberFormat, mut d: Draw, rows: Range<usize>) ->
     up.iter_mut().filter(|up| **up == -90.0).for_each(|up| *up = 1.0);
     // up to where each is linear
     x.iter_mut().for_each(|x| *x *= (1 + d.c) as f32 / 5.0);
-    let mut x = pick(&x, &rows, d.a * 40);
-    gate(ctx, kinds[d.b % 4], &mut x, &pick(&up, &rows, d.a * 40));
+    let (mut x, up) = (pick(&x, &rows, d.a * 40), pick(&up, &rows, d.a * 40));
+    let halves = x.chunks_exact((d.a * 40).max(1)).zip(up.chunks_exact((d.a * 40).max(1)));
+    let (joined, mut out) = (halves.flat_map(|(x, up)| [x, up].concat()).collect::<Vec<f32>>(), d.out(x.len()));
+    gate(ctx, kinds[d.b % 4], &mut x, &up);
+    if d.a > 0 && kinds[d.b % 4] != ActivationKind::Silu {
+        gated(ctx, kinds[d.b % 4], &joined, d.a * 40, &mut out);
+        assert!(bits(&out) == bits(&x), "halves of rows and slices apart differ");
+    }
     one_kind(&x)
 }
 

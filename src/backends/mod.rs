@@ -211,6 +211,10 @@ pub trait Backend: Sync {
     fn about(&self) -> &'static str;
     /// Precisions that it computes in.
     fn precisions(&self) -> &'static [&'static str];
+    /// Precisions of language models; `stored`: weights stay in the blocks or the type of the file.
+    fn language_precisions(&self) -> &'static [&'static str] {
+        self.precisions()
+    }
     /// Precisions of files that it loads as they are; empty: it loads none.
     fn file_precisions(&self) -> &'static [&'static str] {
         &[]

@@ -3,6 +3,7 @@
 //! In: a GGUF file or a Hugging Face folder. Out: a [`LanguageModel`]; its parameters as f32. Must not: hold weights; each
 //! engine reads what it packs, a tensor at a time.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use ergometer_language::config::RopeScaling;
@@ -22,6 +23,9 @@ pub struct LanguageModel {
     pub context: usize,
     decoder: Decoder,
 }
+
+/// Rows of stored tensors, in order.
+pub type StoredRows = Vec<(String, Range<usize>)>;
 
 impl From<LanguageError> for ModelError {
     fn from(e: LanguageError) -> Self {
@@ -82,14 +86,39 @@ impl LanguageModel {
         self.graph.params.iter().find(|p| p.name == name).map(|p| p.shape.as_slice())
     }
 
-    /// The stored tensors whose rows a parameter joins, in order, with the experts of each.
-    fn stored(&self, name: &str) -> (Vec<String>, usize) {
+    /// Bytes of weights, as they are stored, that decoding one token reads: all of them, of experts those that a token meets, and of a
+    /// table that is only looked up none.
+    pub fn bytes_per_token(&self) -> u64 {
+        let config = self.config();
+        let read = |(name, tensor): (&String, &NetTensor)| {
+            let table = name == "positions.weight" || (name == "embedding.weight" && !config.tied_head);
+            let bytes = tensor.kind.bytes_of(tensor.shape.iter().product::<usize>() as u64).unwrap_or_default();
+            match config.mlp.experts {
+                _ if table => 0,
+                Some(experts) if name.contains(".experts.") => bytes / experts.count as u64 * experts.used as u64,
+                _ => bytes,
+            }
+        };
+        self.decoder.tensors().iter().map(read).sum()
+    }
+
+    /// Which rows of which stored tensors (by the names of [`ergometer_language::names`]) a parameter joins, in order; of experts one
+    /// list each, of anything else one list.
+    pub fn stored(&self, name: &str) -> Vec<StoredRows> {
         let experts = self.config().mlp.experts.filter(|_| name.contains(".experts.")).map_or(1, |e| e.count);
         let end = name.rsplit('.').next().unwrap_or_default();
-        match pieces(name) {
-            Some((at, joined)) => (joined.iter().map(|piece| format!("{at}.{piece}.{end}")).collect(), experts),
-            None => (vec![name.to_owned()], experts),
-        }
+        let names: Vec<String> = match pieces(name) {
+            Some((at, joined)) => joined.iter().map(|piece| format!("{at}.{piece}.{end}")).collect(),
+            None => vec![name.to_owned()],
+        };
+        let of_expert = |expert: usize| {
+            let rows = |name: &String| {
+                let rows = self.decoder.tensors().get(name).map_or(0, NetTensor::rows) / experts;
+                (name.clone(), expert * rows..(expert + 1) * rows)
+            };
+            names.iter().map(rows).collect()
+        };
+        (0..experts).map(of_expert).collect()
     }
 
     /// A parameter of the graph as f32.
@@ -97,13 +126,9 @@ impl LanguageModel {
     /// # Errors
     /// The file cannot be read.
     pub fn param(&self, name: &str) -> Result<Vec<f32>, ModelError> {
-        let (stored, experts) = self.stored(name);
         let mut values = Vec::new();
-        for expert in 0..experts {
-            for name in &stored {
-                let rows = self.decoder.tensors().get(name).map_or(0, NetTensor::rows) / experts;
-                values.extend(self.decoder.rows(name, expert * rows..(expert + 1) * rows)?);
-            }
+        for (name, rows) in self.stored(name).into_iter().flatten() {
+            values.extend(self.decoder.rows(&name, rows)?);
         }
         // what a family adds to the gains that it stores
         let offset = self.config().norm.offset;

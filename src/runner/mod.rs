@@ -140,7 +140,8 @@ pub struct RunOutcome {
 /// Every precision that some backend computes in, or that other programs may be asked for.
 pub fn precisions() -> Vec<&'static str> {
     let asked = PRECISIONS.iter().filter(|p| p.asked).map(|p| p.name);
-    let mut all: Vec<&str> = BACKENDS.iter().flat_map(|b| b.precisions().iter().copied()).chain(asked).collect();
+    let built_in = BACKENDS.iter().flat_map(|b| b.precisions().iter().chain(b.language_precisions()).copied());
+    let mut all: Vec<&str> = built_in.chain(asked).collect();
     all.sort_unstable();
     all.dedup();
     all

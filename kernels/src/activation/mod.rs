@@ -26,7 +26,7 @@ dispatch! {
     fn gate_slice(kind: ActivationKind, gate: &mut [f32], up: &[f32]) { scalar::gate | vector::gate }
 }
 dispatch! {
-    fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) { scalar::swiglu | vector::swiglu }
+    fn silu_slice(gate: &[f32], up: &[f32], out: &mut [f32]) { scalar::swiglu | vector::swiglu }
 }
 
 /// `x = f(x)` in place, any shape.
@@ -54,6 +54,14 @@ pub fn gate(ctx: &Context, kind: ActivationKind, gate: &mut [f32], up: &[f32]) {
 /// # Panics
 /// If a length does not fit.
 pub fn swiglu(ctx: &Context, x: &[f32], inner: usize, out: &mut [f32]) {
+    gated(ctx, ActivationKind::Silu, x, inner, out);
+}
+
+/// [`swiglu`] with another activation of the gate: `out = f(gate) · up`, of halves of rows.
+///
+/// # Panics
+/// If a length does not fit.
+pub fn gated(ctx: &Context, kind: ActivationKind, x: &[f32], inner: usize, out: &mut [f32]) {
     assert_eq!(x.len(), 2 * out.len(), "swiglu: input is not twice the output");
     assert!(out.is_empty() || (inner > 0 && out.len().is_multiple_of(inner)), "swiglu: not whole rows of {inner}");
     let rows = out.len().checked_div(inner).unwrap_or(0);
@@ -63,8 +71,14 @@ pub fn swiglu(ctx: &Context, x: &[f32], inner: usize, out: &mut [f32]) {
     ctx.cells(out, inner, cell, parts, |(row, col), mut block| {
         for i in 0..block.rows() {
             let out = block.row(i);
-            let gate = (row + i) * 2 * inner + col;
-            gated(ctx.proof(), &x[gate..gate + out.len()], &x[gate + inner..gate + inner + out.len()], out);
+            let at = (row + i) * 2 * inner + col;
+            let (gate, up) = (&x[at..at + out.len()], &x[at + inner..at + inner + out.len()]);
+            if kind == ActivationKind::Silu {
+                silu_slice(ctx.proof(), gate, up, out);
+            } else {
+                out.copy_from_slice(gate);
+                gate_slice(ctx.proof(), kind, out, up);
+            }
         }
     });
 }

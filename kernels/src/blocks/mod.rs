@@ -44,34 +44,34 @@ const PER_VALUE: usize = 3;
 /// `out[m, n] = x[m, k] · W[n, k]ᵀ`; m follows from the length of `out`.
 ///
 /// # Panics
-/// As [`blocks_linears`].
+/// As [`blocks_joined`].
 pub fn blocks_linear(ctx: &Context, x: &[f32], w: &PackedBlocks, out: &mut [f32]) {
-    blocks_linears(ctx, x, [(w, out)]);
+    blocks_joined(ctx, x, &[w], out);
 }
 
-/// Several products of the same `x: [m, k]`, as [`blocks_linear`] of each pair of weight `[n, k]` and output `[m, n]`,
-/// at the cost of quantising `x`, and of waiting for the other threads, once.
+/// Products of the same `x: [m, k]` with several weights `[n, k]`, which may be of unlike formats, side by side in `out:
+/// [m, Σ n]`: at the cost of quantising `x`, and of waiting for the other threads, once. Each has the bits of
+/// [`blocks_linear`].
 ///
 /// # Panics
 /// If a length does not fit, or a weight was packed for another instruction set.
-pub fn blocks_linears<const N: usize>(ctx: &Context, x: &[f32], products: [(&PackedBlocks, &mut [f32]); N]) {
-    let Some(k) = products.first().map(|(w, _)| w.k) else { return };
-    let rows = |(w, out): &(&PackedBlocks, &mut [f32])| out.len().checked_div(w.n).unwrap_or(0);
-    let m = products.iter().map(rows).max().unwrap_or(0);
-    let mut work = 0;
-    for (w, out) in &products {
+pub fn blocks_joined(ctx: &Context, x: &[f32], weights: &[&PackedBlocks], out: &mut [f32]) {
+    let Some(k) = weights.first().map(|w| w.k) else { return };
+    let wide: usize = weights.iter().map(|w| w.n).sum();
+    let m = out.len().checked_div(wide).unwrap_or(0);
+    for w in weights {
         assert_eq!(w.isa, ctx.isa(), "blocks_linear: weight was packed for another instruction set");
         assert_eq!(w.k, k, "blocks_linear: weights of one input differ in k");
-        assert_eq!(out.len(), m * w.n, "blocks_linear: output is not [{m}, {}]", w.n);
-        work += m * w.n * k / PER_VALUE;
     }
+    assert_eq!(out.len(), m * wide, "blocks_linear: output is not [{m}, {wide}]");
     assert!(m == 0 || x.len() == m * k, "blocks_linear: input is not [{m}, {k}]");
-    if k == 0 {
-        products.into_iter().for_each(|(_, out)| out.fill(0.0));
-        return;
+    if k == 0 || m == 0 {
+        return out.fill(0.0);
     }
-    let threads = ctx.parts(work);
-    let outs = products.map(|(w, out)| (w, SendPtr(out.as_mut_ptr())));
+    let threads = ctx.parts(m * wide * k / PER_VALUE);
+    let start = SendPtr(out.as_mut_ptr());
+    let unit = if ctx.isa() == Isa::Scalar { 1 } else { ROWS };
+    let panels: usize = weights.iter().map(|w| w.n.div_ceil(unit)).sum();
     shared_scratch(m * (k / BLOCK) * RECORD, |records| {
         // whole tiles, but for the last
         let tiles = ctx.chunk(m.div_ceil(TILE), m * k) * TILE;
@@ -81,17 +81,22 @@ pub fn blocks_linears<const N: usize>(ctx: &Context, x: &[f32], products: [(&Pac
         });
         let records = &*records;
         ctx.pool().run_on(threads, threads, &|i| {
-            for (w, out) in &outs {
-                let unit = if w.isa == Isa::Scalar { 1 } else { ROWS };
-                let panels = w.n.div_ceil(unit);
-                let first = panels * i / threads * unit;
-                let end = (panels * (i + 1) / threads * unit).min(w.n);
-                if first < end {
+            // of all panels, one weight's after another's
+            let (begin, end) = (panels * i / threads, panels * (i + 1) / threads);
+            let (mut before, mut column) = (0, 0);
+            for w in weights {
+                let own = w.n.div_ceil(unit);
+                let first = begin.clamp(before, before + own) - before;
+                let last = end.clamp(before, before + own) - before;
+                let (first, last) = (first * unit, (last * unit).min(w.n));
+                if first < last {
                     // SAFETY: columns within `out`, which is borrowed until this function returns; the threads' columns
                     // do not overlap.
-                    let block = unsafe { MatMut::from_raw(out.get().add(first), m, end - first, w.n) };
+                    let block = unsafe { MatMut::from_raw(start.get().add(column + first), m, last - first, wide) };
                     product(ctx.proof(), records, w, first, block);
                 }
+                before += own;
+                column += w.n;
             }
         });
     });

@@ -91,29 +91,58 @@ impl PackedBlocks {
     /// # Panics
     /// If `k` is not whole blocks of the format, or `rows` are not as many bytes as those are.
     pub fn pack(ctx: &Context, format: BlockFormat, rows: &[u8], n: usize, k: usize) -> PackedBlocks {
-        let unit = format.block_len();
-        assert!(k.is_multiple_of(unit), "PackedBlocks::pack: rows of {k} are not whole blocks of {unit}, {format}");
-        let row_bytes = k / unit * format.block_bytes();
-        assert_eq!(Some(rows.len()), n.checked_mul(row_bytes), "PackedBlocks::pack: not [{n}, {k}] of {format}");
-        let isa = ctx.isa();
+        let mut packed = PackedBlocks::zeros(ctx, format, n, k);
+        packed.write(ctx, 0, rows);
+        assert_eq!(rows.len(), n * packed.row_bytes(), "PackedBlocks::pack: not [{n}, {k}] of {format}");
+        packed
+    }
+
+    /// A weight of zeros, whose rows [`PackedBlocks::write`] brings piece by piece: then no more than a piece of them is in
+    /// memory twice.
+    ///
+    /// # Panics
+    /// If `k` is not whole blocks of the format.
+    pub fn zeros(ctx: &Context, format: BlockFormat, n: usize, k: usize) -> PackedBlocks {
+        let (isa, unit) = (ctx.isa(), format.block_len());
+        assert!(k.is_multiple_of(unit), "PackedBlocks: rows of {k} are not whole blocks of {unit}, {format}");
+        let words = match isa {
+            Isa::Scalar => (n * (k / unit) * format.block_bytes()).div_ceil(4),
+            _ => n.div_ceil(ROWS) * panel_words(format, k / BLOCK),
+        };
+        PackedBlocks { isa, format, n, k, data: Aligned::zeros(words) }
+    }
+
+    /// Writes `rows`, as a file has them, from row `first` on, a multiple of 16; each row once.
+    ///
+    /// # Panics
+    /// If `rows` are not whole rows, more than there are, or begin elsewhere.
+    pub fn write(&mut self, ctx: &Context, first: usize, rows: &[u8]) {
+        let (row_bytes, format, isa, blocks) = (self.row_bytes(), self.format, self.isa, self.k / BLOCK);
+        if row_bytes == 0 {
+            return;
+        }
+        let count = rows.len() / row_bytes;
+        assert!(
+            rows.len().is_multiple_of(row_bytes) && first.is_multiple_of(ROWS) && first + count <= self.n,
+            "PackedBlocks::write: {} bytes from row {first} on are no rows of [{}, {}] of {format}",
+            rows.len(),
+            self.n,
+            self.k
+        );
         if isa == Isa::Scalar {
-            let mut data = Aligned::zeros(rows.len().div_ceil(4));
-            bytes_mut(&mut data)[..rows.len()].copy_from_slice(rows);
-            return PackedBlocks { isa, format, n, k, data };
+            bytes_mut(&mut self.data)[first * row_bytes..][..rows.len()].copy_from_slice(rows);
+            return;
         }
-        let words = panel_words(format, k / BLOCK);
-        let mut data = Aligned::zeros(n.div_ceil(ROWS) * words);
-        if !data.is_empty() {
-            ctx.pool().chunks(&mut data, words, |p, panel| {
-                let rows = &rows[p * ROWS * row_bytes..((p + 1) * ROWS).min(n) * row_bytes];
-                for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
-                    for b in 0..k / BLOCK {
-                        put(format, isa, panel, k / BLOCK, b, lane, FileBlock::read(format, row, b));
-                    }
+        let words = self.stride();
+        let panels = &mut self.data[first / ROWS * words..][..count.div_ceil(ROWS) * words];
+        ctx.pool().chunks(panels, words, |p, panel| {
+            let rows = &rows[p * ROWS * row_bytes..((p + 1) * ROWS).min(count) * row_bytes];
+            for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
+                for b in 0..blocks {
+                    put(format, isa, panel, blocks, b, lane, FileBlock::read(format, row, b));
                 }
-            });
-        }
-        PackedBlocks { isa, format, n, k, data }
+            }
+        });
     }
 
     /// Output features.

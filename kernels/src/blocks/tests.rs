@@ -200,11 +200,14 @@ fn products_of_one_input_are_those_of_each() {
         let (first, second) = (rows(&mut d, BlockFormat::Q4K, 40, k), rows(&mut d, BlockFormat::Q8_0, 7, k));
         let first = PackedBlocks::pack(&ctx, BlockFormat::Q4K, &first, 40, k);
         let second = PackedBlocks::pack(&ctx, BlockFormat::Q8_0, &second, 7, k);
-        let (mut a, mut b, mut c, mut e) = (vec![0.0; m * 40], vec![0.0; m * 7], vec![1.0; m * 40], vec![1.0; m * 7]);
-        blocks_linears(&ctx, &x, [(&first, &mut a), (&second, &mut b)]);
-        blocks_linear(&ctx, &x, &first, &mut c);
-        blocks_linear(&ctx, &x, &second, &mut e);
-        assert!(bits(&a) == bits(&c) && bits(&b) == bits(&e), "{isa}");
+        let (mut both, mut one, mut other) = (vec![f32::NAN; m * 47], vec![1.0; m * 40], vec![1.0; m * 7]);
+        blocks_joined(&ctx, &x, &[&first, &second], &mut both);
+        blocks_linear(&ctx, &x, &first, &mut one);
+        blocks_linear(&ctx, &x, &second, &mut other);
+        for (i, both) in both.chunks_exact(47).enumerate() {
+            let apart = [&one[i * 40..][..40], &other[i * 7..][..7]].concat();
+            assert!(bits(both) == bits(&apart), "{isa}, row {i}");
+        }
     }
 }
 

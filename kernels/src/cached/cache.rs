@@ -8,10 +8,17 @@ use crate::number_format::{NumberFormat, round_bf16};
 /// Tokens of a panel of keys, and the multiple to which rows of values are padded.
 pub(super) const PANEL: usize = 16;
 
+/// Tokens that the first memory is for.
+const FIRST: usize = 64;
+
 /// Keys and values of one sequence and one layer.
+#[derive(Clone)]
 pub struct KvCache {
     kv_heads: usize,
     head_dim: usize,
+    /// Tokens that may come.
+    most: usize,
+    /// Tokens that there is memory for.
     capacity: usize,
     len: usize,
     bf16: bool,
@@ -22,36 +29,29 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// An empty cache for at most `capacity` tokens of `kv_heads` heads of `head_dim` numbers, whose memory is there from
-    /// the start: [`KvCache::bytes_for`] says how much. In bf16 for every format but f32.
-    pub fn new(kv_heads: usize, head_dim: usize, capacity: usize, format: NumberFormat) -> KvCache {
-        let bf16 = format != NumberFormat::F32;
-        let (keys, values) = words(kv_heads, head_dim, capacity, bf16);
-        let (keys, values) = (Aligned::zeros(keys), Aligned::zeros(values));
-        KvCache { kv_heads, head_dim, capacity, len: 0, bf16, keys, values }
+    /// An empty cache for at most `most` tokens of `kv_heads` heads of `head_dim` numbers, in bf16 for every format but
+    /// f32. Its memory doubles as tokens come, up to what [`KvCache::bytes_for`] says, and stays.
+    pub fn new(kv_heads: usize, head_dim: usize, most: usize, format: NumberFormat) -> KvCache {
+        let (keys, values) = (Aligned::default(), Aligned::default());
+        KvCache { kv_heads, head_dim, most, capacity: 0, len: 0, bf16: format != NumberFormat::F32, keys, values }
     }
 
-    /// Bytes that such a cache holds.
-    pub fn bytes_for(kv_heads: usize, head_dim: usize, capacity: usize, format: NumberFormat) -> usize {
-        let (keys, values) = words(kv_heads, head_dim, capacity, format != NumberFormat::F32);
+    /// Bytes that a cache with memory for so many tokens holds.
+    pub fn bytes_for(kv_heads: usize, head_dim: usize, tokens: usize, format: NumberFormat) -> usize {
+        let (keys, values) = words(kv_heads, head_dim, tokens, format != NumberFormat::F32);
         4 * (keys + values)
     }
 
     /// Adds tokens: `keys` and `values: [tokens, kv_heads · head_dim]`, keys rotated already where the model does that.
     ///
     /// # Panics
-    /// If a length does not fit, or the cache would hold more than its capacity.
+    /// If a length does not fit, or the cache would hold more than it may.
     pub fn append(&mut self, keys: &[f32], values: &[f32]) {
         let width = self.kv_heads * self.head_dim;
         assert!(width > 0 && keys.len().is_multiple_of(width), "KvCache: keys are not whole rows of {width}");
         assert_eq!(keys.len(), values.len(), "KvCache: as many keys as values");
         let tokens = keys.len() / width;
-        assert!(
-            tokens <= self.capacity - self.len,
-            "KvCache: {tokens} tokens more than {} of {}",
-            self.len,
-            self.capacity
-        );
+        self.reserve(tokens);
         for (i, (keys, values)) in keys.chunks_exact(width).zip(values.chunks_exact(width)).enumerate() {
             for head in 0..self.kv_heads {
                 let own = head * self.head_dim..(head + 1) * self.head_dim;
@@ -61,6 +61,29 @@ impl KvCache {
             }
         }
         self.len += tokens;
+    }
+
+    /// Memory for so many more tokens.
+    fn reserve(&mut self, tokens: usize) {
+        assert!(tokens <= self.most - self.len, "KvCache: {tokens} tokens more than {} of {}", self.len, self.most);
+        let needed = self.len + tokens;
+        if needed <= self.capacity {
+            return;
+        }
+        let capacity = needed.max(2 * self.capacity).next_multiple_of(FIRST).min(self.most);
+        let (keys, values) = words(self.kv_heads, self.head_dim, capacity, self.bf16);
+        let (mut keys, mut values) = (Aligned::zeros(keys), Aligned::zeros(values));
+        // each head's numbers begin elsewhere in larger memory
+        let per = if self.bf16 { 2 } else { 1 };
+        let (panels, panel) = (self.capacity.div_ceil(PANEL), self.head_dim * PANEL / per);
+        let (row, used) = (self.padded() / per, self.len.div_ceil(PANEL) * panel);
+        for head in 0..self.kv_heads {
+            let (from, to) = (head * panels * panel, head * capacity.div_ceil(PANEL) * panel);
+            keys[to..to + used].copy_from_slice(&self.keys[from..from + used]);
+            let (from, to, used) = (head * self.capacity * row, head * capacity * row, self.len * row);
+            values[to..to + used].copy_from_slice(&self.values[from..from + used]);
+        }
+        (self.keys, self.values, self.capacity) = (keys, values, capacity);
     }
 
     /// Forgets the tokens from `len` on; 0 empties the cache for another sequence.
@@ -78,9 +101,9 @@ impl KvCache {
         self.len == 0
     }
 
-    /// Tokens that fit.
-    pub fn capacity(&self) -> usize {
-        self.capacity
+    /// Tokens that may be in it.
+    pub fn most(&self) -> usize {
+        self.most
     }
 
     /// Key and value heads.
@@ -93,7 +116,7 @@ impl KvCache {
         self.head_dim
     }
 
-    /// Bytes of memory held, whatever the number of tokens.
+    /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.keys) + size_of_val(&*self.values)
     }

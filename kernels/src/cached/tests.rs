@@ -64,7 +64,15 @@ impl Drawn {
         cache.truncate(0);
         cache.append(&of.keys[..len * width], &of.values[..len * width]);
         assert_eq!(cache.bytes(), KvCache::bytes_for(self.kv_heads, self.dim, of.len + 3, self.format));
-        cache
+        // one that grows holds the same
+        let mut grown = KvCache::new(self.kv_heads, self.dim, 1000, self.format);
+        for at in 0..len {
+            let own = at * width..(at + 1) * width;
+            grown.append(&of.keys[own.clone()], &of.values[own]);
+        }
+        let most = KvCache::bytes_for(self.kv_heads, self.dim, len.next_multiple_of(64), self.format);
+        assert!(grown.bytes() <= most.max(2 * len * width * 4), "{} bytes of {len} tokens", grown.bytes());
+        if of.new.is_multiple_of(2) { grown } else { cache }
     }
 
     fn run(&self, ctx: &Context, sequences: &[&Sequence]) -> Vec<f32> {

@@ -139,9 +139,31 @@ pub fn ceilings(threads: &[usize], most_bytes: usize) -> Ceilings {
     sheet.finish()
 }
 
+/// How fast so many threads together read so many bytes round and round: the ceiling of work whose operands are that many.
+///
+/// # Errors
+/// Why it could not be measured.
+pub fn read_ceiling(threads: usize, bytes: usize) -> Result<Ceiling, NoCeiling> {
+    let (threads, mut sheet) = (threads.clamp(1, MOST_THREADS), Sheet::default());
+    for _ in 0..PASSES {
+        read::measure(&mut sheet, ("read", &format!("reading {}", read::size(bytes))), threads, bytes / threads, bytes);
+    }
+    let all = sheet.finish();
+    let none = || NoCeiling { name: "read".into(), reason: "nothing was measured".into() };
+    all.list.into_iter().next().ok_or_else(|| all.missing.into_iter().next().unwrap_or_else(none))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reading_of_a_working_set_has_a_rate_or_a_reason() {
+        let read = read_ceiling(1, 8 << 20).expect("8 MiB can be read");
+        assert!(read.best > 0.0 && read.unit == "B/s" && read.threads == 1 && read.what == "reading 8 MiB", "{read:?}");
+        let refused = read_ceiling(1, usize::MAX / 4).unwrap_err();
+        assert!(refused.reason.contains("no memory"), "{refused:?}");
+    }
 
     #[test]
     fn best_and_median_are_of_what_was_seen_in_all_passes() {

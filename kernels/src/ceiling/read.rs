@@ -52,7 +52,7 @@ pub(super) fn levels(all: &mut Sheet, counts: &[usize], most_bytes: usize) {
     }
 }
 
-fn measure(all: &mut Sheet, (name, what): (&str, &str), threads: usize, each: usize, most_bytes: usize) {
+pub(super) fn measure(all: &mut Sheet, (name, what): (&str, &str), threads: usize, each: usize, most_bytes: usize) {
     let each = (each / BLOCK).max(1) * BLOCK;
     if each.saturating_mul(threads) > most_bytes {
         let (needed, may) = (size(each.saturating_mul(threads)), size(most_bytes));
@@ -66,7 +66,7 @@ fn measure(all: &mut Sheet, (name, what): (&str, &str), threads: usize, each: us
 }
 
 /// `32 KiB` or `256 MiB`.
-fn size(bytes: usize) -> String {
+pub(super) fn size(bytes: usize) -> String {
     if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
 }
 

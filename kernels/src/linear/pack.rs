@@ -101,6 +101,23 @@ impl PackedLinear {
         self.k
     }
 
+    /// Row `j`, `[k]`, in the number format, as f32.
+    fn row(&self, j: usize) -> impl Iterator<Item = f32> + '_ {
+        let (per, scalar) = (self.format.per_word(), self.isa == Isa::Scalar);
+        let layout = TileLayout { lines: tiled(self.isa, self.format), groups: self.groups, mr: 1 };
+        (0..self.k).map(move |i| {
+            if scalar {
+                return f32::from_bits(self.data[j * self.k + i]) * self.scales[j];
+            }
+            let word = self.data[layout.b(j / PANEL, i / per) + j % PANEL] >> (32 / per * (i % per));
+            match self.format {
+                NumberFormat::F32 => f32::from_bits(word),
+                NumberFormat::Bf16 => f32::from_bits(word << 16),
+                NumberFormat::Int8 => f32::from(word as i8) * self.scales[j],
+            }
+        })
+    }
+
     /// Operations that a product with `rows` rows (padding included) executes: two for every multiply-add, padding of
     /// columns and of k included.
     pub fn operations(&self, rows: usize) -> f64 {
@@ -118,6 +135,30 @@ impl PackedLinear {
         let pairs = self.scales.len() / NR;
         Panels { data: &self.data, k: self.k, groups: self.groups, pairs, scales: &self.scales, offsets: &self.offsets }
     }
+}
+
+/// `out[i] = factor · w[ids[i]]`: rows of a table that products read too, as f32, rounded as its number format does; `out:
+/// [ids, k]`.
+///
+/// # Panics
+/// If `out` does not fit, the table was packed as gated, or an id is not a row of it: check untrusted ids before.
+pub fn linear_rows(ctx: &Context, table: &PackedLinear, ids: &[u32], factor: f32, out: &mut [f32]) {
+    let (n, k) = (table.n, table.k);
+    assert!(!table.gated, "linear_rows: table was packed as gated");
+    assert_eq!(out.len(), ids.len() * k, "linear_rows: output is not [{}, {k}]", ids.len());
+    for id in ids {
+        assert!((*id as usize) < n, "linear_rows: id {id} in a table of {n} rows");
+    }
+    if k == 0 {
+        return;
+    }
+    // a value costs about as much as streaming over four
+    let rows = ctx.chunk(ids.len(), 4 * out.len());
+    ctx.pool().chunks(out, rows * k, |index, out| {
+        for (id, out) in ids[index * rows..].iter().zip(out.chunks_exact_mut(k)) {
+            out.iter_mut().zip(table.row(*id as usize)).for_each(|(out, w)| *out = factor * w);
+        }
+    });
 }
 
 /// A packed weight on the right of a product, or some of its panels.

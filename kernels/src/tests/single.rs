@@ -304,3 +304,30 @@ fn operations_are_those_that_the_tiles_make() {
         assert_eq!(padded > 0, isa != Isa::Scalar, "{isa}: shapes that do not fill a panel must show");
     }
 }
+
+#[test]
+fn rows_of_a_table_are_what_products_multiply_with() {
+    let mut d = Draw { batch: 0, a: 0, b: 0, c: 0, seed: 9, special: false, flush: false };
+    for isa in Isa::available() {
+        let ctx = context(isa, 2).expect("it is available");
+        let (n, k) = (37, 21);
+        let w = d.values(n * k);
+        for format in [NumberFormat::F32, NumberFormat::Bf16, NumberFormat::Int8] {
+            let table = PackedLinear::pack(&ctx, format, &w, n, k);
+            let ids: Vec<u32> = (0..n as u32).rev().collect();
+            let mut rows = vec![f32::NAN; n * k];
+            linear_rows(&ctx, &table, &ids, 2.0, &mut rows);
+            // a product with each unit vector is a column of the weight
+            let units: Vec<f32> = (0..k * k).map(|i| if i % (k + 1) == 0 { 1.0 } else { 0.0 }).collect();
+            let mut columns = vec![f32::NAN; k * n];
+            linear(&ctx, &units, &table, None, &mut columns);
+            for (j, row) in rows.chunks_exact(k).rev().enumerate() {
+                for (i, twice) in row.iter().enumerate() {
+                    let product = 2.0 * columns[i * n + j];
+                    let most = if format == NumberFormat::Int8 { 1e-6 * product.abs() } else { 0.0 };
+                    assert!((twice - product).abs() <= most, "{isa}, {format:?}, row {j}: {twice}, {product}");
+                }
+            }
+        }
+    }
+}

@@ -3,32 +3,36 @@
 //! In: a [`LanguageModel`]. Out: a [`LanguageEngine`]. Must not: compile a graph (a decoder is always the same few steps, and its rows are of unlike
 //! length), or let one sequence's result depend on another's.
 //!
-//! The tokens of all feeds of a call are rows of one batch for every product; attention is computed feed by feed, each over its own cache.
+//! The tokens of all feeds of a call are rows of one batch for every product, and one call of attention has all their caches.
 //! Keys lie in the cache as they are compared (normed and turned).
 
-use ergometer_kernels::{self as kernels, Context, NumberFormat};
+use ergometer_kernels::{self as kernels, CachedScores, CachedTokens, Context, KvCache, NumberFormat};
 use ergometer_language::DecoderConfig;
 use ergometer_language::config::ParallelLayers;
 
-use self::attention::{LayerCache, Rotation, attend};
-use self::layers::{HeldMlp, Layer, Matrix, Norm, WeightReader};
+use self::attention::{Rotation, prepare};
+use self::layers::{HeldLinear, HeldMlp, Layer, Norm, WeightReader};
+use self::matrix::Matrix;
+use self::matrix::WeightsAs;
 use super::super::language::{Feed, LanguageEngine, WantedLogits, check};
 use super::super::{BackendError, Facts};
 use super::lower::activation as kernel_activation;
-use crate::graph::{Activation, Op, Rope};
+use crate::graph::{Activation, Op};
 use crate::models::decoder::activation;
 use crate::models::language::LanguageModel;
 
 mod attention;
 mod layers;
+pub(super) mod matrix;
 
 /// See the module.
 pub(super) struct NativeLanguage {
     ctx: Context,
     config: DecoderConfig,
     context: usize,
-    /// How each layer turns queries and keys.
-    ropes: Vec<Option<Rotation>>,
+    /// How layers turn queries and keys: what there is, and which of them each layer has.
+    rotations: Vec<Rotation>,
+    rotation_of: Vec<Option<usize>>,
     embedding: Matrix,
     /// `[context, hidden]`, where positions are learned.
     positions: Option<Vec<f32>>,
@@ -37,7 +41,7 @@ pub(super) struct NativeLanguage {
     /// The head, where it is not the embedding's table.
     head: Option<Matrix>,
     /// Caches: of each slot, of each layer.
-    slots: Vec<Vec<LayerCache>>,
+    slots: Vec<Vec<KvCache>>,
     work: Work,
 }
 
@@ -45,9 +49,11 @@ pub(super) struct NativeLanguage {
 #[derive(Default)]
 struct Work {
     ids: Vec<u32>,
+    positions: Vec<usize>,
     x: Vec<f32>,
     normed: Vec<f32>,
     joined: Vec<f32>,
+    queries: Vec<f32>,
     attended: Vec<f32>,
     projected: Vec<f32>,
     inner: Vec<f32>,
@@ -55,18 +61,19 @@ struct Work {
 }
 
 impl NativeLanguage {
-    /// Packs the weights; room for so many sequences.
+    /// Packs the weights; room for so many sequences, whose keys and values are held in the number format `cache`.
     ///
     /// # Errors
     /// A tensor that cannot be read, no instruction set or threads for it.
     pub(super) fn load(
         ctx: Context,
         model: &LanguageModel,
-        format: NumberFormat,
+        weights: WeightsAs,
+        cache: NumberFormat,
         slots: usize,
     ) -> Result<Self, BackendError> {
         let config = model.config().clone();
-        let reader = WeightReader { ctx: &ctx, model, format };
+        let reader = WeightReader { ctx: &ctx, model, weights };
         let embedding = reader.matrix("embedding.weight")?;
         let positions = match config.position_rows {
             Some(_) => Some(reader.plain("positions.weight")?),
@@ -75,54 +82,73 @@ impl NativeLanguage {
         let layers = (0..config.layers.len()).map(|i| reader.layer(i)).collect::<Result<Vec<_>, _>>()?;
         let last = reader.norm("norm")?;
         let head = if config.tied_head { None } else { Some(reader.matrix("head.weight")?) };
-        let rope = |rope: &Rope| Rotation::new(rope, config.attention.head_width);
-        let attentions = model.graph.step.nodes.iter().filter_map(|node| match &node.op {
-            Op::Attend(a) => Some(a.rope.as_ref().map(rope)),
-            _ => None,
-        });
-        let ropes = attentions.collect();
-        let empty = || (0..config.layers.len()).map(|_| LayerCache::new(config.key_value_width())).collect();
-        let slots = (0..slots).map(|_| empty()).collect();
-        let context = model.context;
+        let (mut rotations, mut rotation_of) = (Vec::<Rotation>::new(), Vec::new());
+        for node in &model.graph.step.nodes {
+            let Op::Attend(attention) = &node.op else { continue };
+            rotation_of.push(attention.rope.as_ref().map(|rope| {
+                rotations.iter().position(|r| r.is(rope)).unwrap_or_else(|| {
+                    rotations.push(Rotation::new(rope, config.attention.head_width));
+                    rotations.len() - 1
+                })
+            }));
+        }
+        let (of, context) = (&config.attention, model.context);
+        let empty = |_| KvCache::new(of.key_value_heads, of.head_width, context, cache);
+        let slots = (0..slots).map(|_| (0..config.layers.len()).map(empty).collect()).collect();
         let work = Work::default();
-        Ok(Self { ctx, config, context, ropes, embedding, positions, layers, last, head, slots, work })
+        Ok(Self { ctx, config, context, rotations, rotation_of, embedding, positions, layers, last, head, slots, work })
     }
 
-    /// Embeds the tokens of all feeds into `work.x`.
+    /// Embeds the tokens of all feeds into `work.x`, and makes the turns of their positions.
     fn embed(&mut self, feeds: &[Feed]) {
         let (work, hidden) = (&mut self.work, self.config.width);
         work.ids.clear();
-        feeds.iter().for_each(|f| work.ids.extend_from_slice(f.tokens));
+        work.positions.clear();
+        for feed in feeds {
+            let past = self.slots[feed.slot].first().map_or(0, KvCache::len);
+            work.ids.extend_from_slice(feed.tokens);
+            work.positions.extend(past..past + feed.tokens.len());
+        }
+        self.rotations.iter_mut().for_each(|r| r.at(&work.positions));
         work.x.resize(work.ids.len() * hidden, 0.0);
         self.embedding.rows(&self.ctx, &work.ids, self.config.embedding_scale, &mut work.x);
         let Some(positions) = &self.positions else { return };
-        let mut rows = work.x.chunks_exact_mut(hidden);
+        for (row, position) in work.x.chunks_exact_mut(hidden).zip(&work.positions) {
+            row.iter_mut().zip(&positions[position * hidden..][..hidden]).for_each(|(x, p)| *x += p);
+        }
+    }
+
+    /// Attention of a layer, from `work.normed` to `work.attended`.
+    fn attend(&mut self, i: usize, feeds: &[Feed]) {
+        let Self { ctx, config, rotations, rotation_of, layers, slots, work, .. } = self;
+        let (layer, of) = (&layers[i], &config.attention);
+        let (rows, wide, queries) = (work.positions.len(), layer.qkv.outputs(), config.query_width());
+        work.joined.resize(rows * wide, 0.0);
+        layer.qkv.apply(ctx, &work.normed, &mut work.joined);
+        work.queries.resize(rows * queries, 0.0);
+        let rotation = rotation_of[i].map(|r| &rotations[r]);
+        prepare(ctx, config, rotation, layer.head_norms.as_ref(), &mut work.joined, &mut work.queries);
+        let mut joined = work.joined.chunks_exact(wide);
         for feed in feeds {
-            let past = self.slots[feed.slot].first().map_or(0, LayerCache::tokens);
-            for (row, position) in rows.by_ref().take(feed.tokens.len()).zip(past..) {
-                row.iter_mut().zip(&positions[position * hidden..][..hidden]).for_each(|(x, p)| *x += p);
+            for row in joined.by_ref().take(feed.tokens.len()) {
+                let (keys, values) = row[queries..].split_at(config.key_value_width());
+                slots[feed.slot][i].append(keys, values);
             }
         }
+        let sequence = |feed: &Feed| CachedTokens { cache: &slots[feed.slot][i], tokens: feed.tokens.len() };
+        let sequences: Vec<CachedTokens> = feeds.iter().map(sequence).collect();
+        let scores = CachedScores { scale: of.scale, soft_cap: of.score_cap, window: config.layers[i].window };
+        work.attended.resize(rows * queries, 0.0);
+        kernels::cached_attention(ctx, &work.queries, &sequences, of.heads, scores, &mut work.attended);
     }
 
     /// One layer, from `work.x` to `work.x`.
     fn layer(&mut self, i: usize, feeds: &[Feed]) {
-        let Self { ctx, config, ropes, layers, slots, work, .. } = self;
-        let (layer, hidden, queries) = (&layers[i], config.width, config.query_width());
+        self.layers[i].attention_norm.apply(&self.ctx, &self.work.x, &mut self.work.normed);
+        self.attend(i, feeds);
+        let Self { ctx, config, layers, work, .. } = self;
+        let (layer, hidden) = (&layers[i], config.width);
         let rows = work.x.len() / hidden;
-        layer.attention_norm.apply(ctx, &work.x, &mut work.normed);
-        work.joined.resize(rows * layer.qkv.outputs(), 0.0);
-        layer.qkv.apply(ctx, &work.normed, &mut work.joined);
-        work.attended.resize(rows * queries, 0.0);
-        let mut first = 0;
-        for feed in feeds {
-            let (n, wide) = (feed.tokens.len(), layer.qkv.outputs());
-            let joined = &mut work.joined[first * wide..(first + n) * wide];
-            let attended = &mut work.attended[first * queries..(first + n) * queries];
-            let (rope, cache) = (ropes[i].as_ref(), &mut slots[feed.slot][i]);
-            attend(ctx, (config, i), rope, layer.head_norms.as_ref(), joined, cache, attended);
-            first += n;
-        }
         work.projected.resize(rows * hidden, 0.0);
         layer.output.apply(ctx, &work.attended, &mut work.projected);
         if let Some(norm) = &layer.attention_post_norm {
@@ -152,7 +178,7 @@ impl LanguageEngine for NativeLanguage {
         let layers: usize = self.layers.iter().map(Layer::bytes).sum();
         let tables = self.embedding.bytes() + self.head.as_ref().map_or(0, Matrix::bytes);
         let plain = self.last.bytes() + self.positions.as_ref().map_or(0, |p| 4 * p.len());
-        let caches: usize = self.slots.iter().flatten().map(LayerCache::bytes).sum();
+        let caches: usize = self.slots.iter().flatten().map(KvCache::bytes).sum();
         Facts { weight_bytes: (layers + tables + plain) as u64, state_bytes: caches as u64 }
     }
 
@@ -169,11 +195,11 @@ impl LanguageEngine for NativeLanguage {
     }
 
     fn past(&self, slot: usize) -> usize {
-        self.slots[slot].first().map_or(0, LayerCache::tokens)
+        self.slots[slot].first().map_or(0, KvCache::len)
     }
 
     fn clear(&mut self, slot: usize) {
-        self.slots[slot].iter_mut().for_each(LayerCache::clear);
+        self.slots[slot].iter_mut().for_each(|cache| cache.truncate(0));
     }
 
     fn feed(&mut self, feeds: &[Feed], wanted: WantedLogits) -> Result<(), BackendError> {
@@ -234,8 +260,8 @@ impl HeldMlp {
 fn gated(
     ctx: &Context,
     act: Activation,
-    gate_up: &layers::HeldLinear,
-    down: &layers::HeldLinear,
+    gate_up: &HeldLinear,
+    down: &HeldLinear,
     x: &[f32],
     inner: &mut Vec<f32>,
     out: &mut [f32],
@@ -246,16 +272,9 @@ fn gated(
     inner.resize(rows * (wide + half), 0.0);
     let (both, made) = inner.split_at_mut(rows * wide);
     gate_up.apply(ctx, x, both);
-    if act == Activation::Silu {
-        kernels::swiglu(ctx, both, half, made);
-    } else {
-        for (made, both) in made.chunks_exact_mut(half).zip(both.chunks_exact(wide)) {
-            made.copy_from_slice(&both[..half]);
-        }
-        kernels::activation(ctx, kernel_activation(act), made);
-        for (made, both) in made.chunks_exact_mut(half).zip(both.chunks_exact(wide)) {
-            made.iter_mut().zip(&both[half..]).for_each(|(m, u)| *m *= u);
-        }
-    }
+    kernels::gated(ctx, kernel_activation(act), both, half, made);
     down.apply(ctx, made, out);
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use ergometer_kernels::{Context, Isa, NumberFormat};
 
 use self::execute::{Arena, Run};
 use self::language::NativeLanguage;
+use self::language::matrix::WeightsAs;
 use self::program::Program;
 use self::weights::{Packer, Weights};
 use super::language::LanguageEngine;
@@ -41,11 +42,15 @@ impl Backend for Native {
     }
 
     fn about(&self) -> &'static str {
-        "our own SIMD kernels (scalar, AVX2, AVX-512, AMX), a plan compiled once; option isa=scalar|avx2|avx512|avx512bf16|amx"
+        "our own SIMD kernels (scalar, AVX2, AVX-512, AMX), a plan compiled once; option isa=scalar|avx2|avx512|avx512bf16|amx, of language models cache=f32|bf16"
     }
 
     fn precisions(&self) -> &'static [&'static str] {
         &["f32", "bf16", "int8"]
+    }
+
+    fn language_precisions(&self) -> &'static [&'static str] {
+        &["stored", "f32", "bf16"]
     }
 
     fn probe(&self) -> Result<BTreeMap<String, String>, Unavailable> {
@@ -62,16 +67,27 @@ impl Backend for Native {
 
     fn describe(&self, options: &Options) -> Result<Described, BackendError> {
         let isa = isa_of(options)?.to_string();
-        Ok(Described { options: BTreeMap::from([("isa".into(), isa.clone())]), isa, shapes: "static" })
+        let mut said = BTreeMap::from([("isa".into(), isa.clone())]);
+        if options.precision == STORED || options.extra.contains_key("cache") {
+            said.insert("cache".into(), cache_of(options)?.0.into());
+        }
+        Ok(Described { options: said, isa, shapes: "static" })
     }
 
     fn load(&self, model: &Model, options: &Options) -> Result<Box<dyn Engine>, BackendError> {
+        if options.extra.contains_key("cache") {
+            return Err(BackendError::Failed("option `cache` is of language models; this model has no cache".into()));
+        }
         Ok(Box::new(NativeEngine::load(model, options)?))
     }
 
     fn load_language(&self, model: &LanguageModel, options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
-        let (ctx, format) = (context(options)?, format_of(&options.precision)?);
-        Ok(Box::new(NativeLanguage::load(ctx, model, format, options.capacity)?))
+        let weights = match options.precision.as_str() {
+            STORED => WeightsAs::Stored,
+            other => WeightsAs::Format(format_of(other)?),
+        };
+        let (ctx, (_, cache)) = (context(options)?, cache_of(options)?);
+        Ok(Box::new(NativeLanguage::load(ctx, model, weights, cache, options.capacity)?))
     }
 }
 
@@ -84,10 +100,26 @@ fn context(options: &Options) -> Result<Context, BackendError> {
     Context::new(options.threads, isa_of(options)?).map_err(|text| BackendError::Unavailable(unavailable(text)))
 }
 
+/// The precision in which weights stay as the file has them.
+const STORED: &str = "stored";
+
+/// The number format of keys and values, by name: what the option says, or f32 where products are f32, and bf16 where they round more
+/// than that does (a long context is then half the bytes to read, as it is with the 16 bits of other engines).
+fn cache_of(options: &Options) -> Result<(&'static str, NumberFormat), BackendError> {
+    let default = if options.precision == "f32" { "f32" } else { "bf16" };
+    match options.extra.get("cache").map_or(default, String::as_str) {
+        "f32" => Ok(("f32", NumberFormat::F32)),
+        "bf16" => Ok(("bf16", NumberFormat::Bf16)),
+        other => Err(BackendError::Failed(format!("option `cache` is `{other}`\nhint: use f32 or bf16"))),
+    }
+}
+
 /// The instruction set that an option or `ERGOMETER_ISA` asks for, or else the widest; refuses other options.
 fn isa_of(options: &Options) -> Result<Isa, BackendError> {
-    if let Some(key) = options.extra.keys().find(|key| *key != "isa") {
-        return Err(BackendError::Failed(format!("backend `native` has no option `{key}`\nhint: it has `isa`")));
+    if let Some(key) = options.extra.keys().find(|key| *key != "isa" && *key != "cache") {
+        let message =
+            format!("backend `native` has no option `{key}`\nhint: it has `isa`, and of language models `cache`");
+        return Err(BackendError::Failed(message));
     }
     let chosen = match options.extra.get("isa") {
         Some(name) => Isa::choose(Some(name)),

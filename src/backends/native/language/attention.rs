@@ -1,7 +1,7 @@
-//! Attention of new tokens over a sequence's cache.
+//! What happens to queries and keys between their product and attention: norms head by head, turning by position.
 //!
-//! In: queries, keys and values of the new tokens, the cache. Out: what each token sees, and the cache with them at its end. Must not: know other
-//! sequences.
+//! In: joined rows of queries, keys and values. Out: queries and keys as they are compared, in the same rows. Must not: know
+//! what a cache holds.
 
 use ergometer_kernels::Context;
 use ergometer_language::DecoderConfig;
@@ -9,45 +9,15 @@ use ergometer_language::DecoderConfig;
 use super::layers::Gains;
 use crate::graph::Rope;
 
-/// Keys and values of one layer of one sequence: `[tokens, kv_heads, head_dim]` each.
-#[derive(Clone, Default)]
-pub(super) struct LayerCache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    /// Elements of a token in each.
-    width: usize,
-}
-
-impl LayerCache {
-    /// An empty one.
-    pub fn new(width: usize) -> Self {
-        Self { keys: Vec::new(), values: Vec::new(), width }
-    }
-
-    /// Tokens in it.
-    pub fn tokens(&self) -> usize {
-        self.keys.len() / self.width.max(1)
-    }
-
-    /// Forgets them; memory stays.
-    pub fn clear(&mut self) {
-        self.keys.clear();
-        self.values.clear();
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        4 * (self.keys.capacity() + self.values.capacity())
-    }
-}
-
-/// How queries and keys of a layer turn.
+/// How queries and keys of some layers turn, with the turns of the rows of a call.
 pub(super) struct Rotation {
+    rope: Rope,
     /// Radians a position of each pair.
     frequencies: Vec<f64>,
     /// The features of each pair.
     pairs: Vec<(usize, usize)>,
-    magnitude: f64,
+    /// Cosine and sine of each pair, row by row.
+    turns: Vec<(f32, f32)>,
 }
 
 impl Rotation {
@@ -55,19 +25,26 @@ impl Rotation {
     pub fn new(rope: &Rope, head_dim: usize) -> Self {
         let frequencies = rope.frequencies(head_dim);
         let pairs = (0..frequencies.len()).map(|i| rope.pair(i, frequencies.len())).collect();
-        Self { frequencies, pairs, magnitude: f64::from(rope.magnitude) }
+        Self { rope: rope.clone(), frequencies, pairs, turns: Vec::new() }
     }
 
-    /// Cosine and sine of each pair at a position. Angles are computed in f64: those of far positions lose their digits else.
-    fn at(&self, position: usize, turns: &mut Vec<(f32, f32)>) {
-        turns.clear();
-        turns.extend(self.frequencies.iter().map(|f| {
-            let (sin, cos) = (position as f64 * f).sin_cos();
-            ((cos * self.magnitude) as f32, (sin * self.magnitude) as f32)
-        }));
+    /// Whether it turns as `rope` does.
+    pub fn is(&self, rope: &Rope) -> bool {
+        self.rope == *rope
     }
 
-    fn turn(&self, head: &mut [f32], turns: &[(f32, f32)]) {
+    /// Makes the turns of rows at these positions. Angles are computed in f64: those of far positions lose their digits else.
+    pub fn at(&mut self, positions: &[usize]) {
+        let magnitude = f64::from(self.rope.magnitude);
+        let turn = |angle: f64| ((angle.cos() * magnitude) as f32, (angle.sin() * magnitude) as f32);
+        self.turns.clear();
+        for position in positions {
+            self.turns.extend(self.frequencies.iter().map(|f| turn(*position as f64 * f)));
+        }
+    }
+
+    fn turn(&self, head: &mut [f32], row: usize) {
+        let turns = &self.turns[row * self.pairs.len()..][..self.pairs.len()];
         for (&(a, b), &(cos, sin)) in self.pairs.iter().zip(turns) {
             let (x, y) = (head[a], head[b]);
             head[a] = x * cos - y * sin;
@@ -76,58 +53,36 @@ impl Rotation {
     }
 }
 
-/// `out[n, heads·d]`: attention of `n` new tokens in a layer, `joined[n, (heads + 2·kv)·d]` their queries, keys and values, which are
-/// normed and turned in place.
-pub(super) fn attend(
+/// Norms and turns the queries and keys of `joined[rows, (heads + 2·kv)·d]` in place, and copies the queries to `queries[rows, heads·d]`.
+pub(super) fn prepare(
     ctx: &Context,
-    (config, layer): (&DecoderConfig, usize),
+    config: &DecoderConfig,
     rotation: Option<&Rotation>,
     gains: Option<&Gains>,
     joined: &mut [f32],
-    cache: &mut LayerCache,
-    out: &mut [f32],
+    queries: &mut [f32],
 ) {
     let of = &config.attention;
-    let (heads, kv, d, past) = (of.heads, of.key_value_heads, of.head_width, cache.tokens());
-    let (wide, mut turns) = ((heads + 2 * kv) * d, Vec::new());
-    for (row, position) in joined.chunks_exact_mut(wide).zip(past..) {
-        if let Some(rotation) = rotation {
-            rotation.at(position, &mut turns);
-        }
+    let (heads, kv, d) = (of.heads, of.key_value_heads, of.head_width);
+    let wide = (heads + 2 * kv) * d;
+    let one = |i: usize, row: &mut [f32]| {
         for (h, head) in row.chunks_exact_mut(d).take(heads + kv).enumerate() {
             if let Some(gains) = gains {
                 norm(head, if h < heads { &gains.q } else { &gains.k }, gains.eps);
             }
             if let Some(rotation) = rotation {
-                rotation.turn(head, &turns);
+                rotation.turn(head, i);
             }
         }
-        cache.keys.extend_from_slice(&row[heads * d..(heads + kv) * d]);
-        cache.values.extend_from_slice(&row[(heads + kv) * d..]);
+    };
+    // a row alone is less work than another thread takes to begin
+    match joined.len() / wide {
+        1 => one(0, joined),
+        _ => ctx.pool().chunks(joined, wide, one),
     }
-    let (group, cache, joined, window) = (heads / kv, &*cache, &*joined, config.layers[layer].window);
-    // a head of a token is a part: what one part computes does not depend on how many threads there are
-    ctx.pool().chunks(out, d, |part, out| {
-        let (t, h) = (part / heads, part % heads);
-        let (query, at) = (&joined[t * wide + h * d..][..d], h / group * d);
-        let position = past + t;
-        let first = window.map_or(0, |w| (position + 1).saturating_sub(w));
-        let score = |k: usize| {
-            let key = &cache.keys[k * cache.width + at..][..d];
-            let s = of.scale * query.iter().zip(key).map(|(a, b)| a * b).sum::<f32>();
-            of.score_cap.map_or(s, |c| c * (s / c).tanh())
-        };
-        let mut weights: Vec<f32> = (first..=position).map(score).collect();
-        let top = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        weights.iter_mut().for_each(|w| *w = (*w - top).exp());
-        let sum: f32 = weights.iter().sum();
-        out.fill(0.0);
-        for (k, w) in (first..=position).zip(&weights) {
-            let value = &cache.values[k * cache.width + at..][..d];
-            out.iter_mut().zip(value).for_each(|(o, v)| *o += w * v);
-        }
-        out.iter_mut().for_each(|o| *o /= sum);
-    });
+    for (row, queries) in joined.chunks_exact(wide).zip(queries.chunks_exact_mut(heads * d)) {
+        queries.copy_from_slice(&row[..heads * d]);
+    }
 }
 
 fn norm(head: &mut [f32], gain: &[f32], eps: f32) {

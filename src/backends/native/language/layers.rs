@@ -2,67 +2,19 @@
 //!
 //! In: a [`LanguageModel`]'s tensors. Out: packed layers. Must not: keep a tensor twice.
 
-use ergometer_kernels::{self as kernels, Context, NumberFormat, PackedLinear};
-
+use ergometer_kernels::{self as kernels, Context, NumberFormat};
 use ergometer_language::config::{DecoderExperts, ParallelLayers};
 
 use super::super::super::BackendError;
+use super::matrix::{Matrix, WeightsAs};
 use crate::graph::Activation;
-use crate::models::language::LanguageModel;
+use crate::models::language::{LanguageModel, StoredRows};
 
 /// What weights are read from, and how they are packed.
 pub(super) struct WeightReader<'a> {
     pub ctx: &'a Context,
     pub model: &'a LanguageModel,
-    pub format: NumberFormat,
-}
-
-/// A matrix `[outputs, inputs]`.
-pub(super) enum Matrix {
-    /// In the number format of the case.
-    Packed {
-        /// For products.
-        packed: PackedLinear,
-        /// The rows as they are, where single ones are looked up: a table of embeddings.
-        rows: Vec<f32>,
-    },
-}
-
-impl Matrix {
-    /// Output features.
-    pub fn outputs(&self) -> usize {
-        match self {
-            Self::Packed { packed, .. } => packed.n(),
-        }
-    }
-
-    /// Input features.
-    pub fn inputs(&self) -> usize {
-        match self {
-            Self::Packed { packed, .. } => packed.k(),
-        }
-    }
-
-    /// `out[m, outputs] = x[m, inputs] · Wᵀ`
-    pub fn product(&self, ctx: &Context, x: &[f32], out: &mut [f32]) {
-        match self {
-            Self::Packed { packed, .. } => kernels::linear(ctx, x, packed, None, out),
-        }
-    }
-
-    /// Its rows of these numbers, times a factor.
-    pub fn rows(&self, ctx: &Context, ids: &[u32], factor: f32, out: &mut [f32]) {
-        match self {
-            Self::Packed { rows, packed } => kernels::embed(ctx, ids, rows, factor, packed.k(), out),
-        }
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Packed { packed, rows } => packed.bytes() + 4 * rows.len(),
-        }
-    }
+    pub weights: WeightsAs,
 }
 
 /// x·Wᵀ + b
@@ -222,14 +174,15 @@ impl WeightReader<'_> {
         self.model.param(name).map_err(|e| BackendError::Failed(e.to_string()))
     }
 
-    /// A matrix for products; the embedding's table keeps its rows too.
+    /// A matrix for products.
     pub fn matrix(&self, name: &str) -> Result<Matrix, BackendError> {
-        let shape = self.model.shape(name).unwrap_or(&[0, 0]);
-        let (n, k) = (shape[0], shape[1]);
-        let values = self.plain(name)?;
-        let packed = PackedLinear::pack(self.ctx, self.format, &values, n, k);
-        let rows = if name == "embedding.weight" { values } else { Vec::new() };
-        Ok(Matrix::Packed { packed, rows })
+        let rows: StoredRows = self.model.stored(name).into_iter().flatten().collect();
+        self.read(name, &rows)
+    }
+
+    fn read(&self, name: &str, rows: &StoredRows) -> Result<Matrix, BackendError> {
+        let inputs = self.model.shape(name).and_then(|s| s.last()).copied().unwrap_or_default();
+        Matrix::read(self.ctx, self.model, self.weights, rows, inputs)
     }
 
     fn linear(&self, name: &str) -> Result<HeldLinear, BackendError> {
@@ -248,24 +201,18 @@ impl WeightReader<'_> {
         Ok(Norm { gain: self.plain(&format!("{name}.weight"))?, bias, eps: of.epsilon })
     }
 
-    /// Experts, each a piece of a tensor of all.
+    /// Experts, each of some rows of the tensors of all.
     fn experts(&self, at: &str, of: DecoderExperts) -> Result<Experts, BackendError> {
-        let config = self.model.config();
-        let (width, inner) = (config.width, config.mlp.inner);
-        let gate_up = self.plain(&format!("{at}.experts.gate_up.weight"))?;
-        let down = self.plain(&format!("{at}.experts.down.weight"))?;
-        let linear = |format, values: &[f32], n: usize, k: usize| {
-            let packed = PackedLinear::pack(self.ctx, format, values, n, k);
-            HeldLinear { matrix: Matrix::Packed { packed, rows: Vec::new() }, bias: None }
+        let all = |name: &str| -> Result<Vec<HeldLinear>, BackendError> {
+            let name = format!("{at}.experts.{name}.weight");
+            let each = self.model.stored(&name);
+            each.iter().map(|rows| Ok(HeldLinear { matrix: self.read(&name, rows)?, bias: None })).collect()
         };
-        let all = gate_up.chunks_exact(2 * inner * width).zip(down.chunks_exact(width * inner));
-        let experts =
-            all.map(|(g, d)| (linear(self.format, g, 2 * inner, width), linear(self.format, d, width, inner)));
-        let experts: Vec<(HeldLinear, HeldLinear)> = experts.collect();
+        let experts = all("gate_up")?.into_iter().zip(all("down")?).collect();
         // what goes where decides everything after it: never rounded
         let router = self.plain(&format!("{at}.router.weight"))?;
-        let router = linear(NumberFormat::F32, &router, of.count, width);
-        Ok(Experts { router, experts, chosen: of.used })
+        let router = Matrix::plain(self.ctx, NumberFormat::F32, &router, of.count, router.len() / of.count);
+        Ok(Experts { router: HeldLinear { matrix: router, bias: None }, experts, chosen: of.used })
     }
 
     fn mlp(&self, at: &str) -> Result<HeldMlp, BackendError> {
