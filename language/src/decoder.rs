@@ -43,6 +43,11 @@ impl Decoder {
             (config, NamedBy::Folder, tensors, tokenizer, template)
         } else {
             let gguf = Gguf::open(path)?;
+            if let Some(count @ 2..) = gguf.unsigned("split.count")? {
+                let number = gguf.unsigned("split.no")?.unwrap_or(0).saturating_add(1);
+                let hint = "join the parts to one file: llama-gguf-split --merge FIRST_PART OUT";
+                return Err(gguf.fail(format!("it is part {number} of {count} of a model")).hint(hint));
+            }
             let config = config::of_gguf(&gguf)?;
             let tokenizer = match gguf.metadata().contains_key("tokenizer.ggml.model") {
                 true => Some(TextTokenizer::of_gguf(&gguf)?),
@@ -112,7 +117,7 @@ impl Decoder {
     pub fn rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, LanguageError> {
         let tensor = self.tensor(name)?;
         let mut values = Vec::new();
-        for (part, rows) in self.parts(name, tensor, rows)? {
+        for (part, rows) in self.parts(name, tensor, rows.clone())? {
             if part.transposed {
                 // stored [in, out]: a row of ours is a column
                 let whole = self.table.dequantise(&part.stored)?;
@@ -123,6 +128,10 @@ impl Decoder {
             } else {
                 values.extend(self.table.dequantise_rows(&part.stored, rows)?);
             }
+        }
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            let message = format!("element {at} of rows {rows:?} of `{}` is {}", shown(name), values[at]);
+            return Err(LanguageError::new(&self.path, message).hint("the weights are damaged: fetch the file again"));
         }
         Ok(values)
     }
@@ -165,7 +174,7 @@ fn template(gguf: &Gguf, tokenizer: Option<&TextTokenizer>) -> Result<Option<Cha
     let vocabulary = tokenizer.and_then(TextTokenizer::vocabulary);
     let text = |id: Option<u32>| vocabulary.and_then(|v| v.text(id?)).unwrap_or_default();
     let (begin, end) = (text(vocabulary.and_then(|v| v.begin)), text(vocabulary.and_then(|v| v.end)));
-    ChatTemplate::new(source, begin, end, gguf.path()).map(Some)
+    Ok(Some(ChatTemplate::new(source, begin, end, gguf.path())))
 }
 
 #[cfg(test)]

@@ -53,10 +53,11 @@ impl ModelFolder {
         let tensors = shards::table(path)?;
         let file = path.join("tokenizer.json");
         let tokenizer = file.exists().then(|| TextTokenizer::of_json(&file)).transpose()?;
+        // tokens that were added later may lie beyond the rows (Gemma 3 has one); an engine refuses their ids
         if let Some(tokenizer) = &tokenizer
-            && tokenizer.len() > config.vocabulary
+            && tokenizer.trained() > config.vocabulary
         {
-            let message = format!("it has {} tokens, the model {} rows", tokenizer.len(), config.vocabulary);
+            let message = format!("it has {} tokens, the model {} rows", tokenizer.trained(), config.vocabulary);
             return Err(LanguageError::new(&file, message).hint("take the tokenizer that came with the model"));
         }
         let template = template(path)?;
@@ -78,7 +79,7 @@ fn template(folder: &Path) -> Result<Option<ChatTemplate>, LanguageError> {
     if apart.exists() {
         let source = String::from_utf8(read(&apart, MAX_TEMPLATE as u64)?);
         let source = source.map_err(|_| LanguageError::new(&apart, "no UTF-8"))?;
-        return ChatTemplate::new(&source, &begin, &end, &apart).map(Some);
+        return Ok(Some(ChatTemplate::new(&source, &begin, &end, &apart)));
     }
     let source = match value.get("chat_template") {
         Some(Value::String(source)) => Some(source.as_str()),
@@ -89,5 +90,5 @@ fn template(folder: &Path) -> Result<Option<ChatTemplate>, LanguageError> {
             .and_then(|t| t.get("template")?.as_str()),
         _ => None,
     };
-    source.map(|source| ChatTemplate::new(source, &begin, &end, &path)).transpose()
+    Ok(source.map(|source| ChatTemplate::new(source, &begin, &end, &path)))
 }

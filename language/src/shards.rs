@@ -36,6 +36,8 @@ const MAX_FILE: u64 = 1 << 42;
 pub(crate) fn table(folder: &Path) -> Result<TensorTable, LanguageError> {
     let (one, index) = (folder.join(FILE), folder.join(INDEX));
     let shards = match (one.exists(), index.exists()) {
+        // an index of one shard, as other libraries write it
+        (true, true) if shards(&index)?.keys().eq([FILE]) => shards(&index)?,
         (true, true) => {
             return Err(LanguageError::new(&index, format!("is there beside {FILE}: the weights are there twice"))
                 .hint("remove one of them: a model has one set of weights"));
@@ -49,7 +51,8 @@ pub(crate) fn table(folder: &Path) -> Result<TensorTable, LanguageError> {
         let (file, found) = header(&path, files.len())?;
         if !listed.is_empty() {
             let names: BTreeSet<&String> = found.keys().collect();
-            let listed: BTreeSet<&String> = listed.iter().collect();
+            // masks are passed over in a shard, too
+            let listed: BTreeSet<&String> = listed.iter().filter(|n| found.contains_key(*n) || !harmless(n)).collect();
             if let Some(other) = names.symmetric_difference(&listed).next() {
                 let other_name = shown(other);
                 let message = match listed.contains(other) {
@@ -95,7 +98,7 @@ fn shards(index: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, LanguageEr
 fn header(path: &Path, number: usize) -> Result<(File, BTreeMap<String, TableEntry>), LanguageError> {
     let opened = ergometer_files::open(path, MAX_FILE, Links::Followed);
     let file = opened.map_err(|e| {
-        let hint = "a model is a folder with config.json and model.safetensors, or an index with all its shards";
+        let hint = "a model is a folder with config.json and model.safetensors, or an index with all its shards; other weights (pytorch_model.bin) are saved anew by `save_pretrained`";
         LanguageError::io(path, &e).hint(hint)
     })?;
     let io = |e: std::io::Error| LanguageError::io(path, &e);
@@ -138,7 +141,8 @@ fn header(path: &Path, number: usize) -> Result<(File, BTreeMap<String, TableEnt
                 "tensor `{}` has shape {:?}; it has no elements or no axis",
                 shown(&name),
                 info.shape
-            )));
+            ))
+            .hint("save the model without it: no net that is read has such a tensor"));
         }
         let entry = TableEntry { kind, shape: info.shape.clone(), file: number, begin: place, bytes: end - begin };
         entries.insert(name, entry);

@@ -46,6 +46,12 @@ pub(crate) fn of_json(bytes: &[u8], path: &Path) -> Result<DecoderConfig, Langua
         keys.fail(format!("`model_type` is `{}`, no decoder that is read", shown(name)))
             .hint(format!("known are: {}", names.join(", ")))
     })?;
+    for (key, usual) in [("use_bidirectional_attention", false), ("is_causal", true)] {
+        if keys.flag(key, usual)? != usual {
+            let message = format!("`{key}` is {}: the model sees what comes after, and generates nothing", !usual);
+            return Err(keys.fail(message).hint("causal decoders are read; export others as ONNX files"));
+        }
+    }
     let config = match family {
         DecoderFamily::Falcon => falcon(&keys)?,
         DecoderFamily::GptNeo => gpt_neo(&keys)?,
@@ -163,6 +169,13 @@ fn layers(keys: &ConfigKeys<'_>, family: DecoderFamily, head: usize) -> Result<V
     // Qwen names a window that it does not use
     let unused =
         matches!(family, DecoderFamily::Qwen2 | DecoderFamily::Qwen3) && !keys.flag("use_sliding_window", false)?;
+    // Llama and Gemma 1 have none, whatever their config says
+    let none = match family {
+        DecoderFamily::Gemma => true,
+        DecoderFamily::Llama => keys.text("model_type")? != Some("mistral"),
+        _ => false,
+    };
+    let unused = unused || none;
     let window = if unused { None } else { keys.count("sliding_window")? };
     let full: Vec<bool> = match keys.texts("layer_types")? {
         Some(types) if types.len() == n => {
@@ -210,16 +223,24 @@ fn rope(keys: &ConfigKeys<'_>, head: usize, full: bool) -> Result<RopeConfig, La
         None => (None, false),
     };
     let old = keys.inside("rope_scaling")?;
+    if parameters.is_some() && old.is_some() && !keys.same("rope_parameters", "rope_scaling") {
+        return Err(keys.fail("`rope_parameters` and `rope_scaling` are both there and differ"));
+    }
     // the older spelling of Gemma 3: a base of their own for windows, which are not scaled
-    let local = if full { None } else { keys.number("rope_local_base_freq")? };
-    let section =
-        if by_kind { of_kind.as_ref() } else { parameters.as_ref().or(old.as_ref().filter(|_| local.is_none())) };
+    let gemma3 = keys.text("model_type")? == Some("gemma3_text");
+    let local = match (full || by_kind, keys.number("rope_local_base_freq")?) {
+        (true, _) => None,
+        (false, None) if gemma3 => Some(10_000.0),
+        (false, local) => local,
+    };
+    let section = if by_kind { of_kind.as_ref() } else { parameters.as_ref().or(old.as_ref()) };
+    let section = section.filter(|_| local.is_none());
     if by_kind && section.is_none() {
         // no layer of this kind, or the other kind's
         return if full { Err(keys.missing("rope_parameters.full_attention")) } else { rope(keys, head, true) };
     }
     let inside = section.map_or(Ok(None), |s| s.number("rope_theta"))?;
-    let theta = match inside.or(local) {
+    let theta = match local.or(inside) {
         Some(theta) => theta,
         None => match (keys.number("rope_theta")?, keys.text("model_type")?) {
             (Some(theta), _) => theta,
@@ -228,13 +249,20 @@ fn rope(keys: &ConfigKeys<'_>, head: usize, full: bool) -> Result<RopeConfig, La
             (None, _) => return Err(keys.missing("rope_theta")),
         },
     };
-    let share = section.map_or(Ok(None), |s| s.number("partial_rotary_factor"))?;
+    let share = section.map_or(Ok(None), |s| s.double("partial_rotary_factor"))?;
     let share = match share {
         Some(share) => share,
-        None => keys.number("partial_rotary_factor")?.unwrap_or(1.0),
+        None => keys.double("partial_rotary_factor")?.unwrap_or(1.0),
     };
     let scaling = section.map_or(Ok(RopeScaling::None), |s| scaling(keys, s))?;
-    let width = (head as f64 * f64::from(share)) as usize;
+    let width = (head as f64 * share) as usize;
+    if let RopeScaling::LongRope { short, long, .. } = &scaling
+        && (short.len() != width / 2 || long.len() != width / 2)
+    {
+        // before every layer has a copy
+        let (short, long) = (short.len(), long.len());
+        return Err(keys.fail(format!("longrope has {short} and {long} divisors for {} pairs", width / 2)));
+    }
     Ok(RopeConfig { theta, width, layout: RopeLayout::Halves, scaling })
 }
 

@@ -62,6 +62,18 @@ impl<'a> ConfigKeys<'a> {
         number.map(Some).ok_or_else(|| self.wrong(key, value, "a finite number"))
     }
 
+    /// A number as Python has it.
+    pub(super) fn double(&self, key: &str) -> Result<Option<f64>, LanguageError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = value.as_f64().filter(|x| x.is_finite());
+        number.map(Some).ok_or_else(|| self.wrong(key, value, "a finite number"))
+    }
+
+    /// Whether two keys say the same.
+    pub(super) fn same(&self, one: &str, other: &str) -> bool {
+        self.get(one) == self.get(other)
+    }
+
     pub(super) fn flag(&self, key: &str, otherwise: bool) -> Result<bool, LanguageError> {
         match self.get(key) {
             None => Ok(otherwise),

@@ -12,6 +12,7 @@ use crate::{
     error::{LanguageError, shown},
     gguf::{Gguf, GgufArray, GgufValue},
     table::TableEntry,
+    tokenizer::ends_among,
 };
 
 /// Architectures, their family, and which elements of a head are a pair.
@@ -82,6 +83,8 @@ fn described(
         );
     }
     let gemma = family == DecoderFamily::Gemma3;
+    // Gemma 3 27B, known by its layers, is the one of its family that scales by width over heads
+    let scaled_by = if gemma && of.needed("block_count")? == 62 { width / heads.max(1) } else { head_width };
     let entries = gguf.tensors().entries();
     let tokens = match gguf.array("tokenizer.ggml.tokens")? {
         Some(tokens) => Some(tokens.len()),
@@ -97,7 +100,13 @@ fn described(
         Ok(gguf.unsigned(&format!("tokenizer.ggml.{key}"))?.and_then(|id| u32::try_from(id).ok()))
     };
     let mut ends: Vec<u32> = [token("eos_token_id")?, token("eot_token_id")?].into_iter().flatten().collect();
+    // texts that end a turn in published models end it here, as in llama.cpp, whatever the file calls them
+    for text in tokens_of(gguf)?.iter().flat_map(|list| ends_among(list)) {
+        ends.push(text);
+    }
+    ends.sort_unstable();
     ends.dedup();
+    refuse_unknown(of)?;
     Ok(DecoderConfig {
         family,
         vocabulary: vocabulary.unwrap_or(0),
@@ -118,7 +127,7 @@ fn described(
             heads,
             key_value_heads: of.count("attention.head_count_kv")?.unwrap_or(heads),
             head_width,
-            scale: of.number("attention.scale")?.unwrap_or((head_width as f32).powf(-0.5)),
+            scale: of.number("attention.scale")?.filter(|s| *s != 0.0).unwrap_or((scaled_by as f32).powf(-0.5)),
             query_key_norm: matches!(family, DecoderFamily::Gemma3 | DecoderFamily::Qwen3),
             bias: entries.contains_key("blk.0.attn_q.bias"),
             output_bias: entries.contains_key("blk.0.attn_output.bias"),
@@ -139,6 +148,35 @@ fn described(
         begin: token("bos_token_id")?,
         ends,
     })
+}
+
+/// Texts of the vocabulary's tokens.
+fn tokens_of(gguf: &Gguf) -> Result<Option<&[String]>, LanguageError> {
+    match gguf.array("tokenizer.ggml.tokens")? {
+        Some(GgufArray::Text(tokens)) => Ok(Some(tokens)),
+        _ => Ok(None),
+    }
+}
+
+/// Keys that change what the net computes, with values that are not computed here.
+fn refuse_unknown(of: &OfArchitecture<'_>) -> Result<(), LanguageError> {
+    let refuse = |key: &str, value: String| {
+        let message = format!("metadata `{}` is {value}, which is not computed", of.key(key));
+        of.gguf.fail(message).hint("use a model of the same family without it")
+    };
+    for (key, usual) in [("rope.scaling.attn_factor", [1.0, 1.0]), ("expert_weights_scale", [0.0, 1.0])] {
+        if let Some(value) = of.number(key)?.filter(|v| !usual.contains(v)) {
+            return Err(refuse(key, value.to_string()));
+        }
+    }
+    // 1: softmax
+    if let Some(kind) = of.count("expert_gating_func")?.filter(|kind| *kind > 1) {
+        return Err(refuse("expert_gating_func", kind.to_string()));
+    }
+    if of.gguf.metadata().get(&of.key("attention.causal")) == Some(&GgufValue::Bool(false)) {
+        return Err(refuse("attention.causal", "false".into()));
+    }
+    Ok(())
 }
 
 fn layers(
@@ -186,22 +224,28 @@ fn layers(
 }
 
 fn scaling(of: &OfArchitecture<'_>) -> Result<RopeScaling, LanguageError> {
-    if of.gguf.tensors().entries().contains_key(DIVISORS) {
-        return Ok(RopeScaling::Divisors);
-    }
     let kind = of.key("rope.scaling.type");
-    // older files name a linear factor alone
-    let older = of.number("rope.scale_linear")?;
-    match of.gguf.text(&kind)? {
-        None => Ok(older.filter(|f| *f != 1.0).map_or(RopeScaling::None, RopeScaling::Linear)),
-        Some("none") => Ok(RopeScaling::None),
-        Some("linear") => {
-            let key = of.key("rope.scaling.factor");
-            Ok(RopeScaling::Linear(of.gguf.needed_float(&key)? as f32))
-        }
+    // older files have a linear factor of another name; 0 stands for none
+    let factor = match of.number("rope.scaling.factor")? {
+        Some(factor) => Some(factor),
+        None => of.number("rope.scale_linear")?,
+    };
+    let factor = factor.filter(|f| *f != 1.0 && *f != 0.0);
+    let linear = match of.gguf.text(&kind)? {
+        // a factor alone is a linear one
+        None | Some("linear") => factor,
+        Some("none") => None,
         Some(other) => {
             let message = format!("metadata `{kind}` is `{}`, which is not known", shown(other));
-            Err(of.gguf.fail(message).hint("known are none, linear, and divisors in a tensor (Llama 3)"))
+            return Err(of.gguf.fail(message).hint("known are none, linear, and divisors in a tensor (Llama 3)"));
         }
+    };
+    match (of.gguf.tensors().entries().contains_key(DIVISORS), linear) {
+        (true, None) => Ok(RopeScaling::Divisors),
+        (true, Some(factor)) => Err(of
+            .gguf
+            .fail(format!("tensor `{DIVISORS}` and the factor {factor} both scale rotary frequencies"))
+            .hint("convert the model again: one of the two is meant")),
+        (false, linear) => Ok(linear.map_or(RopeScaling::None, RopeScaling::Linear)),
     }
 }

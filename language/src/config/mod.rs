@@ -219,7 +219,7 @@ impl DecoderConfig {
             (a.heads, MAX_WIDTH, "number of heads"),
             (a.key_value_heads, a.heads, "number of key-value heads"),
             (a.head_width, MAX_WIDTH, "width of a head"),
-            (self.query_width(), MAX_WIDTH, "width of all heads"),
+            (a.heads.saturating_mul(a.head_width), MAX_WIDTH, "width of all heads"),
             (self.layers.len(), MAX_LAYERS, "number of layers"),
         ];
         for (n, most, what) in bounded {

@@ -91,6 +91,28 @@ fn older_configs_of_gemma_3_give_their_windows() {
     assert_eq!((rope(5).theta, rope(5).scaling), (1e6, RopeScaling::Linear(8.0)));
     assert_eq!((config.attention.scale, config.norm.offset, config.tied_head), (0.0625, 1.0, true));
     assert_eq!(config.embedding_scale, 640f32.sqrt());
+    // without a base of their own windows have the family's; a flat spelling beside it changes nothing of theirs
+    let mut bare = old.clone();
+    bare.as_object_mut().unwrap().remove("rope_local_base_freq");
+    let mut flat = old.clone();
+    flat["rope_parameters"] = json!({"rope_theta": 1e6, "rope_type": "linear", "factor": 8.0});
+    flat.as_object_mut().unwrap().remove("rope_scaling");
+    for other in [bare, flat] {
+        assert_eq!(self::config(&other).unwrap().layers, config.layers, "{other}");
+    }
+}
+
+#[test]
+fn keys_are_taken_as_transformers_takes_them() {
+    // Llama has no window, whatever its config says; Mistral has
+    let llama = changed(llama3(), "sliding_window", json!(16));
+    assert_eq!(config(&llama).unwrap().layers[0].window, None);
+    assert_eq!(config(&changed(llama, "model_type", json!("mistral"))).unwrap().layers[0].window, Some(16));
+    // 80 * 0.9 is 72 in Python
+    let mut partial = changed(llama3(), "head_dim", json!(80));
+    partial["partial_rotary_factor"] = json!(0.9);
+    partial["rope_scaling"] = Value::Null;
+    assert_eq!(config(&partial).unwrap().layers[0].rope.as_ref().unwrap().width, 72);
 }
 
 #[test]
@@ -138,6 +160,21 @@ fn what_is_not_known_is_named() {
             "`sliding_window` is missing",
         ),
         (changed(llama3(), "rms_norm_eps", json!(-1.0)), "the epsilon of norms is -1"),
+        (changed(llama3(), "use_bidirectional_attention", json!(true)), "sees what comes after"),
+        (changed(llama3(), "rope_parameters", json!({"rope_theta": 1e4})), "are both there and differ"),
+        (
+            changed(changed(llama3(), "num_attention_heads", json!(1u64 << 40)), "head_dim", json!(1u64 << 40)),
+            "the number of heads is",
+        ),
+        (
+            changed(
+                changed(llama3(), "num_hidden_layers", json!(4096)),
+                "rope_scaling",
+                json!({"type": "longrope", "original_max_position_embeddings": 9, "factor": 2, "short_factor": vec![1.0; 99],
+                    "long_factor": vec![1.0; 8]}),
+            ),
+            "longrope has 99 and 8 divisors for 8 pairs",
+        ),
         (json!([]), "no JSON object"),
     ];
     for (value, said) in cases {

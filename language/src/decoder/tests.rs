@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     blocks::BlockType,
-    config::{DecoderFamily, ParallelLayers, RopeLayout},
+    config::{DecoderFamily, ParallelLayers, RopeLayout, RopeScaling},
     gguf::{GgufTensor, GgufValue, write},
     tokenizer::Encoding,
 };
@@ -191,6 +191,11 @@ fn shards_are_read_by_their_index() {
     assert!(error.contains(&name(1)) && error.contains("all its shards"), "{error}");
     safetensors(&one, &shapes);
     assert!(open().unwrap_err().contains("the weights are there twice"));
+    // an index of the one file, as other libraries write it; a mask in it is passed over
+    map.values_mut().for_each(|file| *file = "model.safetensors".into());
+    map.insert("h.0.attn.attention.bias".into(), "model.safetensors".into());
+    fs::write(&index, json!({"weight_map": map}).to_string()).unwrap();
+    open().unwrap();
 }
 
 #[test]
@@ -307,12 +312,43 @@ fn a_mixture_is_read_from_gguf() {
     let tokenizer = decoder.tokenizer.as_ref().unwrap();
     assert_eq!(tokenizer.encode(" ", Encoding { additions: false, special: false }).unwrap().len(), 1);
     assert!(decoder.template.is_some());
+    // what ends a turn is known by its text; a factor alone is a linear one, and a scale of 0 is none
+    let texts: Vec<_> = config.ends.iter().map(|id| tokenizer.text(*id).unwrap()).collect();
+    assert!(texts.contains(&"<|im_end|>".to_owned()) && texts.contains(&"<|endoftext|>".to_owned()), "{texts:?}");
+    let file = mixture(|m, t| {
+        t.retain(|t| t.name != "rope_freqs.weight");
+        m.push(("llama.rope.scaling.factor".into(), GgufValue::Float(4.0)));
+        m.push(("llama.attention.scale".into(), GgufValue::Float(0.0)));
+        // a template that is none keeps nobody from the weights
+        m.retain(|(k, _)| k != "tokenizer.chat_template");
+        m.push(("tokenizer.chat_template".into(), GgufValue::Text("{% nothing %}".into())));
+    });
+    let decoder = Decoder::open(file.path()).unwrap();
+    assert_eq!(decoder.config.layers[0].rope.as_ref().unwrap().scaling, RopeScaling::Linear(4.0));
+    assert_eq!(decoder.config.attention.scale, 8f32.powf(-0.5));
+    assert!(decoder.template.unwrap().render(&[], true).unwrap_err().message.contains("nothing"));
+    // weights that are no numbers are named
+    let file = mixture(|_, t| t.iter_mut().find(|t| t.name == "output_norm.weight").unwrap().bytes = &[0xff; 128]);
+    let error = Decoder::open(file.path()).unwrap().dequantise("norm.weight").unwrap_err();
+    assert!(error.message.contains("of `norm.weight` is NaN"), "{error}");
 }
 
 #[test]
 fn metadata_that_do_not_fit_the_tensors_are_refused() {
     type Change = fn(&mut Vec<(String, GgufValue)>, &mut Vec<GgufTensor<'_>>);
-    let cases: [(Change, &str); 4] = [
+    fn with(m: &mut Vec<(String, GgufValue)>, key: &str, value: GgufValue) {
+        m.push((key.into(), value));
+    }
+    let cases: [(Change, &str); 10] = [
+        (|m, _| with(m, "split.count", GgufValue::Unsigned(3)), "it is part 1 of 3 of a model"),
+        (|m, _| with(m, "llama.rope.scaling.factor", GgufValue::Float(4.0)), "and the factor 4 both scale"),
+        (|m, _| with(m, "llama.rope.scaling.type", GgufValue::Text("yarn".into())), "is `yarn`, which is not known"),
+        (
+            |m, _| with(m, "llama.rope.scaling.attn_factor", GgufValue::Float(1.2)),
+            "`llama.rope.scaling.attn_factor` is 1.2, which is not computed",
+        ),
+        (|m, _| with(m, "llama.attention.causal", GgufValue::Bool(false)), "`llama.attention.causal` is false"),
+        (|m, _| with(m, "llama.expert_gating_func", GgufValue::Unsigned(2)), "`llama.expert_gating_func` is 2"),
         (|m, _| m.retain(|(k, _)| k != "llama.block_count"), "`llama.block_count` is missing"),
         (
             |m, _| m.iter_mut().find(|(k, _)| k == "llama.expert_used_count").unwrap().1 = GgufValue::Unsigned(4),

@@ -10,6 +10,9 @@ use std::{
 
 use crate::{error::LanguageError, table::read_exact};
 
+/// Most bytes of all texts together; those of the largest vocabularies have some 20 MiB.
+const MAX_TEXTS: u64 = 256 << 20;
+
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
@@ -24,11 +27,13 @@ pub(super) struct Cursor<'a> {
     /// Bytes of the file from `begin` on.
     buffer: Vec<u8>,
     begin: u64,
+    /// Bytes that texts may still have together.
+    texts: u64,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(file: &'a File, path: &Path, size: u64) -> Self {
-        Self { file, path: path.to_owned(), size, at: 0, buffer: Vec::new(), begin: 0 }
+        Self { file, path: path.to_owned(), size, at: 0, buffer: Vec::new(), begin: 0, texts: MAX_TEXTS }
     }
 
     pub(super) fn at(&self) -> u64 {
@@ -83,6 +88,10 @@ impl<'a> Cursor<'a> {
         if length > most {
             return Err(self.fail(format!("{what}: a text of {length} bytes; {most} are the most")));
         }
+        self.texts = match self.texts.checked_sub(length) {
+            Some(left) => left,
+            None => return Err(self.fail(format!("{what}: texts of more than {MAX_TEXTS} bytes in all"))),
+        };
         let text = self.take(length, what)?.to_vec();
         String::from_utf8(text).map_err(|e| {
             let place = e.utf8_error().valid_up_to();

@@ -185,9 +185,23 @@ fn every_lie_is_named() {
 
 #[test]
 fn alignment_is_obeyed() {
-    let metadata = [("general.alignment".to_owned(), GgufValue::Unsigned(24))];
+    let with = |n: u64| [("general.alignment".to_owned(), GgufValue::Unsigned(n))];
+    let tensor = |name: &str| GgufTensor { name: name.into(), kind: BlockType::F32, shape: vec![5], bytes: &[7; 20] };
     let mut bytes = Vec::new();
-    write(&mut bytes, &metadata, &[]).unwrap();
+    write(&mut bytes, &with(64), &[tensor("a"), tensor("b")]).unwrap();
+    let gguf = opened(&bytes).unwrap();
+    assert_eq!(gguf.alignment, 64);
+    let begins: Vec<u64> = gguf.tensors().entries().values().map(|e| e.begin).collect();
+    assert!(begins.iter().all(|b| b % 64 == 0) && begins[1] - begins[0] == 64, "{begins:?}");
+    let refused =
+        |n: u64, tensors: &[GgufTensor<'_>]| write(&mut Vec::new(), &with(n), tensors).unwrap_err().to_string();
+    assert!(refused(24, &[]).contains("no power of two"));
+    assert!(refused(32, &[tensor("a"), tensor("a")]).contains("`a` is there twice"));
+    let cut = GgufTensor { name: "c".into(), kind: BlockType::Q4_0, shape: vec![32, 1], bytes: &[0; 18] };
+    assert!(refused(32, &[cut]).contains("not those of its shape"), "blocks lie within rows");
+    // what another program wrote
+    let place = position(&bytes, &64u32.to_le_bytes());
+    bytes[place..place + 4].copy_from_slice(&24u32.to_le_bytes());
     assert!(opened(&bytes).unwrap_err().message.contains("`general.alignment` is 24"));
 }
 

@@ -23,8 +23,15 @@ pub struct GgufTensor<'a> {
 /// readers expect of known keys.
 ///
 /// # Errors
-/// What the writer gives; a tensor whose bytes are not those of its shape.
+/// What the writer gives; a tensor whose bytes are not those of its shape, or that is there twice; an impossible alignment.
 pub fn write(into: &mut impl Write, metadata: &[(String, GgufValue)], tensors: &[GgufTensor<'_>]) -> io::Result<()> {
+    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidInput, message);
+    let alignment = match metadata.iter().find(|(key, _)| key == "general.alignment") {
+        None => ALIGNMENT,
+        Some((_, GgufValue::Unsigned(n))) if n.is_power_of_two() && (8..=1 << 20).contains(n) => *n,
+        Some(_) => return Err(invalid("`general.alignment` is no power of two from 8 to 1048576".into())),
+    };
+    let mut names = std::collections::BTreeSet::new();
     let mut head = b"GGUF".to_vec();
     head.extend(3u32.to_le_bytes());
     head.extend((tensors.len() as u64).to_le_bytes());
@@ -36,23 +43,29 @@ pub fn write(into: &mut impl Write, metadata: &[(String, GgufValue)], tensors: &
     let mut offset = 0u64;
     for tensor in tensors {
         let elements = tensor.shape.iter().product::<usize>() as u64;
-        if tensor.kind.bytes_of(elements) != Some(tensor.bytes.len() as u64) {
+        // blocks lie within rows
+        let row = tensor.shape.last().copied().unwrap_or(0);
+        let whole = row.is_multiple_of(tensor.kind.block_elements());
+        if !whole || tensor.kind.bytes_of(elements) != Some(tensor.bytes.len() as u64) {
             let message = format!("tensor `{}`: {} bytes are not those of its shape", tensor.name, tensor.bytes.len());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            return Err(invalid(message));
+        }
+        if !names.insert(&tensor.name) {
+            return Err(invalid(format!("tensor `{}` is there twice", tensor.name)));
         }
         text(&mut head, &tensor.name);
         head.extend((tensor.shape.len() as u32).to_le_bytes());
         tensor.shape.iter().rev().for_each(|n| head.extend((*n as u64).to_le_bytes()));
         head.extend(tensor.kind.number().to_le_bytes());
         head.extend(offset.to_le_bytes());
-        offset = (offset + tensor.bytes.len() as u64).next_multiple_of(ALIGNMENT);
+        offset = (offset + tensor.bytes.len() as u64).next_multiple_of(alignment);
     }
-    head.resize(head.len().next_multiple_of(ALIGNMENT as usize), 0);
+    head.resize(head.len().next_multiple_of(alignment as usize), 0);
     into.write_all(&head)?;
     for tensor in tensors {
         into.write_all(tensor.bytes)?;
-        let padding = tensor.bytes.len().next_multiple_of(ALIGNMENT as usize) - tensor.bytes.len();
-        into.write_all(&[0; ALIGNMENT as usize][..padding])?;
+        let padding = tensor.bytes.len().next_multiple_of(alignment as usize) - tensor.bytes.len();
+        into.write_all(&vec![0; padding])?;
     }
     Ok(())
 }

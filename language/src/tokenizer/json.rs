@@ -15,6 +15,19 @@ use crate::error::LanguageError;
 /// Largest file that is read, bytes; that of Gemma 3 has 33 MB.
 pub(super) const MAX_BYTES: u64 = 96 << 20;
 
+/// What is looked at before the library reads the file.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Head {
+    model: HeadModel,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct HeadModel {
+    dropout: Option<f64>,
+}
+
 pub(super) struct JsonTokenizer {
     inner: Tokenizer,
     /// The same, with control tokens as text; made when it is asked for.
@@ -32,7 +45,13 @@ impl JsonTokenizer {
     pub(super) fn new(bytes: &[u8], path: &Path) -> Result<Self, LanguageError> {
         let fail = |e: String| LanguageError::new(path, format!("no tokenizer that can be read: {e}")).hint(HINT);
         // the library panics on some bytes that are no JSON
-        serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|e| fail(e.to_string()))?;
+        let head: Head = serde_json::from_slice(bytes).map_err(|e| fail(e.to_string()))?;
+        if head.model.dropout.is_some_and(|share| share != 0.0) {
+            let message =
+                "its byte pairs drop merges at random (`model.dropout`), so that a text has no one list of tokens";
+            let hint = "set `dropout` to null in tokenizer.json: it is for training";
+            return Err(LanguageError::new(path, message).hint(hint));
+        }
         let mut inner = guarded(|| Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())).map_err(fail)?;
         // lengths are the caller's affair
         inner.with_padding(None);
@@ -69,6 +88,11 @@ impl JsonTokenizer {
 
     pub(super) fn len(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// Tokens without those that were added.
+    pub(super) fn trained(&self) -> usize {
+        self.inner.get_vocab_size(false)
     }
 
     pub(super) fn id(&self, text: &str) -> Option<u32> {

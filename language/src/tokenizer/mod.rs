@@ -20,6 +20,7 @@ mod words;
 
 pub(crate) use template::MAX_BYTES as MAX_TEMPLATE;
 pub use template::{ChatMessage, ChatTemplate};
+pub(crate) use vocabulary::ends_among;
 pub use vocabulary::{TokenKind, Vocabulary};
 
 use self::{
@@ -125,15 +126,15 @@ impl TextTokenizer {
         Ok(ids)
     }
 
-    /// The bytes of tokens; a character may be split over tokens, so that they need not be UTF-8. `special` also gives the
-    /// texts of control tokens.
+    /// The bytes of tokens; a character may be split over tokens, so that they need not be UTF-8 (of a `tokenizer.json` what is cut is
+    /// U+FFFD: the library gives text). `special` also gives the texts of control tokens.
     ///
     /// # Errors
     /// An id is beyond the vocabulary.
     pub fn decode(&self, ids: &[u32], special: bool) -> Result<Vec<u8>, LanguageError> {
-        let n = self.len();
-        if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= n) {
-            let message = format!("token {id} at place {at} is beyond the {} of the vocabulary", counted(n, "token"));
+        if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| !self.knows(**id)) {
+            let n = counted(self.len(), "token");
+            let message = format!("token {id} at place {at} is none of the {n} of the vocabulary");
             return Err(LanguageError::new(&self.path, message)
                 .hint("the ids are of another model's tokenizer, or the model has rows that are no tokens"));
         }
@@ -161,6 +162,22 @@ impl TextTokenizer {
         match &self.source {
             Source::Gguf { vocabulary, .. } => vocabulary.len(),
             Source::Json(json) => json.len(),
+        }
+    }
+
+    /// Tokens of the vocabulary that it was trained with: without those that were added later.
+    pub(crate) fn trained(&self) -> usize {
+        match &self.source {
+            Source::Gguf { vocabulary, .. } => vocabulary.len(),
+            Source::Json(json) => json.trained(),
+        }
+    }
+
+    /// Whether an id is a token. Numbers of a vocabulary may have gaps.
+    fn knows(&self, id: u32) -> bool {
+        match &self.source {
+            Source::Gguf { vocabulary, .. } => (id as usize) < vocabulary.len(),
+            Source::Json(json) => json.text(id).is_some(),
         }
     }
 

@@ -1,18 +1,31 @@
 //! Chat templates: a conversation as the text that a model was trained on.
 //!
 //! In: a template in the language of Jinja, messages. Out: text. Must not: read a file or the clock, or work without end.
+//! Instructions, the template's length and the text that comes out are bounded, and what is nested deeply has a stack of
+//! its own; texts inside a template are not bounded: one that doubles a variable takes memory until it is stopped.
+//! A template is compiled when it is rendered, so that one that is damaged does not keep the rest of a model from use.
 //!
 //! Templates that ask for today's date (`strftime_now`) find no such function, as with libraries that lack it: the same
 //! messages make the same prompt on any day.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+    thread,
+};
 
-use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig};
+use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig, value::Kwargs};
+use serde::Serialize;
 
 use crate::error::LanguageError;
 
 /// Longest template, bytes.
-pub(crate) const MAX_BYTES: usize = 1 << 20;
+pub(crate) const MAX_BYTES: usize = 128 << 10;
+/// Stack of the thread that compiles and renders: each byte of a template may be a level of nesting.
+const STACK: usize = 4 << 30;
+/// Longest text that a template may make, bytes.
+const MAX_RENDERED: usize = 64 << 20;
 /// Most instructions that one rendering takes.
 const FUEL: u64 = 5_000_000;
 /// Longest text of all messages together, bytes.
@@ -27,53 +40,140 @@ pub struct ChatMessage {
     pub content: String,
 }
 
-/// A model's template, compiled.
+/// A model's template.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    source: String,
     begin: String,
     end: String,
     path: PathBuf,
 }
 
-impl ChatTemplate {
-    /// Compiles a template; `begin` and `end` are the texts of the tokens that begin and end a text.
-    ///
-    /// # Errors
-    /// It is no template.
-    pub(crate) fn new(source: &str, begin: &str, end: &str, path: &Path) -> Result<Self, LanguageError> {
-        let fail = |message: String| {
-            let hint = "the model's chat template is damaged: fetch the file again, or give the prompt as plain text";
-            LanguageError::new(path, format!("chat template: {message}")).hint(hint)
-        };
-        if source.len() > MAX_BYTES {
-            return Err(fail(format!("{} bytes; {MAX_BYTES} are the most", source.len())));
+/// Tags of training that stand around what a model is to say: they change no text.
+fn without_training_tags(source: &str) -> String {
+    let mut text = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at);
+        text.push_str(before);
+        let end = tag.find("%}").map_or(tag.len(), |end| end + 2);
+        let (tag, after) = tag.split_at(end);
+        match tag.trim_matches(|c: char| "{}%-+ ".contains(c)) {
+            "generation" => text.push_str(&tag.replace("generation", "if true")),
+            "endgeneration" => text.push_str(&tag.replace("endgeneration", "endif")),
+            _ => text.push_str(tag),
         }
-        let mut environment = Environment::new();
-        // as `transformers` sets them
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|e| fail(e.to_string()))?);
-        environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment.add_template_owned("chat", source.to_owned()).map_err(|e| fail(e.to_string()))?;
-        Ok(Self { environment, begin: begin.into(), end: end.into(), path: path.to_owned() })
+        rest = after;
+    }
+    text + rest
+}
+
+/// JSON as Python's `json.dumps(value, ensure_ascii=False)` writes it, which is what `transformers` gives templates.
+struct PythonJson;
+
+impl serde_json::ser::Formatter for PythonJson {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+        to.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+        to.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, to: &mut W) -> io::Result<()> {
+        to.write_all(b": ")
+    }
+}
+
+fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let _ascii: Option<bool> = options.get("ensure_ascii")?;
+    options.assert_all_used()?;
+    let mut bytes = Vec::new();
+    let written = match indent {
+        Some(n) => {
+            let blanks = " ".repeat(n.min(64));
+            let pretty = serde_json::ser::PrettyFormatter::with_indent(blanks.as_bytes());
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, pretty))
+        }
+        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, PythonJson)),
+    };
+    written.map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("tojson: {e}")))?;
+    Ok(Value::from_safe_string(String::from_utf8(bytes).unwrap_or_default()))
+}
+
+/// Text of at most [`MAX_RENDERED`] bytes.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_RENDERED {
+            return Err(io::Error::other(format!("the text is longer than {MAX_RENDERED} bytes")));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An error with those that led to it.
+fn whole(error: &Error) -> String {
+    let (mut text, mut cause) = (error.to_string(), std::error::Error::source(error));
+    while let Some(inner) = cause {
+        let _ = write!(text, ": {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+impl ChatTemplate {
+    /// A template; `begin` and `end` are the texts of the tokens that begin and end a text.
+    pub(crate) fn new(source: &str, begin: &str, end: &str, path: &Path) -> Self {
+        // one that is too long is not kept
+        let source = if source.len() > MAX_BYTES { "x".repeat(MAX_BYTES + 1) } else { source.to_owned() };
+        Self { source, begin: begin.into(), end: end.into(), path: path.to_owned() }
+    }
+
+    fn fail(&self, message: String) -> LanguageError {
+        let hint = "check the roles and their order (many templates want `user` and `assistant` in turns), or give the prompt as plain text";
+        LanguageError::new(&self.path, format!("chat template: {message}")).hint(hint)
     }
 
     /// The text of a conversation; `answer` opens the turn of the model.
     ///
     /// # Errors
-    /// The template refuses the messages, fails, or works too long; messages are too long.
+    /// It is no template; it refuses the messages, fails, works too long or makes too long a text; messages are too long.
     pub fn render(&self, messages: &[ChatMessage], answer: bool) -> Result<String, LanguageError> {
-        let fail = |message: String| {
-            let hint = "check the roles and their order: many templates want `user` and `assistant` in turns";
-            LanguageError::new(&self.path, format!("chat template: {message}")).hint(hint)
-        };
-        if messages.iter().map(|m| m.content.len() + m.role.len()).sum::<usize>() > MAX_TEXT {
-            return Err(fail(format!("messages of more than {MAX_TEXT} bytes")));
+        if self.source.len() > MAX_BYTES {
+            return Err(self.fail(format!("it has more than {MAX_BYTES} bytes")));
         }
+        if messages.iter().map(|m| m.content.len() + m.role.len()).sum::<usize>() > MAX_TEXT {
+            return Err(self.fail(format!("messages of more than {MAX_TEXT} bytes")));
+        }
+        let made = thread::scope(|scope| {
+            let work = || self.rendered(messages, answer).map_err(|e| whole(&e));
+            let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+            let thread = thread.map_err(|e| format!("no thread for it: {e}"))?;
+            thread.join().unwrap_or_else(|_| Err("it cannot be read".into()))
+        });
+        made.map_err(|message| self.fail(message))
+    }
+
+    fn rendered(&self, messages: &[ChatMessage], answer: bool) -> Result<String, Error> {
+        let mut environment = Environment::new();
+        // as `transformers` sets them
+        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+        environment.set_fuel(Some(FUEL));
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", |value: &Value, options: Kwargs| to_json(value, options));
+        environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        });
+        let source = without_training_tags(&self.source);
+        let template = environment.template_from_str(&source)?;
         let message = |m: &ChatMessage| Value::from_pairs([("role", m.role.as_str()), ("content", m.content.as_str())]);
         let messages: Vec<Value> = messages.iter().map(message).collect();
         let values = context! {
@@ -81,9 +181,13 @@ impl ChatTemplate {
             add_generation_prompt => answer,
             bos_token => self.begin.as_str(),
             eos_token => self.end.as_str(),
+            // what `transformers` gives where there are none
+            tools => (),
+            documents => (),
         };
-        let template = self.environment.get_template("chat").map_err(|e| fail(e.to_string()))?;
-        template.render(values).map_err(|e| fail(e.to_string()))
+        let mut text = Bounded(Vec::new());
+        template.render_captured_to(values, &mut text)?;
+        Ok(String::from_utf8(text.0).unwrap_or_default())
     }
 }
 
@@ -96,7 +200,7 @@ mod tests {
     }
 
     fn template(source: &str) -> ChatTemplate {
-        ChatTemplate::new(source, "<s>", "</s>", Path::new("model.gguf")).unwrap()
+        ChatTemplate::new(source, "<s>", "</s>", Path::new("model.gguf"))
     }
 
     /// That of SmolLM2-135M-Instruct.
@@ -133,7 +237,42 @@ mod tests {
 
     #[test]
     fn broken_templates_are_refused_with_the_file() {
-        let error = ChatTemplate::new("{% for %}", "", "", Path::new("model.gguf")).unwrap_err();
+        let error = template("{% for %}").render(&[], false).unwrap_err();
         assert!(error.to_string().starts_with("model.gguf: chat template: "), "{error}");
+        let error = template(&"a".repeat(MAX_BYTES + 1)).render(&[], false).unwrap_err();
+        assert!(error.message.contains("131072 bytes"), "{error}");
+    }
+
+    #[test]
+    fn long_chains_end_in_an_answer_or_an_error() {
+        let most = MAX_BYTES - 20;
+        for (first, link, last) in [
+            ("1", "+1", ""),
+            ("", "not ", "1"),
+            ("", "-", "1"),
+            ("1", "~1", ""),
+            ("a", ".b", ""),
+            ("", "(", "1"),
+            ("", "[", "1"),
+        ] {
+            let source = format!("{{{{ {first}{}{last} }}}}", link.repeat(most / link.len()));
+            // what it gives is its own affair; the process lives
+            let _ = template(&source).render(&[], false);
+        }
+        let endless = "{% for i in range(90000) %}{{ 'a'*20000 }}{% endfor %}";
+        let error = template(endless).render(&[], false).unwrap_err();
+        assert!(error.message.contains("longer than 67108864 bytes"), "{error}");
+    }
+
+    #[test]
+    fn templates_see_what_transformers_gives_them() {
+        let rendered = |source: &str| template(source).render(&[said("user", "<é\"\n")], false).unwrap();
+        assert_eq!(rendered("{% if tools is not none %}TOOLS{% endif %}{% if not documents %}-{% endif %}"), "-");
+        assert_eq!(
+            rendered("{{ messages | tojson }}"),
+            r#"[{"role": "user", "content": "<é\"\n"}]"#.replace("\\n", "\\n")
+        );
+        assert_eq!(rendered("{{ [1] | tojson(indent=2) }}"), "[\n  1\n]");
+        assert_eq!(rendered("{%- generation -%} a {%- endgeneration %}b{% generation %}c{% endgeneration %}"), "abc");
     }
 }

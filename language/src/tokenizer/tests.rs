@@ -75,7 +75,7 @@ fn control_tokens_are_shown_when_asked_for() {
     assert_eq!(tokenizer.decode(&ids, true).unwrap(), b"<|im_start|>user");
     assert_eq!(tokenizer.decode(&ids, false).unwrap(), b"user");
     let error = tokenizer.decode(&[ids[0], 70_000], false).unwrap_err();
-    assert!(error.message.contains("token 70000 at place 1 is beyond the 512 tokens"), "{error}");
+    assert!(error.message.contains("token 70000 at place 1 is none of the 512 tokens"), "{error}");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn lists_that_do_not_fit_are_refused() {
 fn the_template_of_a_file_makes_its_prompt() {
     let gguf = Gguf::open(&golden("tokens-smollm2.gguf")).unwrap();
     let source = gguf.needed_text("tokenizer.chat_template").unwrap();
-    let template = ChatTemplate::new(source, "<|im_start|>", "<|im_end|>", gguf.path()).unwrap();
+    let template = ChatTemplate::new(source, "<|im_start|>", "<|im_end|>", gguf.path());
     let message = ChatMessage { role: "user".into(), content: "Hi".into() };
     let text = template.render(&[message], true).unwrap();
     assert!(text.ends_with("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"), "{text}");

@@ -55,6 +55,45 @@ const ENDS: [&str; 22] = [
     "[e~[",
 ];
 
+/// Texts around what is to be filled in, of published models of code; control tokens likewise.
+const FILLED_IN: [&str; 26] = [
+    "<|fim_prefix|>",
+    "<fim-prefix>",
+    "<fim_prefix>",
+    "<｜fim▁begin｜>",
+    "<PRE>",
+    "▁<PRE>",
+    "<|code_prefix|>",
+    "<|fim_suffix|>",
+    "<fim-suffix>",
+    "<fim_suffix>",
+    "<｜fim▁hole｜>",
+    "<SUF>",
+    "▁<SUF>",
+    "<|code_suffix|>",
+    "<|fim_middle|>",
+    "<fim-middle>",
+    "<fim_middle>",
+    "<｜fim▁end｜>",
+    "<MID>",
+    "▁<MID>",
+    "<|code_middle|>",
+    "<|fim_pad|>",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<fim-pad>",
+];
+
+/// Numbers of the tokens that end a text or a turn by their texts.
+pub(crate) fn ends_among(tokens: &[String]) -> Vec<u32> {
+    // Gemma 4 has `</s>` as a tag of HTML
+    let tag = tokens.iter().any(|t| t == "<|tool_response>");
+    let ends = |text: &&str| ENDS.contains(text) && !(tag && *text == "</s>");
+    let numbers = tokens.iter().zip(0u32..).filter(|(text, _)| ends(&text.as_str()));
+    numbers.map(|(_, id)| id).collect()
+}
+
 /// Tokens by number and text.
 #[derive(Debug)]
 pub struct Vocabulary {
@@ -114,7 +153,8 @@ impl Vocabulary {
         let mut kinds = kinds;
         // Gemma 4 has `</s>` as a tag of HTML
         let tag = ids.contains_key("<|tool_response>");
-        for id in ENDS.iter().filter(|t| !(tag && **t == "</s>")).filter_map(|t| ids.get(*t)) {
+        let ends = ENDS.iter().filter(|t| !(tag && **t == "</s>"));
+        for id in ends.clone().chain(&FILLED_IN).filter_map(|t| ids.get(*t)) {
             if let Some(kind) = kinds.get_mut(*id as usize) {
                 *kind = TokenKind::Control;
             }
