@@ -78,7 +78,7 @@ pub fn rope(config: &RopeConfig, places: usize, divisors: &[f32]) -> Result<Rope
 }
 
 fn refused(message: impl Into<String>) -> ModelError {
-    super::config_error(message).hint("use a model of a family that is read: ergometer list models")
+    super::config_error(message).hint("no published model of the families that are read has them: check the config")
 }
 
 /// The graph of a decoder whose caches hold at most `context` tokens.
@@ -214,15 +214,13 @@ impl Decoder<'_> {
         let c = self.config;
         let table = self.params.weight("embedding.weight", c.vocabulary, c.width)?;
         let positions = match c.position_rows {
-            Some(rows) => Some((self.params.weight("positions.weight", rows, c.width)?, rows)),
+            Some(rows) => Some(self.params.weight("positions.weight", rows, c.width)?),
             None => None,
         };
         let layers: Vec<Layer> = (0..c.layers.len()).map(|i| self.layer(i)).collect::<Result<_, _>>()?;
         let last = self.norm("norm", c.width)?;
         let head = if c.tied_head { table } else { self.params.weight("head.weight", c.vocabulary, c.width)? };
 
-        // a learned table has a row for each position that there may be
-        let context = positions.map_or(context, |(_, rows)| rows);
         let cache = ValueType::float(context, 2 * c.key_value_width());
         let tokens = ValueType { tokens: Tokens::Length, features: 1, kind: Kind::Index };
         let mut args = vec![cache; layers.len()];
@@ -233,7 +231,7 @@ impl Decoder<'_> {
         if c.embedding_scale != 1.0 {
             x = r.op(op::Scale(c.embedding_scale), &[x])?;
         }
-        if let Some((table, _)) = positions {
+        if let Some(table) = positions {
             let first = r.arg(0);
             x = r.op(op::AddPositions { table, cache: true }, &[x, first])?;
         }

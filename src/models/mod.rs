@@ -145,7 +145,7 @@ pub(crate) const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// No axis of a config is larger than this: beyond it lies a typing error, not a model.
 const MAX_AXIS: usize = 1 << 22;
 /// Most parameters of one model.
-const MAX_PARAMS: usize = 1 << 34;
+const MAX_PARAMS: usize = 1 << 38;
 
 /// A model's graph was asked for, and it has none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

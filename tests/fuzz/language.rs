@@ -8,6 +8,7 @@ use std::path::Path;
 use ergometer_language::{
     BlockType, Decoder, Encoding, Gguf, TextTokenizer,
     gguf::{GgufArray, GgufTensor, GgufValue, write},
+    tokenizer::ChatMessage,
 };
 use serde_json::{Value, json};
 
@@ -231,6 +232,32 @@ pub(super) fn tokenizers(_: &Path) -> Vec<Vec<u8>> {
     let whole = json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
         "normalizer": {"type": "NFC"}, "pre_tokenizer": split, "post_processor": null, "decoder": {"type": "Fuse"}, "model": model});
     vec![whole.to_string().into_bytes()]
+}
+
+pub(super) fn chat_templates(_: &Path) -> Vec<Vec<u8>> {
+    let turn = "{% for m in messages %}<|{{ m['role'] }}|>{{ m.content.strip() | tojson }}{% endfor %}";
+    let chains = ["{{ 1+1+1+1+1 }}", "{{ not not not tools }}", "{{ messages[0].content.role.a.b }}"];
+    let all = "{% set ns = namespace(x='a') %}{% generation %}{{ ns.x ~ bos_token }}{% endgeneration %}";
+    [turn, all].iter().chain(&chains).map(|t| t.as_bytes().to_vec()).collect()
+}
+
+/// A folder whose template this is; what it makes of a conversation.
+pub(super) fn chat_template_file(_: &[u8], path: &Path) -> Outcome {
+    let folder = path.parent().unwrap();
+    if !folder.join("config.json").exists() {
+        let (config, shapes) = recorded("llama");
+        fs::write(folder.join("config.json"), config.to_string()).unwrap();
+        fs::write(folder.join("model.safetensors"), zeros(&shapes)).unwrap();
+    }
+    let decoder = match Decoder::open(folder) {
+        Ok(decoder) => decoder,
+        Err(error) => return said(error),
+    };
+    let message = ChatMessage { role: "user".into(), content: " a\"b ".into() };
+    match decoder.template.as_ref().unwrap().render(&[message], true) {
+        Ok(_) => Outcome::Taken,
+        Err(error) => said(error),
+    }
 }
 
 pub(super) fn tokenizer_file(_: &[u8], path: &Path) -> Outcome {

@@ -25,8 +25,9 @@ mod suite_files;
 
 use self::arc::{arc_file, arc_files, arc_solutions, challenges, solutions};
 use self::language::{
-    decoder_config, decoder_configs, decoder_file, decoder_index, decoder_indices, decoder_weight_file,
-    decoder_weights, decoders, gguf_file, ggufs, tokenizer_file, tokenizers, vocabularies, vocabulary_file,
+    chat_template_file, chat_templates, decoder_config, decoder_configs, decoder_file, decoder_index, decoder_indices,
+    decoder_weight_file, decoder_weights, decoders, gguf_file, ggufs, tokenizer_file, tokenizers, vocabularies,
+    vocabulary_file,
 };
 use self::machine::{
     archives, arguments, ceilings, ceilings_file, command_line, copy, fetched, message, proc_files, proc_stat,
@@ -178,6 +179,13 @@ pub const PARSERS: &[Parser] = &[
         covers: &["language/src/tokenizer/json.rs"],
         seeds: tokenizers,
         parse: tokenizer_file,
+    },
+    Parser {
+        name: "chat-template",
+        file: "chat_template.jinja",
+        covers: &["language/src/tokenizer/template.rs"],
+        seeds: chat_templates,
+        parse: chat_template_file,
     },
     Parser {
         name: "vectors",

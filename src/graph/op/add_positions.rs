@@ -8,7 +8,7 @@ use super::{Operator, Shapes, fixed, one};
 /// Adds a learned table `[T, D]`; with a cache, given as second value, the rows after as many as it has tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AddPositions {
-    /// The table. With a cache it has a row for every position that there may be.
+    /// The table. With a cache it has a row for every position that there may be, and may have more.
     pub table: ParamId,
     /// Positions go on from those of a cache.
     pub cache: bool,
@@ -25,7 +25,8 @@ impl Operator for AddPositions {
 
     fn results(&self, shapes: &Shapes, x: &[ValueType]) -> Result<Vec<ValueType>, String> {
         let rows = match x.get(1) {
-            Some(cache) => fixed(*cache)?,
+            // positions that a shorter cache never gets to are not used
+            Some(cache) => fixed(*cache)?.max(shapes.rows(self.table)),
             None => fixed(x[0])?,
         };
         shapes.expect(self.table, &[rows, x[0].features])?;

@@ -180,6 +180,11 @@ impl Shapes<'_> {
         p.map_or(Ok(()), |p| self.expect(p, &[len]))
     }
 
+    /// Rows of a parameter: its first axis.
+    pub fn rows(&self, p: ParamId) -> usize {
+        self.0[p.0].shape.first().copied().unwrap_or(0)
+    }
+
     /// Elements of a parameter.
     pub fn elements(&self, p: ParamId) -> f64 {
         self.0[p.0].elements() as f64

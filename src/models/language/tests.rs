@@ -81,8 +81,10 @@ fn every_recorded_family_gives_its_logits_and_goes_on_as_recorded() {
 
 #[test]
 fn what_cannot_be_fed_is_refused_and_changes_nothing() {
-    let model = LanguageModel::load(&golden("llama"), Some(8)).unwrap();
-    for (name, mut engine) in engines(&model, 1) {
+    // one with rotary positions, and one with a table of more of them than its caches have places
+    let models = ["llama", "gpt-neo"].map(|family| LanguageModel::load(&golden(family), Some(8)).unwrap());
+    for (name, mut engine) in models.iter().flat_map(|model| engines(model, 1)) {
+        assert_eq!(engine.context(), 8);
         let tokens = [1, 2, 3, 4, 5, 6];
         for (feeds, why) in [
             (vec![Feed { slot: 2, tokens: &tokens }], "no slot 2"),
