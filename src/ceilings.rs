@@ -146,6 +146,7 @@ pub fn here(threads: &[u32], most_bytes: u64) -> MachineCeilings {
         best: c.best,
         median: c.median,
         n: c.n as u32,
+        working_set: c.working_set.map(|n| n as u64),
     };
     let none = |m: ergometer_kernels::NoCeiling| MissingCeiling { name: m.name, reason: m.reason };
     MachineCeilings {
@@ -202,7 +203,7 @@ mod tests {
 
     fn some(threads: u32, best: f64) -> MachineCeilings {
         let (name, unit) = ("f32.portable".to_string(), "FLOP/s".to_string());
-        let one = MachineCeiling { name, what: "plain".into(), unit, threads, best, median: 1.0, n: 7 };
+        let one = MachineCeiling { name, what: "plain".into(), unit, threads, best, median: 1.0, n: 7, working_set: None };
         MachineCeilings { measured: "2000-01-01T00:00:00Z".into(), load: None, list: vec![one], missing: Vec::new() }
     }
 

@@ -6,6 +6,7 @@
 use anyhow::{bail, ensure};
 use ergometer_suites::array::Read;
 use ergometer_suites::error::did_you_mean;
+use ergometer_suites::scenario::Scenario;
 use ergometer_suites::task::ExampleSet;
 use ergometer_suites::{Answer, Reading};
 
@@ -95,6 +96,38 @@ pub fn check(
         ))),
         (None, None) => Ok(None),
     }
+}
+
+/// Errors: a task of language for another model, another task for a language model, or a scenario that is not for the model.
+pub fn language(task: &str, set: &ExampleSet, model: &str, speaks: bool, scenario: &Scenario) -> anyhow::Result<()> {
+    match (set.language.is_some(), speaks) {
+        (true, false) => bail!(
+            "task `{task}` is one of language, model `{model}` is no language model\n\
+             hint: pair it with a `.gguf` file, or with the folder of a decoder (`model_type` llama, gemma, qwen2, ...)"
+        ),
+        (false, true) => bail!(
+            "task `{task}` is none of language, model `{model}` is a language model\n\
+             hint: give it `perplexity`, `choices`, `completions`, `arithmetic`, `strings` or `prompts`"
+        ),
+        _ => {}
+    }
+    match (scenario.kind().language, speaks) {
+        (false, true) => bail!(
+            "scenario `{scenario}` is not for language models, and `{model}` is one\n\
+             hint: write `generate-b1`, `prefill-b1`, `decode-b1` or `arrivals-60`"
+        ),
+        (true, false) => bail!(
+            "scenario `{scenario}` is for language models, and `{model}` is none\nhint: write `single-stream` or `offline-b8`"
+        ),
+        _ => {}
+    }
+    let short = |e: &ergometer_suites::task::Example| e.text.as_ref().is_some_and(|t| t.output_tokens < 2);
+    ensure!(
+        scenario.kind().name != "decode" || !set.examples.iter().any(short),
+        "scenario `{scenario}` times the tokens after the first, and task `{task}` has an example of one token\n\
+         hint: ask for `output_tokens = 2` or more"
+    );
+    Ok(())
 }
 
 /// Errors: examples of arrays that the model does not take, or an output that it does not give.

@@ -9,6 +9,8 @@
 
 pub mod outputs;
 
+pub mod language;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};

@@ -137,6 +137,27 @@ pub struct Job {
     /// Of a model that is a file: what the suite binds of it.
     #[serde(default, skip_serializing_if = "FileForm::is_empty")]
     pub form: FileForm,
+    /// Of a language model: what it is to write and to score. Its inputs are prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<LanguageJob>,
+}
+
+/// See [`Job::language`]. Decoding is greedy: the highest logit, of equal ones the lowest id.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LanguageJob {
+    /// Most tokens of a sequence, prompt and what follows together.
+    pub context: usize,
+    /// Of each example the most tokens to write. Where continuations are scored too, `answer` does both.
+    pub output: Vec<u32>,
+    /// Of each example its continuations, whose tokens' log-probabilities are asked for; empty: it is answered with what is written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rest: Vec<Vec<Vec<u32>>>,
+    /// Tokens that end what is written; the end belongs to the answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub end: Vec<u32>,
+    /// Write on past them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_end: bool,
 }
 
 fn is_logits(reading: &Reading) -> bool {
@@ -317,6 +338,23 @@ pub struct IterationSample {
     /// Scenarios that time rows: seconds from the start of the iteration to holding the outputs of each row, in the order of the rows.
     #[serde(default, deserialize_with = "bounded::numbers", skip_serializing_if = "Vec::is_empty")]
     pub row_seconds: Vec<f64>,
+    /// Scenarios of language models: the iteration's requests.
+    #[serde(default, deserialize_with = "bounded::requests", skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<RequestTimes>,
+}
+
+/// When what happened to a request, seconds from the start of its iteration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RequestTimes {
+    /// Index into the job's inputs.
+    pub example: u64,
+    /// When it was due to come.
+    pub arrived: f64,
+    /// When its prompt began to be read.
+    pub begun: f64,
+    /// When each written token was chosen, its logits in memory.
+    #[serde(deserialize_with = "bounded::numbers")]
+    pub tokens: Vec<f64>,
 }
 
 /// See [`Message::Unavailable`].
@@ -377,6 +415,9 @@ pub struct PredictionRow {
     /// A list of tokens, one a cell; of another kind an object of one key: `class`, `text`, `numbers` or `likelihoods`.
     #[serde(serialize_with = "bounded::write_answer", deserialize_with = "bounded::answer")]
     pub answer: Answer,
+    /// Of a language model whose answer is likelihoods: what it writes after the prompt, which timed answers are held to.
+    #[serde(default, deserialize_with = "bounded::some_tokens", skip_serializing_if = "Option::is_none")]
+    pub written: Option<Vec<u32>>,
 }
 
 /// See [`Message::Outputs`].

@@ -33,9 +33,11 @@ use crate::scenarios::{self, Driver, LiveRows};
 
 use self::answers::Reader;
 use self::given::GivenRows;
+use self::language::LanguageWork;
 
 mod answers;
 pub mod given;
+mod language;
 
 /// Answers that are told in one line.
 const ROWS_IN_LINE: usize = 1000;
@@ -86,8 +88,27 @@ fn serve(mut input: impl BufRead, output: &mut impl Write) -> anyhow::Result<()>
         Some((Command::Go(_), _)) => bail!("`go` came before `job`"),
         None => return Ok(()),
     };
+    if job.language.is_some() {
+        let (mut work, loaded) = LanguageWork::load(job, heard)?;
+        send(output, &Message::Loaded(loaded))?;
+        return blocks(&mut work, input, output);
+    }
     let (mut work, loaded) = Work::load(job, heard)?;
     send(output, &Message::Loaded(loaded))?;
+    blocks(&mut work, input, output)
+}
+
+/// What a worker does in each mode, whatever its model is.
+trait Modes {
+    fn warm(&mut self, seconds: f64) -> Result<f64, BackendError>;
+    fn answer(&mut self, block: u32, output: &mut impl Write) -> anyhow::Result<()>;
+    fn compare(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()>;
+    fn record(&mut self, go: &Go) -> anyhow::Result<()>;
+    fn time(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()>;
+}
+
+/// Block after block, until the input ends.
+fn blocks(work: &mut impl Modes, mut input: impl BufRead, output: &mut impl Write) -> anyhow::Result<()> {
     while let Some((command, _)) = receive(&mut input)? {
         let Command::Go(go) = command else { bail!("a second `job` came") };
         match go.mode {
@@ -285,24 +306,11 @@ impl Work {
         Ok(())
     }
 
-    fn warm(&mut self, seconds: f64) -> Result<f64, BackendError> {
-        let started = Instant::now();
-        let batch = self.job.batch;
-        self.iterate(0, batch)?;
-        let first = started.elapsed().as_secs_f64();
-        let mut i = 1;
-        while started.elapsed().as_secs_f64() < seconds {
-            self.iterate(i * batch % self.job.puzzle_ids.len(), batch)?;
-            i += 1;
-        }
-        Ok(first)
-    }
-
     fn prediction(&self, slot: usize, example: usize, last: bool) -> PredictionRow {
         let halt_logit = self.reader.halting.map(|output| f64::from(self.session.output(output, slot)[0]));
         let depth = self.session.slot(slot).steps;
         let answer = self.reader.answer(&self.session, slot);
-        PredictionRow { example: example as u64, depth, last, halt_logit, answer }
+        PredictionRow { example: example as u64, depth, last, halt_logit, answer, written: None }
     }
 
     /// Of a model that is a file: every output for the first `n` examples, or for the arrays of a file; rows ride in batches of this case's
@@ -330,6 +338,25 @@ impl Work {
         }
         let none = Vec::new();
         send(output, &Message::Outputs(Outputs { step: 1, logits: none, q: Vec::new(), states: Vec::new(), arrays }))
+    }
+
+    fn vectors(&self, go: &Go) -> anyhow::Result<Vectors> {
+        Vectors::read(go.vectors.as_deref().context("`compare` needs a vectors file")?, &self.interface)
+    }
+}
+
+impl Modes for Work {
+    fn warm(&mut self, seconds: f64) -> Result<f64, BackendError> {
+        let started = Instant::now();
+        let batch = self.job.batch;
+        self.iterate(0, batch)?;
+        let first = started.elapsed().as_secs_f64();
+        let mut i = 1;
+        while started.elapsed().as_secs_f64() < seconds {
+            self.iterate(i * batch % self.job.puzzle_ids.len(), batch)?;
+            i += 1;
+        }
+        Ok(first)
     }
 
     /// Every example once; the answer after each step, told as it comes, and in the end what the routers did.
@@ -372,10 +399,6 @@ impl Work {
             }
         }
         Ok(())
-    }
-
-    fn vectors(&self, go: &Go) -> anyhow::Result<Vectors> {
-        Vectors::read(go.vectors.as_deref().context("`compare` needs a vectors file")?, &self.interface)
     }
 
     fn compare(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()> {
@@ -499,7 +522,8 @@ pub fn time_loop(
     while (i < least || started.elapsed().as_secs_f64() < seconds) && samples.len() < samples.capacity() {
         let Some((t_ns, example, rows, latency, steps)) = iteration(i) else { return };
         let row_seconds = Vec::new();
-        samples.push(IterationSample { block, iteration: i, t_ns, example, rows, latency, steps, row_seconds });
+        let requests = Vec::new();
+        samples.push(IterationSample { block, iteration: i, t_ns, example, rows, latency, steps, row_seconds, requests });
         i += 1;
     }
 }

@@ -29,6 +29,9 @@ pub struct MachineCeiling {
     pub median: f64,
     /// Repetitions.
     pub n: u32,
+    /// Of reading: bytes that all threads together read again and again; none in measurements that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_set: Option<u64>,
 }
 
 /// A ceiling as people read it.
@@ -176,6 +179,7 @@ mod tests {
             best,
             median: best,
             n: 7,
+            working_set: None,
         };
         MachineCeilings {
             measured: String::new(),

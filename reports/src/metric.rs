@@ -117,8 +117,31 @@ pub enum How {
     OverMemoryLimit,
     /// Energy of an example over what the suite allows.
     OverMaxEnergy,
+    /// Bound of the 99th percentile of what iterations observed of this metric.
+    TailOf(&'static str),
+    /// Mean of what was observed at each token of parity's sequences.
+    Positions,
+    /// What iterations counted of their rows: Σ / Σ rows.
+    PerRequest,
+    /// Σ tokens / Σ time, of observations that are rates of so many tokens.
+    TokenRate,
+    /// Tokens of requests over the joules of the same blocks.
+    TokensPerJoule(TokensOf),
+    /// Bytes of weights that a decoded token reads, over the time between tokens, over what the memory gives.
+    BandwidthShare,
     /// Read from the log of a training ([`crate::training`]), not from a run.
     FromLog,
+}
+
+/// Which tokens of a request are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokensOf {
+    /// Those of prompts.
+    Input,
+    /// Those that were written.
+    Output,
+    /// Both.
+    Total,
 }
 
 /// What is wrong with the probability that a halting head gives.
@@ -145,6 +168,10 @@ pub enum Combined {
     Explained,
     /// Mean over parts of the ratio of each.
     MeanOfParts,
+    /// Σ numerator / Σ denominator of part 0, where part 1 has the squares: nats of tokens.
+    Surprise,
+    /// e to the power of it.
+    Perplexity,
     /// Area under the ROC curve: numerators are scores, denominators labels.
     Area,
 }
@@ -208,6 +235,8 @@ pub enum Of {
     Halting,
     /// Those of a scenario whose word begins so.
     Scenario(&'static str),
+    /// Those of a scenario whose word begins in one of these ways.
+    Scenarios(&'static [&'static str]),
     /// Those that are to keep to a deadline.
     Deadline,
     /// Those that are to keep to an amount of memory.
@@ -262,6 +291,15 @@ impl Metric {
     }
 }
 
+/// Scenarios of language models.
+const LANGUAGE: &[&str] = &["generate-", "prefill-", "decode-", "arrivals-"];
+/// Those of them that read prompts, those that write past a first token, those that do either by itself, and those that do both.
+const READING: &[&str] = &["generate-", "prefill-", "arrivals-"];
+const WRITING: &[&str] = &["generate-", "decode-", "arrivals-"];
+const READING_APART: &[&str] = &["generate-", "prefill-"];
+const WRITING_APART: &[&str] = &["generate-", "decode-"];
+const BOTH: &[&str] = &["generate-", "arrivals-"];
+
 /// Every metric that a sample or a record may carry.
 #[rustfmt::skip] // a metric a line
 pub const METRICS: &[Metric] = &[
@@ -282,10 +320,30 @@ pub const METRICS: &[Metric] = &[
     row("iou", "1", Higher, How::Sums(Combined::MeanOfParts), "intersection over union of masks: cells that answer and label share over those that either has, summed over examples; mean over classes without the background (scorer `iou`)").of(Of::Summed).column("IoU", "IoU"),
     row("score", "1", Higher, How::Sums(Combined::Fraction), "mean of the scores, 0 to 1, that the suite's scorer program gives").of(Of::Summed).column("score", "score"),
     row("scorer_pair", "1", Neither, How::Sums(Combined::Ratio), "ratio of sums of a pair that the suite's scorer program names: recorded as `scorer_pair.NAME`, a record for each name").of(Of::Summed),
+    row("perplexity", "1", Lower, How::Sums(Combined::Perplexity), "e to the power of nll: how many equally likely tokens the model is as unsure between (task perplexity)").of(Of::Summed).column("perplexity", "perplexity"),
+    row("nll", "1", Lower, How::Sums(Combined::Surprise), "mean negative logarithm (natural) of the probability that the model gives to the token that follows (task perplexity)").of(Of::Summed),
+    row("choice_accuracy", "1", Higher, How::Sums(Combined::Share), "share of questions whose right choice has the highest probability (task choices)").of(Of::Summed).shown(Shown::Share),
+    row("choice_accuracy_normalised", "1", Higher, How::Sums(Combined::Share), "the same with the logarithm of each choice's probability over its bytes, so that long choices do not lose by their length (task choices)").of(Of::Summed).shown(Shown::Share),
+    row("kl_divergence", "1", Lower, How::Positions, "Kullback-Leibler divergence of the next token's distribution from the reference interpreter's, nats, mean over the tokens of parity (language models)").of(Of::Scenarios(LANGUAGE)).column("KL divergence", "KL"),
+    row("same_top", "1", Higher, How::Positions, "share of the tokens of parity after which the likeliest next token is the reference interpreter's (language models)").of(Of::Scenarios(LANGUAGE)).shown(Shown::Share),
+    row("probability_change", "1", Lower, How::Largest, "largest difference of a next token's probability to the reference interpreter's, over the tokens of parity (language models)").of(Of::Scenarios(LANGUAGE)),
     row("accuracy_vs_f32", "points", Higher, How::AgainstFullPrecision, "accuracy minus that of full precision on the same examples, in percentage points (reduced precisions only)").of(Of::Reduced).shown(Shown::Points),
     row("latency", "s", Lower, How::Latency, "time of one iteration in the steady phase, from handing over the inputs to holding the outputs (record: median)").column("median latency", "latency"),
     row("latency_p99", "s", Lower, How::Tail, "99th percentile of latency; given only where n allows an upper bound").column("p99 latency", "p99"),
     row("row_latency", "s", Lower, How::Rows, "time from issuing several rows together to holding the outputs of one of them, in the steady phase (record: median over rows; scenario multi-stream)").of(Of::Scenario("multi-stream")),
+    row("ttft", "s", Lower, How::Rows, "time to first token: from a request's arrival to its first token (record: median over requests; language models)").of(Of::Scenarios(READING)).column("first token", "first token"),
+    row("ttft_p99", "s", Lower, How::TailOf("ttft"), "99th percentile of ttft; given only where n allows an upper bound").of(Of::Scenarios(READING)),
+    row("tpot", "s", Lower, How::Rows, "time per output token: between a token and the next of one request (record: median over tokens; language models)").of(Of::Scenarios(WRITING)).column("next token", "next token"),
+    row("tpot_p99", "s", Lower, How::TailOf("tpot"), "99th percentile of tpot; given only where n allows an upper bound").of(Of::Scenarios(WRITING)),
+    row("prefill_rate", "1/s", Higher, How::TokenRate, "prompt tokens read per second of reading prompts (language models)").of(Of::Scenarios(READING_APART)).column("prompt tokens a second", "prefill"),
+    row("decode_rate", "1/s", Higher, How::TokenRate, "tokens written per second of writing, the first of each request left out (language models)").of(Of::Scenarios(WRITING_APART)).column("tokens a second", "decode"),
+    row("output_rate", "1/s", Higher, How::TokenRate, "tokens written per second of the whole time, prompts and waiting included (language models)").of(Of::Scenarios(WRITING)),
+    row("tokens_in", "1", Neither, How::PerRequest, "prompt tokens of a timed request, mean (language models)").of(Of::Scenarios(READING)),
+    row("tokens_out", "1", Neither, How::PerRequest, "tokens that a timed request wrote, mean, tokens that end a text included (language models)").of(Of::Scenarios(WRITING)),
+    row("tokens_per_joule_output", "1/J", Higher, How::TokensPerJoule(TokensOf::Output), "tokens written over the gross joules of the same blocks, whatever else they were spent on (language models)").of(Of::Scenarios(WRITING)).column("output tokens per joule", "tokens/J"),
+    row("tokens_per_joule_input", "1/J", Higher, How::TokensPerJoule(TokensOf::Input), "prompt tokens over the gross joules of the same blocks (language models)").of(Of::Scenarios(READING)),
+    row("tokens_per_joule_total", "1/J", Higher, How::TokensPerJoule(TokensOf::Total), "tokens read and written over the gross joules of the same blocks (language models)").of(Of::Scenarios(BOTH)),
+    row("bandwidth_share", "1", Higher, How::BandwidthShare, "share of what reading the weights allows: bytes of weights that a decoded token must read, over tpot, over the measured bandwidth of reading so many bytes with the case's threads (language models)").of(Of::Scenarios(WRITING_APART)).shown(Shown::Percent).column("share of reading", "read share"),
     row("throughput", "1/s", Higher, How::Throughput, "examples finished per second of steady time").column("throughput", "throughput"),
     row("window", "s", Neither, How::Window, "time of the timed blocks as the harness saw it, from `go` to `measured`, less what the kernel made harness or worker wait for a processor at either end"),
     row("process_start", "s", Lower, How::Single, "from starting the worker's process to its `hello`, by the harness's clock (scenario cold-start)").of(Of::Scenario("cold-start")),
@@ -307,6 +365,7 @@ pub const METRICS: &[Metric] = &[
     row("energy_gpu_edge", "J", Lower, How::EdgeOf("energy_gpu"), "the most that the edges of the blocks can put into energy_gpu, or take from it"),
     row("joules_per_right", "J", Lower, How::JoulesPerRight, "gross joules (packages, and boards where the backend computes on them) per right answer; a question is charged for all its rows").column("joules per right answer", "J/right"),
     row("board_joules_per_right", "J", Lower, How::BoardJoulesPerRight, "gross joules of the GPU boards alone per right answer (cases that compute on boards only): what processors and memory use meanwhile is not in it").of(Of::Boards),
+    row("kv_bytes", "B", Lower, How::Counted(|costs| costs.state_bytes as f64), "keys and values of one sequence as long as the task's longest, four bytes a number, windows of local layers not taken off (language models)").of(Of::Scenarios(LANGUAGE)),
     row("steps_used", "1", Lower, How::Steps, "recursion steps (or generated tokens) spent on an example"),
     row("flops_model", "FLOP", Lower, How::FlopsModel, "floating-point operations that the mathematics needs per example at the steps used"),
     row("flops_executed", "FLOP", Lower, How::FlopsExecuted, "floating-point operations of matrix products and attention that the backend carried out per example, padding included"),

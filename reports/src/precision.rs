@@ -49,9 +49,12 @@ const REDUCED: Tolerance = Tolerance { name: "reduced", limit: 0.03 };
 // net adds up over its calls
 const INT8: Tolerance = Tolerance { name: "int8", limit: 0.05 };
 
+// activations are quantised by block of 32, weights are those of the file
+const STORED: Tolerance = Tolerance { name: "stored", limit: 0.05 };
+
 /// Every precision that is known, in the order in which plots show them. Reduced ones may be faster by FMA in f32 than
 /// by anything of their own.
-pub const PRECISIONS: [Precision; 5] = [
+pub const PRECISIONS: [Precision; 6] = [
     Precision { name: "f32", bytes: 4.0, tolerance: STRICT, full: true, held_to: HeldTo::InstructionSet, asked: true },
     Precision {
         name: "bf16",
@@ -66,6 +69,15 @@ pub const PRECISIONS: [Precision; 5] = [
         name: "int8",
         bytes: 1.0,
         tolerance: INT8,
+        full: false,
+        held_to: HeldTo::Best(&["int8.", "f32."]),
+        asked: true,
+    },
+    // of language models: weights in the blocks of their file, activations in bytes; what an element takes is the file's to say
+    Precision {
+        name: "stored",
+        bytes: 1.0,
+        tolerance: STORED,
         full: false,
         held_to: HeldTo::Best(&["int8.", "f32."]),
         asked: true,

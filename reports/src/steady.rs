@@ -34,8 +34,8 @@ pub struct Steady {
     totals: BTreeMap<&'static str, BTreeMap<u32, f64>>,
     /// By metric, every value that is not of an iteration of the steady phase.
     values: BTreeMap<&'static str, Vec<f64>>,
-    /// By metric, block and value of every other observation of such an iteration, in time order.
-    of_iterations: BTreeMap<&'static str, Vec<(u32, f64)>>,
+    /// By metric, block, value and rows of every other observation of such an iteration, in time order.
+    of_iterations: BTreeMap<&'static str, Vec<(u32, f64, f64)>>,
     /// Blocks were timed that are of no steady phase.
     timed_outside: bool,
     /// First block of each start of the worker; one where there was a single one.
@@ -95,7 +95,7 @@ impl Steady {
         of_others.values_mut().for_each(|places| in_time_order(places, samples));
         let of_block = |place: usize| {
             let sample = samples.at(place);
-            (sample.block, sample.value)
+            (sample.block, sample.value, examples(&sample))
         };
         let of_iterations = of_others
             .into_iter()
@@ -198,11 +198,30 @@ impl Steady {
     /// Values of a metric that iterations of the steady phase gave, by observation likewise.
     pub fn unit_values(&self, name: &str) -> Vec<Vec<f64>> {
         let mut units: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-        for (block, value) in self.of_iterations.get(name).into_iter().flatten() {
+        for (block, value, _) in self.of_iterations.get(name).into_iter().flatten() {
             let unit = if self.spacing == Spacing::Independent { self.start(*block) } else { *block as usize };
             units.entry(unit).or_default().push(*value);
         }
         units.into_values().collect()
+    }
+
+    /// Values of a metric that iterations of the steady phase gave, by block.
+    pub fn block_values(&self, name: &str) -> Vec<Vec<f64>> {
+        let mut blocks: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+        for (block, value, _) in self.of_iterations.get(name).into_iter().flatten() {
+            blocks.entry(*block).or_default().push(*value);
+        }
+        blocks.into_values().collect()
+    }
+
+    /// Of a metric that iterations of the steady phase gave: what two functions of value and rows add up to, by block.
+    pub fn sums_of(&self, name: &str, pair: impl Fn(f64, f64) -> (f64, f64)) -> BTreeMap<u32, (f64, f64)> {
+        let mut blocks: BTreeMap<u32, (f64, f64)> = BTreeMap::new();
+        for (block, value, rows) in self.of_iterations.get(name).into_iter().flatten() {
+            let (sum, (above, below)) = (blocks.entry(*block).or_default(), pair(*value, *rows));
+            *sum = (sum.0 + above, sum.1 + below);
+        }
+        blocks
     }
 
     /// Its blocks were timed outside of a steady phase, of which there is none.

@@ -31,6 +31,7 @@ mod ceiling;
 mod constraints;
 mod domains;
 mod halting;
+mod language;
 mod questions;
 pub(crate) mod steps;
 mod sums;
@@ -125,15 +126,20 @@ impl Summary<'_> {
     }
 
     fn tail(&self) -> Metered {
-        if self.steady.latencies.is_empty() {
-            return Err(self.missing("latency_p99"));
+        self.tail_over("latency_p99", &self.steady.latencies, &self.steady.block_latencies, "iterations")
+    }
+
+    /// The bound for these observations, of which `blocks` has the same by block.
+    fn tail_over(&self, name: &str, values: &[f64], blocks: &[Vec<f64>], what: &str) -> Metered {
+        if values.is_empty() {
+            return Err(self.missing(name));
         }
         let in_a_row = self.steady.in_a_row().then_some("blocks follow one another, and see one mood of the machine");
-        let dependent = in_a_row.or_else(|| dependent(&self.steady.block_latencies));
-        match (tail(&self.steady.latencies, 0.99), dependent) {
+        let dependent = in_a_row.or_else(|| dependent(blocks));
+        match (tail(values, 0.99), dependent) {
             (Tail::Bound { .. }, Some(why)) => Err(Missing {
                 kind: "unavailable".into(),
-                message: format!("a bound takes iterations as independent, and here {why}"),
+                message: format!("a bound takes {what} as independent, and here {why}"),
                 hint: Some(
                     if in_a_row.is_some() {
                         "ten blocks with pauses of at least half their length have one"
@@ -144,17 +150,17 @@ impl Summary<'_> {
                 ),
             }),
             (Tail::Bound { upper, over }, None) => {
-                let n = self.steady.latencies.len() as u64;
+                let n = values.len() as u64;
                 let method = format!(
-                    "upper bound of the percentile by early stopping as in MLPerf LoadGen, t = {over}; iterations taken as independent; within this run, what comes less often than once in its {} is not in it",
-                    format::scaled(self.steady.latencies.iter().sum(), "s")
+                    "upper bound of the percentile by early stopping as in MLPerf LoadGen, t = {over}; {what} taken as independent; within this run, what comes less often than once in its {} is not in it",
+                    format::scaled(values.iter().sum(), "s")
                 );
                 let estimate = Estimate { value: upper, interval: Ok((f64::NEG_INFINITY, upper)), n, method };
                 Ok(Outcome { estimate, confidence: TAIL_CONFIDENCE, notes: Vec::new() })
             }
             (Tail::TooFew { needs }, _) => Err(Missing {
                 kind: "too-few".into(),
-                message: format!("n = {} is too small, it needs {needs}", self.steady.latencies.len()),
+                message: format!("n = {} is too small, it needs {needs}", values.len()),
                 hint: Some("measure for longer".into()),
             }),
         }

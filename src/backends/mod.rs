@@ -245,6 +245,10 @@ pub trait Backend: Sync {
     fn describe(&self, options: &Options) -> Result<Described, BackendError>;
     /// Compiles the graph, packs the weights.
     fn load(&self, model: &Model, options: &Options) -> Result<Box<dyn Engine>, BackendError>;
+    /// Whether it loads language models.
+    fn speaks(&self) -> bool {
+        false
+    }
     /// The same of a causal model, with room for `options.capacity` sequences.
     fn load_language(
         &self,

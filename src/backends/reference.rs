@@ -69,6 +69,10 @@ impl Backend for Reference {
         }))
     }
 
+    fn speaks(&self) -> bool {
+        true
+    }
+
     fn load_language(&self, model: &LanguageModel, options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
         self.describe(options)?;
         let params = model.params().map_err(|e| BackendError::Failed(e.to_string()))?;

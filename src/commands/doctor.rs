@@ -298,6 +298,7 @@ mod tests {
             best,
             median: best,
             n: 7,
+            working_set: None,
         };
         let list = vec![
             one("f32.avx2", 1, "FLOP/s", 1.2e11),

@@ -18,6 +18,7 @@ use crate::files::write_atomically;
 use crate::models::Model;
 use crate::models::file::OnnxFile;
 use crate::models::interface::Rows;
+use crate::models::language::LanguageModel;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
@@ -26,9 +27,10 @@ Examples:
   ergometer init trm-6x6
   ergometer init trm-att-9x9 --out my-suite.toml
 
-For a file: ergometer init model.onnx --shape seq=128")]
+For a file: ergometer init model.onnx --shape seq=128
+For a language model: ergometer init model.gguf")]
 pub struct Args {
-    /// Folder of a model, an ONNX file, or the name of a shipped model
+    /// Folder of a model, an ONNX or GGUF file, or the name of a shipped model
     model: PathBuf,
     /// Length of an open dimension of an ONNX file, as often as there are some
     #[arg(long, value_name = "NAME=N", value_parser = flags::length)]
@@ -77,6 +79,10 @@ fn suite(name: &str, path: &Path, form: &FileForm, model: &Model) -> anyhow::Res
     writeln!(text, "about = {}\n", quoted(&format!("{name} on the engines of this machine")))?;
     writeln!(text, "[[model]]\nname = {}", quoted(name))?;
     writeln!(text, "path = {}      # from this file's folder, or absolute", quoted(path))?;
+    if let Some(language) = &model.language {
+        text += &language_cases(name, language);
+        return Ok(text);
+    }
     let (task, runs): (_, fn(&dyn Backend) -> bool) = match &model.file {
         Some(file) => (task_of_file(&mut text, form, file, model)?, |b| RUN_FILES.contains(&b.name())),
         None => (task_that_fits(&mut text, name, model)?, |b| b.name() != "reference"),
@@ -123,6 +129,47 @@ threads = [1]               # or \"1..all\"
         precision = quoted(precision),
     )?;
     Ok(text)
+}
+
+/// Tasks and cases of a language model: generated questions where it has a tokenizer, else random prompts, which need none.
+fn language_cases(name: &str, model: &LanguageModel) -> String {
+    let speaks = model.decoder().tokenizer.is_some();
+    let backends: Vec<String> = (BACKENDS.iter().filter(|b| b.name() != "reference" && b.speaks()))
+        .map(|b| quoted(b.name()))
+        .collect();
+    let (task, about) = match speaks {
+        true => ("sums", "kind = \"arithmetic\"      # generated, exact score; others: ergometer list tasks\ndigits = [1, 2]\nexamples = 20\noutput_tokens = 16"),
+        false => ("drawn", "kind = \"prompts\"         # the model has no tokenizer: prompts are random, nothing is scored\nrandom = true\nprompt_tokens = 64\noutput_tokens = 32"),
+    };
+    format!(
+        "
+[[task]]
+name = \"{task}\"
+{about}
+
+# A text of yours in its place: how well the model predicts it, and how fast it goes on from it.
+# [[task]]
+# name = \"book\"
+# kind = \"perplexity\"
+# text = \"book.txt\"
+
+[defaults]
+seconds = 2.0               # measure each case at least so long
+iterations = 3              # and so often
+may_be_unavailable = true   # an engine that this machine lacks is no failure
+
+[[cases]]                   # every combination of these lists is a case
+models = [{name}]
+tasks = [\"{task}\"]
+backends = [{backends}]
+precisions = [{precisions}]   # what each computes in: ergometer list backends
+scenarios = [\"generate-b1\"]  # prompt and output; or prefill-bN, decode-bN, arrivals-N
+threads = [1]               # or \"1..all\"
+",
+        name = quoted(name),
+        backends = backends.join(", "),
+        precisions = "\"bf16\", \"f32\"",
+    )
 }
 
 fn quoted(text: &str) -> String {

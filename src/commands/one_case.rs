@@ -12,7 +12,9 @@ use serde_json::json;
 
 use super::file_case::{self, FileCase};
 use super::flags;
+use crate::backends::Backend;
 use crate::graph::cost::Workload;
+use crate::models::language::{LanguageModel, opened};
 use crate::models::Model;
 use crate::models::file::{OnnxFile, is_onnx};
 use crate::models::interface::Interface;
@@ -64,6 +66,9 @@ impl OneCase {
         let Some(backend) = crate::backends::backend(&self.backend) else {
             bail!("{}", flags::backend(&self.backend).unwrap_err());
         };
+        if opened::is_language(&path) {
+            return self.of_language(backend, &path, &folder.join(file));
+        }
         // what flags say is checked before a model is read
         let precision = match is_onnx(&path) {
             true => String::new(),
@@ -129,6 +134,50 @@ impl OneCase {
             }],
         });
         written(&suite, &folder.join(file), cut, Vec::new())
+    }
+
+    /// The suite of a language model: generated sums where it has a tokenizer, else random tokens; prompts and what is written after them, together.
+    fn of_language(&self, backend: &dyn Backend, path: &Path, suite: &Path) -> anyhow::Result<OneSuite> {
+        for (flag, given) in [("task", &self.task), ("depth", &self.depth)] {
+            if let Some(given) = given {
+                bail!("`--{flag} {given}` is not for language models\nhint: leave it out; a suite can ask a language model anything (`ergometer init`)");
+            }
+        }
+        let known = backend.language_precisions();
+        let precision = self.precision.clone().unwrap_or_else(|| known.first().map_or("f32", |p| p).to_string());
+        if !known.contains(&precision.as_str()) {
+            bail!(
+                "backend `{}` does not compute language models in {precision}\nhint: it does in {}",
+                self.backend,
+                known.join(", ")
+            );
+        }
+        let model = LanguageModel::load(path, None)?;
+        let (task, note) = match model.decoder().tokenizer.is_some() {
+            true => (
+                json!({"name": "sums", "kind": "arithmetic", "digits": [2], "examples": 4, "shots": 12, "output_tokens": 32, "ignore_end": true}),
+                "prompts are 12 sums with their results and one without, 32 tokens are written after each",
+            ),
+            false => (
+                json!({"name": "drawn", "kind": "prompts", "random": true, "prompt_tokens": 64, "output_tokens": 32, "examples": 4}),
+                "the model has no tokenizer: prompts are 64 random tokens, 32 are written after each",
+            ),
+        };
+        let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
+        let name = fit_for_a_suite(&name);
+        let path = path.to_str().with_context(|| format!("the path {} is not UTF-8, which suites are", path.display()))?;
+        let seconds = self.seconds.unwrap_or(3.0);
+        let whole = json!({
+            "about": "one case",
+            "model": [{"name": name, "path": path}],
+            "task": [task],
+            "cases": [{
+                "models": [name], "backends": [self.backend], "precisions": [precision], "tasks": [task["name"]],
+                "scenarios": [format!("generate-b{}", self.batch)], "threads": [self.threads], "tune": self.tune,
+                "seconds": seconds, "within_seconds": seconds, "iterations": 2, "warmup_seconds": 0.0, "timeout_seconds": 300.0,
+            }],
+        });
+        written(&whole, suite, Vec::new(), vec![note.into()])
     }
 
     /// The suite of a file with random inputs: its name in the suite, its path, and the precision that was asked for.

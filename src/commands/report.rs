@@ -23,7 +23,7 @@ pub struct Args {
     /// Run folders
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Format, several times if wanted: html, md, csv, json, svg, png
+    /// Format, several times if wanted: html, md, csv, json, llama-bench, svg, png
     #[arg(long = "format", value_name = "F", default_value = "html")]
     formats: Vec<String>,
     /// Folder for the files [default: RUN/report]
@@ -45,9 +45,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             bail!("{} is no folder\nhint: name the folder of a run, as `ergometer run` has named it", dir.display());
         }
         let run = load(dir)?;
-        for file in write(run, args.out.as_deref(), dir, &formats)? {
-            outln!("{}", file.display());
+        let written = write(run, args.out.as_deref(), dir, &formats)?;
+        if written.is_empty() {
+            let what = args.formats.join(", ");
+            bail!("{} has nothing to show as {what}\nhint: `llama-bench` is for cases of language models at batch 1", dir.display());
         }
+        written.iter().for_each(|file| outln!("{}", file.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,9 +20,11 @@ use crate::text_table::columns;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   ergometer time --model trm-4x4 --backend native --threads 2 --batch 16
-  ergometer time --model NET.onnx --backend onnxruntime")]
+  ergometer time --model NET.onnx --backend onnxruntime
+
+For a language model: ergometer time --model model.gguf --backend native")]
 pub struct Args {
-    /// Folder of the model, an ONNX file, or the name of a shipped model
+    /// Folder of the model, an ONNX or GGUF file, or the name of a shipped model
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// Backend

@@ -165,6 +165,7 @@ pub(super) fn load(path: &Path, form: &FileForm) -> Result<Model, ModelError> {
         interface,
         graph: None,
         file: Some(Arc::new(file)),
+        language: None,
         training: TrainingRecord::default(),
         params: Arc::new(Vec::new()),
     })

@@ -13,6 +13,9 @@ use ergometer_language::{Decoder, DecoderConfig, LanguageError};
 use super::{ModelError, decoder};
 use crate::graph::Graph;
 
+mod costs;
+pub mod opened;
+
 /// A language model.
 pub struct LanguageModel {
     /// Where it came from.
@@ -26,6 +29,12 @@ pub struct LanguageModel {
 
 /// Rows of stored tensors, in order.
 pub type StoredRows = Vec<(String, Range<usize>)>;
+
+impl std::fmt::Debug for LanguageModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LanguageModel({}, {} tokens)", self.path.display(), self.context)
+    }
+}
 
 impl From<LanguageError> for ModelError {
     fn from(e: LanguageError) -> Self {

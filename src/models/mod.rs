@@ -74,6 +74,8 @@ pub struct Model {
     pub graph: Option<Graph>,
     /// The ONNX file that it is, where it is one.
     pub file: Option<std::sync::Arc<file::OnnxFile>>,
+    /// The decoder that it is, where it is a language model.
+    pub language: Option<std::sync::Arc<language::LanguageModel>>,
     /// What its config records of how it was trained.
     pub training: TrainingRecord,
     /// `params[i]` holds the elements of `graph.params[i]`, shared between clones; none without a graph.
@@ -162,7 +164,7 @@ impl Model {
         params: Vec<Vec<f32>>,
     ) -> Model {
         let interface = Interface::of_graph(&graph);
-        Model { path, hash, interface, graph: Some(graph), file: None, training, params: params.into() }
+        Model { path, hash, interface, graph: Some(graph), file: None, language: None, training, params: params.into() }
     }
 
     /// Its computation.
@@ -183,14 +185,18 @@ impl Model {
         if file::is_onnx(path) {
             return file::load(path, form);
         }
-        if path.is_file() {
+        let language = language::opened::is_language(path);
+        if path.is_file() && !language {
             return Err(ModelError::new(path, "is a file").hint(
-                "a model is a folder with config.json and model.safetensors, or a file whose name ends in `.onnx`",
+                "a model is a folder with config.json and model.safetensors, or a file whose name ends in `.onnx` or `.gguf`",
             ));
         }
         if !form.is_empty() {
             return Err(ModelError::new(path, "is no ONNX file, and `shape`, `batch` and `state` are for those")
                 .hint("leave these keys out of its [[model]] block"));
+        }
+        if language {
+            return language::opened::load(path);
         }
         let config_path = path.join("config.json");
         crate::console::detail(|| format!("read model {}", path.display()));

@@ -134,7 +134,7 @@ pub(super) fn files(config: &Value, graph: &Graph, params: &[Vec<f32>]) -> anyho
 
 /// Whether the weights of a model folder are random ones, drawn or written: its answers then mean nothing.
 pub fn is_random(folder: &Path) -> Result<bool, ModelError> {
-    if super::file::is_onnx(folder) {
+    if super::file::is_onnx(folder) || super::language::opened::is_language(folder) {
         return Ok(false);
     }
     let (_, config) = super::read_json(&folder.join("config.json"))?;
@@ -144,7 +144,7 @@ pub fn is_random(folder: &Path) -> Result<bool, ModelError> {
 /// A folder with this model's weights in a file, for programs that cannot draw them: the model's own folder, or one in the cache that is
 /// made at the first call and believed only if it holds what `hash` says.
 pub fn materialise(folder: &Path, hash: &str, cache: &Path) -> anyhow::Result<PathBuf> {
-    if super::file::is_onnx(folder) {
+    if super::file::is_onnx(folder) || super::language::opened::is_language(folder) {
         return Ok(folder.to_path_buf());
     }
     let (_, config) = super::read_json(&folder.join("config.json"))?;

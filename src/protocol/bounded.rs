@@ -282,6 +282,21 @@ pub(super) fn numbers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D:
     list(from, MAX_NUMBERS, |n: f64| n)
 }
 
+pub(super) fn requests<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<super::RequestTimes>, D::Error> {
+    list(from, MAX_ANSWERS, |r: super::RequestTimes| r)
+}
+
+pub(super) fn some_tokens<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u32>>, D::Error> {
+    /// Tokens that are written, bounded as an answer is.
+    struct WrittenTokens(Vec<u32>);
+    impl<'de> Deserialize<'de> for WrittenTokens {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            list(from, MAX_CELLS, |token: u32| token).map(Self)
+        }
+    }
+    Ok(Option::<WrittenTokens>::deserialize(from)?.map(|t| t.0))
+}
+
 pub(super) fn layers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LayerRouting>, D::Error> {
     list(from, MAX_LISTS, |l: Layer| LayerRouting {
         layer: l.layer.0,
@@ -320,7 +335,7 @@ mod tests {
     #[test]
     fn answers_of_every_kind_are_read_back_and_others_refused() {
         let row =
-            |answer: Answer| super::super::PredictionRow { example: 0, depth: 1, last: true, halt_logit: None, answer };
+            |answer: Answer| super::super::PredictionRow { example: 0, depth: 1, last: true, halt_logit: None, answer, written: None };
         for (answer, written) in [
             (Answer::Tokens(vec![1, 2]), "[1,2]"),
             (Answer::Class(3), r#"{"class":3}"#),

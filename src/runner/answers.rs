@@ -3,7 +3,7 @@
 //! In: a warm worker and its task. Out: predictions, or why an answer cannot be one. Must not: hold answers longer than they are needed, or
 //! believe a worker about what is right.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ergometer_reports::case::{CaseError, ErrorKind, Prediction};
 use ergometer_reports::store::MAX_PREDICTIONS;
@@ -57,11 +57,38 @@ impl<'a> RowScorer<'a> {
         Self { planned: running.planned, task: running.task }
     }
 
+    /// The tokens that a language model wrote after an example's prompt, where it was asked to.
+    fn written(&self, row: &mut PredictionRow) -> Result<Option<Vec<u32>>, CaseError> {
+        let Some(language) = self.planned.language.as_ref().filter(|l| (row.example as usize) < l.inputs.len()) else {
+            return Ok(None);
+        };
+        let written = match &row.answer {
+            Answer::Tokens(tokens) => tokens.clone(),
+            _ => match row.written.take() {
+                Some(tokens) => tokens,
+                None => return Ok(None),
+            },
+        };
+        let wrong = |why: String| case_error(ErrorKind::WrongOutput, format!("what is written to example {} {why}", row.example));
+        language.check_written(row.example as usize, &written).map_err(wrong)?;
+        if row.depth as usize != written.len() {
+            return Err(wrong(format!("has {} tokens, and claims {} steps", written.len(), row.depth)));
+        }
+        Ok(Some(written))
+    }
+
     /// The answer scored, if it can be one.
     pub fn score(&self, row: PredictionRow) -> Result<ScoredAnswer, CaseError> {
         let wrong = |m: String| Err(case_error(ErrorKind::WrongOutput, m));
         let Some(example) = self.task.set.examples.get(row.example as usize) else {
             return wrong(format!("an answer to example {}, there are {}", row.example, self.task.set.examples.len()));
+        };
+        let row = match &self.planned.language {
+            Some(language) => match language.answer(row.example as usize, row.answer) {
+                Ok(answer) => PredictionRow { answer, ..row },
+                Err(why) => return wrong(format!("the answer to example {} {why}", row.example)),
+            },
+            None => row,
         };
         let fitting = match &self.task.set.scorer {
             Some(scorer) => scorer.fits(&example.answer, &row.answer),
@@ -140,10 +167,15 @@ struct Pass<'a> {
     /// Questions are decided from every answer; else what reports need of the way to an answer is when it became right or wrong.
     needed: Option<Needed>,
     predictions: Vec<ScoredAnswer>,
+    /// Of language models: tokens that were written, by example.
+    written: BTreeMap<u64, Vec<u32>>,
 }
 
 impl Pass<'_> {
-    fn take(&mut self, row: PredictionRow) -> Result<(), CaseError> {
+    fn take(&mut self, mut row: PredictionRow) -> Result<(), CaseError> {
+        if let Some(tokens) = self.scorer.written(&mut row)? {
+            self.written.insert(row.example, tokens);
+        }
         let mut scored = self.scorer.score(row)?;
         let (depth, done) = &mut self.last[scored.example as usize];
         if *done || scored.depth <= *depth {
@@ -171,12 +203,13 @@ impl Running<'_, '_> {
             last: vec![(0, false); examples],
             needed: None,
             predictions: Vec::new(),
+            written: BTreeMap::new(),
         };
         for p in kept.iter().filter(|p| p.last) {
             let answer = Answer::parse(self.task.answers(), &p.answer);
             let answer = answer.map_err(|e| case_error(ErrorKind::WrongOutput, format!("answers kept before: {e}")))?;
             let (example, depth, halt_logit) = (p.example, p.depth, p.halt_logit);
-            pass.take(PredictionRow { example, depth, last: true, halt_logit, answer })?;
+            pass.take(PredictionRow { example, depth, last: true, halt_logit, answer, written: None })?;
         }
         if let Some(example) = pass.last.iter().position(|(_, done)| !done) {
             return Err(case_error(ErrorKind::WrongOutput, format!("example {example} was not answered")));
@@ -188,13 +221,14 @@ impl Running<'_, '_> {
         Ok(())
     }
 
-    /// The accuracy pass: every example once, scored here.
-    pub(super) fn answer(&mut self, worker: &mut Worker) -> Result<(), CaseError> {
+    /// The accuracy pass: every example once, scored here. Gives what a language model wrote, by example.
+    pub(super) fn answer(&mut self, worker: &mut Worker) -> Result<BTreeMap<u64, Vec<u32>>, CaseError> {
         worker.send(&self.go(Mode::Answer, 0, 0.0, None))?;
         let examples = self.task.set.examples.len();
         let needed = self.task.task.decides(&self.task.set).is_none().then(|| Needed::new(examples));
+        let (predictions, written) = (Vec::new(), BTreeMap::new());
         let mut pass =
-            Pass { scorer: RowScorer::of(self), last: vec![(0, false); examples], needed, predictions: Vec::new() };
+            Pass { scorer: RowScorer::of(self), last: vec![(0, false); examples], needed, predictions, written };
         loop {
             match worker.receive(None, &mut || {}, &mut |row| pass.take(row))? {
                 Message::Predictions(_) => {}
@@ -213,7 +247,7 @@ impl Running<'_, '_> {
         }
         match pass.last.iter().position(|(_, done)| !done) {
             Some(example) => Err(case_error(ErrorKind::WrongOutput, format!("example {example} was not answered"))),
-            None => Ok(()),
+            None => Ok(pass.written),
         }
     }
 }

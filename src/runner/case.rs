@@ -83,6 +83,8 @@ pub struct Scored {
     pub answers: BTreeMap<u64, Answer>,
     /// Steps that it took.
     pub steps: BTreeMap<u64, u32>,
+    /// Of language models: tokens that were written after each prompt; not known of a case that an earlier process scored.
+    pub written: BTreeMap<u64, Vec<u32>>,
 }
 
 impl Scored {
@@ -90,7 +92,8 @@ impl Scored {
     pub fn of(id: &str, scored: &[ScoredAnswer]) -> Self {
         let of_record = || scored.iter().filter(|p| p.last);
         let answers = of_record().filter_map(|p| Some((p.example, p.answer.clone()?))).collect();
-        Self { id: id.into(), answers, steps: of_record().map(|p| (p.example, p.depth)).collect() }
+        let steps = of_record().map(|p| (p.example, p.depth)).collect();
+        Self { id: id.into(), answers, steps, written: BTreeMap::new() }
     }
 
     /// The same from a case's file, whose answers are of this kind.
@@ -274,9 +277,10 @@ impl Running<'_, '_> {
     /// Every example answered and scored: the answers of record of its group.
     pub(super) fn answer_all(&mut self, worker: &mut Worker) -> Result<Scored, CaseError> {
         self.context.progress.phase("scoring", &self.planned.path);
+        let mut written = BTreeMap::new();
         match self.context.scorers.kept.remove(&self.planned.id) {
             Some(kept) => self.answered_before(&kept)?,
-            None => self.answer(worker)?,
+            None => written = self.answer(worker)?,
         }
         if let Some(Scorer::Program(program, _)) = &self.task.set.scorer {
             self.out.case.versions.extend(scorer::versions(program));
@@ -293,7 +297,7 @@ impl Running<'_, '_> {
             self.out.attempts = questions::attempts(decide, &self.task.set, &self.out.predictions)?;
         }
         self.out.case.accuracy_from = Some(self.planned.id.clone());
-        Ok(Scored::of(&self.planned.id, &self.out.predictions))
+        Ok(Scored { written, ..Scored::of(&self.planned.id, &self.out.predictions) })
     }
 
     fn load(&mut self, worker: &mut Worker, model: &Path) -> Result<(), CaseError> {

@@ -199,7 +199,7 @@ fn steps(samples: &[IterationSample], depths: &BTreeMap<u64, u64>, asked: &Asked
 }
 
 /// Samples within the window, one after the other, and most of them followed by the next.
-fn times(samples: &[IterationSample], asked: &Asked, window: &Window) -> Result<(), CaseError> {
+pub(super) fn times(samples: &[IterationSample], asked: &Asked, window: &Window) -> Result<(), CaseError> {
     let open = window.seconds();
     let sum: f64 = samples.iter().map(|s| s.latency).sum();
     if sum > open + CLOCK_NS * 1e-9 * samples.len() as f64 {
@@ -265,6 +265,7 @@ mod tests {
             latency: 0.1,
             steps: if i.is_multiple_of(2) { 20 } else { 7 },
             row_seconds: Vec::new(),
+            requests: Vec::new(),
         };
         ((0..4).map(sample).collect(), BTreeMap::from([(0, 16), (1, 4), (2, 3), (3, 4)]))
     }
@@ -328,6 +329,7 @@ mod tests {
                 latency: 20e-6,
                 steps: 1,
                 row_seconds: Vec::new(),
+            requests: Vec::new(),
             };
             let all: Vec<_> = (0..1000).map(sample).collect();
             let asked = Asked { batch: 1, max_steps: 1, examples: 1, n: 1, most: 10_000, seconds: 0.02 };

@@ -4,12 +4,19 @@
 
 use std::path::{Path, PathBuf};
 
+use ergometer_suites::AnswerKind;
+
 use super::plan::{PlannedCase, PlannedTask};
 use crate::protocol::{Job, PROTOCOL};
 
 /// The job of a case, over this folder or file of its model.
 pub(super) fn job(planned: &PlannedCase, task: &PlannedTask, model: &Path) -> Job {
     let (examples, arrays) = (&task.set.examples, !task.set.inputs.is_empty());
+    let inputs = match &planned.language {
+        Some(language) => language.inputs.clone(),
+        None if arrays => Vec::new(),
+        None => examples.iter().map(|e| e.tokens.clone()).collect(),
+    };
     Job {
         protocol: PROTOCOL,
         model: absolute(model),
@@ -23,13 +30,18 @@ pub(super) fn job(planned: &PlannedCase, task: &PlannedTask, model: &Path) -> Jo
         max_steps: planned.max_steps,
         halt: planned.halt,
         keep_halted: planned.keep_halted,
-        inputs: if arrays { Vec::new() } else { examples.iter().map(|e| e.tokens.clone()).collect() },
+        inputs,
         puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
         starts: task.starts(),
-        answers: task.answers(),
+        // text is made of tokens here
+        answers: match task.answers() {
+            AnswerKind::Text if planned.language.is_some() => AnswerKind::Tokens,
+            kind => kind,
+        },
         arrays: task.arrays.as_deref().map(absolute),
         reading: task.set.reads.clone(),
         form: planned.file.form.clone(),
+        language: planned.language.as_ref().map(|l| l.job.clone()),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ergometer_reports::case::CaseError;
 
 use crate::parity::Vectors;
+use crate::parity::language::LanguageVectors;
 
 /// Outputs to hold others to.
 pub struct PeerOutputs {
@@ -24,6 +25,8 @@ pub struct PeerOutputs {
 pub enum Judge {
     /// The interpreter's vectors, and the file of their questions.
     Reference(PathBuf, Vectors),
+    /// Its logits of a language model, and the file of the tokens that they are for.
+    Language(PathBuf, LanguageVectors),
     /// Recorded outputs, or another engine's: of a model that is a file.
     Peer(PeerOutputs),
 }

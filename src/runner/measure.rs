@@ -19,6 +19,7 @@ use super::answers::RowScorer;
 use super::case::{Running, Scored, unexpected};
 use super::claims::{self, Asked, MAX_MISMATCHES};
 use super::process::{Worker, case_error};
+use super::requests::{self, Alike};
 use crate::clock::monotonic_ns;
 use crate::meters::{MeterReading, Meters, cpu, memory};
 use crate::protocol::{IterationSample, Message, Mode, PredictionRow};
@@ -34,6 +35,8 @@ struct BlockReport {
     /// Answers, and those of them that are not the scored ones, or took other steps.
     answers: u64,
     mismatches: u64,
+    /// The same of what a language model wrote.
+    alike: Alike,
 }
 
 /// What is read around a timed block, from the command to the worker's `measured` (or `done`).
@@ -121,7 +124,7 @@ impl Running<'_, '_> {
         // whatever happens to the worker, the window is closed
         let report = worker.send(&command).and_then(|()| self.receive_block(worker, &mut window, scored));
         window.close(self.context.meters);
-        let BlockReport { iterations, counted, depths, answers, mismatches } = report?;
+        let BlockReport { iterations, counted, depths, answers, mismatches, alike } = report?;
         let asked = Asked {
             batch: u64::from(self.planned.key.batch),
             max_steps: u64::from(self.planned.max_steps),
@@ -131,15 +134,23 @@ impl Running<'_, '_> {
             seconds,
         };
         let seen = claims::Window { opened_ns, closed_ns: window.closed_ns };
-        if let Some(note) = claims::samples(&iterations, &depths, &asked, &seen)? {
-            self.note(note);
-        }
+        let note = match &self.planned.language {
+            Some(language) => {
+                requests::samples(&iterations, language, driver, &asked, &seen)?;
+                requests::told(&iterations, &depths, driver)?;
+                alike.verdict()?
+            }
+            None => claims::samples(&iterations, &depths, &asked, &seen)?,
+        };
+        note.into_iter().for_each(|note| self.note(note));
         let counted = counted.map(|flops| claims::flops(flops, seen.seconds())).transpose()?;
         self.check_timed(answers, mismatches)?;
         let total = Some(iterations.iter().map(|s| s.rows).sum());
         let [worker_waited, own_waited] = window.waited;
         let lasted = claims::seen(&iterations, &seen, own_waited, worker_waited);
-        let block = TimedBlock { iterations: &iterations, examples: asked.examples, seconds: lasted };
+        let prompts = self.planned.language.as_ref().map(|l| l.prompts()).unwrap_or_default();
+        let block =
+            TimedBlock { iterations: &iterations, examples: asked.examples, prompts: &prompts, seconds: lasted };
         let kept = driver.samples(&block, &mut |observation| self.observe(observation));
         kept.map_err(|message| case_error(ErrorKind::WrongOutput, message))?;
         self.block_sample(t_ns, total, "window", lasted);
@@ -209,13 +220,20 @@ impl Running<'_, '_> {
         let full = self.most_iterations(driver);
         let times = if driver.times_rows() { self.planned.key.batch as usize } else { 0 };
         loop {
-            let BlockReport { depths, answers, mismatches, .. } = &mut report;
+            let BlockReport { depths, answers, mismatches, alike, .. } = &mut report;
+            let language = self.planned.language.as_deref();
             // of an answer nothing is kept but whether it is the scored one
             let (scorer, meters) = (RowScorer::of(self), &mut *self.context.meters);
             let mut take = |row: PredictionRow| {
                 *answers += 1;
                 if *answers > most {
                     return Err(case_error(ErrorKind::WrongOutput, "more answers than examples in one block"));
+                }
+                if let Some(language) = language {
+                    let (example, tokens) = requests::written(language, row)?;
+                    depths.insert(example, tokens.len() as u64);
+                    alike.take(&tokens, scored.written.get(&example));
+                    return Ok(());
                 }
                 let timed = scorer.score(row)?;
                 let known = scored.answers.get(&timed.example).zip(timed.answer.as_ref());

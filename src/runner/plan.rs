@@ -2,13 +2,12 @@
 //!
 //! In: a checked suite. Out: [`Plan`]. Must not: start a worker, or write a file before it is told to (`materialise`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use ergometer_reports::case::{AccuracyProtocol, Baseline, CaseKey, Costs, FileFacts, Settings, Tuning};
-use ergometer_reports::precision::Precision;
 use ergometer_suites::suite::{CaseSpec, Isolation, Suite};
 use ergometer_suites::task::{self, ExampleSet, StartNoise, Task};
 use ergometer_suites::{AnswerKind, Array, FileForm};
@@ -18,12 +17,13 @@ use super::key;
 use super::recorded::{self, Recorded};
 use super::stopping::{Stopping, stopping};
 use super::task_hash;
+use super::tokenise::Tokenised;
 use crate::backends::{Options, backend};
-use crate::graph::cost::Workload;
 use crate::graph::{Graph, canonical};
 use crate::interrupt::Scratch;
 use crate::models::file::OnnxFile;
 use crate::models::interface::{Interface, Port, PortRole, Rows};
+use crate::models::language::LanguageModel;
 use crate::models::{self, Model, TrainingRecord};
 use crate::protocol::bounded::{MAX_NAME, head};
 use crate::worker::given;
@@ -81,6 +81,8 @@ pub struct PlannedModel {
     pub graph: Option<Graph>,
     /// The ONNX file that it is, where it is one.
     pub file: Option<Arc<OnnxFile>>,
+    /// The decoder that it is, where it is a language model.
+    pub language: Option<Arc<LanguageModel>>,
     /// How a suite uses that file.
     pub form: FileForm,
     /// Outputs that were recorded for it, where the suite names some, and the file of their inputs ([`Plan::materialise`]).
@@ -109,11 +111,24 @@ impl PlannedModel {
         }
     }
 
-    /// What a row costs in this precision, where that is known.
-    fn costs(&self, precision: &str, set: &ExampleSet) -> Option<Costs> {
-        match &self.graph {
-            Some(graph) => Some(costs(graph, precision)),
-            None => costs_of_file(self.file.as_deref()?, &self.interface, set),
+    /// `dense`, `moe`, `recursive`; `opaque` where nobody knows.
+    fn family(&self) -> &'static str {
+        match (&self.graph, &self.language) {
+            (Some(graph), _) => graph.family.name(),
+            (None, Some(model)) if model.config().mlp.experts.is_some() => "moe",
+            (None, Some(_)) => "dense",
+            (None, None) => "opaque",
+        }
+    }
+
+    /// What a row costs, where that is known; of a language model a request, whose task is in these tokens.
+    fn costs(&self, spec: &CaseSpec, set: &ExampleSet, tokens: Option<&Tokenised>) -> Option<Costs> {
+        match (&self.graph, &self.language, tokens) {
+            (Some(graph), ..) => Some(costs::of_graph(graph, &spec.precision)),
+            (_, Some(model), Some(tokens)) => {
+                Some(costs::of_language(model, tokens, &spec.scenario, &spec.precision))
+            }
+            _ => costs::of_file(self.file.as_deref()?, &self.interface, set),
         }
     }
 
@@ -122,7 +137,7 @@ impl PlannedModel {
         let table = self.interface.input(PortRole::PuzzleId).and_then(|port| port.below());
         let table = table.filter(|n| *n > 1 && *n < usize::MAX);
         AccuracyProtocol {
-            architecture: self.graph.as_ref().map(canonical::hash),
+            architecture: (self.graph.as_ref()).or(self.language.as_ref().map(|l| &l.graph)).map(canonical::hash),
             weights: if self.random { Some("random".into()) } else { self.training.weights.clone() },
             votes: task.votes(),
             puzzle_ids: match (table, &task.set.numbering) {
@@ -171,6 +186,8 @@ pub struct PlannedCase {
     pub isolation: Isolation,
     /// What is known of its model where that is a file.
     pub file: CaseFile,
+    /// Its task in the tokens of its model, where that is a language model.
+    pub language: Option<Arc<Tokenised>>,
     /// Name of the built-in backend behind the suite's name for it; none for another program.
     pub engine: Option<&'static str>,
     /// How its options were found, where the suite asks for a search.
@@ -236,6 +253,8 @@ pub struct Plan {
     pub models: BTreeMap<String, PlannedModel>,
     /// In the suite's order, without repetitions.
     pub cases: Vec<PlannedCase>,
+    /// Tasks of language in the tokens of models, by the names of both.
+    tokenised: BTreeMap<(String, String), Arc<Tokenised>>,
     /// Holds the files of arrays, where there are any.
     arrays: Option<Scratch>,
 }
@@ -244,7 +263,7 @@ impl Plan {
     /// Plans a suite. A model that cannot be read is an error here and now: nothing has been run yet that could be
     /// lost.
     pub fn new(suite: &Suite, keep: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
-        let mut plan = Plan { tasks: BTreeMap::new(), models: BTreeMap::new(), cases: Vec::new(), arrays: None };
+        let mut plan = Plan { tasks: BTreeMap::new(), models: BTreeMap::new(), cases: Vec::new(), tokenised: BTreeMap::new(), arrays: None };
         for spec in &suite.cases {
             if !plan.tasks.contains_key(&spec.task) {
                 plan.tasks.insert(spec.task.clone(), plan_task(suite, &spec.task)?);
@@ -263,7 +282,7 @@ impl Plan {
                 let model = Model::load_as(path, &asked.form)
                     .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
                 let random = models::random::is_random(path)?;
-                let Model { interface, graph, file, hash, training, .. } = model;
+                let Model { interface, graph, file, language, hash, training, .. } = model;
                 let form = asked.form.clone();
                 let recorded = match (&asked.vectors, &file) {
                     (Some(vectors), Some(file)) => {
@@ -280,9 +299,10 @@ impl Plan {
                 };
                 let (folder, modified) = (path.clone(), super::changes::modified(path));
                 let planned =
-                    PlannedModel { interface, graph, file, form, recorded, hash, folder, random, training, modified };
+                    PlannedModel { interface, graph, file, language, form, recorded, hash, folder, random, training, modified };
                 plan.models.insert(spec.model.clone(), planned);
             }
+            plan.tokenise(suite, spec)?;
             let case = plan.case(suite, spec, None)?;
             if keep(&case.path) && plan.cases.iter().all(|c| c.id != case.id) {
                 plan.cases.push(case);
@@ -293,6 +313,20 @@ impl Plan {
             case.compared = compared.get(&case.id).copied().unwrap_or(0);
         }
         Ok(plan)
+    }
+
+    /// Makes tokens of a task of language for a model, once.
+    fn tokenise(&mut self, suite: &Suite, spec: &CaseSpec) -> anyhow::Result<()> {
+        let (task, model) = (&self.tasks[&spec.task], &self.models[&spec.model]);
+        let of_suite = || format!("{}: a [[cases]] block pairs them", suite.file.display());
+        crate::compatibility::language(&spec.task, &task.set, &spec.model, model.language.is_some(), &spec.scenario)
+            .with_context(of_suite)?;
+        let key = (spec.task.clone(), spec.model.clone());
+        if let (Some(language), false) = (&model.language, self.tokenised.contains_key(&key)) {
+            let made = Tokenised::new(&spec.task, &task.set, &spec.model, language).with_context(of_suite)?;
+            self.tokenised.insert(key, Arc::new(made));
+        }
+        Ok(())
     }
 
     /// Takes note of models whose files changed since the run began, a sentence for each by name: their cases say so.
@@ -348,13 +382,19 @@ impl Plan {
         let kind = external.map_or(spec.backend.as_str(), |b| b.kind.as_str());
         let given = options.cloned().or_else(|| external.map(|b| b.options.clone())).unwrap_or_default();
         let recorded = model.training.numbering.as_deref();
-        let numbering = crate::compatibility::check(&spec.task, &task.set, &spec.model, &model.interface, recorded)
-            .with_context(|| format!("{}: a [[cases]] block pairs them", suite.file.display()))?;
+        let language = self.tokenised.get(&(spec.task.clone(), spec.model.clone())).cloned();
+        let numbering = match &language {
+            Some(_) => None,
+            None => crate::compatibility::check(&spec.task, &task.set, &spec.model, &model.interface, recorded)
+                .with_context(|| format!("{}: a [[cases]] block pairs them", suite.file.display()))?,
+        };
         let Stopping { max_steps, halt, keep, word: depth } = stopping(spec.depth, model.interface.one_shot());
+        // an answer is as many tokens as it takes
+        let (max_steps, halt) = language.as_ref().map_or((max_steps, halt), |l| (l.most_output(), true));
         let options = Options {
             precision: spec.precision.clone(),
             threads: spec.threads as usize,
-            capacity: spec.scenario.rows() as usize,
+            capacity: spec.rows() as usize,
             extra: given,
             file: model.file.as_ref().map(|f| f.precision),
         };
@@ -363,12 +403,12 @@ impl Plan {
         let key = CaseKey {
             model: spec.model.clone(),
             model_hash: model.hash.clone(),
-            family: model.graph.as_ref().map_or("opaque", |graph| graph.family.name()).into(),
+            family: model.family().into(),
             backend: spec.backend.clone(),
             backend_options,
             precision: spec.precision.clone(),
             threads: spec.threads,
-            batch: spec.scenario.rows(),
+            batch: spec.rows(),
             depth,
             isa,
             shapes,
@@ -400,7 +440,8 @@ impl Plan {
             model_modified: model.modified.clone(),
             tuning: None,
             settings_from: "default".into(),
-            costs: model.costs(&spec.precision, &task.set),
+            costs: model.costs(spec, &task.set, language.as_deref()),
+            language,
             max_steps,
             halt,
             keep_halted: keep,
@@ -409,50 +450,6 @@ impl Plan {
             protocol: model.protocol(task),
         })
     }
-}
-
-/// What one row costs in this precision.
-fn costs(graph: &Graph, precision: &str) -> Costs {
-    let bytes = Precision::of(precision).bytes;
-    let cost = graph.cost(&Workload { weight_bytes: bytes, value_bytes: bytes, ..Workload::one() });
-    Costs {
-        params_total: cost.params_total,
-        params_active: cost.params_active,
-        flops_admit: cost.flops_admit,
-        flops_step: cost.flops_steps,
-        weight_bytes: cost.weight_bytes as u64,
-        state_bytes: cost.state_bytes as u64,
-        step_weight_bytes: cost.step_weight_bytes,
-        step_value_bytes: cost.step_value_bytes,
-    }
-}
-
-/// What one row of a file costs, where its shapes are known; of a sequence, where all have as many steps.
-fn costs_of_file(file: &OnnxFile, interface: &Interface, set: &ExampleSet) -> Option<Costs> {
-    let steps = |arrays: &[Array]| {
-        let given = set.inputs.iter().zip(arrays);
-        let longer = given.filter_map(|(name, array)| {
-            let port = interface.inputs.iter().find(|port| port.name == *name)?;
-            (array.shape.len() > port.shape.len()).then(|| array.shape[0])
-        });
-        longer.max().unwrap_or(1)
-    };
-    let all: BTreeSet<usize> = set.examples.iter().map(|e| steps(&e.arrays)).collect();
-    let &steps = all.first().filter(|_| all.len() == 1)?;
-    let states = file.inputs.iter().filter(|input| input.state.is_some());
-    let state_bytes = states.map(|i| i.shape(1).iter().product::<usize>() * i.kind.bytes()).sum::<usize>() as u64;
-    let (parameters, bytes) = (file.header.parameters(), file.header.constant_bytes());
-    Some(Costs {
-        params_total: parameters,
-        params_active: parameters,
-        flops_admit: 0.0,
-        flops_step: file.flops.as_ref().ok()? * steps as f64,
-        weight_bytes: bytes,
-        state_bytes,
-        // what operators read and write is not followed
-        step_weight_bytes: 0.0,
-        step_value_bytes: 0.0,
-    })
 }
 
 /// Names of outputs, and the elements along the last axis with more than one.
@@ -557,6 +554,8 @@ pub fn glob(pattern: &str, text: &str) -> bool {
     }
     p[i..].iter().all(|&c| c == '*')
 }
+
+mod costs;
 
 #[cfg(test)]
 mod tests;

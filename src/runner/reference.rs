@@ -82,6 +82,10 @@ impl References {
 }
 
 fn made(case: &PlannedCase, model: &PlannedModel, task: &PlannedTask, cache: &Path) -> Made {
+    if model.language.is_some() {
+        return super::parity_language::vectors(case, model, task, cache)
+            .map(|(questions, vectors)| Judge::Language(questions, vectors));
+    }
     match &model.file {
         Some(_) => peer::outputs(case, model, task).map(Judge::Peer),
         None => vectors(case, model, task, cache).map(|(questions, vectors)| Judge::Reference(questions, vectors)),

@@ -35,6 +35,10 @@ pub(super) fn of(task: &Task, set: &ExampleSet) -> String {
         set.questions.iter().for_each(|name| hash.update(format!("{name}\0")));
     }
     arrays(set, &mut hash);
+    if let Some(language) = &set.language {
+        hash.update(format!("{language:?}"));
+        set.examples.iter().for_each(|e| hash.update(format!("{:?} {}\0", e.text, e.difficulty)));
+    }
     hex(&hash.finalize())
 }
 

@@ -59,9 +59,10 @@ mod tests {
             latency,
             steps: 2,
             row_seconds: Vec::new(),
+            requests: Vec::new(),
         };
         let (iterations, mut kept): (Vec<_>, _) = ((0..iterations).map(sample).collect(), Vec::new());
-        let block = TimedBlock { iterations: &iterations, examples: 5, seconds };
+        let block = TimedBlock { iterations: &iterations, examples: 5, prompts: &[], seconds };
         ColdStart.samples(&block, &mut |o| kept.push(o)).map(|()| kept)
     }
 

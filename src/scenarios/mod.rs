@@ -7,21 +7,36 @@
 //! and the harness look a driver up by the name there: the worker calls [`Driver::iterate`] between two readings of its clock, the harness
 //! calls [`Driver::started`] and [`Driver::samples`] once the general rules (`runner::claims`) have been kept.
 
+pub mod arrivals;
 mod cold_start;
+mod decode;
+mod generate;
+mod language;
 mod multi_stream;
 mod offline;
+mod prefill;
+pub mod requests;
 mod single_stream;
 
 use std::time::Instant;
 
 use ergometer_suites::scenario::Scenario;
 
+use self::requests::LiveRequests;
 use crate::backends::BackendError;
 use crate::protocol::IterationSample;
 
 /// Every scenario's driver, in the order of `SCENARIOS`.
-pub const DRIVERS: &[&dyn Driver] =
-    &[&single_stream::SingleStream, &offline::Offline, &multi_stream::MultiStream, &cold_start::ColdStart];
+pub const DRIVERS: &[&dyn Driver] = &[
+    &single_stream::SingleStream,
+    &offline::Offline,
+    &multi_stream::MultiStream,
+    &cold_start::ColdStart,
+    &generate::Generate,
+    &prefill::Prefill,
+    &decode::Decode,
+    &arrivals::Arrivals,
+];
 
 /// Most iterations of one block, and most times of single rows: enough for any percentile we print, and the memory for them is there before
 /// the first one.
@@ -60,6 +75,19 @@ pub trait Driver: Sync {
         rows.advance(&mut |_| {})
     }
 
+    /// In the worker, of a language model: one iteration, whose requests lie in their slots.
+    ///
+    /// # Errors
+    /// The engine's; the scenario is for other models.
+    fn serve(&self, _requests: &mut LiveRequests) -> Result<(), BackendError> {
+        Err(BackendError::unavailable(format!("the scenario `{}` is not for language models", self.name())))
+    }
+
+    /// Its requests begin with prompts that were read before.
+    fn keeps_prompts(&self) -> bool {
+        false
+    }
+
     /// In the harness: the phase of what is read around a timed block (memory, energy, processor time).
     fn phase(&self) -> &'static str {
         "steady"
@@ -87,6 +115,8 @@ pub struct TimedBlock<'a> {
     pub iterations: &'a [IterationSample],
     /// Examples of the task.
     pub examples: u64,
+    /// Tokens of each example's prompt; empty where the model is none of language.
+    pub prompts: &'a [u64],
     /// Seconds that it lasted for the harness, less what the kernel made either side wait for a processor.
     pub seconds: f64,
 }
@@ -151,7 +181,8 @@ pub fn asked(word: &str, rows: usize) -> Result<&'static dyn Driver, BackendErro
             known.join(", ")
         )));
     };
-    if scenario.rows() as usize != rows {
+    // where requests arrive by themselves, rows are slots
+    if scenario.per_minute().is_none() && scenario.rows() as usize != rows {
         return Err(BackendError::Failed(format!("scenario `{word}` does not have {rows} rows")));
     }
     Ok(driver(&scenario))

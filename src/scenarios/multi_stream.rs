@@ -127,10 +127,11 @@ mod tests {
             latency: 0.1,
             steps: 9,
             row_seconds: rows.to_vec(),
+            requests: Vec::new(),
         };
         let iterations: Vec<_> = iterations.iter().enumerate().map(sample).collect();
         let mut kept = Vec::new();
-        let block = TimedBlock { iterations: &iterations, examples: 5, seconds: 0.1 };
+        let block = TimedBlock { iterations: &iterations, examples: 5, prompts: &[], seconds: 0.1 };
         MultiStream.samples(&block, &mut |o| kept.push(o)).map(|()| kept)
     }
 

@@ -31,6 +31,7 @@ fn job(inputs: &[&[u32]], batch: usize, halt: bool) -> Job {
         arrays: None,
         reading: Default::default(),
         form: Default::default(),
+        language: None,
     }
 }
 

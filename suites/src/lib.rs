@@ -11,6 +11,7 @@ mod distance;
 pub mod error;
 pub mod file_form;
 mod hash;
+pub mod language;
 pub mod locate;
 pub mod maze;
 pub mod scenario;
@@ -31,7 +32,18 @@ pub use locate::{find_training, home, shipped_models, shipped_suites, shipped_tr
 pub use task::Task;
 
 /// Every kind of task. Adding one: its file and its line here.
-pub const TASKS: &[Task] = &[sudoku::TASK, arc::TASK, maze::TASK, arrays::TASK];
+pub const TASKS: &[Task] = &[
+    sudoku::TASK,
+    arc::TASK,
+    maze::TASK,
+    arrays::TASK,
+    language::PERPLEXITY,
+    language::CHOICES,
+    language::COMPLETIONS,
+    language::ARITHMETIC,
+    language::STRINGS,
+    language::PROMPTS,
+];
 
 /// The task of this name.
 pub fn task(name: &str) -> Option<&'static Task> {

@@ -22,6 +22,8 @@ pub struct ScenarioKind {
     pub amount: Option<Amount>,
     /// A worker that does nothing but iterations of so many rows does not do this one: it has to say that it knows it.
     pub worker_must_know: bool,
+    /// It is for language models, and they have no other.
+    pub language: bool,
     /// One sentence for people.
     pub about: &'static str,
 }
@@ -44,6 +46,8 @@ pub enum AmountOf {
     Rows,
     /// Processes that are timed, one iteration each. Otherwise one process is timed for as long as the suite says.
     Processes,
+    /// Requests that arrive in a minute, on average.
+    PerMinute,
 }
 
 /// Every scenario. Adding one: a row here, its file in `src/scenarios/` and its line there.
@@ -52,25 +56,57 @@ pub const SCENARIOS: &[ScenarioKind] = &[
         name: "single-stream",
         amount: None,
         worker_must_know: false,
+        language: false,
         about: "one example at a time, the next when the last is done: latency",
     },
     ScenarioKind {
         name: OFFLINE,
         amount: Some(Amount { sign: "-b", of: AmountOf::Rows, most: MAX_BATCH }),
         worker_must_know: false,
+        language: false,
         about: "all examples at hand, in batches of N rows: throughput",
     },
     ScenarioKind {
         name: "multi-stream",
         amount: Some(Amount { sign: "-", of: AmountOf::Rows, most: 1024 }),
         worker_must_know: true,
+        language: false,
         about: "N examples issued together, the next N when all are done: latency of each, and of all",
     },
     ScenarioKind {
         name: "cold-start",
         amount: Some(Amount { sign: "-", of: AmountOf::Processes, most: 1000 }),
         worker_must_know: false,
+        language: false,
         about: "N processes, one after another: start, loading and first answer of each",
+    },
+    ScenarioKind {
+        name: "generate",
+        amount: Some(Amount { sign: "-b", of: AmountOf::Rows, most: 1024 }),
+        worker_must_know: true,
+        language: true,
+        about: "language: N requests together, prompt and output; the next N when all are done",
+    },
+    ScenarioKind {
+        name: "prefill",
+        amount: Some(Amount { sign: "-b", of: AmountOf::Rows, most: 1024 }),
+        worker_must_know: true,
+        language: true,
+        about: "language: N prompts together, up to the first token of each",
+    },
+    ScenarioKind {
+        name: "decode",
+        amount: Some(Amount { sign: "-b", of: AmountOf::Rows, most: 1024 }),
+        worker_must_know: true,
+        language: true,
+        about: "language: the tokens after the first of N requests whose prompts were read before the clock started",
+    },
+    ScenarioKind {
+        name: "arrivals",
+        amount: Some(Amount { sign: "-", of: AmountOf::PerMinute, most: 100_000 }),
+        worker_must_know: true,
+        language: true,
+        about: "language: requests that arrive at random, N a minute (Poisson), served in slots that fill again; latency from the arrival",
     },
 ];
 
@@ -89,6 +125,7 @@ impl ScenarioKind {
             None => "one row",
             Some(AmountOf::Rows) => "N rows",
             Some(AmountOf::Processes) => "N processes",
+            Some(AmountOf::PerMinute) => "N requests a minute",
         }
     }
 
@@ -122,6 +159,11 @@ impl Scenario {
     /// Processes that are timed, one iteration each; `None`: one process, for as long as the suite says.
     pub fn processes(&self) -> Option<u32> {
         self.amount_of(AmountOf::Processes)
+    }
+
+    /// Requests that arrive in a minute; `None`: work is there when the last is done.
+    pub fn per_minute(&self) -> Option<u32> {
+        self.amount_of(AmountOf::PerMinute)
     }
 
     fn amount_of(&self, what: AmountOf) -> Option<u32> {
@@ -234,8 +276,13 @@ mod tests {
                 let text = word(&n.to_string());
                 let scenario: Scenario = text.parse().unwrap();
                 assert_eq!((scenario.to_string(), scenario.kind().name), (text, kind.name));
-                let (rows, processes) = if amount.of == AmountOf::Rows { (n, None) } else { (1, Some(n)) };
-                assert_eq!((scenario.rows(), scenario.processes()), (rows, processes), "{scenario}");
+                let told = (scenario.rows(), scenario.processes(), scenario.per_minute());
+                let due = match amount.of {
+                    AmountOf::Rows => (n, None, None),
+                    AmountOf::Processes => (1, Some(n), None),
+                    AmountOf::PerMinute => (1, None, Some(n)),
+                };
+                assert_eq!(told, due, "{scenario}");
             }
             let beyond = (u64::from(amount.most) + 1).to_string();
             for n in ["", "0", "-1", "+1", "01", "1 ", "1.0", "N", beyond.as_str()] {

@@ -181,6 +181,8 @@ pub struct CaseSpec {
     pub scenario: Scenario,
     /// Compute threads.
     pub threads: u32,
+    /// Sequences that are at work at once, where requests arrive by themselves.
+    pub slots: u32,
     /// Depth rule; [`Depth::Once`] for models that are not recursive.
     pub depth: Depth,
     /// Least seconds of steady measuring.
@@ -223,6 +225,13 @@ pub struct CaseLimits {
     pub energy: Option<f64>,
     /// Threads that work on something else while it is timed.
     pub background: u32,
+}
+
+impl CaseSpec {
+    /// Rows that its engine has room for: those of an iteration, or slots that requests fill.
+    pub fn rows(&self) -> u32 {
+        if self.scenario.per_minute().is_some() { self.slots } else { self.scenario.rows() }
+    }
 }
 
 impl Suite {

@@ -14,6 +14,7 @@ use crate::array::{Array, Reading};
 use crate::arrays::scorer::Scorer;
 use crate::error::SuiteError;
 use crate::hash::hash;
+use crate::language::{LanguageSet, TextExample};
 pub use crate::score::{AnswerScore, Score, ScoreSum};
 use crate::toml_table::{Keys, unknown};
 
@@ -28,6 +29,8 @@ pub struct Example {
     pub tokens: Vec<u32>,
     /// Arrays that the model sees, in the order of [`ExampleSet::inputs`]; empty where it sees tokens.
     pub arrays: Vec<Array>,
+    /// Text that a language model sees; its tokenizer makes tokens of it.
+    pub text: Option<TextExample>,
     /// Row of the model's table of puzzle embeddings.
     pub puzzle_id: u32,
     /// The right answer, of the task's kind.
@@ -191,6 +194,8 @@ pub struct ExampleSet {
     pub answers: Option<AnswerKind>,
     /// How answers are scored, where the examples say so and not [`Task::score`].
     pub scorer: Option<Scorer>,
+    /// How prompts are made, where the examples are for language models.
+    pub language: Option<LanguageSet>,
 }
 
 /// The two sides of the train/test split.

@@ -12,6 +12,8 @@ mod arc;
 mod arrays;
 #[path = "language.rs"]
 mod language;
+#[path = "lines.rs"]
+mod lines;
 #[path = "machine.rs"]
 mod machine;
 #[path = "models.rs"]
@@ -29,6 +31,7 @@ use self::language::{
     decoder_weight_file, decoder_weights, decoders, gguf_file, ggufs, tokenizer_file, tokenizers, vocabularies,
     vocabulary_file,
 };
+use self::lines::{commands, line, messages, questions, questions_file, sequences, sequences_file};
 use self::machine::{
     archives, arguments, ceilings, ceilings_file, command_line, copy, fetched, message, proc_files, proc_stat,
     proc_status, task, tasks, tuning_file, tunings,
@@ -52,7 +55,7 @@ use ergometer_reports::splice::splice;
 use ergometer_reports::{Record, Report, ReportError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// What became of some bytes.
 #[derive(Debug)]
@@ -109,6 +112,20 @@ pub const PARSERS: &[Parser] = &[
         covers: &["src/models/mod.rs", "src/models/tensors.rs", "suites/src/tensors.rs"],
         seeds: weights,
         parse: weight_file,
+    },
+    Parser {
+        name: "questions",
+        file: "questions.jsonl",
+        covers: &["suites/src/language/jsonl.rs", "suites/src/language/mod.rs"],
+        seeds: questions,
+        parse: questions_file,
+    },
+    Parser {
+        name: "sequences",
+        file: "vectors.safetensors",
+        covers: &["src/parity/language.rs", "src/runner/parity_language.rs"],
+        seeds: sequences,
+        parse: sequences_file,
     },
     Parser {
         name: "weights-index",
@@ -495,36 +512,6 @@ fn read(path: impl AsRef<Path>) -> Vec<u8> {
 
 fn lines(values: &[Value]) -> Vec<Vec<u8>> {
     values.iter().map(|v| v.to_string().into_bytes()).collect()
-}
-
-fn messages(_: &Path) -> Vec<Vec<u8>> {
-    lines(&[
-        json!({"hello": {"protocol": 1, "name": "x", "version": "1.0"}}),
-        json!({"loaded": {"seconds": 0.5, "versions": {"python": "3.12"}, "options": {"a": "b"}, "isa": "avx2", "weight_bytes": 4096, "state_bytes": 64}}),
-        json!({"ready": {"first_seconds": 0.25}}),
-        json!({"sample": {"block": 3, "iteration": 7, "t_ns": 123_456_789_012_u64, "example": 1, "rows": 4, "latency": 0.001_25, "steps": 16}}),
-        json!({"unavailable": {"what": "outputs", "reason": "none", "hint": "do"}}),
-        json!({"counted": {"block": 3, "flops_executed": 1.5e9}}),
-        json!({"predictions": {"block": 2, "rows": [{"example": 0, "depth": 1, "last": true, "halt_logit": -0.75, "answer": [1, 2, 3]}]}}),
-        json!({"routed": {"block": 2, "layers": [{"layer": "l0", "top_k": 2, "load": [3, 4], "probability": [0.25, 0.75]}]}}),
-        json!({"outputs": {"step": 1, "logits": [0.5, null, -3.25], "q": [0.125, 1.0], "states": [[0.5], [0.25]]}}),
-        json!({"measured": {"block": 3}}),
-        json!({"done": {"block": 3}}),
-        json!({"failed": {"kind": "out-of-memory", "message": "no room"}}),
-    ])
-}
-
-fn commands(_: &Path) -> Vec<Vec<u8>> {
-    lines(&[
-        json!({"job": {"protocol": 1, "model": "m", "model_hash": "00ff", "backend": "native", "options": {"k": "v"}, "precision": "f32", "threads": 2,
-            "batch": 4, "max_steps": 16, "halt": true, "inputs": [[1, 2], [3, 4]], "puzzle_ids": [0, 1]}}),
-        json!({"go": {"block": 2, "mode": "time", "n": 5, "seconds": 1.5, "steps": 0}}),
-        json!({"go": {"block": 1, "mode": "compare", "vectors": "v.safetensors"}}),
-    ])
-}
-
-fn line<T: Serialize + DeserializeOwned>(bytes: &[u8], path: &Path) -> Outcome {
-    json_of::<T>(bytes, path)
 }
 
 /// The files of this name of a recorded run.

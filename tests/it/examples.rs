@@ -71,6 +71,8 @@ fn the_tables_name_every_message_and_field_of_the_protocol() {
     }
     add("predictions.rows", "PredictionRow");
     add("routed.layers", "LayerRouting");
+    add("job.language", "LanguageJob");
+    add("sample.requests", "RequestTimes");
     assert!(wanted.len() > 50, "{wanted:?}");
 
     let readme = fs::read_to_string(root().join("examples/external-worker/README.md")).unwrap();

@@ -26,6 +26,7 @@ mod identity;
 mod import;
 mod interrupt;
 mod isolation;
+mod language;
 mod matrix;
 mod mazes;
 mod meter;

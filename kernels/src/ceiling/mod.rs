@@ -38,6 +38,8 @@ pub struct Ceiling {
     pub median: f64,
     /// Repetitions.
     pub n: usize,
+    /// Of reading: bytes that all threads together read again and again.
+    pub working_set: Option<usize>,
 }
 
 /// A ceiling that could not be measured here.
@@ -84,9 +86,15 @@ impl Sheet {
             Some((_, _, all)) => all.extend(seen),
             None => {
                 let (name, what) = (name.into(), what.into());
-                self.rows.push((Ceiling { name, what, unit, threads, best: 0.0, median: 0.0, n: 0 }, higher, seen));
+                self.rows.push((Ceiling { name, what, unit, threads, best: 0.0, median: 0.0, n: 0, working_set: None }, higher, seen));
             }
         }
+    }
+
+    /// Keeps how many bytes the observations of a ceiling of reading are of.
+    fn reads(&mut self, name: &str, threads: usize, bytes: usize) {
+        let rows = self.rows.iter_mut().filter(|(c, ..)| c.name == name && c.threads == threads);
+        rows.for_each(|(c, ..)| c.working_set = Some(bytes));
     }
 
     /// Best and median of all observations; those that are no positive number are none.

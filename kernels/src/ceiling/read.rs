@@ -60,7 +60,10 @@ pub(super) fn measure(all: &mut Sheet, (name, what): (&str, &str), threads: usiz
         return;
     }
     match rates(threads, &|_| reader(each)) {
-        Ok(seen) => all.add((name, what, "B/s"), threads, seen, true),
+        Ok(seen) => {
+            all.add((name, what, "B/s"), threads, seen, true);
+            all.reads(name, threads, each * threads);
+        }
         Err(reason) => all.lacks(name, format!("{threads} threads: {reason}")),
     }
 }

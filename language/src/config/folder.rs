@@ -32,6 +32,11 @@ const FAMILIES: [(&str, DecoderFamily); 12] = [
     ("qwen3", DecoderFamily::Qwen3),
 ];
 
+/// Whether a `model_type` is that of a decoder that is read.
+pub fn is_decoder(model_type: &str) -> bool {
+    FAMILIES.iter().any(|(name, _)| *name == model_type)
+}
+
 /// The config in a file's bytes.
 pub(crate) fn of_json(bytes: &[u8], path: &Path) -> Result<DecoderConfig, LanguageError> {
     let value: Value = serde_json::from_slice(bytes).map_err(|e| {

@@ -22,6 +22,7 @@ mod keys;
 mod metadata;
 mod rope;
 
+pub use folder::is_decoder;
 pub(crate) use folder::of_json;
 pub(crate) use metadata::of_gguf;
 pub use rope::{RopeConfig, RopeLayout, RopeScaling};

@@ -67,7 +67,7 @@ impl Set<'_> {
         legend.push(front());
         let (lines, without) = self.baselines();
         let unit = costs.first().map_or("", |r| r.unit.as_str());
-        let svg = scatter::scatter((name, unit), &points, &lines, &legend, WIDTH)?;
+        let svg = scatter::scatter((name, unit), &scatter::accuracies(&points, &lines)?, &points, &lines, &legend, WIDTH)?;
         let caption = format!(
             "{}: accuracy{} against {name} of {} cases. {} Line: Pareto front; no case above and left of it.{without}",
             self.task,
@@ -118,7 +118,7 @@ impl Set<'_> {
         }
         let cost = ("model operations per example", "FLOP");
         let (lines, without) = self.baselines();
-        let svg = scatter::scatter(cost, &points, &lines, &legend, WIDTH)?;
+        let svg = scatter::scatter(cost, &scatter::accuracies(&points, &lines)?, &points, &lines, &legend, WIDTH)?;
         let caption = format!(
             "{}: accuracy{} against the operations that the mathematics needs at the mean number of steps used, for {} models; the \
              backend does not matter here. {} Line: Pareto front.{without}",

@@ -13,7 +13,8 @@ pub mod cases;
 pub mod depth;
 mod difficulty;
 pub mod framed;
-pub mod legend;
+pub mod language;
+mod legend;
 
 pub mod palette;
 pub mod roofline;
@@ -83,6 +84,8 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
             ("accuracy-precision", "Accuracy against full precision", true, set.precision()),
             ("steps-difficulty", "Steps against difficulty", true, set.steps_by_difficulty()),
             ("accuracy-difficulty", "Accuracy against difficulty", false, set.accuracy_by_difficulty()),
+            ("quality-token", "Quality against the cost of a token", true, set.quality()),
+            ("token-context", "Time of a token against its place", false, set.context()),
             ("accuracy-latency", "Accuracy against latency", answers, set.against("latency", "median latency")),
             (
                 "accuracy-joules",

@@ -48,9 +48,15 @@ pub fn pareto(points: &[Point]) -> Vec<usize> {
     order
 }
 
+/// The axis of accuracies, and of what a rule without a model has.
+pub fn accuracies(points: &[Point], baselines: &[(String, f64)]) -> Option<PlotAxis> {
+    PlotAxis::share("accuracy", points.iter().map(|p| p.y[1]).chain(baselines.iter().map(|b| b.1)))
+}
+
 /// Draws the plot; `None` for fewer than two points.
 pub fn scatter(
     cost: (&str, &str),
+    y_axis: &PlotAxis,
     points: &[Point],
     baselines: &[(String, f64)],
     legend: &[LegendEntry],
@@ -60,13 +66,11 @@ pub fn scatter(
         return None;
     }
     let x_axis = PlotAxis::log(cost.0, cost.1, points.iter().flat_map(|p| p.x))?;
-    let shares = points.iter().map(|p| p.y[1]).chain(baselines.iter().map(|b| b.1));
-    let y_axis = PlotAxis::share("accuracy", shares)?;
     let front = pareto(points);
     let sizes = Sizes { width, height: 240.0, left: 48.0, names: 0.0 };
-    Some(framed(sizes, (&x_axis, &y_axis), legend, |canvas, frame| {
-        let mut taken = baseline::draw(canvas, frame, &y_axis, baselines);
-        let place = |p: &Point| (frame.x(&x_axis, p.x[0]), frame.y(&y_axis, p.y[0]));
+    Some(framed(sizes, (&x_axis, y_axis), legend, |canvas, frame| {
+        let mut taken = baseline::draw(canvas, frame, y_axis, baselines);
+        let place = |p: &Point| (frame.x(&x_axis, p.x[0]), frame.y(y_axis, p.y[0]));
         let line = steps(frame, front.iter().map(|i| place(&points[*i])));
         canvas.titled("Pareto front: no case is above and left of it", |canvas| {
             canvas.dashed(&line, FRONT, 1.0, 1.0, Dash::Whole);
@@ -74,7 +78,7 @@ pub fn scatter(
         for p in points {
             let (x, y) = place(p);
             canvas.line(&[(frame.x(&x_axis, p.x[1]), y), (frame.x(&x_axis, p.x[2]), y)], p.color, 0.55, 0.9);
-            canvas.line(&[(x, frame.y(&y_axis, p.y[1])), (x, frame.y(&y_axis, p.y[2]))], p.color, 0.55, 0.9);
+            canvas.line(&[(x, frame.y(y_axis, p.y[1])), (x, frame.y(y_axis, p.y[2]))], p.color, 0.55, 0.9);
         }
         for p in points {
             canvas.titled(&p.title, |canvas| canvas.mark(place(p), p.shape, 4.0, p.color, p.fill));
@@ -85,7 +89,7 @@ pub fn scatter(
         taken.extend(line.windows(2).map(|w| [w[0].0 - 1.0, w[1].1 - 1.0, w[1].0 + 1.0, w[0].1 + 1.0]));
         let bars = points.iter().flat_map(|p| {
             let (x, y) = place(p);
-            let upright = [x - 1.0, frame.y(&y_axis, p.y[2]), x + 1.0, frame.y(&y_axis, p.y[1])];
+            let upright = [x - 1.0, frame.y(y_axis, p.y[2]), x + 1.0, frame.y(y_axis, p.y[1])];
             [upright, [frame.x(&x_axis, p.x[1]), y - 1.0, frame.x(&x_axis, p.x[2]), y + 1.0]]
         });
         let bars: Vec<[f64; 4]> = bars.collect();

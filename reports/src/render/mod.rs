@@ -6,6 +6,7 @@
 pub mod csv;
 pub mod html;
 pub mod json;
+pub mod llama_bench;
 pub mod md;
 pub mod png;
 pub mod svg;
@@ -37,6 +38,11 @@ pub const FORMATS: &[ReportFormat] = &[
     ReportFormat { name: "md", about: "the headline table and notes as Markdown", render: md::render },
     ReportFormat { name: "csv", about: "every record, one row per case and metric", render: csv::render },
     ReportFormat { name: "json", about: "every record, with the environment", render: json::render },
+    ReportFormat {
+        name: "llama-bench",
+        about: "language models at batch 1 in the lines of llama.cpp's llama-bench (JSONL)",
+        render: llama_bench::render,
+    },
     ReportFormat { name: "svg", about: "every plot as SVG", render: svg::render },
     ReportFormat { name: "png", about: "every plot as PNG, three pixels a point", render: png::render },
 ];

@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// The normal distribution's 97.5 %.
+const NORMAL: f64 = 1.959_964;
+
 /// Fewest clusters that must differ from having nothing to sum, and from having all, for an interval.
 const FEWEST: usize = 10;
 
@@ -73,6 +76,12 @@ fn of_sums(sums: &[&ExampleSum], how: Combined) -> Option<Estimate> {
             Estimate { value: 1.0 - left.value, interval, method: format!("1 minus a {}", left.method), n: 0 }
         }
         Combined::MeanOfParts => parts(sums, what)?,
+        Combined::Surprise => surprise(sums, what)?,
+        Combined::Perplexity => {
+            let nats = surprise(sums, what)?;
+            let interval = nats.interval.map(|(lower, upper)| (lower.exp(), upper.exp()));
+            Estimate { value: nats.value.exp(), interval, method: format!("e to the power of nll: {}", nats.method), n: 0 }
+        }
     };
     estimate.n = examples;
     Some(estimate)
@@ -89,6 +98,35 @@ fn ratio(totals: &[(f64, f64)], what: &str, fraction: bool) -> Option<Estimate> 
         estimate.interval = Err(few(fewest, totals.len(), what));
     }
     Some(estimate)
+}
+
+/// Nats over tokens. With few windows their variance says little, and the interval takes tokens as independent, as llama-perplexity does; its standard
+/// error is in the method.
+fn surprise(sums: &[&ExampleSum], what: &str) -> Option<Estimate> {
+    let total = |part: u32| {
+        let of = sums.iter().filter(|s| s.part == part);
+        of.fold((0.0, 0.0), |(a, b), s| (a + s.numerator, b + s.denominator))
+    };
+    let ((nats, tokens), (squares, _)) = (total(0), total(1));
+    let mean = nats / tokens;
+    let error = ((squares / tokens - mean * mean).max(0.0) / (tokens - 1.0)).sqrt();
+    let words = format!("standard error {error:.4} with {tokens} tokens taken as independent, as llama-perplexity has it");
+    let mut windows: BTreeMap<u64, (f64, f64)> = BTreeMap::new();
+    for sum in sums.iter().filter(|s| s.part == 0) {
+        let total = windows.entry(sum.cluster).or_default();
+        *total = (total.0 + sum.numerator, total.1 + sum.denominator);
+    }
+    let windows: Vec<(f64, f64)> = windows.into_values().collect();
+    if windows.len() >= FEWEST {
+        let estimate = ratio(&windows, what, false)?;
+        return Some(Estimate { method: format!("{}; {words}", estimate.method), ..estimate });
+    }
+    let half = NORMAL * error;
+    let interval = match error.is_finite() {
+        true => Ok((mean - half, mean + half)),
+        false => Err("one token only; an interval needs 2".into()),
+    };
+    mean.is_finite().then(|| Estimate { value: mean, interval, n: 0, method: format!("ratio of totals; {words}, since {} {what}s are too few", windows.len()) })
 }
 
 fn few(differing: usize, of: usize, what: &str) -> String {
@@ -154,6 +192,11 @@ mod tests {
         // ¾ of the first class, nothing of the second
         let iou = of(&masks, Combined::MeanOfParts).unwrap();
         assert_eq!((iou.value, iou.n), (0.375, 2));
+        // 4 nats over 2 tokens, of 1 and 3: their standard error is 1
+        let nats = [row(0, 0, 0, 4.0, 2.0), row(0, 0, 1, 10.0, 2.0)];
+        let (nll, perplexity) = (of(&nats, Combined::Surprise).unwrap(), of(&nats, Combined::Perplexity).unwrap());
+        assert!(nll.value == 2.0 && nll.method.contains("standard error 1.0000"), "{}", nll.method);
+        assert!((perplexity.value - 2f64.exp()).abs() < 1e-12 && perplexity.interval.unwrap().0 < 2f64.exp());
         let labels = [row(0, 0, 0, 0.9, 1.0), row(1, 1, 0, 0.2, 0.0), row(2, 2, 0, 0.1, 1.0)];
         assert_eq!(of(&labels, Combined::Area).unwrap().value, 0.5);
         assert!(of(&[], Combined::Ratio).is_none() && of(&[], Combined::MeanOfParts).is_none());

@@ -28,6 +28,7 @@ impl Summary<'_> {
             Of::Halting => self.halts(),
             Of::Turns => case.interleaved.is_some(),
             Of::Scenario(word) => case.key.scenario.starts_with(word),
+            Of::Scenarios(words) => words.iter().any(|word| case.key.scenario.starts_with(word)),
             Of::Deadline => case.constraints.deadline.is_some(),
             Of::MemoryLimit => case.constraints.memory_limit.is_some(),
             Of::MaxEnergy => case.constraints.max_energy.is_some(),
@@ -46,7 +47,7 @@ impl Summary<'_> {
     /// The metrics of which this one is made, if meters feed them.
     pub(super) fn sources(&self, metric: &Metric) -> Vec<&'static str> {
         match metric.how {
-            How::JoulesPerRight | How::OverMaxEnergy => self.domains().unwrap_or_default().to_vec(),
+            How::JoulesPerRight | How::OverMaxEnergy | How::TokensPerJoule(_) => self.domains().unwrap_or_default().to_vec(),
             How::BoardJoulesPerRight => vec!["energy_gpu"],
             _ => vec![metric.name],
         }
@@ -99,6 +100,12 @@ impl Summary<'_> {
             How::Jitter => self.or_missing(name, self.jitter()),
             How::OverMemoryLimit => self.over_memory_limit(),
             How::OverMaxEnergy => self.over_max_energy(),
+            How::TailOf(of) => self.tail_of(of),
+            How::Positions => self.positions(name),
+            How::PerRequest => self.or_missing(name, self.per_request(name)),
+            How::TokenRate => self.or_missing(name, self.token_rate(name)),
+            How::TokensPerJoule(of) => self.tokens_per_joule(of),
+            How::BandwidthShare => self.bandwidth_share(),
             How::FromLog => Err(Missing::not_measured("a run trains nothing", None)),
         }
     }
@@ -106,7 +113,8 @@ impl Summary<'_> {
     /// Why the worker's word on a metric is not believed, if so.
     fn unbelieved(&self, how: &How) -> Option<Missing> {
         match how {
-            How::Latency | How::Tail | How::Rows => self.distrust.clone(),
+            How::Latency | How::Tail | How::Rows | How::TailOf(_) | How::TokenRate => self.distrust.clone(),
+            How::BandwidthShare => self.distrust.clone(),
             How::DeadlineMissed | How::DeadlineOverrun | How::Jitter => self.distrust.clone(),
             How::FlopsExecuted => self.overclaimed(),
             How::FlopsModel | How::FlopRate | How::ShareOfCeiling if self.accuracy_only() => {

@@ -316,6 +316,7 @@ fn ceilings() -> MachineCeilings {
         best,
         median: if unit == "s" { 1.2 * best } else { 0.97 * best },
         n,
+        working_set: None,
     };
     let list = [
         ("f32.avx2", "8 lanes", "FLOP/s", 120e9, 7),

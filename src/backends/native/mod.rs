@@ -81,6 +81,10 @@ impl Backend for Native {
         Ok(Box::new(NativeEngine::load(model, options)?))
     }
 
+    fn speaks(&self) -> bool {
+        true
+    }
+
     fn load_language(&self, model: &LanguageModel, options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
         let weights = match options.precision.as_str() {
             STORED => WeightsAs::Stored,

@@ -61,6 +61,7 @@ pub fn model() -> Model {
         interface: interface(),
         graph: None,
         file: None,
+        language: None,
         training: TrainingRecord::default(),
         params,
     }

@@ -13,6 +13,7 @@ use super::edit::Decoding;
 use crate::answer::{Answer, AnswerKind};
 use crate::array::{Read, Reading};
 use crate::distance::distance;
+use crate::language::scorer::LanguageScorer;
 use crate::score::{AnswerScore, Score, ScoreSum};
 
 /// A token of a label that asks for nothing.
@@ -62,6 +63,8 @@ pub enum Scorer {
     },
     /// A program of the user's.
     Program(Arc<ScorerProgram>, Read),
+    /// What a language model wrote, or how likely it holds something.
+    Language(LanguageScorer),
     /// Nothing is scored: the inputs are random.
     Nothing,
 }
@@ -103,6 +106,7 @@ impl Scorer {
             finite(values)?;
         }
         match (self, label, answer) {
+            (Self::Language(scorer), ..) => scorer.fits(label, answer),
             (Self::Nothing | Self::Program(..), ..) | (Self::Top { k: 1 }, _, Answer::Class(_)) => Ok(()),
             (Self::Top { .. }, Answer::Class(label), Answer::Numbers(values) | Answer::Likelihoods(values)) => {
                 match (*label as usize) < values.len() {
@@ -144,6 +148,7 @@ impl Scorer {
     /// Scores an answer that [fits](Self::fits). One that a program scores is not right until that has spoken.
     pub fn score(&self, label: &Answer, answer: &Answer) -> AnswerScore {
         match (self, label, answer) {
+            (Self::Language(scorer), ..) => scorer.score(label, answer),
             (Self::Top { k }, Answer::Class(label), _) => top(*k, *label, answer),
             (Self::Binary { threshold, positive }, Answer::Class(label), _) => {
                 binary(*threshold, *positive, *label == 1, values(answer))
@@ -176,7 +181,10 @@ impl Scorer {
     /// Why there is no accuracy, where no answer can be right or wrong.
     pub fn unscored(&self) -> Option<String> {
         match self {
-            Self::Nothing => Some("throughput only: the inputs are random, and no answer is right or wrong".into()),
+            Self::Nothing => Some("throughput only: nothing says which answer is right".into()),
+            Self::Language(LanguageScorer::Perplexity) => {
+                Some("how well a text is predicted is no right or wrong answer: see perplexity".into())
+            }
             Self::Regression { tolerance: None, .. } => Some(
                 "the scorer `regression` calls no answer right or wrong; with `tolerance` it counts those within it"
                     .into(),

@@ -150,6 +150,7 @@ pub(super) fn expand(
 ) -> Result<(), SuiteError> {
     let lists = Lists::of(keys, suite, swept, known)?;
     let line = keys.whole();
+    let slots = keys.integer("slots", 1..=1024)?.unwrap_or(8) as u32;
     let seconds = keys.seconds("seconds", false)?.unwrap_or(2.0);
     let iterations = keys.integer("iterations", 1..=1_000_000_000)?.unwrap_or(10) as u32;
     let warmup_seconds = keys.seconds("warmup_seconds", true)?.unwrap_or(0.5);
@@ -181,6 +182,7 @@ pub(super) fn expand(
                                     task: task.clone(),
                                     scenario: *scenario,
                                     threads: *threads as u32,
+                                    slots,
                                     depth: *depth,
                                     seconds,
                                     iterations,

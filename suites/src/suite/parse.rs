@@ -20,7 +20,7 @@ use crate::toml_table::{Keys, Origin, unknown};
 
 const TOP: [&str; 8] = ["about", "include", "together", "model", "task", "backend", "defaults", "cases"];
 const BACKEND: [&str; 8] = ["name", "kind", "command", "options", "pass", "confined", "cpus", "most_memory"];
-const CASES: [&str; 24] = [
+const CASES: [&str; 25] = [
     "models",
     "backends",
     "precisions",
@@ -28,6 +28,7 @@ const CASES: [&str; 24] = [
     "scenarios",
     "batch",
     "threads",
+    "slots",
     "depth",
     "seconds",
     "iterations",
