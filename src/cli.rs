@@ -52,7 +52,7 @@ enum Commands {
     Parity(commands::parity::Args),
     /// A model as an ONNX file for other runtimes
     Export(commands::export::Args),
-    /// A GGUF file made of another: other types of weights, or experts instead of a dense MLP
+    /// A GGUF file made of another: other types of weights, or experts
     Convert(commands::convert::Args),
     /// Is a program of yours a correct backend?
     External(commands::external::Args),

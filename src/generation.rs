@@ -37,10 +37,11 @@ impl Choice {
 
     /// The id of the next token; `None`: no logit is a number.
     pub fn next(&mut self, logits: &[f32]) -> Option<u32> {
-        let highest = (0..logits.len()).filter(|&i| !logits[i].is_nan()).reduce(|a, b| match logits[b] > logits[a] {
-            true => b,
-            false => a,
-        })?;
+        let highest =
+            (0..logits.len()).filter(|&i| !logits[i].is_nan()).reduce(|a, b| match logits[b] > logits[a] {
+                true => b,
+                false => a,
+            })?;
         let Self::Sampled { temperature, random } = self else { return Some(highest as u32) };
         let weight = |logit: f32| match logit.is_nan() {
             true => 0.0,
@@ -158,7 +159,9 @@ pub enum GenerationError {
     #[error(transparent)]
     Text(#[from] LanguageError),
     /// There is nothing to choose.
-    #[error("the logits after token {0} are no numbers\nhint: the model's weights are damaged, or the precision is too low for them")]
+    #[error(
+        "the logits after token {0} are no numbers\nhint: the model's weights are damaged, or the precision is too low for them"
+    )]
     NoNumbers(usize),
 }
 
@@ -206,7 +209,10 @@ mod tests {
 
     #[test]
     fn pieces_are_whole_characters_and_together_the_text() {
-        let (prompt, text) = ("Hello", ", y'all! How are you \u{1f601} ?\u{6211}\u{60f3}\u{5728}apple\u{5de5}\u{4f5c}1314151\u{5929}\u{ff5e}");
+        let (prompt, text) = (
+            "Hello",
+            ", y'all! How are you \u{1f601} ?\u{6211}\u{60f3}\u{5728}apple\u{5de5}\u{4f5c}1314151\u{5929}\u{ff5e}",
+        );
         let how = Encoding { additions: true, special: false };
         let mut split = 0;
         for name in ["tokens-smollm2.gguf", "tokens-phi3.gguf", "tokens-qwen2.gguf", "tokens-gpt2.gguf"] {

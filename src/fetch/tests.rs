@@ -49,7 +49,8 @@ impl Bench {
             options: &["--platform=here"],
         };
         let (bytes, sha256) = (pinned.len() as u64, sum(pinned));
-        let variant = Variant { platform: None, archive, member: "pack/thing.bin", rest: &[], name: None, bytes, sha256 };
+        let variant =
+            Variant { platform: None, archive, member: "pack/thing.bin", rest: &[], name: None, bytes, sha256 };
         let variants: &'static [Variant] = vec![variant].leak();
         let item = Fetch {
             name: "thing",
@@ -242,7 +243,10 @@ fn members_of_several_archives_become_one_file() {
     let bench = of_parts();
     fs::rename(bench.at("index/texts-1.tgz"), bench.at("away")).unwrap();
     let error = bench.fetcher.fetch(&bench.item).unwrap_err();
-    assert!(error.reason.contains("npm did not download texts@1") && error.hint.contains("`npm pack texts@1`"), "{error}");
+    assert!(
+        error.reason.contains("npm did not download texts@1") && error.hint.contains("`npm pack texts@1`"),
+        "{error}"
+    );
     fs::rename(bench.at("away"), bench.at("index/texts-1.tgz")).unwrap();
     bench.fetcher.fetch(&bench.item).unwrap();
     assert_eq!(bench.asked().len(), 3);

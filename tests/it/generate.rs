@@ -21,13 +21,14 @@ fn small(house: &House, name: &str, more: &[(&str, GgufValue)]) -> PathBuf {
         vocabulary.metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     let tokens = vocabulary.needed_texts("tokenizer.ggml.tokens").unwrap().len();
     let counts = [
-        ("context_length", 96),
+        ("context_length", 256),
         ("embedding_length", WIDTH as u64),
         ("block_count", 1),
         ("attention.head_count", 2),
         ("feed_forward_length", INNER as u64),
     ];
-    metadata.retain(|(key, _)| !key.starts_with("llama.") && key != "general.architecture");
+    let own = ["general.architecture", "tokenizer.chat_template"];
+    metadata.retain(|(key, _)| !key.starts_with("llama.") && !own.contains(&key.as_str()));
     metadata.push(("general.architecture".into(), GgufValue::Text("llama".into())));
     metadata.push(("llama.attention.layer_norm_rms_epsilon".into(), GgufValue::Float(1e-5)));
     metadata.extend(counts.map(|(key, n)| (format!("llama.{key}"), GgufValue::Unsigned(n))));
@@ -67,6 +68,12 @@ fn small(house: &House, name: &str, more: &[(&str, GgufValue)]) -> PathBuf {
     let path = house.path(name);
     write(&mut File::create(&path).unwrap(), &metadata, &tensors).unwrap();
     path
+}
+
+/// The same with a chat template.
+pub(crate) fn chatting(house: &House, name: &str) -> PathBuf {
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    small(house, name, &[("tokenizer.chat_template", GgufValue::Text(template.into()))])
 }
 
 fn generate(house: &House, model: &str, more: &[&str]) -> Ended {
@@ -118,8 +125,7 @@ fn it_speaks_and_says_what_it_took() {
 #[test]
 fn chance_follows_the_seed_and_a_chat_its_template() {
     let house = House::new();
-    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
-    small(&house, "chat.gguf", &[("tokenizer.chat_template", GgufValue::Text(template.into()))]);
+    chatting(&house, "chat.gguf");
     let drawn = |seed: &str| {
         let more = ["--prompt", "The", "--tokens", "20", "--temperature", "1", "--seed", seed, "--json"];
         json(&generate(&house, "chat.gguf", &more))["ids"].clone()
@@ -139,9 +145,9 @@ fn what_cannot_be_generated_says_why() {
     small(&house, "small.gguf", &[]);
     let refused = |model: &str, more: &[&str], parts: &[&str]| generate(&house, model, more).refused(parts);
     refused("small.gguf", &["--prompt", ""], &["`--prompt` is empty", "hint: "]);
-    let long = "The cat sat. ".repeat(60);
-    refused("small.gguf", &["--prompt", &long], &["more than the 96 of the model's context", "hint: shorten"]);
-    refused("small.gguf", &["--prompt", "x", "--tokens", "96"], &["more than the 96", "fewer `--tokens`"]);
+    let long = "The cat sat. ".repeat(100);
+    refused("small.gguf", &["--prompt", &long], &["more than the 256 of the model's context", "hint: shorten"]);
+    refused("small.gguf", &["--prompt", "x", "--tokens", "256"], &["more than the 256", "fewer `--tokens`"]);
     refused("small.gguf", &["--prompt", "x", "--chat"], &["no chat template", "hint: leave `--chat` out"]);
     refused("smolm2", &["--prompt", "x"], &["there is no model `smolm2`", "did you mean smollm2", "hint: "]);
     refused("smollm2", &["--prompt", "x"], &["`smollm2` is not here yet", "hint: ergometer fetch smollm2"]);

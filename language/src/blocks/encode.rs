@@ -11,6 +11,9 @@ use super::BlockType;
 /// Elements of a block of every format here.
 const BLOCK: usize = 32;
 
+/// Appends one block.
+type Encoder = fn(&[f32], &mut Vec<u8>);
+
 impl BlockType {
     /// Whether [`BlockType::encode`] writes this type.
     pub fn is_encoded(self) -> bool {
@@ -27,7 +30,7 @@ impl BlockType {
         values.chunks_exact(self.block_elements()).for_each(|block| encode(block, bytes));
     }
 
-    fn encoder(self) -> Option<fn(&[f32], &mut Vec<u8>)> {
+    fn encoder(self) -> Option<Encoder> {
         match self {
             Self::F32 => Some(|v, bytes| bytes.extend(v[0].to_le_bytes())),
             Self::F16 => Some(|v, bytes| half(v[0], bytes)),
@@ -171,7 +174,8 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             Some((state >> 40) as f32 / (1 << 23) as f32 - 1.0)
         });
-        let mut values: Vec<f32> = random.take(64 * BLOCK).enumerate().map(|(i, v)| v * 10f32.powi((i / BLOCK % 5) as i32 - 2)).collect();
+        let mut values: Vec<f32> =
+            random.take(64 * BLOCK).enumerate().map(|(i, v)| v * 10f32.powi((i / BLOCK % 5) as i32 - 2)).collect();
         values[..BLOCK].fill(0.0);
         values[BLOCK..2 * BLOCK].fill(-0.375);
         values
@@ -249,7 +253,10 @@ mod tests {
             let before = decoded(kind, &bytes);
             assert!(scale(kind, &mut bytes, 8.0), "{kind:?}");
             let after = decoded(kind, &bytes);
-            assert!(before.iter().zip(&after).all(|(b, a)| b * 8.0 == *a) && before.iter().any(|v| *v != 0.0), "{kind:?}");
+            assert!(
+                before.iter().zip(&after).all(|(b, a)| b * 8.0 == *a) && before.iter().any(|v| *v != 0.0),
+                "{kind:?}"
+            );
         }
         let mut bytes = encoded(BlockType::F16, &[60000.0]);
         assert!(!scale(BlockType::F16, &mut bytes, 8.0));

@@ -41,7 +41,7 @@ pub struct Converted {
 }
 
 /// How far it is: tensors that are written, and all.
-pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
+pub type ConversionProgress<'a> = &'a mut dyn FnMut(usize, usize);
 
 /// The tensors of a file in the order of their data.
 fn in_order(gguf: &Gguf) -> Vec<(&str, &TableEntry)> {
@@ -83,7 +83,7 @@ fn write_file(
     out: &Path,
     metadata: &[(String, GgufValue)],
     heads: &[GgufTensorHead],
-    progress: Progress<'_>,
+    progress: ConversionProgress<'_>,
     mut data: impl FnMut(usize, &mut dyn Write) -> Result<(), PieceError>,
 ) -> Result<Converted, LanguageError> {
     // what is wrong with the source goes round the errors of writing

@@ -12,7 +12,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::{Converted, PieceError, Progress, copy, in_order, metadata_with, name_of, pieces, write_file};
+use super::{ConversionProgress, Converted, PieceError, copy, in_order, metadata_with, name_of, pieces, write_file};
 use crate::{
     BlockType,
     blocks::scale,
@@ -62,7 +62,7 @@ pub fn moefy(
     gguf: &Gguf,
     wanted: Moefication,
     out: &Path,
-    progress: Progress<'_>,
+    progress: ConversionProgress<'_>,
 ) -> Result<Converted, LanguageError> {
     let Moefication { experts, active, router } = wanted;
     let fail = |message: String, hint: &str| Err(gguf.fail(message).hint(hint));
@@ -149,7 +149,9 @@ fn planned(gguf: &Gguf, experts: usize, width: usize) -> Result<(Vec<GgufTensorH
                     "tensor `{}` has rows of {columns} elements in blocks of {block}, which {experts} experts do not share evenly",
                     shown(name)
                 );
-                return Err(gguf.fail(message).hint("ask for fewer experts, or requantise to a type of smaller blocks"));
+                return Err(gguf
+                    .fail(message)
+                    .hint("ask for fewer experts, or requantise to a type of smaller blocks"));
             }
             let shape = vec![experts, rows, columns / experts];
             heads.push(GgufTensorHead { name: name.replace(".weight", "_exps.weight"), kind: entry.kind, shape });

@@ -7,7 +7,10 @@
 
 use std::path::Path;
 
-use super::{Converted, PieceError, Progress, copy, in_order, kinds_in_words, metadata_with, name_of, pieces, write_file};
+use super::{
+    ConversionProgress, Converted, PieceError, copy, in_order, kinds_in_words, metadata_with, name_of, pieces,
+    write_file,
+};
 use crate::{
     BlockType,
     error::{LanguageError, shown},
@@ -66,7 +69,7 @@ pub fn requantise(
     gguf: &Gguf,
     wanted: Requantisation,
     out: &Path,
-    progress: Progress<'_>,
+    progress: ConversionProgress<'_>,
 ) -> Result<Converted, LanguageError> {
     for kind in [wanted.to, wanted.embedding()] {
         if !kind.is_encoded() {
@@ -115,7 +118,8 @@ pub fn requantise(
         Ok(())
     })?;
     if left > 0 {
-        let message = format!("{left} tensors stay in their types: their rows are no whole blocks of {}", wanted.to.name());
+        let message =
+            format!("{left} tensors stay in their types: their rows are no whole blocks of {}", wanted.to.name());
         converted.notes.push(message);
     }
     Ok(converted)

@@ -28,10 +28,8 @@ fn dense(folder: &Path, kind: BlockType, change: impl Fn(&mut Vec<(String, GgufV
     ];
     metadata.extend(counts.map(|(key, n)| (format!("llama.{key}"), GgufValue::Unsigned(n))));
     change(&mut metadata);
-    let mut tensors: Vec<(String, BlockType, Vec<usize>)> = vec![
-        ("token_embd".into(), kind, vec![40, WIDTH]),
-        ("output_norm".into(), BlockType::F32, vec![WIDTH]),
-    ];
+    let mut tensors: Vec<(String, BlockType, Vec<usize>)> =
+        vec![("token_embd".into(), kind, vec![40, WIDTH]), ("output_norm".into(), BlockType::F32, vec![WIDTH])];
     for layer in 0..2 {
         let inner = [
             ("attn_norm", vec![WIDTH]),
@@ -91,7 +89,8 @@ fn every_type_is_written_and_says_what_it_was_made_of() {
         assert_eq!(made.text("ergometer.requantised.file").unwrap(), Some("dense.gguf"));
         assert_eq!(made.text("general.name").unwrap(), Some("Small"));
         for (name, entry) in made.tensors().entries() {
-            let (before, after) = (source.tensors().dequantise(name).unwrap(), made.tensors().dequantise(name).unwrap());
+            let (before, after) =
+                (source.tensors().dequantise(name).unwrap(), made.tensors().dequantise(name).unwrap());
             let was = source.tensors().entry(name).unwrap().kind;
             let narrow = to.bits_per_element() < 8.0;
             let due = match name.as_str() {
@@ -102,7 +101,9 @@ fn every_type_is_written_and_says_what_it_was_made_of() {
             assert_eq!(entry.kind, due, "{name}");
             // exactly what encoding the dequantised weights gives; the same type is copied
             let mut expected = Vec::new();
-            if due == was { expected = before } else {
+            if due == was {
+                expected = before
+            } else {
                 let mut bytes = Vec::new();
                 due.encode(&before, &mut bytes);
                 expected.resize(before.len(), 0.0);
@@ -123,7 +124,10 @@ fn types_that_are_not_written_and_numbers_that_are_none_are_refused() {
     let out = folder.path().join("out.gguf");
     let to = |to| requantise(&Gguf::open(&path).unwrap(), Requantisation { to, embedding: None }, &out, &mut silent());
     let error = to(BlockType::Q4K).unwrap_err().to_string();
-    assert!(error.contains("Q4_K is read and not written") && error.contains("hint: types that are written: F32"), "{error}");
+    assert!(
+        error.contains("Q4_K is read and not written") && error.contains("hint: types that are written: F32"),
+        "{error}"
+    );
     let mut bytes = std::fs::read(&path).unwrap();
     let at = bytes.len() - 4 * WIDTH * INNER;
     bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
