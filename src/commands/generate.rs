@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use ergometer_language::{ChatMessage, Decoder, Encoding, TextTokenizer};
 use ergometer_reports::format::number;
+use ergometer_suites::error::did_you_mean;
 use serde_json::{Value, json};
 
 use super::flags;
-use crate::backends::{BackendError, Options, backend};
+use crate::backends::{Backend, BackendError, Options, backend};
 use crate::console;
 use crate::generation::{self, Choice, Generated, TextStream};
 use crate::interrupt;
@@ -49,7 +50,7 @@ pub struct Args {
     /// Engine
     #[arg(long, value_name = "B", default_value = "native", value_parser = flags::backend)]
     backend: String,
-    /// Precision that it computes in [default: as stored where the engine has that, else its first]
+    /// Precision that it computes in [default: weights as they are stored where the engine has that, else its first]
     #[arg(long, value_name = "P")]
     precision: Option<String>,
     /// Compute threads
@@ -131,10 +132,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Precision that was asked for; else the types that the weights are stored in, where the engine computes in them, else its first.
-fn language_precision(engine: &dyn crate::backends::Backend, asked: Option<&str>) -> anyhow::Result<String> {
-    let stored = engine.precisions().contains(&"stored").then_some("stored");
-    flags::precision(engine, asked.or(stored))
+/// Precision that was asked for; else the engine's first for language models.
+fn language_precision(engine: &dyn Backend, asked: Option<&str>) -> anyhow::Result<String> {
+    let known = engine.language_precisions();
+    match (asked, known.first()) {
+        (_, None) => {
+            bail!("backend `{}` does not generate text\nhint: `--backend native` generates", engine.name())
+        }
+        (None, Some(first)) => Ok((*first).to_string()),
+        (Some(asked), _) if known.contains(&asked) => Ok(asked.to_string()),
+        (Some(asked), _) => bail!(
+            "`--precision {asked}`: backend `{}` generates in {}{}\nhint: leave it out: the first of these is used",
+            engine.name(),
+            known.join(", "),
+            did_you_mean(asked, known.iter().copied())
+        ),
+    }
 }
 
 fn remedied(error: BackendError) -> anyhow::Error {

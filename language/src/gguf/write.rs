@@ -41,7 +41,11 @@ impl GgufTensorHead {
     fn bytes(&self) -> io::Result<u64> {
         let whole = self.shape.last().is_some_and(|n| n.is_multiple_of(self.kind.block_elements()));
         let bytes = self.kind.bytes_of(self.shape.iter().product::<usize>() as u64).filter(|_| whole);
-        bytes.ok_or_else(|| invalid(format!("tensor `{}`: rows of {:?} are no whole blocks", self.name, self.shape)))
+        let message = || {
+            let block = self.kind.block_elements();
+            format!("tensor `{}`: rows in blocks of {block} are not those of its shape {:?}", self.name, self.shape)
+        };
+        bytes.ok_or_else(|| invalid(message()))
     }
 }
 
