@@ -4,7 +4,7 @@
 Modes `answer`, `compare` and `time` of the scenarios generate-bN, prefill-bN and decode-bN, as the built-in engines do them (src/worker/language.rs):
 prompts of an iteration are fed together, then a token of each live request at a time; the highest logit is chosen, of equal ones the lowest id.
 A call is llama_decode and llama_synchronize, with threads that wait in a pool of their own, as in llama-bench; llama_bench.py beside this file gives
-llama-bench's own numbers to hold these against. Choosing a token costs one pass over the logits by numpy, and some 20 microseconds of Python.
+llama-bench's own numbers to hold these against. Choosing a token costs one pass over the logits by numpy and some Python: 7 to 16 microseconds for vocabularies of 49,152 and 262,144 on a Zen 4.
 
 Options: threads (at most the job's), n_batch, n_ubatch, flash (auto, on, off), poll (0 to 100), kv (split: a cache for each slot; unified), swa (pruned:
 caches of windowed layers as long as the window; full). None given: they are searched in a process of its own, in turns on the scenario of the case, for
