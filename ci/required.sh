@@ -12,7 +12,7 @@ files=(
     suites/timing/trm-mlp-512/config.json suites/timing/trm-mlp-256/config.json suites/timing/trm-att-128/config.json
     suites/timing/moe-top2of8/config.json suites/timing/dense-active/config.json
     ci/amx/emulator.c ci/amx/selftest.c
-    ci/external/ergometer_worker.py ci/external/ergometer_worker.c docs/external.md ci/peers/peer.py ci/peers/openvino_worker.py ci/peers/pytorch_worker.py ci/peers/test.py ci/gpu/nvml.py ci/gpu/suite.py ci/peers/requirements.txt ci/peers/requirements-pytorch.txt
+    ci/external/ergometer_worker.py ci/external/ergometer_worker.c docs/external.md ci/peers/peer.py ci/peers/openvino_worker.py ci/peers/pytorch_worker.py ci/peers/test.py ci/peers/llama_cpp.py ci/peers/llama_cpp_worker.py ci/peers/llama_bench.py ci/peers/test_llama_cpp.py ci/gpu/nvml.py ci/gpu/suite.py ci/peers/requirements.txt ci/peers/requirements-pytorch.txt
     ci/train/train.py ci/train/nets.py ci/train/plan.py ci/train/test.py suites/train/smoke-4x4.toml suites/train/gpu.plan suites/train/mazes.plan
     # tests that live in files of their own
     tests/it/main.rs reports/tests/it/main.rs kernels/src/tests.rs kernels/src/tests/single.rs src/models/tests.rs src/meters/rapl/tests.rs

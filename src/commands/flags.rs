@@ -12,6 +12,7 @@ use ergometer_suites::task::QuickSet;
 use ergometer_suites::{TASKS, Task, quick_sets};
 
 use crate::backends::{BACKENDS, Backend};
+use crate::fetch;
 
 /// Longest time that one case is measured.
 const MAX_SECONDS: f64 = 86_400.0;
@@ -52,6 +53,17 @@ pub fn threads(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(n) if (1..=MAX_THREADS).contains(&n) => Ok(n),
         _ => Err(format!("a whole number from 1 to {MAX_THREADS}")),
+    }
+}
+
+/// Most tokens that one call generates.
+const MAX_TOKENS: u32 = 1 << 24;
+
+/// Tokens to generate.
+pub fn tokens(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(n) if (1..=MAX_TOKENS).contains(&n) => Ok(n),
+        _ => Err(format!("a whole number from 1 to {MAX_TOKENS}")),
     }
 }
 
@@ -149,6 +161,32 @@ pub fn model(model: &Path) -> anyhow::Result<PathBuf> {
         }
     };
     std::path::absolute(&path).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// Path of a language model given as a file, a folder, or by the name of a fetched one.
+///
+/// # Errors
+/// There is none of these.
+pub fn language_model(model: &Path) -> anyhow::Result<PathBuf> {
+    let item = model.to_str().and_then(fetch::item).filter(|item| item.kind == fetch::FetchKind::Model);
+    if !model.exists()
+        && let Some(item) = item
+    {
+        return fetch::cached(item.name)
+            .with_context(|| format!("`{0}` is not here yet\nhint: ergometer fetch {0}", item.name));
+    }
+    if let Some(dangling) = ergometer_suites::text::dangling(model) {
+        return Err(dangling.into());
+    }
+    if !model.exists() {
+        let names = fetch::FETCHES.iter().filter(|f| f.kind == fetch::FetchKind::Model).map(|f| f.name);
+        let meant = did_you_mean(&model.to_string_lossy(), names);
+        bail!(
+            "there is no model `{}`{meant}\nhint: name a GGUF file, or a folder with config.json and safetensors; or `ergometer fetch smollm2` and name `smollm2`",
+            model.display()
+        );
+    }
+    Ok(model.to_path_buf())
 }
 
 #[cfg(test)]

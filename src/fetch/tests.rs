@@ -35,8 +35,8 @@ impl Bench {
         // pip as far as it is used: it notes what it was asked, and copies the archive to the folder after `--dest`
         let fake = format!(
             "if [ \"$1\" = -I ]; then exec python3 \"$@\"; fi\necho \"$@\" >> {0}/asked\n\
-             while [ $# -gt 0 ]; do if [ \"$1\" = --dest ]; then dest=$2; fi; shift; done\n\
-             if ! cp {0}/index/pack-1.whl \"$dest\"; then echo 'ERROR: no such package' >&2; exit 1; fi\n",
+             while [ $# -gt 0 ]; do case $1 in --dest|--pack-destination) dest=$2;; esac; last=$1; shift; done\n\
+             if ! cp {0}/index/${{last%%[=@]*}}-1.* \"$dest\"; then echo 'ERROR: no such package' >&2; exit 1; fi\n",
             folder.path().display()
         );
         fs::write(at("fake.sh"), fake).unwrap();
@@ -44,11 +44,13 @@ impl Bench {
         let archive = Archive {
             requirement: "pack==1",
             file: "pack-1.whl",
+            manager: PackageManager::Pip,
             sha256: sum(&fs::read(at("index/pack-1.whl")).unwrap()),
             options: &["--platform=here"],
         };
         let (bytes, sha256) = (pinned.len() as u64, sum(pinned));
-        let variant = Variant { platform: None, archive, member: "pack/thing.bin", bytes, sha256 };
+        let variant =
+            Variant { platform: None, archive, member: "pack/thing.bin", rest: &[], name: None, bytes, sha256 };
         let variants: &'static [Variant] = vec![variant].leak();
         let item = Fetch {
             name: "thing",
@@ -58,9 +60,11 @@ impl Bench {
             about: "",
             variants,
             makes: None,
+            terms: None,
+            next: &[],
         };
         let python = vec!["sh".into(), at("fake.sh").into_os_string()];
-        let fetcher = Fetcher { cache: at("cache"), python, offline: false, chatty: true };
+        let fetcher = Fetcher { python, chatty: true, ..Fetcher::new(at("cache"), false) };
         Self { folder, fetcher, item }
     }
 
@@ -199,6 +203,98 @@ fn what_is_not_for_this_platform_says_so() {
     assert_eq!(bench.fetcher.state(&bench.item), FetchState::NotForThisPlatform);
 }
 
+/// An item of two archives, the second a packed tar of npm with texts whose order is that of their names.
+fn of_parts() -> Bench {
+    let mut bench = Bench::new();
+    let tar = "import io, sys, tarfile\n\
+        with tarfile.open(sys.argv[1], 'w:gz') as t:\n    for name, text in (('p/b.txt', b'B'), ('p/a.txt', b'A'), ('p/a.json', b'no')):\n        \
+        m = tarfile.TarInfo(name)\n        m.size = len(text)\n        t.addfile(m, io.BytesIO(text))";
+    let made = Command::new("python3").args(["-c", tar]).arg(bench.at("index/texts-1.tgz")).status();
+    assert!(made.unwrap().success());
+    let sum = |bytes: &[u8]| -> &'static str { hex(&Sha256::digest(bytes)).leak() };
+    let archive = Archive {
+        manager: PackageManager::Npm,
+        requirement: "texts@1",
+        file: "texts-1.tgz",
+        sha256: sum(&fs::read(bench.at("index/texts-1.tgz")).unwrap()),
+        options: &[],
+    };
+    let whole = [THING, b"AB"].concat();
+    let rest: &'static [Member] = vec![Member { archive, path: "p/*.txt" }].leak();
+    let (bytes, sha256) = (whole.len() as u64, sum(&whole));
+    let variant = Variant { rest, name: Some("whole.bin"), bytes, sha256, ..bench.item.variants[0] };
+    bench.item.variants = vec![variant].leak();
+    bench.fetcher.npm = bench.fetcher.python.clone();
+    bench
+}
+
+#[test]
+fn members_of_several_archives_become_one_file() {
+    let bench = of_parts();
+    let path = bench.fetcher.fetch(&bench.item).unwrap();
+    assert_eq!(path, bench.at("cache/fetched/thing-1/whole.bin"));
+    assert_eq!(fs::read(&path).unwrap(), [THING, b"AB"].concat());
+    let asked = bench.asked();
+    assert!(asked.len() == 2 && asked[1].starts_with("pack --ignore-scripts "), "{asked:?}");
+    assert!(asked[1].ends_with(" texts@1"), "{asked:?}");
+    assert_eq!(fs::read_dir(bench.at("cache/fetched/archives")).unwrap().count(), 0, "archives are not kept");
+
+    // one is there, the other fails: the next try gets the other alone
+    let bench = of_parts();
+    fs::rename(bench.at("index/texts-1.tgz"), bench.at("away")).unwrap();
+    let error = bench.fetcher.fetch(&bench.item).unwrap_err();
+    assert!(
+        error.reason.contains("npm did not download texts@1") && error.hint.contains("`npm pack texts@1`"),
+        "{error}"
+    );
+    fs::rename(bench.at("away"), bench.at("index/texts-1.tgz")).unwrap();
+    bench.fetcher.fetch(&bench.item).unwrap();
+    assert_eq!(bench.asked().len(), 3);
+
+    // what a later item is in too stays until then
+    let mut bench = of_parts();
+    bench.fetcher.later = vec![Box::leak(Box::new(Fetch { variants: bench.item.variants, ..of_parts().item }))];
+    bench.fetcher.fetch(&bench.item).unwrap();
+    assert_eq!(fs::read_dir(bench.at("cache/fetched/archives")).unwrap().count(), 2);
+}
+
+#[test]
+fn several_files_are_brought_one_by_one() {
+    let bench = of_parts();
+    let error = bench.fetcher.take(&bench.item, &bench.at("index/texts-1.tgz")).unwrap_err();
+    assert_eq!(error.failure, Failure::Part);
+    assert!(error.reason.contains("1 of 2 files are here, pack-1.whl is missing"), "{error}");
+    assert!(error.hint.contains("--from pack-1.whl"), "{error}");
+    let path = bench.fetcher.take(&bench.item, &bench.at("index/pack-1.whl")).unwrap();
+    assert_eq!(fs::read(path).unwrap(), [THING, b"AB"].concat());
+    assert!(bench.asked().is_empty());
+}
+
+#[test]
+fn terms_are_shown_and_nothing_is_obtained_until_they_are_accepted() {
+    let page = b"<head><style>p {}</style></head>no<div class='x-article-body y'><p>You may &amp; you <div>must</div>\n not.<li>One</div>no";
+    let mut bench = Bench::with(page, page);
+    let text = Member { archive: bench.item.variants[0].archive, path: "pack/thing.bin" };
+    let sha256 = bench.item.variants[0].sha256;
+    bench.item.terms = Some(Licence { name: "strict", text, sha256, bytes: page.len() as u64 });
+    let shown = bench.fetcher.terms(&bench.item).unwrap().unwrap();
+    assert!(shown.starts_with("You may & you must\nnot.\nOne\n(the page: "), "{shown}");
+    fs::remove_dir_all(bench.at("cache")).unwrap();
+    for error in [bench.fetcher.fetch(&bench.item), bench.fetcher.take(&bench.item, &bench.at("thing"))] {
+        let error = error.unwrap_err();
+        assert_eq!(error.failure, Failure::Terms);
+        assert!(error.hint.contains("ergometer fetch thing --accept-licence strict"), "{error}");
+    }
+    assert_eq!(bench.fetcher.state(&bench.item), FetchState::Absent);
+    bench.fetcher.accepted = vec!["strict".into()];
+    assert_eq!(bench.fetcher.terms(&bench.item), Ok(None));
+    bench.fetcher.fetch(&bench.item).unwrap();
+    // what was accepted once is not asked again
+    bench.fetcher.accepted.clear();
+    assert_eq!(bench.fetcher.terms(&bench.item), Ok(None));
+    bench.fetcher.fetch(&bench.item).unwrap();
+}
+
 #[test]
 fn the_table_is_sound() {
     let hexadecimal = |s: &str| s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase());
@@ -206,8 +302,16 @@ fn the_table_is_sound() {
         assert!(FETCHES[..i].iter().all(|other| other.name != item.name), "{} twice", item.name);
         assert!(!item.variants.is_empty() && !item.licence.is_empty() && !item.about.is_empty(), "{}", item.name);
         for (j, v) in item.variants.iter().enumerate() {
-            assert!(hexadecimal(v.sha256) && hexadecimal(v.archive.sha256) && v.bytes > 0, "{}", item.name);
-            assert!(v.archive.requirement.contains("=="), "{} is not pinned", item.name);
+            assert!(hexadecimal(v.sha256) && v.bytes > 0, "{}", item.name);
+            for archive in v.members().map(|m| m.archive).chain(item.terms.map(|t| t.text.archive)) {
+                let (mark, end) = match archive.manager {
+                    PackageManager::Pip => ("==", ".whl"),
+                    PackageManager::Npm => ("@", ".tgz"),
+                };
+                assert!(hexadecimal(archive.sha256) && archive.file.ends_with(end), "{}", item.name);
+                assert!(archive.requirement[1..].contains(mark), "{} is not pinned", item.name);
+            }
+            assert!(!v.name().contains('*') && item.terms.is_none_or(|t| hexadecimal(t.sha256)), "{}", item.name);
             assert!(item.variants[..j].iter().all(|w| w.platform != v.platform), "{}: a platform twice", item.name);
         }
     }

@@ -42,6 +42,24 @@ impl From<LanguageError> for ModelError {
     }
 }
 
+/// What a decoder computes in sequences of at most `context` tokens.
+fn graph_of(decoder: &Decoder, context: usize) -> Result<Graph, ModelError> {
+    let (config, path) = (&decoder.config, decoder.path());
+    if context == 0 || context > config.context {
+        let message = format!("a context of {context} tokens; the model was made for 1 to {}", config.context);
+        return Err(ModelError::new(path, message).hint("ask for a context within that"));
+    }
+    let ropes = config.layers.iter().filter_map(|l| l.rope.as_ref());
+    let divisors = match ropes.map(|r| &r.scaling).any(|s| *s == RopeScaling::Divisors) {
+        true => decoder.dequantise("rope_divisors.weight")?,
+        false => Vec::new(),
+    };
+    decoder::graph(config, context, &divisors).map_err(|mut e| {
+        e.file = path.display().to_string();
+        e
+    })
+}
+
 /// The stored tensors that a parameter joins: of each expert in turn, where there are experts.
 fn pieces(name: &str) -> Option<(&str, &[&'static str])> {
     let (base, end) = name.rsplit_once('.')?;
@@ -62,22 +80,18 @@ impl LanguageModel {
     /// What is wrong with its files; a context of no token or beyond what it was made for.
     pub fn load(path: &Path, context: Option<usize>) -> Result<Self, ModelError> {
         let decoder = Decoder::open(path)?;
-        let config = &decoder.config;
-        let context = context.unwrap_or(config.context);
-        if context == 0 || context > config.context {
-            let message = format!("a context of {context} tokens; the model was made for 1 to {}", config.context);
-            return Err(ModelError::new(path, message).hint("ask for a context within that"));
-        }
-        let ropes = config.layers.iter().filter_map(|l| l.rope.as_ref());
-        let divisors = match ropes.map(|r| &r.scaling).any(|s| *s == RopeScaling::Divisors) {
-            true => decoder.dequantise("rope_divisors.weight")?,
-            false => Vec::new(),
-        };
-        let graph = decoder::graph(config, context, &divisors).map_err(|mut e| {
-            e.file = path.display().to_string();
-            e
-        })?;
+        let context = context.unwrap_or(decoder.config.context);
+        let graph = graph_of(&decoder, context)?;
         Ok(Self { path: path.to_owned(), graph, context, decoder })
+    }
+
+    /// The same model with sequences of at most `context` tokens.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::load`].
+    pub fn within(self, context: usize) -> Result<Self, ModelError> {
+        let graph = graph_of(&self.decoder, context)?;
+        Ok(Self { graph, context, ..self })
     }
 
     /// What it is.

@@ -131,8 +131,10 @@ pub(super) fn archives(_: &Path) -> Vec<Vec<u8>> {
 
 pub(super) fn fetched(_: &[u8], path: &Path) -> Outcome {
     let cache = path.parent().unwrap().join("cache");
-    let fetcher =
-        ergometer::fetch::Fetcher { cache: cache.clone(), python: vec!["false".into()], offline: true, chatty: false };
+    let fetcher = ergometer::fetch::Fetcher {
+        python: vec!["false".into()],
+        ..ergometer::fetch::Fetcher::new(cache.clone(), true)
+    };
     for item in ergometer::fetch::FETCHES {
         match fetcher.take(item, path) {
             Ok(place) => panic!("a file of another sum is taken for {}: {}", item.name, place.display()),
@@ -157,6 +159,8 @@ pub(super) fn arguments(_: &Path) -> Vec<Vec<u8>> {
         "parity\0--model\0m\0--vectors\0v\0--backend\0native",
         "list\0metrics\0--json",
         "fetch\0arc-agi-1\0--from\0f",
+        "generate\0--model\0m\0--prompt\0p\0--tokens\x003\0--chat\0--temperature\x000.5\0--seed\x001",
+        "convert\0requantise\0m\0--to\0Q8_0\0--out\0f",
         "tune\0--model\0m\0--backend\0tract",
         "doctor\0--ceilings",
     ];

@@ -20,6 +20,7 @@ mod documents;
 mod errors;
 mod examples;
 mod external;
+mod generate;
 mod hostile_files;
 mod house;
 mod identity;

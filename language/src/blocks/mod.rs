@@ -1,12 +1,15 @@
 //! Element types of stored tensors and their conversion to f32: plain floats and the block formats of GGUF.
 //!
-//! In: a type's number or name; bytes of whole blocks. Out: sizes; f32. Must not: know files or shapes.
+//! In: a type's number or name; bytes of whole blocks, or f32. Out: sizes; f32, or bytes. Must not: know files or shapes.
 //!
 //! A block holds 32 or 256 neighbouring elements of a row with their scales. The arithmetic is that of the published
 //! reference (ggml's `dequantize_row_*`), operation for operation in f32, so that results agree to the last bit.
 
+mod encode;
 mod k;
 mod plain;
+
+pub(crate) use encode::scale;
 
 /// How the elements of a tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +103,11 @@ impl BlockType {
             Some(found) => Ok(found.0),
             None => Err(UNREAD.iter().find(|t| t.0 == number).map(|t| t.1)),
         }
+    }
+
+    /// The type of a name, in any case.
+    pub fn of_name(name: &str) -> Option<Self> {
+        TYPES.iter().find(|t| t.2.eq_ignore_ascii_case(name)).map(|t| t.0)
     }
 
     /// Number in GGUF's tensor table.

@@ -18,7 +18,7 @@ mod value;
 mod write;
 
 pub use value::{GgufArray, GgufValue};
-pub use write::{GgufTensor, write};
+pub use write::{GgufTensor, GgufTensorHead, write, write_with};
 
 use crate::{
     blocks::BlockType,

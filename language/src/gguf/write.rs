@@ -2,7 +2,10 @@
 //!
 //! In: metadata, tensors with their bytes. Out: a file of version 3. Must not: hold more of the data than one tensor.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
 
 use super::{ALIGNMENT, GgufArray, GgufValue};
 use crate::blocks::BlockType;
@@ -19,19 +22,93 @@ pub struct GgufTensor<'a> {
     pub bytes: &'a [u8],
 }
 
+/// A tensor whose bytes come later.
+#[derive(Clone, Debug)]
+pub struct GgufTensorHead {
+    /// Name in the file.
+    pub name: String,
+    /// How its elements are stored.
+    pub kind: BlockType,
+    /// Outermost axis first.
+    pub shape: Vec<usize>,
+}
+
+impl GgufTensorHead {
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// Its rows are no whole blocks.
+    fn bytes(&self) -> io::Result<u64> {
+        let whole = self.shape.last().is_some_and(|n| n.is_multiple_of(self.kind.block_elements()));
+        let bytes = self.kind.bytes_of(self.shape.iter().product::<usize>() as u64).filter(|_| whole);
+        let message = || {
+            let block = self.kind.block_elements();
+            format!("tensor `{}`: rows in blocks of {block} are not those of its shape {:?}", self.name, self.shape)
+        };
+        bytes.ok_or_else(|| invalid(message()))
+    }
+}
+
+/// Counts what goes through.
+struct Counted<'a, W> {
+    into: &'a mut W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let n = self.into.write(buffer)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.into.flush()
+    }
+}
+
 /// Writes a file. Integers become 32 bits wide where they fit and 64 where not, floats 32 bits; these are the types that
 /// readers expect of known keys.
 ///
 /// # Errors
 /// What the writer gives; a tensor whose bytes are not those of its shape, or that is there twice; an impossible alignment.
 pub fn write(into: &mut impl Write, metadata: &[(String, GgufValue)], tensors: &[GgufTensor<'_>]) -> io::Result<()> {
-    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidInput, message);
+    let head = |t: &GgufTensor<'_>| GgufTensorHead { name: t.name.clone(), kind: t.kind, shape: t.shape.clone() };
+    let heads: Vec<GgufTensorHead> = tensors.iter().map(head).collect();
+    // before anything is written
+    for (tensor, head) in tensors.iter().zip(&heads) {
+        of_its_shape(&tensor.name, tensor.bytes.len() as u64, head.bytes()?)?;
+    }
+    write_with(into, metadata, &heads, |i, into| into.write_all(tensors[i].bytes))
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+fn of_its_shape(name: &str, bytes: u64, due: u64) -> io::Result<()> {
+    match bytes == due {
+        true => Ok(()),
+        false => Err(invalid(format!("tensor `{name}`: {bytes} bytes are not those of its shape"))),
+    }
+}
+
+/// [`write`] of tensors that are not held: `data` writes the bytes of the one with this number.
+///
+/// # Errors
+/// As [`write`], and what `data` gives.
+pub fn write_with<W: Write>(
+    into: &mut W,
+    metadata: &[(String, GgufValue)],
+    tensors: &[GgufTensorHead],
+    mut data: impl FnMut(usize, &mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
     let alignment = match metadata.iter().find(|(key, _)| key == "general.alignment") {
         None => ALIGNMENT,
         Some((_, GgufValue::Unsigned(n))) if n.is_power_of_two() && (8..=1 << 20).contains(n) => *n,
         Some(_) => return Err(invalid("`general.alignment` is no power of two from 8 to 1048576".into())),
     };
-    let mut names = std::collections::BTreeSet::new();
+    let mut names = BTreeSet::new();
     let mut head = b"GGUF".to_vec();
     head.extend(3u32.to_le_bytes());
     head.extend((tensors.len() as u64).to_le_bytes());
@@ -42,14 +119,6 @@ pub fn write(into: &mut impl Write, metadata: &[(String, GgufValue)], tensors: &
     }
     let mut offset = 0u64;
     for tensor in tensors {
-        let elements = tensor.shape.iter().product::<usize>() as u64;
-        // blocks lie within rows
-        let row = tensor.shape.last().copied().unwrap_or(0);
-        let whole = row.is_multiple_of(tensor.kind.block_elements());
-        if !whole || tensor.kind.bytes_of(elements) != Some(tensor.bytes.len() as u64) {
-            let message = format!("tensor `{}`: {} bytes are not those of its shape", tensor.name, tensor.bytes.len());
-            return Err(invalid(message));
-        }
         if !names.insert(&tensor.name) {
             return Err(invalid(format!("tensor `{}` is there twice", tensor.name)));
         }
@@ -58,14 +127,16 @@ pub fn write(into: &mut impl Write, metadata: &[(String, GgufValue)], tensors: &
         tensor.shape.iter().rev().for_each(|n| head.extend((*n as u64).to_le_bytes()));
         head.extend(tensor.kind.number().to_le_bytes());
         head.extend(offset.to_le_bytes());
-        offset = (offset + tensor.bytes.len() as u64).next_multiple_of(alignment);
+        offset = (offset + tensor.bytes()?).next_multiple_of(alignment);
     }
     head.resize(head.len().next_multiple_of(alignment as usize), 0);
     into.write_all(&head)?;
-    for tensor in tensors {
-        into.write_all(tensor.bytes)?;
-        let padding = tensor.bytes.len().next_multiple_of(alignment as usize) - tensor.bytes.len();
-        into.write_all(&vec![0; padding])?;
+    for (i, tensor) in tensors.iter().enumerate() {
+        let (due, mut counted) = (tensor.bytes()?, Counted { into: &mut *into, bytes: 0 });
+        data(i, &mut counted)?;
+        of_its_shape(&tensor.name, counted.bytes, due)?;
+        let padding = due.next_multiple_of(alignment) - due;
+        into.write_all(&vec![0; padding as usize])?;
     }
     Ok(())
 }

@@ -1,0 +1,170 @@
+//! `ergometer convert`: a GGUF file made of another: other types of weights, or experts instead of a dense MLP.
+//!
+//! In: a file, what is wanted. Out: the new file, whose metadata say what it was made of. Must not: overwrite unasked, or know formats.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use clap::{Subcommand, ValueEnum};
+use ergometer_language::convert::{Converted, Moefication, Requantisation, Router, moefy, requantise};
+use ergometer_language::{BlockType, Gguf};
+use serde_json::json;
+
+use super::flags;
+use crate::console::{self, outln};
+use crate::interrupt;
+
+/// Flags.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  ergometer convert requantise smollm2 --to Q8_0 --out smollm2-q8.gguf
+  ergometer convert moefy smollm2 --experts 8 --active 8 --out mixture.gguf")]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Matrices in another type: dequantised and encoded again, which loses and never gains
+    #[command(after_help = "Example:\n  ergometer convert requantise smollm2 --to Q8_0 --out smollm2-q8.gguf\n\n\
+        Vectors and routers stay as they are. The file says which types it was made of.")]
+    Requantise {
+        /// GGUF file, or the name of a fetched model
+        #[arg(value_name = "MODEL")]
+        model: PathBuf,
+        /// Type of the matrices: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0
+        #[arg(long, value_name = "TYPE", value_parser = block_type)]
+        to: BlockType,
+        /// Type of the embedding and of the head [default: the same, Q8_0 where that is narrower]
+        #[arg(long, value_name = "TYPE", value_parser = block_type)]
+        embedding: Option<BlockType>,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// A dense net of the architecture `llama` as a mixture of experts: its MLP in slices
+    #[command(after_help = "Example:\n  ergometer convert moefy smollm2 --experts 8 --active 8 --out mixture.gguf\n\n\
+        With all experts active and a router of zeros it computes what the dense net does.\n\
+        Routers are not trained: with fewer active experts its text means nothing.")]
+    Moefy {
+        /// GGUF file, or the name of a fetched model
+        #[arg(value_name = "MODEL")]
+        model: PathBuf,
+        /// Experts of a layer: a power of two
+        #[arg(long, value_name = "N", default_value_t = 8, allow_negative_numbers = true)]
+        experts: u16,
+        /// Experts that a token meets
+        #[arg(long, value_name = "K", allow_negative_numbers = true)]
+        active: u16,
+        /// What routers hold [default: zeros where all are active, else random numbers]
+        #[arg(long, value_name = "WHAT")]
+        router: Option<RouterKind>,
+        /// Seed of random routers
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+        #[command(flatten)]
+        out: Out,
+    },
+}
+
+/// Where it goes.
+#[derive(clap::Args, Debug)]
+struct Out {
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Overwrite
+    #[arg(long)]
+    force: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RouterKind {
+    /// All experts weigh the same; of fewer the first are taken
+    Zero,
+    /// Tokens spread over the experts by chance
+    Random,
+}
+
+/// A type that is written.
+fn block_type(text: &str) -> Result<BlockType, String> {
+    let known: Vec<&str> = BlockType::all().filter(|k| k.is_encoded()).map(BlockType::name).collect();
+    let found = BlockType::of_name(text).filter(|k| k.is_encoded());
+    found.ok_or_else(|| format!("types that are written are {}", known.join(", ")))
+}
+
+/// Runs it.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let (model, out) = match &args.what {
+        What::Requantise { model, out, .. } | What::Moefy { model, out, .. } => (model, out),
+    };
+    ensure!(out.force || !out.out.exists(), "{} is already there\nhint: `--force` overwrites it", out.out.display());
+    let path = flags::language_model(model)?;
+    ensure!(
+        !path.is_dir(),
+        "{} is a folder: GGUF files are converted\nhint: convert it to GGUF with a converter of llama.cpp",
+        path.display()
+    );
+    let source = Gguf::open(&path)?;
+    let mut progress = Progress { begun: Instant::now(), said: Instant::now(), shown: std::io::stderr().is_terminal() };
+    let mut tell = |done, all| progress.tell(done, all);
+    interrupt::words(|| "nothing was kept: a file is there only once it is whole".into());
+    let (converted, mut notes) = match &args.what {
+        What::Requantise { to, embedding, .. } => {
+            let wanted = Requantisation { to: *to, embedding: *embedding };
+            (requantise(&source, wanted, &out.out, &mut tell)?, Vec::new())
+        }
+        What::Moefy { experts, active, router, seed, .. } => {
+            let kind = router.unwrap_or(if experts == active { RouterKind::Zero } else { RouterKind::Random });
+            let router = if kind == RouterKind::Zero { Router::Zero } else { Router::Random(*seed) };
+            let wanted = Moefication { experts: (*experts).into(), active: (*active).into(), router };
+            let note = match (experts == active, kind) {
+                (true, RouterKind::Zero) => "it computes what the dense net does, through its experts",
+                _ => "its routers are untrained: its answers mean nothing, its speed does",
+            };
+            (moefy(&source, wanted, &out.out, &mut tell)?, vec![note.to_owned()])
+        }
+    };
+    notes.extend(converted.notes.iter().cloned());
+    tell_all(out, &converted, &notes)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what was written.
+fn tell_all(out: &Out, converted: &Converted, notes: &[String]) -> anyhow::Result<()> {
+    if out.json {
+        return console::json(
+            &json!({"file": out.out, "bytes": converted.bytes, "tensors": converted.kinds, "notes": notes}),
+        );
+    }
+    let kinds: Vec<String> = converted.kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+    outln!("{}: {:.1} MB, tensors: {}", out.out.display(), converted.bytes as f64 / 1e6, kinds.join(", "));
+    notes.iter().for_each(|note| console::info(format!("note: {note}")));
+    let file = interrupt::shell(&[out.out.display().to_string()]);
+    console::info(format!("next: ergometer generate --model {file} --prompt 'The capital of France is'"));
+    Ok(())
+}
+
+/// Says every few seconds how far it is, on a terminal.
+struct Progress {
+    begun: Instant,
+    said: Instant,
+    shown: bool,
+}
+
+impl Progress {
+    fn tell(&mut self, done: usize, all: usize) {
+        if !self.shown || self.said.elapsed() < Duration::from_secs(2) {
+            return;
+        }
+        self.said = Instant::now();
+        let left = self.begun.elapsed().as_secs_f64() / done.max(1) as f64 * (all - done) as f64;
+        console::info(format!("{done} of {all} tensors, {left:.0} s left"));
+    }
+}
