@@ -315,7 +315,8 @@ fn unbound(path: &Path, value: &ValueInfo, name: &str) -> ModelError {
     let key = if plain { name.to_owned() } else { format!("{name:?}") };
     let message = format!("input `{}` has the open dimension `{}`", shown(&value.name), shown(name));
     ModelError::new(path, message).hint(format!(
-        "say how long it is: `shape = {{ {key} = 128 }}` in its [[model]] block, `--shape {name}=128` on the command line"
+        "say how long it is: `shape = {{ {key} = 128 }}` in its [[model]] block, `--shape {name}=128` on the command line; or, if it counts rows, \
+         that it does: `batch = {name:?}` there, `--rows {name}` here"
     ))
 }
 
@@ -437,7 +438,7 @@ fn batch(path: &Path, inputs: &[Input], form: &FileForm, is_state: &dyn Fn(&str)
 }
 
 /// What a file computes in: 8 bits where it has operators of whole numbers, else the type of most of its weights.
-fn precision(header: &Header) -> &'static str {
+pub fn precision(header: &Header) -> &'static str {
     const WHOLE: [&str; 6] =
         ["QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"];
     if WHOLE.iter().any(|name| header.operators.contains_key(*name)) {
