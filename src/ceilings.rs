@@ -203,7 +203,8 @@ mod tests {
 
     fn some(threads: u32, best: f64) -> MachineCeilings {
         let (name, unit) = ("f32.portable".to_string(), "FLOP/s".to_string());
-        let one = MachineCeiling { name, what: "plain".into(), unit, threads, best, median: 1.0, n: 7, working_set: None };
+        let one =
+            MachineCeiling { name, what: "plain".into(), unit, threads, best, median: 1.0, n: 7, working_set: None };
         MachineCeilings { measured: "2000-01-01T00:00:00Z".into(), load: None, list: vec![one], missing: Vec::new() }
     }
 

@@ -535,7 +535,17 @@ pub fn time_loop(
         let Some((t_ns, example, rows, latency, steps)) = iteration(i) else { return };
         let row_seconds = Vec::new();
         let requests = Vec::new();
-        samples.push(IterationSample { block, iteration: i, t_ns, example, rows, latency, steps, row_seconds, requests });
+        samples.push(IterationSample {
+            block,
+            iteration: i,
+            t_ns,
+            example,
+            rows,
+            latency,
+            steps,
+            row_seconds,
+            requests,
+        });
         i += 1;
     }
 }

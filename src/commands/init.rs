@@ -134,12 +134,17 @@ threads = [1]               # or \"1..all\"
 /// Tasks and cases of a language model: generated questions where it has a tokenizer, else random prompts, which need none.
 fn language_cases(name: &str, model: &LanguageModel) -> String {
     let speaks = model.decoder().tokenizer.is_some();
-    let backends: Vec<String> = (BACKENDS.iter().filter(|b| b.name() != "reference" && b.speaks()))
-        .map(|b| quoted(b.name()))
-        .collect();
+    let backends: Vec<String> =
+        (BACKENDS.iter().filter(|b| b.name() != "reference" && b.speaks())).map(|b| quoted(b.name())).collect();
     let (task, about) = match speaks {
-        true => ("sums", "kind = \"arithmetic\"      # generated, exact score; others: ergometer list tasks\ndigits = [1, 2]\nexamples = 20\noutput_tokens = 16"),
-        false => ("drawn", "kind = \"prompts\"         # the model has no tokenizer: prompts are random, nothing is scored\nrandom = true\nprompt_tokens = 64\noutput_tokens = 32"),
+        true => (
+            "sums",
+            "kind = \"arithmetic\"      # generated, exact score; others: ergometer list tasks\ndigits = [1, 2]\nexamples = 20\noutput_tokens = 16",
+        ),
+        false => (
+            "drawn",
+            "kind = \"prompts\"         # the model has no tokenizer: prompts are random, nothing is scored\nrandom = true\nprompt_tokens = 64\noutput_tokens = 32",
+        ),
     };
     format!(
         "

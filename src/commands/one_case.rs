@@ -14,10 +14,10 @@ use super::file_case::{self, FileCase};
 use super::flags;
 use crate::backends::Backend;
 use crate::graph::cost::Workload;
-use crate::models::language::{LanguageModel, opened};
 use crate::models::Model;
 use crate::models::file::{OnnxFile, is_onnx};
 use crate::models::interface::Interface;
+use crate::models::language::{LanguageModel, opened};
 use crate::runner::estimate::RATE;
 
 /// What the flags say.
@@ -147,7 +147,9 @@ impl OneCase {
     fn of_language(&self, backend: &dyn Backend, path: &Path, suite: &Path) -> anyhow::Result<OneSuite> {
         for (flag, given) in [("task", &self.task), ("depth", &self.depth)] {
             if let Some(given) = given {
-                bail!("`--{flag} {given}` is not for language models\nhint: leave it out; a suite can ask a language model anything (`ergometer init`)");
+                bail!(
+                    "`--{flag} {given}` is not for language models\nhint: leave it out; a suite can ask a language model anything (`ergometer init`)"
+                );
             }
         }
         let known = backend.language_precisions();
@@ -172,7 +174,8 @@ impl OneCase {
         };
         let name = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
         let name = fit_for_a_suite(&name);
-        let path = path.to_str().with_context(|| format!("the path {} is not UTF-8, which suites are", path.display()))?;
+        let path =
+            path.to_str().with_context(|| format!("the path {} is not UTF-8, which suites are", path.display()))?;
         let seconds = self.seconds.unwrap_or(3.0);
         let whole = json!({
             "about": "one case",

@@ -48,7 +48,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let written = write(run, args.out.as_deref(), dir, &formats)?;
         if written.is_empty() {
             let what = args.formats.join(", ");
-            bail!("{} has nothing to show as {what}\nhint: `llama-bench` is for cases of language models at batch 1", dir.display());
+            bail!(
+                "{} has nothing to show as {what}\nhint: `llama-bench` is for cases of language models at batch 1",
+                dir.display()
+            );
         }
         written.iter().for_each(|file| outln!("{}", file.display()));
     }

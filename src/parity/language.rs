@@ -54,7 +54,11 @@ impl LanguageVectors {
             bail!("`input_ids` holds {}, which is no token", *id as i32);
         }
         let logits = match file.tensor("logits") {
-            Ok(tensor) if tensor.dtype() != Dtype::F32 || tensor.shape().len() != 3 || tensor.shape()[..2] != [*rows, *tokens] => {
+            Ok(tensor)
+                if tensor.dtype() != Dtype::F32
+                    || tensor.shape().len() != 3
+                    || tensor.shape()[..2] != [*rows, *tokens] =>
+            {
                 bail!("`logits` is {:?} {:?}", tensor.dtype(), tensor.shape())
             }
             Ok(tensor) => tensor.data().chunks_exact(4).map(|b| f32::from_bits(word(b))).collect(),

@@ -334,8 +334,14 @@ mod tests {
 
     #[test]
     fn answers_of_every_kind_are_read_back_and_others_refused() {
-        let row =
-            |answer: Answer| super::super::PredictionRow { example: 0, depth: 1, last: true, halt_logit: None, answer, written: None };
+        let row = |answer: Answer| super::super::PredictionRow {
+            example: 0,
+            depth: 1,
+            last: true,
+            halt_logit: None,
+            answer,
+            written: None,
+        };
         for (answer, written) in [
             (Answer::Tokens(vec![1, 2]), "[1,2]"),
             (Answer::Class(3), r#"{"class":3}"#),

@@ -69,7 +69,9 @@ impl<'a> RowScorer<'a> {
                 None => return Ok(None),
             },
         };
-        let wrong = |why: String| case_error(ErrorKind::WrongOutput, format!("what is written to example {} {why}", row.example));
+        let wrong = |why: String| {
+            case_error(ErrorKind::WrongOutput, format!("what is written to example {} {why}", row.example))
+        };
         language.check_written(row.example as usize, &written).map_err(wrong)?;
         if row.depth as usize != written.len() {
             return Err(wrong(format!("has {} tokens, and claims {} steps", written.len(), row.depth)));

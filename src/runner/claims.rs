@@ -329,7 +329,7 @@ mod tests {
                 latency: 20e-6,
                 steps: 1,
                 row_seconds: Vec::new(),
-            requests: Vec::new(),
+                requests: Vec::new(),
             };
             let all: Vec<_> = (0..1000).map(sample).collect();
             let asked = Asked { batch: 1, max_steps: 1, examples: 1, n: 1, most: 10_000, seconds: 0.02 };

@@ -59,7 +59,8 @@ pub(super) fn vectors(
 ) -> Result<(PathBuf, LanguageVectors), CaseError> {
     let questions = LanguageVectors { rows: sequences(case, model), logits: Vec::new() };
     let fault = |what: &str, e: String| {
-        let hint = Some("set ERGOMETER_CACHE to a folder that can be written; `--resume` then runs this case again".into());
+        let hint =
+            Some("set ERGOMETER_CACHE to a folder that can be written; `--resume` then runs this case again".into());
         CaseError { kind: ErrorKind::Reference, message: format!("the reference's logits: {what}: {e}"), hint }
     };
     // what the interpreter would compute: its own text, the weights, the tokens
@@ -117,7 +118,14 @@ fn record(
         ..super::job::job(case, task, &model.folder)
     }))?;
     let vectors = Some(super::job::absolute(path));
-    worker.send(&Command::Go(Go { block: 0, mode: Mode::Record, n: tokens as u64, seconds: 0.0, steps: 0, vectors }))?;
+    worker.send(&Command::Go(Go {
+        block: 0,
+        mode: Mode::Record,
+        n: tokens as u64,
+        seconds: 0.0,
+        steps: 0,
+        vectors,
+    }))?;
     loop {
         match worker.message()? {
             Message::Done(_) => break,
@@ -171,7 +179,11 @@ impl Running<'_, '_> {
                 Message::Outputs(o) if o.step as usize == seen + 1 && seen < vectors.rows.len() => {
                     let want = vectors.row(seen);
                     if o.logits.len() != want.len() || o.logits.iter().any(|v| !v.is_finite()) {
-                        return wrong(format!("sequence {seen}: {} logits, {} finite ones are due", o.logits.len(), want.len()));
+                        return wrong(format!(
+                            "sequence {seen}: {} logits, {} finite ones are due",
+                            o.logits.len(),
+                            want.len()
+                        ));
                     }
                     largest = largest.max(error(&o.logits, want));
                     self.keep_differences(&o.logits, want, vectors.rows[seen].len());
@@ -202,7 +214,9 @@ impl Running<'_, '_> {
             return Ok(());
         }
         let message = format!("the largest error is {largest:.3e} of the largest logit, {name} allows {limit:.0e}");
-        let hint = Some("the reference computes the same weights in f64: the backend, or its precision, loses that much".into());
+        let hint = Some(
+            "the reference computes the same weights in f64: the backend, or its precision, loses that much".into(),
+        );
         Err(CaseError { kind: ErrorKind::Parity, message, hint })
     }
 
@@ -214,7 +228,16 @@ impl Running<'_, '_> {
             for (metric, value) in
                 [("kl_divergence", divergence), ("same_top", f64::from(u8::from(same))), ("probability_change", change)]
             {
-                let sample = Sample { block, phase: "accuracy", iteration: None, t_ns, example: None, rows: None, metric, value };
+                let sample = Sample {
+                    block,
+                    phase: "accuracy",
+                    iteration: None,
+                    t_ns,
+                    example: None,
+                    rows: None,
+                    metric,
+                    value,
+                };
                 self.out.samples.push(sample);
             }
         }

@@ -119,9 +119,7 @@ impl PlannedModel {
     fn costs(&self, spec: &CaseSpec, set: &ExampleSet, tokens: Option<&Tokenised>) -> Option<Costs> {
         match (&self.graph, &self.language, tokens) {
             (Some(graph), ..) => Some(costs::of_graph(graph, &spec.precision)),
-            (_, Some(model), Some(tokens)) => {
-                Some(costs::of_language(model, tokens, &spec.scenario, &spec.precision))
-            }
+            (_, Some(model), Some(tokens)) => Some(costs::of_language(model, tokens, &spec.scenario, &spec.precision)),
             _ => Some(case_file::costs(self.file.as_deref()?, &self.interface, set)),
         }
     }
@@ -246,7 +244,13 @@ impl Plan {
     /// Plans a suite. A model that cannot be read is an error here and now: nothing has been run yet that could be
     /// lost.
     pub fn new(suite: &Suite, keep: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
-        let mut plan = Plan { tasks: BTreeMap::new(), models: BTreeMap::new(), cases: Vec::new(), tokenised: BTreeMap::new(), arrays: None };
+        let mut plan = Plan {
+            tasks: BTreeMap::new(),
+            models: BTreeMap::new(),
+            cases: Vec::new(),
+            tokenised: BTreeMap::new(),
+            arrays: None,
+        };
         for spec in &suite.cases {
             if !plan.tasks.contains_key(&spec.task) {
                 plan.tasks.insert(spec.task.clone(), plan_task(suite, &spec.task)?);
@@ -410,9 +414,6 @@ impl Plan {
             numbering,
             protocol: model.protocol(task),
         })
-    }
-}
-
     }
 }
 

@@ -64,14 +64,21 @@ pub(super) fn samples(
         }
         if !arrive && last < COVERED * (s.latency - AFTER) {
             let whole = s.latency;
-            return wrong(format!("the last token of sample {i} was there after {last:e} s of {whole:e} s: what was done in the rest is not told"));
+            return wrong(format!(
+                "the last token of sample {i} was there after {last:e} s of {whole:e} s: what was done in the rest is not told"
+            ));
         }
     }
     let asked = claims::Asked { n: if arrive { 1 } else { asked.n }, ..*asked };
     claims::times(samples, &asked, window)
 }
 
-fn check(request: &RequestTimes, s: &IterationSample, language: &Tokenised, driver: &dyn Driver) -> Result<(), CaseError> {
+fn check(
+    request: &RequestTimes,
+    s: &IterationSample,
+    language: &Tokenised,
+    driver: &dyn Driver,
+) -> Result<(), CaseError> {
     let (i, example) = (s.iteration, request.example as usize);
     let Some(most) = language.job.output.get(example) else {
         return wrong(format!("sample {i} has a request of example {example}, there are {}", language.inputs.len()));
@@ -92,7 +99,10 @@ fn check(request: &RequestTimes, s: &IterationSample, language: &Tokenised, driv
     let times: Vec<f64> = times.collect();
     let within = |t: &f64| t.is_finite() && (0.0..=s.latency + CLOCK).contains(t);
     if !times.iter().all(within) || !times.is_sorted() {
-        return wrong(format!("sample {i} has times of example {example} that do not follow one another within its {:e} s", s.latency));
+        return wrong(format!(
+            "sample {i} has times of example {example} that do not follow one another within its {:e} s",
+            s.latency
+        ));
     }
     Ok(())
 }
@@ -107,7 +117,10 @@ pub(super) fn written(language: &Tokenised, row: PredictionRow) -> Result<(u64, 
         return wrong(format!("an answer to example {example}, there are {}", language.inputs.len()));
     }
     let Answer::Tokens(tokens) = row.answer else {
-        return wrong(format!("the timed answer to example {example} is of kind {}, tokens are due", row.answer.kind().name()));
+        return wrong(format!(
+            "the timed answer to example {example} is of kind {}, tokens are due",
+            row.answer.kind().name()
+        ));
     };
     match language.check_written(example as usize, &tokens) {
         Ok(()) => Ok((example, tokens)),
@@ -163,7 +176,8 @@ impl Alike {
                 "{differ} of {answers} timed answers part from the scored ones, {alike} of {tokens} tokens before that: rounding depends on the batch"
             )));
         }
-        Ok((unknown > 0).then(|| "its timed answers were not held to scored ones, which an earlier process had scored".into()))
+        Ok((unknown > 0)
+            .then(|| "its timed answers were not held to scored ones, which an earlier process had scored".into()))
     }
 }
 
@@ -171,7 +185,11 @@ impl Alike {
 ///
 /// # Errors
 /// They are not.
-pub(super) fn told(samples: &[IterationSample], written: &BTreeMap<u64, u64>, driver: &dyn Driver) -> Result<(), CaseError> {
+pub(super) fn told(
+    samples: &[IterationSample],
+    written: &BTreeMap<u64, u64>,
+    driver: &dyn Driver,
+) -> Result<(), CaseError> {
     let before = u64::from(driver.keeps_prompts());
     for s in samples {
         for r in &s.requests {
@@ -179,7 +197,10 @@ pub(super) fn told(samples: &[IterationSample], written: &BTreeMap<u64, u64>, dr
                 None => return wrong(format!("example {} was timed and not answered", r.example)),
                 Some(n) if *n != r.tokens.len() as u64 + before => {
                     let times = r.tokens.len();
-                    return wrong(format!("sample {} has {times} times of tokens of example {}, whose answer has {n}", s.iteration, r.example));
+                    return wrong(format!(
+                        "sample {} has {times} times of tokens of example {}, whose answer has {n}",
+                        s.iteration, r.example
+                    ));
                 }
                 Some(_) => {}
             }

@@ -72,7 +72,10 @@ impl Tokenised {
             let longest = rest.iter().map(Vec::len).max().unwrap_or(0).max(text.output_tokens as usize);
             let (tokens, most) = (prompt.len() + longest, config.context);
             if prompt.is_empty() {
-                bail!("{}: example {i} has an empty prompt\nhint: a model goes on from at least one token: give it some text", place());
+                bail!(
+                    "{}: example {i} has an empty prompt\nhint: a model goes on from at least one token: give it some text",
+                    place()
+                );
             }
             if tokens > most {
                 bail!(

@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn times_become_rates_with_their_tokens() {
-        let request = |example, tokens: &[f64]| RequestTimes { example, arrived: 0.0, begun: 0.0, tokens: tokens.to_vec() };
+        let request =
+            |example, tokens: &[f64]| RequestTimes { example, arrived: 0.0, begun: 0.0, tokens: tokens.to_vec() };
         let two = [request(0, &[0.25, 0.5, 1.0]), request(1, &[0.25, 0.5])];
         let all = observed(RequestSamples { prefill: true, decode: true, gaps: true, first: true }, &two);
         for wanted in [

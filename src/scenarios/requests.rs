@@ -109,7 +109,8 @@ impl LiveRequests<'_> {
         let asked = self.asked;
         let live = |request: &ServedRequest| !request.tokens.is_empty() && !request.is_done(&asked);
         let requests = &mut self.all[places];
-        let feeds = requests.iter().filter(|r| live(r)).map(|r| Feed { slot: r.slot, tokens: &r.tokens[r.tokens.len() - 1..] });
+        let feeds =
+            requests.iter().filter(|r| live(r)).map(|r| Feed { slot: r.slot, tokens: &r.tokens[r.tokens.len() - 1..] });
         let feeds: Vec<Feed> = feeds.collect();
         let n = feeds.len();
         if n > 0 {

@@ -47,7 +47,8 @@ pub(super) struct LanguageWork {
 /// Errors: a job that makes no sense.
 fn check(job: &Job, language: &LanguageJob) -> anyhow::Result<()> {
     let n = job.inputs.len();
-    if n == 0 || job.batch == 0 || language.output.len() != n || !(language.rest.is_empty() || language.rest.len() == n) {
+    if n == 0 || job.batch == 0 || language.output.len() != n || !(language.rest.is_empty() || language.rest.len() == n)
+    {
         let (output, rest) = (language.output.len(), language.rest.len());
         bail!("{n} prompts, {output} outputs, {rest} lists of continuations, batch {}", job.batch);
     }
@@ -68,7 +69,10 @@ impl LanguageWork {
         let known = engine_of.language_precisions();
         if !known.contains(&job.precision.as_str()) {
             let (name, asked) = (&job.backend, &job.precision);
-            let reason = format!("backend `{name}` does not compute language models in {asked} (it does in {})", known.join(", "));
+            let reason = format!(
+                "backend `{name}` does not compute language models in {asked} (it does in {})",
+                known.join(", ")
+            );
             return Err(BackendError::unavailable(reason).into());
         }
         let driver = scenarios::asked(&job.scenario, job.batch)?;

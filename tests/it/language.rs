@@ -39,7 +39,11 @@ fn house() -> House {
     speaker(&house, "llama", true);
     speaker(&house, "mixtral", true);
     speaker(&house, "gemma3", false);
-    house.file("text.txt", "Call me Ishmael. Some years ago, never mind how long precisely, having little or no money in my purse.\n".repeat(4));
+    house.file(
+        "text.txt",
+        "Call me Ishmael. Some years ago, never mind how long precisely, having little or no money in my purse.\n"
+            .repeat(4),
+    );
     house.file(
         "choices.jsonl",
         "{\"prompt\": \"The sky is\", \"choices\": [\" blue\", \" made of cheese\"], \"answer\": 0}\n\
@@ -72,7 +76,9 @@ fn quality_and_speed_of_a_language_model_stand_in_one_row() {
     let folder = ergometer_reports::load(&house.path("run")).unwrap();
     assert_eq!(folder.cases.len(), 7);
     for case in &folder.cases {
-        let Some(Verdict::Reference { largest, examples, steps, .. }) = &case.case.verdict else { panic!("{:?}", case.case) };
+        let Some(Verdict::Reference { largest, examples, steps, .. }) = &case.case.verdict else {
+            panic!("{:?}", case.case)
+        };
         assert!(*largest < 1e-4 && *examples >= 1 && *steps >= 4, "{}: {largest:e}", case.case.path);
     }
     let records = &ergometer_reports::Report::new(folder).records;
@@ -81,7 +87,9 @@ fn quality_and_speed_of_a_language_model_stand_in_one_row() {
         found.unwrap_or_else(|| panic!("no record of {metric} for {path}")).value
     };
     let there = |path: &str, metric: &str| assert!(of(path, metric).is_some_and(|v| v > 0.0), "{path} {metric}");
-    let absent = |path: &str, metric: &str| assert!(!records.iter().any(|r| r.path.contains(path) && r.metric == metric), "{path} {metric}");
+    let absent = |path: &str, metric: &str| {
+        assert!(!records.iter().any(|r| r.path.contains(path) && r.metric == metric), "{path} {metric}")
+    };
     for scenario in ["prefill-b1", "decode-b2", "generate-b2", "arrivals-6000"] {
         let path = &format!("book/llama/f32/native/{scenario}/");
         // a model of random weights is as unsure as can be
@@ -116,7 +124,10 @@ fn quality_and_speed_of_a_language_model_stand_in_one_row() {
 #[test]
 fn what_a_language_model_wrote_is_kept_as_text() {
     let house = house();
-    let suite = house.file("speak.toml", format!("{HEAD}[[cases]]\nmodels = [\"llama\"]\ntasks = [\"ask\", \"sums\"]\nscenarios = [\"generate-b2\"]\n"));
+    let suite = house.file(
+        "speak.toml",
+        format!("{HEAD}[[cases]]\nmodels = [\"llama\"]\ntasks = [\"ask\", \"sums\"]\nscenarios = [\"generate-b2\"]\n"),
+    );
     house.run(&suite, "run", &["--check"]).exits(0);
     let run = ergometer_reports::load(&house.path("run")).unwrap();
     let ask = run.cases.iter().find(|c| c.case.key.task == "ask").unwrap();
@@ -142,7 +153,9 @@ fn what_does_not_belong_together_is_refused_before_anything_runs() {
         assert!(!house.path("wrong").exists());
     };
     let task = |text: &str, model: &str| {
-        format!("[[task]]\nname = \"wrong\"\n{text}\n[[cases]]\nmodels = [\"{model}\"]\ntasks = [\"wrong\"]\nscenarios = [\"generate-b1\"]\n")
+        format!(
+            "[[task]]\nname = \"wrong\"\n{text}\n[[cases]]\nmodels = [\"{model}\"]\ntasks = [\"wrong\"]\nscenarios = [\"generate-b1\"]\n"
+        )
     };
     let cases = |model: &str, tasks: &str, scenario: &str| {
         format!("[[cases]]\nmodels = [\"{model}\"]\ntasks = [\"{tasks}\"]\nscenarios = [\"{scenario}\"]\n")
@@ -153,9 +166,15 @@ fn what_does_not_belong_together_is_refused_before_anything_runs() {
     try_one(&task("kind = \"sudoku\"\nsize = 4\nexamples = 2", "llama"), &["`wrong`", "language model"]);
     try_one(&task("kind = \"completions\"\nfile = \"empty.jsonl\"", "llama"), &["example 0", "empty prompt"]);
     try_one(&task("kind = \"completions\"\nfile = \"broken.jsonl\"", "llama"), &["broken.jsonl", "line 2"]);
-    try_one(&task("kind = \"completions\"\nfile = \"beyond.jsonl\"", "llama"), &["example 0", "made for 256", "shorten"]);
+    try_one(
+        &task("kind = \"completions\"\nfile = \"beyond.jsonl\"", "llama"),
+        &["example 0", "made for 256", "shorten"],
+    );
     try_one(&task("kind = \"perplexity\"\ntext = \"short.txt\"", "llama"), &["8 windows of 512", "13 tokens"]);
-    try_one(&task("kind = \"completions\"\nfile = \"questions.jsonl\"\nchat = true", "llama"), &["no chat template", "`chat`"]);
+    try_one(
+        &task("kind = \"completions\"\nfile = \"questions.jsonl\"\nchat = true", "llama"),
+        &["no chat template", "`chat`"],
+    );
     try_one(
         &task("kind = \"prompts\"\nrandom = true\noutput_tokens = 1", "gemma3").replace("generate-b1", "decode-b1"),
         &["decode-b1", "output_tokens = 2"],

@@ -86,7 +86,11 @@ impl Sheet {
             Some((_, _, all)) => all.extend(seen),
             None => {
                 let (name, what) = (name.into(), what.into());
-                self.rows.push((Ceiling { name, what, unit, threads, best: 0.0, median: 0.0, n: 0, working_set: None }, higher, seen));
+                self.rows.push((
+                    Ceiling { name, what, unit, threads, best: 0.0, median: 0.0, n: 0, working_set: None },
+                    higher,
+                    seen,
+                ));
             }
         }
     }

@@ -67,7 +67,8 @@ impl Set<'_> {
         legend.push(front());
         let (lines, without) = self.baselines();
         let unit = costs.first().map_or("", |r| r.unit.as_str());
-        let svg = scatter::scatter((name, unit), &scatter::accuracies(&points, &lines)?, &points, &lines, &legend, WIDTH)?;
+        let svg =
+            scatter::scatter((name, unit), &scatter::accuracies(&points, &lines)?, &points, &lines, &legend, WIDTH)?;
         let caption = format!(
             "{}: accuracy{} against {name} of {} cases. {} Line: Pareto front; no case above and left of it.{without}",
             self.task,

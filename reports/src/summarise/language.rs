@@ -24,7 +24,11 @@ impl Summary<'_> {
         let all = self.steady.named(name);
         match all.len() {
             0 => Err(self.missing(name)),
-            n => exact(all.iter().sum::<f64>() / n as f64, n as u64, "mean over the tokens of parity, which belong to few texts"),
+            n => exact(
+                all.iter().sum::<f64>() / n as f64,
+                n as u64,
+                "mean over the tokens of parity, which belong to few texts",
+            ),
         }
     }
 
@@ -119,7 +123,11 @@ mod tests {
             n: 3,
             working_set,
         };
-        let list = vec![one("read.l2", Some(1 << 20), 9.0), one("read.l3", Some(1 << 27), 5.0), one("read.dram", Some(1 << 30), 2.0)];
+        let list = vec![
+            one("read.l2", Some(1 << 20), 9.0),
+            one("read.l3", Some(1 << 27), 5.0),
+            one("read.dram", Some(1 << 30), 2.0),
+        ];
         let all = MachineCeilings { list, ..MachineCeilings::default() };
         let of = |bytes: f64| reading(&all, bytes, 2).unwrap().0.name.clone();
         assert_eq!([of(9e5), of(9.6e7), of(2.5e8), of(9e9)], ["read.l2", "read.l3", "read.dram", "read.dram"]);

@@ -80,7 +80,12 @@ fn of_sums(sums: &[&ExampleSum], how: Combined) -> Option<Estimate> {
         Combined::Perplexity => {
             let nats = surprise(sums, what)?;
             let interval = nats.interval.map(|(lower, upper)| (lower.exp(), upper.exp()));
-            Estimate { value: nats.value.exp(), interval, method: format!("e to the power of nll: {}", nats.method), n: 0 }
+            Estimate {
+                value: nats.value.exp(),
+                interval,
+                method: format!("e to the power of nll: {}", nats.method),
+                n: 0,
+            }
         }
     };
     estimate.n = examples;
@@ -110,7 +115,8 @@ fn surprise(sums: &[&ExampleSum], what: &str) -> Option<Estimate> {
     let ((nats, tokens), (squares, _)) = (total(0), total(1));
     let mean = nats / tokens;
     let error = ((squares / tokens - mean * mean).max(0.0) / (tokens - 1.0)).sqrt();
-    let words = format!("standard error {error:.4} with {tokens} tokens taken as independent, as llama-perplexity has it");
+    let words =
+        format!("standard error {error:.4} with {tokens} tokens taken as independent, as llama-perplexity has it");
     let mut windows: BTreeMap<u64, (f64, f64)> = BTreeMap::new();
     for sum in sums.iter().filter(|s| s.part == 0) {
         let total = windows.entry(sum.cluster).or_default();
@@ -126,7 +132,12 @@ fn surprise(sums: &[&ExampleSum], what: &str) -> Option<Estimate> {
         true => Ok((mean - half, mean + half)),
         false => Err("one token only; an interval needs 2".into()),
     };
-    mean.is_finite().then(|| Estimate { value: mean, interval, n: 0, method: format!("ratio of totals; {words}, since {} {what}s are too few", windows.len()) })
+    mean.is_finite().then(|| Estimate {
+        value: mean,
+        interval,
+        n: 0,
+        method: format!("ratio of totals; {words}, since {} {what}s are too few", windows.len()),
+    })
 }
 
 fn few(differing: usize, of: usize, what: &str) -> String {

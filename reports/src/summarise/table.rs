@@ -44,7 +44,9 @@ impl Summary<'_> {
     /// The metrics of which this one is made, if meters feed them.
     pub(super) fn sources(&self, metric: &Metric) -> Vec<&'static str> {
         match metric.how {
-            How::JoulesPerRight | How::OverMaxEnergy | How::TokensPerJoule(_) => self.domains().unwrap_or_default().to_vec(),
+            How::JoulesPerRight | How::OverMaxEnergy | How::TokensPerJoule(_) => {
+                self.domains().unwrap_or_default().to_vec()
+            }
             How::BoardJoulesPerRight => vec!["energy_gpu"],
             _ => vec![metric.name],
         }

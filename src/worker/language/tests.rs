@@ -28,7 +28,8 @@ fn said(told: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> Vec<Message> {
 }
 
 fn answers(messages: &[Message]) -> Vec<PredictionRow> {
-    let rows = messages.iter().filter_map(|m| if let Message::Predictions(p) = m { Some(p.rows.clone()) } else { None });
+    let rows =
+        messages.iter().filter_map(|m| if let Message::Predictions(p) = m { Some(p.rows.clone()) } else { None });
     let mut rows: Vec<PredictionRow> = rows.flatten().collect();
     rows.sort_by_key(|r| r.example);
     rows
@@ -69,11 +70,14 @@ fn an_end_ends_what_is_written_unless_it_is_ignored() {
 
 #[test]
 fn every_scenario_times_the_tokens_that_are_scored() {
-    for (scenario, batch) in [("generate-b2", 2), ("prefill-b2", 2), ("decode-b2", 2), ("arrivals-60000", 2), ("decode-b1", 1)] {
+    for (scenario, batch) in
+        [("generate-b2", 2), ("prefill-b2", 2), ("decode-b2", 2), ("arrivals-60000", 2), ("decode-b1", 1)]
+    {
         let mut work = work("llama", scenario, batch, LanguageJob { ignore_end: true, ..ask([5, 4]) });
         let scored = answers(&said(|to| work.answer(0, to)));
         work.warm(0.0).unwrap();
-        let told = said(|to| work.time(&Go { block: 1, mode: Mode::Time, n: 3, seconds: 0.0, steps: 0, vectors: None }, to));
+        let told =
+            said(|to| work.time(&Go { block: 1, mode: Mode::Time, n: 3, seconds: 0.0, steps: 0, vectors: None }, to));
         let samples = told.iter().filter_map(|m| if let Message::Sample(s) = m { Some(s) } else { None });
         let samples: Vec<&IterationSample> = samples.collect();
         assert_eq!(samples.len(), if scenario.starts_with("arrivals") { 1 } else { 3 }, "{scenario}");
@@ -84,10 +88,15 @@ fn every_scenario_times_the_tokens_that_are_scored() {
                 _ => [5, 4][request.example as usize],
             };
             assert_eq!(request.tokens.len(), due, "{scenario}");
-            assert!(request.begun >= request.arrived && request.tokens.is_sorted() && request.tokens[0] > request.begun);
+            assert!(
+                request.begun >= request.arrived && request.tokens.is_sorted() && request.tokens[0] > request.begun
+            );
         }
         for row in answers(&told) {
-            let (Answer::Tokens(timed), Answer::Tokens(known)) = (&row.answer, &scored[row.example as usize].answer) else { panic!() };
+            let (Answer::Tokens(timed), Answer::Tokens(known)) = (&row.answer, &scored[row.example as usize].answer)
+            else {
+                panic!()
+            };
             let n = if scenario.starts_with("prefill") { 1 } else { known.len() };
             assert_eq!(timed[..], known[..n], "{scenario}");
         }
@@ -107,7 +116,8 @@ fn continuations_have_the_log_probabilities_of_the_recorded_logits() {
     work.job.inputs[0].truncate(10);
     let rows = answers(&said(|to| work.answer(0, to)));
     let Answer::Likelihoods(all) = &rows[0].answer else { panic!() };
-    let due: Vec<f64> = (10..row.len()).map(|i| log_probability(&logits[(i - 1) * vocabulary..i * vocabulary], row[i])).collect();
+    let due: Vec<f64> =
+        (10..row.len()).map(|i| log_probability(&logits[(i - 1) * vocabulary..i * vocabulary], row[i])).collect();
     assert_eq!(all.len(), due.len() + 2);
     assert!(all.iter().zip(due.iter().chain(&due[..2])).all(|(a, b)| (a - b).abs() < 1e-3), "{all:?} {due:?}");
     assert_eq!(rows[0].written.as_ref().map(Vec::len), Some(2));

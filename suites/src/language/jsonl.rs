@@ -40,12 +40,7 @@ pub(crate) fn lines(keys: &Keys, folder: &Path, known: &[&str]) -> Result<Vec<Js
 ///
 /// # Errors
 /// As [`lines`].
-pub fn of_text(
-    text: &str,
-    path: &Path,
-    known: &[&str],
-    wanted: Option<usize>,
-) -> Result<Vec<JsonLine>, SuiteError> {
+pub fn of_text(text: &str, path: &Path, known: &[&str], wanted: Option<usize>) -> Result<Vec<JsonLine>, SuiteError> {
     let (mut all, mut clusters) = (Vec::new(), HashMap::new());
     for (i, written) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
         if wanted.is_some_and(|n| all.len() == n) {
@@ -67,11 +62,15 @@ pub fn of_text(
         all.push(line);
     }
     match wanted {
-        _ if all.is_empty() => Err(SuiteError::new("holds no line").in_file(path).hint("each line is an example: {\"prompt\": \"...\", ...}")),
-        Some(n) if n > all.len() => Err(SuiteError::new(format!("{n} are asked for, and the file holds {} lines", all.len()))
+        _ if all.is_empty() => Err(SuiteError::new("holds no line")
             .in_file(path)
-            .at("`examples`")
-            .hint(format!("ask for at most {}, or leave it out for all of them", all.len()))),
+            .hint("each line is an example: {\"prompt\": \"...\", ...}")),
+        Some(n) if n > all.len() => {
+            Err(SuiteError::new(format!("{n} are asked for, and the file holds {} lines", all.len()))
+                .in_file(path)
+                .at("`examples`")
+                .hint(format!("ask for at most {}, or leave it out for all of them", all.len())))
+        }
         _ => Ok(all),
     }
 }
@@ -140,7 +139,8 @@ impl JsonLine {
     /// # Errors
     /// It is missing or none.
     pub fn texts(&self, key: &str) -> Result<Vec<String>, SuiteError> {
-        let list = self.needed(key)?.as_array().and_then(|all| all.iter().map(|v| v.as_str().map(str::to_owned)).collect());
+        let list =
+            self.needed(key)?.as_array().and_then(|all| all.iter().map(|v| v.as_str().map(str::to_owned)).collect());
         list.ok_or_else(|| self.wrong(key, "is no list of strings"))
     }
 

@@ -65,9 +65,13 @@ impl QuestionsAsked {
         make: impl Fn(&mut ChaCha8Rng) -> Question,
     ) -> Result<ExampleSet, SuiteError> {
         let (random, keys) = (&mut self.random, &self.keys);
-        let mut all = distinct(self.examples + self.shots, "questions", wider, |q: &Question| q.plain.clone(), || {
-            Ok(make(random))
-        })?;
+        let mut all = distinct(
+            self.examples + self.shots,
+            "questions",
+            wider,
+            |q: &Question| q.plain.clone(),
+            || Ok(make(random)),
+        )?;
         let asked = all.split_off(self.shots);
         let (language, scorer) = written(keys, how, &["\n"])?;
         let shown: String = match language.chat {

@@ -279,7 +279,8 @@ fn prompts(table: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteError>
         true => Lengths::of_trace(&keys, folder, count)?,
         false => Lengths::drawn(&keys, count.unwrap_or(8), seed)?,
     };
-    let prompts = if random { PromptSource::Random(seed) } else { PromptSource::Stretches(text_of(&keys, "text", folder)?) };
+    let prompts =
+        if random { PromptSource::Random(seed) } else { PromptSource::Stretches(text_of(&keys, "text", folder)?) };
     let one = |(prompt_tokens, output_tokens): &(u32, u32)| {
         let (prompt_tokens, output_tokens) = (*prompt_tokens, *output_tokens);
         let text = TextExample { prompt_tokens, output_tokens, ..TextExample::default() };

@@ -57,7 +57,9 @@ pub enum LanguageScorer {
 pub fn number(text: &str) -> Option<f64> {
     let part = |c: char| c.is_ascii_digit() || c == '.' || c == ',' || c == '-';
     let words = text.split(|c: char| !part(c)).rev();
-    words.filter_map(|w| w.trim_end_matches(['.', ',', '-']).replace(',', "").parse().ok()).find(|v: &f64| v.is_finite())
+    words
+        .filter_map(|w| w.trim_end_matches(['.', ',', '-']).replace(',', "").parse().ok())
+        .find(|v: &f64| v.is_finite())
 }
 
 fn sum(metric: &str, part: u32, numerator: f64, denominator: f64) -> ScoreSum {
@@ -76,11 +78,15 @@ impl LanguageScorer {
     pub fn fits(&self, label: &Answer, answer: &Answer) -> Result<(), String> {
         match (self, label, answer) {
             (Self::Text(_), _, Answer::Text(_)) => Ok(()),
-            (Self::Perplexity | Self::Choices, _, Answer::Likelihoods(all)) => match all.iter().find(|v| !(**v <= 1e-6)) {
-                Some(v) => Err(format!("has the log-probability {v}, and none is above 0")),
-                None if all.is_empty() || all.iter().any(|v| v.is_infinite()) => Err("holds what is no number".into()),
-                None => Ok(()),
-            },
+            (Self::Perplexity | Self::Choices, _, Answer::Likelihoods(all)) => {
+                match all.iter().find(|v| !(**v <= 1e-6)) {
+                    Some(v) => Err(format!("has the log-probability {v}, and none is above 0")),
+                    None if all.is_empty() || all.iter().any(|v| v.is_infinite()) => {
+                        Err("holds what is no number".into())
+                    }
+                    None => Ok(()),
+                }
+            }
             _ => Err(format!("is of kind {}, which this task does not ask for", answer.kind().name())),
         }
     }

@@ -69,7 +69,9 @@ fn what_is_wrong_with_a_file_is_named_by_its_line() {
 #[test]
 fn generated_questions_have_their_answers() {
     let here = Path::new("");
-    let set = made("arithmetic", "digits = [1, 4]\noperations = ['+', '-', '*']\nexamples = 50\nshots = 2\nseed = 3", here).unwrap();
+    let set =
+        made("arithmetic", "digits = [1, 4]\noperations = ['+', '-', '*']\nexamples = 50\nshots = 2\nseed = 3", here)
+            .unwrap();
     assert_eq!(set.examples.len(), 50);
     let mut prompts = std::collections::HashSet::new();
     for example in &set.examples {
@@ -102,12 +104,17 @@ fn lengths_are_fixed_drawn_or_traced() {
     let house = house(&[("t.jsonl", "{\"prompt_tokens\": 3, \"output_tokens\": 2}\n")]);
     let lengths = |parameters: &str| {
         let set = made("prompts", &format!("random = true\n{parameters}"), house.path()).unwrap();
-        set.examples.iter().map(|e| e.text.as_ref().map(|t| (t.prompt_tokens, t.output_tokens)).unwrap()).collect::<Vec<_>>()
+        set.examples
+            .iter()
+            .map(|e| e.text.as_ref().map(|t| (t.prompt_tokens, t.output_tokens)).unwrap())
+            .collect::<Vec<_>>()
     };
     assert_eq!(lengths("prompt_tokens = 5\noutput_tokens = 2\nexamples = 2"), [(5, 2), (5, 2)]);
     assert_eq!(lengths("trace = 't.jsonl'"), [(3, 2)]);
     let drawn = lengths("prompt_tokens = [4, 9]\nexamples = 100");
-    assert!((4..=9).all(|n| drawn.iter().any(|d| d.0 == n)) && drawn.iter().all(|d| (4..=9).contains(&d.0) && d.1 == 128));
+    assert!(
+        (4..=9).all(|n| drawn.iter().any(|d| d.0 == n)) && drawn.iter().all(|d| (4..=9).contains(&d.0) && d.1 == 128)
+    );
 }
 
 fn text(how: TextMatch, stop: &[&str], wanted: &str, given: &str) -> AnswerScore {
@@ -146,9 +153,8 @@ fn written_answers_are_scored() {
 fn likelihoods_are_scored() {
     let scorer = LanguageScorer::Choices;
     let answer = Answer::Likelihoods(vec![-2.0, -3.0, -2.0, -1.0]);
-    let rights = |right| -> Vec<f64> {
-        scorer.score(&Answer::Class(right), &answer).sums.iter().map(|s| s.numerator).collect()
-    };
+    let rights =
+        |right| -> Vec<f64> { scorer.score(&Answer::Class(right), &answer).sums.iter().map(|s| s.numerator).collect() };
     assert_eq!((rights(0), rights(1)), (vec![1.0, 0.0], vec![0.0, 1.0]));
     let scorer = LanguageScorer::Perplexity;
     let scored = scorer.score(&Answer::default(), &Answer::Likelihoods(vec![-1.0, -3.0]));
