@@ -50,6 +50,8 @@ enum Commands {
     Parity(commands::parity::Args),
     /// A model as an ONNX file for other runtimes
     Export(commands::export::Args),
+    /// A reduced form of an ONNX file, by ONNX Runtime's own tools
+    Compress(commands::compress::Args),
     /// Is a program of yours a correct backend?
     External(commands::external::Args),
     /// What trainings took to reach an accuracy, from their logs
@@ -140,6 +142,7 @@ fn dispatch() -> ExitCode {
         Some(Commands::Import(args)) => commands::import::run(args),
         Some(Commands::Report(args)) => commands::report::run(args),
         Some(Commands::Splice(args)) => commands::splice::run(args),
+        Some(Commands::Compress(args)) => commands::compress::run(args),
         Some(Commands::Fetch(args)) => commands::fetch::run(args),
         Some(Commands::Dataset(args)) => commands::dataset::run(args),
         #[cfg(feature = "candle")]

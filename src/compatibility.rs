@@ -142,24 +142,52 @@ fn arrays(task: &str, set: &ExampleSet, model: &str, interface: &Interface) -> a
             names(&interface.outputs)
         );
     }
-    if let Some((port, Read::Argmax)) = read_from(set, interface)
-        && let Some(classes) = port.classes()
-    {
-        ensure!(
-            set.vocabulary as usize <= classes,
-            "task `{task}` has labels up to {}, output `{}` of model `{model}` {} classes along its last axis\n\
-             hint: labels count from 0; classes must be the last axis of the output",
-            set.vocabulary.saturating_sub(1),
-            port.name,
-            classes
-        );
+    classes(task, set, model, interface)
+}
+
+/// Errors: classes that do not stand along the axis that is read, where the header says how long that is.
+fn classes(task: &str, set: &ExampleSet, model: &str, interface: &Interface) -> anyhow::Result<()> {
+    let (Some((port, Read::Argmax)), Reading::Output { axis, .. }) = (read_from(set, interface), &set.reads) else {
+        return Ok(());
+    };
+    if port.shape.is_empty() {
+        return Ok(());
     }
+    let wanted = set.vocabulary as usize;
+    let classes = match axis {
+        None => port.classes(),
+        Some(axis) => {
+            let has = port.shape.get(*axis).copied();
+            ensure!(
+                has.is_some(),
+                "task `{task}` reads classes along axis {axis}, and a row of output `{}` of model `{model}` has the shape {:?}\n\
+                 hint: `class_axis` counts the axes of a row from 0, without the one that counts rows",
+                port.name,
+                port.shape
+            );
+            has
+        }
+    };
+    let Some(classes) = classes else { return Ok(()) };
+    let other = port.shape.iter().rposition(|n| *n >= wanted);
+    let remedy = match other.filter(|_| axis.is_none() && port.shape.len() > 1) {
+        Some(other) => format!("classes along axis {other} of a row: `class_axis = {other}`"),
+        None => "labels count from 0; `class_axis` says along which axis of a row classes stand (the last with more than one)".into(),
+    };
+    ensure!(
+        wanted <= classes,
+        "task `{task}` has labels up to {}, a row of output `{}` of model `{model}` has the shape {:?}, {classes} along the axis of classes\n\
+         hint: {remedy}",
+        wanted.saturating_sub(1),
+        port.name,
+        port.shape
+    );
     Ok(())
 }
 
 /// The output that answers are read off, and how; `None`: logits, the model's own way.
 pub fn read_from<'a>(set: &ExampleSet, interface: &'a Interface) -> Option<(&'a Port, Read)> {
-    let Reading::Output { output, how } = &set.reads else { return None };
+    let Reading::Output { output, how, .. } = &set.reads else { return None };
     Some((&interface.outputs[interface.place_of(output.as_deref())?], *how))
 }
 

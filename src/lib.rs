@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod compatibility;
+pub mod compress;
 pub mod console;
 pub mod curves;
 pub mod dataset;

@@ -429,6 +429,8 @@ pub enum FailureKind {
     Backend,
     /// The harness sent something that makes no sense here.
     Protocol,
+    /// The model's outputs cannot be an answer: they hold NaN.
+    WrongOutput,
 }
 
 #[cfg(test)]

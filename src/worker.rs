@@ -51,6 +51,9 @@ pub fn run(input: impl Read, mut output: impl Write) -> anyhow::Result<()> {
                 Message::Unavailable(NotThere { what: "case".into(), reason: u.reason.clone(), hint: u.hint.clone() })
             }
             Some(BackendError::Failed(m)) => Message::Failed(Failed { kind: FailureKind::Backend, message: m.clone() }),
+            Some(BackendError::WrongOutput(m)) => {
+                Message::Failed(Failed { kind: FailureKind::WrongOutput, message: m.clone() })
+            }
             None if error.is::<ModelError>() || error.is::<InterfaceError>() => {
                 Message::Failed(Failed { kind: FailureKind::Model, message: format!("{error:#}") })
             }
@@ -298,11 +301,13 @@ impl Work {
         Ok(first)
     }
 
-    fn prediction(&self, slot: usize, example: usize, last: bool) -> PredictionRow {
+    /// Errors: outputs that can be no answer.
+    fn prediction(&self, slot: usize, example: usize, last: bool) -> Result<PredictionRow, BackendError> {
         let halt_logit = self.reader.halting.map(|output| f64::from(self.session.output(output, slot)[0]));
         let depth = self.session.slot(slot).steps;
         let answer = self.reader.answer(&self.session, slot);
-        PredictionRow { example: example as u64, depth, last, halt_logit, answer }
+        let answer = answer.map_err(|why| BackendError::WrongOutput(format!("example {example}, step {depth}: {why}")))?;
+        Ok(PredictionRow { example: example as u64, depth, last, halt_logit, answer })
     }
 
     /// Of a model that is a file: every output for the first `n` examples, or for the arrays of a file; rows ride in batches of this case's
@@ -347,7 +352,7 @@ impl Work {
                 let mut told = Vec::new();
                 for (slot, stopped) in stopped.iter_mut().enumerate().filter(|(_, s)| !**s) {
                     *stopped = self.session.slot(slot).halted;
-                    told.push(self.prediction(slot, first + slot, *stopped || step == self.job.max_steps));
+                    told.push(self.prediction(slot, first + slot, *stopped || step == self.job.max_steps)?);
                 }
                 send(output, &Message::Predictions(Predictions { block, rows: told }))?;
             }
@@ -435,7 +440,13 @@ impl Work {
             for slot in 0..batch.min(n) {
                 let example = (first + slot) % n;
                 if answers[example].is_none() {
-                    answers[example] = Some(self.prediction(slot, example, true));
+                    match self.prediction(slot, example, true) {
+                        Ok(row) => answers[example] = Some(row),
+                        Err(e) => {
+                            failure = Some(e);
+                            return None;
+                        }
+                    }
                 }
             }
             Some((t_ns, first as u64, batch as u64, latency, steps))

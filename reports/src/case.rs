@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::model_file::{FileFacts, OutputComparison};
+use crate::precision::Precision;
 
 /// Version of `case.json`, `samples.csv`, `predictions.csv`, `attempts.csv` and `environment.json`; a new meaning gets
 /// a new number.
@@ -157,6 +158,15 @@ pub enum Verdict {
     },
     /// No outputs to compare; right and wrong answers are all there is.
     AccuracyOnly,
+}
+
+/// A model that others are reduced forms of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Original {
+    /// Its name in the suite.
+    pub model: String,
+    /// Its hash, as in [`CaseKey::model_hash`].
+    pub model_hash: String,
 }
 
 /// A value that is not there, and why: never a zero.
@@ -440,6 +450,9 @@ pub struct Case {
     /// First timed block of each start of the worker, ascending; empty: one start, at the first block.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub starts: Vec<u32>,
+    /// The model that its model is a reduced form of, as the suite says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduces: Option<Original>,
     /// What the model's file says of itself, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileFacts>,
@@ -465,6 +478,13 @@ pub struct Case {
     /// Things that a reader of the numbers must know (drift, contention, a smoke-test task ...).
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+impl Case {
+    /// It is held to the accuracy of another case: its precision is a reduced one, or its model a reduced form.
+    pub fn is_reduced(&self) -> bool {
+        self.reduces.is_some() || !Precision::of(&self.key.precision).full
+    }
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -61,7 +61,7 @@ pub const PRECISIONS: [Precision; 5] = [
         held_to: HeldTo::Best(&["bf16.", "f32."]),
         asked: true,
     },
-    Precision { name: "f16", bytes: 2.0, tolerance: REDUCED, full: false, held_to: HeldTo::Nothing, asked: false },
+    Precision { name: "f16", bytes: 2.0, tolerance: REDUCED, full: false, held_to: HeldTo::Nothing, asked: true },
     Precision {
         name: "int8",
         bytes: 1.0,

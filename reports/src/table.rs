@@ -10,7 +10,6 @@ use crate::{
     labels::Labels,
     metric::{HEADLINE, HeadlineColumn},
     missing::Missing,
-    precision::Precision,
     questions::{Sources, sources},
     record::Record,
     report::Report,
@@ -170,7 +169,7 @@ pub fn base_name(report: &Report, base: Option<&str>, labels: &Labels) -> String
 
 /// How a reduced precision compares with full precision, in one line; `None` for cases in full precision.
 pub fn full_precision(report: &Report, case: &Case) -> Option<String> {
-    let record = report.record(case, "accuracy_vs_f32").filter(|_| !Precision::of(&case.key.precision).full)?;
+    let record = report.record(case, "accuracy_vs_f32").filter(|_| case.is_reduced())?;
     Some(match &record.missing {
         Some(missing) => format!("accuracy against f32: {}", reason(missing)),
         None => {

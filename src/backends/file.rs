@@ -67,7 +67,7 @@ pub(super) struct FileEngine<R: Runner> {
     live: usize,
     /// `[rows, ..]` of each output; with a sequence `[rows, steps, ..]`.
     results: Vec<Vec<f32>>,
-    last_axes: Vec<usize>,
+    row_shapes: Vec<Vec<usize>>,
     /// Tokens or bytes on their way into a tensor.
     scratch: Vec<u8>,
 }
@@ -98,7 +98,7 @@ impl<R: Runner> FileEngine<R> {
         let outputs: Vec<_> = file.outputs().filter_map(|o| Some((place(&o.name)?, kind_of(o.element)))).collect();
         Ok(Self {
             results: vec![Vec::new(); outputs.len()],
-            last_axes: vec![1; outputs.len()],
+            row_shapes: vec![Vec::new(); outputs.len()],
             runner,
             capacity,
             given,
@@ -228,7 +228,7 @@ impl<R: Runner> FileEngine<R> {
             }
             let row = shape.iter().product::<usize>() / size;
             let own = if size > 1 { &shape[1..] } else { &shape[..] };
-            self.last_axes[i] = own.iter().rev().copied().find(|n| *n > 1).unwrap_or(1);
+            self.row_shapes[i] = own.to_vec();
             let result = &mut self.results[i];
             if steps == 1 {
                 result.clear();
@@ -332,8 +332,8 @@ impl<R: Runner> Engine for FileEngine<R> {
         self.enter(at, n, inputs)
     }
 
-    fn last_axis(&self, i: usize) -> Option<usize> {
-        self.last_axes.get(i).copied()
+    fn row_shape(&self, i: usize) -> Option<&[usize]> {
+        self.row_shapes.get(i).map(Vec::as_slice)
     }
 
     fn step(&mut self, rows: usize) -> Result<(), BackendError> {

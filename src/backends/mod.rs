@@ -78,6 +78,9 @@ pub enum BackendError {
     /// It tried, and failed.
     #[error("{0}")]
     Failed(String),
+    /// It ran, and what came out can be no answer.
+    #[error("{0}")]
+    WrongOutput(String),
 }
 
 impl BackendError {
@@ -272,8 +275,8 @@ pub trait Engine {
     fn admit_arrays(&mut self, _at: usize, _n: usize, _inputs: &[&[u8]]) -> Result<(), BackendError> {
         Err(BackendError::unavailable("this engine takes tokens, and no arrays"))
     }
-    /// Elements along the last axis with more than one of the `i`-th output of the last step; `None`: the interface says.
-    fn last_axis(&self, _i: usize) -> Option<usize> {
+    /// Elements of a row of the `i`-th output of the last step along each axis; `None`: the interface says.
+    fn row_shape(&self, _i: usize) -> Option<&[usize]> {
         None
     }
     /// One step of rows `0..rows`; their states stay inside.

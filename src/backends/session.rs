@@ -262,7 +262,7 @@ impl Session {
                     continue;
                 }
                 self.slots[slot].steps += 1;
-                let halted = halts && self.says_halt(row);
+                let halted = halts && self.says_halt(row)?;
                 self.slots[slot].halted = halted;
                 if halted || step == max_steps {
                     for (i, size) in self.output_rows.iter().enumerate() {
@@ -305,9 +305,9 @@ impl Session {
         &self.outputs[i][slot]
     }
 
-    /// See [`Engine::last_axis`].
-    pub fn last_axis(&self, i: usize) -> Option<usize> {
-        self.engine.last_axis(i)
+    /// See [`Engine::row_shape`].
+    pub fn row_shape(&self, i: usize) -> Option<&[usize]> {
+        self.engine.row_shape(i)
     }
 
     /// What is unknown once stays unknown.
@@ -315,14 +315,22 @@ impl Session {
         self.executed = self.executed.zip(flops).map(|(sum, more)| sum + more);
     }
 
-    fn says_halt(&self, row: usize) -> bool {
-        let Some(output) = self.halts_by else { return false };
+    /// Errors: NaN, which says neither.
+    fn says_halt(&self, row: usize) -> Result<bool, BackendError> {
+        let Some(output) = self.halts_by else { return Ok(false) };
         let q = &self.engine.output(output)[row * 2..row * 2 + 2];
-        match self.halting {
-            Halting::Never => false,
-            Halting::Positive => q[0] > 0.0,
-            Halting::OverContinue => q[0] > q[1],
+        let (read, halts) = match self.halting {
+            Halting::Never => return Ok(false),
+            Halting::Positive => (&q[..1], q[0] > 0.0),
+            Halting::OverContinue => (q, q[0] > q[1]),
+        };
+        if read.iter().any(|v| v.is_nan()) {
+            let steps = self.slots[self.live[row]].steps;
+            return Err(BackendError::WrongOutput(format!(
+                "a halting logit is NaN at step {steps}, which says neither to stop nor to go on"
+            )));
         }
+        Ok(halts)
     }
 
     /// Makes the engine keep the rows in `self.keep`.
@@ -338,7 +346,7 @@ impl Session {
     }
 }
 
-/// The token that logits speak for: index of the largest value, the first of equals.
+/// The token that logits speak for: index of the largest value, the first of equals. Of NaN it knows nothing: callers refuse it.
 pub fn argmax(values: &[f32]) -> u32 {
     let mut best = 0;
     for (i, v) in values.iter().enumerate() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use ergometer_suites::error::did_you_mean;
-use ergometer_suites::locate::shipped_models;
+use ergometer_suites::locate::{FETCHED, how_to_fetch, model_path, shipped_models};
 use ergometer_suites::scenario::{Depth, MAX_BATCH};
 use ergometer_suites::task::QuickSet;
 use ergometer_suites::{TASKS, Task, quick_sets};
@@ -131,6 +131,13 @@ pub fn precision(backend: &dyn Backend, asked: Option<&str>) -> anyhow::Result<S
 /// There is neither.
 pub fn model(model: &Path) -> anyhow::Result<PathBuf> {
     let shipped = shipped_models();
+    if let Some(text) = model.to_str().filter(|text| text.starts_with(FETCHED)) {
+        let path = model_path(Path::new(""), text);
+        if let Some(hint) = how_to_fetch(&path) {
+            bail!("model `{text}` is not here: no file {}\nhint: {hint}", path.display());
+        }
+        return std::path::absolute(&path).with_context(|| format!("cannot use {}", path.display()));
+    }
     let named = shipped.iter().find(|(name, _)| model.as_os_str() == name.as_str());
     let path = match named {
         _ if model.exists() => model.to_path_buf(),

@@ -4,6 +4,7 @@
 //! harness fault, 3 inconclusive). Must not: hold logic that another part of the program might want.
 
 pub mod completions;
+pub mod compress;
 pub mod curve;
 pub mod dataset;
 pub mod doctor;

@@ -436,7 +436,7 @@ fn batch(path: &Path, inputs: &[Input], form: &FileForm, is_state: &dyn Fn(&str)
 }
 
 /// What a file computes in: 8 bits where it has operators of whole numbers, else the type of most of its weights.
-fn precision(header: &Header) -> &'static str {
+pub fn precision(header: &Header) -> &'static str {
     const WHOLE: [&str; 6] =
         ["QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"];
     if WHOLE.iter().any(|name| header.operators.contains_key(*name)) {

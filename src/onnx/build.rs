@@ -91,6 +91,7 @@ impl<'a> Builder<'a> {
         let info = self.info(name, FLOAT, shape);
         self.file.output.push(info);
         let node = Node {
+            domain: None,
             input: vec![value.to_string()],
             output: vec![name.to_string()],
             name: Some(format!("output.{name}")),
@@ -121,6 +122,7 @@ impl<'a> Builder<'a> {
         let output: Vec<String> = (0..results).map(|_| self.fresh(&op.to_lowercase())).collect();
         let attribute = attributes.iter().map(|(name, value)| attribute(name, value)).collect();
         self.file.node.push(Node {
+            domain: None,
             input: inputs.iter().map(|i| i.to_string()).collect(),
             output: output.clone(),
             name: Some(format!("{op}.{}", self.file.node.len())),

@@ -92,6 +92,9 @@ pub struct Node {
     /// Attributes.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<Attribute>,
+    /// Whose operator it is; the standard's where nothing is said.
+    #[prost(string, optional, tag = "7")]
+    pub domain: Option<String>,
 }
 
 /// An attribute of an operator.

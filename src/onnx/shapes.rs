@@ -5,7 +5,7 @@
 //!
 //! Counted are two operations for each multiply-add of `MatMul`, `Gemm`, `Conv`, `ConvTranspose`, their integer forms, `LSTM`, `GRU` and `RNN`; no other
 //! operator. Shapes are followed through common operators, with the values of small whole-number constants and of what is made of shapes
-//! (`Shape`, `Gather`, `Concat`, ...), so that reshapes are known. Graphs within graphs (`If`, `Loop`) are not followed.
+//! (`Shape`, `Gather`, `Concat`, ...), so that reshapes are known. Graphs within graphs (`If`, `Loop`), functions of the file's own and operators of other domains are not followed.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -86,7 +86,7 @@ const BROADCAST: [&str; 19] = [
     "LessOrEqual",
 ];
 /// Those that are counted.
-const PRODUCTS: [&str; 12] = [
+const PRODUCTS: [&str; 14] = [
     "MatMul",
     "Gemm",
     "Conv",
@@ -98,7 +98,10 @@ const PRODUCTS: [&str; 12] = [
     "LSTM",
     "GRU",
     "RNN",
+    // these cannot be counted, and hold products
     "Einsum",
+    "Attention",
+    "DeformConv",
 ];
 
 /// FLOPs of a run with these shapes of the inputs.
@@ -126,6 +129,10 @@ pub fn flops(header: &Header, inputs: &BTreeMap<&str, Vec<usize>>) -> Result<f64
     for node in &header.nodes {
         if node.graphs {
             return Err(format!("`{}` holds a graph of its own", node.operator));
+        }
+        // a function of the file's own, or an operator that no standard describes, may hold products
+        if node.operator.contains('.') {
+            return Err(format!("what `{}` computes is not in the standard", node.operator));
         }
         if PRODUCTS.contains(&node.operator.as_str()) {
             let name = node.outputs.first().map_or("", String::as_str);
@@ -188,7 +195,7 @@ impl Known {
                 Some(flops)
             }
             "Gemm" => {
-                let turned = |key: &str| node.numbers.get(key).is_some_and(|n| n[0] != 0);
+                let turned = |key: &str| node.numbers.get(key).and_then(|n| n.first()).is_some_and(|n| *n != 0);
                 let (a, b) = (self.shape(node, 0)?, self.shape(node, 1)?);
                 let ([a0, a1], [b0, b1]) = (a[..].try_into().ok()?, b[..].try_into().ok()?);
                 let (m, k): (u64, u64) = if turned("transA") { (a1, a0) } else { (a0, a1) };
@@ -199,7 +206,7 @@ impl Known {
             "Conv" | "ConvInteger" | "QLinearConv" => {
                 let w = if node.operator == "QLinearConv" { 3 } else { 1 };
                 let (x, w) = (self.shape(node, 0)?.clone(), self.shape(node, w)?.clone());
-                let out = window(node, &x, &w[2..], *w.first()?)?;
+                let out = window(node, &x, w.get(2..)?, *w.first()?)?;
                 let flops = 2.0 * product(&out) * product(&w[1..]);
                 self.give(node, 0, Some(out));
                 Some(flops)
@@ -207,17 +214,19 @@ impl Known {
             "ConvTranspose" => {
                 // each element of the input meets the kernel once; how long the result is, few need
                 let (x, w) = (self.shape(node, 0)?.clone(), self.shape(node, 1)?.clone());
+                let kernel = w.get(2..)?;
+                let n = kernel.len();
                 let group = number(node, "group", 1);
-                let strides = numbers(node, "strides", w.len() - 2, 1);
-                let pads = numbers(node, "pads", 2 * (w.len() - 2), 0);
-                let more = numbers(node, "output_padding", w.len() - 2, 0);
-                let long = (0..w.len() - 2).map(|i| {
-                    let n = strides[i] * (*x.get(i + 2)? as i64 - 1) + w[i + 2] as i64 + more[i]
-                        - pads[i]
-                        - pads[i + w.len() - 2];
-                    u64::try_from(n).ok()
+                let strides = numbers(node, "strides", n, 1);
+                let pads = numbers(node, "pads", 2 * n, 0);
+                let more = numbers(node, "output_padding", n, 0);
+                let long = (0..n).map(|i| {
+                    let before = i64::try_from(*x.get(i + 2)?).ok()?.checked_sub(1)?;
+                    let all = strides[i].checked_mul(before)?.checked_add(i64::try_from(kernel[i]).ok()?)?;
+                    let all = all.checked_add(more[i])?.checked_sub(pads[i])?.checked_sub(pads[i + n])?;
+                    u64::try_from(all).ok()
                 });
-                let mut out = vec![*x.first()?, w.get(1)? * group];
+                let mut out = vec![*x.first()?, w.get(1)?.checked_mul(group)?];
                 let plain = !node.texts.contains_key("auto_pad") && !node.numbers.contains_key("output_shape");
                 let flops = 2.0 * product(&x) * product(&w[1..]);
                 if let Some(long) = long.collect::<Option<Shape>>().filter(|_| plain) {
@@ -354,7 +363,7 @@ impl Known {
             }
             "Gather" => {
                 let (x, places) = (x()?, self.shape(node, 1)?);
-                let at = axis(node.numbers.get("axis").map_or(0, |a| a[0]), x.len())?;
+                let at = axis(node.numbers.get("axis").and_then(|a| a.first()).copied().unwrap_or(0), x.len())?;
                 Some([x.get(..at)?, places, x.get(at + 1..)?].concat())
             }
             "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
@@ -411,11 +420,11 @@ fn window(node: &FileNode, x: &[u64], kernel: &[u64], channels: u64) -> Option<S
     let mut out = vec![*x.first()?, channels];
     for i in 0..n {
         let (long, stride) = (i64::try_from(*x.get(i + 2)?).ok()?, strides[i].max(1));
-        let covered = dilations[i] * (i64::try_from(kernel[i]).ok()? - 1) + 1;
-        let free = long + pads[i] + pads[i + n] - covered;
+        let covered = dilations[i].checked_mul(i64::try_from(kernel[i]).ok()?.checked_sub(1)?)?.checked_add(1)?;
+        let free = long.checked_add(pads[i])?.checked_add(pads[i + n])?.checked_sub(covered)?;
         let places = match (same, up) {
-            (true, _) => (long + stride - 1) / stride,
-            (false, true) => (free + stride - 1) / stride + 1,
+            (true, _) => long.checked_add(stride - 1)? / stride,
+            (false, true) => free.checked_add(stride - 1)? / stride + 1,
             (false, false) => free / stride + 1,
         };
         out.push(u64::try_from(places).ok().filter(|_| same || free >= 0)?);
@@ -471,6 +480,31 @@ mod tests {
         lost.graph.as_mut().unwrap().node[1].input[0] = "z".into();
         let why = counted(&lost, &[("x", &[5, 4])]).unwrap_err();
         assert!(why.contains("shapes of `MatMul` (`y`)"), "{why}");
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_named() {
+        // weights of fewer axes than the standard asks for
+        for operator in ["Conv", "ConvTranspose", "ConvInteger"] {
+            for (dims, values) in [(&[3][..], &[0.0; 3][..]), (&[], &[0.0]), (&[2, 2], &[0.0; 4])] {
+                let model = small::model(
+                    vec![small::node(operator, &["x", "w"], &["y"])],
+                    vec![small::floats("w", dims, values)],
+                    vec![small::value("x", 1, &["1", "4", "8", "8"])],
+                    vec![small::value("y", 1, &["1", "4"])],
+                );
+                let _ = counted(&model, &[("x", &[1, 4, 8, 8])]);
+                assert!(dims.len() == 2 || counted(&model, &[("x", &[1, 4, 8, 8])]).is_err(), "{operator} {dims:?}");
+            }
+        }
+        // a function of the file's own, and an operator of another standard
+        let mut model = small::product();
+        model.graph.as_mut().unwrap().node[0].domain = Some("loc".into());
+        let why = counted(&model, &[("x", &[5, 4])]).unwrap_err();
+        assert!(why.contains("`loc.MatMul`") && why.contains("standard"), "{why}");
+        let mut model = small::product();
+        model.graph.as_mut().unwrap().node[0].op_type = Some("Attention".into());
+        assert!(counted(&model, &[("x", &[5, 4])]).unwrap_err().contains("`Attention`"));
     }
 
     /// Our exporter's files, whose cost the graph knows.

@@ -133,6 +133,7 @@ impl Finished {
             notes.push("random weights: what it answers means nothing; time, memory and energy do".into());
         }
         notes.extend(planned.model_changed.clone());
+        notes.extend(planned.file.how_reduced());
         let case = Case {
             schema: SCHEMA,
             id: planned.id.clone(),
@@ -151,12 +152,13 @@ impl Finished {
             interleaved: None,
             starts: Vec::new(),
             costs: planned.costs,
+            reduces: planned.reduces.clone(),
             file: planned.file.facts.clone(),
             compared: Vec::new(),
             routing: Vec::new(),
             constraints: constraints(&planned.spec.limits),
             versions: BTreeMap::new(),
-            unavailable: Vec::new(),
+            unavailable: planned.file.uncounted(planned.costs.as_ref()),
             notes,
         };
         Self { case, samples: Samples::default(), predictions: Vec::new(), attempts: Vec::new(), sums: Vec::new() }

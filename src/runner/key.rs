@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use ergometer_reports::case::CaseKey;
+use ergometer_reports::case::{CaseKey, Original};
 use ergometer_suites::suite::{BackendSpec, Isolation};
 use sha2::{Digest, Sha256};
 
@@ -32,8 +32,12 @@ pub(super) fn started(command: &[String], external: Option<&BackendSpec>, backgr
 }
 
 /// Cases with this key in common do the same work and may take turns; with `any_depth` those too that differ in when they stop.
-pub(super) fn same_work(key: &CaseKey, any_depth: bool) -> CaseKey {
+/// A reduced form does the work of its original.
+pub(super) fn same_work(key: &CaseKey, any_depth: bool, original: Option<&Original>) -> CaseKey {
+    let of = original.map_or((&key.model, &key.model_hash), |original| (&original.model, &original.model_hash));
     CaseKey {
+        model: of.0.clone(),
+        model_hash: of.1.clone(),
         depth: if any_depth { "any".into() } else { key.depth.clone() },
         backend: String::new(),
         backend_options: BTreeMap::new(),

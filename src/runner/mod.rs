@@ -18,6 +18,7 @@
 mod answers;
 pub mod background;
 pub mod case;
+pub mod case_file;
 mod case_runner;
 mod changes;
 pub mod claims;

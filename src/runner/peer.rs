@@ -69,7 +69,7 @@ fn ask(
     ready(peer, &options).map_err(|u| unavailable(u.reason))?;
     let described = peer.describe(&options).map_err(|e| match e {
         BackendError::Unavailable(u) => unavailable(u.reason),
-        BackendError::Failed(message) => unavailable(message),
+        BackendError::Failed(message) | BackendError::WrongOutput(message) => unavailable(message),
     })?;
     let log = super::process::log()?;
     let environment = peer.environment(&options).into_iter().map(|(k, v)| (k.to_string(), v)).collect();

@@ -2,17 +2,18 @@
 //!
 //! In: a checked suite. Out: [`Plan`]. Must not: start a worker, or write a file before it is told to (`materialise`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use ergometer_reports::case::{AccuracyProtocol, Baseline, CaseKey, Costs, FileFacts, Settings, Tuning};
+use ergometer_reports::case::{AccuracyProtocol, Baseline, CaseKey, Costs, Original, Settings, Tuning};
 use ergometer_reports::precision::Precision;
 use ergometer_suites::suite::{CaseSpec, Isolation, Suite};
 use ergometer_suites::task::{self, ExampleSet, StartNoise, Task};
 use ergometer_suites::{AnswerKind, Array, FileForm};
 
+use super::case_file::{self, CaseFile};
 use super::described::{SaidOfCase, described};
 use super::key;
 use super::recorded::{self, Recorded};
@@ -23,9 +24,8 @@ use crate::graph::cost::Workload;
 use crate::graph::{Graph, canonical};
 use crate::interrupt::Scratch;
 use crate::models::file::OnnxFile;
-use crate::models::interface::{Interface, Port, PortRole, Rows};
+use crate::models::interface::{Interface, PortRole};
 use crate::models::{self, Model, TrainingRecord};
-use crate::protocol::bounded::{MAX_NAME, head};
 use crate::worker::given;
 
 /// A task of the suite with its examples.
@@ -100,20 +100,14 @@ pub struct PlannedModel {
 impl PlannedModel {
     /// What its cases know of its file.
     fn case_file(&self) -> CaseFile {
-        let Some(file) = self.file.as_deref() else { return CaseFile::default() };
-        CaseFile {
-            form: self.form.clone(),
-            outputs: outputs(&self.interface),
-            facts: Some(facts(file)),
-            precision: Some(file.precision),
-        }
+        self.file.as_deref().map(|file| CaseFile::of(file, &self.form, &self.interface)).unwrap_or_default()
     }
 
     /// What a row costs in this precision, where that is known.
     fn costs(&self, precision: &str, set: &ExampleSet) -> Option<Costs> {
         match &self.graph {
             Some(graph) => Some(costs(graph, precision)),
-            None => costs_of_file(self.file.as_deref()?, &self.interface, set),
+            None => Some(case_file::costs(self.file.as_deref()?, &self.interface, set)),
         }
     }
 
@@ -132,19 +126,6 @@ impl PlannedModel {
             },
         }
     }
-}
-
-/// What a case knows of its model where that is a file; empty where it is none.
-#[derive(Clone, Default)]
-pub struct CaseFile {
-    /// How the suite uses it.
-    pub form: FileForm,
-    /// Its outputs with the elements along the last axis of each.
-    pub outputs: Vec<(String, Option<usize>)>,
-    /// What it says of itself.
-    pub facts: Option<FileFacts>,
-    /// What it computes in.
-    pub precision: Option<&'static str>,
 }
 
 /// One case, ready to run.
@@ -167,6 +148,8 @@ pub struct PlannedCase {
     pub path: String,
     /// Program of an external backend; empty for a built-in one.
     pub command: Vec<String>,
+    /// The model that its model is a reduced form of, and what is known of how it was made.
+    pub reduces: Option<Original>,
     /// Where that runs.
     pub isolation: Isolation,
     /// What is known of its model where that is a file.
@@ -249,39 +232,12 @@ impl Plan {
             if !plan.tasks.contains_key(&spec.task) {
                 plan.tasks.insert(spec.task.clone(), plan_task(suite, &spec.task)?);
             }
-            if !plan.models.contains_key(&spec.model) {
-                let asked = &suite.models[&spec.model];
-                let path = &asked.path;
-                if let Some(hint) = ergometer_suites::locate::how_to_fetch(path) {
-                    bail!(
-                        "model `{}` of suite {} is not here: no file {}\nhint: {hint}",
-                        spec.model,
-                        suite.file.display(),
-                        path.display()
-                    );
+            // of a reduced form the original too: its hash says which answers are compared
+            let original = suite.models[&spec.model].reduces.iter();
+            for name in original.chain([&spec.model]) {
+                if !plan.models.contains_key(name) {
+                    plan.models.insert(name.clone(), plan_model(suite, name)?);
                 }
-                let model = Model::load_as(path, &asked.form)
-                    .with_context(|| format!("model `{}` of suite {}", spec.model, suite.file.display()))?;
-                let random = models::random::is_random(path)?;
-                let Model { interface, graph, file, hash, training, .. } = model;
-                let form = asked.form.clone();
-                let recorded = match (&asked.vectors, &file) {
-                    (Some(vectors), Some(file)) => {
-                        let read = recorded::read(vectors, file, &interface);
-                        let read = read.with_context(|| format!("`vectors` of model `{}`", spec.model))?;
-                        Some((Arc::new(read), None))
-                    }
-                    (Some(vectors), None) => bail!(
-                        "model `{}` is no ONNX file, and `vectors = {:?}` is for those\nhint: the reference interpreter judges it: leave the key out",
-                        spec.model,
-                        vectors.display().to_string()
-                    ),
-                    (None, _) => None,
-                };
-                let (folder, modified) = (path.clone(), super::changes::modified(path));
-                let planned =
-                    PlannedModel { interface, graph, file, form, recorded, hash, folder, random, training, modified };
-                plan.models.insert(spec.model.clone(), planned);
             }
             let case = plan.case(suite, spec, None)?;
             if keep(&case.path) && plan.cases.iter().all(|c| c.id != case.id) {
@@ -381,14 +337,18 @@ impl Plan {
         let searched = spec.tune
             && external.is_none_or(|b| b.options.is_empty())
             && backend(kind).is_some_and(|b| b.settings(&as_asked).len() > 1);
+        let reduces = suite.models[&spec.model].reduces.as_ref().and_then(|name| {
+            Some(Original { model: name.clone(), model_hash: self.models.get(name)?.hash.clone() })
+        });
         let asked = key::asked(&key, searched);
         let started = key::started(&command, external, spec.limits.background);
         Ok(PlannedCase {
             id: key::id(&asked, &started),
             group: key::id(&key::same_answers(&key, model.random), &started),
-            turns: spec.interleave.then(|| key::id(&key::same_work(&key, spec.any_depth), &[])),
+            turns: spec.interleave.then(|| key::id(&key::same_work(&key, spec.any_depth, reduces.as_ref()), &[])),
             compared: 0,
             path: key.path(),
+            reduces,
             spec: spec.clone(),
             key,
             asked,
@@ -427,70 +387,6 @@ fn costs(graph: &Graph, precision: &str) -> Costs {
     }
 }
 
-/// What one row of a file costs, where its shapes are known; of a sequence, where all have as many steps.
-fn costs_of_file(file: &OnnxFile, interface: &Interface, set: &ExampleSet) -> Option<Costs> {
-    let steps = |arrays: &[Array]| {
-        let given = set.inputs.iter().zip(arrays);
-        let longer = given.filter_map(|(name, array)| {
-            let port = interface.inputs.iter().find(|port| port.name == *name)?;
-            (array.shape.len() > port.shape.len()).then(|| array.shape[0])
-        });
-        longer.max().unwrap_or(1)
-    };
-    let all: BTreeSet<usize> = set.examples.iter().map(|e| steps(&e.arrays)).collect();
-    let &steps = all.first().filter(|_| all.len() == 1)?;
-    let states = file.inputs.iter().filter(|input| input.state.is_some());
-    let state_bytes = states.map(|i| i.shape(1).iter().product::<usize>() * i.kind.bytes()).sum::<usize>() as u64;
-    let (parameters, bytes) = (file.header.parameters(), file.header.constant_bytes());
-    Some(Costs {
-        params_total: parameters,
-        params_active: parameters,
-        flops_admit: 0.0,
-        flops_step: file.flops.as_ref().ok()? * steps as f64,
-        weight_bytes: bytes,
-        state_bytes,
-        // what operators read and write is not followed
-        step_weight_bytes: 0.0,
-        step_value_bytes: 0.0,
-    })
-}
-
-/// Names of outputs, and the elements along the last axis with more than one.
-fn outputs(interface: &Interface) -> Vec<(String, Option<usize>)> {
-    let last = |port: &Port| port.shape.iter().rev().copied().find(|n| *n > 1);
-    interface.outputs.iter().map(|port| (port.name.clone(), last(port))).collect()
-}
-
-/// Most operators and entries of the metadata that are kept of a file.
-const MAX_KEPT: usize = 64;
-
-/// What a file says of itself, for the record.
-fn facts(file: &OnnxFile) -> FileFacts {
-    let header = &file.header;
-    FileFacts {
-        ir_version: header.ir_version,
-        opsets: header.opset_words(),
-        producer: header.producer.clone(),
-        metadata: header.metadata.iter().take(MAX_KEPT).map(|(k, v)| (head(k, MAX_NAME), head(v, MAX_NAME))).collect(),
-        nodes: header.node_count,
-        operators: header.operators.iter().take(MAX_KEPT).map(|(k, n)| (head(k, MAX_NAME), *n)).collect(),
-        parameters: header.parameters(),
-        constant_bytes: header.constant_bytes(),
-        precision: file.precision.into(),
-        bound: file.bound.clone(),
-        rows: match file.rows {
-            Rows::Any => "any".into(),
-            Rows::Fixed(n) => n.to_string(),
-            Rows::One => "no axis counts rows".into(),
-        },
-        flops: file.flops.as_ref().ok().copied(),
-        flops_counted: match &file.flops {
-            Ok(_) => "two for each multiply-add of matrix products, convolutions and recurrent layers, by the shapes of the header".into(),
-            Err(why) => why.clone(),
-        },
-    }
-}
-
 /// The plan's cases by interleaved group: those that take turns together, in the order of the first of each interleaved
 /// group; any other case alone.
 pub fn interleaved_groups(cases: &[PlannedCase]) -> Vec<Vec<&PlannedCase>> {
@@ -522,6 +418,32 @@ fn comparisons(cases: &[PlannedCase]) -> BTreeMap<String, usize> {
         all.extend(interleaved.iter().map(|c| (c.id.clone(), compared)));
     }
     all
+}
+
+fn plan_model(suite: &Suite, name: &str) -> anyhow::Result<PlannedModel> {
+    let asked = &suite.models[name];
+    let path = &asked.path;
+    if let Some(hint) = ergometer_suites::locate::how_to_fetch(path) {
+        bail!("model `{name}` of suite {} is not here: no file {}\nhint: {hint}", suite.file.display(), path.display());
+    }
+    let model = Model::load_as(path, &asked.form)
+        .with_context(|| format!("model `{name}` of suite {}", suite.file.display()))?;
+    let random = models::random::is_random(path)?;
+    let Model { interface, graph, file, hash, training, .. } = model;
+    let form = asked.form.clone();
+    let recorded = match (&asked.vectors, &file) {
+        (Some(vectors), Some(file)) => {
+            let read = recorded::read(vectors, file, &interface);
+            Some((Arc::new(read.with_context(|| format!("`vectors` of model `{name}`"))?), None))
+        }
+        (Some(vectors), None) => bail!(
+            "model `{name}` is no ONNX file, and `vectors = {:?}` is for those\nhint: the reference interpreter judges it: leave the key out",
+            vectors.display().to_string()
+        ),
+        (None, _) => None,
+    };
+    let (folder, modified) = (path.clone(), super::changes::modified(path));
+    Ok(PlannedModel { interface, graph, file, form, recorded, hash, folder, random, training, modified })
 }
 
 fn plan_task(suite: &Suite, name: &str) -> anyhow::Result<PlannedTask> {

@@ -387,6 +387,7 @@ impl Worker {
                     FailureKind::Spawn => ErrorKind::Spawn,
                     FailureKind::Backend => ErrorKind::Exit,
                     FailureKind::Protocol => ErrorKind::Protocol,
+                    FailureKind::WrongOutput => ErrorKind::WrongOutput,
                 };
                 Err(case_error(kind, f.message))
             }

@@ -15,14 +15,16 @@ pub(super) struct Reader {
     /// Place of the output whose first feature is the halting logit, where there is one.
     pub halting: Option<usize>,
     output: usize,
+    /// Its name, for messages.
+    name: String,
     how: How,
 }
 
 enum How {
     /// Off logits, so many a token.
     Logits(AnswerKind, usize),
-    /// Off any output; elements along its last axis, where the interface says.
-    Output(Read, Option<usize>),
+    /// Off any output; for the largest along an axis the shape of a row, where the interface says, and the axis.
+    Output(Read, Vec<usize>, Option<usize>),
 }
 
 impl Reader {
@@ -31,37 +33,86 @@ impl Reader {
     /// # Errors
     /// Answers that this model does not give.
     pub fn of(job: &Job, interface: &Interface) -> anyhow::Result<Self> {
-        let Reading::Output { output, how } = &job.reading else {
+        let Reading::Output { output, how, axis } = &job.reading else {
             check(job.answers, interface)?;
             let reads = interface.reads()?;
             let how = How::Logits(job.answers, reads.vocabulary);
-            return Ok(Self { halting: reads.halting, output: reads.logits, how });
+            let name = interface.outputs[reads.logits].name.clone();
+            return Ok(Self { halting: reads.halting, output: reads.logits, name, how });
         };
         let Some(place) = interface.place_of(output.as_deref()) else {
             bail!("answers are read off output `{}`, which the model does not have", output.as_deref().unwrap_or(""))
         };
-        let last = interface.outputs[place].classes();
+        let port = &interface.outputs[place];
         let halting = interface.outputs.iter().position(|port| port.role == PortRole::Halting);
-        Ok(Self { halting, output: place, how: How::Output(*how, last) })
+        let how = How::Output(*how, port.shape.clone(), *axis);
+        Ok(Self { halting, output: place, name: port.name.clone(), how })
     }
 
     /// The answer of the row in a slot. Allocates it, so it is called outside of what is timed.
-    pub fn answer(&self, session: &Session, slot: usize) -> Answer {
+    ///
+    /// # Errors
+    /// Outputs that can be no answer, in words: NaN speaks for no class, and a number must be one.
+    pub fn answer(&self, session: &Session, slot: usize) -> Result<Answer, String> {
         let values = session.output(self.output, slot);
+        // a class may be ruled out by minus infinity
+        let must_be_finite = !matches!(
+            self.how,
+            How::Output(Read::Argmax, ..) | How::Logits(AnswerKind::Class | AnswerKind::Tokens | AnswerKind::Text, _)
+        );
+        if let Some(at) = values.iter().position(|v| v.is_nan() || (must_be_finite && v.is_infinite())) {
+            return Err(format!(
+                "output `{}` holds {} at element {at} of {} of its row, and no answer can be read off it",
+                self.name,
+                values[at],
+                values.len()
+            ));
+        }
         let numbers = || values.iter().map(|&v| f64::from(v)).collect();
-        match self.how {
-            How::Logits(kind, vocabulary) => read(kind, values, vocabulary),
-            How::Output(Read::Values, _) => Answer::Numbers(numbers()),
-            How::Output(Read::Likelihoods, _) => Answer::Likelihoods(numbers()),
-            How::Output(Read::Argmax, last) => {
-                let last = last.or_else(|| session.last_axis(self.output)).unwrap_or(1).max(1);
-                match values.len() == last {
-                    true => Answer::Class(argmax(values)),
-                    false => Answer::Tokens(values.chunks_exact(last).map(argmax).collect()),
-                }
+        Ok(match &self.how {
+            How::Logits(kind, vocabulary) => read(*kind, values, *vocabulary),
+            How::Output(Read::Values, ..) => Answer::Numbers(numbers()),
+            How::Output(Read::Likelihoods, ..) => Answer::Likelihoods(numbers()),
+            How::Output(Read::Argmax, shape, axis) => {
+                let shape = if shape.is_empty() { session.row_shape(self.output).unwrap_or_default() } else { shape };
+                along(values, shape, *axis)?
             }
+        })
+    }
+}
+
+/// The place of the largest along an axis of rows of this shape, or along the last with more than one element.
+///
+/// # Errors
+/// No such axis.
+fn along(values: &[f32], shape: &[usize], axis: Option<usize>) -> Result<Answer, String> {
+    let (classes, behind) = match axis {
+        Some(axis) => {
+            let Some(classes) = shape.get(axis) else {
+                return Err(format!("there is no axis {axis} in a row of shape {shape:?}, where `class_axis` has classes"));
+            };
+            (*classes, shape[axis + 1..].iter().product::<usize>())
+        }
+        None => (shape.iter().rev().copied().find(|n| *n > 1).unwrap_or(1), 1),
+    };
+    if classes == 0 || behind == 0 || !values.len().is_multiple_of(classes * behind) {
+        return Err(format!("{} values are no rows of shape {shape:?}", values.len()));
+    }
+    if behind == 1 {
+        return Ok(match values.len() == classes {
+            true => Answer::Class(argmax(values)),
+            false => Answer::Tokens(values.chunks_exact(classes).map(argmax).collect()),
+        });
+    }
+    let mut tokens = Vec::with_capacity(values.len() / classes);
+    let mut column = vec![0.0; classes];
+    for block in values.chunks_exact(classes * behind) {
+        for place in 0..behind {
+            (0..classes).for_each(|class| column[class] = block[class * behind + place]);
+            tokens.push(argmax(&column));
         }
     }
+    Ok(Answer::Tokens(tokens))
 }
 
 /// Errors: answers that cannot be read off this model's logits.
@@ -112,6 +163,22 @@ mod tests {
         let Answer::Likelihoods(all) = read(AnswerKind::Likelihoods, &logits, 4) else { panic!() };
         assert!((all.iter().map(|l| l.exp()).sum::<f64>() - 1.0).abs() < 1e-12);
         assert!((all[1] - all[0] - 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn classes_stand_along_any_axis() {
+        // two cells, three classes: [3, 2] and [2, 3]
+        let first = [0.0, 9.0, 5.0, 1.0, 2.0, 3.0];
+        assert_eq!(along(&first, &[3, 2], Some(0)), Ok(Answer::Tokens(vec![1, 0])));
+        assert_eq!(along(&first, &[2, 3], None), Ok(Answer::Tokens(vec![1, 2])));
+        assert_eq!(along(&first, &[2, 3], Some(1)), Ok(Answer::Tokens(vec![1, 2])));
+        // steps of time lie before
+        assert_eq!(along(&first, &[3, 1], Some(0)), Ok(Answer::Tokens(vec![1, 2])));
+        assert_eq!(along(&first[..3], &[3, 1, 1], Some(0)), Ok(Answer::Class(1)));
+        assert_eq!(along(&first[..3], &[3, 1, 1], None), Ok(Answer::Class(1)));
+        assert!(along(&first, &[3, 2], Some(2)).unwrap_err().contains("no axis 2"));
+        assert!(along(&first[..5], &[3, 2], Some(0)).unwrap_err().contains("5 values"));
+        assert!(along(&first, &[0, 2], Some(0)).is_err());
     }
 
     #[test]

@@ -98,6 +98,9 @@ pub enum Reading {
         output: Option<String>,
         /// How.
         how: Read,
+        /// The axis of a row along which classes stand, for `argmax`; `None`: the last with more than one element.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        axis: Option<usize>,
     },
 }
 
@@ -107,7 +110,7 @@ pub enum Reading {
 pub enum Read {
     /// All elements, in order: [`Answer::Numbers`](crate::Answer::Numbers).
     Values,
-    /// The place of the largest along the last axis: [`Answer::Class`](crate::Answer::Class) where one is left, else
+    /// The place of the largest along one axis: [`Answer::Class`](crate::Answer::Class) where one is left, else
     /// [`Answer::Tokens`](crate::Answer::Tokens).
     Argmax,
     /// All elements of the one vector that there is: [`Answer::Likelihoods`](crate::Answer::Likelihoods).

@@ -113,6 +113,8 @@ pub struct ModelSpec {
     pub form: FileForm,
     /// Recorded outputs that a file is held to: a file or folder.
     pub vectors: Option<PathBuf>,
+    /// The model that this one is a reduced form of, by its name.
+    pub reduces: Option<String>,
 }
 
 /// `[[task]]`

@@ -98,6 +98,17 @@ impl Keys {
         self.entries.remove(key);
     }
 
+    /// A list of one value becomes that value. How many a longer list has.
+    pub fn one(&mut self, key: &str) -> Option<usize> {
+        let (_, value) = self.entries.get_mut(key)?;
+        let list = value.as_array_mut()?;
+        if list.len() != 1 {
+            return Some(list.len());
+        }
+        *value = list.pop()?;
+        None
+    }
+
     /// Whether `key` is there.
     pub fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)

@@ -11,6 +11,7 @@ mod ceilings;
 mod check;
 mod claims;
 mod cli;
+mod compress;
 mod constraints;
 mod curve;
 mod data;

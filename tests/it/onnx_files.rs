@@ -27,7 +27,7 @@ fn value(name: &str, element: i32, axes: &[&str]) -> proto::ValueInfo {
 }
 
 /// `y[N, 3] = operator(x[N, 4] w)`, where only the last of `x` decides the class.
-fn product(operator: &str, input: i32) -> proto::Model {
+pub fn product(operator: &str, input: i32) -> proto::Model {
     let node = |operator: &str, inputs: &[&str], outputs: &[&str]| proto::Node {
         input: inputs.iter().map(|n| (*n).into()).collect(),
         output: outputs.iter().map(|n| (*n).into()).collect(),

@@ -10,7 +10,6 @@ use crate::{
     case::{Case, CaseError, ErrorKind},
     format,
     missing::Missing,
-    precision::Precision,
     questions::{of_record, questions},
     stats::{
         Estimate,
@@ -80,15 +79,14 @@ impl Finding {
 /// Findings by id of the case, or why there is none. Cases in full precision and cases that ended in an error have no
 /// entry.
 ///
-/// The partner is a case of the same model, task and depth rule in f32 or f64, all known by their hashes: of the same
+/// The partner is a case of the same model (of a reduced form in a file of its own: of the model that the suite calls its original), task and depth rule in f32 or f64, all known by their hashes: of the same
 /// backend if there is one (with the same options before others), else of any; f32 before f64, then in the order of
 /// paths.
 pub(super) fn findings(run: &RecordedRun) -> BTreeMap<String, Result<Finding, Missing>> {
     let answers = Answers { by_id: run.cases.iter().map(|c| (c.case.id.as_str(), c)).collect() };
     let mut known: BTreeMap<(&str, &str), Option<Estimate>> = BTreeMap::new();
     let mut all = BTreeMap::new();
-    for case in run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && !Precision::of(&c.key.precision).full)
-    {
+    for case in run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && c.is_reduced()) {
         let found = (|| {
             let own = answers.of(case)?;
             if let Some(why) = &own.case.unscored {
@@ -129,15 +127,14 @@ impl<'a> Answers<'a> {
 
     fn partner(&self, run: &'a RecordedRun, case: &Case) -> Result<(&'a Case, &'a CaseRun), Missing> {
         let key = &case.key;
+        let model = case.reduces.as_ref().map_or(&key.model_hash, |original| &original.model_hash);
         let asked_the_same = |other: &Case| {
             let o = &other.key;
             // rows that have halted answer the same, kept at work or not
             let rule = |depth: &str| depth.replacen("halt-keep-", "halt-", 1);
-            (&o.model_hash, &o.task, &o.task_hash, rule(&o.depth))
-                == (&key.model_hash, &key.task, &key.task_hash, rule(&key.depth))
+            (&o.model_hash, &o.task, &o.task_hash, rule(&o.depth)) == (model, &key.task, &key.task_hash, rule(&key.depth))
         };
-        let full =
-            run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && Precision::of(&c.key.precision).full);
+        let full = run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && !c.is_reduced());
         let candidates = full.filter(|c| asked_the_same(c)).filter_map(|c| Some((c, self.of(c).ok()?)));
         let rank = |(c, _): &(&Case, &CaseRun)| {
             let foreign = c.key.backend != key.backend;
@@ -146,9 +143,17 @@ impl<'a> Answers<'a> {
         };
         // cases are sorted by path, and the first of equals is taken
         candidates.min_by_key(rank).ok_or_else(|| {
-            let message = "cannot tell: no case in f32 or f64 with the same model, task and depth rule in this run";
-            let hint = format!("add the precision f32 beside {} in the suite", key.precision);
-            missing(message.into(), Some(hint))
+            let what = "no case in f32 or f64 with the same";
+            match &case.reduces {
+                None => missing(
+                    format!("cannot tell: {what} model, task and depth rule in this run"),
+                    Some(format!("add the precision f32 beside {} in the suite", key.precision)),
+                ),
+                Some(original) => missing(
+                    format!("cannot tell: {what} task and depth rule of the original `{}` in this run", original.model),
+                    Some(format!("add cases of `{}` in f32 on the same task", original.model)),
+                ),
+            }
         })
     }
 }

@@ -54,6 +54,14 @@ pub fn auroc(answers: &[Judged]) -> Option<Estimate> {
         let variance = scale(with[1].len() as f64) * sum(|c| c[1] * c[1]) / positives.powi(2)
             + scale(with[0].len() as f64) * sum(|c| c[0] * c[0]) / negatives.powi(2)
             + 2.0 * scale(clusters.len() as f64) * sum(|c| c[0] * c[1]) / (positives * negatives);
+        if variance <= 0.0 {
+            return Some(Estimate {
+                value: area,
+                interval: Err("every answer is above as many of the other label as any other: no spread is seen".into()),
+                n: answers.len() as u64,
+                method,
+            });
+        }
         let half = Z975 * variance.max(0.0).sqrt() / (area * (1.0 - area));
         let end = |logit: f64| 1.0 / (1.0 + (-logit).exp());
         let middle = (area / (1.0 - area)).ln();

@@ -35,7 +35,8 @@ impl Summary<'_> {
     }
 
     pub(super) fn flops_model(&self) -> Option<Estimate> {
-        let costs = self.case_run.case.costs.as_ref()?;
+        // of a file whose shapes are lost, operations are not counted; none at all have no rate
+        let costs = self.case_run.case.costs.as_ref().filter(|c| c.flops_admit + c.flops_step > 0.0)?;
         let steps = self.steps()?;
         let flops = |steps: f64| costs.flops_admit + costs.flops_step * steps;
         Some(Estimate {

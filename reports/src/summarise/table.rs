@@ -7,7 +7,6 @@
 use super::{Metered, Missing, Outcome, Summary, blocks::Per, counted, exact};
 use crate::{
     metric::{How, Metric, Of, PAIR},
-    precision::Precision,
 };
 
 impl Summary<'_> {
@@ -23,7 +22,7 @@ impl Summary<'_> {
             Of::Summed if metric.name == "scorer_pair" => self.summed().iter().any(|name| name.starts_with(PAIR)),
             Of::Summed => self.summed().contains(metric.name),
             // full precision is what others are held to
-            Of::Reduced => !Precision::of(&case.key.precision).full,
+            Of::Reduced => case.is_reduced(),
             Of::Boards => self.on_boards(),
             Of::Halting => self.halts(),
             Of::Turns => case.interleaved.is_some(),

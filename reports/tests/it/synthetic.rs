@@ -224,6 +224,7 @@ fn case(key: CaseKey, model: &Model, seed: u64) -> Case {
         starts: Vec::new(),
         file: None,
         compared: Vec::new(),
+        reduces: None,
         costs: Some(Costs {
             params_total: model.weight_bytes / 4,
             params_active: model.weight_bytes / 4,

@@ -116,7 +116,7 @@ fn of_files(inputs: &[ArrayInput], parameters: &ArrayParameters) -> Result<Examp
         baselines,
         notes,
         inputs: inputs.iter().map(|i| i.name.clone()).collect(),
-        reads: scorer.reading(parameters.output.clone()),
+        reads: scorer.reading(parameters.output.clone(), parameters.class_axis),
         answers: Some(kind),
         scorer: Some(scorer),
         ..ExampleSet::default()

@@ -12,7 +12,7 @@ use super::edit::Decoding;
 use super::random::RandomInput;
 use super::scorer::{Scorer, ScorerProgram};
 use super::source::{ArraySource, WantedRows};
-use crate::array::{ElementKind, Read};
+use crate::array::{ElementKind, Read, Reading};
 use crate::error::SuiteError;
 use crate::text;
 use crate::toml_table::{Keys, unknown};
@@ -24,17 +24,17 @@ const ALWAYS: [&str; 9] =
     ["inputs", "labels", "scorer", "output", "cluster", "difficulty", "examples", "seed", "random"];
 /// Names of the scorers, and the keys that go with each.
 const SCORERS: [(&str, &[&str]); 8] = [
-    ("top-1", &["classes"]),
+    ("top-1", &["classes", "class_axis"]),
     ("top-5", &["classes"]),
     ("binary", &["threshold", "positive"]),
     ("regression", &["tolerance"]),
-    ("exact", &["classes"]),
-    ("edit", &["decode", "blank", "alphabet", "ignore"]),
-    ("iou", &["classes", "threshold", "mask", "ignore"]),
-    ("tokens", &["classes", "mask", "ignore"]),
+    ("exact", &["classes", "class_axis"]),
+    ("edit", &["class_axis", "decode", "blank", "alphabet", "ignore"]),
+    ("iou", &["classes", "class_axis", "threshold", "mask", "ignore"]),
+    ("tokens", &["classes", "class_axis", "mask", "ignore"]),
 ];
 /// Keys that go with a scorer's program.
-const OF_PROGRAM: [&str; 2] = ["read", "scorer_seconds"];
+const OF_PROGRAM: [&str; 3] = ["read", "scorer_seconds", "class_axis"];
 /// Largest k of `top-k`.
 const MAX_K: usize = 1000;
 /// Most inputs of a model.
@@ -82,6 +82,8 @@ pub struct ArrayParameters {
     pub output: Option<String>,
     /// Classes that labels are below.
     pub classes: Option<u32>,
+    /// The axis of a row of the output along which classes stand.
+    pub class_axis: Option<usize>,
     /// Cells of labels that count.
     pub mask: Option<ArraySource>,
     /// The value of cells of labels that do not count.
@@ -119,6 +121,12 @@ impl ArrayParameters {
                 .at(keys.place(key))
                 .hint(format!("leave it out; it goes with {with}")));
         }
+        let class_axis = keys.integer("class_axis", 0..=MAX_AXES as u64 - 1)?.map(|n| n as usize);
+        if class_axis.is_some() && !matches!(scorer.reading(None, None), Reading::Output { how: Read::Argmax, .. }) {
+            return Err(SuiteError::new("is for answers that are the largest along an axis")
+                .at(keys.place("class_axis"))
+                .hint("leave it out; of a program of yours it goes with `read = \"argmax\"`"));
+        }
         let source = |key: &str| match keys.string(key)? {
             Some(text) => ArraySource::parse(folder, &text).map(Some).map_err(|e| e.at(keys.place(key))),
             None => Ok(None),
@@ -141,6 +149,7 @@ impl ArrayParameters {
             scorer,
             output: keys.string("output")?,
             classes: keys.integer("classes", 1..=u64::from(u32::MAX - 1))?.map(|n| n as u32),
+            class_axis,
             mask: source("mask")?,
             ignore: keys.get("ignore", "a whole number", Value::as_integer)?,
             cluster: source("cluster")?,
@@ -167,6 +176,7 @@ impl ArrayParameters {
             scorer: Scorer::Nothing,
             output: keys.string("output")?,
             classes: None,
+            class_axis: None,
             mask: None,
             ignore: None,
             cluster: None,
@@ -304,7 +314,7 @@ fn scorer(keys: &Keys, folder: &Path) -> Result<(Scorer, String), SuiteError> {
     let known = || SCORERS.iter().map(|s| s.0);
     let scorer = match name.as_str() {
         "binary" => Scorer::Binary {
-            threshold: number("threshold")?.unwrap_or(0.5),
+            threshold: number("threshold")?,
             positive: keys.integer("positive", 0..=1_000_000)?.map(|n| n as usize),
         },
         "regression" => {

@@ -95,7 +95,7 @@ pub fn examples(
         puzzle_ids: 1,
         notes: vec!["Throughput only: the inputs are random numbers, and no answer is right or wrong.".into()],
         inputs: inputs.iter().map(|i| i.name.clone()).collect(),
-        reads: Scorer::Nothing.reading(output),
+        reads: Scorer::Nothing.reading(output, None),
         answers: Some(AnswerKind::Tokens),
         scorer: Some(Scorer::Nothing),
         ..ExampleSet::default()

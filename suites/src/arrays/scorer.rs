@@ -40,7 +40,7 @@ pub enum Scorer {
     /// The score of the positive class is at least the threshold.
     Binary {
         /// See above.
-        threshold: f64,
+        threshold: Option<f64>,
         /// Which of several values is the positive class's.
         positive: Option<usize>,
     },
@@ -68,7 +68,7 @@ pub enum Scorer {
 
 impl Scorer {
     /// How answers are read off an output.
-    pub fn reading(&self, output: Option<String>) -> Reading {
+    pub fn reading(&self, output: Option<String>, axis: Option<usize>) -> Reading {
         let how = match self {
             Self::Top { k: 1 } | Self::Exact | Self::Edit(_) | Self::Overlap { threshold: None } | Self::Nothing => {
                 Read::Argmax
@@ -76,12 +76,12 @@ impl Scorer {
             Self::Program(_, how) => *how,
             _ => Read::Values,
         };
-        Reading::Output { output, how }
+        Reading::Output { output, how, axis }
     }
 
     /// What answers are, where labels are as this one.
     pub fn answers(&self, label: &Answer) -> AnswerKind {
-        match (self.reading(None), label) {
+        match (self.reading(None, None), label) {
             (Reading::Output { how: Read::Values, .. }, _) => AnswerKind::Numbers,
             (Reading::Output { how: Read::Likelihoods, .. }, _) => AnswerKind::Likelihoods,
             (_, Answer::Class(_)) => AnswerKind::Class,
@@ -111,6 +111,9 @@ impl Scorer {
                 }
             }
             (Self::Top { k: 1 }, ..) => due("a class is"),
+            (Self::Binary { threshold: Some(_), positive: None }, _, Answer::Numbers(values)) if values.len() == 2 => {
+                Err("has two values, of which the larger is what it says, and `threshold` is for one: `positive = 1` means the second".into())
+            }
             (Self::Binary { positive, .. }, _, Answer::Numbers(values) | Answer::Likelihoods(values)) => {
                 positive_place(values.len(), *positive).map(drop)
             }
@@ -234,19 +237,20 @@ fn positive_place(values: usize, positive: Option<usize>) -> Result<usize, Strin
     }
 }
 
-/// The score of the positive class. Of two values without a word on them it is the second's share: itself where they are shares that
-/// come to 1, else by softmax.
+/// The score that answers are ranked by. Of two values without a word on them it is by how much the second is above the first: of
+/// logits and of shares it puts answers into one order, and no rounding makes them equal.
 fn positive_score(values: &[f64], positive: Option<usize>) -> f64 {
     if let ([no, yes], None) = (values, positive) {
-        let shares = *no >= 0.0 && *yes >= 0.0 && (no + yes - 1.0).abs() < 1e-3;
-        return if shares { *yes } else { 1.0 / (1.0 + (no - yes).exp()) };
+        return yes - no;
     }
     positive_place(values.len(), positive).ok().and_then(|at| values.get(at)).copied().unwrap_or(0.0)
 }
 
-fn binary(threshold: f64, positive: Option<usize>, label: bool, values: &[f64]) -> AnswerScore {
+/// One value against the threshold, or which of two is larger.
+fn binary(threshold: Option<f64>, positive: Option<usize>, label: bool, values: &[f64]) -> AnswerScore {
     let score = positive_score(values, positive);
-    let said = score >= threshold;
+    let two = values.len() == 2 && positive.is_none();
+    let said = score >= if two { 0.0 } else { threshold.unwrap_or(0.5) };
     let known = if label { "sensitivity" } else { "specificity" };
     let right = f64::from(u8::from(said == label));
     AnswerScore {
@@ -354,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_binary_answer_gives_its_score_and_its_side() {
-        let scorer = Scorer::Binary { threshold: 0.5, positive: None };
+        let scorer = Scorer::Binary { threshold: None, positive: None };
         let scored = scorer.score(&Answer::Class(1), &numbers(&[0.5]));
         assert!(scored.score.exact);
         assert_eq!(
@@ -364,15 +368,24 @@ mod tests {
         let scored = scorer.score(&Answer::Class(0), &numbers(&[0.3, 0.7]));
         assert_eq!(
             (found(&scored, "auroc"), found(&scored, "specificity")),
-            (vec![(0, 0.7, 0.0)], vec![(0, 0.0, 1.0)])
+            (vec![(0, 0.7 - 0.3, 0.0)], vec![(0, 0.0, 1.0)])
         );
-        // logits of two classes: the larger is what it says, whatever the threshold of the second alone would be
+        // logits of two classes: the larger is what it says, and they are ranked by their difference, however far apart they are
         let scored = scorer.score(&Answer::Class(0), &numbers(&[2.0, 1.0]));
         assert_eq!(found(&scored, "specificity"), vec![(0, 1.0, 1.0)]);
-        assert!((found(&scored, "auroc")[0].1 - 1.0 / (1.0 + 1f64.exp())).abs() < 1e-12);
+        let ranks = [[0.0, 60.0], [0.0, 61.0], [-900.0, 20.0]].map(|v| found(&scorer.score(&Answer::Class(1), &numbers(&v)), "auroc")[0].1);
+        assert_eq!(ranks, [60.0, 61.0, 920.0]);
+        // shares that come to 1 but for rounding are shares like the others
+        let scored = scorer.score(&Answer::Class(1), &numbers(&[0.1015625, 0.89453125]));
+        assert!(scored.score.exact && (found(&scored, "auroc")[0].1 - 0.79296875).abs() < 1e-12);
+        let given = Scorer::Binary { threshold: Some(0.75), positive: None };
+        assert!(given.fits(&Answer::Class(0), &numbers(&[0.3, 0.7])).unwrap_err().contains("`positive = 1`"));
+        let second = Scorer::Binary { threshold: Some(0.75), positive: Some(1) };
+        assert!(!second.score(&Answer::Class(1), &numbers(&[0.3, 0.7])).score.exact);
+        assert!(given.score(&Answer::Class(0), &numbers(&[0.7])).score.exact);
         assert!(scorer.fits(&Answer::Class(0), &numbers(&[0.1, 0.2, 0.3])).unwrap_err().contains("`positive`"));
         assert!(
-            Scorer::Binary { threshold: 0.5, positive: Some(2) }.fits(&Answer::Class(0), &numbers(&[0.1])).is_err()
+            Scorer::Binary { threshold: None, positive: Some(2) }.fits(&Answer::Class(0), &numbers(&[0.1])).is_err()
         );
     }
 

@@ -130,7 +130,7 @@ fn every_format_gives_the_same_examples() {
         assert_eq!(answers, [0, 2, 1].map(Answer::Class), "{labels}");
         assert!(set.examples.iter().all(|e| e.arrays[0].kind == ElementKind::F32 && e.arrays[0].shape == [2]));
         assert_eq!((set.answers, set.vocabulary), (Some(AnswerKind::Class), 3));
-        assert_eq!(set.reads, Reading::Output { output: None, how: Read::Argmax });
+        assert_eq!(set.reads, Reading::Output { output: None, how: Read::Argmax, axis: None });
         assert_eq!(set.baselines[0].right, 1);
         sets.push(set);
     }

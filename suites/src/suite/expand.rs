@@ -4,7 +4,7 @@
 //! that are alike.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use toml::Value;
@@ -21,6 +21,8 @@ pub(super) struct Swept {
     pub models: BTreeMap<String, Vec<String>>,
     pub tasks: BTreeMap<String, Vec<String>>,
     pub backends: BTreeMap<String, Vec<String>>,
+    /// Models that are reduced forms: name, original, where that is said.
+    pub reduces: Vec<(String, String, String, PathBuf)>,
     /// How many blocks there are of all of them.
     pub blocks: usize,
 }

@@ -20,7 +20,7 @@ use crate::toml_table::{Keys, Origin, unknown};
 
 const TOP: [&str; 8] = ["about", "include", "together", "model", "task", "backend", "defaults", "cases"];
 const BACKEND: [&str; 8] = ["name", "kind", "command", "options", "pass", "confined", "cpus", "most_memory"];
-const CASES: [&str; 24] = [
+pub(super) const CASES: [&str; 24] = [
     "models",
     "backends",
     "precisions",
@@ -46,6 +46,9 @@ const CASES: [&str; 24] = [
     "max_energy",
     "background",
 ];
+
+/// Keys of a cases block that take lists, whose product it asks for.
+pub(super) const LISTS: [&str; 8] = ["models", "backends", "precisions", "tasks", "scenarios", "batch", "threads", "depth"];
 
 /// A table whose values know their place in the text.
 type Block = Spanned<BTreeMap<String, Spanned<Value>>>;
@@ -195,7 +198,7 @@ pub(super) fn parse(sources: &[Source], changes: &[Change], known: &Known) -> Re
             let own = part.defaults.clone().only(&CASES)?;
             let own = source.includes.iter().rev().fold(own, |all, &i| over(all, &defaults[i]));
             for block in &part.cases {
-                let keys = over(over(block.clone().only(&CASES)?, &above), &own);
+                let keys = single(over(over(block.clone().only(&CASES)?, &above), &own))?;
                 expand(&keys, part.file, &mut suite, &swept, known, &mut seen)?;
             }
             defaults.push(own);
@@ -203,11 +206,29 @@ pub(super) fn parse(sources: &[Source], changes: &[Change], known: &Known) -> Re
         };
         read().map_err(|e: SuiteError| e.in_file(part.file))?;
     }
+    check_reduced(&suite, &swept)?;
     if suite.cases.is_empty() {
         let error = SuiteError::new("asks for no case").hint("add a [[cases]] block; see suites/README.md");
         return Err(error.in_file(&suite.file));
     }
     Ok(suite)
+}
+
+/// A cases block whose keys that take one value have one: a list of one is that.
+///
+/// Errors: a list of several where the cases of its product would be one and the same.
+fn single(mut keys: Keys) -> Result<Keys, SuiteError> {
+    for key in CASES.into_iter().filter(|key| !LISTS.contains(key)) {
+        let Some(n) = keys.one(key) else { continue };
+        return Err(SuiteError::new(format!("found a list of {n}, and it takes one value: cases that differ in it alone are one case"))
+            .at(keys.place(key))
+            .hint(format!(
+                "give each value a [[cases]] block with other models, tasks or backends; lists are for {}; a [[model]], [[task]] or [[backend]] \
+                 block takes lists of any key in its `sweep`",
+                LISTS.join(", ")
+            )));
+    }
+    Ok(keys)
 }
 
 /// A cases block over the defaults that stand below it. Of the two ways to say how much work is offered at once, the
@@ -228,12 +249,17 @@ fn declare(part: &Part, suite: &mut Suite, swept: &mut Swept, known: &Known) -> 
     let mut here = HashSet::new();
     for block in &part.models {
         for keys in blocks_of(block, &mut swept.models, &suite.models, &mut swept.blocks)? {
-            let keys = keys.only(&["name", "path", "shape", "batch", "state", "vectors"])?;
+            let keys = keys.only(&["name", "path", "shape", "batch", "state", "vectors", "reduces"])?;
             let name = name(&keys)?;
             let path = crate::locate::model_path(folder, &keys.need("path", keys.string("path")?)?);
             let form = FileForm::of(&keys)?;
             let vectors = keys.string("vectors")?.map(|vectors| folder.join(vectors));
-            add(&keys, &mut here, &mut suite.models, &swept.models, ModelSpec { name, path, form, vectors })?;
+            let reduces = keys.string("reduces")?;
+            if let Some(reduces) = &reduces {
+                swept.reduces.push((name.clone(), reduces.clone(), keys.place("reduces"), part.file.to_owned()));
+            }
+            let model = ModelSpec { name, path, form, vectors, reduces };
+            add(&keys, &mut here, &mut suite.models, &swept.models, model)?;
         }
     }
     here.clear();
@@ -258,6 +284,22 @@ fn declare(part: &Part, suite: &mut Suite, swept: &mut Swept, known: &Known) -> 
             let spec = backend(&keys, folder, known)?;
             add(&keys, &mut here, &mut suite.backends, &swept.backends, spec)?;
         }
+    }
+    Ok(())
+}
+
+/// Errors: a reduced form of a model that the suite does not have, or that is a reduced form itself.
+fn check_reduced(suite: &Suite, swept: &Swept) -> Result<(), SuiteError> {
+    for (name, original, place, file) in &swept.reduces {
+        let error = match suite.models.get(original) {
+            None => unknown("model", original, suite.models.keys().map(String::as_str)),
+            Some(of) if of.name == *name || of.reduces.is_some() => {
+                SuiteError::new(format!("`{name}` cannot be a reduced form of `{original}`, which is one itself"))
+                    .hint("name the model that all of them are made of")
+            }
+            Some(_) => continue,
+        };
+        return Err(error.at(place.clone()).in_file(file));
     }
     Ok(())
 }

@@ -324,6 +324,37 @@ fn batches_and_threads_are_swept_by_their_numbers() {
 }
 
 #[test]
+fn a_key_of_one_value_takes_a_list_of_one_and_says_which_take_more() {
+    let suite = parsed(&format!("{BASE}[[cases]]\nmemory_limit = ['1 MB']\niterations = [7]\ndepth = 'once'\n")).unwrap();
+    assert_eq!((suite.cases.len(), suite.cases[0].limits.memory, suite.cases[0].iterations), (1, Some(1e6), 7));
+    for key in CASES.into_iter().filter(|key| !LISTS.contains(key)) {
+        let said = error(&format!("{BASE}[[cases]]\n{key} = [1, 2]\n"));
+        let due = ["line 14", key, "a list of 2", "one case", "lists are for models, backends", "`sweep`"];
+        assert!(due.iter().all(|part| said.contains(part)), "{key}: {said}");
+    }
+    let said = error(&BASE.replace("seconds = 3", "seconds = [1, 2]\n[[cases]]\ndepth = 'once'"));
+    assert!(said.contains("line 12, `seconds`"), "{said}");
+    assert!(error(&format!("{BASE}[[cases]]\nseconds = []\n")).contains("a list of 0"));
+}
+
+#[test]
+fn a_model_may_be_a_reduced_form_of_another() {
+    let with = |more: &str| format!("[[model]]\nname = 'small'\npath = 'small'\n{more}\n{BASE}[[cases]]\ndepth = 'once'\n");
+    let suite = parsed(&with("reduces = 'm'")).unwrap();
+    assert_eq!((suite.models["small"].reduces.as_deref(), &suite.models["m"].reduces), (Some("m"), &None));
+    let third = "reduces = 'm'\n[[model]]\nname = 'third'\npath = 'third'\nreduces = 'small'";
+    for (more, line, words) in [
+        ("reduces = 'mm'", "line 4", "unknown model `mm`"),
+        ("reduces = 'small'", "line 4", "which is one itself"),
+        (third, "line 8", "`third` cannot be a reduced form of `small`"),
+        ("reduces = 3", "line 4", "found integer 3"),
+    ] {
+        let said = error(&with(more));
+        assert!(said.contains(words) && said.contains(line) && said.contains("hint: "), "{more}: {said}");
+    }
+}
+
+#[test]
 fn a_block_with_a_sweep_stands_for_several() {
     let text = BASE
         .replace("size = 4\n", "sweep = { size = [4, 6], examples = 5 }\n")
