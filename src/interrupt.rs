@@ -181,6 +181,7 @@ fn end() {
     for id in held(&GROUPS).iter().filter_map(|id| Pid::from_raw(*id)) {
         let _ = kill_process_group(id, Signal::KILL);
     }
+    crate::orphans::end_children();
     // what was killed may write for a moment yet
     for _ in 0..40 {
         held(&FOLDERS)

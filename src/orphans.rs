@@ -10,9 +10,9 @@
 
 use std::fs;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
 
 /// The variable that carries the mark.
 pub const VARIABLE: &str = "ERGOMETER_STARTED_BY";
@@ -47,6 +47,47 @@ pub fn end(mark: &str) -> usize {
         }
     }
     ended.len()
+}
+
+/// Whether orphans among our descendants become our children ([`adopt`]).
+static ADOPTED: AtomicBool = AtomicBool::new(false);
+
+/// Makes the orphans among our descendants our children from now on, whatever group, session or environment they have.
+///
+/// # Errors
+/// The system has no such thing.
+pub fn adopt() -> std::io::Result<()> {
+    set_child_subreaper(Pid::from_raw(std::process::id() as i32))?;
+    ADOPTED.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// As this process is about to end: kills all children of it, and those that become its children by that, where it has adopted them.
+pub fn end_children() {
+    // what starts others while it is ended is met again in the next round
+    for _ in 0..100 {
+        let children = if ADOPTED.load(Ordering::Relaxed) { children() } else { Vec::new() };
+        let mut alive = false;
+        for pid in children {
+            let _ = kill_process(pid, Signal::KILL);
+            alive |= !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_)) | Err(_));
+        }
+        if !alive {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+/// Children of this process, of all its threads.
+fn children() -> Vec<Pid> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_ascii_whitespace().filter_map(|n| Pid::from_raw(n.parse().ok()?)).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 /// Processes that carry the mark and have not ended.

@@ -306,7 +306,8 @@ impl Work {
         let halt_logit = self.reader.halting.map(|output| f64::from(self.session.output(output, slot)[0]));
         let depth = self.session.slot(slot).steps;
         let answer = self.reader.answer(&self.session, slot);
-        let answer = answer.map_err(|why| BackendError::WrongOutput(format!("example {example}, step {depth}: {why}")))?;
+        let answer =
+            answer.map_err(|why| BackendError::WrongOutput(format!("example {example}, step {depth}: {why}")))?;
         Ok(PredictionRow { example: example as u64, depth, last, halt_logit, answer })
     }
 

@@ -114,7 +114,7 @@ class Worker:
         return 1
 
     def load(self, job):
-        self.job, self.inputs = job, job["inputs"]
+        self.job, self.inputs = job, job["inputs"] or range(len(job["puzzle_ids"]))  # of arrays the number of an example in job["arrays"]
         told = self.prepare(job) or {}
         self.next = 0
         self.say("loaded", **{"seconds": (time.monotonic_ns() - self.heard) / 1e9, **told})

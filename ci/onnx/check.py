@@ -130,6 +130,67 @@ def compare(path, vectors, rows):
     return worst
 
 
+FORMS = [("int8", [], 0.05), ("int8", ["--per-channel"], 0.05), ("int8", ["--calibrate", "rows.npz"], 0.2), ("f16", [], 0.01), ("bf16", [], 0.03)]
+
+
+def small_net(folder, external):
+    """Two products with a bias and a Relu between; weights inside, or beside the file."""
+    rng = np.random.default_rng(3)
+    w, b, v = rng.normal(size=(16, 32)), rng.normal(size=32), rng.normal(size=(32, 4))
+    tensors = [onnx.numpy_helper.from_array(t.astype(np.float32), name) for name, t in (("w", w), ("b", b), ("v", v))]
+    make, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    nodes = [make("MatMul", ["x", "w"], ["p"]), make("Add", ["p", "b"], ["a"]), make("Relu", ["a"], ["r"]), make("MatMul", ["r", "v"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "net", [value("x", 1, ["N", 16])], [value("y", 1, ["N", 4])], tensors)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    path = folder / ("beside.onnx" if external else "inside.onnx")
+    onnx.save(model, path, save_as_external_data=external, location=path.name + ".data", size_threshold=0)
+    rows = rng.normal(size=(64, 16)).astype(np.float32)
+    np.savez(folder / "rows.npz", x=rows)
+    return path, rows
+
+
+def reduced(program):
+    """Every reduced form that `ergometer compress` makes, held to the checker, to the original in ONNX Runtime, and run beside it."""
+    failures, environment = 0, {**os.environ, "ERGOMETER_COMPRESS_PYTHON": sys.executable}
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for external in (False, True):
+            path, rows = small_net(folder, external)
+            run = lambda path: onnxruntime.InferenceSession(str(path)).run(None, {"x": rows})[0]
+            want = run(path)
+            for i, (to, flags, limit) in enumerate(FORMS):
+                out = folder / f"{path.stem}.{i}.onnx"
+                command = [program, "compress", "--to", to, path, "--out", out, "--json", *flags]
+                done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+                found = []
+                if done.returncode:
+                    found.append(done.stderr.strip())
+                else:
+                    onnx.checker.check_model(str(out))
+                    facts = {p.key: p.value for p in onnx.load(out, load_external_data=False).metadata_props}
+                    bytes_there = sum(f.stat().st_size for f in (out, folder / f"{out.name}.data") if f.exists())
+                    if facts["compress.bytes_after"] != str(bytes_there) or facts["compress.to"] != to:
+                        found.append(f"{bytes_there} bytes, its metadata say {facts}")
+                    if json.loads(done.stdout)["loads"] is not None:
+                        found.append("ONNX Runtime does not load it")
+                    off = error(run(out), want)
+                    if not 0 < off < limit:
+                        found.append(f"off by {off:.1e}, {limit} is the most")
+                    suite = folder / "pair.toml"
+                    task = 'kind = "arrays"\nrandom = { x = { kind = "f32", shape = [16] } }\nexamples = 4\n'
+                    suite.write_text(
+                        f'[[model]]\nname = "net"\npath = "{path.name}"\n[[model]]\nname = "small"\npath = "{out.name}"\nreduces = "net"\n'
+                        f'[[task]]\nname = "noise"\n{task}[defaults]\ntasks = ["noise"]\nbackends = ["tract"]\ninterleave = true\n'
+                        f'[[cases]]\nmodels = ["net"]\n[[cases]]\nmodels = ["small"]\nprecisions = ["{to}"]\nmay_be_unavailable = true\n'
+                    )
+                    ran = subprocess.run([program, "run", suite, "--out", folder / out.stem, "--check"], capture_output=True, text=True)
+                    if ran.returncode:
+                        found.append(f"the suite ends with {ran.returncode}: {ran.stdout} {ran.stderr}")
+                failures += bool(found)
+                print(f"{path.stem:<14} compress --to {to} {' '.join(flags):<24} {'; '.join(found) or 'ok'}", flush=True)
+    return failures
+
+
 def main(program, *only):
     """Every model, or those with these names."""
     program = str(pathlib.Path(program).resolve())
@@ -176,6 +237,7 @@ def main(program, *only):
                 verdict = "; ".join(found) if found else f"{worst:.1e}"
                 print(f"{model.name:<14} batch {batch:<7} opset {opset} {experts:<6} {where:<6} {said['bytes']:>9} B  {verdict}", flush=True)
     print(f"{files} files of {len(models)} models, onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}: {failures} failed")
+    failures += reduced(str(pathlib.Path(program).resolve()))
     return failures > 0
 
 

@@ -18,7 +18,7 @@ use crate::interrupt;
 use crate::meters::{MeterOptions, Meters};
 use crate::program::summary::{self, Summary, shown_watts};
 use crate::program::words::words;
-use crate::program::{Both, End, MeteredProgram, MeteredRun, adopt_orphans};
+use crate::program::{Both, End, MeteredProgram, MeteredRun};
 use crate::runner::turns;
 
 /// Version of what `--json` prints.
@@ -102,7 +102,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         all.push(metered(words(line).unwrap_or_else(shell), line.clone()));
     }
     interrupt::words(|| "nothing was kept; the commands were ended".into());
-    adopt_orphans()?;
+    crate::orphans::adopt()?;
     let options = MeterOptions::from_env();
     let mut meters = Both { whole: Meters::probe(&options), marked: Meters::probe(&options) };
     let before = meters.whole.idle_watts(Duration::from_secs_f64(args.idle));

@@ -140,7 +140,30 @@ def f16():
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     model = convert_float_to_float16(loaded(job["source"]), keep_io_types=True)
+    in_order(model.graph)
     return model, "onnxruntime.transformers.float16", "inputs and outputs keep their types"
+
+
+def in_order(graph):
+    """Puts operators behind what they need, as the standard asks for; the converter leaves its casts at the end."""
+    makes = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    needs = lambda node: [*node.input, *(n for a in node.attribute if a.HasField("g") for g in graphs(a.g) for inner in g.node for n in inner.input)]
+    done, order = set(), []
+    for first in range(len(graph.node)):
+        open_ = [first]
+        while open_:
+            at = open_[-1]
+            missing = [makes[n] for n in needs(graph.node[at]) if n in makes and makes[n] not in done and makes[n] != at]
+            if at in done or not missing:
+                open_.pop()
+                if at not in done:
+                    done.add(at)
+                    order.append(at)
+            else:
+                open_ += missing
+    nodes = [copied(graph.node[i]) for i in order]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def bf16():

@@ -18,11 +18,11 @@ use ergometer_files::Links;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::console;
 use crate::fetch::offline;
 use crate::files::{hex, user_cache};
 use crate::interrupt::{self, Scratch};
 use crate::protocol::bounded::head;
-use crate::console;
 
 /// The variable that names a Python with the packages.
 pub const PYTHON: &str = "ERGOMETER_COMPRESS_PYTHON";
@@ -226,7 +226,9 @@ fn install(python: &OsString, place: &Path) -> anyhow::Result<()> {
     };
     if let Some(failed) = failed {
         let _ = fs::remove_dir_all(&unfinished);
-        bail!("the tools of ONNX Runtime are not here, and {failed}\nhint: it needs a package index, by pip's own settings; or {by_hand}");
+        bail!(
+            "the tools of ONNX Runtime are not here, and {failed}\nhint: it needs a package index, by pip's own settings; or {by_hand}"
+        );
     }
     // another process may have been faster
     if fs::rename(&unfinished, place).is_err() {

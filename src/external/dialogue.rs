@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use ergometer_files::counted;
 use ergometer_reports::case::{CaseError, ErrorKind};
+use ergometer_suites::arrays::scorer::Scorer;
 
 use super::{Outcome, Told, Walk};
 use crate::clock::monotonic_ns;
@@ -55,7 +56,8 @@ pub struct Dialogue {
     /// Least and most steps, examples and rows that were asked for.
     steps: u32,
     fixed: bool,
-    tokens: Vec<usize>,
+    /// Tokens of each example; `None`: it is of arrays.
+    tokens: Vec<Option<usize>>,
 }
 
 /// A line as it is shown.
@@ -144,7 +146,10 @@ impl Dialogue {
             refused: false,
         })?;
         (self.steps, self.fixed) = (parsed.max_steps, !parsed.halt);
-        self.tokens = parsed.inputs.iter().map(Vec::len).collect();
+        self.tokens = match parsed.arrays {
+            Some(_) => vec![None; parsed.puzzle_ids.len()],
+            None => parsed.inputs.iter().map(|tokens| Some(tokens.len())).collect(),
+        };
         let begin = Instant::now();
         self.command(&Command::Job(parsed))?;
         let sent = Instant::now();
@@ -209,8 +214,11 @@ impl Dialogue {
         }
     }
 
-    pub fn compare(&mut self, questions: Option<&Path>) -> Told {
-        let Some(questions) = questions else {
+    pub fn compare(&mut self, walk: &Walk) -> Told {
+        if walk.outputs > 0 {
+            return self.compare_file(walk);
+        }
+        let Some(questions) = walk.questions.as_deref() else {
             return Ok((Outcome::Note, "not asked: there is no reference for this model".into()));
         };
         self.go(Mode::Compare, 0, 0.0, Some(questions))?;
@@ -251,6 +259,48 @@ impl Dialogue {
             (None, n) => {
                 Ok((Outcome::Right, format!("outputs of {}; a run holds them to the reference", counted(n, "step"))))
             }
+        }
+    }
+
+    /// Outputs of a model that is a file, for the first examples of the job.
+    fn compare_file(&mut self, walk: &Walk) -> Told {
+        const EXAMPLES: u64 = 4;
+        let (block, n) = (self.block, EXAMPLES.min(self.tokens.len() as u64));
+        self.block += 1;
+        self.command(&Command::Go(Go { block, mode: Mode::Compare, n, seconds: 0.0, steps: 1, vectors: None }))?;
+        let (mut sizes, mut refused): (Option<Vec<usize>>, _) = (None, None);
+        loop {
+            match self.message()? {
+                Message::Outputs(o) => {
+                    if o.arrays.len() != walk.outputs || o.arrays.iter().any(Vec::is_empty) || sizes.is_some() {
+                        return Err(self.wrong(
+                            format!("{} of `arrays`, the file has {} that are no states", counted(o.arrays.len(), "output"), walk.outputs),
+                            "one `outputs` whose `arrays` hold every output of the file in its order, all rows of each in one list",
+                        ));
+                    }
+                    sizes = Some(o.arrays.iter().map(Vec::len).collect());
+                }
+                Message::Unavailable(u) if u.what == "outputs" && sizes.is_none() => refused = Some(u.reason),
+                Message::Unavailable(u) => self.known(&u.what)?,
+                Message::Done(_) => break,
+                other => return Err(self.unexpected("`outputs` or `done`", &other)),
+            }
+        }
+        match (sizes, refused) {
+            (None, Some(reason)) => {
+                Ok((Outcome::Note, format!("no outputs ({reason}): its cases are *accuracy only*")))
+            }
+            (Some(sizes), None) => Ok((
+                Outcome::Right,
+                format!(
+                    "outputs of {sizes:?} numbers for {}; a run holds them to another engine",
+                    counted(n, "example")
+                ),
+            )),
+            _ => Err(self.wrong(
+                "outputs and word that there are none, or neither".into(),
+                "say `unavailable` with `what` = `outputs`, or `outputs`, before `done`",
+            )),
         }
     }
 
@@ -297,11 +347,23 @@ impl Dialogue {
                 "each example has one answer of record",
             ));
         }
-        let right = found.values().filter(|row| {
-            let example = &walk.task.set.examples[row.example as usize];
-            (walk.task.task.score)(example, &row.answer).exact
-        });
-        let text = format!("{} of {} right", right.count(), counted(all, "answer"));
+        let set = &walk.task.set;
+        for row in found.values() {
+            let (example, scorer) = (&set.examples[row.example as usize], set.scorer.as_ref());
+            if let Some(Err(why)) = scorer.map(|scorer| scorer.fits(&example.answer, &row.answer)) {
+                return Err(self.wrong(
+                    format!("the answer to example {} {why}", row.example),
+                    "`reading` of the job says what an answer is",
+                ));
+            }
+        }
+        let right = found
+            .values()
+            .filter(|row| walk.task.task.scored(set, &set.examples[row.example as usize], &row.answer).score.exact);
+        let text = match set.scorer.as_ref().and_then(Scorer::unscored) {
+            Some(_) => format!("{}; none is right or wrong", counted(all, "answer")),
+            None => format!("{} of {} right", right.count(), counted(all, "answer")),
+        };
         self.answers = found;
         Ok((Outcome::Right, text))
     }
@@ -393,7 +455,7 @@ fn fits(
     row: &PredictionRow,
     steps: u32,
     fixed: bool,
-    tokens: &[usize],
+    tokens: &[Option<usize>],
     found: &BTreeMap<u64, PredictionRow>,
 ) -> Result<(), (String, &'static str)> {
     let e = row.example;
@@ -422,7 +484,7 @@ fn fits(
         ));
     }
     let told = row.answer.tokens().len();
-    if !row.answer.tokens().is_empty() && told != *cells {
+    if let Some(cells) = cells.filter(|cells| !row.answer.tokens().is_empty() && told != *cells) {
         return Err((
             format!("the answer to example {e} has {told} cells, its input {cells}"),
             "an answer has a token for each cell",
@@ -444,7 +506,7 @@ pub fn transcript(walk: &Walk) -> Result<Vec<(Side, String)>, String> {
     dialogue.hello().map_err(told)?;
     dialogue.load(&walk.job(1, "single-stream")).map_err(told)?;
     dialogue.warm(0.0).map_err(told)?;
-    dialogue.compare(walk.questions.as_deref()).map_err(told)?;
+    dialogue.compare(walk).map_err(told)?;
     dialogue.answer(walk).map_err(told)?;
     dialogue.time(2, 0.0).map_err(told)?;
     dialogue.finish().map_err(told)?;

@@ -66,12 +66,16 @@ pub struct Walk<'a> {
     pub model: PathBuf,
     /// The questions for `compare`; none where there is no reference.
     pub questions: Option<PathBuf>,
+    /// Outputs of a model that is a file, states left out.
+    pub outputs: usize,
+    /// It takes batches of any size.
+    pub batches: bool,
     /// How long the program may say nothing.
     pub silence: Duration,
 }
 
-/// Examples that are asked.
-const EXAMPLES: usize = 12;
+/// Examples that are asked; of a task of arrays the plan must have no more.
+pub const EXAMPLES: usize = 12;
 
 /// Rows of an iteration where a batch is asked for: none that divides the examples, so that the last batch wraps round.
 const BATCH: usize = 5;
@@ -95,12 +99,21 @@ impl Walk<'_> {
         let examples = &self.task.set.examples;
         let examples = &examples[..examples.len().min(EXAMPLES)];
         let key = &self.case.key;
-        serde_json::json!({"job": {
+        let mut job = serde_json::json!({"job": {
             "protocol": crate::protocol::PROTOCOL, "model": self.model, "model_hash": key.model_hash, "backend": self.name, "options": {},
             "precision": key.precision, "threads": key.threads, "scenario": scenario, "batch": batch, "max_steps": self.case.max_steps,
             "halt": self.case.halt, "inputs": examples.iter().map(|e| &e.tokens).collect::<Vec<_>>(),
-            "puzzle_ids": examples.iter().map(|e| e.puzzle_id).collect::<Vec<_>>(), "answers": self.task.task.answers,
-        }})
+            "puzzle_ids": examples.iter().map(|e| e.puzzle_id).collect::<Vec<_>>(), "answers": self.task.answers(),
+        }});
+        if let Some(arrays) = &self.task.arrays {
+            // examples of arrays lie in a file
+            let of = &mut job["job"];
+            of["inputs"] = serde_json::json!([]);
+            of["arrays"] = serde_json::json!(std::path::absolute(arrays).unwrap_or_else(|_| arrays.clone()));
+            of["reading"] = serde_json::json!(self.task.set.reads);
+            of["form"] = serde_json::json!(self.case.file.form);
+        }
+        job
     }
 
     /// Walks through everything.
@@ -111,8 +124,10 @@ impl Walk<'_> {
         if !goes_on {
             return found.0;
         }
-        self.batches(&mut found);
-        self.scenario(&mut found);
+        if self.batches {
+            self.several(&mut found);
+            self.scenario(&mut found);
+        }
         self.misuse(&mut found);
         found.0
     }
@@ -126,7 +141,7 @@ impl Walk<'_> {
         }
         let parts: [(&'static str, Ask); 5] = [
             ("warm", &|d| d.warm(0.05)),
-            ("compare", &|d| d.compare(self.questions.as_deref())),
+            ("compare", &|d| d.compare(self)),
             ("answer", &|d| d.answer(self)),
             ("time", &|d| self.time(d, 1)),
             ("time again", &|d| d.warm(0.0).and_then(|_| self.time(d, 1))),
@@ -157,7 +172,7 @@ impl Walk<'_> {
     }
 
     /// Iterations of several rows, more than divide the examples.
-    fn batches(&self, found: &mut Findings) {
+    fn several(&self, found: &mut Findings) {
         let walk = || {
             let mut dialogue = self.loaded(BATCH, &format!("offline-b{BATCH}"))?;
             dialogue.warm(0.0)?;

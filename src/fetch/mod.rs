@@ -171,6 +171,60 @@ pub const FETCHES: &[Fetch] = &[
         variants: LIGHT_RESNET50,
         makes: None,
     },
+    Fetch {
+        name: "light-densenet121",
+        kind: FetchKind::Model,
+        version: "1.23.2",
+        licence: "Apache-2.0",
+        about: "DenseNet-121 with constant weights, for speed alone",
+        variants: LIGHT_DENSENET121,
+        makes: None,
+    },
+    Fetch {
+        name: "light-inception-v1",
+        kind: FetchKind::Model,
+        version: "1.23.2",
+        licence: "Apache-2.0",
+        about: "Inception v1 (GoogLeNet) with constant weights, for speed alone",
+        variants: LIGHT_INCEPTION_V1,
+        makes: None,
+    },
+    Fetch {
+        name: "light-inception-v2",
+        kind: FetchKind::Model,
+        version: "1.23.2",
+        licence: "Apache-2.0",
+        about: "Inception v2 with constant weights, for speed alone",
+        variants: LIGHT_INCEPTION_V2,
+        makes: None,
+    },
+    Fetch {
+        name: "light-alexnet",
+        kind: FetchKind::Model,
+        version: "1.23.2",
+        licence: "Apache-2.0",
+        about: "AlexNet with constant weights, for speed alone",
+        variants: LIGHT_ALEXNET,
+        makes: None,
+    },
+    Fetch {
+        name: "light-zfnet512",
+        kind: FetchKind::Model,
+        version: "1.23.2",
+        licence: "Apache-2.0",
+        about: "ZFNet-512 with constant weights, for speed alone",
+        variants: LIGHT_ZFNET512,
+        makes: None,
+    },
+    Fetch {
+        name: "light-vgg19",
+        kind: FetchKind::Model,
+        version: "1.23.2",
+        licence: "Apache-2.0",
+        about: "VGG-19 with constant weights, for speed alone",
+        variants: LIGHT_VGG19,
+        makes: None,
+    },
 ];
 
 const ONNXRUNTIME: &[Variant] = &[
@@ -274,6 +328,42 @@ const LIGHT_RESNET50: &[Variant] = &[light(
     "onnx/backend/test/data/light/light_resnet50.onnx",
     79_770,
     "05e77a5c9c9ce0913f549a50d6ebaced5e0ff6817b61e09bae26e4c5bd9055e4",
+)];
+
+const LIGHT_DENSENET121: &[Variant] = &[light(
+    "onnx/backend/test/data/light/light_densenet121.onnx",
+    214_344,
+    "49ddb5712797d6164f1d864bedaad927de4f3909ad1b4ba390a92c2f8150e9f6",
+)];
+
+const LIGHT_INCEPTION_V1: &[Variant] = &[light(
+    "onnx/backend/test/data/light/light_inception_v1.onnx",
+    36_869,
+    "bb7a0e6c370c709f5615eeef961b43628de13d0009ae4d6f4bfb0d5aea5d8270",
+)];
+
+const LIGHT_INCEPTION_V2: &[Variant] = &[light(
+    "onnx/backend/test/data/light/light_inception_v2.onnx",
+    159_024,
+    "224d77d55b26559a959db627c3f417a623fbf3b3000d25f0939327aa935d933f",
+)];
+
+const LIGHT_ALEXNET: &[Variant] = &[light(
+    "onnx/backend/test/data/light/light_bvlc_alexnet.onnx",
+    3_968,
+    "2afa78cef5a88aed9d6e3d63fb92bd330c9177ac150d19189c6b3e7204ba0212",
+)];
+
+const LIGHT_ZFNET512: &[Variant] = &[light(
+    "onnx/backend/test/data/light/light_zfnet512.onnx",
+    4_506,
+    "6444bb58b98c3d14f551a3bdb83eea9e5db7e147790db3115c447e9c9a8338b0",
+)];
+
+const LIGHT_VGG19: &[Variant] = &[light(
+    "onnx/backend/test/data/light/light_vgg19.onnx",
+    9_311,
+    "8e547d732b3a3d66eeb8fa64a026adb994d3db552f0bbd52e436d06300d89afe",
 )];
 
 const fn light(member: &'static str, bytes: u64, sha256: &'static str) -> Variant {

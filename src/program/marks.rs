@@ -103,6 +103,11 @@ impl Marked {
                 (self.open, self.counted_in_window, self.run) = (Some(at), false, Some(0));
                 Edge::Open
             }
+            // what was written at different times is heard at once where the program, or its language, holds output back
+            (Mark::End, Some(begin)) if at <= begin => self.refuse(
+                "`ergometer:begin` and `ergometer:end` were heard at one moment: let the program flush its output after each mark (Python: \
+                 `python3 -u`, or `flush=True`), or write marks to the pipe whose number is in ERGOMETER_MARKS",
+            ),
             (Mark::End, Some(begin)) => {
                 self.windows += 1;
                 self.seconds += at - begin;

@@ -31,8 +31,6 @@ use crate::group::GuardedGroup;
 use crate::meters::{MeterReading, Meters, cpu};
 use crate::{foreign, interrupt, orphans, pipe};
 
-pub use self::tree::adopt_orphans;
-
 /// Longest time between two looks at the processes, and the shortest, at the beginning.
 const LOOK: Duration = Duration::from_millis(20);
 const FIRST_LOOK: Duration = Duration::from_millis(1);

@@ -3,24 +3,16 @@
 //! In: the number of the first process. Out: processor time of all of them, the largest memory they had together. Must not: lose what an ended
 //! process used, or count a process of somebody else.
 //!
-//! This process asks the kernel for the orphans among its descendants ([`adopt_orphans`]), so that a daemon becomes our child and not that of
+//! This process asks the kernel for the orphans among its descendants ([`crate::orphans::adopt`]), so that a daemon becomes our child and not that of
 //! process 1, whatever group or session it has made for itself. What a child that was waited for has used is in its parent's account, so
 //! that nothing is lost between two looks. Memory is not summed by the kernel: it is looked at, and what a process needs for a moment between
-//! two looks is missed; of a process that is alive at a look its own peak is seen whole.
+//! two looks is missed; of a process that is alive at two looks its own peak is seen whole.
 
 use std::collections::BTreeSet;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::meters::{cpu, memory};
-
-/// Makes the orphans among our descendants our children from now on.
-///
-/// # Errors
-/// The system has no such thing.
-pub fn adopt_orphans() -> std::io::Result<()> {
-    Ok(set_child_subreaper(Pid::from_raw(std::process::id() as i32))?)
-}
 
 /// Processes of this one that are no part of a program that is started after this.
 pub fn own_children() -> BTreeSet<u32> {
@@ -37,6 +29,8 @@ pub struct ProcessTree {
     reaped: f64,
     /// Every process that was ever seen.
     seen: BTreeSet<u32>,
+    /// Those that were looked at.
+    looked: BTreeSet<u32>,
     /// Largest sum of resident bytes at one look, and how many processes it is of; largest peak of one process.
     together: (u64, usize),
     alone: u64,
@@ -45,7 +39,15 @@ pub struct ProcessTree {
 impl ProcessTree {
     /// The tree of a process that has just been started; `others` are the children that we had before.
     pub fn new(root: u32, others: BTreeSet<u32>) -> Self {
-        Self { root, others, reaped: 0.0, seen: BTreeSet::from([root]), together: (0, 0), alone: 0 }
+        Self {
+            root,
+            others,
+            reaped: 0.0,
+            seen: BTreeSet::from([root]),
+            looked: BTreeSet::new(),
+            together: (0, 0),
+            alone: 0,
+        }
     }
 
     /// Looks at all processes; gives the seconds of processor time of all that were ever in the tree.
@@ -61,8 +63,9 @@ impl ProcessTree {
                 continue;
             }
             seconds += own;
-            // what has ended and is not yet waited for has no memory
-            if let Ok((now, peak)) = memory::now_and_peak(pid) {
+            // what has ended and is not yet waited for has no memory; at a first look a process may not be its program yet
+            let again = self.looked.contains(&pid);
+            if let (true, Ok((now, peak))) = (again, memory::now_and_peak(pid)) {
                 resident += now;
                 holding += 1;
                 self.alone = self.alone.max(peak);
@@ -72,6 +75,7 @@ impl ProcessTree {
                 self.reaped += own;
             }
         }
+        self.looked.extend(&met);
         self.seen.extend(met);
         self.together = self.together.max((resident, holding));
         seconds

@@ -5,8 +5,8 @@
 //!
 //! The environment is scrubbed but for [`KEPT`], so that neither a secret nor a setting that nobody recorded reaches it. Its working folder and
 //! its folder for temporary files are one of its own, removed with it. The rest is done by the process that becomes the program, just before
-//! it does: `ergometer worker --exec`. Confinement is Landlock's: all of the file system can be read, but written are its own folder and
-//! devices alone, and no network is used where the kernel can see to that.
+//! it does: `ergometer worker --exec`. Confinement is Landlock's: all of the file system can be read, but written are files of its own folder and
+//! devices alone, and no TCP is used where the kernel can see to that; UDP, local sockets, signals, modes and times of files are free.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -178,10 +178,10 @@ pub mod confinement {
     /// It offers nothing, and why.
     pub fn offered() -> Result<&'static str, String> {
         if rules(NETWORK).is_ok() {
-            return Ok("Landlock: files and network");
+            return Ok("Landlock: writing of files, and TCP");
         }
         let why = |e: String| format!("the kernel has no Landlock that is new enough: {e}");
-        rules(FILES).map(|_| "Landlock: files; the kernel is too old for the network").map_err(why)
+        rules(FILES).map(|_| "Landlock: writing of files; the kernel is too old for TCP").map_err(why)
     }
 
     /// From here on nothing is written but below `folder` and to devices.

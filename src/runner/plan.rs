@@ -337,9 +337,10 @@ impl Plan {
         let searched = spec.tune
             && external.is_none_or(|b| b.options.is_empty())
             && backend(kind).is_some_and(|b| b.settings(&as_asked).len() > 1);
-        let reduces = suite.models[&spec.model].reduces.as_ref().and_then(|name| {
-            Some(Original { model: name.clone(), model_hash: self.models.get(name)?.hash.clone() })
-        });
+        let reduces = suite.models[&spec.model]
+            .reduces
+            .as_ref()
+            .and_then(|name| Some(Original { model: name.clone(), model_hash: self.models.get(name)?.hash.clone() }));
         let asked = key::asked(&key, searched);
         let started = key::started(&command, external, spec.limits.background);
         Ok(PlannedCase {

@@ -89,7 +89,9 @@ fn along(values: &[f32], shape: &[usize], axis: Option<usize>) -> Result<Answer,
     let (classes, behind) = match axis {
         Some(axis) => {
             let Some(classes) = shape.get(axis) else {
-                return Err(format!("there is no axis {axis} in a row of shape {shape:?}, where `class_axis` has classes"));
+                return Err(format!(
+                    "there is no axis {axis} in a row of shape {shape:?}, where `class_axis` has classes"
+                ));
             };
             (*classes, shape[axis + 1..].iter().product::<usize>())
         }

@@ -130,6 +130,7 @@ pub fn near_matches<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>)
         })
         .collect();
     scored.sort();
+    scored.dedup();
     scored.into_iter().take(3).map(|(_, k)| k).collect()
 }
 

@@ -14,7 +14,10 @@ use crate::onnx_files::product;
 
 /// Puts `body` in the place of Python; its last argument is the job.
 fn compress(house: &House, body: &str, args: &[&str]) -> Ended {
-    let python = house.file("python", format!("#!/usr/bin/env python3\nimport json, os, shutil, sys\njob = json.loads(sys.argv[-1])\n{body}\n"));
+    let python = house.file(
+        "python",
+        format!("#!/usr/bin/env python3\nimport json, os, shutil, sys\njob = json.loads(sys.argv[-1])\n{body}\n"),
+    );
     fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = house.command(&[&["compress"], args].concat());
     command.env("ERGOMETER_COMPRESS_PYTHON", python);
@@ -45,11 +48,15 @@ fn a_reduced_form_is_made_by_the_tools_and_its_lines_of_a_suite_are_told() {
     compress(&house, COPIES, &["--to", "int8", "net.onnx"]).refused(&["net.int8.onnx is there already", "--force"]);
     let told = compress(&house, COPIES, &["--to", "f16", "net.onnx", "--out", "sub/h.onnx", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&told.exits(0).stdout).unwrap();
-    assert_eq!((&told["file"], &told["bytes_after"], &told["to"]), (&"sub/h.onnx".into(), &"100".into(), &"f16".into()));
+    assert_eq!(
+        (&told["file"], &told["bytes_after"], &told["to"]),
+        (&"sub/h.onnx".into(), &"100".into(), &"f16".into())
+    );
     // what the script is given
     let seen = "print(json.dumps(job), file=sys.stderr); sys.exit(3)";
     house.file("c.npz", "x");
-    let asked = compress(&house, seen, &["--to", "int8", "net.onnx", "--per-channel", "--calibrate", "c.npz", "--force"]);
+    let asked =
+        compress(&house, seen, &["--to", "int8", "net.onnx", "--per-channel", "--calibrate", "c.npz", "--force"]);
     asked.refused(&["net.onnx cannot be reduced to int8", "\"per_channel\": true", "c.npz\"", "hint: "]);
 }
 
@@ -61,7 +68,11 @@ fn what_is_in_the_way_is_told() {
     let refused = |body: &str, args: &[&str], parts: &[&str]| compress(&house, body, args).refused(parts);
     let net = ["--to", "int8", "net.onnx"];
     refused("sys.exit('no package onnx' and 4)", &net, &["hint: install what ci/onnx/requirements.txt pins"]);
-    refused("print('no such operator', file=sys.stderr); sys.exit(3)", &net, &["cannot be reduced to int8: no such operator"]);
+    refused(
+        "print('no such operator', file=sys.stderr); sys.exit(3)",
+        &net,
+        &["cannot be reduced to int8: no such operator"],
+    );
     refused("print('hello')", &net, &["answered in no known way: hello"]);
     refused("os.kill(os.getpid(), 9)", &net, &["signal: 9", "hint: "]);
     refused(&COPIES.replace("shutil", "#"), &net, &["the tools left no", "net.int8.onnx"]);
@@ -78,7 +89,11 @@ fn what_is_in_the_way_is_told() {
     refused(COPIES, &net, &["net.onnx: is no ONNX file"]);
     // without tools, and none may be obtained; without Python
     house.file("net.onnx", product("Identity", proto::FLOAT).encode_to_vec());
-    house.ergometer(&["compress", "--to", "int8", "net.onnx"]).refused(&["ERGOMETER_OFFLINE", "onnxruntime==", "ERGOMETER_COMPRESS_PYTHON"]);
+    house.ergometer(&["compress", "--to", "int8", "net.onnx"]).refused(&[
+        "ERGOMETER_OFFLINE",
+        "onnxruntime==",
+        "ERGOMETER_COMPRESS_PYTHON",
+    ]);
     let mut bare = house.command(&["compress", "--to", "int8", "net.onnx"]);
     bare.env("PATH", house.path("nothing"));
     ended(bare).refused(&["cannot start python3", "hint: install python3"]);
@@ -93,34 +108,46 @@ fn a_reduced_form_is_held_to_the_answers_of_its_original() {
         let mut model = product("Identity", proto::FLOAT);
         let graph = model.graph.as_mut().unwrap();
         let values: Vec<f32> = (0..9).map(|_| 0.25).chain(last).collect();
-        graph.initializer[0].raw_data = Some(values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect());
+        graph.initializer[0].raw_data =
+            Some(values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect());
         graph.initializer[0].data_type = Some(10);
         graph.initializer[0].name = Some("w.f16".into());
         let cast = proto::Node {
             input: vec!["w.f16".into()],
             output: vec!["w".into()],
             op_type: Some("Cast".into()),
-            attribute: vec![proto::Attribute { name: Some("to".into()), i: Some(1), r#type: Some(2), ..proto::Attribute::default() }],
+            attribute: vec![proto::Attribute {
+                name: Some("to".into()),
+                i: Some(1),
+                r#type: Some(2),
+                ..proto::Attribute::default()
+            }],
             ..proto::Node::default()
         };
         graph.node.insert(0, cast);
-        model.metadata_props = [("compress.tool", "a tool 1.0"), ("compress.bytes_before", "200"), ("compress.bytes_after", "100")]
-            .map(|(key, value)| proto::Entry { key: Some(key.into()), value: Some(value.into()) })
-            .to_vec();
+        model.metadata_props =
+            [("compress.tool", "a tool 1.0"), ("compress.bytes_before", "200"), ("compress.bytes_after", "100")]
+                .map(|(key, value)| proto::Entry { key: Some(key.into()), value: Some(value.into()) })
+                .to_vec();
         model.encode_to_vec()
     };
     house.file("same.onnx", reduced([-1.0, 0.0, 1.0]));
     house.file("worse.onnx", reduced([1.0, 0.0, -1.0]));
-    let rows: String = (0..40).map(|i| format!("0,0,0,{},{}\n", if i % 2 == 0 { 1 } else { -1 }, if i % 2 == 0 { 2 } else { 0 })).collect();
+    let rows: String = (0..40)
+        .map(|i| format!("0,0,0,{},{}\n", if i % 2 == 0 { 1 } else { -1 }, if i % 2 == 0 { 2 } else { 0 }))
+        .collect();
     house.file("rows.csv", format!("a,b,c,d,label\n{rows}"));
     let model = |name: &str, more: &str| format!("[[model]]\nname = \"{name}\"\npath = \"{name}.onnx\"\n{more}");
-    let text = model("net", "") + &model("same", "reduces = \"net\"\n") + &model("worse", "reduces = \"net\"\n")
+    let text = model("net", "")
+        + &model("same", "reduces = \"net\"\n")
+        + &model("worse", "reduces = \"net\"\n")
         + "[[task]]\nname = \"rows\"\nkind = \"arrays\"\ninputs = { x = \"rows.csv:a..d\" }\nlabels = \"rows.csv:label\"\nscorer = \"top-1\"\n\
            [defaults]\ntasks = [\"rows\"]\nbackends = [\"tract\"]\ninterleave = true\nseconds = 0.2\niterations = 2\n";
     let cases = "[[cases]]\nmodels = [\"net\"]\n[[cases]]\nmodels = [\"same\", \"worse\"]\nprecisions = [\"f16\"]\n";
     let ended = house.run(&house.suite("pair.toml", &(text.clone() + cases)), "pair", &[]);
     let records = house.records("pair");
-    let of = |model: &str, metric: &str| records.0.iter().find(|r| r.model == model && r.metric == metric).unwrap().clone();
+    let of =
+        |model: &str, metric: &str| records.0.iter().find(|r| r.model == model && r.metric == metric).unwrap().clone();
     assert_eq!(of("same", "accuracy_vs_f32").value, Some(0.0), "{ended:?}");
     assert!(of("same", "accuracy_vs_f32").note.unwrap().contains("n = 40 paired examples"));
     // answers of another form: the case fails, and has no speed
@@ -138,10 +165,15 @@ fn a_reduced_form_is_held_to_the_answers_of_its_original() {
     let net = recorded.iter().find(|c| c.key.model == "net").unwrap();
     assert_eq!(same.reduces.as_ref().map(|o| (&o.model, &o.model_hash)), Some((&net.key.model, &net.key.model_hash)));
     assert!(same.interleaved.as_ref().unwrap().base.as_ref() == Some(&net.id) && net.reduces.is_none());
-    assert!(same.notes.iter().any(|n| n.contains("reduced by a tool 1.0") && n.contains("100 bytes of 200")), "{:?}", same.notes);
+    assert!(
+        same.notes.iter().any(|n| n.contains("reduced by a tool 1.0") && n.contains("100 bytes of 200")),
+        "{:?}",
+        same.notes
+    );
     // without the original there is nothing to hold it to
     let alone = text.clone() + "[[cases]]\nmodels = [\"same\"]\nprecisions = [\"f16\"]\n";
     house.run(&house.suite("alone.toml", &alone), "alone", &["--check"]).exits(0);
-    let missing = house.records("alone").0.iter().find(|r| r.metric == "accuracy_vs_f32").unwrap().missing.clone().unwrap();
+    let missing =
+        house.records("alone").0.iter().find(|r| r.metric == "accuracy_vs_f32").unwrap().missing.clone().unwrap();
     assert!(missing.message.contains("of the original `net`") && missing.hint.unwrap().contains("cases of `net`"));
 }

@@ -78,7 +78,7 @@ fn tried(house: &House, folder: &Path, line: &str) -> (Vec<String>, Ended, bool)
     if command == "export" {
         args.push("--force".into());
     }
-    let offline = command == "fetch" && args.len() > 1 && !helps;
+    let offline = ["fetch", "compress"].contains(&command.as_str()) && args.len() > 1 && !helps;
     let mut program = house.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
     program.current_dir(folder);
     (args, ended(program), offline)

@@ -5,6 +5,7 @@
 use std::fs;
 use std::process::Command;
 
+use prost::Message;
 use serde_json::Value;
 
 use crate::house::{Ended, House, root, skip, skip_here};
@@ -198,4 +199,34 @@ fn the_page_names_every_mode_and_every_error() {
     for mode in ["warm", "compare", "answer", "time"] {
         assert!(page.contains(&format!("\"mode\": \"{mode}\"")), "{mode}");
     }
+}
+
+#[test]
+fn a_program_that_takes_arrays_is_asked_about_arrays() {
+    let house = House::new();
+    house.file("net.onnx", crate::onnx_files::product("Identity", ergometer::onnx::proto::FLOAT).encode_to_vec());
+    house.file("rows.csv", "a,b,c,d,label\n0,0,0,1,2\n1,0,0,-1,0\n0,1,0,2,2\n");
+    let (script, example) = (root().join("tests/fakes/arrays.py"), root().join("examples/external-worker"));
+    let command = ["python3", "-B", script.to_str().unwrap(), example.to_str().unwrap()];
+    // random arrays, of which none is right or wrong
+    let (ended, found) = check(&house, &["--model", "net.onnx"], &command);
+    ended.exits(0);
+    assert_eq!(found.iter().map(|f| f["part"].as_str().unwrap()).collect::<Vec<_>>(), PARTS);
+    let of = |found: &[Value], part: &str| found.iter().find(|f| f["part"] == part).unwrap().clone();
+    assert_eq!(of(&found, "answer")["text"], "4 answers; none is right or wrong");
+    assert!(of(&found, "compare")["text"].as_str().unwrap().contains("accuracy only"));
+    // own data, out of a suite
+    let text = "[[model]]\nname = \"file\"\npath = \"net.onnx\"\n[[task]]\nname = \"rows\"\nkind = \"arrays\"\ninputs = { x = \"rows.csv:a..d\" }\n\
+                labels = \"rows.csv:label\"\nscorer = \"top-1\"\n[[cases]]\nmodels = [\"file\"]\ntasks = [\"rows\"]\nbackends = [\"tract\"]\n";
+    house.suite("own.toml", text);
+    let (ended, found) = check(&house, &["--suite", "own.toml", "--case", "rows/*"], &command);
+    ended.exits(0);
+    assert!(of(&found, "answer")["text"].as_str().unwrap().ends_with(" of 3 answers right"), "{found:?}");
+    let (ended, found) = check(&house, &["--suite", "own.toml"], &[&command[..], &["babbles"]].concat());
+    ended.exits(1);
+    let wrong = of(&found, "answer");
+    assert!(wrong["outcome"] == "wrong" && wrong["text"].as_str().unwrap().contains("a class is due"), "{wrong}");
+    house.ergometer(&["external", "check", "no-such-program-anywhere"]).refused(&["cannot start", "hint: "]);
+    house.ergometer(&["external", "check", "--precision", "f17", "true"]).refused(&["unknown precision `f17`", "f16"]);
+    house.assert_nobody_left();
 }

@@ -33,6 +33,7 @@ mod meter;
 mod meters;
 mod mutation;
 mod onnx_files;
+mod onnx_forms;
 mod onnxruntime;
 mod output;
 mod parity;

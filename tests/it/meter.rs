@@ -90,6 +90,19 @@ fn marks_on_a_pipe_or_on_stdout_give_windows_without_load_time() {
     }
     let json = json(&house, &[], &["echo", "ergometer:end"]);
     assert!(missing(&json, "windows").contains("before any `ergometer:begin`"));
+    // held back in a buffer until the program ends, as Python does of itself
+    let held =
+        "print('ergometer:begin')\nimport time\ntime.sleep(0.3)\nprint('ergometer:token 5')\nprint('ergometer:end')";
+    let json = json_of_buffered(&house, held);
+    let why = missing(&json, "windows");
+    assert!(why.contains("at one moment") && why.contains("flush") && why.contains("ERGOMETER_MARKS"), "{why}");
+}
+
+/// Meters Python, whose stdout is held back in a buffer.
+fn json_of_buffered(house: &House, script: &str) -> Value {
+    let mut program = house.command(&["meter", "--idle", "0", "--json", "--", "python3", "-c", script]);
+    program.env_remove("PYTHONUNBUFFERED").env("ERGOMETER_POWERCAP", house.path("none"));
+    serde_json::from_str(&ended(program).exits(0).stdout).unwrap()
 }
 
 #[test]
@@ -208,7 +221,17 @@ fn an_interruption_takes_everything_with_it() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("interrupted: nothing was kept"), "{said}");
     house.assert_nobody_left();
+    // also what has a session and an environment of its own
+    let away = house.file("away.sh", "touch \"$1\"\nwhile true; do sleep 1; done\n");
+    let begun = house.path("away");
+    let script = format!("setsid env -i /bin/sh {} {} & sleep 600", away.display(), begun.display());
+    let child = house.command(&["meter", "--idle", "0", "--", "sh", "-c", &script]).spawn().unwrap();
+    wait_until("what is away", || begun.exists());
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    house.assert_nobody_left();
     // and by force, the guard does it
+    let script = "setsid sh -c 'sleep 600 & exec sleep 600' & touch begun; sleep 600";
     fs::remove_file(house.path("begun")).unwrap();
     let mut harness = house.start(&["meter", "--idle", "0", "--", "sh", "-c", script]);
     wait_until("the command", || house.path("begun").exists());

@@ -16,7 +16,7 @@ fn has(name: &str) -> bool {
     ready().iter().any(|b| b.name() == name)
 }
 
-fn value(name: &str, element: i32, axes: &[&str]) -> proto::ValueInfo {
+pub fn value(name: &str, element: i32, axes: &[&str]) -> proto::ValueInfo {
     let dim = |axis: &&str| proto::Dim {
         dim_value: axis.parse().ok(),
         dim_param: Some((*axis).to_owned()).filter(|a| a.parse::<i64>().is_err()),

@@ -132,7 +132,8 @@ impl<'a> Answers<'a> {
             let o = &other.key;
             // rows that have halted answer the same, kept at work or not
             let rule = |depth: &str| depth.replacen("halt-keep-", "halt-", 1);
-            (&o.model_hash, &o.task, &o.task_hash, rule(&o.depth)) == (model, &key.task, &key.task_hash, rule(&key.depth))
+            (&o.model_hash, &o.task, &o.task_hash, rule(&o.depth))
+                == (model, &key.task, &key.task_hash, rule(&key.depth))
         };
         let full = run.cases.iter().map(|c| &c.case).filter(|c| c.error.is_none() && !c.is_reduced());
         let candidates = full.filter(|c| asked_the_same(c)).filter_map(|c| Some((c, self.of(c).ok()?)));

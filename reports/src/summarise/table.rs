@@ -5,9 +5,7 @@
 //! row says enough.
 
 use super::{Metered, Missing, Outcome, Summary, blocks::Per, counted, exact};
-use crate::{
-    metric::{How, Metric, Of, PAIR},
-};
+use crate::metric::{How, Metric, Of, PAIR};
 
 impl Summary<'_> {
     /// Whether its case has a record of this metric.

@@ -373,7 +373,8 @@ mod tests {
         // logits of two classes: the larger is what it says, and they are ranked by their difference, however far apart they are
         let scored = scorer.score(&Answer::Class(0), &numbers(&[2.0, 1.0]));
         assert_eq!(found(&scored, "specificity"), vec![(0, 1.0, 1.0)]);
-        let ranks = [[0.0, 60.0], [0.0, 61.0], [-900.0, 20.0]].map(|v| found(&scorer.score(&Answer::Class(1), &numbers(&v)), "auroc")[0].1);
+        let ranks = [[0.0, 60.0], [0.0, 61.0], [-900.0, 20.0]]
+            .map(|v| found(&scorer.score(&Answer::Class(1), &numbers(&v)), "auroc")[0].1);
         assert_eq!(ranks, [60.0, 61.0, 920.0]);
         // shares that come to 1 but for rounding are shares like the others
         let scored = scorer.score(&Answer::Class(1), &numbers(&[0.1015625, 0.89453125]));

@@ -104,7 +104,10 @@ impl Header {
         // the first of equals
         let delimiter = DELIMITERS.into_iter().rev().max_by_key(count).unwrap_or(b',');
         let first = fields(line.as_bytes(), delimiter);
-        let none = first.iter().all(|f| Number::parse(f).is_ok());
+        // numbers with one that is missing or none among them are a row, which is then refused for that, and no names
+        let number = |f: &String| Number::parse(f).is_ok();
+        let absent = |f: &String| f.trim().is_empty() || f.trim().parse::<f64>().is_ok();
+        let none = first.iter().any(number) && first.iter().all(|f| number(f) || absent(f));
         let names = if none { (1..=first.len()).map(|i| i.to_string()).collect() } else { first };
         Self { delimiter, names: names.iter().map(|n| n.trim().to_owned()).collect(), none }
     }

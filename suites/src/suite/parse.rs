@@ -48,7 +48,8 @@ pub(super) const CASES: [&str; 24] = [
 ];
 
 /// Keys of a cases block that take lists, whose product it asks for.
-pub(super) const LISTS: [&str; 8] = ["models", "backends", "precisions", "tasks", "scenarios", "batch", "threads", "depth"];
+pub(super) const LISTS: [&str; 8] =
+    ["models", "backends", "precisions", "tasks", "scenarios", "batch", "threads", "depth"];
 
 /// A table whose values know their place in the text.
 type Block = Spanned<BTreeMap<String, Spanned<Value>>>;

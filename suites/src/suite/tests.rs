@@ -325,7 +325,8 @@ fn batches_and_threads_are_swept_by_their_numbers() {
 
 #[test]
 fn a_key_of_one_value_takes_a_list_of_one_and_says_which_take_more() {
-    let suite = parsed(&format!("{BASE}[[cases]]\nmemory_limit = ['1 MB']\niterations = [7]\ndepth = 'once'\n")).unwrap();
+    let suite =
+        parsed(&format!("{BASE}[[cases]]\nmemory_limit = ['1 MB']\niterations = [7]\ndepth = 'once'\n")).unwrap();
     assert_eq!((suite.cases.len(), suite.cases[0].limits.memory, suite.cases[0].iterations), (1, Some(1e6), 7));
     for key in CASES.into_iter().filter(|key| !LISTS.contains(key)) {
         let said = error(&format!("{BASE}[[cases]]\n{key} = [1, 2]\n"));
@@ -339,7 +340,8 @@ fn a_key_of_one_value_takes_a_list_of_one_and_says_which_take_more() {
 
 #[test]
 fn a_model_may_be_a_reduced_form_of_another() {
-    let with = |more: &str| format!("[[model]]\nname = 'small'\npath = 'small'\n{more}\n{BASE}[[cases]]\ndepth = 'once'\n");
+    let with =
+        |more: &str| format!("[[model]]\nname = 'small'\npath = 'small'\n{more}\n{BASE}[[cases]]\ndepth = 'once'\n");
     let suite = parsed(&with("reduces = 'm'")).unwrap();
     assert_eq!((suite.models["small"].reduces.as_deref(), &suite.models["m"].reduces), (Some("m"), &None));
     let third = "reduces = 'm'\n[[model]]\nname = 'third'\npath = 'third'\nreduces = 'small'";
