@@ -12,7 +12,7 @@ use std::fs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
+use rustix::process::{Pid, Signal, kill_process, set_child_subreaper};
 
 /// The variable that carries the mark.
 pub const VARIABLE: &str = "ERGOMETER_STARTED_BY";
@@ -64,19 +64,24 @@ pub fn adopt() -> std::io::Result<()> {
 
 /// As this process is about to end: kills all children of it, and those that become its children by that, where it has adopted them.
 pub fn end_children() {
-    // what starts others while it is ended is met again in the next round
+    // what starts others while it is ended is met again in the next round; who waits for a child does so elsewhere
     for _ in 0..100 {
         let children = if ADOPTED.load(Ordering::Relaxed) { children() } else { Vec::new() };
-        let mut alive = false;
-        for pid in children {
-            let _ = kill_process(pid, Signal::KILL);
-            alive |= !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_)) | Err(_));
-        }
-        if !alive {
+        let alive: Vec<Pid> = children.into_iter().filter(|pid| !has_ended(*pid)).collect();
+        if alive.is_empty() {
             break;
+        }
+        for pid in alive {
+            let _ = kill_process(pid, Signal::KILL);
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
+}
+
+/// Whether a process is gone, but for its entry.
+fn has_ended(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
 }
 
 /// Children of this process, of all its threads.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::flags;
 use super::one_case::fit_for_a_suite;
-use crate::compress::{Done, Job, compress};
+use crate::compress::{Reduction, ReductionJob, compress};
 use crate::console::{self, outln};
 use crate::models::file;
 
@@ -51,7 +51,7 @@ pub struct Args {
 struct Written {
     file: PathBuf,
     #[serde(flatten)]
-    done: Done,
+    done: Reduction,
     /// Lines of a suite.
     suite: Vec<String>,
 }
@@ -92,7 +92,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     let same = out.canonicalize().is_ok_and(|there| source.canonicalize().is_ok_and(|source| source == there));
     ensure!(!same, "{} is the original\nhint: name another file with `--out`", out.display());
-    let job = Job { source, out, to: args.to, calibrate, per_channel: args.per_channel };
+    let job = ReductionJob { source, out, to: args.to, calibrate, per_channel: args.per_channel };
     let done = compress(&job)?;
     let suite = suite(&fit_for_a_suite(&stem), &job);
     let written = Written { file: job.out, done, suite };
@@ -118,7 +118,7 @@ fn show(written: &Written) {
 }
 
 /// What a suite says of it.
-fn suite(original: &str, job: &Job) -> Vec<String> {
+fn suite(original: &str, job: &ReductionJob) -> Vec<String> {
     let path = toml::Value::String(job.out.display().to_string());
     [
         "[[model]]".into(),

@@ -18,6 +18,9 @@ pub const WHOLE: f64 = 8.0;
 /// Bytes of constants from which on a file is large.
 const LARGE: u64 = 256 << 20;
 
+/// Most examples that are made.
+const MOST: u32 = 4096;
+
 /// The random inputs of a task of arrays.
 pub fn random(interface: &Interface) -> Value {
     let inputs = interface.inputs.iter().filter_map(|port| {
@@ -67,6 +70,8 @@ impl FileCase<'_> {
     /// The suite.
     pub fn suite(&self, file: &OnnxFile, interface: &Interface, precision: &str) -> Value {
         let examples = if file.header.constant_bytes() > LARGE { self.batch } else { 4.max(self.batch) };
+        // a larger batch has some of them twice
+        let examples = examples.min(MOST);
         let mut model =
             json!({"name": self.name, "path": self.path, "shape": self.form.shape, "state": self.form.state});
         if let Some(batch) = &self.form.batch {

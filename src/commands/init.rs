@@ -36,6 +36,9 @@ pub struct Args {
     /// Input of an ONNX file that takes an output of the step before
     #[arg(long, value_name = "INPUT=OUTPUT", value_parser = flags::pair)]
     state: Vec<(String, String)>,
+    /// Of an ONNX file: the open dimension that counts rows, or `none` [default: found]
+    #[arg(long, value_name = "NAME")]
+    rows: Option<String>,
     /// The suite [default: the model's name with .toml, here]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -56,11 +59,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             out.display()
         );
     }
-    let form = FileForm {
-        shape: args.shape.into_iter().collect(),
-        state: args.state.into_iter().collect(),
-        ..FileForm::default()
-    };
+    let form =
+        FileForm { shape: args.shape.into_iter().collect(), state: args.state.into_iter().collect(), batch: args.rows };
     let model = Model::load_as(&path, &form)?;
     write_atomically(&out, suite(&name, &path, &form, &model)?.as_bytes())?;
     outln!("wrote    {}", out.display());
@@ -155,6 +155,9 @@ fn task_of_file(text: &mut String, form: &FileForm, file: &OnnxFile, model: &Mod
     if !form.state.is_empty() {
         let joined = names(&mut form.state.iter().map(|(k, v)| (k.clone(), quoted(v))));
         writeln!(text, "state = {{ {joined} }}      # inputs that take an output of the step before")?;
+    }
+    if let Some(batch) = &form.batch {
+        writeln!(text, "batch = {}      # the dimension that counts rows", quoted(batch))?;
     }
     writeln!(text, "# vectors = \"outputs.npz\"      # outputs that you recorded, to compare with\n")?;
     writeln!(text, "# Random inputs: times, and whether the engines agree. No accuracy.")?;

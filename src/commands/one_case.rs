@@ -76,6 +76,9 @@ impl OneCase {
         };
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".into());
         let name = fit_for_a_suite(&name);
+        if let Some(depth) = self.depth.as_ref().filter(|depth| model.file.is_some() && *depth != "once") {
+            bail!("`--depth {depth}`: a file has one step, and its only depth is `once`\nhint: leave `--depth` out");
+        }
         if let Some(own) = model.file.as_ref().filter(|_| self.task.is_none()) {
             return self.of_file(own, &model.interface, (&name, &path, &precision), &folder.join(file));
         }
@@ -117,7 +120,11 @@ impl OneCase {
         let suite = json!({
             "about": "one case",
             "model": [if model.file.is_some() {
-                json!({"name": name, "path": path, "shape": self.form.shape, "state": self.form.state})
+                let mut file = json!({"name": name, "path": path, "shape": self.form.shape, "state": self.form.state});
+                if let Some(batch) = &self.form.batch {
+                    file["batch"] = json!(batch);
+                }
+                file
             } else {
                 json!({"name": name, "path": path})
             }],

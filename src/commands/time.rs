@@ -51,6 +51,9 @@ pub struct Args {
     /// Of an ONNX file: an input that takes an output of the step before
     #[arg(long, value_name = "INPUT=OUTPUT", value_parser = flags::pair)]
     state: Vec<(String, String)>,
+    /// Of an ONNX file: the open dimension that counts rows, or `none` [default: found]
+    #[arg(long, value_name = "NAME")]
+    rows: Option<String>,
     /// Say what would be measured, and measure nothing
     #[arg(long)]
     dry_run: bool,
@@ -73,7 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         form: FileForm {
             shape: args.shape.into_iter().collect(),
             state: args.state.into_iter().collect(),
-            batch: None,
+            batch: args.rows,
         },
         tune: false,
     };

@@ -1,6 +1,6 @@
 //! Reduced forms of ONNX files, made by the tools of ONNX Runtime's Python package.
 //!
-//! In: a [`Job`]. Out: the file, in its place when it is whole, and [`Done`]: what was done, which stands in the file's metadata too. Must
+//! In: a [`ReductionJob`]. Out: the file, in its place when it is whole, and [`Reduction`]: what was done, which stands in the file's metadata too. Must
 //! not: quantise by itself (but for what `compress.py` says of bf16), or leave half a file.
 //!
 //! The packages are those that `ci/onnx/requirements.txt` pins. pip puts them into a folder of the cache at first use, for the version of the
@@ -39,7 +39,7 @@ const MAX_BYTES: u64 = 1 << 42;
 
 /// What is to be made.
 #[derive(Clone, Debug, Serialize)]
-pub struct Job {
+pub struct ReductionJob {
     /// The file.
     pub source: PathBuf,
     /// Where the reduced form goes.
@@ -54,7 +54,7 @@ pub struct Job {
 
 /// What was done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Done {
+pub struct Reduction {
     /// Precision.
     #[serde(rename(deserialize = "compress.to"))]
     pub to: String,
@@ -84,12 +84,12 @@ pub struct Done {
 ///
 /// # Errors
 /// No Python, no packages and no way to them, a file that cannot be reduced so, a place that cannot be written.
-pub fn compress(job: &Job) -> anyhow::Result<Done> {
+pub fn compress(job: &ReductionJob) -> anyhow::Result<Reduction> {
     let name = job.out.file_name().with_context(|| format!("{} is not the name of a file", job.out.display()))?;
     let (python, packages) = tools()?;
     let scratch = Scratch::new()?;
     let made = scratch.path().join(name);
-    let inner = Job { out: made.clone(), source: std::path::absolute(&job.source)?, ..job.clone() };
+    let inner = ReductionJob { out: made.clone(), source: std::path::absolute(&job.source)?, ..job.clone() };
     let mut command = Command::new(&python);
     command.args(["-I", "-B", "-c", SCRIPT]).arg(&packages).arg(serde_json::to_string(&inner)?);
     command.env("TMPDIR", scratch.path()).current_dir(scratch.path());
@@ -115,7 +115,7 @@ pub fn compress(job: &Job) -> anyhow::Result<Done> {
         ),
     }
     let last = said.stdout.split(|b| *b == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
-    let done: Done = serde_json::from_slice(last)
+    let done: Reduction = serde_json::from_slice(last)
         .with_context(|| format!("the tools answered in no known way: {}", words_of(last)))?;
     // the weights first: a model that is there is whole
     let data = |of: &Path| {

@@ -314,7 +314,8 @@ fn unbound(path: &Path, value: &ValueInfo, name: &str) -> ModelError {
     let key = if plain { name.to_owned() } else { format!("{name:?}") };
     let message = format!("input `{}` has the open dimension `{}`", shown(&value.name), shown(name));
     ModelError::new(path, message).hint(format!(
-        "say how long it is: `shape = {{ {key} = 128 }}` in its [[model]] block, `--shape {name}=128` on the command line"
+        "say how long it is: `shape = {{ {key} = 128 }}` in its [[model]] block, `--shape {name}=128` on the command line; or, if it counts rows, \
+         that it does: `batch = {name:?}` there, `--rows {name}` here"
     ))
 }
 

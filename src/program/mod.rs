@@ -408,7 +408,10 @@ impl Running {
             self.group.kill();
             let _ = self.child.kill();
         }
-        Ok(self.child.wait()?)
+        let status = self.child.wait()?;
+        // one that was ended by an interruption has not failed
+        drop(interrupt::gate());
+        Ok(status)
     }
 }
 

@@ -152,8 +152,7 @@ fn silence_refusal_and_nonsense_have_words_of_their_own() {
     let (gone, found) = check(&house, &[], &fake("gone"));
     assert!(gone.code == Some(3) && found.len() == 2, "{found:?}");
     assert!(found[1]["outcome"] == "refused" && found[1]["hint"] == "plug one in", "{found:?}");
-    let (nobody, found) = check(&house, &[], &["./no-such-worker"]);
-    assert!(nobody.code == Some(1) && found[0].to_string().contains("cannot start"), "{found:?}");
+    house.ergometer(&["external", "check", "--json", "./no-such-worker"]).refused(&["cannot start", "hint: "]);
     // a program that knows nothing of the protocol
     let (cat, found) = check(&house, &[], &["echo", "hello"]);
     assert!(cat.code == Some(1) && found[0]["line"] == "hello", "{found:?}");

@@ -164,6 +164,8 @@ const READING: &[&str] = &[
 
 /// Sources that read and are in no line of the table, with the reason.
 const APART: &[(&str, &str)] = &[
+    ("src/compress/mod.rs", "one line of our own script; every way to fail in tests/it/compress.rs"),
+    ("src/orphans.rs", "numbers of /proc/self"),
     ("src/foreign.rs", "what the child that probes a foreign library says; the tests beside it"),
     ("src/runner/scorer.rs", "lines of a scorer program; every way to fail in tests/it/arrays.rs"),
     ("src/meters/nvml/apart.rs", "what the child that reads NVML says; the tests beside it"),

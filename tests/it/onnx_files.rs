@@ -178,6 +178,22 @@ fn time_takes_a_file_with_random_inputs_and_bounds_the_whole() {
     ended.exits(0);
     assert!(ended.stderr.contains("inputs are random: `x` f32 [4] from -1 to 1"), "{}", ended.stderr);
     assert!(ended.stdout.contains("latency") && ended.stdout.contains("checked: "), "{}", ended.stdout);
+    time(&["--shape", "width=4", "--depth", "fixed-3"]).refused(&["`--depth fixed-3`", "`once`", "hint: "]);
+    time(&["--shape", "width=4", "--batch", "20000"]).exits(0);
+    // two inputs, of which one has no rows: a flag says what counts them
+    let mut mixed = product("Identity", FLOAT);
+    let graph = mixed.graph.as_mut().unwrap();
+    graph.input.push(value("b", FLOAT, &["3"]));
+    graph.node[1].op_type = Some("Add".into());
+    graph.node[1].input.push("b".into());
+    house.file("mixed.onnx", mixed.encode_to_vec());
+    let mixed = |command: &[&str]| house.ergometer(&[command, &["--rows", "N"]].concat());
+    let args = ["time", "--model", "mixed.onnx", "--backend", "tract", "--seconds", "0.4"];
+    house.ergometer(&args).refused(&["open dimension `N`", "`batch = \"N\"`", "`--rows N`"]);
+    mixed(&args).exits(0);
+    mixed(&["init", "mixed.onnx"]).exits(0);
+    assert!(fs::read_to_string(house.path("mixed.toml")).unwrap().contains("batch = \"N\""));
+    house.ergometer(&["run", "mixed.toml", "--dry-run"]).exits(0);
     let other = time(&["--shape", "width=4", "--precision", "bf16"]);
     assert!(other.stdout.contains("the file computes in f32, not in bf16"), "{other:?}");
 }
