@@ -106,6 +106,16 @@ fn json_of_buffered(house: &House, script: &str) -> Value {
 }
 
 #[test]
+fn a_program_that_is_gone_at_once_has_no_memory_that_is_not_its_own() {
+    let house = House::new();
+    let json = json(&house, &["--rounds", "3"], &["true"]);
+    let all = json["commands"][0]["summary"].as_array().unwrap();
+    let memory = all.iter().find(|s| s["name"] == "memory_peak").unwrap();
+    // a libc alone takes more
+    assert!(memory["value"].as_f64().is_none_or(|bytes| bytes > 300e3), "{memory}");
+}
+
+#[test]
 fn known_watts_become_joules_of_the_run_and_of_its_windows() {
     const WATTS: f64 = 50.0;
     let house = House::new();

@@ -267,3 +267,29 @@ fn classes_may_stand_along_any_axis() {
     house.run(&suite("class_axis = 2\n"), "none", &["--check"]).refused(&said);
     house.run(&suite("class_axis = -1\n"), "none", &["--check"]).refused(&["`class_axis`", "hint: "]);
 }
+
+#[test]
+fn operations_that_cannot_be_counted_are_unavailable_and_parameters_stay() {
+    let house = House::new();
+    house.file("rows.csv", ROWS);
+    let mut model = product("Identity", FLOAT);
+    let product = &mut model.graph.as_mut().unwrap().node[0];
+    product.op_type = Some("Einsum".into());
+    product.attribute = vec![proto::Attribute {
+        name: Some("equation".into()),
+        s: Some(b"nk,km->nm".to_vec()),
+        r#type: Some(3),
+        ..proto::Attribute::default()
+    }];
+    house.file("net.onnx", model.encode_to_vec());
+    house.run(&suite(&house, "sum.toml", "", "x = \"rows.csv:a..d\"", TOP, ""), "sum", &["--check"]).exits(0);
+    let records = house.records("sum");
+    for engine in engines() {
+        assert_eq!(records.value(engine, "params_total"), 12.0, "{engine}");
+        for metric in ["flops_model", "flop_rate"] {
+            let record = records.get(engine, metric);
+            let why = record.missing.as_ref().map(|m| m.message.clone()).unwrap_or_default();
+            assert!(record.value.is_none() && why.contains("`Einsum`"), "{engine} {metric}: {record:?}");
+        }
+    }
+}
