@@ -58,7 +58,9 @@ pub use attention::{
 pub use blocks::format::BlockFormat;
 pub use blocks::pack::PackedBlocks;
 pub use blocks::{blocks_joined, blocks_linear, blocks_linear_operations, embed_rows};
-pub use cached::{CachedScores, CachedTokens, KvCache, cached_attention};
+pub use cached::{
+    CachedScores, CachedTokens, HeadGains, HeadTurns, KvCache, NewTokens, cached_append, cached_attention,
+};
 pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings, read_ceiling};
 pub use context::Context;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};

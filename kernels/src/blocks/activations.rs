@@ -72,17 +72,16 @@ fn block<S: Integers>(s: S, x: &[f32], record: &mut [u32]) {
     let (scale, inverse) = scale_of(s.reduce_magnitude(most));
     let inverse = s.splat(inverse);
     let bytes = bytes_mut(&mut record[..BLOCK / 4]);
+    // sums of integers are exact in f32 too
+    let mut halves = [s.splat(0.0); 2];
     for v in (0..BLOCK).step_by(S::LANES) {
+        let x = s.mul(s.load(&x[v..]), inverse);
+        halves[v / 16] = s.add(halves[v / 16], s.round(x));
         // SAFETY: a block of bytes has room for each of its vectors; the scale of values that are not finite is NaN, so
         // that their integers do not matter.
-        unsafe { s.store_i8(bytes[v..v + S::LANES].as_mut_ptr(), s.mul(s.load(&x[v..]), inverse)) };
+        unsafe { s.store_i8(bytes[v..v + S::LANES].as_mut_ptr(), x) };
     }
-    let mut sums = [0; 2];
-    for half in 0..2 {
-        for i in 0..BLOCK / 2 {
-            sums[half] += i32::from(bytes[half * 16 + i] as i8);
-        }
-    }
+    let sums = halves.map(|sum| s.reduce_sum(sum) as i32);
     finish(record, scale, sums);
 }
 

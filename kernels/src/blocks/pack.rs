@@ -3,8 +3,9 @@
 //! A panel holds, for each block of 32 along k, lines of 16 words: a word is of one row, and of a line of bytes holds
 //! four neighbouring k (a group; a block has eight). Of 4 bits, line `l` has group `l` in the lower halves of its bytes
 //! and group `4 + l` in the upper ones; a fifth bit of group `g` is bit `g` of each byte of a fifth line; the bits 5 and
-//! 6 of Q6_K are two lines more, of four groups each. After the lines of all blocks come the scales of all blocks, as
-//! narrow as the file has them (6 bits: a byte), 16 rows side by side. The scalar reference keeps the file's rows.
+//! 6 of Q6_K are two lines more, of four groups each. Before the lines of one, two or eight blocks (a run) stand their
+//! scales, as narrow as the file has them (6 bits: a byte), 16 rows side by side and padded to a line: so a product reads
+//! one stream of memory, in order. The scalar reference keeps the file's rows.
 
 use super::format::{BLOCK, BlockFormat, FileBlock, ScaleKind};
 use crate::context::Context;
@@ -31,40 +32,51 @@ pub(crate) const fn lines(format: BlockFormat) -> usize {
     format.bits() as usize
 }
 
-/// Bytes of the scales of a panel of `blocks` blocks.
-pub(crate) const fn scale_bytes(kind: ScaleKind, blocks: usize) -> usize {
+/// Blocks of a run, which have their scales before them.
+pub(crate) const fn run_blocks(kind: ScaleKind) -> usize {
     match kind {
-        ScaleKind::Plain => blocks * 2 * ROWS,
-        ScaleKind::Offset => blocks * 4 * ROWS,
-        ScaleKind::Super => blocks / 8 * SUPER,
-        ScaleKind::Sixteens => blocks / 8 * SIXTEENS,
+        ScaleKind::Plain => 2,
+        ScaleKind::Offset => 1,
+        ScaleKind::Super | ScaleKind::Sixteens => 8,
     }
 }
 
-/// Bytes of the scales of 256 weights of 16 rows: two f16, and two bytes for each block of 32.
-pub(crate) const SUPER: usize = (4 + 8 * 2) * ROWS;
-/// The same: an f16, and a byte for each block of 16.
-pub(crate) const SIXTEENS: usize = (2 + 16) * ROWS;
-
-/// Words of a panel of `blocks` blocks: whole lines.
-pub(crate) const fn panel_words(format: BlockFormat, blocks: usize) -> usize {
-    (blocks * lines(format) * LINE_BYTES + scale_bytes(format.kind(), blocks)).next_multiple_of(LINE_BYTES) / 4
+/// Bytes of the scales of a run, whole lines.
+pub(crate) const fn scale_bytes(kind: ScaleKind) -> usize {
+    match kind {
+        // an f16 for each of two blocks; two f16
+        ScaleKind::Plain | ScaleKind::Offset => 4 * ROWS,
+        // two f16, and two bytes for each block of 32
+        ScaleKind::Super => (4 + 8 * 2) * ROWS,
+        // an f16, and a byte for each block of 16: 18 rows of bytes, padded
+        ScaleKind::Sixteens => ((2 + 16) * ROWS).next_multiple_of(LINE_BYTES),
+    }
 }
 
-/// Where the scales of a block stand among the bytes of a panel's scales: `(d, m, factors)` of row 0; of another row as
-/// many elements later. Parts that the kind does not have are 0.
-pub(crate) const fn scale_at(kind: ScaleKind, b: usize) -> (usize, usize, [usize; 2]) {
+/// Words of a panel of `blocks` blocks.
+pub(crate) const fn panel_words(format: BlockFormat, blocks: usize) -> usize {
+    let runs = blocks.div_ceil(run_blocks(format.kind()));
+    (blocks * lines(format) * LINE_BYTES + runs * scale_bytes(format.kind())) / 4
+}
+
+/// Bytes of a whole run.
+pub(crate) const fn run_bytes(format: BlockFormat) -> usize {
+    scale_bytes(format.kind()) + run_blocks(format.kind()) * lines(format) * LINE_BYTES
+}
+
+/// Where block `j` of a run has its lines, in bytes from the run's beginning.
+pub(crate) const fn lines_at(format: BlockFormat, j: usize) -> usize {
+    scale_bytes(format.kind()) + j * lines(format) * LINE_BYTES
+}
+
+/// Where the scales of block `j` of a run stand, in bytes from the run's beginning: `(d, m, factors)` of row 0; of another
+/// row as many elements later. Parts that the kind does not have are 0.
+pub(crate) const fn scale_at(kind: ScaleKind, j: usize) -> (usize, usize, [usize; 2]) {
     match kind {
-        ScaleKind::Plain => (b * 2 * ROWS, 0, [0; 2]),
-        ScaleKind::Offset => (b * 4 * ROWS, b * 4 * ROWS + 2 * ROWS, [0; 2]),
-        ScaleKind::Super => {
-            let (at, factors) = (b / 8 * SUPER, b / 8 * SUPER + (4 + b % 8 * 2) * ROWS);
-            (at, at + 2 * ROWS, [factors, factors + ROWS])
-        }
-        ScaleKind::Sixteens => {
-            let (at, factors) = (b / 8 * SIXTEENS, b / 8 * SIXTEENS + (2 + b % 8 * 2) * ROWS);
-            (at, 0, [factors, factors + ROWS])
-        }
+        ScaleKind::Plain => (j * 2 * ROWS, 0, [0; 2]),
+        ScaleKind::Offset => (0, 2 * ROWS, [0; 2]),
+        ScaleKind::Super => (0, 2 * ROWS, [(4 + j * 2) * ROWS, (5 + j * 2) * ROWS]),
+        ScaleKind::Sixteens => (0, 0, [(2 + j * 2) * ROWS, (3 + j * 2) * ROWS]),
     }
 }
 
@@ -139,7 +151,7 @@ impl PackedBlocks {
             let rows = &rows[p * ROWS * row_bytes..((p + 1) * ROWS).min(count) * row_bytes];
             for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
                 for b in 0..blocks {
-                    put(format, isa, panel, blocks, b, lane, FileBlock::read(format, row, b));
+                    put(format, isa, panel, b, lane, FileBlock::read(format, row, b));
                 }
             }
         });
@@ -186,21 +198,16 @@ impl PackedBlocks {
         if self.isa == Isa::Scalar {
             return FileBlock::read(self.format, &bytes(&self.data)[j * self.row_bytes()..][..self.row_bytes()], b);
         }
-        take(
-            self.format,
-            self.isa,
-            &self.data[j / ROWS * self.stride()..][..self.stride()],
-            self.k / BLOCK,
-            b,
-            j % ROWS,
-        )
+        take(self.format, self.isa, &self.data[j / ROWS * self.stride()..][..self.stride()], b, j % ROWS)
     }
 }
 
 /// Writes a block of one row into a panel of zeros.
-fn put(format: BlockFormat, isa: Isa, panel: &mut [u32], blocks: usize, b: usize, lane: usize, block: FileBlock) {
+fn put(format: BlockFormat, isa: Isa, panel: &mut [u32], b: usize, lane: usize, block: FileBlock) {
     let (bits, flip) = (format.bits(), if format.bits() == 8 && signed(isa) { 0x80 } else { 0 });
-    let lines = &mut panel[b * lines(format) * ROWS..];
+    let blocks = run_blocks(format.kind());
+    let (run, j) = (&mut panel[b / blocks * run_bytes(format) / 4..], b % blocks);
+    let lines = &mut run[lines_at(format, j) / 4..];
     for (i, q) in block.q.into_iter().enumerate() {
         let ((line, shift), (high, high_shift)) = place(bits, i);
         let low = if bits == 8 { q ^ flip } else { q & 15 };
@@ -209,8 +216,8 @@ fn put(format: BlockFormat, isa: Isa, panel: &mut [u32], blocks: usize, b: usize
             lines[high * ROWS + lane] |= u32::from(q >> 4) << high_shift;
         }
     }
-    let scales = &mut bytes_mut(panel)[blocks * self::lines(format) * LINE_BYTES..];
-    let (d, m, factors) = scale_at(format.kind(), b);
+    let scales = bytes_mut(run);
+    let (d, m, factors) = scale_at(format.kind(), j);
     scales[d + 2 * lane..][..2].copy_from_slice(&block.d.to_le_bytes());
     if format.has_offset() {
         scales[m + 2 * lane..][..2].copy_from_slice(&block.m.to_le_bytes());
@@ -223,9 +230,11 @@ fn put(format: BlockFormat, isa: Isa, panel: &mut [u32], blocks: usize, b: usize
 }
 
 /// What `put` wrote.
-fn take(format: BlockFormat, isa: Isa, panel: &[u32], blocks: usize, b: usize, lane: usize) -> FileBlock {
+fn take(format: BlockFormat, isa: Isa, panel: &[u32], b: usize, lane: usize) -> FileBlock {
     let (bits, flip) = (format.bits(), if format.bits() == 8 && signed(isa) { 0x80 } else { 0 });
-    let lines = &panel[b * lines(format) * ROWS..];
+    let blocks = run_blocks(format.kind());
+    let (run, j) = (&panel[b / blocks * run_bytes(format) / 4..], b % blocks);
+    let lines = &run[lines_at(format, j) / 4..];
     let mut q = [0; BLOCK];
     for (i, q) in q.iter_mut().enumerate() {
         let ((line, shift), (high, high_shift)) = place(bits, i);
@@ -237,8 +246,8 @@ fn take(format: BlockFormat, isa: Isa, panel: &[u32], blocks: usize, b: usize, l
             _ => (low & 15) as u8,
         };
     }
-    let scales = &bytes(panel)[blocks * self::lines(format) * LINE_BYTES..];
-    let (d, m, factors) = scale_at(format.kind(), b);
+    let scales = bytes(run);
+    let (d, m, factors) = scale_at(format.kind(), j);
     let word = |at: usize| u16::from_le_bytes([scales[at], scales[at + 1]]);
     let of_super = matches!(format.kind(), ScaleKind::Super | ScaleKind::Sixteens);
     FileBlock {

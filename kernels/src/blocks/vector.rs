@@ -3,7 +3,7 @@
 
 use super::activations::{RECORD, SCALE, SHIFT, SUMS, TILE, tile_rows};
 use super::format::{BLOCK, BlockFormat, ScaleKind};
-use super::pack::{LINE_BYTES, PackedBlocks, ROWS, lines, scale_at};
+use super::pack::{LINE_BYTES, PackedBlocks, ROWS, lines, lines_at, run_blocks, run_bytes, scale_at};
 use crate::matrix::MatMut;
 use crate::vector::integers::Integers;
 
@@ -11,8 +11,8 @@ use crate::vector::integers::Integers;
 /// cache.
 const NEAR: usize = 256 << 10;
 
-/// Bytes ahead of those in use that are asked for.
-const AHEAD: usize = 2 << 10;
+/// Bytes ahead of those in use that are asked for: what memory of 60 GB/s delivers in the 130 ns that it takes to answer.
+const AHEAD: usize = 8 << 10;
 
 /// As the scalar reference; `first` is a multiple of 16, and the records are in tiles.
 #[inline(always)]
@@ -93,20 +93,26 @@ unsafe fn multiply<S: Integers, const FORMAT: usize, const ROWS_OF_X: usize>(
     col: usize,
 ) {
     let format = const { BlockFormat::ALL[FORMAT] };
-    let block_bytes = const { lines(BlockFormat::ALL[FORMAT]) * LINE_BYTES };
+    let in_run = const { run_blocks(BlockFormat::ALL[FORMAT].kind()) };
     let mut sums = [[s.splat(0.0); 2]; ROWS_OF_X];
     // SAFETY: blocks, their scales and records are within the panel and the rows, as promised.
     unsafe {
-        let scales = panel.add(blocks * block_bytes);
         for b in 0..blocks {
-            let at = panel.add(b * block_bytes);
+            let (run, j) = (panel.add(b / in_run * run_bytes(format)), b % in_run);
+            let at = run.add(lines_at(format, j));
             for line in 0..lines(format) {
                 s.prefetch_near(at.wrapping_add(AHEAD + line * LINE_BYTES));
+            }
+            // before the first of a run stand its scales
+            if j == 0 {
+                for line in 0..lines_at(format, 0) / LINE_BYTES {
+                    s.prefetch_near(run.wrapping_add(AHEAD + line * LINE_BYTES));
+                }
             }
             for v in 0..ROWS / S::LANES {
                 let lane = v * S::LANES;
                 let q = unpack(s, format.bits(), at.add(4 * lane));
-                let (d, m) = unpack_scales(s, format.kind(), scales, b, lane);
+                let (d, m) = unpack_scales(s, format.kind(), run, j, lane);
                 each_row!(ROWS_OF_X, r => {
                     let record = x.add((b * ROWS_OF_X + r) * RECORD);
                     sums[r][v] = add_block(s, format, record, &q, d, m, sums[r][v]);
@@ -208,10 +214,10 @@ unsafe fn unpack<S: Integers>(s: S, bits: u32, at: *const u8) -> [S::V; 8] {
     q
 }
 
-/// The scales of both halves and the offset of block `b` of some rows, from `lane` on.
+/// The scales of both halves and the offset of block `b` of a run of some rows, from `lane` on.
 ///
 /// # Safety
-/// `at` points to the panel's scales.
+/// `at` points to the run.
 #[inline(always)]
 unsafe fn unpack_scales<S: Integers>(s: S, kind: ScaleKind, at: *const u8, b: usize, lane: usize) -> ([S::V; 2], S::V) {
     let (d, m, factors) = scale_at(kind, b);

@@ -64,7 +64,7 @@ impl KvCache {
     }
 
     /// Memory for so many more tokens.
-    fn reserve(&mut self, tokens: usize) {
+    pub(super) fn reserve(&mut self, tokens: usize) {
         assert!(tokens <= self.most - self.len, "KvCache: {tokens} tokens more than {} of {}", self.len, self.most);
         let needed = self.len + tokens;
         if needed <= self.capacity {
@@ -84,6 +84,11 @@ impl KvCache {
             values[to..to + used].copy_from_slice(&self.values[from..from + used]);
         }
         (self.keys, self.values, self.capacity) = (keys, values, capacity);
+    }
+
+    /// So many more tokens have been written.
+    pub(super) fn grow(&mut self, tokens: usize) {
+        self.len += tokens;
     }
 
     /// Forgets the tokens from `len` on; 0 empties the cache for another sequence.

@@ -6,12 +6,14 @@
 //! alone, so its result has the same bits alone, in a batch, and whether its tokens come one by one or many at once.
 
 mod cache;
+mod joined;
 mod scalar;
 #[cfg(test)]
 mod tests;
 mod vector;
 
 pub use cache::KvCache;
+pub use joined::{HeadGains, HeadTurns, NewTokens, cached_append};
 
 use std::ops::Range;
 

@@ -218,3 +218,75 @@ fn more_tokens_than_fit_are_refused() {
     cache.append(&[0.0; 2], &[0.0; 2]);
     cache.append(&[0.0; 3], &[0.0; 3]);
 }
+
+/// Against norms and turns as the formula reads, and `append`; on two sequences, in one call or token by token.
+#[test]
+fn joined_rows_are_normed_turned_and_appended() {
+    let mut d = Draw { batch: 0, a: 0, b: 0, c: 0, seed: 11, special: false, flush: false };
+    let (heads, kv, dim, pairs) = (4, 2, 24, 10);
+    let wide = (heads + 2 * kv) * dim;
+    for isa in Isa::available() {
+        for (threads, format, interleaved, normed) in [
+            (1, NumberFormat::F32, false, true),
+            (3, NumberFormat::Bf16, true, true),
+            (2, NumberFormat::Bf16, false, false),
+        ] {
+            let ctx = context(isa, threads).expect("it is available");
+            let lens = [37, 20];
+            let rows = lens[0] + lens[1];
+            let (joined, gains, angles) = (d.values(rows * wide), d.values(2 * dim), d.values(rows * pairs));
+            let (cos, sin): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
+            let made = |row: usize, head: &[f32], gain: &[f32]| {
+                let mean = head.iter().map(|x| x * x).sum::<f32>() / dim as f32;
+                let scale = if normed { 1.0 / (mean + 1e-5).sqrt() } else { 1.0 };
+                let of = |i: usize| head[i] * scale * if normed { gain[i] } else { 1.0 };
+                let mut out: Vec<f32> = (0..dim).map(of).collect();
+                for p in 0..pairs {
+                    let (a, b) = if interleaved { (2 * p, 2 * p + 1) } else { (p, p + pairs) };
+                    let (cos, sin) = (cos[row * pairs + p], sin[row * pairs + p]);
+                    (out[a], out[b]) = (of(a) * cos - of(b) * sin, of(b) * cos + of(a) * sin);
+                }
+                out
+            };
+            let (mut wanted, mut caches) = (Vec::new(), lens.map(|len| KvCache::new(kv, dim, len, format)));
+            for (row, joined) in joined.chunks_exact(wide).enumerate() {
+                let head = |h: usize| &joined[h * dim..(h + 1) * dim];
+                (0..heads).for_each(|h| wanted.extend(made(row, head(h), &gains[..dim])));
+                let keys: Vec<f32> = (heads..heads + kv).flat_map(|h| made(row, head(h), &gains[dim..])).collect();
+                caches[usize::from(row >= lens[0])].append(&keys, &joined[(heads + kv) * dim..]);
+            }
+            let norms = normed.then_some(HeadGains { q: &gains[..dim], k: &gains[dim..], eps: 1e-5 });
+            let attended = |caches: &[KvCache; 2], q: &[f32]| {
+                let new = |i: usize| CachedTokens { cache: &caches[i], tokens: lens[i] };
+                let mut out = vec![f32::NAN; q.len()];
+                let scores = CachedScores { scale: 0.2, soft_cap: None, window: None };
+                cached_attention(&ctx, q, &[new(0), new(1)], heads, scores, &mut out);
+                out
+            };
+            let turns = |rows: std::ops::Range<usize>| HeadTurns {
+                cos: &cos[rows.start * pairs..rows.end * pairs],
+                sin: &sin[rows.start * pairs..rows.end * pairs],
+                pairs,
+                interleaved,
+            };
+            let mut got = lens.map(|len| KvCache::new(kv, dim, len, format));
+            let [first, second] = &mut got;
+            let mut both = [NewTokens { cache: first, tokens: lens[0] }, NewTokens { cache: second, tokens: lens[1] }];
+            let mut q = vec![f32::NAN; rows * heads * dim];
+            cached_append(&ctx, &joined, norms, Some(turns(0..rows)), &mut both, &mut q);
+            close(NumberFormat::F32, &q, &wanted, 1e-5).expect("queries");
+            // a bf16 key next to the middle of two may round to either
+            let tolerance = if format == NumberFormat::F32 { 1e-5 } else { 4e-3 };
+            close(NumberFormat::F32, &attended(&got, &q), &attended(&caches, &wanted), tolerance).expect("caches");
+            let mut alone = lens.map(|len| KvCache::new(kv, dim, len, format));
+            let mut single = vec![f32::NAN; q.len()];
+            for row in 0..rows {
+                let cache = &mut alone[usize::from(row >= lens[0])];
+                let (joined, q) = (&joined[row * wide..][..wide], &mut single[row * heads * dim..][..heads * dim]);
+                cached_append(&ctx, joined, norms, Some(turns(row..row + 1)), &mut [NewTokens { cache, tokens: 1 }], q);
+            }
+            assert!(bits(&single) == bits(&q), "{isa}: queries one by one");
+            assert!(bits(&attended(&alone, &q)) == bits(&attended(&got, &q)), "{isa}: caches one by one");
+        }
+    }
+}

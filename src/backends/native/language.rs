@@ -6,14 +6,16 @@
 //! The tokens of all feeds of a call are rows of one batch for every product, and one call of attention has all their caches.
 //! Keys lie in the cache as they are compared (normed and turned).
 
-use ergometer_kernels::{self as kernels, CachedScores, CachedTokens, Context, KvCache, NumberFormat};
+use ergometer_kernels::{
+    self as kernels, CachedScores, CachedTokens, Context, HeadGains, KvCache, NewTokens, NumberFormat,
+};
 use ergometer_language::DecoderConfig;
 use ergometer_language::config::ParallelLayers;
 
-use self::attention::{Rotation, prepare};
 use self::layers::{HeldLinear, HeldMlp, Layer, Norm, WeightReader};
 use self::matrix::Matrix;
 use self::matrix::WeightsAs;
+use self::rotation::Rotation;
 use super::super::language::{Feed, LanguageEngine, WantedLogits, check};
 use super::super::{BackendError, Facts};
 use super::lower::activation as kernel_activation;
@@ -21,9 +23,9 @@ use crate::graph::{Activation, Op};
 use crate::models::decoder::activation;
 use crate::models::language::LanguageModel;
 
-mod attention;
 mod layers;
 pub(super) mod matrix;
+mod rotation;
 
 /// See the module.
 pub(super) struct NativeLanguage {
@@ -126,15 +128,13 @@ impl NativeLanguage {
         work.joined.resize(rows * wide, 0.0);
         layer.qkv.apply(ctx, &work.normed, &mut work.joined);
         work.queries.resize(rows * queries, 0.0);
-        let rotation = rotation_of[i].map(|r| &rotations[r]);
-        prepare(ctx, config, rotation, layer.head_norms.as_ref(), &mut work.joined, &mut work.queries);
-        let mut joined = work.joined.chunks_exact(wide);
-        for feed in feeds {
-            for row in joined.by_ref().take(feed.tokens.len()) {
-                let (keys, values) = row[queries..].split_at(config.key_value_width());
-                slots[feed.slot][i].append(keys, values);
-            }
-        }
+        let turns = rotation_of[i].map(|r| rotations[r].turns());
+        let gains = layer.head_norms.as_ref().map(|g| HeadGains { q: &g.q, k: &g.k, eps: g.eps });
+        // slots in the order of the feeds, each borrowed once: `check` has refused a slot that is fed twice
+        let mut caches: Vec<Option<&mut KvCache>> = slots.iter_mut().map(|slot| Some(&mut slot[i])).collect();
+        let new = |feed: &Feed| Some(NewTokens { cache: caches[feed.slot].take()?, tokens: feed.tokens.len() });
+        let mut added: Vec<NewTokens> = feeds.iter().filter_map(new).collect();
+        kernels::cached_append(ctx, &work.joined, gains, turns, &mut added, &mut work.queries);
         let sequence = |feed: &Feed| CachedTokens { cache: &slots[feed.slot][i], tokens: feed.tokens.len() };
         let sequences: Vec<CachedTokens> = feeds.iter().map(sequence).collect();
         let scores = CachedScores { scale: of.scale, soft_cap: of.score_cap, window: config.layers[i].window };

@@ -2,10 +2,11 @@
 //!
 //! In: a [`LanguageModel`]'s tensors. Out: packed layers. Must not: keep a tensor twice.
 
-use ergometer_kernels::{self as kernels, Context, NumberFormat};
+use ergometer_kernels::{self as kernels, Context, NumberFormat, PackedBlocks};
 use ergometer_language::config::{DecoderExperts, ParallelLayers};
 
 use super::super::super::BackendError;
+use super::super::lower::activation as kernel_activation;
 use super::matrix::{Matrix, WeightsAs};
 use crate::graph::Activation;
 use crate::models::language::{LanguageModel, StoredRows};
@@ -106,6 +107,11 @@ impl Experts {
         out.resize(rows * hidden, 0.0);
         let routes: Vec<Vec<(usize, f32)>> =
             scores.chunks_exact(self.experts.len()).map(|s| routed(s, self.chosen)).collect();
+        if let [route] = routes.as_slice()
+            && self.one(ctx, act, x, route, inner, out)
+        {
+            return;
+        }
         let (mut sent, mut answers) = (Vec::new(), Vec::new());
         for (e, (gate_up, down)) in self.experts.iter().enumerate() {
             let to: Vec<(usize, f32)> = (0..rows)
@@ -123,6 +129,38 @@ impl Experts {
                 out.iter_mut().zip(answer).for_each(|(o, a)| *o += weight * a);
             }
         }
+    }
+}
+
+impl Experts {
+    /// One token, whose experts read the same input: their gates and values are one product, with one wait for the other threads. False where
+    /// weights do not lie in blocks.
+    fn one(
+        &self,
+        ctx: &Context,
+        act: Activation,
+        x: &[f32],
+        route: &[(usize, f32)],
+        inner: &mut Vec<f32>,
+        out: &mut [f32],
+    ) -> bool {
+        let mut joined: Vec<&PackedBlocks> = Vec::new();
+        for (e, _) in route {
+            let Matrix::Blocks(blocks) = &self.experts[*e].0.matrix else { return false };
+            joined.extend(blocks);
+        }
+        let Some((first, down)) = route.first().map(|(e, _)| &self.experts[*e]) else { return false };
+        let (wide, half, n) = (first.outputs(), down.matrix.inputs(), down.outputs());
+        inner.resize(route.len() * (wide + half) + n, 0.0);
+        let (both, rest) = inner.split_at_mut(route.len() * wide);
+        let (made, answer) = rest.split_at_mut(route.len() * half);
+        kernels::blocks_joined(ctx, x, &joined, both);
+        kernels::gated(ctx, kernel_activation(act), both, half, made);
+        for ((e, weight), made) in route.iter().zip(made.chunks_exact(half)) {
+            self.experts[*e].1.apply(ctx, made, answer);
+            out.iter_mut().zip(&*answer).for_each(|(o, a)| *o += weight * a);
+        }
+        true
     }
 }
 
