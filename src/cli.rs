@@ -2,6 +2,7 @@
 //!
 //! In: arguments. Out: an exit code. Must not: do the work of a command.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -9,7 +10,7 @@ use ergometer_files::{capped_at, remedy};
 
 use crate::commands;
 use crate::console::{self, Color};
-use crate::interrupt;
+use crate::{interrupt, orphans};
 
 /// Measures what a right answer costs: accuracy, latency, memory and energy of AI models in the same run.
 #[derive(Parser, Debug)]
@@ -126,8 +127,11 @@ fn dispatch() -> ExitCode {
         let version = env!("CARGO_PKG_VERSION");
         format!("ergometer {version}, `{}`; shipped suites and models: {home}", interrupt::shell(&words))
     });
-    if !matches!(cli.command, None | Some(Commands::Worker(_))) {
+    let starts_others = !matches!(cli.command, None | Some(Commands::Worker(_)));
+    if starts_others {
         interrupt::install();
+        // where the kernel has no such thing, what hides from its mark is not found
+        let _ = orphans::adopt();
     }
     let result = match cli.command {
         None => {
@@ -158,6 +162,9 @@ fn dispatch() -> ExitCode {
         Some(Commands::Completions(args)) => commands::completions::run(args),
         Some(Commands::Worker(args)) => commands::worker::run(args),
     };
+    if starts_others {
+        orphans::end_children(&BTreeSet::new());
+    }
     result.unwrap_or_else(|error| {
         console::warn(format!("error: {}", explain(&error)));
         // inconclusive is not a fault of the input

@@ -3,8 +3,9 @@
 //! In: a mark for what is started ([`crate::orphans`]). Out: a group to start processes in. Must not: end anything outside of the group.
 //!
 //! The leader of the group is this program again, asleep on a pipe whose other end this process alone holds. When that closes, however this
-//! process has ended, the guard ends what carries the mark and then its group.
+//! process has ended, the guard ends what carries the mark, what it was told of ([`GuardedGroup::tell`]), and then its group.
 
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
@@ -38,6 +39,15 @@ impl GuardedGroup {
     /// The group's number.
     pub fn id(&self) -> i32 {
         self.id
+    }
+
+    /// Tells the guard of processes that are to end with the group, each by its number and when it began.
+    pub fn tell(&mut self, processes: &[(u32, u64)]) {
+        let lines: String = processes.iter().map(|(pid, began)| format!("{pid} {began}\n")).collect();
+        if let Some(stdin) = self.guard.as_mut().and_then(|guard| guard.stdin.as_mut()).filter(|_| !lines.is_empty()) {
+            // a guard that is gone cannot be told; the group is ended here all the same
+            let _ = stdin.write_all(lines.as_bytes());
+        }
     }
 
     /// Kills every process of the group, once.

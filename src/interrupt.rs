@@ -181,7 +181,8 @@ fn end() {
     for id in held(&GROUPS).iter().filter_map(|id| Pid::from_raw(*id)) {
         let _ = kill_process_group(id, Signal::KILL);
     }
-    crate::orphans::end_children();
+    // what has left group and session and carries no mark is our child by now, or becomes one
+    crate::orphans::end_children(&BTreeSet::new());
     // what was killed may write for a moment yet
     for _ in 0..40 {
         held(&FOLDERS)

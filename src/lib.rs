@@ -29,6 +29,7 @@ pub mod onnx;
 pub mod orphans;
 pub mod parity;
 mod pipe;
+pub mod processes;
 pub mod program;
 pub mod protocol;
 pub mod runner;

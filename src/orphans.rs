@@ -1,18 +1,27 @@
 //! Processes that have left the group in which they were started: a daemon that a worker, or a library, has made of itself.
 //!
 //! In: a mark, put into the environment of every process that is started here and inherited by all that it starts. Out: those that carry it
-//! are killed. Must not: end anything that does not carry the mark. A process that starts another with an empty environment hides it from
-//! here; the kernel's word for what such a process uses is foreign load.
+//! are killed. Must not: end anything that carries no mark and is no child of this process.
 //!
 //! A worker's group is killed by the harness at the end of its case, and by the guard (`ergometer worker --guard`,
 //! which sleeps on a pipe whose other end only the harness holds) when the harness ends in any other way. `setsid`
 //! escapes both, and this mark is how such a process is found; the case then has a note.
+//!
+//! A process that starts another with an empty environment hides it from the mark. The kernel makes such a one our child
+//! once its parent has ended ([`adopt`]), and [`end_children`] ends it: at once where a scorer or a metered program left
+//! it, else with the command or its interruption. Until then what it uses is foreign load. Where this process is
+//! killed itself there is nobody to adopt: what is hidden then lives on, but for what the guard was told of.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::process::{Pid, Signal, kill_process, set_child_subreaper};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
+
+use crate::processes::{Stat, children_of};
 
 /// The variable that carries the mark.
 pub const VARIABLE: &str = "ERGOMETER_STARTED_BY";
@@ -32,9 +41,70 @@ pub fn mark() -> String {
     format!("{}.{}", own(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Makes the orphans among our descendants our children from now on, whatever group, session or environment they have.
+///
+/// # Errors
+/// The system has no such thing.
+pub fn adopt() -> std::io::Result<()> {
+    Ok(set_child_subreaper(Pid::from_raw(std::process::id() as i32))?)
+}
+
+/// Our children now, adopted ones and those that have ended among them.
+pub fn children() -> BTreeSet<u32> {
+    children_of(std::process::id()).unwrap_or_default().into_iter().collect()
+}
+
+/// Kills our children but those that are `kept`, and what becomes our child when they end, until none is alive. Gives how many were killed.
+/// They are not waited for, so that whoever started one of them still can.
+pub fn end_children(kept: &BTreeSet<u32>) -> usize {
+    let mut ended = BTreeSet::new();
+    // one that has ended after the list was read has children that are not in it: none must be alive twice
+    let mut none_alive = 0;
+    // about a second: what the kernel does not let go of (a broken disk) must not hold us for ever
+    for _ in 0..500 {
+        let alive: Vec<u32> =
+            children().into_iter().filter(|pid| !kept.contains(pid) && Stat::of(*pid).is_ok_and(|s| !s.over)).collect();
+        none_alive = if alive.is_empty() { none_alive + 1 } else { 0 };
+        if none_alive == 2 {
+            break;
+        }
+        for pid in alive {
+            if Pid::from_raw(pid as i32).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok()) {
+                ended.insert(pid);
+            }
+        }
+        if none_alive == 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    ended.len()
+}
+
+/// Waits for those of our children but the `kept` that have ended: adopted ones, which nobody else waits for.
+pub fn bury_children(kept: &BTreeSet<u32>) {
+    children().iter().filter(|pid| !kept.contains(pid)).for_each(|pid| bury(*pid));
+}
+
+/// Waits for a child of ours, if it has ended.
+pub fn bury(pid: u32) {
+    let _ = waitpid(Pid::from_raw(pid as i32), WaitOptions::NOHANG);
+}
+
+/// Kills these processes, each named by its number and when it began.
+pub fn end_named(named: &BTreeSet<(u32, u64)>) {
+    for (pid, _) in named.iter().filter(|(pid, began)| is_there(*pid, *began)) {
+        let _ = Pid::from_raw(*pid as i32).map(|pid| kill_process(pid, Signal::KILL));
+    }
+}
+
+/// Whether a process of this number that began then is there.
+pub fn is_there(pid: u32, began: u64) -> bool {
+    Stat::of(pid).is_ok_and(|stat| stat.began == began)
+}
+
 /// Kills what carries this mark, or one that was made from it; not this process itself. Gives their number.
 pub fn end(mark: &str) -> usize {
-    let mut ended = std::collections::BTreeSet::new();
+    let mut ended = BTreeSet::new();
     for _ in 0..ROUNDS {
         let found = marked(mark);
         if found.is_empty() {
@@ -47,52 +117,6 @@ pub fn end(mark: &str) -> usize {
         }
     }
     ended.len()
-}
-
-/// Whether orphans among our descendants become our children ([`adopt`]).
-static ADOPTED: AtomicBool = AtomicBool::new(false);
-
-/// Makes the orphans among our descendants our children from now on, whatever group, session or environment they have.
-///
-/// # Errors
-/// The system has no such thing.
-pub fn adopt() -> std::io::Result<()> {
-    set_child_subreaper(Pid::from_raw(std::process::id() as i32))?;
-    ADOPTED.store(true, Ordering::Relaxed);
-    Ok(())
-}
-
-/// As this process is about to end: kills all children of it, and those that become its children by that, where it has adopted them.
-pub fn end_children() {
-    // what starts others while it is ended is met again in the next round; who waits for a child does so elsewhere
-    for _ in 0..100 {
-        let children = if ADOPTED.load(Ordering::Relaxed) { children() } else { Vec::new() };
-        let alive: Vec<Pid> = children.into_iter().filter(|pid| !has_ended(*pid)).collect();
-        if alive.is_empty() {
-            break;
-        }
-        for pid in alive {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-}
-
-/// Whether a process is gone, but for its entry.
-fn has_ended(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    stat.map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
-}
-
-/// Children of this process, of all its threads.
-fn children() -> Vec<Pid> {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| {
-            list.split_ascii_whitespace().filter_map(|n| Pid::from_raw(n.parse().ok()?)).collect::<Vec<_>>()
-        })
-        .collect()
 }
 
 /// Processes that carry the mark and have not ended.
@@ -151,7 +175,7 @@ mod tests {
         // what is killed takes a moment to go
         let begin = std::time::Instant::now();
         while !marked(&mark).is_empty() && begin.elapsed().as_secs() < 10 {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         assert!(marked(&mark).is_empty() && !marked(&other).is_empty());
         assert!(end(&other) >= 3);

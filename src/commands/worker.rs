@@ -3,7 +3,8 @@
 //!
 //! In: the harness's process number. Out: the protocol on stdout, or the ceilings. Must not: be of use to people.
 
-use std::io::{self, Write};
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group};
 use crate::foreign::Channel;
 use crate::orphans;
 use crate::protocol::{Failed, FailureKind, Message};
+use crate::runner::confinement::{self, Confinement};
 use crate::runner::isolation;
 
 /// Flags.
@@ -36,9 +38,15 @@ pub struct Args {
     /// Bytes of private memory that each of its processes may ask for
     #[arg(long, requires = "exec")]
     most_memory: Option<u64>,
-    /// Let it write to this folder and to devices alone
-    #[arg(long, requires = "exec")]
+    /// Keep it from files but below this folder; without a program: try whether that can be done, and say so
+    #[arg(long, requires = "landlock")]
     confine: Option<std::path::PathBuf>,
+    /// With rules of this version of Landlock
+    #[arg(long, requires = "confine")]
+    landlock: Option<u32>,
+    /// With namespaces of its own
+    #[arg(long, requires = "confine")]
+    namespaces: bool,
     /// Kill the process group that this process leads as soon as stdin ends
     #[arg(long, conflicts_with = "exec")]
     guard: bool,
@@ -79,12 +87,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         io::stdout().write_all(&serde_json::to_vec(&ceilings)?)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let namespaces = args.namespaces.then_some(()).ok_or_else(|| "not asked for".to_string());
+    let confinement = args.landlock.map(|landlock| Confinement { landlock, namespaces });
+    let wanted = args.confine.as_deref().zip(confinement);
+    if let Some((folder, confinement)) = wanted.as_ref().filter(|_| args.exec.is_empty()) {
+        confinement::rehearse(confinement, folder);
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some((program, arguments)) = args.exec.split_first() {
-        let confined = args.confine.as_deref().map_or(Ok(()), isolation::confinement::confine);
+        let confined = wanted.map_or(Ok(()), |(folder, confinement)| confinement.take_on(folder));
         let message = match isolation::limit(&args.cpus, args.most_memory).and(confined) {
             // the wish to die with the parent survives this; on success it does not return
             Ok(()) => std::process::Command::new(program).args(arguments).exec().to_string(),
-            Err(error) => error.to_string(),
+            Err(error) => format!("{error:#}"),
         };
         let message = format!("cannot start `{program}`: {message}");
         let line = serde_json::to_string(&Message::Failed(Failed { kind: FailureKind::Spawn, message }))?;
@@ -98,11 +113,24 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// From so many processes on that it was told of, the guard forgets those that are gone.
+const TOLD: usize = 4096;
+
 /// Sleeps until the harness is gone, and takes with it what its worker has started. The other end of stdin is the harness's alone, so
-/// that it closes however the harness ends.
+/// that it closes however the harness ends; lines on it name processes that have left the group.
 fn guard() -> anyhow::Result<ExitCode> {
     anyhow::ensure!(getpgrp() == getpid(), "a guard leads the process group that it kills");
-    let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+    let (mut told, mut most) = (BTreeSet::new(), TOLD);
+    for line in io::stdin().lock().lines().map_while(Result::ok) {
+        let mut numbers = line.split(' ');
+        let pid = numbers.next().and_then(|n| n.parse::<u32>().ok());
+        told.extend(pid.zip(numbers.next().and_then(|n| n.parse::<u64>().ok())));
+        if told.len() > most {
+            told.retain(|(pid, began)| orphans::is_there(*pid, *began));
+            most = TOLD.max(2 * told.len());
+        }
+    }
+    orphans::end_named(&told);
     if let Ok(mark) = std::env::var(orphans::VARIABLE) {
         orphans::end(&mark);
     }

@@ -15,6 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{Meter, MeterOptions, ProbedMeter};
 use crate::backends::Unavailable;
+use crate::processes::{Stat, children_of};
 
 /// Processor time of a process.
 pub const METER: Meter = Meter {
@@ -36,9 +37,7 @@ pub const RESOLUTION: f64 = 2.0 / TICKS_PER_SECOND;
 /// # Errors
 /// The process has ended, or `/proc` cannot be read.
 pub fn process_seconds(pid: u32) -> io::Result<f64> {
-    let coarse = Stat::of(pid)?.used as f64 / TICKS_PER_SECOND;
-    // A kernel without schedstat leaves the ticks.
-    Ok(coarse.max(thread_seconds(pid).unwrap_or(0.0)))
+    Ok(used(pid)?.own)
 }
 
 /// Children of a process: those alive now, and the processor time of those that have ended.
@@ -66,34 +65,26 @@ pub fn children(pid: u32) -> io::Result<Children> {
     Ok(Children { alive: children_of(pid)?.len(), ended })
 }
 
-/// Process numbers of the children of a process, those among them that have ended and were not waited for.
+/// What a process has used, from one look at it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Used {
+    /// Its state then.
+    pub stat: Stat,
+    /// Seconds of processor time of its own.
+    pub own: f64,
+    /// Seconds of those of its children that have ended and were waited for, in whole ticks.
+    pub ended: f64,
+}
+
+/// What a process has used since it began, and its children that have ended.
 ///
 /// # Errors
 /// As [`process_seconds`].
-pub fn children_of(pid: u32) -> io::Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        match fs::read_to_string(task?.path().join("children")) {
-            Ok(list) => found.extend(list.split_ascii_whitespace().filter_map(|n| n.parse::<u32>().ok())),
-            // a kernel without CONFIG_PROC_CHILDREN, or a thread that has just ended
-            Err(_) => return with_parent(pid),
-        }
-    }
-    Ok(found)
-}
-
-/// Processes that name this one as their parent.
-fn with_parent(pid: u32) -> io::Result<Vec<u32>> {
-    let names = fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    Ok(names.filter(|other| Stat::of(*other).is_ok_and(|s| s.parent == pid)).collect())
-}
-
-/// Seconds of processor time of a process and of those of its children that have ended and were waited for.
-///
-/// # Errors
-/// As [`process_seconds`].
-pub fn with_ended(pid: u32) -> io::Result<f64> {
-    Ok(process_seconds(pid)? + Stat::of(pid)?.ended as f64 / TICKS_PER_SECOND)
+pub fn used(pid: u32) -> io::Result<Used> {
+    let stat = Stat::of(pid)?;
+    // a kernel without schedstat leaves the ticks
+    let own = (stat.used as f64 / TICKS_PER_SECOND).max(thread_seconds(pid).unwrap_or(0.0));
+    Ok(Used { stat, own, ended: stat.ended as f64 / TICKS_PER_SECOND })
 }
 
 /// Seconds of processor time of this process, all its threads, to the nanosecond.
@@ -128,38 +119,6 @@ fn thread_seconds(pid: u32) -> io::Result<f64> {
     Ok(nanoseconds as f64 * 1e-9)
 }
 
-/// What a `/proc/<pid>/stat` line says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stat {
-    /// Number of its parent.
-    pub parent: u32,
-    /// Its process group.
-    pub group: i32,
-    /// Ticks (10 ms) of its own, all threads that ever lived.
-    used: u64,
-    /// Ticks of children that have ended and were waited for.
-    ended: u64,
-}
-
-impl Stat {
-    /// Of the fields after the name, which stands in brackets and may hold blanks and brackets: counting starts after the last one.
-    pub fn parse(stat: &str) -> Option<Self> {
-        let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
-        let ticks = |i: usize| fields.get(i)?.parse::<u64>().ok();
-        Some(Self {
-            parent: fields.get(1)?.parse().ok()?,
-            group: fields.get(2)?.parse().ok()?,
-            used: ticks(11)?.checked_add(ticks(12)?)?,
-            ended: ticks(13)?.checked_add(ticks(14)?)?,
-        })
-    }
-
-    fn of(pid: u32) -> io::Result<Self> {
-        let file = format!("/proc/{pid}/stat");
-        Self::parse(&fs::read_to_string(&file)?).ok_or_else(|| malformed(&file))
-    }
-}
-
 /// Seconds of processor time of all processes of each of these groups, children that ended included; 0 for a group without processes.
 pub fn of_groups(groups: &[i32]) -> Vec<f64> {
     let mut seconds = vec![0.0; groups.len()];
@@ -179,10 +138,6 @@ pub fn of_groups(groups: &[i32]) -> Vec<f64> {
 /// The process group of a process.
 pub fn group(pid: u32) -> Option<i32> {
     Stat::of(pid).ok().map(|s| s.group)
-}
-
-fn malformed(file: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{file}: not the fields that Linux documents"))
 }
 
 fn probe(_: &MeterOptions) -> Result<ProbedMeter, Unavailable> {
@@ -207,10 +162,9 @@ fn probe(_: &MeterOptions) -> Result<ProbedMeter, Unavailable> {
 mod tests {
     use std::hint::black_box;
 
-    use proptest::prelude::*;
-
     use super::super::respawn::{self, Respawned};
     use super::*;
+    use crate::processes::with_parent;
 
     /// Uses this many seconds of processor time, however long a busy machine takes to give them.
     fn busy(seconds: f64) {
@@ -289,20 +243,5 @@ mod tests {
     #[test]
     fn a_process_that_is_not_there_is_an_error() {
         assert!(process_seconds(u32::MAX - 1).is_err());
-    }
-
-    #[test]
-    fn the_name_of_a_process_cannot_shift_the_fields() {
-        let line = "7 (a) b) R 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20 0 1 0 5 0 0";
-        assert_eq!(Stat::parse(line), Some(Stat { parent: 1, group: 2, used: 175, ended: 0 }));
-        assert_eq!(Stat::parse("7 (short) R 1"), None);
-        assert_eq!(Stat::parse(""), None);
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_panics(text in ".{0,200}") {
-            let _ = Stat::parse(&text);
-        }
     }
 }

@@ -8,7 +8,8 @@
 //! ergometer:token 17     17 more things (tokens, answers, images) are done since the last mark; without a number 1
 //! ergometer:end          it is over
 //! ```
-//! Windows may come any number of times, one after the other. A mark in a wrong place makes the windows of its run unavailable.
+//! Windows may come any number of times, one after the other. A mark in a wrong place makes the windows of its run unavailable, and so does a
+//! program that keeps its marks in a buffer: what is heard together with the begin of its window was not done within it.
 
 /// The variable that holds the number of the pipe for marks.
 pub const VARIABLE: &str = "ERGOMETER_MARKS";
@@ -21,6 +22,13 @@ const MAX_WINDOWS: u64 = 1_000_000;
 
 /// More things than any program counts.
 const MAX_COUNT: u64 = 1 << 53;
+
+/// Seconds within which two marks are heard at once: a look at the processes takes part of that.
+const AT_ONCE: f64 = 1e-3;
+
+/// One in so many windows may be heard at once, and one in so many of what a window counts together with its begin: we may have been kept
+/// from listening.
+const SELDOM: u64 = 100;
 
 /// A line that is meant for us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +76,12 @@ pub struct Marked {
     pub before: f64,
     /// A run of marks counted 1, 2, 3 and so on, as if they were numbers of things.
     pub counts_up: bool,
+    /// Windows whose begin was heard at once with their end, or with what they count: their seconds are not known.
+    pub at_once: u64,
     /// Seconds since the start at which the open window began.
     open: Option<f64>,
+    /// What the open window has counted, and what of that was heard at once with its begin.
+    in_window: (u64, u64),
     /// Whether the open window has counted something; the last number of its marks, while they go up by one from 1.
     counted_in_window: bool,
     run: Option<u64>,
@@ -101,17 +113,16 @@ impl Marked {
                     self.before = at;
                 }
                 (self.open, self.counted_in_window, self.run) = (Some(at), false, Some(0));
+                self.in_window = (0, 0);
                 Edge::Open
             }
-            // what was written at different times is heard at once where the program, or its language, holds output back
-            (Mark::End, Some(begin)) if at <= begin => self.refuse(
-                "`ergometer:begin` and `ergometer:end` were heard at one moment: let the program flush its output after each mark (Python: \
-                 `python3 -u`, or `flush=True`), or write marks to the pipe whose number is in ERGOMETER_MARKS",
-            ),
             (Mark::End, Some(begin)) => {
                 self.windows += 1;
                 self.seconds += at - begin;
                 self.counts_up |= self.run >= Some(3);
+                let (all, early) = self.in_window;
+                let at_once = at - begin < AT_ONCE || early.saturating_mul(SELDOM) > all;
+                self.at_once += u64::from(at_once);
                 self.open = None;
                 Edge::Close
             }
@@ -120,6 +131,8 @@ impl Marked {
                     self.first = (self.first.0 + at - begin, self.first.1 + 1);
                 }
                 self.counted = self.counted.saturating_add(*n);
+                let early = if at - begin < AT_ONCE { *n } else { 0 };
+                self.in_window = (self.in_window.0.saturating_add(*n), self.in_window.1.saturating_add(early));
                 self.run = self.run.filter(|last| *n == last + 1).map(|_| *n);
                 Edge::None
             }
@@ -141,6 +154,14 @@ impl Marked {
     pub fn finish(mut self) -> Option<Result<Self, String>> {
         if self.open.is_some() {
             self.refuse("the program ended before `ergometer:end`");
+        }
+        if self.at_once > 0 && self.at_once.saturating_mul(SELDOM) > self.windows {
+            self.refuse(&format!(
+                "in {} of {} windows what follows `ergometer:begin` was heard at once with it, so that their time is not known: a program that \
+                 writes to a pipe keeps what it prints until much has come together or it ends\nhint: flush after each mark (`python3 -u`, \
+                 `print(..., flush=True)`, `fflush(stdout)`, `stdbuf -oL`), or mark longer windows and more things at a time",
+                self.at_once, self.windows
+            ));
         }
         match self.wrong.take() {
             Some(why) => Some(Err(why)),
@@ -208,6 +229,29 @@ mod tests {
         assert!(wrong(&[("end", 0.0)]).contains("before any"));
         assert!(wrong(&[("begin", 0.0), ("end", 1.0), ("token 3", 2.0)]).contains("after `ergometer:end`"));
         assert!(wrong(&[("pause", 0.0)]).contains("`ergometer:pause` is no mark"));
+    }
+
+    #[test]
+    fn marks_that_come_out_of_a_buffer_leave_no_windows() {
+        let wrong = |marks: &[(&str, f64)]| heard(marks).unwrap().unwrap_err();
+        let all = wrong(&[("begin", 5.0), ("token 17", 5.0), ("end", 5.0)]);
+        assert!(all.contains("1 of 1 windows") && all.contains("hint: flush after each mark"), "{all}");
+        // the end of it was read a little later, or came out as the program ended
+        wrong(&[("begin", 5.0), ("end", 5.0004)]);
+        // half of what it counts came out of the buffer with the begin
+        wrong(&[("begin", 5.0), ("token 480", 5.0), ("token 480", 9.0), ("end", 9.0)]);
+        // what is counted in one piece is done at its mark, which may be that of the end
+        assert_eq!(heard(&[("begin", 5.0), ("token 480", 9.0), ("end", 9.0)]).unwrap().unwrap().seconds, 4.0);
+        // the first of thousands may be done at once
+        let many = [("begin", 0.0), ("token", 0.0001), ("token 4000", 1.0), ("end", 1.0)];
+        assert_eq!(heard(&many).unwrap().unwrap().at_once, 0);
+        // one of many windows was heard late
+        let mut marks = Vec::new();
+        for i in 0..200 {
+            let begin = f64::from(i);
+            marks.extend([("begin", begin), ("end", begin + if i == 7 { 0.0 } else { 0.5 })]);
+        }
+        assert_eq!(heard(&marks).unwrap().unwrap().at_once, 1);
     }
 
     proptest! {

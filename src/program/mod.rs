@@ -29,7 +29,10 @@ use self::tree::ProcessTree;
 use crate::environment::load;
 use crate::group::GuardedGroup;
 use crate::meters::{MeterReading, Meters, cpu};
+use crate::processes::Stat;
 use crate::{foreign, interrupt, orphans, pipe};
+
+pub use self::tree::MemoryPeak;
 
 /// Longest time between two looks at the processes, and the shortest, at the beginning.
 const LOOK: Duration = Duration::from_millis(20);
@@ -84,8 +87,8 @@ pub struct MeteredRun {
     pub wall: f64,
     /// Seconds of processor time of all its processes.
     pub cpu: f64,
-    /// Largest resident bytes of all its processes together, and whether several are summed.
-    pub memory: Option<(u64, bool)>,
+    /// Largest resident memory of all its processes together, or why that is not known.
+    pub memory: Result<MemoryPeak, String>,
     /// Processes that were seen.
     pub processes: usize,
     /// Processes that were left when the first one had ended, and were ended.
@@ -158,7 +161,7 @@ impl MeteredProgram {
         let ended = running.watch(self, meters);
         let wall = running.began.elapsed().as_secs_f64();
         // before it is waited for, since what it used is forgotten then
-        let cpu = running.tree.look();
+        let cpu = running.look();
         let readings = meters.whole.stop();
         let harness_cpu = cpu::own_seconds() - running.own;
         let busy = load::busy_seconds().zip(running.busy).map(|(after, before)| after - before - cpu - harness_cpu);
@@ -177,7 +180,7 @@ impl MeteredProgram {
             end: if ended { End::of(status) } else { End::Timeout },
             wall,
             cpu,
-            memory: running.tree.peak(),
+            memory: running.tree.peak(cpu),
             processes: running.tree.processes(),
             left,
             energy,
@@ -287,7 +290,7 @@ impl Running {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         rustix::io::fcntl_setfd(&write, FdFlags::empty())?;
         command.env(marks::VARIABLE, write.as_raw_fd().to_string());
-        let others = tree::own_children();
+        let others = orphans::children();
         let busy = load::busy_seconds();
         let (own, began) = (cpu::own_seconds(), Instant::now());
         let mut child = command.spawn().map_err(|e| anyhow::anyhow!("{}", refusal(name, &e)))?;
@@ -317,12 +320,19 @@ impl Running {
         })
     }
 
+    /// Looks at its processes; the guard is told of those that are new. Gives their processor seconds.
+    fn look(&mut self) -> f64 {
+        let seconds = self.tree.look();
+        self.group.tell(&self.tree.take_new());
+        seconds
+    }
+
     /// Looks and listens until the program has ended; whether it did so by itself.
     fn watch(&mut self, program: &MeteredProgram, meters: &mut Both) -> bool {
         let deadline = program.timeout.map(|time| self.began + time);
         let ticks = meters.whole.tick_interval();
         let (mut every, mut looked, mut ticked) = (FIRST_LOOK, Instant::now(), Instant::now());
-        self.tree.look();
+        self.look();
         loop {
             let mut wait = every.saturating_sub(looked.elapsed());
             if let Some(tick) = ticks {
@@ -348,7 +358,7 @@ impl Running {
                 ticked = Instant::now();
             }
             if looked.elapsed() >= every {
-                self.tree.look();
+                self.look();
                 looked = Instant::now();
                 every = (2 * every).min(LOOK);
             }
@@ -359,8 +369,7 @@ impl Running {
     fn has_ended(&self) -> bool {
         match &self.pidfd {
             Some(fd) => pipe::wait_to_read(fd, Duration::ZERO),
-            None => std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
-                .map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))),
+            None => Stat::of(self.child.id()).map_or(true, |stat| stat.over),
         }
     }
 
@@ -388,13 +397,14 @@ impl Running {
         for mark in found {
             match self.marked.heard(&mark, at) {
                 Edge::Open => {
-                    self.open = Some(self.tree.look());
+                    self.open = Some(self.look());
                     meters.marked.start();
                 }
                 Edge::Close => {
                     let readings = meters.marked.stop();
                     let since = self.open.take().unwrap_or_default();
-                    self.cpu += self.tree.look() - since;
+                    // sums of the same numbers may differ in their last digit
+                    self.cpu += (self.look() - since).max(0.0);
                     add(&mut self.energy, readings, &mut self.notes);
                 }
                 Edge::None => {}
@@ -408,10 +418,7 @@ impl Running {
             self.group.kill();
             let _ = self.child.kill();
         }
-        let status = self.child.wait()?;
-        // one that was ended by an interruption has not failed
-        drop(interrupt::gate());
-        Ok(status)
+        Ok(self.child.wait()?)
     }
 }
 

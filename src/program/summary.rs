@@ -4,9 +4,10 @@
 //! observation of its own, or hide that runs are few.
 //!
 //! Times, memory and rates are medians with an interval by order statistics (six runs and more); joules and processor time are means with
-//! Student's t over runs, joules widened by what the edges of their windows can hide. METHODS.md says the same.
+//! Student's t over runs, joules widened by what the edges of their windows can hide, and what is above idle by how well idle power is known.
+//! METHODS.md says the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ergometer_reports::stats::CONFIDENCE;
 use ergometer_reports::stats::level::{Spacing, sides};
@@ -14,11 +15,19 @@ use ergometer_reports::stats::quantile::{least_for_median, median};
 use serde::Serialize;
 
 use super::{Joules, MeteredRun};
-use crate::meters::Meters;
 
 /// Share of an energy from which on the error of its edges is said, and above which there is no number.
 const EDGES_NOTED: f64 = 0.01;
 const EDGES_MOST: f64 = 0.5;
+
+/// Share of the processor time after the last look at memory from which on it is said.
+const UNSEEN_NOTED: f64 = 0.01;
+
+/// Seconds between two moves of the counter behind an energy metric, where they are known.
+pub type Periods = BTreeMap<&'static str, f64>;
+
+/// Readings of the idle machine's power in W, in time order, by energy metric.
+pub type IdleReadings = BTreeMap<String, Vec<f64>>;
 
 /// One quantity over all runs of a command.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -100,6 +109,35 @@ impl Summary {
         }
     }
 
+    /// Mean of what each run used beyond the idle machine in the same time; may be below 0: nothing is clamped. `joules` are gross, each
+    /// with what its edges can hide.
+    fn above_idle(name: &str, joules: &[(f64, f64)], seconds: &[f64], readings: &[f64]) -> Self {
+        let n = joules.len() as f64;
+        let watts = readings.iter().sum::<f64>() / readings.len() as f64;
+        let above: Vec<f64> = joules.iter().zip(seconds).map(|(j, s)| j.0 - watts * s).collect();
+        let (value, long) = (above.iter().sum::<f64>() / n, seconds.iter().sum::<f64>() / n);
+        let edges = joules.iter().map(|j| j.1).sum::<f64>() / n;
+        let (runs, idle) = (sides(&above, Spacing::Independent), sides(readings, Spacing::Row));
+        let interval = runs.zip(idle).map(|((below, over), (less, more))| {
+            // idle power that is more than was read leaves less above it
+            (value - below - edges - more * long, value + over + edges + less * long)
+        });
+        let mut method = match (runs, idle) {
+            (None, _) => "one run: how much runs differ is not known".to_string(),
+            (_, None) => "mean; idle power was read once: how far off that is is not known".to_string(),
+            (_, Some((less, more))) => format!(
+                "mean; {}, and over {} readings of idle power, which they know to {} to {} W",
+                Spacing::Independent.method(joules.len(), "run"),
+                readings.len(),
+                ergometer_reports::format::number(watts - less),
+                ergometer_reports::format::number(watts + more)
+            ),
+        };
+        method += &format!("; gross less {} over the same time", shown_watts(watts));
+        let (lower, upper) = interval.unzip();
+        Self { name: name.into(), unit: "J", value: Some(value), lower, upper, n: joules.len(), method, missing: None }
+    }
+
     fn with(mut self, note: &str) -> Self {
         self.method += &format!("; {note}");
         self
@@ -152,46 +190,57 @@ fn joules_of<'a>(
     .collect()
 }
 
-/// Every quantity of the runs of one command.
-pub fn of(runs: &[MeteredRun], idle: &std::collections::BTreeMap<String, f64>, meters: &Meters) -> Vec<Summary> {
-    let all = |of: fn(&MeteredRun) -> f64| runs.iter().map(of).collect::<Vec<_>>();
-    let mut found = vec![Summary::median("wall", "s", &all(|r| r.wall))];
-    let processes = runs.iter().map(|r| r.processes).max().unwrap_or(0);
-    let cpu = Summary::mean("cpu_time", "s", &runs.iter().map(|r| (r.cpu, 0.0)).collect::<Vec<_>>());
-    found.push(match processes {
-        1 => cpu,
-        n => cpu.with(&format!(
+/// Processor time: what is said of it where several processes are behind it.
+fn processor_time(name: &str, runs: &[MeteredRun], seconds: impl Iterator<Item = f64>) -> Summary {
+    let time = Summary::mean(name, "s", &seconds.map(|s| (s, 0.0)).collect::<Vec<_>>());
+    match runs.iter().map(|r| r.processes).max().unwrap_or(0) {
+        0 | 1 => time,
+        n => time.with(&format!(
             "of {n} processes that were seen, and what they had waited for; 20 ms low for each at most"
         )),
-    });
-    let memory: Option<Vec<f64>> = runs.iter().map(|r| r.memory.map(|m| m.0 as f64)).collect();
-    found.push(match memory {
-        None => Summary::missing("memory_peak", "B", "the command had ended before its memory was looked at".into()),
-        Some(values) => {
-            let summary = Summary::median("memory_peak", "B", &values);
-            match runs.iter().any(|r| r.memory.is_some_and(|m| m.1)) {
-                true => summary.with("looked at each 20 ms; pages that several processes share count in each"),
-                false => summary.with("looked at each 20 ms"),
-            }
-        }
-    });
+    }
+}
+
+/// The largest memory, and how much of each run was not looked at.
+fn memory_peak(runs: &[MeteredRun]) -> Summary {
+    let peaks: Result<Vec<_>, String> = runs.iter().map(|r| r.memory.clone()).collect();
+    let peaks = match peaks {
+        Ok(peaks) => peaks,
+        Err(why) => return Summary::missing("memory_peak", "B", why),
+    };
+    let summary = Summary::median("memory_peak", "B", &peaks.iter().map(|p| p.bytes as f64).collect::<Vec<_>>());
+    let mut note = "looked at each 20 ms".to_string();
+    if peaks.iter().any(|p| p.several) {
+        note += "; pages that several processes share count in each";
+    }
+    let unseen = peaks.iter().map(|p| p.unseen).fold(0.0, f64::max);
+    if unseen > UNSEEN_NOTED {
+        note += &format!("; the last {:.0} % of its processor time was not looked at", 100.0 * unseen);
+    }
+    summary.with(&note)
+}
+
+/// Every quantity of the runs of one command.
+pub fn of(runs: &[MeteredRun], idle: &IdleReadings, periods: &Periods) -> Vec<Summary> {
+    let walls: Vec<f64> = runs.iter().map(|r| r.wall).collect();
+    let mut found = vec![
+        Summary::median("wall", "s", &walls),
+        processor_time("cpu_time", runs, runs.iter().map(|r| r.cpu)),
+        memory_peak(runs),
+    ];
     for metric in metrics(runs) {
-        let period = meters.period(metric);
+        let period = periods.get(metric).copied();
         match joules_of(runs.iter().map(|r| (r.energy.get(metric), r.wall)), period) {
             Err(why) => found.push(Summary::missing(metric, "J", why)),
             Ok(values) => {
                 found.push(Summary::mean(metric, "J", &values).with("gross, of the whole machine"));
-                if let Some(watts) = idle.get(metric) {
-                    // may be below 0: nothing is clamped
-                    let above: Vec<f64> = values.iter().zip(runs).map(|(j, r)| j.0 - watts * r.wall).collect();
-                    let mut above = Summary::median(&format!("{metric}_above_idle"), "J", &above);
-                    above.method += &format!("; gross less {} over the same time", shown_watts(*watts));
-                    found.push(above);
+                if let Some(readings) = idle.get(metric).filter(|readings| !readings.is_empty()) {
+                    found.push(Summary::above_idle(&format!("{metric}_above_idle"), &values, &walls, readings));
                 }
             }
         }
     }
-    found.extend(windows(runs, meters));
+    found.extend(windows(runs, periods));
     found
 }
 
@@ -201,7 +250,7 @@ pub fn shown_watts(watts: f64) -> String {
 }
 
 /// What was metered between marks, where any run wrote some.
-fn windows(runs: &[MeteredRun], meters: &Meters) -> Vec<Summary> {
+fn windows(runs: &[MeteredRun], periods: &Periods) -> Vec<Summary> {
     let mut marked = Vec::new();
     for (run, i) in runs.iter().zip(1..) {
         match &run.marked {
@@ -222,7 +271,7 @@ fn windows(runs: &[MeteredRun], meters: &Meters) -> Vec<Summary> {
         Summary::median("windows", "s", &seconds).with("between marks"),
         Summary::median("before_windows", "s", &marked.iter().map(|w| w.sums.before).collect::<Vec<_>>())
             .with("from the start to the first mark: loading"),
-        Summary::mean("cpu_time_windows", "s", &marked.iter().map(|w| (w.cpu, 0.0)).collect::<Vec<_>>()),
+        processor_time("cpu_time_windows", runs, marked.iter().map(|w| w.cpu)),
     ];
     let counted = marked.iter().all(|w| w.sums.counted > 0);
     if counted {
@@ -239,7 +288,7 @@ fn windows(runs: &[MeteredRun], meters: &Meters) -> Vec<Summary> {
     }
     for metric in metrics(runs) {
         let each = marked.iter().map(|w| (w.energy.get(metric), w.sums.seconds / w.sums.windows as f64));
-        match joules_of(each, meters.period(metric)) {
+        match joules_of(each, periods.get(metric).copied()) {
             Err(why) => found.push(Summary::missing(&format!("{metric}_windows"), "J", why)),
             Ok(values) => {
                 found.push(
@@ -264,7 +313,7 @@ fn windows(runs: &[MeteredRun], meters: &Meters) -> Vec<Summary> {
 }
 
 /// Ratio of two commands in each round, the second's over the first's: above 1 the first took less.
-pub fn ratios(first: &[MeteredRun], second: &[MeteredRun], meters: &Meters) -> Vec<Summary> {
+pub fn ratios(first: &[MeteredRun], second: &[MeteredRun], periods: &Periods) -> Vec<Summary> {
     let mut found = Vec::new();
     let mut add = |name: &str, of: &dyn Fn(&MeteredRun) -> Option<f64>, off: f64| {
         let pairs: Option<Vec<f64>> =
@@ -280,10 +329,10 @@ pub fn ratios(first: &[MeteredRun], second: &[MeteredRun], meters: &Meters) -> V
     };
     add("wall", &|r| Some(r.wall), 0.0);
     add("cpu_time", &|r| Some(r.cpu).filter(|s| *s > 0.0), 0.0);
-    add("memory_peak", &|r| r.memory.map(|m| m.0 as f64), 0.0);
+    add("memory_peak", &|r| r.memory.as_ref().ok().map(|m| m.bytes as f64), 0.0);
     let all: Vec<&MeteredRun> = first.iter().chain(second).collect();
     for metric in metrics(first) {
-        let period = meters.period(metric);
+        let period = periods.get(metric).copied();
         let of = |r: &MeteredRun| believed(r.energy.get(metric)?, r.wall, period).ok();
         // both may be off at once, in opposite directions
         let off = 2.0 * all.iter().filter_map(|r| of(r)).map(|(j, e)| e / j).fold(0.0, f64::max);
@@ -298,10 +347,8 @@ pub fn ratios(first: &[MeteredRun], second: &[MeteredRun], meters: &Meters) -> V
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::super::marks::{Marked, parse};
-    use super::super::{End, InWindows};
+    use super::super::{End, InWindows, MemoryPeak};
     use super::*;
 
     fn run(wall: f64, joules: Joules) -> MeteredRun {
@@ -309,7 +356,7 @@ mod tests {
             end: End::Code(0),
             wall,
             cpu: wall / 2.0,
-            memory: Some((1 << 20, false)),
+            memory: Ok(MemoryPeak { bytes: 1 << 20, several: false, unseen: 0.0 }),
             processes: 1,
             left: 0,
             energy: BTreeMap::from([("energy_cpu", joules)]),
@@ -322,7 +369,7 @@ mod tests {
     }
 
     fn summary(runs: &[MeteredRun], name: &str) -> Summary {
-        let all = of(runs, &BTreeMap::from([("energy_cpu".to_string(), 10.0)]), &Meters::none());
+        let all = of(runs, &BTreeMap::from([("energy_cpu".to_string(), vec![9.9, 10.1, 10.0])]), &Periods::new());
         all.into_iter().find(|s| s.name == name).unwrap_or_else(|| panic!("no {name}"))
     }
 
@@ -340,7 +387,44 @@ mod tests {
         let energy = summary(&six, "energy_cpu");
         assert!((energy.value.unwrap() - 70.0).abs() < 1e-9 && energy.upper.unwrap() > 100.0, "{energy:?}");
         let above = summary(&six, "energy_cpu_above_idle");
-        assert_eq!(above.value, Some(35.0), "20 W of which 10 are idle, over 3.5 s");
+        assert!((above.value.unwrap() - 35.0).abs() < 1e-9, "20 W of which 10 are idle, over 3.5 s: {above:?}");
+    }
+
+    #[test]
+    fn what_is_above_idle_is_no_better_known_than_idle_power() {
+        // runs that are all alike: what is not known is in the edges, and in idle power over 60 s
+        let runs = vec![run(60.0, Ok((1500.0, 0.6))); 6];
+        let above = |readings: &[f64]| {
+            let idle = BTreeMap::from([("energy_cpu".to_string(), readings.to_vec())]);
+            of(&runs, &idle, &Periods::new()).into_iter().find(|s| s.name == "energy_cpu_above_idle").unwrap()
+        };
+        let steady = above(&[20.0; 10]);
+        assert_eq!((steady.value, steady.n), (Some(300.0), 6));
+        assert!((steady.lower.unwrap() - 299.4).abs() < 1e-9 && (steady.upper.unwrap() - 300.6).abs() < 1e-9);
+        // 5 % off in half of the readings: one watt over 60 s
+        let drifted = above(&[20.0, 20.0, 20.0, 20.0, 20.0, 21.0, 21.0, 21.0, 21.0, 21.0]);
+        assert!((drifted.value.unwrap() - 270.0).abs() < 1e-9, "{drifted:?}");
+        assert!(drifted.lower.unwrap() <= 240.0 && drifted.upper.unwrap() >= 300.0, "{drifted:?}");
+        assert!(drifted.method.contains("10 readings of idle power"), "{}", drifted.method);
+        let once = above(&[20.0]);
+        assert!(once.lower.is_none() && once.method.contains("idle power was read once"), "{once:?}");
+        // above idle and gross are both means: their difference is idle power over the mean time
+        let uneven: Vec<MeteredRun> = [1.0, 1.0, 1.0, 9.0].map(|wall| run(wall, Ok((20.0 * wall, 0.001)))).to_vec();
+        let (gross, above) = (summary(&uneven, "energy_cpu"), summary(&uneven, "energy_cpu_above_idle"));
+        assert!((gross.value.unwrap() - above.value.unwrap() - 10.0 * 3.0).abs() < 1e-9, "{gross:?} {above:?}");
+    }
+
+    #[test]
+    fn a_peak_says_what_was_not_looked_at() {
+        let mut some = run(1.0, Err("none".into()));
+        some.memory = Ok(MemoryPeak { bytes: 1 << 20, several: true, unseen: 0.3 });
+        let peak = summary(&[some.clone()], "memory_peak");
+        assert!(
+            peak.method.contains("the last 30 % of its processor time") && peak.method.contains("share"),
+            "{peak:?}"
+        );
+        some.memory = Err("too short".into());
+        assert_eq!(summary(&[some], "memory_peak").missing.as_deref(), Some("too short"));
     }
 
     #[test]
@@ -359,14 +443,14 @@ mod tests {
     fn ratios_are_by_rounds_and_above_one_where_the_first_takes_less() {
         let first: Vec<MeteredRun> = (0..6).map(|i| run(1.0 + f64::from(i), Ok((10.0, 0.1)))).collect();
         let second: Vec<MeteredRun> = (0..6).map(|i| run(2.0 * (1.0 + f64::from(i)), Ok((30.0, 0.3)))).collect();
-        let all = ratios(&first, &second, &Meters::none());
+        let all = ratios(&first, &second, &Periods::new());
         let of = |name: &str| all.iter().find(|s| s.name == name).unwrap();
         // rounds differ sixfold, and their ratios do not
         assert_eq!((of("wall").value, of("wall").lower, of("wall").upper), (Some(2.0), Some(2.0), Some(2.0)));
         let energy = of("energy_cpu");
         assert!((energy.value.unwrap() - 3.0).abs() < 1e-9 && energy.lower.unwrap() < 2.95, "{energy:?}");
         assert!(of("wall").method.contains("6 rounds"), "{}", of("wall").method);
-        let few = ratios(&first[..3], &second[..3], &Meters::none());
+        let few = ratios(&first[..3], &second[..3], &Periods::new());
         assert!(few[0].lower.is_none() && few[0].method.contains("3 rounds; an interval needs 6"), "{}", few[0].method);
     }
 

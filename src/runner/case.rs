@@ -369,8 +369,11 @@ impl Running<'_, '_> {
     /// Keeps where an external program runs.
     fn place(&mut self, worker: &Worker) {
         self.out.case.versions.extend(worker.place().clone());
-        if let Some(why) = worker.place().get("isolation.confined").and_then(|c| c.strip_prefix("false ")) {
+        let Some(confined) = worker.place().get("isolation.confined") else { return };
+        if let Some(why) = confined.strip_prefix("false ") {
             self.note(format!("the suite asks for it to be confined, and it is not {why}"));
+        } else if let Some(how) = confined.strip_prefix("in part ") {
+            self.note(format!("the suite asks for it to be confined, and it is so in part {how}"));
         }
     }
 

@@ -1,12 +1,11 @@
 //! Where an external program runs: what of the environment it sees, its folder, its processors and memory, what it may write to.
 //!
-//! In: the [`Isolation`] that a suite asks for. Out: a command that starts the program so, and a record of what was done. Must not: call
-//! something confined that is not.
+//! In: the [`Isolation`] that a suite asks for. Out: a command that starts the program so, and a record of what was done. Must not: record
+//! what was asked for where something else was done.
 //!
 //! The environment is scrubbed but for [`KEPT`], so that neither a secret nor a setting that nobody recorded reaches it. Its working folder and
 //! its folder for temporary files are one of its own, removed with it. The rest is done by the process that becomes the program, just before
-//! it does: `ergometer worker --exec`. Confinement is Landlock's: all of the file system can be read, but written are files of its own folder and
-//! devices alone, and no TCP is used where the kernel can see to that; UDP, local sockets, signals, modes and times of files are free.
+//! it does: `ergometer worker --exec`. How it is confined is in [`confinement`](super::confinement).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,6 +14,7 @@ use std::process::Command;
 
 use ergometer_suites::suite::Isolation;
 
+use super::confinement;
 use crate::interrupt::Scratch;
 
 /// Variables that a program is given: where programs and libraries are, the language, and how many threads libraries take. One that ends in
@@ -114,10 +114,10 @@ pub fn become_external(program: &mut Command, words: &[String], isolation: &Isol
         told.insert("isolation.most_memory".into(), format!("{bytes} B of private memory for each process"));
     }
     if isolation.confined {
-        let confined = match confinement::offered() {
-            Ok(how) => {
-                program.arg("--confine").arg(folder.path());
-                format!("true ({how})")
+        let confined = match confinement::offered(Path::new(program.get_program()), folder.path()) {
+            Ok(confinement) => {
+                program.args(confinement.flags(folder.path()));
+                confinement.told()
             }
             Err(why) => format!("false ({why})"),
         };
@@ -145,59 +145,6 @@ pub fn limit(cpus: &[u32], most_memory: Option<u64>) -> anyhow::Result<()> {
         setrlimit(Resource::Data, most).map_err(|e| anyhow::anyhow!("cannot limit its memory to {bytes} B: {e}"))?;
     }
     Ok(())
-}
-
-/// Keeps this process, and what it becomes, from writing anywhere but to a folder.
-pub mod confinement {
-    use std::path::Path;
-
-    use landlock::{
-        ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-        RulesetCreatedAttr, RulesetStatus,
-    };
-
-    /// The least that is called confined: files; truncation and links to other folders with it.
-    const FILES: ABI = ABI::V3;
-    /// What adds the network.
-    const NETWORK: ABI = ABI::V4;
-
-    /// A set of rules that the kernel knows all of.
-    fn rules(abi: ABI) -> Result<landlock::RulesetCreated, String> {
-        let own = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-        let files = own.handle_access(AccessFs::from_all(FILES)).map_err(|e| e.to_string())?;
-        let all = match abi {
-            NETWORK => files.handle_access(AccessNet::from_all(NETWORK)).map_err(|e| e.to_string())?,
-            _ => files,
-        };
-        all.create().map_err(|e| e.to_string())
-    }
-
-    /// What this kernel offers.
-    ///
-    /// # Errors
-    /// It offers nothing, and why.
-    pub fn offered() -> Result<&'static str, String> {
-        if rules(NETWORK).is_ok() {
-            return Ok("Landlock: writing of files, and TCP");
-        }
-        let why = |e: String| format!("the kernel has no Landlock that is new enough: {e}");
-        rules(FILES).map(|_| "Landlock: writing of files; the kernel is too old for TCP").map_err(why)
-    }
-
-    /// From here on nothing is written but below `folder` and to devices.
-    ///
-    /// # Errors
-    /// The kernel does not do it.
-    pub fn confine(folder: &Path) -> anyhow::Result<()> {
-        let rules = rules(NETWORK).or_else(|_| rules(FILES)).map_err(|e| anyhow::anyhow!("cannot be confined: {e}"))?;
-        let mut rules = rules.add_rule(PathBeneath::new(PathFd::new("/")?, AccessFs::from_read(FILES)))?;
-        for place in [folder, Path::new("/dev")] {
-            rules = rules.add_rule(PathBeneath::new(PathFd::new(place)?, AccessFs::from_all(FILES)))?;
-        }
-        let status = rules.restrict_self()?;
-        anyhow::ensure!(status.ruleset == RulesetStatus::FullyEnforced, "the kernel confines it in part only");
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub mod case_file;
 mod case_runner;
 mod changes;
 pub mod claims;
+pub mod confinement;
 mod described;
 mod ends;
 mod entry;

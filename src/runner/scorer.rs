@@ -3,8 +3,9 @@
 //! In: a command, answers with their labels. Out: a score of each, with its sums; or the [`CaseError`] that names the line
 //! at fault. Must not: run while anything is measured, believe a score, or leave a process behind.
 //!
-//! It is confined as workers are: a process group of its own that ends with the harness, an environment of a few
-//! variables, a folder for temporary files, a limit on time, lines and what it writes to stderr. Its input is a file
+//! It has a process group of its own that ends with the harness, an environment of a few variables, a folder for
+//! temporary files, a limit on time, lines and what it writes to stderr. All that it started ends with it, whatever
+//! group, session or environment that has. Its input is a file
 //! that is written before it starts, so that neither can wait for the other.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -164,6 +165,8 @@ struct Running {
     stdout: std::process::ChildStdout,
     group: GuardedGroup,
     mark: String,
+    /// Children that we had before it.
+    others: BTreeSet<u32>,
     log: Arc<File>,
     received: Vec<u8>,
     ended: bool,
@@ -178,6 +181,8 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
         orphans::end(&self.mark);
+        orphans::end_children(&self.others);
+        orphans::bury_children(&self.others);
     }
 }
 
@@ -197,6 +202,8 @@ impl Running {
             command.arg("worker").arg("--parent").arg(std::process::id().to_string());
             command
         };
+        orphans::adopt().map_err(|e| cannot(e.to_string()))?;
+        let others = orphans::children();
         let group = GuardedGroup::start(&mark).map_err(|e| cannot(format!("its guard: {e}")))?;
         let mut command = this();
         command.arg("--exec").args(&program.command).process_group(group.id());
@@ -210,7 +217,7 @@ impl Running {
         pipe::unblock(stdout.as_fd()).map_err(|e| cannot(e.to_string()))?;
         let limit = Duration::from_secs_f64(program.seconds);
         let (received, ended, began) = (Vec::new(), false, Instant::now());
-        Ok(Self { child, stdout, group, mark, log, received, ended, began, limit, _scratch: scratch })
+        Ok(Self { child, stdout, group, mark, others, log, received, ended, began, limit, _scratch: scratch })
     }
 
     /// The next line, without its end; none once it has closed its output.

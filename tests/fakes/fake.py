@@ -111,6 +111,7 @@ class Witness(Fake):
 
     def prepare(self, job):
         import resource
+        import socket
 
         try:
             with open(OPTIONS.words, "w") as outside:
@@ -120,6 +121,18 @@ class Witness(Fake):
             outside = type(error).__name__
         with open("own", "w") as own:
             own.write("x")
+
+        def tried(attempt):
+            try:
+                attempt()
+                return "done"
+            except OSError as error:
+                return type(error).__name__
+
+        def write(path):
+            with open(path, "w") as file:
+                file.write("x")
+
         return {
             "versions": {
                 "w.env": " ".join(sorted(os.environ)),
@@ -128,6 +141,11 @@ class Witness(Fake):
                 "w.cpus": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
                 "w.memory": str(resource.getrlimit(resource.RLIMIT_DATA)[0]),
                 "w.outside": outside,
+                "w.udp": tried(lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", 9))),
+                "w.tcp": tried(lambda: socket.create_server(("127.0.0.1", 0))),
+                "w.signal": tried(lambda: os.kill(os.getppid(), 0)),
+                "w.shm": tried(lambda: write("/dev/shm/" + os.path.basename(os.getcwd()))),
+                "w.null": tried(lambda: write("/dev/null")),
             }
         }
 

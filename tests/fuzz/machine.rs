@@ -106,7 +106,7 @@ pub(super) fn proc_files(names: &[&str]) -> Vec<Vec<u8>> {
 
 pub(super) fn proc_stat(bytes: &[u8], _: &Path) -> Outcome {
     let text = String::from_utf8_lossy(bytes);
-    let ticks = ergometer::meters::cpu::Stat::parse(&text).is_some();
+    let ticks = ergometer::processes::Stat::parse(&text).is_some();
     use ergometer::environment::load;
     let busy = load::Busy::of(&text, None).is_some();
     if ticks || busy { Outcome::Taken } else { Outcome::Nothing }

@@ -393,7 +393,7 @@ pub const PARSERS: &[Parser] = &[
     Parser {
         name: "proc-stat",
         file: "",
-        covers: &["src/meters/cpu.rs", "src/environment/load.rs"],
+        covers: &["src/processes.rs", "src/meters/cpu.rs", "src/environment/load.rs"],
         seeds: |_| proc_files(&["/proc/self/stat", "/proc/stat"]),
         parse: proc_stat,
     },

@@ -259,8 +259,14 @@ fn a_program_scores_and_one_that_fails_loses_no_answer() {
     };
     let kept = answers("run-0");
     assert_eq!(kept.len(), 40);
-    house.file("score.py", scorer(GOOD));
+    // a daemon of another session and environment, which has no mark, ends with the scorer that started it
+    let daemon = "import subprocess
+subprocess.run(['sh', '-c', 'env -i setsid sleep 600 >/dev/null 2>&1 & touch begun'])
+";
+    house.file("score.py", scorer(&format!("{daemon}{GOOD}")));
     house.run(&file, "run-0", &["--resume"]).exits(0);
+    assert!(house.path("begun").exists());
+    house.assert_nobody_left();
     assert_eq!(answers("run-0"), kept);
     let records = house.records("run-0");
     assert_eq!(value(&records, "own", "score"), Some(0.75 + 0.25 * 0.25));

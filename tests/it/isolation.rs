@@ -80,13 +80,42 @@ fn what_is_confined_writes_to_its_own_folder_alone_or_the_record_says_that_it_is
     let case = run(&house, "witness", "confined = true");
     assert!(case.error.is_none(), "{:?}", case.error);
     let confined = told(&case.versions, "isolation.confined");
-    if confined.starts_with("true") {
-        assert_eq!(told(&case.versions, "w.outside"), "PermissionError");
-    } else {
-        assert!(confined.starts_with("false (") && confined.contains("Landlock"), "{confined}");
-        assert!(case.notes.iter().any(|n| n.contains("asks for it to be confined, and it is not")), "{:?}", case.notes);
-        skip_here(&format!("a confined program: {confined}"));
+    let seen = |name: &str| told(&case.versions, name);
+    // of neither its folder nor what it tried to write to shared memory anything is left
+    let folder = Path::new(seen("w.folder"));
+    assert!(!Path::new("/dev/shm").join(folder.file_name().unwrap()).exists() && !folder.exists());
+    let note = |text: &str| case.notes.iter().any(|n| n.contains(text));
+    if confined.starts_with("false (") {
+        assert!(confined.contains("Landlock") && note("asks for it to be confined, and it is not"), "{:?}", case.notes);
+        return skip_here(&format!("a confined program: {confined}"));
     }
+    assert_eq!((seen("w.outside"), seen("w.null")), ("PermissionError", "done"));
+    // each word of the record is what the program met
+    let (held, free) = confined.split_once("; free: ").unwrap();
+    let networks = held.contains("networks");
+    assert_eq!(seen("w.udp") != "done", networks, "{confined}");
+    assert_eq!(seen("w.tcp") != "done", networks || held.contains("TCP"), "{confined}");
+    assert_eq!(seen("w.signal") == "PermissionError", held.contains("signals"), "{confined}");
+    assert_eq!(seen("w.shm"), "PermissionError", "{confined}");
+    assert!(free.contains("reading") && free.contains("sockets that have a path"), "{free}");
+    if !confined.starts_with("true (") {
+        assert!(confined.starts_with("in part (") && note("it is so in part"), "{confined} {:?}", case.notes);
+        skip_here(&format!("a program that is confined in whole: {confined}"));
+    }
+}
+
+#[test]
+fn what_hides_from_its_mark_ends_with_the_command() {
+    let house = House::new();
+    // away from its parent, group, session and environment
+    let hidden = format!("cd '{}'; env -i setsid sleep 600 >/dev/null 2>&1 & exec \"$@\"", house.tag());
+    let words = format!("command = {:?}", ["sh", "-c", &hidden, "sh", "python3"]).replace(']', "");
+    let text = house.fake("plain", &[]).replace("command = [\"python3\"", &words)
+        + "\n[[cases]]\nmodels = [\"dense\"]\ntasks = [\"small\"]\nbackends = [\"plain\"]\n";
+    assert!(text.contains("setsid"), "{text}");
+    let suite = house.suite("hidden.toml", &text);
+    house.run(&suite, "run", &["--check"]).exits(0);
+    house.assert_nobody_left();
 }
 
 #[test]

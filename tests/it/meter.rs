@@ -90,29 +90,86 @@ fn marks_on_a_pipe_or_on_stdout_give_windows_without_load_time() {
     }
     let json = json(&house, &[], &["echo", "ergometer:end"]);
     assert!(missing(&json, "windows").contains("before any `ergometer:begin`"));
-    // held back in a buffer until the program ends, as Python does of itself
-    let held =
-        "print('ergometer:begin')\nimport time\ntime.sleep(0.3)\nprint('ergometer:token 5')\nprint('ergometer:end')";
-    let json = json_of_buffered(&house, held);
-    let why = missing(&json, "windows");
-    assert!(why.contains("at one moment") && why.contains("flush") && why.contains("ERGOMETER_MARKS"), "{why}");
-}
-
-/// Meters Python, whose stdout is held back in a buffer.
-fn json_of_buffered(house: &House, script: &str) -> Value {
-    let mut program = house.command(&["meter", "--idle", "0", "--json", "--", "python3", "-c", script]);
-    program.env_remove("PYTHONUNBUFFERED").env("ERGOMETER_POWERCAP", house.path("none"));
-    serde_json::from_str(&ended(program).exits(0).stdout).unwrap()
 }
 
 #[test]
-fn a_program_that_is_gone_at_once_has_no_memory_that_is_not_its_own() {
+fn marks_that_wait_in_a_buffer_give_no_windows_but_the_remedy() {
     let house = House::new();
-    let json = json(&house, &["--rounds", "3"], &["true"]);
-    let all = json["commands"][0]["summary"].as_array().unwrap();
-    let memory = all.iter().find(|s| s["name"] == "memory_peak").unwrap();
-    // a libc alone takes more
-    assert!(memory["value"].as_f64().is_none_or(|bytes| bytes > 300e3), "{memory}");
+    house.file(
+        "buffered.py",
+        "import time\nprint('ergometer:begin')\ntime.sleep(0.3)\nprint('ergometer:token 5')\nprint('ergometer:end')\n",
+    );
+    let args = ["meter", "--idle", "0", "--json", "--", "python3", "buffered.py"];
+    let mut buffered = house.command(&args);
+    buffered.env_remove("PYTHONUNBUFFERED");
+    let buffered: Value = serde_json::from_str(&ended(buffered).exits(0).stdout).unwrap();
+    let why = missing(&buffered, "windows");
+    assert!(why.contains("heard at once") && why.contains("hint: flush after each mark"), "{why}");
+    let flushed = json(&house, &[], &["python3", "-u", "buffered.py"]);
+    assert!(value(&flushed, 0, "windows") >= 0.29);
+}
+
+#[test]
+fn processor_time_in_windows_is_never_below_zero() {
+    let house = House::new();
+    // what works before the window ends within it, and then stands in its parent's account in whole ticks
+    let script = "(i=0; while [ $i -lt 4000 ]; do i=$((i+1)); done; exec sleep 0.15) & sleep 0.1; echo ergometer:begin; sleep 0.2; wait; echo ergometer:end";
+    let json = json(&house, &["--rounds", "2"], &["sh", "-c", script]);
+    let (all, within) = (value(&json, 0, "cpu_time"), value(&json, 0, "cpu_time_windows"));
+    assert!(within >= 0.0 && all > 0.0, "{within} s of {all} s");
+    let runs = json["commands"][0]["runs"].as_array().unwrap();
+    assert!(runs.iter().all(|r| r["windows"]["cpu_time"].as_f64().unwrap() >= 0.0), "{runs:?}");
+    let said = json["commands"][0]["summary"].to_string();
+    assert_eq!(said.matches("20 ms low for each at most").count(), 2, "{said}");
+}
+
+#[test]
+fn a_program_that_was_hardly_looked_at_has_no_peak_of_memory() {
+    let house = House::new();
+    // no program has 300 kB: what is less was read while it was being loaded
+    for command in [&["true"][..], &["sh", "-c", "true"]] {
+        let json = json(&house, &["--rounds", "3"], command);
+        for run in json["commands"][0]["runs"].as_array().unwrap() {
+            assert!(run["memory_peak"].as_f64().is_none_or(|bytes| bytes > 300e3), "{run}");
+        }
+    }
+}
+
+#[test]
+fn rounds_that_were_finished_are_kept_where_one_fails_or_all_is_interrupted() {
+    let house = House::new();
+    let command = ["sh", "-c", "echo x >> n; [ $(wc -l < n) -lt 8 ]"];
+    let failed = metered(&house, &house.path("none"), &["--rounds", "20"], &command);
+    failed.exits(1);
+    assert!(
+        failed.stderr.contains("failed: in round 8 of 20") && failed.stderr.contains("the 7 before it"),
+        "{failed:?}"
+    );
+    assert!(
+        failed.stdout.contains("7 of 20 rounds were finished") && failed.stdout.contains("over 7 runs"),
+        "{failed:?}"
+    );
+    fs::remove_file(house.path("n")).unwrap();
+    let failed = metered(&house, &house.path("none"), &["--rounds", "20", "--json"], &command);
+    let json: Value = serde_json::from_str(&failed.exits(1).stdout).unwrap();
+    assert_eq!((json["rounds"].as_u64(), json["commands"][0]["runs"].as_array().unwrap().len()), (Some(7), 8));
+    assert!(json["failed"].as_str().unwrap().contains("round 8"));
+    assert!(value(&json, 0, "wall") > 0.0);
+    // the second command of the third round is interrupted: two rounds have both
+    let other = "echo x >> m; if [ $(wc -l < m) -eq 3 ]; then touch begun; sleep 600; fi";
+    house.file("other.sh", other);
+    let args = ["meter", "--idle", "0", "--rounds", "9", "--json", "--versus", "sh other.sh", "--", "true"];
+    let child = house.command(&args).spawn().unwrap();
+    wait_until("the third round", || house.path("begun").exists());
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("interrupted: 2 of 9 rounds were finished"), "{said}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((json["rounds"].as_u64(), json["failed"].as_str()), (Some(2), Some("interrupted")));
+    assert!(value(&json, 0, "wall") > 0.0 && value(&json, 1, "wall") > 0.0 && json["ratios"].is_array());
+    house.assert_nobody_left();
 }
 
 #[test]
@@ -222,7 +279,8 @@ fn input_is_given_and_output_can_be_shown() {
 #[test]
 fn an_interruption_takes_everything_with_it() {
     let house = House::new();
-    let script = "setsid sh -c 'sleep 600 & exec sleep 600' & touch begun; sleep 600";
+    // the second has neither its group nor its session nor its environment
+    let script = "setsid sh -c 'sleep 600 & exec sleep 600' & setsid env -i /bin/sh -c 'sleep 600 & touch begun; exec sleep 600' & sleep 600";
     let child = house.command(&["meter", "--idle", "0", "--", "sh", "-c", script]).spawn().unwrap();
     wait_until("the command", || house.path("begun").exists());
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
@@ -231,20 +289,12 @@ fn an_interruption_takes_everything_with_it() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("interrupted: nothing was kept"), "{said}");
     house.assert_nobody_left();
-    // also what has a session and an environment of its own
-    let away = house.file("away.sh", "touch \"$1\"\nwhile true; do sleep 1; done\n");
-    let begun = house.path("away");
-    let script = format!("setsid env -i /bin/sh {} {} & sleep 600", away.display(), begun.display());
-    let child = house.command(&["meter", "--idle", "0", "--", "sh", "-c", &script]).spawn().unwrap();
-    wait_until("what is away", || begun.exists());
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
-    house.assert_nobody_left();
     // and by force, the guard does it
-    let script = "setsid sh -c 'sleep 600 & exec sleep 600' & touch begun; sleep 600";
     fs::remove_file(house.path("begun")).unwrap();
     let mut harness = house.start(&["meter", "--idle", "0", "--", "sh", "-c", script]);
     wait_until("the command", || house.path("begun").exists());
+    // the guard is told of what has left the group at each look, of which there is one within 20 ms where time is given
+    std::thread::sleep(std::time::Duration::from_millis(500));
     harness.kill();
     house.assert_nobody_left();
 }

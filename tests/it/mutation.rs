@@ -171,7 +171,6 @@ const APART: &[(&str, &str)] = &[
     ("src/meters/nvml/apart.rs", "what the child that reads NVML says; the tests beside it"),
     ("src/interrupt.rs", "one mask of /proc/self/status"),
     ("src/runner/ends.rs", "one count of /proc/vmstat"),
-    ("src/program/mod.rs", "one letter of /proc; marks have a property test of their own"),
     ("src/environment.rs", "the first number of /proc/loadavg"),
     ("src/commands/list.rs", "the first lines of shipped suites, for `list`; what cannot be read is told as such"),
     ("src/commands/run.rs", "passes on the records that it has just written"),
