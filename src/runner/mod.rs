@@ -256,6 +256,7 @@ impl<'a> Run<'a> {
         let mut meters = Meters::probe(&MeterOptions::from_env());
         let engines: Vec<&str> = plan.cases.iter().filter_map(|c| c.engine).collect();
         let seen = plan.models.iter().map(|(name, m)| (name.clone(), changes::files(&m.folder, &m.hash))).collect();
+        resume::same_data(&folder, &plan)?;
         let (began, changed) = resume::begin(options, &suite, seen, &engines, &folder, &mut meters, before)?;
         plan.models_changed(&changed);
         plan.materialise(&cache)?;

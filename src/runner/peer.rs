@@ -20,6 +20,7 @@ use crate::backends::probe::ready;
 use crate::backends::{BACKENDS, Backend, BackendError, Options};
 use crate::models::interface::Rows;
 use crate::parity::outputs::compare;
+use crate::protocol::bounded::{MAX_NAME, head};
 use crate::protocol::{Command, Go, Job, Message, Mode, NotThere};
 
 /// Examples that are compared, at most; with little time one.
@@ -166,10 +167,19 @@ impl Running<'_, '_> {
             return wrong("no output could be compared".into());
         };
         if !worst.largest.is_finite() {
-            return wrong(format!(
-                "output `{}` holds numbers that are none, or {} gives nothing but zeros",
-                worst.output, peer.peer
-            ));
+            let place = names.iter().position(|(name, _)| *name == worst.output).unwrap_or(0);
+            let reason = match got.get(place).is_some_and(|all| all.iter().all(|v| v.is_finite())) {
+                true => format!("{} gives nothing but zeros, which no share of can be compared with", peer.peer),
+                false => "it holds values that are no finite numbers".into(),
+            };
+            return wrong(format!("output `{}`: {reason}", worst.output));
+        }
+        let left_out = names.iter().zip(&peer.outputs).filter(|(_, want)| want.is_none());
+        let left_out: Vec<&str> = left_out.map(|((name, _), _)| name.as_str()).collect();
+        if !left_out.is_empty() {
+            let shown = head(&left_out.join("`, `"), MAX_NAME);
+            let (n, all) = (names.len() - left_out.len(), counted(names.len(), "output"));
+            self.note(format!("{n} of {all} compared: `{shown}` not recorded"));
         }
         let all = self.task.set.examples.len() as u64;
         if peer.questions.is_none() && peer.examples < all {

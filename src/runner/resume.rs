@@ -74,6 +74,25 @@ pub(super) fn scored_before(
     Ok(())
 }
 
+/// Errors: a finished case was asked other questions than its task has now. Models that changed are told apart by their names' notes; of data
+/// two measurements under one name would stand side by side.
+pub(super) fn same_data(folder: &RunFolder, plan: &Plan) -> anyhow::Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder.dir().join("cases")) else { return Ok(()) };
+    for entry in entries.filter_map(Result::ok) {
+        // what cannot be read is told where it is needed
+        let Ok(case) = ergometer_reports::store::load_ended(&entry.path()) else { continue };
+        let Some(task) = plan.tasks.get(&case.key.task) else { continue };
+        if task.hash != case.key.task_hash {
+            bail!(
+                "{} was begun with other examples of the task `{}`\nhint: start a new run; numbers of both would not be comparable",
+                folder.dir().display(),
+                case.key.task
+            );
+        }
+    }
+    Ok(())
+}
+
 /// The answers of cases whose scorer failed in an earlier process, by id.
 pub(super) fn kept_for_scorers(folder: &RunFolder, plan: &Plan) -> anyhow::Result<BTreeMap<String, Vec<Prediction>>> {
     let mut kept = BTreeMap::new();

@@ -280,3 +280,26 @@ subprocess.run(['sh', '-c', 'env -i setsid sleep 600 >/dev/null 2>&1 & touch beg
     let ended = house.run(&absent, "absent", &[]);
     assert!(ended.code == Some(2) && ended.stderr.contains("cannot start `no-such-program`"), "{ended:?}");
 }
+
+#[test]
+fn a_run_does_not_go_on_with_other_data() {
+    let house = house();
+    let tasks = [("classes", "labels = \"data.csv:class\"\nscorer = \"top-1\"")];
+    let file = house.file("own.toml", suite(&tasks, "[\"tract\"]", ""));
+    house.run(&file, "run", &[]).exits(0);
+    let data = house.path("data.csv");
+    let before = fs::read_to_string(&data).unwrap();
+    let records = house.records("run").0.len();
+    // one label is another
+    let last = before.trim_end().rsplit_once('\n').unwrap();
+    let fields: Vec<&str> = last.1.split(',').collect();
+    let other = if fields[4] == "0" { "1" } else { "0" };
+    let changed = [&fields[..4], &[other], &fields[5..]].concat().join(",");
+    house.file("data.csv", format!("{}\n{changed}\n", last.0));
+    let ended = house.run(&file, "run", &["--resume"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("other examples of the task `classes`") && ended.stderr.contains("hint: "));
+    house.file("data.csv", before);
+    house.run(&file, "run", &["--resume"]).exits(0);
+    assert_eq!(house.records("run").0.len(), records);
+}

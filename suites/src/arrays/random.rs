@@ -35,7 +35,10 @@ impl RandomInput {
     ) -> Result<Self, SuiteError> {
         let range = range.unwrap_or((0.0, 1.0));
         for end in [range.0, range.1] {
-            let number = if end.fract() == 0.0 { Number::Whole(end as i64) } else { Number::Real(end) };
+            let real = matches!(kind, ElementKind::F32 | ElementKind::F16 | ElementKind::F64);
+            // beyond 2^63 no kind of whole numbers has it either
+            let whole = !real && end.fract() == 0.0 && end.abs() < 2f64.powi(63);
+            let number = if whole { Number::Whole(end as i64) } else { Number::Real(end) };
             number.put(kind, &mut Vec::new()).map_err(|why| {
                 SuiteError::new(format!("an end of its range {why}")).hint("write two numbers that its `kind` holds")
             })?;
