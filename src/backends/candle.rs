@@ -12,13 +12,16 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 
+use super::language::LanguageEngine;
 use super::{Backend, BackendError, Described, Engine, Facts, Options, Routing, Unavailable, no_options};
 use crate::graph::Init;
 use crate::graph::cost::Workload;
 use crate::models::Model;
+use crate::models::language::LanguageModel;
 use lower::Lowering;
 
 pub(crate) mod lower;
+mod language;
 mod ops;
 
 /// See the module.
@@ -89,6 +92,15 @@ impl Backend for Candle {
             residents: Vec::new(),
             outputs: Vec::new(),
         }))
+    }
+
+    fn load_language(&self, model: &LanguageModel, options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
+        self.describe(options)?;
+        if options.precision != "f32" {
+            let message = format!("candle computes language models in f32 here, not in {}", options.precision);
+            return Err(BackendError::unavailable(message));
+        }
+        Ok(Box::new(language::CandleLanguage::load(model, options.capacity)?))
     }
 }
 

@@ -44,6 +44,11 @@ impl Lowering {
         Ok(lowering)
     }
 
+    /// Of a decoder, whose attention and positions its engine computes: [`apply`](Self::apply) does the rest.
+    pub(super) fn without_tables(graph: &Graph) -> Self {
+        Self { graph: graph.clone(), turns: HashMap::new(), masks: HashMap::new(), seen: RefCell::new(None) }
+    }
+
     /// The graph.
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -145,7 +150,8 @@ impl Lowering {
         Ok(args)
     }
 
-    fn apply(&self, op: &Op, params: &[Tensor], inputs: Vec<Tensor>) -> Result<Tensor> {
+    /// One operator that has one result.
+    pub(super) fn apply(&self, op: &Op, params: &[Tensor], inputs: Vec<Tensor>) -> Result<Tensor> {
         let x = &inputs[0];
         match op {
             Op::Embed(op::Embed { table }) => {

@@ -42,7 +42,9 @@ fn engines(model: &LanguageModel, threads: usize) -> Vec<(&'static str, Box<dyn 
         let options = Options { precision: precision.into(), ..Options::f32(threads, 2) };
         (backend.name(), backend.load_language(model, &options).unwrap())
     };
-    vec![load("reference", "f64"), load("native", "f32")]
+    let names = [("reference", "f64"), ("native", "f32"), ("candle", "f32")];
+    let built = names.into_iter().filter(|(name, _)| cfg!(feature = "candle") || *name != "candle");
+    built.map(|(name, precision)| load(name, precision)).collect()
 }
 
 #[test]
