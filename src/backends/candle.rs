@@ -20,8 +20,8 @@ use crate::models::Model;
 use crate::models::language::LanguageModel;
 use lower::Lowering;
 
-pub(crate) mod lower;
 mod language;
+pub(crate) mod lower;
 mod ops;
 
 /// See the module.
