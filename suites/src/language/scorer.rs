@@ -79,7 +79,7 @@ impl LanguageScorer {
         match (self, label, answer) {
             (Self::Text(_), _, Answer::Text(_)) => Ok(()),
             (Self::Perplexity | Self::Choices, _, Answer::Likelihoods(all)) => {
-                match all.iter().find(|v| !(**v <= 1e-6)) {
+                match all.iter().find(|v| v.is_nan() || **v > 1e-6) {
                     Some(v) => Err(format!("has the log-probability {v}, and none is above 0")),
                     None if all.is_empty() || all.iter().any(|v| v.is_infinite()) => {
                         Err("holds what is no number".into())
