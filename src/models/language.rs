@@ -109,22 +109,6 @@ impl LanguageModel {
         self.graph.params.iter().find(|p| p.name == name).map(|p| p.shape.as_slice())
     }
 
-    /// Bytes of weights, as they are stored, that decoding one token reads: all of them, of experts those that a token meets, and of a
-    /// table that is only looked up none.
-    pub fn bytes_per_token(&self) -> u64 {
-        let config = self.config();
-        let read = |(name, tensor): (&String, &NetTensor)| {
-            let table = name == "positions.weight" || (name == "embedding.weight" && !config.tied_head);
-            let bytes = tensor.kind.bytes_of(tensor.shape.iter().product::<usize>() as u64).unwrap_or_default();
-            match config.mlp.experts {
-                _ if table => 0,
-                Some(experts) if name.contains(".experts.") => bytes / experts.count as u64 * experts.used as u64,
-                _ => bytes,
-            }
-        };
-        self.decoder.tensors().iter().map(read).sum()
-    }
-
     /// Which rows of which stored tensors (by the names of [`ergometer_language::names`]) a parameter joins, in order; of experts one
     /// list each, of anything else one list.
     pub fn stored(&self, name: &str) -> Vec<StoredRows> {

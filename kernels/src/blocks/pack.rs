@@ -121,7 +121,7 @@ impl PackedBlocks {
             Isa::Scalar => (n * (k / unit) * format.block_bytes()).div_ceil(4),
             _ => n.div_ceil(ROWS) * panel_words(format, k / BLOCK),
         };
-        PackedBlocks { isa, format, n, k, data: Aligned::zeros(words) }
+        PackedBlocks { isa, format, n, k, data: Aligned::weights(words) }
     }
 
     /// Writes `rows`, as a file has them, from row `first` on, a multiple of 16; each row once.

@@ -152,7 +152,7 @@ pub fn cached_attention(
 const TILE: usize = 6;
 
 /// Multiply-adds (of queries with keys) that cost as much as streaming over one value: each key is read, and its value.
-const PER_VALUE: usize = 4;
+const PER_VALUE: usize = 2;
 
 /// Words of scratch memory for a tile: scores of whole panels, and sums of values.
 fn memory(isa: Isa, tile: &CachedTile, dim: usize) -> usize {

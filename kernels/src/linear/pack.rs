@@ -73,7 +73,7 @@ impl PackedLinear {
         let (per, groups, half) = (format.per_word(), groups(isa, format, k.next_multiple_of(PANEL)), n / 2);
         let layout = TileLayout { lines: tiled(isa, format), groups, mr: 1 };
         let panels = if gated { 2 * half.div_ceil(PANEL) } else { n.div_ceil(NR) * 2 };
-        let mut data = Aligned::zeros(panels * groups * PANEL);
+        let mut data = Aligned::weights(panels * groups * PANEL);
         let (mut scales, mut offsets) = (vec![0.0; panels * PANEL], vec![0.0; panels * PANEL]);
         for j in 0..n {
             let (panel, lane) = match (gated, j < half) {
@@ -235,7 +235,7 @@ impl PackedTokens {
             return PackedTokens { isa, format, n, t, gated, layout, data, scales };
         }
         let rows = if gated { 2 * half.next_multiple_of(mr) } else { n };
-        let mut data = Aligned::zeros(layout.a_words(rows));
+        let mut data = Aligned::weights(layout.a_words(rows));
         let mut scales = vec![0.0; n];
         for i in 0..n {
             let (row, scale, _) = encode(format, &w[i * t..(i + 1) * t]);
@@ -279,7 +279,7 @@ fn encode(format: NumberFormat, row: &[f32]) -> (Vec<u32>, f32, i32) {
 
 /// What the scalar reference multiplies with: rounded values, or int8's integers as f32 with a scale for each row.
 fn plain(format: NumberFormat, w: &[f32], n: usize, k: usize) -> (Aligned, Vec<f32>) {
-    let mut data = Aligned::zeros(n * k);
+    let mut data = Aligned::weights(n * k);
     let mut scales = vec![1.0; n];
     let values = floats_mut(&mut data);
     values.copy_from_slice(w);
