@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use ergometer_suites::language;
 use ergometer_suites::task::QuickSet;
 use ergometer_suites::{FileForm, Task};
 use serde_json::json;
@@ -61,6 +62,7 @@ pub struct OneSuite {
 
 impl OneCase {
     /// Writes the suite into a folder. Of a large net it has fewer steps and examples, unless the flags ask for all.
+    // Over 80 lines: each flag is checked where it is first needed, in the order in which a user would want to hear of it
     pub fn suite(&self, folder: &Path, file: &str) -> anyhow::Result<OneSuite> {
         let path = flags::model(&self.model)?;
         let Some(backend) = crate::backends::backend(&self.backend) else {
@@ -164,11 +166,11 @@ impl OneCase {
         let model = LanguageModel::load(path, None)?;
         let (task, note) = match model.decoder().tokenizer.is_some() {
             true => (
-                json!({"name": "sums", "kind": "arithmetic", "digits": [2], "examples": 4, "shots": 12, "output_tokens": 32, "ignore_end": true}),
+                json!({"name": "sums", "kind": language::ARITHMETIC.name, "digits": [2], "examples": 4, "shots": 12, "output_tokens": 32, "ignore_end": true}),
                 "prompts are 12 sums with their results and one without, 32 tokens are written after each",
             ),
             false => (
-                json!({"name": "drawn", "kind": "prompts", "random": true, "prompt_tokens": 64, "output_tokens": 32, "examples": 4}),
+                json!({"name": "drawn", "kind": language::PROMPTS.name, "random": true, "prompt_tokens": 64, "output_tokens": 32, "examples": 4}),
                 "the model has no tokenizer: prompts are 64 random tokens, 32 are written after each",
             ),
         };

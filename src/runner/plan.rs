@@ -331,6 +331,7 @@ impl Plan {
     }
 
     /// Plans one case, with the suite's options for its backend or with others.
+    // Over 80 lines: every field of a case is found once, in one place
     pub fn case(
         &self,
         suite: &Suite,

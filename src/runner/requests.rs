@@ -46,6 +46,7 @@ pub(super) fn samples(
         return wrong("a timed block without samples".into());
     }
     let arrive = driver.name() == "arrivals";
+    let (mut untold, mut count) = (None, 0);
     for (s, due) in samples.iter().zip(0..) {
         let (i, requests) = (s.iteration, s.requests.len() as u64);
         if s.iteration != due {
@@ -63,11 +64,15 @@ pub(super) fn samples(
             last = last.max(request.tokens.last().copied().unwrap_or(0.0));
         }
         if !arrive && last < COVERED * (s.latency - AFTER) {
-            let whole = s.latency;
-            return wrong(format!(
-                "the last token of sample {i} was there after {last:e} s of {whole:e} s: what was done in the rest is not told"
-            ));
+            untold.get_or_insert((i, last, s.latency));
+            count += 1;
         }
+    }
+    // a busy machine takes the processor away after the last token now and then, and not in most iterations
+    if let Some((i, last, whole)) = untold.filter(|_| 2 * count > samples.len()) {
+        return wrong(format!(
+            "the last token of sample {i}, as of most others, was there after {last:e} s of {whole:e} s: what was done in the rest is not told"
+        ));
     }
     let asked = claims::Asked { n: if arrive { 1 } else { asked.n }, ..*asked };
     claims::times(samples, &asked, window)

@@ -14,7 +14,7 @@ use crate::array::{Array, Reading};
 use crate::arrays::scorer::Scorer;
 use crate::error::SuiteError;
 use crate::hash::hash;
-use crate::language::{LanguageSet, TextExample};
+use crate::language::example::{LanguageSet, TextExample};
 pub use crate::score::{AnswerScore, Score, ScoreSum};
 use crate::toml_table::{Keys, unknown};
 

@@ -6,6 +6,7 @@
 pub mod csv;
 pub mod html;
 pub mod json;
+#[path = "llama-bench.rs"]
 pub mod llama_bench;
 pub mod md;
 pub mod png;

@@ -1,3 +1,7 @@
+//! A worker over recorded models: what is written, scored and timed is what was recorded.
+//!
+//! In: golden folders. Out: messages as the harness would hear them. Must not: depend on how fast it is.
+
 use std::path::{Path, PathBuf};
 
 use super::*;

@@ -6,6 +6,7 @@
 //!
 //! `jsonl` reads lines, `lengths` says how long prompts and outputs are, `made` generates questions, `scorer` says how right an answer is.
 
+pub mod example;
 pub mod jsonl;
 pub mod lengths;
 mod made;
@@ -14,6 +15,7 @@ pub mod scorer;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use self::example::{LanguageSet, PromptSource, TextExample};
 use self::lengths::Lengths;
 use self::scorer::{LanguageScorer, TextMatch, TextScorer};
 use crate::answer::{Answer, AnswerKind};
@@ -30,43 +32,6 @@ pub const MAX_TEXT_BYTES: u64 = 64 << 20;
 pub const MAX_TEXT_EXAMPLES: u64 = 100_000;
 /// Most tokens of a prompt or an output.
 pub const MAX_TOKENS: u64 = 1 << 20;
-
-/// What a language model is asked in one example.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TextExample {
-    /// The prompt; empty where it is cut out of a text or drawn.
-    pub prompt: String,
-    /// What may follow, each scored by its likelihood; empty where the model is to write.
-    pub continuations: Vec<String>,
-    /// Tokens of the prompt, where it is cut or drawn; of any other, 0: all of it.
-    pub prompt_tokens: u32,
-    /// Most tokens to generate; of examples that are scored by likelihood, what timed iterations generate.
-    pub output_tokens: u32,
-}
-
-/// How prompts are made of a set's examples.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PromptSource {
-    /// Each example has its own.
-    Examples,
-    /// Example i is the i-th window of so many tokens of a text; the second half of each is scored.
-    Windows(Arc<str>, u32),
-    /// The examples' prompts are cut out of a text, one after the other.
-    Stretches(Arc<str>),
-    /// Ids drawn from a seed.
-    Random(u64),
-}
-
-/// What a set of language is beside its examples.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LanguageSet {
-    /// Where prompts come from.
-    pub prompts: PromptSource,
-    /// A prompt is a user's message, which the model's chat template renders.
-    pub chat: bool,
-    /// Timed iterations generate on past the tokens that end a text, so that all have one length.
-    pub ignore_end: bool,
-}
 
 const fn task(
     name: &'static str,

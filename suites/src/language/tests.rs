@@ -1,3 +1,7 @@
+//! Tasks of language: files by line, generated questions, lengths, scorers.
+//!
+//! In: small files. Out: examples and scores. Must not: need a tokenizer.
+
 use super::*;
 
 fn made(kind: &str, parameters: &str, folder: &Path) -> Result<ExampleSet, SuiteError> {
