@@ -236,7 +236,8 @@ pub(super) fn tokenizers(_: &Path) -> Vec<Vec<u8>> {
 
 pub(super) fn chat_templates(_: &Path) -> Vec<Vec<u8>> {
     let turn = "{% for m in messages %}<|{{ m['role'] }}|>{{ m.content.strip() | tojson }}{% endfor %}";
-    let chains = ["{{ 1+1+1+1+1 }}", "{{ not not not tools }}", "{{ messages[0].content.a }}{{ bos_token ~ eos_token }}"];
+    let chains =
+        ["{{ 1+1+1+1+1 }}", "{{ not not not tools }}", "{{ messages[0].content.a }}{{ bos_token ~ eos_token }}"];
     let all = "{% set ns = namespace(x='a') %}{% generation %}{{ ns.x ~ bos_token }}{% endgeneration %}";
     [turn, all].iter().chain(&chains).map(|t| t.as_bytes().to_vec()).collect()
 }
