@@ -21,6 +21,8 @@ use landlock::{
 use rustix::process::{getegid, geteuid};
 use rustix::thread::UnshareFlags;
 
+use crate::console;
+
 /// The least that is called confined: files; truncation and links to other folders with it.
 const FILES: ABI = ABI::V3;
 /// Versions of Landlock of which each knows more: files, TCP with them, signals and abstract sockets with these.
@@ -123,8 +125,8 @@ impl Confinement {
 /// Takes it on and says so, without becoming a program: what [`offered`] asks of a child.
 pub fn rehearse(confinement: &Confinement, folder: &Path) {
     match confinement.take_on(folder) {
-        Ok(()) => println!("{DONE}"),
-        Err(error) => println!("{error:#}"),
+        Ok(()) => console::out(&format!("{DONE}\n")),
+        Err(error) => console::out(&format!("{error:#}\n")),
     }
 }
 

@@ -174,13 +174,7 @@ impl Running<'_, '_> {
             };
             return wrong(format!("output `{}`: {reason}", worst.output));
         }
-        let left_out = names.iter().zip(&peer.outputs).filter(|(_, want)| want.is_none());
-        let left_out: Vec<&str> = left_out.map(|((name, _), _)| name.as_str()).collect();
-        if !left_out.is_empty() {
-            let shown = head(&left_out.join("`, `"), MAX_NAME);
-            let (n, all) = (names.len() - left_out.len(), counted(names.len(), "output"));
-            self.note(format!("{n} of {all} compared: `{shown}` not recorded"));
-        }
+        self.note_unrecorded(peer);
         let all = self.task.set.examples.len() as u64;
         if peer.questions.is_none() && peer.examples < all {
             self.note(format!("outputs were compared on {} of {all}", counted(peer.examples, "example")));
@@ -203,5 +197,17 @@ impl Running<'_, '_> {
             }
         };
         Err(CaseError { kind: ErrorKind::Parity, message, hint: Some(hint.into()) })
+    }
+
+    /// Says which outputs nobody recorded.
+    fn note_unrecorded(&mut self, peer: &PeerOutputs) {
+        let names = &self.planned.file.outputs;
+        let left_out = names.iter().zip(&peer.outputs).filter(|(_, want)| want.is_none());
+        let left_out: Vec<&str> = left_out.map(|((name, _), _)| name.as_str()).collect();
+        if !left_out.is_empty() {
+            let shown = head(&left_out.join("`, `"), MAX_NAME);
+            let (n, all) = (names.len() - left_out.len(), counted(names.len(), "output"));
+            self.note(format!("{n} of {all} compared: `{shown}` not recorded"));
+        }
     }
 }

@@ -84,8 +84,10 @@ fn models(house: &House) -> BTreeMap<&'static str, PathBuf> {
 fn every_family_on_every_backend_in_every_precision() {
     let house = House::new();
     let models = models(&house);
-    let (backends, precisions) = (BACKENDS.iter().map(|b| b.name()), precisions());
-    let backends: Vec<&str> = backends.collect();
+    let backends: Vec<&str> = BACKENDS.iter().map(|b| b.name()).collect();
+    // some are of language models or of other programs alone
+    let of_graphs = |p: &&str| BACKENDS.iter().any(|b| b.precisions().contains(p));
+    let precisions: Vec<&str> = precisions().into_iter().filter(of_graphs).collect();
     let mut text = String::from(
         "[[task]]\nname = \"nine\"\nkind = \"sudoku\"\nsize = 9\nminimal = true\nexamples = 2\nseed = 5\n",
     );

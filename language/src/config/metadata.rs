@@ -68,6 +68,7 @@ pub(crate) fn of_gguf(gguf: &Gguf) -> Result<DecoderConfig, LanguageError> {
     Ok(config)
 }
 
+// Over 80 lines: a config, key by key.
 fn described(
     of: &OfArchitecture<'_>,
     family: DecoderFamily,
