@@ -182,10 +182,13 @@ fn every_task_makes_sets_of_either_side() {
             _ => "",
         };
         for split in [Split::Train, Split::Test] {
-            // own data are in files already
-            if task.name == "arrays" {
+            // own data are in files already, and text is no tokens before a model is known
+            let puzzles = ["sudoku", "arc", "maze"].contains(&task.name);
+            if !puzzles {
+                let why =
+                    if task.name == "arrays" { "in files already" } else { "are text, which no file of tokens holds" };
                 let refused = task.maker(&toml::Table::new(), Path::new(""), split).err().unwrap().to_string();
-                assert!(refused.contains("in files already") && refused.contains("hint: "), "{refused}");
+                assert!(refused.contains(why) && refused.contains("hint: "), "{refused}");
                 continue;
             }
             let made = task.maker(&parameters.parse().unwrap(), Path::new(""), split).and_then(|make| make(1, 3));

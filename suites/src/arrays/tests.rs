@@ -271,7 +271,7 @@ fn a_first_line_of_numbers_is_a_row_though_one_is_missing() {
     for (name, first) in [("nan.csv", "nan,1,2,0"), ("gap.csv", "1,,2,0"), ("inf.csv", "1,2,inf,0")] {
         data.file(name, format!("{first}\n1,10,100,1\n2,20,200,2\n"));
         let text = format!("inputs = {{ x = \"{name}:1..3\" }}\nlabels = \"{name}:4\"\nscorer = \"top-1\"");
-        data.refused(&text, &[name, "row 0"]);
+        data.refused(&text, &[name, "line 1"]);
     }
     // names that are numbers, beside one that is none, are names
     data.file("years.csv", "who,2019,y\n1,10,0\n1,20,1\n");
