@@ -18,6 +18,8 @@ pub struct Stat {
     pub used: u64,
     /// Ticks of children that have ended and were waited for.
     pub ended: u64,
+    /// Page faults of its own and of children that have ended and were waited for: memory comes by these alone.
+    pub faults: u64,
     /// When it began, in ticks since the machine did: with its number its name, since numbers come again.
     pub began: u64,
 }
@@ -33,6 +35,7 @@ impl Stat {
             group: fields.get(2)?.parse().ok()?,
             used: number(11)?.checked_add(number(12)?)?,
             ended: number(13)?.checked_add(number(14)?)?,
+            faults: [7, 8, 9, 10].into_iter().try_fold(0u64, |sum, i| sum.checked_add(number(i)?))?,
             began: number(19)?,
         })
     }
@@ -83,7 +86,7 @@ mod tests {
     #[test]
     fn the_name_of_a_process_cannot_shift_the_fields() {
         let line = "7 (a) b) R 1 2 3 4 5 6 7 8 9 10 150 25 3 4 20 0 1 0 5 0 0";
-        let stat = Stat { over: false, parent: 1, group: 2, used: 175, ended: 7, began: 5 };
+        let stat = Stat { over: false, parent: 1, group: 2, used: 175, ended: 7, faults: 30, began: 5 };
         assert_eq!(Stat::parse(line), Some(stat));
         assert!(Stat::parse(&line.replace(") R", ") Z")).unwrap().over);
         assert_eq!(Stat::parse("7 (short) R 1"), None);

@@ -180,7 +180,7 @@ impl MeteredProgram {
             end: if ended { End::of(status) } else { End::Timeout },
             wall,
             cpu,
-            memory: running.tree.peak(cpu),
+            memory: running.tree.peak(),
             processes: running.tree.processes(),
             left,
             energy,

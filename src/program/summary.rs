@@ -20,7 +20,7 @@ use super::{Joules, MeteredRun};
 const EDGES_NOTED: f64 = 0.01;
 const EDGES_MOST: f64 = 0.5;
 
-/// Share of the processor time after the last look at memory from which on it is said.
+/// Share of the page faults after the last look at memory from which on it is said.
 const UNSEEN_NOTED: f64 = 0.01;
 
 /// Seconds between two moves of the counter behind an energy metric, where they are known.
@@ -215,7 +215,7 @@ fn memory_peak(runs: &[MeteredRun]) -> Summary {
     }
     let unseen = peaks.iter().map(|p| p.unseen).fold(0.0, f64::max);
     if unseen > UNSEEN_NOTED {
-        note += &format!("; the last {:.0} % of its processor time was not looked at", 100.0 * unseen);
+        note += &format!("; {:.0} % of its page faults came after the last look", 100.0 * unseen);
     }
     summary.with(&note)
 }
@@ -419,10 +419,7 @@ mod tests {
         let mut some = run(1.0, Err("none".into()));
         some.memory = Ok(MemoryPeak { bytes: 1 << 20, several: true, unseen: 0.3 });
         let peak = summary(&[some.clone()], "memory_peak");
-        assert!(
-            peak.method.contains("the last 30 % of its processor time") && peak.method.contains("share"),
-            "{peak:?}"
-        );
+        assert!(peak.method.contains("30 % of its page faults") && peak.method.contains("share"), "{peak:?}");
         some.memory = Err("too short".into());
         assert_eq!(summary(&[some], "memory_peak").missing.as_deref(), Some("too short"));
     }

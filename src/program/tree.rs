@@ -17,7 +17,7 @@ use crate::meters::memory;
 use crate::orphans;
 use crate::processes::children_of;
 
-/// Share of the processor time after the last look at memory from which on there is no peak.
+/// Share of the page faults after the last look at memory from which on there is no peak.
 const UNSEEN_MOST: f64 = 0.5;
 
 /// A process: its number and when it began.
@@ -30,7 +30,7 @@ pub struct MemoryPeak {
     pub bytes: u64,
     /// Whether it is a sum over several, in which pages that they share count once for each.
     pub several: bool,
-    /// Share of the processor time that was used after memory was last looked at.
+    /// Share of the page faults that came after memory was last looked at.
     pub unseen: f64,
 }
 
@@ -109,15 +109,17 @@ pub struct ProcessTree {
     /// Largest sum of resident bytes at one look, and how many processes it is of; largest peak of one process.
     together: (u64, usize),
     alone: u64,
-    /// Processor seconds when memory was last seen.
-    looked: f64,
+    /// Page faults when memory was last seen, at the last look, and of adopted processes that are gone.
+    looked: u64,
+    faults: u64,
+    faults_gone: u64,
 }
 
 impl ProcessTree {
     /// The tree of a process that has just been started; `others` are the children that we had before.
     pub fn new(root: u32, others: BTreeSet<u32>) -> Self {
         let (account, new) = (Account::default(), Vec::new());
-        Self { root, others, account, seen: 0, new, together: (0, 0), alone: 0, looked: 0.0 }
+        Self { root, others, account, seen: 0, new, together: (0, 0), alone: 0, looked: 0, faults: 0, faults_gone: 0 }
     }
 
     /// Looks at all processes; gives the seconds of processor time of all that were ever in the tree.
@@ -143,18 +145,20 @@ impl ProcessTree {
             open.extend(children_of(pid).unwrap_or_default());
         }
         let new = self.account.look(&met);
-        for (name, _) in met.iter().filter(|((pid, _), used)| used.stat.over && adopted.contains(pid)) {
+        let faults = met.values().map(|used| used.stat.faults).fold(self.faults_gone, u64::saturating_add);
+        self.faults = self.faults.max(faults);
+        for (name, used) in met.iter().filter(|((pid, _), used)| used.stat.over && adopted.contains(pid)) {
             self.account.bury(*name);
             orphans::bury(name.0);
+            self.faults_gone = self.faults_gone.saturating_add(used.stat.faults);
         }
         self.seen += new.len();
         self.new.extend(new);
         self.together = self.together.max((resident, holding));
-        let seconds = self.account.seconds();
         if holding > 0 {
-            self.looked = seconds;
+            self.looked = self.faults;
         }
-        seconds
+        self.account.seconds()
     }
 
     /// Orphans of the tree, which are ours now.
@@ -172,21 +176,21 @@ impl ProcessTree {
         std::mem::take(&mut self.new)
     }
 
-    /// The largest memory that was seen, of a program that has used so many seconds of processor time in all.
+    /// The largest memory that was seen.
     ///
     /// # Errors
     /// It was not looked at, or not late enough to know.
-    pub fn peak(&self, seconds: f64) -> Result<MemoryPeak, String> {
+    pub fn peak(&self) -> Result<MemoryPeak, String> {
         let (together, holding) = self.together;
         let bytes = together.max(self.alone);
         if bytes == 0 {
             return Err("the command had ended before its memory was looked at".into());
         }
-        // a program grows while it works: one that has slept since cannot hold more
-        let unseen = if seconds > 0.0 { ((seconds - self.looked) / seconds).clamp(0.0, 1.0) } else { 1.0 };
+        // a program grows by page faults, however long it takes for one
+        let unseen = (self.faults - self.looked) as f64 / self.faults.max(1) as f64;
         if unseen > UNSEEN_MOST {
             return Err(format!(
-                "the command was too short: {:.0} % of its processor time came after its memory was last looked at",
+                "the command was too short: {:.0} % of its page faults, by which it grows, came after its memory was last looked at",
                 100.0 * unseen
             ));
         }
@@ -208,7 +212,7 @@ mod tests {
 
     fn met(processes: &[(u32, u32, f64, f64)]) -> BTreeMap<Name, Used> {
         let one = |&(pid, parent, own, ended): &(u32, u32, f64, f64)| {
-            let stat = Stat { over: false, parent, group: 1, used: 0, ended: 0, began: 7 };
+            let stat = Stat { over: false, parent, group: 1, used: 0, ended: 0, faults: 0, began: 7 };
             ((pid, 7), Used { stat, own, ended })
         };
         processes.iter().map(one).collect()
@@ -249,12 +253,12 @@ mod tests {
     #[test]
     fn a_peak_that_was_seen_too_early_is_none() {
         let mut tree = ProcessTree::new(0, BTreeSet::new());
-        assert!(tree.peak(1.0).unwrap_err().contains("before its memory was looked at"));
-        (tree.together, tree.alone, tree.looked) = ((4096, 1), 4096, 0.0001);
-        let why = tree.peak(0.0006).unwrap_err();
-        assert!(why.contains("83 % of its processor time"), "{why}");
-        assert!(tree.peak(0.0).is_err());
-        let peak = tree.peak(0.000_125).unwrap();
+        assert!(tree.peak().unwrap_err().contains("before its memory was looked at"));
+        (tree.together, tree.alone, tree.looked, tree.faults) = ((4096, 1), 4096, 10, 60);
+        let why = tree.peak().unwrap_err();
+        assert!(why.contains("83 % of its page faults"), "{why}");
+        tree.looked = 48;
+        let peak = tree.peak().unwrap();
         assert!(peak.bytes == 4096 && !peak.several && (peak.unseen - 0.2).abs() < 1e-9, "{peak:?}");
     }
 }
