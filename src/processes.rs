@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn the_name_of_a_process_cannot_shift_the_fields() {
         let line = "7 (a) b) R 1 2 3 4 5 6 7 8 9 10 150 25 3 4 20 0 1 0 5 0 0";
-        let stat = Stat { over: false, parent: 1, group: 2, used: 175, ended: 7, faults: 30, began: 5 };
+        let stat = Stat { over: false, parent: 1, group: 2, used: 175, ended: 7, faults: 34, began: 5 };
         assert_eq!(Stat::parse(line), Some(stat));
         assert!(Stat::parse(&line.replace(") R", ") Z")).unwrap().over);
         assert_eq!(Stat::parse("7 (short) R 1"), None);

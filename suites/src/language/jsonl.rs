@@ -39,7 +39,7 @@ pub(crate) fn lines(keys: &Keys, folder: &Path, known: &[&str]) -> Result<Vec<Js
 /// The lines of a text.
 ///
 /// # Errors
-/// As [`lines`].
+/// As of a file: what is wrong, with the number of its line.
 pub fn of_text(text: &str, path: &Path, known: &[&str], wanted: Option<usize>) -> Result<Vec<JsonLine>, SuiteError> {
     let (mut all, mut clusters) = (Vec::new(), HashMap::new());
     for (i, written) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
