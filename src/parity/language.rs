@@ -1,6 +1,6 @@
 //! Vectors files of language models: tokens of some sequences, and the logits after each of them.
 //!
-//! In: a safetensors file with `input_ids` i32 [B,T] and `logits` f32 [B,T,V], or what a model gave. Out: [`LanguageVectors`], and such a file. Must not:
+//! In: a safetensors file with `input_ids` i32 `[B,T]` and `logits` f32 `[B,T,V]`, or what a model gave. Out: [`LanguageVectors`], and such a file. Must not:
 //! allocate by a size that a header claims.
 
 use std::path::Path;

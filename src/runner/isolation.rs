@@ -5,7 +5,7 @@
 //!
 //! The environment is scrubbed but for [`KEPT`], so that neither a secret nor a setting that nobody recorded reaches it. Its working folder and
 //! its folder for temporary files are one of its own, removed with it. The rest is done by the process that becomes the program, just before
-//! it does: `ergometer worker --exec`. How it is confined is in [`confinement`](super::confinement).
+//! it does: `ergometer worker --exec`. How it is confined is in `confinement.rs`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

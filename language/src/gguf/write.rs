@@ -93,10 +93,10 @@ fn of_its_shape(name: &str, bytes: u64, due: u64) -> io::Result<()> {
     }
 }
 
-/// [`write`] of tensors that are not held: `data` writes the bytes of the one with this number.
+/// [`write()`] of tensors that are not held: `data` writes the bytes of the one with this number.
 ///
 /// # Errors
-/// As [`write`], and what `data` gives.
+/// As [`write()`], and what `data` gives.
 pub fn write_with<W: Write>(
     into: &mut W,
     metadata: &[(String, GgufValue)],
