@@ -13,6 +13,7 @@
 //! its time; so is the noise on the states of rows that start elsewhere, for which states are copied out and in. A block goes on with the example after the last one of the block before and wraps round at the end of the
 //! task. Because a worker waits between blocks, cases can be interleaved.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Instant;
 
@@ -21,7 +22,7 @@ use ergometer_reports::case::LayerRouting;
 use ergometer_suites::task::StartNoise;
 
 use crate::backends::session::{Rule, Session};
-use crate::backends::{BackendError, Engine, Options, Unavailable, backend};
+use crate::backends::{Backend, BackendError, Described, Engine, Facts, Options, Unavailable, backend};
 use crate::clock::monotonic_ns;
 use crate::files::write_atomically;
 use crate::graph::Graph;
@@ -166,6 +167,46 @@ fn check(job: &Job, interface: &Interface) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The backend that a job asks for, with its versions.
+fn asked_of(job: &Job) -> anyhow::Result<(&'static dyn Backend, BTreeMap<String, String>)> {
+    if job.protocol != PROTOCOL {
+        bail!("the harness speaks protocol {}, this worker {PROTOCOL}", job.protocol);
+    }
+    let asked =
+        backend(&job.backend).with_context(|| format!("there is no backend `{}` in this program", job.backend))?;
+    Ok((asked, asked.probe().map_err(BackendError::Unavailable)?))
+}
+
+/// Errors: the model has another hash than the harness saw.
+fn unchanged(job: &Job, hash: &str) -> Result<(), ModelError> {
+    if hash == job.model_hash {
+        return Ok(());
+    }
+    let message = format!("the model is not the one that the harness saw ({} now)", &hash[..16]);
+    Err(ModelError::changed(&job.model, message))
+}
+
+/// What is said of a model that was loaded for a job, which was heard then.
+fn loaded(
+    job: &Job,
+    heard: Instant,
+    mut versions: BTreeMap<String, String>,
+    described: Described,
+    facts: Facts,
+) -> Loaded {
+    // every backend of this program computes on the processor; one that does not will say so in its report
+    versions.entry("device".into()).or_insert_with(|| "cpu".into());
+    Loaded {
+        seconds: heard.elapsed().as_secs_f64(),
+        versions,
+        options: described.options,
+        isa: Some(described.isa),
+        weight_bytes: Some(facts.weight_bytes),
+        state_bytes: Some(facts.state_bytes),
+        scenario: Some(job.scenario.clone()).filter(|s| !s.is_empty()),
+    }
+}
+
 /// Rows that do not share a batch.
 fn unlike(batch: usize) -> BackendError {
     BackendError::Unavailable(Unavailable {
@@ -200,17 +241,9 @@ struct Work {
 impl Work {
     /// Loads what the job asks for, which was heard then.
     fn load(job: Job, heard: Instant) -> anyhow::Result<(Self, Loaded)> {
-        if job.protocol != PROTOCOL {
-            bail!("the harness speaks protocol {}, this worker {PROTOCOL}", job.protocol);
-        }
-        let engine_of =
-            backend(&job.backend).with_context(|| format!("there is no backend `{}` in this program", job.backend))?;
-        let mut versions = engine_of.probe().map_err(BackendError::Unavailable)?;
+        let (engine_of, mut versions) = asked_of(&job)?;
         let model = Model::load_as(&job.model, &job.form)?;
-        if model.hash != job.model_hash {
-            let message = format!("the model is not the one that the harness saw ({} now)", &model.hash[..16]);
-            return Err(ModelError::changed(&job.model, message).into());
-        }
+        unchanged(&job, &model.hash)?;
         let computes = if model.file.is_some() { engine_of.file_precisions() } else { engine_of.precisions() };
         if !computes.contains(&job.precision.as_str()) {
             let reason = match computes {
@@ -240,19 +273,9 @@ impl Work {
         let engine = engine_of.load(&model, &options)?;
         let facts = engine.facts();
         versions.extend(engine.report());
-        // every backend of this program computes on the processor; one that does not will say so in its report
-        versions.entry("device".into()).or_insert_with(|| "cpu".into());
         let mixtures = model.graph.as_ref().map(Graph::mixtures).unwrap_or_default();
         let work = Self::of(job, model.interface, mixtures, engine, given, reader)?;
-        let loaded = Loaded {
-            seconds: heard.elapsed().as_secs_f64(),
-            versions,
-            options: described.options,
-            isa: Some(described.isa),
-            weight_bytes: Some(facts.weight_bytes),
-            state_bytes: Some(facts.state_bytes),
-            scenario: Some(work.job.scenario.clone()).filter(|s| !s.is_empty()),
-        };
+        let loaded = loaded(&work.job, heard, versions, described, facts);
         Ok((work, loaded))
     }
 

@@ -26,7 +26,7 @@ pub mod kind;
 mod remedy;
 mod words;
 pub use remedy::remedy;
-pub use words::{capped, capped_at, counted, joined};
+pub use words::{capped, capped_at, counted, distance, joined};
 
 /// Names that start so are unfinished: they were never renamed into place.
 pub const TEMPORARY: &str = ".tmp-";

@@ -36,6 +36,21 @@ pub fn joined<T: AsRef<str>>(remarks: impl IntoIterator<Item = T>) -> String {
     text
 }
 
+/// Levenshtein distance: the fewest insertions, deletions and substitutions between two sequences. Of names it finds the one that was meant.
+pub fn distance<T: PartialEq>(a: &[T], b: &[T]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
 /// Most characters of a message, a place or a hint: what is quoted from a file may be as long as the file.
 const MOST: usize = 1000;
 

@@ -55,6 +55,12 @@ pub trait LanguageEngine {
     fn copy(&mut self, from: usize, to: usize) -> Result<(), BackendError>;
 }
 
+/// Logarithm of the sum of the exponentials of logits: what the logarithm of a token's probability is its logit less.
+pub fn log_sum(logits: &[f32]) -> f64 {
+    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    largest + logits.iter().map(|&v| (f64::from(v) - largest).exp()).sum::<f64>().ln()
+}
+
 /// Whether feeds can be fed.
 ///
 /// # Errors

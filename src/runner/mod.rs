@@ -29,6 +29,7 @@ mod entry;
 mod entry_run;
 pub mod estimate;
 mod interleave;
+mod interpreted;
 pub mod isolation;
 mod job;
 mod judge;

@@ -7,7 +7,6 @@
 //! by token, so that prompts and decoding are both seen. The reference computes in f64 with the weights as the file has them, dequantised.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ergometer_files::{Links, counted};
 use ergometer_reports::case::{CaseError, ErrorKind, Sample, Verdict};
@@ -15,13 +14,15 @@ use ergometer_reports::precision::{Precision, Tolerance};
 use sha2::{Digest, Sha256};
 
 use super::case::{Running, unexpected};
+use super::interpreted::written_by_reference;
 use super::plan::{PlannedCase, PlannedModel, PlannedTask};
-use super::process::{Launch, Worker, case_error};
+use super::process::{Worker, case_error};
+use crate::backends::language::log_sum;
 use crate::console;
 use crate::files::{hex, sha256, write_atomically};
 use crate::parity::error;
 use crate::parity::language::LanguageVectors;
-use crate::protocol::{Command, Go, Job, LanguageJob, Message, Mode, NotThere};
+use crate::protocol::{Job, LanguageJob, Message, Mode, NotThere};
 
 /// Sequences that are compared, at most, and tokens of each.
 const ROWS: usize = 2;
@@ -100,40 +101,15 @@ fn record(
     questions: &LanguageVectors,
     path: &Path,
 ) -> Result<(), CaseError> {
-    let log = super::process::log()?;
-    let silence = Duration::from_secs_f64(case.spec.timeout_seconds.max(600.0));
-    let own = Launch { command: Vec::new(), environment: Vec::new(), silence, isolation: Default::default() };
-    let mut worker = Worker::start(&own, &log)?;
     let (n, tokens) = (questions.rows.len(), questions.rows[0].len());
-    worker.send(&Command::Job(Job {
-        backend: "reference".into(),
-        options: Default::default(),
-        precision: "f64".into(),
-        threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
-        scenario: String::new(),
+    let job = Job {
         batch: 1,
         inputs: questions.rows.clone(),
         puzzle_ids: vec![0; n],
         language: Some(LanguageJob { context: tokens, output: vec![0; n], ..LanguageJob::default() }),
         ..super::job::job(case, task, &model.folder)
-    }))?;
-    let vectors = Some(super::job::absolute(path));
-    worker.send(&Command::Go(Go {
-        block: 0,
-        mode: Mode::Record,
-        n: tokens as u64,
-        seconds: 0.0,
-        steps: 0,
-        vectors,
-    }))?;
-    loop {
-        match worker.message()? {
-            Message::Done(_) => break,
-            Message::Unavailable(u) => return Err(case_error(ErrorKind::Unavailable, u.reason)),
-            _ => {}
-        }
-    }
-    worker.finish().map(drop)
+    };
+    written_by_reference(job, case.spec.timeout_seconds.max(600.0), tokens as u64, path)
 }
 
 /// What a difference of logits comes to for the next token.
@@ -149,9 +125,8 @@ struct NextToken {
 
 fn next_token(got: &[f32], want: &[f32]) -> NextToken {
     let logs = |logits: &[f32]| -> Vec<f64> {
-        let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let sum: f64 = logits.iter().map(|v| (f64::from(*v) - largest).exp()).sum();
-        logits.iter().map(|v| f64::from(*v) - largest - sum.ln()).collect()
+        let norm = log_sum(logits);
+        logits.iter().map(|v| f64::from(*v) - norm).collect()
     };
     let highest = crate::scenarios::requests::highest;
     let (p, q) = (logs(want), logs(got));

@@ -10,22 +10,22 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ergometer_files::{Links, counted};
 use ergometer_reports::case::{CaseError, ErrorKind};
 use sha2::{Digest, Sha256};
 
+use super::interpreted::written_by_reference;
 use super::judge::{Judge, ReferenceVectors};
 use super::peer;
 use super::plan::{Plan, PlannedCase, PlannedModel, PlannedTask};
-use super::process::{Launch, Worker, case_error};
+use super::process::case_error;
 use crate::console;
 use crate::files::hex;
 use crate::files::{read_cached, sha256, write_atomically};
 use crate::models::interface::Interface;
 use crate::parity::Vectors;
-use crate::protocol::{Command, Go, Job, Message, Mode};
+use crate::protocol::Job;
 
 /// Examples that parity looks at, at most.
 const EXAMPLES: usize = 4;
@@ -196,38 +196,15 @@ fn record(
     steps: u32,
     path: &Path,
 ) -> Result<(), CaseError> {
-    let log = super::process::log()?;
-    let silence = Duration::from_secs_f64(case.spec.timeout_seconds.max(300.0));
-    let own = Launch { command: Vec::new(), environment: Vec::new(), silence, isolation: Default::default() };
-    let mut worker = Worker::start(&own, &log)?;
     let examples = &task.set.examples[..rows];
-    let job = super::job::job(case, task, model);
-    worker.send(&Command::Job(Job {
-        backend: "reference".into(),
-        options: Default::default(),
-        precision: "f64".into(),
-        // nothing else runs while it does, and threads change no bit
-        threads: std::thread::available_parallelism().map_or(1, |n| n.get()),
-        scenario: String::new(),
+    let job = Job {
         batch: rows,
         max_steps: steps,
-        halt: false,
-        keep_halted: false,
         inputs: examples.iter().map(|e| e.tokens.clone()).collect(),
         puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
-        starts: Vec::new(),
-        ..job
-    }))?;
-    worker.send(&Command::Go(Go {
-        block: 0,
-        mode: Mode::Record,
-        n: rows as u64,
-        seconds: 0.0,
-        steps,
-        vectors: Some(path.into()),
-    }))?;
-    while !matches!(worker.message()?, Message::Done(_)) {}
-    worker.finish().map(drop)
+        ..super::job::job(case, task, model)
+    };
+    written_by_reference(job, case.spec.timeout_seconds.max(300.0), rows as u64, path)
 }
 
 #[cfg(test)]

@@ -12,12 +12,11 @@ use anyhow::{Context, bail};
 use ergometer_suites::Answer;
 use ergometer_suites::scenario::Scenario;
 
-use super::{Modes, ROWS_IN_LINE, send};
-use crate::backends::language::{Feed, LanguageEngine, WantedLogits};
-use crate::backends::{BackendError, Options, backend};
+use super::{Modes, ROWS_IN_LINE, asked_of, loaded, send, unchanged};
+use crate::backends::language::{Feed, LanguageEngine, WantedLogits, log_sum};
+use crate::backends::{BackendError, Options};
 use crate::clock::monotonic_ns;
 use crate::files::write_atomically;
-use crate::models::ModelError;
 use crate::models::language::{LanguageModel, opened};
 use crate::parity::language::LanguageVectors;
 use crate::protocol::*;
@@ -58,14 +57,9 @@ fn check(job: &Job, language: &LanguageJob) -> anyhow::Result<()> {
 impl LanguageWork {
     /// Loads what the job asks for, which was heard then.
     pub fn load(mut job: Job, heard: Instant) -> anyhow::Result<(Self, Loaded)> {
-        if job.protocol != PROTOCOL {
-            bail!("the harness speaks protocol {}, this worker {PROTOCOL}", job.protocol);
-        }
         let language = job.language.take().context("no `language` in the job")?;
         check(&job, &language)?;
-        let engine_of =
-            backend(&job.backend).with_context(|| format!("there is no backend `{}` in this program", job.backend))?;
-        let mut versions = engine_of.probe().map_err(BackendError::Unavailable)?;
+        let (engine_of, versions) = asked_of(&job)?;
         let known = engine_of.language_precisions();
         if !known.contains(&job.precision.as_str()) {
             let (name, asked) = (&job.backend, &job.precision);
@@ -76,11 +70,7 @@ impl LanguageWork {
             return Err(BackendError::unavailable(reason).into());
         }
         let driver = scenarios::asked(&job.scenario, job.batch)?;
-        let hash = opened::hash(&job.model)?;
-        if hash != job.model_hash {
-            let message = format!("the model is not the one that the harness saw ({} now)", &hash[..16]);
-            return Err(ModelError::changed(&job.model, message).into());
-        }
+        unchanged(&job, &opened::hash(&job.model)?)?;
         let model = LanguageModel::load(&job.model, Some(language.context))?;
         let capacity = if driver.keeps_prompts() { 2 * job.batch } else { job.batch };
         let options = Options {
@@ -92,17 +82,7 @@ impl LanguageWork {
         };
         let described = engine_of.describe(&options)?;
         let engine = engine_of.load_language(&model, &options)?;
-        let facts = engine.facts();
-        versions.entry("device".into()).or_insert_with(|| "cpu".into());
-        let loaded = Loaded {
-            seconds: heard.elapsed().as_secs_f64(),
-            versions,
-            options: described.options,
-            isa: Some(described.isa),
-            weight_bytes: Some(facts.weight_bytes),
-            state_bytes: Some(facts.state_bytes),
-            scenario: Some(job.scenario.clone()).filter(|s| !s.is_empty()),
-        };
+        let loaded = loaded(&job, heard, versions, described, engine.facts());
         Ok((Self::of(job, language, engine, driver), loaded))
     }
 
@@ -352,9 +332,7 @@ fn row(example: usize, tokens: Vec<u32>) -> PredictionRow {
 
 /// Natural logarithm of the probability of a token under logits.
 fn log_probability(logits: &[f32], token: u32) -> f64 {
-    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits.iter().map(|&v| (f64::from(v) - largest).exp()).sum();
-    f64::from(logits[token as usize]) - largest - sum.ln()
+    f64::from(logits[token as usize]) - log_sum(logits)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use ergometer_files::capped;
 
-use crate::distance::distance;
+use ergometer_files::distance;
 
 /// Bad input, named so that a user can mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]

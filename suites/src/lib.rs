@@ -7,7 +7,6 @@ pub mod answer;
 pub mod arc;
 pub mod array;
 pub mod arrays;
-mod distance;
 pub mod error;
 pub mod file_form;
 mod hash;

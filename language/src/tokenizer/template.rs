@@ -22,8 +22,9 @@ use crate::error::LanguageError;
 
 /// Longest template, bytes.
 pub(crate) const MAX_BYTES: usize = 128 << 10;
-/// Stack of the thread that compiles and renders: each byte of a template may be a level of nesting.
-const STACK: usize = 4 << 30;
+/// Stack of the thread that compiles and renders: so much for each byte of a template, which may be a level of nesting, and what else it takes.
+const STACK_PER_BYTE: usize = 32 << 10;
+const STACK: usize = 16 << 20;
 /// Longest text that a template may make, bytes.
 const MAX_RENDERED: usize = 64 << 20;
 /// Most instructions that one rendering takes.
@@ -155,7 +156,8 @@ impl ChatTemplate {
         }
         let made = thread::scope(|scope| {
             let work = || self.rendered(messages, answer).map_err(|e| whole(&e));
-            let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+            let stack = STACK + STACK_PER_BYTE * self.source.len();
+            let thread = thread::Builder::new().stack_size(stack).spawn_scoped(scope, work);
             let thread = thread.map_err(|e| format!("no thread for it: {e}"))?;
             thread.join().unwrap_or_else(|_| Err("it cannot be read".into()))
         });

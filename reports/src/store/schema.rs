@@ -294,17 +294,7 @@ fn unknown_metric(name: &str) -> Fault {
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.chars().take(40).collect();
     let b: Vec<char> = b.chars().take(40).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    ergometer_files::distance(&a, &b)
 }
 
 /// Why files of this schema are not read.

@@ -143,13 +143,15 @@ fn attend(
         let heads = x.narrow(1, first, n)?.reshape((n, a.heads + 2 * a.kv_heads, a.head_dim))?;
         let heads = heads.transpose(0, 1)?.contiguous()?;
         let position = past[feed.slot];
+        // those of q are those of k
+        let turns = a.rope.as_ref().map(|rope| turns(rope, a.head_dim, n, position)).transpose()?;
         let compared = |from: usize, heads_of: usize, gain: Option<usize>| -> Result<Tensor> {
             let mut v = heads.narrow(0, from, heads_of)?.contiguous()?;
             if let (Some(gain), Some(norms)) = (gain, a.head_norms) {
                 let norm = FusedRmsNorm { eps: norms.eps, over_tokens: false };
                 v = v.apply_op1(norm)?.broadcast_mul(&params[gain])?;
             }
-            a.rope.as_ref().map_or(Ok(v.clone()), |rope| turned(rope, &v, position))
+            a.rope.as_ref().zip(turns.as_ref()).map_or(Ok(v.clone()), |(rope, turns)| turned(rope, &v, turns))
         };
         let q = compared(0, a.heads, a.head_norms.map(|norms| norms.q.0))?;
         let k = compared(a.heads, a.kv_heads, a.head_norms.map(|norms| norms.k.0))?;
@@ -189,17 +191,22 @@ fn mixed(a: &Attention, q: &Tensor, k: &Tensor, v: &Tensor, past: usize) -> Resu
     scores.apply_op1(Softmax)?.matmul(v)?.reshape((heads, n, d))
 }
 
-/// Heads `[heads, tokens, head_dim]` turned to their positions, from `past` on.
-fn turned(rope: &Rope, v: &Tensor, past: usize) -> Result<Tensor> {
-    let (heads, n, d) = v.dims3()?;
-    let frequencies = rope.frequencies(d);
+/// Sines and cosines of `n` positions from `past` on, `[1, n, pairs]`.
+fn turns(rope: &Rope, head_dim: usize, n: usize, past: usize) -> Result<(Tensor, Tensor)> {
+    let frequencies = rope.frequencies(head_dim);
     let pairs = frequencies.len();
     let table = |of: fn(f64) -> f64| {
         let angle = |i: usize| (past + i / pairs) as f64 * frequencies[i % pairs];
         let values = (0..n * pairs).map(|i| (f64::from(rope.magnitude) * of(angle(i))) as f32);
         Tensor::from_vec(values.collect::<Vec<f32>>(), (1, n, pairs), &Device::Cpu)
     };
-    let (sin, cos) = (table(f64::sin)?, table(f64::cos)?);
+    Ok((table(f64::sin)?, table(f64::cos)?))
+}
+
+/// Heads `[heads, tokens, head_dim]` turned to their positions.
+fn turned(rope: &Rope, v: &Tensor, (sin, cos): &(Tensor, Tensor)) -> Result<Tensor> {
+    let (heads, n, d) = v.dims3()?;
+    let pairs = cos.dim(D::Minus1)?;
     let part = v.narrow(D::Minus1, 0, 2 * pairs)?;
     let (one, other) = match rope.interleaved {
         false => (part.narrow(D::Minus1, 0, pairs)?, part.narrow(D::Minus1, pairs, pairs)?),
@@ -208,8 +215,8 @@ fn turned(rope: &Rope, v: &Tensor, past: usize) -> Result<Tensor> {
             (both.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?, both.narrow(D::Minus1, 1, 1)?.squeeze(D::Minus1)?)
         }
     };
-    let turned_one = (one.broadcast_mul(&cos)? - other.broadcast_mul(&sin)?)?;
-    let turned_other = (other.broadcast_mul(&cos)? + one.broadcast_mul(&sin)?)?;
+    let turned_one = (one.broadcast_mul(cos)? - other.broadcast_mul(sin)?)?;
+    let turned_other = (other.broadcast_mul(cos)? + one.broadcast_mul(sin)?)?;
     let joined = match rope.interleaved {
         false => Tensor::cat(&[&turned_one, &turned_other], D::Minus1)?,
         true => Tensor::stack(&[&turned_one, &turned_other], D::Minus1)?.reshape((heads, n, 2 * pairs))?,

@@ -46,7 +46,7 @@ impl Decoding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::distance::distance;
+    use ergometer_files::distance;
 
     /// Straight from the definition.
     fn brute(a: &[u8], b: &[u8]) -> usize {

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use super::edit::Decoding;
 use crate::answer::{Answer, AnswerKind};
 use crate::array::{Read, Reading};
-use crate::distance::distance;
 use crate::language::scorer::LanguageScorer;
 use crate::score::{AnswerScore, Score, ScoreSum};
+use ergometer_files::distance;
 
 /// A token of a label that asks for nothing.
 pub const IGNORED: u32 = u32::MAX;

@@ -6,8 +6,8 @@
 //! Answers of choices are the sums of the log-probabilities of each, then the same over the bytes of each.
 
 use crate::answer::Answer;
-use crate::distance::distance;
 use crate::score::{AnswerScore, Score, ScoreSum};
+use ergometer_files::distance;
 
 /// How a written answer is compared with the right one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
