@@ -300,6 +300,11 @@ const READING_APART: &[&str] = &["generate-", "prefill-"];
 const WRITING_APART: &[&str] = &["generate-", "decode-"];
 const BOTH: &[&str] = &["generate-", "arrivals-"];
 
+/// Whether a scenario (its word in a key) is one of language models.
+pub fn is_of_language(scenario: &str) -> bool {
+    LANGUAGE.iter().any(|word| scenario.starts_with(word))
+}
+
 /// Every metric that a sample or a record may carry.
 #[rustfmt::skip] // a metric a line
 pub const METRICS: &[Metric] = &[

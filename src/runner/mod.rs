@@ -16,6 +16,7 @@
 //! drawn between blocks and phases only.
 
 mod answers;
+mod asked;
 pub mod background;
 pub mod case;
 pub mod case_file;
@@ -258,6 +259,10 @@ impl<'a> Run<'a> {
         let engines: Vec<&str> = plan.cases.iter().filter_map(|c| c.engine).collect();
         let seen = plan.models.iter().map(|(name, m)| (name.clone(), changes::files(&m.folder, &m.hash))).collect();
         resume::same_data(&folder, &plan)?;
+        let asked = asked::examples(&plan);
+        if !asked.is_empty() {
+            folder.write_examples(&asked)?;
+        }
         let (began, changed) = resume::begin(options, &suite, seen, &engines, &folder, &mut meters, before)?;
         plan.models_changed(&changed);
         plan.materialise(&cache)?;

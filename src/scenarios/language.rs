@@ -6,7 +6,7 @@
 //! Rates are kept with the tokens that they are of as `rows`, so that a record can weigh them: Σ tokens / Σ time.
 
 use super::{Observation, TimedBlock, steady};
-use crate::protocol::{IterationSample, RequestTimes};
+use crate::protocol::RequestTimes;
 
 /// What a scenario's requests can tell.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +32,12 @@ pub(super) fn of_requests(
         let mut of = |metric, example: Option<u64>, rows: u64, value: f64| {
             keep(Observation { example, rows: Some(rows), ..Observation::of(s, metric, value) });
         };
-        let (read, written) = (prompts(s, block), s.requests.iter().map(|r| r.tokens.len() as u64).sum::<u64>());
-        if kept.first || kept.prefill {
-            of("tokens_in", None, s.rows, read as f64);
+        let prompt = |r: &RequestTimes| block.prompts.get(r.example as usize).copied().unwrap_or(0);
+        let (read, written) =
+            (s.requests.iter().map(prompt).sum::<u64>(), s.requests.iter().map(|r| r.tokens.len() as u64).sum::<u64>());
+        // of each request, whether its prompt is read in the iteration or lay in the cache before
+        for request in &s.requests {
+            of("tokens_in", Some(request.example), 1, prompt(request) as f64);
         }
         if kept.decode || kept.gaps {
             of("tokens_out", None, s.rows, written as f64);
@@ -66,12 +69,6 @@ pub(super) fn of_requests(
     Ok(())
 }
 
-/// Prompt tokens of an iteration.
-fn prompts(s: &IterationSample, block: &TimedBlock) -> u64 {
-    let tokens = |r: &RequestTimes| block.prompts.get(r.example as usize).copied().unwrap_or(0);
-    s.requests.iter().map(tokens).sum()
-}
-
 /// Times between tokens; the first one is from the start where no prompt came before it.
 fn gaps(request: &RequestTimes, prompt: bool) -> impl Iterator<Item = f64> {
     let before = (!prompt).then_some(0.0).into_iter().chain(request.tokens.iter().copied());
@@ -81,6 +78,7 @@ fn gaps(request: &RequestTimes, prompt: bool) -> impl Iterator<Item = f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::IterationSample;
 
     fn observed(kept: RequestSamples, requests: &[RequestTimes]) -> Vec<(&'static str, u64, f64)> {
         let iteration = IterationSample {
@@ -108,7 +106,8 @@ mod tests {
         let two = [request(0, &[0.25, 0.5, 1.0]), request(1, &[0.25, 0.5])];
         let all = observed(RequestSamples { prefill: true, decode: true, gaps: true, first: true }, &two);
         for wanted in [
-            ("tokens_in", 2, 40.0),
+            ("tokens_in", 1, 10.0),
+            ("tokens_in", 1, 30.0),
             ("tokens_out", 2, 5.0),
             ("prefill_rate", 40, 160.0),
             ("decode_rate", 3, 4.0),
@@ -123,6 +122,8 @@ mod tests {
         // without prompts every token has a time before it
         let all = observed(RequestSamples { prefill: false, decode: true, gaps: true, first: false }, &two[1..]);
         assert_eq!(all.iter().filter(|o| o.0 == "tpot").map(|o| o.2).collect::<Vec<_>>(), [0.25, 0.25]);
-        assert!(all.contains(&("decode_rate", 2, 4.0)) && all.iter().all(|o| o.0 != "ttft" && o.0 != "tokens_in"));
+        assert!(all.contains(&("decode_rate", 2, 4.0)) && all.iter().all(|o| o.0 != "ttft" && o.0 != "prefill_rate"));
+        // what its cache held before
+        assert!(all.contains(&("tokens_in", 1, 30.0)), "{all:?}");
     }
 }

@@ -354,6 +354,15 @@ pub const PARSERS: &[Parser] = &[
         parse: run_file,
     },
     Parser {
+        name: "examples",
+        file: "examples.jsonl",
+        covers: &["reports/src/store/examples.rs"],
+        seeds: |_| {
+            vec![b"{\"task\":\"a\",\"example\":0,\"prompt\":\"b\",\"choices\":[\"c\"],\"answer\":\"0\"}\n".into()]
+        },
+        parse: run_file,
+    },
+    Parser {
         name: "records",
         file: "",
         covers: &["reports/src/record.rs"],
@@ -548,7 +557,7 @@ fn run_file(bytes: &[u8], path: &Path) -> Outcome {
     let has = |p: &&PathBuf| p.join(name).exists();
     // tasks of tokens have no sums: any case may have some
     let place = places.iter().find(fits).or_else(|| places.iter().find(has)).or(places.first()).map(|p| p.join(name));
-    let place = if name == "environment.json" { run.join(name) } else { place.unwrap() };
+    let place = if ["environment.json", "examples.jsonl"].contains(&name) { run.join(name) } else { place.unwrap() };
     let before = fs::read(&place).ok();
     fs::write(&place, bytes).unwrap();
     let outcome = loaded(&run, bytes);

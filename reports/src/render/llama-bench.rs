@@ -29,6 +29,13 @@ fn timed(case: &CaseRun, metric: &str) -> Option<Timed> {
     (!all.ns.is_empty()).then_some(all)
 }
 
+/// Tokens in the cache before the first that is decoded: those of a prompt, mean over timed requests.
+fn cached(case: &CaseRun) -> u64 {
+    let read = case.samples.iter().filter(|s| s.metric == "tokens_in" && s.phase == "steady");
+    let (tokens, requests) = read.fold((0.0, 0), |(sum, n), s| (sum + s.value, n + s.rows.unwrap_or(1)));
+    (tokens / requests.max(1) as f64).round() as u64
+}
+
 /// Mean and standard deviation of a sample.
 fn moments(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
@@ -41,11 +48,10 @@ fn moments(values: &[f64]) -> (f64, f64) {
 pub fn render(report: &Report) -> Files {
     let mut text = String::new();
     for case in report.run.cases.iter().filter(|c| c.case.key.batch == 1 && report.error(&c.case).is_none()) {
-        let tokens = |metric: &str| report.value(&case.case, metric).map_or(0, |v| v.round() as u64);
+        let depth = cached(case);
         for (metric, reads) in [("prefill_rate", true), ("decode_rate", false)] {
             let Some(timed) = timed(case, metric) else { continue };
-            let depth = if reads { 0 } else { tokens("tokens_in") };
-            text += &line(report, case, &timed, reads, depth);
+            text += &line(report, case, &timed, reads, if reads { 0 } else { depth });
             text.push('\n');
         }
     }

@@ -4,10 +4,12 @@
 //! or anything but the report.
 
 pub mod csv;
+pub mod every_eval_ever;
 pub mod html;
 pub mod json;
 #[path = "llama-bench.rs"]
 pub mod llama_bench;
+pub mod lm_eval;
 pub mod md;
 pub mod png;
 pub mod svg;
@@ -43,6 +45,16 @@ pub const FORMATS: &[ReportFormat] = &[
         name: "llama-bench",
         about: "language models at batch 1 in the lines of llama.cpp's llama-bench (JSONL)",
         render: llama_bench::render,
+    },
+    ReportFormat {
+        name: "lm-eval",
+        about: "quality of language models as lm-evaluation-harness writes it: results and samples (JSON, JSONL)",
+        render: lm_eval::render,
+    },
+    ReportFormat {
+        name: "every-eval-ever",
+        about: "answers of language models with time and energy as rows of Every Eval Ever (JSONL)",
+        render: every_eval_ever::render,
     },
     ReportFormat { name: "svg", about: "every plot as SVG", render: svg::render },
     ReportFormat { name: "png", about: "every plot as PNG, three pixels a point", render: png::render },

@@ -8,11 +8,12 @@
 //! is how a folder comes into its place in one step; `samples` and `column` are observations in memory.
 //!
 //! ```text
-//! environment.json  suite.toml  records.csv  records.json  report/
+//! environment.json  suite.toml  examples.jsonl  records.csv  records.json  report/
 //! cases/<path>~<id>/  case.json  samples.csv  predictions.csv  attempts.csv  sums.csv  stderr.log
 //! ```
 //!
-//! `environment.json` has the command line, `suite.toml` is the suite as it was given, and `stderr.log` is what the
+//! `environment.json` has the command line, `suite.toml` is the suite as it was given, `examples.jsonl` the prompts and right
+//! answers of tasks of language, and `stderr.log` is what the
 //! worker wrote: a run folder may hold paths and names of its user. While its worker lives nothing of a case is in the
 //! folder; the worker's stderr goes to a file without a name, so there is nothing that it could replace. A run can be
 //! killed at any moment and continued with `--resume`, which refuses another suite, processor or program.
@@ -23,12 +24,14 @@
 
 mod atomic;
 mod column;
+mod examples;
 mod read;
 mod samples;
 mod schema;
 mod write;
 
 pub(crate) use atomic::pretty;
+pub use examples::RecordedExample;
 pub use read::{load, load_answers, load_case, load_ended};
 pub use samples::Samples;
 pub use schema::{

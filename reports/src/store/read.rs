@@ -16,6 +16,7 @@ use ergometer_files::{Links, Refusal, TEMPORARY};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
+    examples,
     samples::Samples,
     schema::{
         ATTEMPT_COLUMNS, CaseRun, Fault, MAX_CASES, MAX_CSV_BYTES, MAX_ENTRIES, MAX_JSON_BYTES, MAX_PREDICTIONS,
@@ -64,7 +65,7 @@ pub fn load(dir: &Path) -> Result<RecordedRun, ReportError> {
         cases.push(with_rows(case, &folder)?);
     }
     cases.sort_by(|a, b| natural::compare(&a.case.path, &b.case.path).then_with(|| a.case.id.cmp(&b.case.id)));
-    Ok(RecordedRun { environment, cases })
+    Ok(RecordedRun { environment, cases, examples: examples::load(dir)? })
 }
 
 /// Reads one finished case from its folder.

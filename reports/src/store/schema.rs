@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::samples::Samples;
+use super::{examples::RecordedExample, samples::Samples};
 use crate::{
     case::{Attempt, Case, ExampleSum, PHASES, Prediction, SCHEMA, Sample, Verdict},
     environment::Environment,
@@ -92,6 +92,8 @@ pub struct RecordedRun {
     pub environment: Environment,
     /// Finished cases, sorted by path, then id.
     pub cases: Vec<CaseRun>,
+    /// What examples of tasks of language asked, where the run kept it.
+    pub examples: Vec<RecordedExample>,
 }
 
 /// What is wrong with something that may be stored, and the remedy.

@@ -18,6 +18,7 @@ use ergometer_files::{Folder, capped};
 
 use super::{
     atomic::{self, pretty, write_csv},
+    examples::{EXAMPLES, RecordedExample, to_lines},
     read::{case_folders, load_case_file},
     samples::Samples,
     schema::{
@@ -106,6 +107,11 @@ impl RunFolder {
     /// a link is refused.
     pub fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), ReportError> {
         self.folder.write(name, bytes).map_err(ReportError::io("write", &self.dir().join(name)))
+    }
+
+    /// Writes what examples of tasks of language asked, task by task.
+    pub fn write_examples(&self, examples: &[RecordedExample]) -> Result<(), ReportError> {
+        self.write_file(EXAMPLES, &to_lines(examples))
     }
 
     /// Begins a case. Nothing of it is in the run folder before it is finished; its worker's log goes to a file without

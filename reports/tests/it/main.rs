@@ -7,6 +7,7 @@ mod claims;
 mod constraints;
 mod coverage;
 mod domains;
+mod exports;
 mod golden;
 mod plots;
 mod precision;

@@ -41,7 +41,7 @@ fn case(backend: &str, precision: &str, seed: u64, predictions: Vec<Prediction>)
 
 fn run(mut cases: Vec<CaseRun>) -> RecordedRun {
     cases.sort_by(|a, b| (&a.case.path, &a.case.id).cmp(&(&b.case.path, &b.case.id)));
-    RecordedRun { environment: synthetic::environment(), cases }
+    RecordedRun { environment: synthetic::environment(), cases, examples: Vec::new() }
 }
 
 /// Every tenth answer is wrong in f32; `worse` says which others are in bf16.

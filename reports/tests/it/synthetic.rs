@@ -334,7 +334,7 @@ fn ceilings() -> MachineCeilings {
 
 fn sorted(mut cases: Vec<CaseRun>) -> RecordedRun {
     cases.sort_by(|a, b| (&a.case.path, &a.case.id).cmp(&(&b.case.path, &b.case.id)));
-    RecordedRun { environment: environment(), cases }
+    RecordedRun { environment: environment(), cases, examples: Vec::new() }
 }
 
 /// Two good cases and one that timed out: small enough to read in a golden file.
