@@ -25,6 +25,7 @@ pub mod record;
 pub mod render;
 pub mod report;
 pub mod reported_time;
+pub mod routing;
 pub mod shown;
 pub mod splice;
 pub mod stats;

@@ -125,6 +125,10 @@ pub enum How {
     PerRequest,
     /// Σ tokens / Σ time, of observations that are rates of so many tokens.
     TokenRate,
+    /// Requests that were served within the suite's bounds, over time.
+    Goodput,
+    /// The same over all requests.
+    GoodputShare,
     /// Tokens of requests over the joules of the same blocks.
     TokensPerJoule(TokensOf),
     /// Bytes of weights that a decoded token reads, over the time between tokens, over what the memory gives.
@@ -239,6 +243,8 @@ pub enum Of {
     Scenarios(&'static [&'static str]),
     /// Those that are to keep to a deadline.
     Deadline,
+    /// Those that write what they read, with bounds of both times.
+    Bounded,
     /// Those that are to keep to an amount of memory.
     MemoryLimit,
     /// Those that are to keep to an amount of energy.
@@ -298,7 +304,8 @@ const READING: &[&str] = &["generate-", "prefill-", "arrivals-"];
 const WRITING: &[&str] = &["generate-", "decode-", "arrivals-"];
 const READING_APART: &[&str] = &["generate-", "prefill-"];
 const WRITING_APART: &[&str] = &["generate-", "decode-"];
-const BOTH: &[&str] = &["generate-", "arrivals-"];
+/// Scenarios whose requests have both times.
+pub(crate) const BOTH: &[&str] = &["generate-", "arrivals-"];
 
 /// Whether a scenario (its word in a key) is one of language models.
 pub fn is_of_language(scenario: &str) -> bool {
@@ -343,6 +350,8 @@ pub const METRICS: &[Metric] = &[
     row("prefill_rate", "1/s", Higher, How::TokenRate, "prompt tokens read per second of reading prompts (language models)").of(Of::Scenarios(READING_APART)).column("prompt tokens a second", "prefill"),
     row("decode_rate", "1/s", Higher, How::TokenRate, "tokens written per second of writing, the first of each request left out (language models)").of(Of::Scenarios(WRITING_APART)).column("tokens a second", "decode"),
     row("output_rate", "1/s", Higher, How::TokenRate, "tokens written per second of the whole time, prompts and waiting included (language models)").of(Of::Scenarios(WRITING)),
+    row("goodput", "1/s", Higher, How::Goodput, "requests a second whose first token came within ttft_bound and whose later tokens came within tpot_bound of one another on average, prompts and waiting included (language models, cases with both bounds)").of(Of::Bounded).column("goodput", "goodput"),
+    row("goodput_share", "1", Higher, How::GoodputShare, "share of timed requests that met both bounds (language models, cases with both bounds)").of(Of::Bounded).shown(Shown::Percent),
     row("tokens_in", "1", Neither, How::PerRequest, "prompt tokens of a timed request, mean (language models)").of(Of::Scenarios(READING)),
     row("tokens_out", "1", Neither, How::PerRequest, "tokens that a timed request wrote, mean, tokens that end a text included (language models)").of(Of::Scenarios(WRITING)),
     row("tokens_per_joule_output", "1/J", Higher, How::TokensPerJoule(TokensOf::Output), "tokens written over the gross joules of the same blocks, whatever else they were spent on (language models)").of(Of::Scenarios(WRITING)).column("output tokens per joule", "tokens/J"),

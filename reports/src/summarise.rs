@@ -413,7 +413,9 @@ fn record(case: &Case, metric: &Metric, outcome: Metered) -> Record {
             record.method = estimate.method;
             match estimate.interval {
                 // a bound has no lower end
-                Ok((lower, upper)) if upper.is_finite() && (lower.is_finite() || matches!(metric.how, How::Tail)) => {
+                Ok((lower, upper))
+                    if upper.is_finite() && (lower.is_finite() || matches!(metric.how, How::Tail | How::TailOf(_))) =>
+                {
                     record.lower = Some(lower).filter(|v| v.is_finite());
                     record.upper = Some(upper);
                     record.confidence = Some(confidence);

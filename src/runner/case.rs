@@ -557,8 +557,9 @@ impl Asking {
 
 /// What a suite wants a case to keep to, for its record.
 fn constraints(limits: &CaseLimits) -> Constraints {
-    let CaseLimits { memory, deadline, energy, background } = *limits;
-    Constraints { memory_limit: memory, deadline, max_energy: energy, background }
+    let CaseLimits { memory, deadline, energy, background, served } = *limits;
+    let (ttft_bound, tpot_bound) = served.unzip();
+    Constraints { memory_limit: memory, deadline, max_energy: energy, background, ttft_bound, tpot_bound }
 }
 
 fn out_of_turn(wanted: &str) -> CaseError {

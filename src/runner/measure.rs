@@ -149,8 +149,8 @@ impl Running<'_, '_> {
         let [worker_waited, own_waited] = window.waited;
         let lasted = claims::seen(&iterations, &seen, own_waited, worker_waited);
         let prompts = self.planned.language.as_ref().map(|l| l.prompts()).unwrap_or_default();
-        let block =
-            TimedBlock { iterations: &iterations, examples: asked.examples, prompts: &prompts, seconds: lasted };
+        let (examples, served) = (asked.examples, spec.limits.served);
+        let block = TimedBlock { iterations: &iterations, examples, prompts: &prompts, served, seconds: lasted };
         let kept = driver.samples(&block, &mut |observation| self.observe(observation));
         kept.map_err(|message| case_error(ErrorKind::WrongOutput, message))?;
         self.block_sample(t_ns, total, "window", lasted);

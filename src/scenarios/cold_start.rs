@@ -62,7 +62,7 @@ mod tests {
             requests: Vec::new(),
         };
         let (iterations, mut kept): (Vec<_>, _) = ((0..iterations).map(sample).collect(), Vec::new());
-        let block = TimedBlock { iterations: &iterations, examples: 5, prompts: &[], seconds };
+        let block = TimedBlock { iterations: &iterations, examples: 5, prompts: &[], served: None, seconds };
         ColdStart.samples(&block, &mut |o| kept.push(o)).map(|()| kept)
     }
 

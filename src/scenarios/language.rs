@@ -56,6 +56,10 @@ pub(super) fn of_requests(
         if kept.gaps && written > 0 {
             of("output_rate", None, written, written as f64 / s.latency);
         }
+        if let Some(bounds) = block.served.filter(|_| kept.first && kept.gaps) {
+            let well = s.requests.iter().filter(|r| well_served(r, bounds)).count();
+            of("goodput_share", None, s.rows, well as f64 / s.requests.len().max(1) as f64);
+        }
         for request in &s.requests {
             let example = Some(request.example);
             if let Some(first) = request.tokens.first().filter(|_| kept.first) {
@@ -67,6 +71,13 @@ pub(super) fn of_requests(
         }
     }
     Ok(())
+}
+
+/// Whether a request's first token came in time, and the others after one another on average; one token alone has no others.
+fn well_served(request: &RequestTimes, (first, next): (f64, f64)) -> bool {
+    let (Some(begin), Some(end)) = (request.tokens.first(), request.tokens.last()) else { return false };
+    let gaps = request.tokens.len() - 1;
+    begin - request.arrived <= first && (end - begin) <= next * gaps as f64
 }
 
 /// Times between tokens; the first one is from the start where no prompt came before it.
@@ -93,7 +104,13 @@ mod tests {
             requests: requests.to_vec(),
         };
         let mut all = Vec::new();
-        let block = TimedBlock { iterations: &[iteration], examples: 2, seconds: 1.0, prompts: &[10, 30] };
+        let block = TimedBlock {
+            iterations: &[iteration],
+            examples: 2,
+            seconds: 1.0,
+            prompts: &[10, 30],
+            served: Some((0.3, 0.3)),
+        };
         of_requests(&block, kept, &mut |o| all.push((o.metric, o.rows.unwrap(), o.value.unwrap()))).unwrap();
         all.retain(|o| !["latency", "steps_used"].contains(&o.0));
         all
@@ -112,6 +129,8 @@ mod tests {
             ("prefill_rate", 40, 160.0),
             ("decode_rate", 3, 4.0),
             ("output_rate", 5, 5.0),
+            // the gaps of the first are 0.25 and 0.5
+            ("goodput_share", 2, 0.5),
             ("ttft", 1, 0.25),
             ("tpot", 1, 0.25),
             ("tpot", 1, 0.5),

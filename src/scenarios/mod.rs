@@ -117,6 +117,8 @@ pub struct TimedBlock<'a> {
     pub examples: u64,
     /// Tokens of each example's prompt; empty where the model is none of language.
     pub prompts: &'a [u64],
+    /// Seconds to the first token and between tokens within which a request is well served, where the suite says.
+    pub served: Option<(f64, f64)>,
     /// Seconds that it lasted for the harness, less what the kernel made either side wait for a processor.
     pub seconds: f64,
 }

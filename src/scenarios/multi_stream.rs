@@ -131,7 +131,7 @@ mod tests {
         };
         let iterations: Vec<_> = iterations.iter().enumerate().map(sample).collect();
         let mut kept = Vec::new();
-        let block = TimedBlock { iterations: &iterations, examples: 5, prompts: &[], seconds: 0.1 };
+        let block = TimedBlock { iterations: &iterations, examples: 5, prompts: &[], served: None, seconds: 0.1 };
         MultiStream.samples(&block, &mut |o| kept.push(o)).map(|()| kept)
     }
 

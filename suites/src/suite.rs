@@ -227,6 +227,8 @@ pub struct CaseLimits {
     pub energy: Option<f64>,
     /// Threads that work on something else while it is timed.
     pub background: u32,
+    /// Seconds to the first token of a request that is well served, and mean seconds between its tokens.
+    pub served: Option<(f64, f64)>,
 }
 
 impl CaseSpec {

@@ -9,7 +9,7 @@ use crate::{
     format,
     metric::TokensOf,
     missing::Missing,
-    stats::{CONFIDENCE, Estimate, quantile::median_over, ratio::over_level},
+    stats::{CONFIDENCE, Estimate, proportion::share, quantile::median_over, ratio::over_level},
 };
 
 impl Summary<'_> {
@@ -42,6 +42,43 @@ impl Summary<'_> {
     pub(super) fn token_rate(&self, name: &str) -> Option<Estimate> {
         let units = self.steady.units(self.steady.sums_of(name, |rate, tokens| (tokens, tokens / rate)).into_iter());
         over_level(&units, self.steady.spacing(), self.steady.unit())
+    }
+
+    /// Well served requests and all, by block.
+    fn well_served(&self) -> std::collections::BTreeMap<u32, (f64, f64)> {
+        self.steady.sums_of("goodput_share", |share, requests| ((share * requests).round(), requests))
+    }
+
+    /// The bounds, in words.
+    fn bounds(&self) -> String {
+        let bounds = &self.case_run.case.constraints;
+        let words = |bound: Option<f64>| bound.map_or_else(String::new, |s| format::scaled(s, "s"));
+        format!(
+            "first token within {}, the next within {} on average",
+            words(bounds.ttft_bound),
+            words(bounds.tpot_bound)
+        )
+    }
+
+    /// Requests that met both bounds, a second.
+    pub(super) fn goodput(&self) -> Metered {
+        let (well, blocks) = (self.well_served(), self.steady.blocks());
+        let pairs = well.into_iter().filter_map(|(block, (good, _))| Some((block, (good, blocks.get(&block)?.1))));
+        let rate = over_level(&self.steady.units(pairs), self.steady.spacing(), self.steady.unit());
+        let mut outcome = self.or_missing("goodput", rate)?;
+        outcome.notes.push(self.bounds());
+        Ok(outcome)
+    }
+
+    /// Their share; requests of one block wait for one another.
+    pub(super) fn goodput_share(&self) -> Metered {
+        let blocks: Vec<(u64, u64)> =
+            self.well_served().into_values().map(|(good, all)| (good as u64, all as u64)).collect();
+        let mut outcome = self.or_missing("goodput_share", share(&blocks, false))?;
+        outcome.estimate.method = outcome.estimate.method.replace("clusters", "blocks");
+        outcome.estimate.interval = outcome.estimate.interval.map_err(|_| "one block only".to_string());
+        outcome.notes.push(self.bounds());
+        Ok(outcome)
     }
 
     /// Tokens of a request over its joules.

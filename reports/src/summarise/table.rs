@@ -5,7 +5,7 @@
 //! row says enough.
 
 use super::{Metered, Missing, Outcome, Summary, blocks::Per, counted, exact};
-use crate::metric::{How, Metric, Of, PAIR};
+use crate::metric::{BOTH, How, Metric, Of, PAIR};
 
 impl Summary<'_> {
     /// Whether its case has a record of this metric.
@@ -27,6 +27,10 @@ impl Summary<'_> {
             Of::Scenario(word) => case.key.scenario.starts_with(word),
             Of::Scenarios(words) => words.iter().any(|word| case.key.scenario.starts_with(word)),
             Of::Deadline => case.constraints.deadline.is_some(),
+            Of::Bounded => {
+                let (word, bounds) = (&case.key.scenario, &case.constraints);
+                BOTH.iter().any(|s| word.starts_with(s)) && bounds.ttft_bound.is_some() && bounds.tpot_bound.is_some()
+            }
             Of::MemoryLimit => case.constraints.memory_limit.is_some(),
             Of::MaxEnergy => case.constraints.max_energy.is_some(),
             Of::Trainings => false,
@@ -103,6 +107,8 @@ impl Summary<'_> {
             How::Positions => self.positions(name),
             How::PerRequest => self.or_missing(name, self.per_request(name)),
             How::TokenRate => self.or_missing(name, self.token_rate(name)),
+            How::Goodput => self.goodput(),
+            How::GoodputShare => self.goodput_share(),
             How::TokensPerJoule(of) => self.tokens_per_joule(of),
             How::BandwidthShare => self.bandwidth_share(),
             How::FromLog => Err(Missing::not_measured("a run trains nothing", None)),
@@ -113,7 +119,7 @@ impl Summary<'_> {
     fn unbelieved(&self, how: &How) -> Option<Missing> {
         match how {
             How::Latency | How::Tail | How::Rows | How::TailOf(_) | How::TokenRate => self.distrust.clone(),
-            How::BandwidthShare => self.distrust.clone(),
+            How::BandwidthShare | How::Goodput | How::GoodputShare => self.distrust.clone(),
             How::DeadlineMissed | How::DeadlineOverrun | How::Jitter => self.distrust.clone(),
             How::FlopsExecuted => self.overclaimed(),
             How::FlopsModel | How::FlopRate | How::ShareOfCeiling if self.accuracy_only() => {

@@ -36,6 +36,7 @@ fn a_case_that_misses_says_by_how_much_wherever_people_look() {
         memory_limit: Some(memory / 2.0),
         max_energy: Some(joules / 4.0),
         background: 2,
+        ..Constraints::default()
     });
     let records = synthetic::summarise(&run);
     let value = |metric: &str| record(&records, &id, metric).value.unwrap();
@@ -75,7 +76,7 @@ fn a_case_that_keeps_to_everything_is_said_to_and_what_is_not_known_is_not() {
         deadline: Some(100.0 * latency),
         memory_limit: Some(2.0 * memory),
         max_energy: Some(2.0 * joules),
-        background: 0,
+        ..Constraints::default()
     });
     let records = synthetic::summarise(&run);
     assert_eq!(record(&records, &id, "deadline_missed").value, Some(0.0));

@@ -159,3 +159,35 @@ fn llama_bench_knows_how_much_the_cache_held() {
         lines.iter().map(|l| (l["n_depth"].as_u64().unwrap(), l["n_gen"].as_u64().unwrap())).collect();
     assert!(!depths.is_empty() && depths.iter().all(|d| d.0 == 20 && d.1 == 1), "{depths:?}");
 }
+
+#[test]
+fn goodput_counts_requests_that_met_both_bounds_over_all_the_time() {
+    let mut case = spoken("ask", "generate-b1", 4, None);
+    let served = |block: u32, iteration, share| Sample {
+        block,
+        phase: "steady",
+        iteration: Some(iteration),
+        t_ns: u64::from(block) * 10_000_000_000 + iteration * 1_000_000_000,
+        example: None,
+        rows: Some(1),
+        metric: "goodput_share",
+        value: share,
+    };
+    for (block, iteration, share) in [(0, 0, 1.0), (0, 1, 1.0), (1, 0, 1.0), (1, 1, 0.0)] {
+        case.samples.push(served(block, iteration, share));
+    }
+    let of = |case: &CaseRun| {
+        let run =
+            RecordedRun { environment: synthetic::environment(), cases: vec![case.clone()], examples: Vec::new() };
+        let report = Report::new(run);
+        ["goodput", "goodput_share"].map(|metric| report.record(&case.case, metric).cloned())
+    };
+    assert_eq!(of(&case), [None, None], "without bounds there is none");
+    case.case.constraints.ttft_bound = Some(0.5);
+    case.case.constraints.tpot_bound = Some(0.25);
+    let [goodput, share] = of(&case).map(Option::unwrap);
+    // three of four, in four iterations of 0.75 s
+    assert_eq!((goodput.value, share.value), (Some(1.0), Some(0.75)));
+    assert!(share.lower.unwrap() < 0.75 && share.upper.unwrap() > 0.75 && share.method.contains("blocks"), "{share:?}");
+    assert!(goodput.note.as_ref().is_some_and(|n| n.contains("500") && n.contains("250")), "{goodput:?}");
+}

@@ -39,5 +39,17 @@ pub(super) fn limits(keys: &Keys) -> Result<CaseLimits, SuiteError> {
             .at(keys.place("background"))
             .hint("write `deadline = \"10 ms\"` beside it, or leave it out"));
     }
-    Ok(CaseLimits { memory, deadline, energy, background })
+    let bound = |key| keys.get(key, "a time such as \"200 ms\"", |v| amount(v.as_str()?, SECONDS));
+    let served = match (bound("ttft_bound")?, bound("tpot_bound")?) {
+        (Some(first), Some(next)) => Some((first, next)),
+        (None, None) => None,
+        (first, _) => {
+            let (there, lacks) =
+                if first.is_some() { ("ttft_bound", "tpot_bound") } else { ("tpot_bound", "ttft_bound") };
+            return Err(SuiteError::new("goes with the other bound: goodput is at a bound on both")
+                .at(keys.place(there))
+                .hint(format!("write `{lacks} = \"50 ms\"` beside it, or leave it out")));
+        }
+    };
+    Ok(CaseLimits { memory, deadline, energy, background, served })
 }

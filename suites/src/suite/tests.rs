@@ -487,3 +487,18 @@ fn the_command_line_changes_values_and_a_run_keeps_what_it_changed() {
         assert!(wrong.parse::<Change>().is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn bounds_of_goodput_go_together() {
+    let with = |more: &str| format!("{BASE}[[cases]]\ndepth = 'once'\n{more}\n");
+    let both = parsed(&with("ttft_bound = '200 ms'\ntpot_bound = '0.05 s'")).unwrap();
+    assert_eq!(both.cases[0].limits.served, Some((0.2, 0.05)));
+    for (more, word) in [
+        ("ttft_bound = '200 ms'", "tpot_bound = "),
+        ("tpot_bound = '200 ms'", "ttft_bound = "),
+        ("ttft_bound = 0.2\ntpot_bound = '1 s'", "a time such as"),
+    ] {
+        let said = error(&with(more));
+        assert!(said.contains(word), "{more}: {said}");
+    }
+}
