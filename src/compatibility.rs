@@ -98,6 +98,25 @@ pub fn check(
     }
 }
 
+/// Errors: a trace is to be replayed, and the task has none or one that is too long.
+fn replayed(task: &str, set: &ExampleSet, scenario: &Scenario) -> anyhow::Result<()> {
+    if !scenario.replays() {
+        return Ok(());
+    }
+    let n = set.examples.len();
+    ensure!(
+        set.examples.iter().all(|e| e.text.as_ref().is_some_and(|t| t.arrival.is_some())),
+        "scenario `{scenario}` needs to know when requests come, and task `{task}` does not say\n\
+         hint: give a task `prompts` a `trace` whose lines have `arrival`, or write `arrivals-60`"
+    );
+    ensure!(
+        n <= crate::scenarios::arrivals::MAX_REQUESTS,
+        "task `{task}` has a trace of {n} requests, {} are the most of one iteration\nhint: ask for fewer `examples`",
+        crate::scenarios::arrivals::MAX_REQUESTS
+    );
+    Ok(())
+}
+
 /// Errors: a task of language for another model, another task for a language model, or a scenario that is not for the model.
 pub fn language(task: &str, set: &ExampleSet, model: &str, speaks: bool, scenario: &Scenario) -> anyhow::Result<()> {
     match (set.language.is_some(), speaks) {
@@ -114,13 +133,14 @@ pub fn language(task: &str, set: &ExampleSet, model: &str, speaks: bool, scenari
     match (scenario.kind().language, speaks) {
         (false, true) => bail!(
             "scenario `{scenario}` is not for language models, and `{model}` is one\n\
-             hint: write `generate-b1`, `prefill-b1`, `decode-b1` or `arrivals-60`"
+             hint: write `generate-b1`, `prefill-b1`, `decode-b1`, `arrivals-60` or `arrivals-trace`"
         ),
         (true, false) => bail!(
             "scenario `{scenario}` is for language models, and `{model}` is none\nhint: write `single-stream` or `offline-b8`"
         ),
         _ => {}
     }
+    replayed(task, set, scenario)?;
     let short = |e: &ergometer_suites::task::Example| e.text.as_ref().is_some_and(|t| t.output_tokens < 2);
     ensure!(
         scenario.kind().name != "decode" || !set.examples.iter().any(short),

@@ -158,6 +158,10 @@ pub struct LanguageJob {
     /// Write on past them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ignore_end: bool,
+    /// Scenario `arrivals-trace`: of each example the seconds from the begin of an iteration at which it is due, ascending. An iteration has all of
+    /// them; where a block asks for no seconds, the first `n`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arrivals: Vec<f64>,
 }
 
 fn is_logits(reading: &Reading) -> bool {

@@ -328,6 +328,9 @@ pub struct Constraints {
     /// Mean seconds between its tokens, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tpot_bound: Option<f64>,
+    /// Seconds by which requests may be begun late though nothing else was served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_bound: Option<f64>,
 }
 
 fn is_none_of(n: &u32) -> bool {

@@ -125,6 +125,8 @@ pub enum How {
     PerRequest,
     /// Σ tokens / Σ time, of observations that are rates of so many tokens.
     TokenRate,
+    /// How late requests were begun that came while nothing else was served: 95th percentile.
+    ArrivalLag,
     /// Requests that were served within the suite's bounds, over time.
     Goodput,
     /// The same over all requests.
@@ -304,6 +306,8 @@ const READING: &[&str] = &["generate-", "prefill-", "arrivals-"];
 const WRITING: &[&str] = &["generate-", "decode-", "arrivals-"];
 const READING_APART: &[&str] = &["generate-", "prefill-"];
 const WRITING_APART: &[&str] = &["generate-", "decode-"];
+/// Those whose requests come by themselves.
+const ARRIVING: &[&str] = &["arrivals-"];
 /// Scenarios whose requests have both times.
 pub(crate) const BOTH: &[&str] = &["generate-", "arrivals-"];
 
@@ -350,6 +354,7 @@ pub const METRICS: &[Metric] = &[
     row("prefill_rate", "1/s", Higher, How::TokenRate, "prompt tokens read per second of reading prompts (language models)").of(Of::Scenarios(READING_APART)).column("prompt tokens a second", "prefill"),
     row("decode_rate", "1/s", Higher, How::TokenRate, "tokens written per second of writing, the first of each request left out (language models)").of(Of::Scenarios(WRITING_APART)).column("tokens a second", "decode"),
     row("output_rate", "1/s", Higher, How::TokenRate, "tokens written per second of the whole time, prompts and waiting included (language models)").of(Of::Scenarios(WRITING)),
+    row("arrival_lag", "s", Lower, How::ArrivalLag, "by how much requests were begun late that came while nothing else was served: the generator's own lateness, which is part of their ttft (record: 95th percentile; language models whose requests arrive)").of(Of::Scenarios(ARRIVING)),
     row("goodput", "1/s", Higher, How::Goodput, "requests a second whose first token came within ttft_bound and whose later tokens came within tpot_bound of one another on average, prompts and waiting included (language models, cases with both bounds)").of(Of::Bounded).column("goodput", "goodput"),
     row("goodput_share", "1", Higher, How::GoodputShare, "share of timed requests that met both bounds (language models, cases with both bounds)").of(Of::Bounded).shown(Shown::Percent),
     row("tokens_in", "1", Neither, How::PerRequest, "prompt tokens of a timed request, mean (language models)").of(Of::Scenarios(READING)),

@@ -557,9 +557,9 @@ impl Asking {
 
 /// What a suite wants a case to keep to, for its record.
 fn constraints(limits: &CaseLimits) -> Constraints {
-    let CaseLimits { memory, deadline, energy, background, served } = *limits;
+    let CaseLimits { memory, deadline, energy, background, served, lag: lag_bound } = *limits;
     let (ttft_bound, tpot_bound) = served.unzip();
-    Constraints { memory_limit: memory, deadline, max_energy: energy, background, ttft_bound, tpot_bound }
+    Constraints { memory_limit: memory, deadline, max_energy: energy, background, ttft_bound, tpot_bound, lag_bound }
 }
 
 fn out_of_turn(wanted: &str) -> CaseError {

@@ -284,7 +284,17 @@ impl Plan {
         let key = (spec.task.clone(), spec.model.clone());
         if let (Some(language), false) = (&model.language, self.tokenised.contains_key(&key)) {
             let made = Tokenised::new(&spec.task, &task.set, &spec.model, language).with_context(of_suite)?;
-            self.tokenised.insert(key, Arc::new(made));
+            self.tokenised.insert(key.clone(), Arc::new(made));
+        }
+        let last = self.tokenised.get(&key).and_then(|t| t.job.arrivals.last().copied()).unwrap_or(0.0);
+        if spec.scenario.replays() && last >= spec.timeout_seconds {
+            bail!(
+                "{}: the trace of task `{}` lasts {last} s, and a worker that is silent for {} s is taken for dead\n\
+                 hint: write `timeout_seconds` above the time of the whole trace, or ask for fewer `examples`",
+                suite.file.display(),
+                spec.task,
+                spec.timeout_seconds
+            );
         }
         Ok(())
     }

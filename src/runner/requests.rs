@@ -17,6 +17,8 @@ use super::tokenise::Tokenised;
 use crate::protocol::{IterationSample, PredictionRow, RequestTimes};
 use crate::scenarios::Driver;
 
+/// The scenario whose arrivals are the task's.
+const REPLAYED: &str = "arrivals-trace";
 /// Seconds by which two readings of a clock may disagree.
 const CLOCK: f64 = 2e-6;
 /// Share of an iteration that must have passed when its last token is there, and what may come after that beside, in seconds.
@@ -45,7 +47,7 @@ pub(super) fn samples(
     if samples.is_empty() {
         return wrong("a timed block without samples".into());
     }
-    let arrive = driver.name() == "arrivals";
+    let arrive = driver.arrives();
     let (mut untold, mut count) = (None, 0);
     for (s, due) in samples.iter().zip(0..) {
         let (i, requests) = (s.iteration, s.requests.len() as u64);
@@ -104,6 +106,13 @@ fn check(
     };
     if !(least..=most).contains(&n) {
         return wrong(format!("sample {i} has {n} times of tokens of example {example}, {least} to {most} are due"));
+    }
+    let due = language.job.arrivals.get(example).filter(|_| driver.name() == REPLAYED);
+    if due.is_some_and(|due| (due - request.arrived).abs() > CLOCK) {
+        return wrong(format!(
+            "sample {i} has {:e} s as the arrival of example {example}, the trace has {due:?}",
+            request.arrived
+        ));
     }
     let times = [request.arrived, request.begun].into_iter().chain(request.tokens.iter().copied());
     let times: Vec<f64> = times.collect();

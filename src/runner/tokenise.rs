@@ -63,6 +63,7 @@ impl Tokenised {
                 rest: Vec::new(),
                 end: config.ends.clone(),
                 ignore_end: language.ignore_end,
+                arrivals: texts.iter().filter_map(|t| Some(t.arrival?.as_secs_f64())).collect(),
             },
             bytes: Vec::new(),
             model: model.clone(),

@@ -1,11 +1,12 @@
-//! `arrivals-R`: requests come at random, R a minute on average, and are served by continuous batching: before each decoded token, requests that wait
-//! fill the slots that are free.
+//! `arrivals-R`: requests come at random, R a minute on average, `arrivals-trace`: when a trace says; both are served by continuous batching: before
+//! each decoded token, requests that wait fill the slots that are free.
 //!
 //! In: a schedule. Out: tokens and times of each request, its latency from the time at which it was due. Must not: let a request that comes late to an
 //! engine at work begin its clock late.
 //!
 //! Gaps are exponential (Poisson arrivals), drawn from a seed, so that every engine gets the same schedule. What waits because the engine is at work
-//! waits in its own latency; there is no generator beside the engine that could lag.
+//! waits in its own latency. No generator runs beside the engine, but this loop sleeps where there is nothing to serve, and may be woken late: a request
+//! that came meanwhile and was begun late was held up by the generator and not by the engine, and the harness samples by how much (`arrival_lag`).
 
 use std::time::Duration;
 
@@ -18,7 +19,10 @@ use super::{Driver, Observation, TimedBlock};
 use crate::backends::BackendError;
 
 /// See the module.
-pub struct Arrivals;
+pub struct Arrivals {
+    /// Its scenario's: one of requests at random, one of a trace.
+    pub name: &'static str,
+}
 
 /// Most requests of one iteration.
 pub const MAX_REQUESTS: usize = 10_000;
@@ -39,7 +43,11 @@ pub fn schedule(per_minute: u32, least: u64, seconds: f64, seed: u64) -> Vec<f64
 
 impl Driver for Arrivals {
     fn name(&self) -> &'static str {
-        "arrivals"
+        self.name
+    }
+
+    fn arrives(&self) -> bool {
+        true
     }
 
     fn serve(&self, requests: &mut LiveRequests) -> Result<(), BackendError> {

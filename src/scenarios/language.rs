@@ -60,6 +60,9 @@ pub(super) fn of_requests(
             let well = s.requests.iter().filter(|r| well_served(r, bounds)).count();
             of("goodput_share", None, s.rows, well as f64 / s.requests.len().max(1) as f64);
         }
+        if kept.first && !kept.prefill {
+            lags(&s.requests).for_each(|(example, lag)| of("arrival_lag", Some(example), 1, lag));
+        }
         for request in &s.requests {
             let example = Some(request.example);
             if let Some(first) = request.tokens.first().filter(|_| kept.first) {
@@ -71,6 +74,19 @@ pub(super) fn of_requests(
         }
     }
     Ok(())
+}
+
+/// Of each request that came while nothing else was served: its example, and by how much its prompt was begun late.
+fn lags(requests: &[RequestTimes]) -> impl Iterator<Item = (u64, f64)> {
+    let mut all: Vec<&RequestTimes> = requests.iter().collect();
+    all.sort_by(|a, b| a.arrived.total_cmp(&b.arrived));
+    let mut busy = f64::NEG_INFINITY;
+    let idle = all.into_iter().filter_map(move |r| {
+        let idle = busy <= r.arrived;
+        busy = r.tokens.last().copied().unwrap_or(r.begun).max(busy);
+        idle.then_some((r.example, r.begun - r.arrived))
+    });
+    idle.collect::<Vec<_>>().into_iter()
 }
 
 /// Whether a request's first token came in time, and the others after one another on average; one token alone has no others.
@@ -114,6 +130,19 @@ mod tests {
         of_requests(&block, kept, &mut |o| all.push((o.metric, o.rows.unwrap(), o.value.unwrap()))).unwrap();
         all.retain(|o| !["latency", "steps_used"].contains(&o.0));
         all
+    }
+
+    #[test]
+    fn what_is_begun_late_though_nothing_was_served_is_lag() {
+        let request = |example, arrived, begun, last| RequestTimes { example, arrived, begun, tokens: vec![last] };
+        // the second came while the first was served, the third when both were done, the fourth while the third was begun late
+        let all = [
+            request(3, 0.0, 0.25, 1.0),
+            request(1, 0.5, 1.0, 2.0),
+            request(2, 3.0, 3.5, 4.0),
+            request(0, 3.25, 4.0, 5.0),
+        ];
+        assert_eq!(lags(&all).collect::<Vec<_>>(), [(3, 0.25), (2, 0.5)]);
     }
 
     #[test]

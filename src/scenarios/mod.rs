@@ -35,7 +35,8 @@ pub const DRIVERS: &[&dyn Driver] = &[
     &generate::Generate,
     &prefill::Prefill,
     &decode::Decode,
-    &arrivals::Arrivals,
+    &arrivals::Arrivals { name: "arrivals" },
+    &arrivals::Arrivals { name: "arrivals-trace" },
 ];
 
 /// Most iterations of one block, and most times of single rows: enough for any percentile we print, and the memory for them is there before
@@ -85,6 +86,11 @@ pub trait Driver: Sync {
 
     /// Its requests begin with prompts that were read before.
     fn keeps_prompts(&self) -> bool {
+        false
+    }
+
+    /// Its requests come by themselves: a block is one iteration, and rows are slots.
+    fn arrives(&self) -> bool {
         false
     }
 
@@ -184,7 +190,7 @@ pub fn asked(word: &str, rows: usize) -> Result<&'static dyn Driver, BackendErro
         )));
     };
     // where requests arrive by themselves, rows are slots
-    if scenario.per_minute().is_none() && scenario.rows() as usize != rows {
+    if !scenario.arrives() && scenario.rows() as usize != rows {
         return Err(BackendError::Failed(format!("scenario `{word}` does not have {rows} rows")));
     }
     Ok(driver(&scenario))

@@ -35,6 +35,8 @@ pub(super) struct LanguageWork {
     driver: &'static dyn Driver,
     /// Requests that arrive in a minute, where they do.
     per_minute: Option<u32>,
+    /// They come when the job says.
+    replays: bool,
     /// Blocks timed so far: each has a schedule of its own, and every worker the same ones.
     timed: u64,
     /// Example that the next iteration begins with.
@@ -50,6 +52,11 @@ fn check(job: &Job, language: &LanguageJob) -> anyhow::Result<()> {
     {
         let (output, rest) = (language.output.len(), language.rest.len());
         bail!("{n} prompts, {output} outputs, {rest} lists of continuations, batch {}", job.batch);
+    }
+    let (all, ascending) = (&language.arrivals, language.arrivals.is_sorted());
+    let replays = job.scenario.parse::<Scenario>().is_ok_and(|s| s.replays());
+    if replays && (all.len() != n || !ascending || all.iter().any(|s| !(*s >= 0.0 && s.is_finite()))) {
+        bail!("{n} prompts, {} arrivals of a trace, which are to ascend from 0", all.len());
     }
     Ok(())
 }
@@ -87,8 +94,9 @@ impl LanguageWork {
     }
 
     fn of(job: Job, language: LanguageJob, engine: Box<dyn LanguageEngine>, driver: &'static dyn Driver) -> Self {
-        let per_minute = job.scenario.parse::<Scenario>().ok().and_then(|s| s.per_minute());
-        Self { job, language, engine, driver, per_minute, timed: 0, next: 0, kept: Vec::new() }
+        let scenario = job.scenario.parse::<Scenario>().ok();
+        let (per_minute, replays) = (scenario.and_then(|s| s.per_minute()), scenario.is_some_and(|s| s.replays()));
+        Self { job, language, engine, driver, per_minute, replays, timed: 0, next: 0, kept: Vec::new() }
     }
 
     /// The requests of an iteration, in empty slots or with their prompts read.
@@ -139,12 +147,18 @@ impl LanguageWork {
 
     /// Arrivals of a block; `None` where requests do not arrive by themselves.
     fn arrivals(&self, least: u64, seconds: f64) -> Option<Vec<f64>> {
+        if self.replays {
+            let all = &self.language.arrivals;
+            // a look at whether it works at all takes the first alone
+            let n = if seconds > 0.0 { all.len() } else { all.len().min(least.max(1) as usize) };
+            return Some(all[..n].to_vec());
+        }
         self.per_minute.map(|rate| schedule(rate, least, seconds, self.timed))
     }
 
     fn iterate(&mut self, first: usize) -> Result<(), BackendError> {
         // slots full at once, whatever the schedule
-        let arrivals = self.per_minute.map(|_| vec![0.0; self.job.batch]);
+        let arrivals = self.driver.arrives().then(|| vec![0.0; self.job.batch]);
         let mut requests = self.set_up(first, arrivals)?;
         self.serve(&mut requests, Instant::now())
     }
@@ -267,7 +281,7 @@ impl Modes for LanguageWork {
         let (n, block) = (self.job.inputs.len(), go.block);
         let mut done: Vec<(IterationSample, Vec<ServedRequest>)> = Vec::new();
         let began = Instant::now();
-        let once = self.per_minute.is_some();
+        let once = self.driver.arrives();
         while done.is_empty() || (!once && ((done.len() as u64) < go.n || began.elapsed().as_secs_f64() < go.seconds)) {
             if done.len() == scenarios::most_iterations(self.driver, 1) {
                 break;
@@ -289,7 +303,8 @@ impl Modes for LanguageWork {
             let (row_seconds, told) = (Vec::new(), Vec::new());
             let sample =
                 IterationSample { block, iteration, t_ns, example, rows, latency, steps, row_seconds, requests: told };
-            if !self.driver.keeps_prompts() {
+            // a trace begins with its first request each time
+            if !self.driver.keeps_prompts() && !self.replays {
                 self.next = (first + requests.len()) % n;
             }
             done.push((sample, requests));

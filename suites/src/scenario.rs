@@ -108,10 +108,19 @@ pub const SCENARIOS: &[ScenarioKind] = &[
         language: true,
         about: "language: requests that arrive at random, N a minute (Poisson), served in slots that fill again; latency from the arrival",
     },
+    ScenarioKind {
+        name: TRACE,
+        amount: None,
+        worker_must_know: true,
+        language: true,
+        about: "language: requests that arrive when the task's trace says, served in slots that fill again; latency from the arrival",
+    },
 ];
 
 /// The scenario whose number a case's key has in its `batch` alone.
 const OFFLINE: &str = "offline";
+/// The scenario whose requests come when a trace says.
+const TRACE: &str = "arrivals-trace";
 
 impl ScenarioKind {
     /// How a suite writes it, e.g. `offline-bN`.
@@ -164,6 +173,16 @@ impl Scenario {
     /// Requests that arrive in a minute; `None`: work is there when the last is done.
     pub fn per_minute(&self) -> Option<u32> {
         self.amount_of(AmountOf::PerMinute)
+    }
+
+    /// Requests come when the task's trace says.
+    pub fn replays(&self) -> bool {
+        self.kind.name == TRACE
+    }
+
+    /// Requests come by themselves, whether or not the last are done; rows are slots then.
+    pub fn arrives(&self) -> bool {
+        self.replays() || self.per_minute().is_some()
     }
 
     fn amount_of(&self, what: AmountOf) -> Option<u32> {

@@ -229,12 +229,14 @@ pub struct CaseLimits {
     pub background: u32,
     /// Seconds to the first token of a request that is well served, and mean seconds between its tokens.
     pub served: Option<(f64, f64)>,
+    /// Seconds by which requests may be begun late though nothing else was served.
+    pub lag: Option<f64>,
 }
 
 impl CaseSpec {
     /// Rows that its engine has room for: those of an iteration, or slots that requests fill.
     pub fn rows(&self) -> u32 {
-        if self.scenario.per_minute().is_some() { self.slots } else { self.scenario.rows() }
+        if self.scenario.arrives() { self.slots } else { self.scenario.rows() }
     }
 }
 

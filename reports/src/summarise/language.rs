@@ -9,8 +9,18 @@ use crate::{
     format,
     metric::TokensOf,
     missing::Missing,
-    stats::{CONFIDENCE, Estimate, proportion::share, quantile::median_over, ratio::over_level},
+    stats::{
+        CONFIDENCE, Estimate,
+        proportion::share,
+        quantile::{median_over, quantile, sorted},
+        ratio::over_level,
+    },
 };
+
+/// Of the requests that show the generator's lag, those that are left out as the machine's hiccups: one in twenty.
+const LAG_QUANTILE: f64 = 0.95;
+/// Seconds of lag that are let pass where a suite does not say.
+const LAG_BOUND: f64 = 0.01;
 
 impl Summary<'_> {
     /// The bound of the 99th percentile of what iterations observed of this metric.
@@ -42,6 +52,49 @@ impl Summary<'_> {
     pub(super) fn token_rate(&self, name: &str) -> Option<Estimate> {
         let units = self.steady.units(self.steady.sums_of(name, |rate, tokens| (tokens, tokens / rate)).into_iter());
         over_level(&units, self.steady.spacing(), self.steady.unit())
+    }
+
+    /// How late requests were begun that came while nothing else was served.
+    pub(super) fn arrival_lag(&self) -> Metered {
+        let lags = self.lags();
+        let Some(lag) = quantile(&lags, LAG_QUANTILE) else {
+            let message = "no timed request came while nothing else was served";
+            return Err(Missing::not_measured(
+                message,
+                Some("fewer requests a minute leave the engine idle now and then"),
+            ));
+        };
+        let most = lags.last().copied().unwrap_or(lag);
+        let mut outcome =
+            exact(lag, lags.len() as u64, "95th percentile of requests that came while nothing else was served")?;
+        outcome.notes.push(format!(
+            "at most {}; ttft and goodput are withheld above {}",
+            format::scaled(most, "s"),
+            format::scaled(self.lag_bound(), "s")
+        ));
+        Ok(outcome)
+    }
+
+    /// Ascending.
+    fn lags(&self) -> Vec<f64> {
+        sorted(&self.steady.block_values("arrival_lag").concat())
+    }
+
+    fn lag_bound(&self) -> f64 {
+        self.case_run.case.constraints.lag_bound.unwrap_or(LAG_BOUND)
+    }
+
+    /// Why times from the arrival say nothing of the engine, if so.
+    pub(super) fn begun_late(&self, name: &str) -> Option<Missing> {
+        let from_arrival = ["ttft", "ttft_p99", "goodput", "goodput_share"].contains(&name);
+        let lag = quantile(&self.lags(), LAG_QUANTILE).filter(|lag| from_arrival && *lag > self.lag_bound())?;
+        let [lag, bound] = [lag, self.lag_bound()].map(|s| format::scaled(s, "s"));
+        Some(Missing::unavailable(
+            format!(
+                "requests were begun late by the generator, not the engine: arrival_lag is {lag}, above the bound of {bound}"
+            ),
+            Some("measure on a quieter machine, or write `lag_bound` if so much does not matter"),
+        ))
     }
 
     /// Well served requests and all, by block.

@@ -61,6 +61,9 @@ impl Summary<'_> {
         if let Some(why) = self.unbelieved(&metric.how) {
             return Err(why);
         }
+        if let Some(why) = self.begun_late(metric.name) {
+            return Err(why);
+        }
         match metric.how {
             How::Right(right) => self.accuracy(name, right),
             How::AgainstFullPrecision => self.against_full_precision(),
@@ -107,6 +110,7 @@ impl Summary<'_> {
             How::Positions => self.positions(name),
             How::PerRequest => self.or_missing(name, self.per_request(name)),
             How::TokenRate => self.or_missing(name, self.token_rate(name)),
+            How::ArrivalLag => self.arrival_lag(),
             How::Goodput => self.goodput(),
             How::GoodputShare => self.goodput_share(),
             How::TokensPerJoule(of) => self.tokens_per_joule(of),

@@ -191,3 +191,37 @@ fn goodput_counts_requests_that_met_both_bounds_over_all_the_time() {
     assert!(share.lower.unwrap() < 0.75 && share.upper.unwrap() > 0.75 && share.method.contains("blocks"), "{share:?}");
     assert!(goodput.note.as_ref().is_some_and(|n| n.contains("500") && n.contains("250")), "{goodput:?}");
 }
+
+#[test]
+fn a_generator_that_lags_withholds_what_it_spoils() {
+    let mut case = spoken("ask", "arrivals-60", 4, None);
+    for block in 0..2u32 {
+        for iteration in 0..2 {
+            let t_ns = u64::from(block) * 10_000_000_000 + iteration * 1_000_000_000;
+            let (phase, example, rows) = ("steady", Some(iteration), Some(1));
+            let value = if block + iteration as u32 == 2 { 0.02 } else { 0.001 };
+            case.samples.push(Sample {
+                block,
+                phase,
+                iteration: Some(iteration),
+                t_ns,
+                example,
+                rows,
+                metric: "arrival_lag",
+                value,
+            });
+        }
+    }
+    let of = |case: &CaseRun, metric: &str| {
+        let run =
+            RecordedRun { environment: synthetic::environment(), cases: vec![case.clone()], examples: Vec::new() };
+        Report::new(run).record(&case.case, metric).cloned().unwrap()
+    };
+    let lag = of(&case, "arrival_lag");
+    assert!(lag.value.is_some_and(|v| v > 0.01) && lag.note.as_ref().is_some_and(|n| n.contains("20.0")), "{lag:?}");
+    let ttft = of(&case, "ttft");
+    assert!(ttft.value.is_none() && ttft.missing.as_ref().is_some_and(|m| m.message.contains("generator")), "{ttft:?}");
+    assert!(of(&case, "tpot").value.is_some(), "what is between tokens is not of the arrival");
+    case.case.constraints.lag_bound = Some(0.5);
+    assert!(of(&case, "ttft").value.is_some());
+}

@@ -74,10 +74,16 @@ fn an_end_ends_what_is_written_unless_it_is_ignored() {
 
 #[test]
 fn every_scenario_times_the_tokens_that_are_scored() {
-    for (scenario, batch) in
-        [("generate-b2", 2), ("prefill-b2", 2), ("decode-b2", 2), ("arrivals-60000", 2), ("decode-b1", 1)]
-    {
-        let mut work = work("llama", scenario, batch, LanguageJob { ignore_end: true, ..ask([5, 4]) });
+    for (scenario, batch) in [
+        ("generate-b2", 2),
+        ("prefill-b2", 2),
+        ("decode-b2", 2),
+        ("arrivals-60000", 2),
+        ("arrivals-trace", 1),
+        ("decode-b1", 1),
+    ] {
+        let arrivals = vec![0.0, 0.002];
+        let mut work = work("llama", scenario, batch, LanguageJob { ignore_end: true, arrivals, ..ask([5, 4]) });
         let scored = answers(&said(|to| work.answer(0, to)));
         work.warm(0.0).unwrap();
         let told =
@@ -95,6 +101,10 @@ fn every_scenario_times_the_tokens_that_are_scored() {
             assert!(
                 request.begun >= request.arrived && request.tokens.is_sorted() && request.tokens[0] > request.begun
             );
+        }
+        if scenario == "arrivals-trace" {
+            let arrived: Vec<(u64, f64)> = samples[0].requests.iter().map(|r| (r.example, r.arrived)).collect();
+            assert_eq!(arrived, [(0, 0.0), (1, 0.002)]);
         }
         for row in answers(&told) {
             let (Answer::Tokens(timed), Answer::Tokens(known)) = (&row.answer, &scored[row.example as usize].answer)

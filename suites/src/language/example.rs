@@ -3,6 +3,7 @@
 //! In: nothing. Out: the types. Must not: know a task, a tokenizer or a model.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a language model is asked in one example.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct TextExample {
     pub prompt_tokens: u32,
     /// Most tokens to generate; of examples that are scored by likelihood, what timed iterations generate.
     pub output_tokens: u32,
+    /// When the request comes, from the begin of a trace; of one that is there, none.
+    pub arrival: Option<Duration>,
 }
 
 /// How prompts are made of a set's examples.

@@ -144,6 +144,23 @@ impl JsonLine {
         list.ok_or_else(|| self.wrong(key, "is no list of strings"))
     }
 
+    /// Whether the line has this key, with something in it.
+    pub fn has(&self, key: &str) -> bool {
+        self.object.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// Seconds that are not negative, at most a week; `None` where there are none.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn seconds(&self, key: &str) -> Result<Option<f64>, SuiteError> {
+        if !self.has(key) {
+            return Ok(None);
+        }
+        let seconds = self.needed(key)?.as_f64().filter(|s| (0.0..=604_800.0).contains(s));
+        seconds.map(Some).ok_or_else(|| self.wrong(key, "is no number of seconds from 0 to 604800"))
+    }
+
     /// A whole number that is not negative; `None` where there is none.
     ///
     /// # Errors

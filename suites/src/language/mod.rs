@@ -8,7 +8,7 @@
 
 pub mod example;
 pub mod jsonl;
-pub mod lengths;
+mod lengths;
 mod made;
 pub mod scorer;
 
@@ -16,7 +16,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::example::{LanguageSet, PromptSource, TextExample};
-use self::lengths::Lengths;
 use self::scorer::{LanguageScorer, TextMatch, TextScorer};
 use crate::answer::{Answer, AnswerKind};
 use crate::arrays::scorer::Scorer;
@@ -230,30 +229,36 @@ fn completions(table: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteEr
 }
 
 fn prompts(table: &toml::Table, folder: &Path) -> Result<ExampleSet, SuiteError> {
-    let known = ["text", "trace", "random", "prompt_tokens", "output_tokens", "examples", "ignore_end", "seed"];
+    let known =
+        ["text", "trace", "random", "prompt_tokens", "output_tokens", "context", "examples", "ignore_end", "seed"];
     let keys = Keys::of_table(table).only(&known)?;
     let seed = keys.integer("seed", 0..=i64::MAX as u64)?.unwrap_or(0);
     let random = keys.boolean("random")?.unwrap_or(false);
-    if random == keys.has("text") {
+    let count = keys.integer("examples", 1..=MAX_TEXT_EXAMPLES)?;
+    let texts = match keys.has("trace") {
+        true => lengths::of_trace(&keys, folder, count)?,
+        false => lengths::drawn(&keys, count, seed)?,
+    };
+    let own = texts.iter().all(|t| !t.prompt.is_empty());
+    if let Some(key) = ["text", "random"].into_iter().find(|key| own && keys.has(key)) {
+        return Err(SuiteError::new("says where prompts come from, and the trace has them itself")
+            .at(keys.place(key))
+            .hint("leave it out, or write `prompt_tokens` into the lines of the trace"));
+    }
+    if !own && random == keys.has("text") {
         return Err(SuiteError::new("says where prompts come from, and `random = true` is the other way")
             .at(keys.place("text"))
             .hint("write `text = \"FILE\"`, whose stretches are prompts, or `random = true`"));
     }
-    let count = keys.integer("examples", 1..=MAX_TEXT_EXAMPLES)?;
-    let lengths = match keys.has("trace") {
-        true => Lengths::of_trace(&keys, folder, count)?,
-        false => Lengths::drawn(&keys, count.unwrap_or(8), seed)?,
+    let prompts = match () {
+        () if own => PromptSource::Examples,
+        () if random => PromptSource::Random(seed),
+        () => PromptSource::Stretches(text_of(&keys, "text", folder)?),
     };
-    let prompts =
-        if random { PromptSource::Random(seed) } else { PromptSource::Stretches(text_of(&keys, "text", folder)?) };
-    let one = |(prompt_tokens, output_tokens): &(u32, u32)| {
-        let (prompt_tokens, output_tokens) = (*prompt_tokens, *output_tokens);
-        let text = TextExample { prompt_tokens, output_tokens, ..TextExample::default() };
-        Example { text: Some(text), answer: Answer::Text(String::new()), ..Example::default() }
-    };
+    let one = |text| Example { text: Some(text), answer: Answer::Text(String::new()), ..Example::default() };
     let ignore_end = keys.boolean("ignore_end")?.unwrap_or(true);
     let language = LanguageSet { prompts, chat: false, ignore_end };
-    let mut set = set(lengths.0.iter().map(one).collect(), false, language, Scorer::Nothing, AnswerKind::Text);
+    let mut set = set(texts.into_iter().map(one).collect(), false, language, Scorer::Nothing, AnswerKind::Text);
     if random {
         set.notes.push("Prompts are random tokens: time, memory and energy mean something, and no word does.".into());
     }

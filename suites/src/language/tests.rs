@@ -41,6 +41,17 @@ fn what_is_wrong_with_a_file_is_named_by_its_line() {
         ("one.jsonl", "{\"prompt\": \"p\", \"choices\": [\"a\"], \"answer\": 0}\n"),
         ("word.jsonl", "{\"prompt\": \"p\", \"answer\": \"seven\"}\n"),
         ("trace.jsonl", "{\"prompt_tokens\": 3, \"output_tokens\": 2}\n{\"prompt_tokens\": 0, \"output_tokens\": 2}\n"),
+        (
+            "back.jsonl",
+            "{\"arrival\": 2, \"prompt\": \"p\", \"output_tokens\": 2}\n{\"arrival\": 1.5, \"prompt\": \"p\", \"output_tokens\": 2}\n",
+        ),
+        (
+            "some.jsonl",
+            "{\"arrival\": 2, \"prompt\": \"p\", \"output_tokens\": 2}\n{\"prompt\": \"p\", \"output_tokens\": 2}\n",
+        ),
+        ("never.jsonl", "{\"arrival\": -1, \"prompt\": \"p\", \"output_tokens\": 2}\n"),
+        ("both.jsonl", "{\"prompt\": \"p\", \"prompt_tokens\": 3, \"output_tokens\": 2}\n"),
+        ("mixed.jsonl", "{\"prompt\": \"p\", \"output_tokens\": 2}\n{\"prompt_tokens\": 3, \"output_tokens\": 2}\n"),
         ("empty.txt", " \n"),
         ("text.txt", "words\n"),
     ]);
@@ -62,6 +73,14 @@ fn what_is_wrong_with_a_file_is_named_by_its_line() {
         ("prompts", "text = 'text.txt'\nprompt_tokens = [9, 3]", ["`prompt_tokens`", "LEAST, MOST"]),
         ("prompts", "random = true\ntrace = 'trace.jsonl'", ["line 2, `prompt_tokens`", "1 to"]),
         ("prompts", "random = true\ntrace = 'trace.jsonl'\noutput_tokens = 3", ["`output_tokens`", "trace"]),
+        ("prompts", "trace = 'back.jsonl'", ["line 2, `arrival`", "before"]),
+        ("prompts", "trace = 'some.jsonl'", ["line 2, `arrival`", "some lines"]),
+        ("prompts", "trace = 'never.jsonl'", ["line 1, `arrival`", "seconds"]),
+        ("prompts", "trace = 'both.jsonl'", ["line 1, `prompt_tokens`", "one of them"]),
+        ("prompts", "trace = 'mixed.jsonl'", ["line 2, `prompt`", "some lines"]),
+        ("prompts", "trace = 'back.jsonl'\nexamples = 1\nrandom = true", ["`random`", "trace has them"]),
+        ("prompts", "random = true\ncontext = [3, 4]\nprompt_tokens = 3", ["`context`", "leave out one"]),
+        ("prompts", "random = true\nprompt_tokens = { mean = 3, sd = 1 }", ["`prompt_tokens`", "lognormal"]),
         ("arithmetic", "digits = 1\noperations = '+'\nexamples = 200", ["`examples`", "digits"]),
         ("strings", "operations = 'revrse'", ["`operations`", "`reverse`"]),
     ] {
@@ -115,6 +134,14 @@ fn lengths_are_fixed_drawn_or_traced() {
     };
     assert_eq!(lengths("prompt_tokens = 5\noutput_tokens = 2\nexamples = 2"), [(5, 2), (5, 2)]);
     assert_eq!(lengths("trace = 't.jsonl'"), [(3, 2)]);
+    assert_eq!(lengths("context = [4, 9, 2]\noutput_tokens = 1\nexamples = 4"), [(4, 1), (9, 1), (2, 1), (4, 1)]);
+    let drawn = lengths("prompt_tokens = { mean = 200, sd = 100, most = 500 }\nexamples = 4000");
+    let mean = drawn.iter().map(|d| f64::from(d.0)).sum::<f64>() / 4000.0;
+    // a hundredth or so of the weight lies above 500
+    assert!(
+        (185.0..205.0).contains(&mean) && drawn.iter().any(|d| d.0 == 500) && drawn.iter().all(|d| d.0 <= 500),
+        "{mean}"
+    );
     let drawn = lengths("prompt_tokens = [4, 9]\nexamples = 100");
     assert!(
         (4..=9).all(|n| drawn.iter().any(|d| d.0 == n)) && drawn.iter().all(|d| (4..=9).contains(&d.0) && d.1 == 128)
@@ -168,4 +195,17 @@ fn likelihoods_are_scored() {
         assert!(scorer.fits(&Answer::default(), &Answer::Likelihoods(wrong)).is_err());
     }
     assert!(scorer.fits(&Answer::default(), &Answer::Tokens(vec![1])).is_err());
+}
+
+#[test]
+fn a_trace_says_when_requests_come_and_what_they_ask() {
+    let house = house(&[(
+        "t.jsonl",
+        "{\"arrival\": 0, \"prompt\": \"one\", \"output_tokens\": 2}\n{\"arrival\": 0.25, \"prompt\": \"two\", \"output_tokens\": 3}\n",
+    )]);
+    let set = made("prompts", "trace = 't.jsonl'", house.path()).unwrap();
+    let texts: Vec<&TextExample> = set.examples.iter().filter_map(|e| e.text.as_ref()).collect();
+    assert_eq!((texts[1].prompt.as_str(), texts[1].output_tokens), ("two", 3));
+    assert_eq!(texts.iter().map(|t| t.arrival.unwrap().as_millis()).collect::<Vec<_>>(), [0, 250]);
+    assert_eq!(set.language.unwrap().prompts, PromptSource::Examples);
 }

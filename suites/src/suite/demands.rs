@@ -51,5 +51,5 @@ pub(super) fn limits(keys: &Keys) -> Result<CaseLimits, SuiteError> {
                 .hint(format!("write `{lacks} = \"50 ms\"` beside it, or leave it out")));
         }
     };
-    Ok(CaseLimits { memory, deadline, energy, background, served })
+    Ok(CaseLimits { memory, deadline, energy, background, served, lag: bound("lag_bound")? })
 }

@@ -20,7 +20,7 @@ use crate::toml_table::{Keys, Origin, unknown};
 
 const TOP: [&str; 8] = ["about", "include", "together", "model", "task", "backend", "defaults", "cases"];
 const BACKEND: [&str; 8] = ["name", "kind", "command", "options", "pass", "confined", "cpus", "most_memory"];
-pub(super) const CASES: [&str; 27] = [
+pub(super) const CASES: [&str; 28] = [
     "models",
     "backends",
     "precisions",
@@ -48,6 +48,7 @@ pub(super) const CASES: [&str; 27] = [
     "background",
     "ttft_bound",
     "tpot_bound",
+    "lag_bound",
 ];
 
 /// Keys of a cases block that take lists, whose product it asks for.
