@@ -310,6 +310,9 @@ pub struct Loaded {
     /// Bytes of resident states for the whole batch.
     #[serde(default)]
     pub state_bytes: Option<u64>,
+    /// Of a language model: bytes in which a number of keys or values is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_number_bytes: Option<f64>,
     /// The job's scenario, where the program knows it.
     #[serde(default, deserialize_with = "bounded::some_name", skip_serializing_if = "Option::is_none")]
     pub scenario: Option<String>,

@@ -203,6 +203,7 @@ fn loaded(
         isa: Some(described.isa),
         weight_bytes: Some(facts.weight_bytes),
         state_bytes: Some(facts.state_bytes),
+        kv_number_bytes: None,
         scenario: Some(job.scenario.clone()).filter(|s| !s.is_empty()),
     }
 }

@@ -384,7 +384,7 @@ pub const METRICS: &[Metric] = &[
     row("energy_gpu_edge", "J", Lower, How::EdgeOf("energy_gpu"), "the most that the edges of the blocks can put into energy_gpu, or take from it"),
     row("joules_per_right", "J", Lower, How::JoulesPerRight, "gross joules (packages, and boards where the backend computes on them) per right answer; a question is charged for all its rows").column("joules per right answer", "J/right"),
     row("board_joules_per_right", "J", Lower, How::BoardJoulesPerRight, "gross joules of the GPU boards alone per right answer (cases that compute on boards only): what processors and memory use meanwhile is not in it").of(Of::Boards),
-    row("kv_bytes", "B", Lower, How::Counted(|costs| costs.state_bytes as f64), "keys and values of one sequence as long as the task's longest, four bytes a number, windows of local layers not taken off (language models)").of(Of::Scenarios(LANGUAGE)),
+    row("kv_bytes", "B", Lower, How::Largest, "keys and values of one sequence as long as the task's longest, in as many bytes a number as the engine says that it keeps one in, windows of local layers not taken off (language models)").of(Of::Scenarios(LANGUAGE)),
     row("steps_used", "1", Lower, How::Steps, "recursion steps (or generated tokens) spent on an example"),
     row("flops_model", "FLOP", Lower, How::FlopsModel, "floating-point operations that the mathematics needs per example at the steps used"),
     row("flops_executed", "FLOP", Lower, How::FlopsExecuted, "floating-point operations of matrix products and attention that the backend carried out per example, padding included"),

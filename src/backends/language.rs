@@ -48,6 +48,10 @@ pub trait LanguageEngine {
     fn feed(&mut self, feeds: &[Feed], wanted: WantedLogits) -> Result<(), BackendError>;
     /// What the last call gave.
     fn logits(&self) -> &[f32];
+    /// Bytes in which its caches keep a number of keys or values; `None`: it cannot say.
+    fn number_bytes(&self) -> Option<f64> {
+        None
+    }
     /// Writes the cache of a slot into another, that a reply may begin again after the same prompt.
     ///
     /// # Errors

@@ -348,6 +348,15 @@ impl Running<'_, '_> {
                 None => self.unavailable(name.into(), "the worker did not say".into()),
             }
         }
+        if let Some(language) = &planned.language {
+            match loaded.kv_number_bytes.filter(|bytes| (0.0..=64.0).contains(bytes)) {
+                Some(bytes) => self.sample("load", None, None, "kv_bytes", bytes * language.cached_numbers()),
+                None => self.unavailable(
+                    "kv_bytes".into(),
+                    "the worker did not say in how many bytes it keeps a number".into(),
+                ),
+            }
+        }
         let built_in = planned.command.is_empty();
         if built_in && (loaded.isa.as_ref() != Some(&planned.key.isa) || loaded.options != planned.key.backend_options)
         {

@@ -109,6 +109,11 @@ impl Tokenised {
         self.inputs.iter().map(|input| input.len() as u64).collect()
     }
 
+    /// Numbers in the keys and values of the longest sequence; windows of local layers are not taken off.
+    pub fn cached_numbers(&self) -> f64 {
+        self.model.cache_bytes(self.job.context, 1.0)
+    }
+
     /// Whether an example is answered with likelihoods.
     fn scores(&self, example: usize) -> bool {
         self.job.rest.get(example).is_some_and(|rest| !rest.is_empty())

@@ -90,6 +90,7 @@ impl LanguageWork {
         let described = engine_of.describe(&options)?;
         let engine = engine_of.load_language(&model, &options)?;
         let loaded = loaded(&job, heard, versions, described, engine.facts());
+        let loaded = Loaded { kv_number_bytes: engine.number_bytes(), ..loaded };
         Ok((Self::of(job, language, engine, driver), loaded))
     }
 

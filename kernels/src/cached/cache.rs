@@ -121,6 +121,11 @@ impl KvCache {
         self.head_dim
     }
 
+    /// Bytes in which a number is kept.
+    pub fn number_bytes(&self) -> usize {
+        if self.bf16 { 2 } else { 4 }
+    }
+
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.keys) + size_of_val(&*self.values)

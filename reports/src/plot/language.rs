@@ -85,7 +85,7 @@ impl Set<'_> {
         Some((svg, caption))
     }
 
-    /// Time of a written token against how many of its request were written before: what a longer context costs.
+    /// Time of a written token against how many tokens its cache held: what a longer context costs.
     pub(super) fn context(&self) -> Drawn {
         let labels = Labels::of(self.cases.iter().map(|c| &c.case));
         let series: Vec<Series> = (self.cases.iter())
@@ -94,32 +94,49 @@ impl Set<'_> {
                 color: self.appearance.color(&c.case.key),
                 shape: self.appearance.shape(&c.case.key),
                 dash: self.appearance.dash(&c.case.key.precision),
-                points: by_place(c),
+                points: by_context(c),
             })
             .filter(|s| s.points.len() > 1)
             .collect();
-        let svg = sweep("tokens written before", ("time of a token", "s"), &series, &[], WIDTH)?;
+        let svg = sweep("tokens in the cache", ("time of a token", "s"), &series, &[], WIDTH)?;
         let caption = format!(
-            "{}: median time of a written token against how many tokens of its request were written before it, up to the next power of two; prompts come \
-             before that. Bars: quartiles. All tokens of the timed iterations.",
+            "{}: median time of a written token against how many tokens its cache held, those of the prompt and those written before, in four steps to a \
+             doubling, each at its mean. Bars: quartiles. All tokens of the timed iterations.",
             self.task
         );
         Some((svg, caption))
     }
 }
 
-/// Median and quartiles of the time between tokens, by the power of two up to which as many were written before.
-fn by_place(case: &CaseRun) -> Vec<(u32, [f64; 3], String)> {
-    let (mut before, mut times): (BTreeMap<_, u32>, BTreeMap<u32, Vec<f64>>) = Default::default();
-    for s in case.samples.iter().filter(|s| s.metric == "tpot") {
-        let place = before.entry((s.block, s.iteration, s.example)).or_default();
-        *place += 1;
-        times.entry(place.next_power_of_two()).or_default().push(s.value);
+/// Steps of the plot to a doubling of the context.
+const STEPS: f64 = 4.0;
+
+/// Median and quartiles of the time between tokens, by how many tokens the cache held. Requests of one example in one iteration cannot be told apart,
+/// and are left out.
+pub fn by_context(case: &CaseRun) -> Vec<(u32, [f64; 3], String)> {
+    let mut prompts: BTreeMap<(u32, Option<u64>, u64), (f64, u32)> = BTreeMap::new();
+    let of_iterations = || case.samples.iter().filter(|s| s.iteration.is_some());
+    for s in of_iterations().filter(|s| s.metric == "tokens_in") {
+        let Some(example) = s.example else { continue };
+        let prompt = prompts.entry((s.block, s.iteration, example)).or_default();
+        *prompt = (s.value, prompt.1 + 1);
     }
-    let point = |(place, times): (u32, Vec<f64>)| {
-        let ascending = sorted(&times);
+    let mut written: BTreeMap<(u32, Option<u64>, u64), f64> = BTreeMap::new();
+    let mut steps: BTreeMap<i64, Vec<(f64, f64)>> = BTreeMap::new();
+    for s in of_iterations().filter(|s| s.metric == "tpot") {
+        let Some(example) = s.example else { continue };
+        let at = (s.block, s.iteration, example);
+        let Some((prompt, 1)) = prompts.get(&at) else { continue };
+        let before = written.entry(at).or_default();
+        let held = prompt + *before;
+        *before += 1.0;
+        steps.entry((STEPS * held.max(1.0).log2()).floor() as i64).or_default().push((held, s.value));
+    }
+    let point = |all: Vec<(f64, f64)>| {
+        let mean = (all.iter().map(|(held, _)| held).sum::<f64>() / all.len() as f64).round() as u32;
+        let ascending = sorted(&all.iter().map(|(_, time)| *time).collect::<Vec<_>>());
         let [lower, value, upper] = [0.25, 0.5, 0.75].map(|q| quantile(&ascending, q).unwrap_or(0.0));
-        (place, [value, lower, upper], format!("up to {place} tokens before: {} times", times.len()))
+        (mean, [value, lower, upper], format!("about {mean} tokens in the cache: {} times", all.len()))
     };
-    times.into_iter().map(point).collect()
+    steps.into_values().map(point).collect()
 }

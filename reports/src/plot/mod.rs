@@ -85,7 +85,7 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, ReportError> {
             ("steps-difficulty", "Steps against difficulty", true, set.steps_by_difficulty()),
             ("accuracy-difficulty", "Accuracy against difficulty", false, set.accuracy_by_difficulty()),
             ("quality-token", "Quality against the cost of a token", true, set.quality()),
-            ("token-context", "Time of a token against its place", false, set.context()),
+            ("token-context", "Time of a token against its context", false, set.context()),
             ("accuracy-latency", "Accuracy against latency", answers, set.against("latency", "median latency")),
             (
                 "accuracy-joules",

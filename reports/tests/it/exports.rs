@@ -225,3 +225,12 @@ fn a_generator_that_lags_withholds_what_it_spoils() {
     case.case.constraints.lag_bound = Some(0.5);
     assert!(of(&case, "ttft").value.is_some());
 }
+
+#[test]
+fn the_plot_against_context_knows_the_prompt() {
+    let points = ergometer_reports::plot::language::by_context(&spoken("ask", "decode-b1", 4, None));
+    // prompts of 10 and 30 tokens, two times each in two blocks, at 10 and 11 and at 30 and 31 tokens
+    let places: Vec<(u32, bool)> = points.iter().map(|(place, _, said)| (*place, said.contains("4 times"))).collect();
+    assert_eq!(places, [(11, true), (31, true)]);
+    assert!(points.iter().all(|(_, values, _)| values == &[0.25; 3]));
+}

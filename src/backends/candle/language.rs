@@ -266,6 +266,10 @@ impl LanguageEngine for CandleLanguage {
         &self.logits
     }
 
+    fn number_bytes(&self) -> Option<f64> {
+        Some(DType::F32.size_in_bytes() as f64)
+    }
+
     fn copy(&mut self, from: usize, to: usize) -> std::result::Result<(), BackendError> {
         // tensors are never written to: both may hold the same
         self.slots[to] = self.slots[from].clone();

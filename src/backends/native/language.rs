@@ -228,6 +228,10 @@ impl LanguageEngine for NativeLanguage {
         &self.work.logits
     }
 
+    fn number_bytes(&self) -> Option<f64> {
+        self.slots.first()?.first().map(|cache| cache.number_bytes() as f64)
+    }
+
     fn copy(&mut self, from: usize, to: usize) -> Result<(), BackendError> {
         self.slots[to] = self.slots[from].clone();
         Ok(())

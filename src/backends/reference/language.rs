@@ -95,6 +95,10 @@ impl LanguageEngine for ReferenceLanguage {
         &self.logits
     }
 
+    fn number_bytes(&self) -> Option<f64> {
+        Some(8.0)
+    }
+
     fn copy(&mut self, from: usize, to: usize) -> Result<(), BackendError> {
         self.slots[to] = self.slots[from].clone();
         Ok(())
