@@ -393,6 +393,7 @@ mod tests {
             capacity: 2,
             extra: Default::default(),
             file: None,
+            language: false,
         };
         Session::new(backend.load(model, &options).expect("it loads"), &model.interface, 2).expect("it is whole")
     }

@@ -269,6 +269,7 @@ impl Work {
             capacity: job.batch,
             extra: job.options.clone(),
             file: model.file.as_ref().map(|f| f.precision),
+            language: false,
         };
         let described = engine_of.describe(&options)?;
         let engine = engine_of.load(&model, &options)?;

@@ -94,6 +94,10 @@ impl Backend for Candle {
         }))
     }
 
+    fn speaks(&self) -> bool {
+        true
+    }
+
     fn load_language(&self, model: &LanguageModel, options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
         self.describe(options)?;
         if options.precision != "f32" {

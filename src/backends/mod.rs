@@ -21,6 +21,8 @@ use self::language::LanguageEngine;
 use crate::models::language::LanguageModel;
 use crate::models::{Model, NoGraph};
 
+#[cfg(any(feature = "onnxruntime", feature = "tract"))]
+mod cached;
 #[cfg(feature = "candle")]
 pub mod candle;
 #[cfg(any(feature = "onnxruntime", feature = "tract"))]
@@ -110,12 +112,14 @@ pub struct Options {
     /// The model is a file that the engine loads by itself, and this is what it computes in. Options that say how a graph is written as a file
     /// have no meaning then.
     pub file: Option<&'static str>,
+    /// The model generates text: its lengths are open, and options that say otherwise have no meaning.
+    pub language: bool,
 }
 
 impl Options {
     /// f32 without backend-specific options.
     pub fn f32(threads: usize, capacity: usize) -> Self {
-        Self { precision: "f32".into(), threads, capacity, extra: BTreeMap::new(), file: None }
+        Self { precision: "f32".into(), threads, capacity, extra: BTreeMap::new(), file: None, language: false }
     }
 }
 

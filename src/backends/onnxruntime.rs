@@ -3,6 +3,9 @@
 //! In: a graph, exported to ONNX in memory. Out: an [`Engine`] whose states are the runtime's own output values, fed back
 //! as they are. Must not: need the library to be planned, or change what the exporter writes.
 //!
+//! A language model it runs as a file of one step whose caches are inputs and outputs ([`crate::onnx::decoder`]): in f32, with weights dequantised. Then
+//! `shapes` is no option, because lengths are open, and experts are routed by default.
+//!
 //! A file of somebody else's it loads as it is (`file`): then `shapes`, `opset` and `experts` are no options, and the
 //! precision is the file's own.
 //!
@@ -18,12 +21,16 @@ use std::collections::BTreeMap;
 
 use ort::session::builder::GraphOptimizationLevel;
 
+use super::cached::FileLanguage;
+use super::language::LanguageEngine;
 use super::{Backend, BackendError, Described, Engine, FILE_PRECISIONS, FindLibrary, Options, Unavailable};
 use crate::models::Model;
+use crate::models::language::LanguageModel;
 use crate::onnx;
 
 mod engine;
 mod file;
+mod language;
 pub(crate) mod library;
 
 /// See the module.
@@ -50,12 +57,21 @@ const WRITING: [&str; 3] = ["shapes", "opset", "experts"];
 /// Options that `tune` searches.
 const SEARCHED: [&str; 4] = ["spinning", "shapes", "opset", "experts"];
 
+/// Whether an option has a meaning with these.
+fn is_meant(options: &Options, name: &str) -> bool {
+    (options.file.is_none() || !WRITING.contains(&name)) && !(options.language && name == "shapes")
+}
+
 /// The given options with the defaults written out.
 fn settle(options: &Options) -> Result<BTreeMap<String, String>, BackendError> {
     let failed = |m: String| Err(BackendError::Failed(m));
-    let choices = || CHOICES.iter().filter(|(name, _)| options.file.is_none() || !WRITING.contains(name));
+    let choices = || CHOICES.iter().filter(|(name, _)| is_meant(options, name));
     let mut all: BTreeMap<String, String> =
         choices().map(|(name, values)| ((*name).into(), values[0].into())).collect();
+    if options.language {
+        // a decoder's experts are most of what a token would compute for nothing
+        all.insert("experts".into(), "routed".into());
+    }
     for (name, value) in &options.extra {
         if name == LIBRARY {
             all.insert(name.clone(), value.clone());
@@ -126,10 +142,14 @@ impl Backend for OnnxRuntime {
         let mut given = options.extra.clone();
         given.retain(|name, _| !SEARCHED.contains(&name.as_str()));
         let mut all = vec![given];
-        let searched = |name: &str| SEARCHED.contains(&name) && (options.file.is_none() || !WRITING.contains(&name));
+        let searched = |name: &str| SEARCHED.contains(&name) && is_meant(options, name);
         for (name, values) in CHOICES.iter().filter(|(name, _)| searched(name)) {
             // one thread has nobody to wait for
-            let values = if *name == "spinning" && options.threads == 1 { &values[..1] } else { *values };
+            let mut values = if *name == "spinning" && options.threads == 1 { &values[..1] } else { *values }.to_vec();
+            if options.language && *name == "experts" {
+                // the default first
+                values.reverse();
+            }
             let with = |set: &BTreeMap<String, String>, value: &str| {
                 set.iter().map(|(k, v)| (k.clone(), v.clone())).chain([(name.to_string(), value.to_string())]).collect()
             };
@@ -151,30 +171,54 @@ impl Backend for OnnxRuntime {
             let message = format!("onnxruntime computes in f32 here, not in {}", options.precision);
             return Err(BackendError::unavailable(message));
         }
-        let environment = library::environment(named(options)).map_err(BackendError::Unavailable)?;
-        let setup = engine::SessionSetup {
-            environment,
-            optimization: match all["optimization"].as_str() {
-                "disabled" => GraphOptimizationLevel::Disable,
-                "basic" => GraphOptimizationLevel::Level1,
-                "extended" => GraphOptimizationLevel::Level2,
-                _ => GraphOptimizationLevel::All,
-            },
-            spinning: all["spinning"] == "true",
-            threads: options.threads,
-        };
+        let setup = setup(options, &all)?;
         if let Some(asked) = &model.file {
             let runner = file::OrtFile::new(asked, &setup)?;
             return Ok(Box::new(super::file::FileEngine::new(runner, asked.clone(), options.capacity)?));
         }
-        let form = onnx::Form {
-            batch: None,
-            opset: if all["opset"] == "23" { onnx::Opset::TwentyThree } else { onnx::Opset::Seventeen },
-            experts: if all["experts"] == "routed" { onnx::ExpertForm::Routed } else { onnx::ExpertForm::All },
-            external: None,
-        };
-        let engine = engine::OrtEngine::new(model, &setup, form, options.capacity, all["shapes"] == "static")?;
+        let engine = engine::OrtEngine::new(model, &setup, form(&all), options.capacity, all["shapes"] == "static")?;
         Ok(Box::new(engine))
+    }
+
+    fn speaks(&self) -> bool {
+        true
+    }
+
+    fn load_language(&self, model: &LanguageModel, options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
+        let options = Options { language: true, ..options.clone() };
+        let all = settle(&options)?;
+        if options.precision != "f32" {
+            let message = format!("onnxruntime computes language models in f32 here, not in {}", options.precision);
+            return Err(BackendError::unavailable(message));
+        }
+        let form = onnx::Form { external: Some(language::WEIGHTS.into()), ..form(&all) };
+        let runner = language::OrtCaches::new(model, &setup(&options, &all)?, &form)?;
+        Ok(Box::new(FileLanguage::new(model, options.capacity, runner)))
+    }
+}
+
+/// How sessions are made with these settled options.
+fn setup(options: &Options, all: &BTreeMap<String, String>) -> Result<engine::SessionSetup, BackendError> {
+    Ok(engine::SessionSetup {
+        environment: library::environment(named(options)).map_err(BackendError::Unavailable)?,
+        optimization: match all["optimization"].as_str() {
+            "disabled" => GraphOptimizationLevel::Disable,
+            "basic" => GraphOptimizationLevel::Level1,
+            "extended" => GraphOptimizationLevel::Level2,
+            _ => GraphOptimizationLevel::All,
+        },
+        spinning: all["spinning"] == "true",
+        threads: options.threads,
+    })
+}
+
+/// How a file is written with these settled options.
+fn form(all: &BTreeMap<String, String>) -> onnx::Form {
+    onnx::Form {
+        batch: None,
+        opset: if all["opset"] == "23" { onnx::Opset::TwentyThree } else { onnx::Opset::Seventeen },
+        experts: if all["experts"] == "routed" { onnx::ExpertForm::Routed } else { onnx::ExpertForm::All },
+        external: None,
     }
 }
 

@@ -208,7 +208,14 @@ mod tests {
             "expansion": 1.0, "H_cycles": 1, "L_cycles": 1, "L_layers": 1});
         let model = Model::random(&config, 1).expect("a small TRM");
         let logits = |threads| {
-            let options = Options { precision: "f64".into(), threads, capacity: 1, extra: BTreeMap::new(), file: None };
+            let options = Options {
+                precision: "f64".into(),
+                threads,
+                capacity: 1,
+                extra: BTreeMap::new(),
+                file: None,
+                language: false,
+            };
             let mut engine = Reference.load(&model, &options).expect("it loads");
             engine.admit(0, 1, &[&[0, 1, 2, 3, 4, 3, 2, 1, 0]]).and_then(|()| engine.step(1)).expect("it runs");
             engine.output(0).to_vec()

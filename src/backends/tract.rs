@@ -10,6 +10,9 @@
 //! - `ladder` powers | capacity: batches of 1, 2, 4, ... and the capacity, or the capacity alone (static shapes only).
 //! - `opset` 17 | 23: with 23 norms and attention are single operators of the file, with 17 they are written out.
 //!
+//! A language model it runs as a file of one step whose caches are inputs and outputs ([`crate::onnx::decoder`]): in f32, with weights dequantised, open lengths
+//! (`opset` is its only option), one sequence a run and all experts of a mixture computed.
+//!
 //! A file of somebody else's it loads as it is (`file`), with static shapes, in the precision of the file; it has no other option then.
 //!
 //! Precision `bf16` is tract's opt-in to AMX: operands of f32 products are rounded to bf16 as they are packed, and summed in f32. With a fixed
@@ -25,12 +28,16 @@ use std::collections::BTreeMap;
 use tract_linalg::isa::{Arch, Isa};
 use tract_onnx::tract_core::knobs;
 
+use super::cached::FileLanguage;
+use super::language::LanguageEngine;
 use super::{Backend, BackendError, Described, Engine, FILE_PRECISIONS, Options, Unavailable};
 use crate::models::Model;
+use crate::models::language::LanguageModel;
 use crate::onnx::Opset;
 
 mod engine;
 mod file;
+mod language;
 mod plan;
 
 /// See the module.
@@ -70,6 +77,9 @@ impl Chosen {
                 return Err(BackendError::unavailable(format!("tract computes in f32 and bf16 here, not in {other}")));
             }
         };
+        if options.language {
+            return Self::of_language(options);
+        }
         let mut chosen = Self { bf16, symbolic: bf16, powers: true, opset: Opset::Seventeen };
         for (name, value) in &options.extra {
             let wrong = |choices: &str| {
@@ -106,6 +116,28 @@ impl Chosen {
         Ok(chosen)
     }
 
+    /// Of a language model, whose lengths are open.
+    fn of_language(options: &Options) -> Result<Self, BackendError> {
+        if options.precision != "f32" {
+            let message = format!("tract computes language models in f32 here, not in {}", options.precision);
+            return Err(BackendError::unavailable(message));
+        }
+        let mut chosen = Self { bf16: false, symbolic: true, powers: true, opset: Opset::Seventeen };
+        for (name, value) in &options.extra {
+            match (name.as_str(), value.as_str()) {
+                ("opset", "17") | ("shapes", "symbolic") => {}
+                ("opset", "23") => chosen.opset = Opset::TwentyThree,
+                _ => {
+                    let message = format!(
+                        "backend `tract` has no `{name} = {value}` for a language model\nhint: it has `opset`, which is 17 or 23"
+                    );
+                    return Err(BackendError::Failed(message));
+                }
+            }
+        }
+        Ok(chosen)
+    }
+
     /// A file's batch and lengths are fixed when it is loaded; nothing is written.
     const OF_A_FILE: Self = Self { bf16: false, symbolic: false, powers: false, opset: Opset::Seventeen };
 
@@ -133,6 +165,10 @@ impl Backend for Tract {
 
     fn precisions(&self) -> &'static [&'static str] {
         &["f32", "bf16"]
+    }
+
+    fn language_precisions(&self) -> &'static [&'static str] {
+        &["f32"]
     }
 
     fn file_precisions(&self) -> &'static [&'static str] {
@@ -175,6 +211,9 @@ impl Backend for Tract {
             return vec![BTreeMap::new()];
         }
         let mut all = vec![BTreeMap::new(), set(&[("opset", "23")])];
+        if options.language {
+            return all;
+        }
         if options.precision != "bf16" {
             if options.capacity > 1 {
                 all.push(set(&[("ladder", "capacity")]));
@@ -209,6 +248,17 @@ impl Backend for Tract {
             return Ok(Box::new(super::file::FileEngine::new(runner, asked.clone(), options.capacity)?));
         }
         Ok(Box::new(engine::TractEngine::new(model, options, Chosen::of(options)?)?))
+    }
+
+    fn speaks(&self) -> bool {
+        true
+    }
+
+    fn load_language(&self, model: &LanguageModel, options: &Options) -> Result<Box<dyn LanguageEngine>, BackendError> {
+        let options = Options { language: true, ..options.clone() };
+        self.describe(&options)?;
+        let runner = language::TractCaches::new(model, Chosen::of(&options)?.opset, options.threads)?;
+        Ok(Box::new(FileLanguage::new(model, options.capacity, runner)))
     }
 }
 

@@ -1,7 +1,8 @@
-//! `ergometer export`: a model as an ONNX file of one supervision step, for other runtimes.
+//! `ergometer export`: a model as an ONNX file of one step, for other runtimes: a supervision step, or the next tokens of a language model.
 //!
 //! In: a model, the form of the file. Out: the file, and the weights beside it if asked for. Must not: overwrite unasked, or know operators.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,16 +10,24 @@ use anyhow::{Context, ensure};
 
 use super::flags;
 use crate::console::{self, outln};
+use crate::fetch;
 use crate::files::write_atomically;
-use crate::graph::{Graph, Kind, Tokens, ValueType};
+use crate::graph::{Graph, Kind, ParamId, Tokens, ValueType};
 use crate::models::Model;
+use crate::models::language::{LanguageModel, opened};
+use crate::onnx::decoder::{self, LogitRows};
 use crate::onnx::{self, ExpertForm, Form, Opset};
 
 /// Flags.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  ergometer export --model trm-4x4 --to onnx trm.onnx")]
+#[command(after_help = "Examples:
+  ergometer export --model trm-4x4 --to onnx trm.onnx
+  ergometer export --model smollm2 --to onnx smollm2.onnx
+
+The file of a language model takes its caches and gives them back, by the names
+of transformers (past_key_values, present); weights are written as f32.")]
 pub struct Args {
-    /// Folder of the model, or the name of a shipped one
+    /// Folder of the model, GGUF file, or the name of a shipped or fetched one
     #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// Format of the file
@@ -33,6 +42,9 @@ pub struct Args {
     /// Experts that are computed: all, or those that tokens are routed to (shapes that depend on the data)
     #[arg(long, value_name = "WHICH", default_value = "all", value_parser = ["all", "routed"])]
     experts: String,
+    /// Most tokens of a sequence (language models) [default: those it was made for]
+    #[arg(long, value_name = "N", value_parser = flags::tokens, allow_negative_numbers = true)]
+    context: Option<u32>,
     /// Put the weights beside the file, as FILE.data
     #[arg(long)]
     external: bool,
@@ -78,8 +90,8 @@ struct Written {
     experts: String,
     inputs: Vec<String>,
     outputs: Vec<String>,
-    /// Of one row of one run, in products.
-    flops_per_row: f64,
+    /// Of one row of one run, in products; none where it depends on lengths.
+    flops_per_row: Option<f64>,
     /// Lines that run the file.
     python: Vec<String>,
 }
@@ -96,60 +108,148 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             ensure!(!path.exists(), "{} is already there\nhint: `--force` overwrites it", path.display());
         }
     }
-    let model = Model::load(&flags::model(&args.model)?)?;
-    let graph = model.graph()?;
     let form = Form {
         batch: args.batch.0,
         opset: if args.opset == "23" { Opset::TwentyThree } else { Opset::Seventeen },
         experts: if args.experts == "routed" { ExpertForm::Routed } else { ExpertForm::All },
         external,
     };
-    let notes = [("model", folder_name(&args.model)), ("model_sha256", model.hash.clone())];
-    let exported = onnx::export_with(graph, &model.params, &form, &notes)
-        .with_context(|| format!("cannot export {}", args.model.display()))?;
-    // the weights first: a model that is there is whole
-    if let (Some(path), Some(bytes)) = (&beside, &exported.weights) {
-        write_atomically(path, bytes)?;
-    }
-    write_atomically(&args.file, &exported.model)?;
-    let written = Written {
-        bytes: exported.model.len(),
-        weights_bytes: exported.weights.as_ref().map(Vec::len),
-        weights_file: beside,
-        read_by: match form.opset {
-            Opset::Seventeen => "ONNX Runtime 1.12 and later (IR 8)",
-            Opset::TwentyThree => "ONNX Runtime 1.22 and later (IR 11)",
-        },
-        opset: args.opset,
-        experts: args.experts,
-        inputs: exported.inputs,
-        outputs: exported.outputs,
-        flops_per_row: exported.flops_per_row,
-        python: python(graph, &args.file, form.batch.unwrap_or(1)),
-        file: args.file,
+    let files = [Some(args.file.as_path()), beside.as_deref()];
+    let (written, said) = match language(&args.model)? {
+        Some(path) => decoder(&args, &path, &form, files)?,
+        None => step(&args, &form, files)?,
     };
     if args.json {
         console::json(&written)?;
     } else {
-        show(&written, graph);
+        show(&written, &said);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(written: &Written, graph: &Graph) {
+/// Where the model lies, if it is a language model.
+fn language(model: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let fetched = model.to_str().and_then(fetch::item).is_some_and(|item| item.kind == fetch::FetchKind::Model);
+    match model.exists() {
+        true => Ok(opened::is_language(model).then(|| model.to_path_buf())),
+        false if fetched => flags::language_model(model).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Writes the file of a language model, and its weights beside it first: a file that is there is whole.
+fn decoder(
+    args: &Args,
+    path: &Path,
+    form: &Form,
+    [file, beside]: [Option<&Path>; 2],
+) -> anyhow::Result<(Written, String)> {
+    let model = LanguageModel::load(path, args.context.map(|n| n as usize))?;
+    let graph = &model.graph;
+    let read = |param: ParamId| model.param(&graph.params[param.0].name).map(Cow::Owned).map_err(|e| e.to_string());
+    let notes = [("model", folder_name(path)), ("model_sha256", opened::hash(path)?)];
+    let exported = decoder::export(graph, &read, form, LogitRows::All, &notes)
+        .with_context(|| format!("cannot export {}", args.model.display()))?;
+    write_all(file.zip(Some(exported.model.as_slice())), beside.zip(exported.weights.as_deref()))?;
+    let lines = [
+        "import numpy as np, onnxruntime".to_owned(),
+        format!("net = onnxruntime.InferenceSession({:?})", args.file.display().to_string()),
+        "past = [i for i in net.get_inputs() if i.name.startswith(\"past\")]".into(),
+        "feed = {i.name: np.zeros((1, i.shape[1], 0, i.shape[3]), np.float32) for i in past}".into(),
+        "feed |= {\"input_ids\": np.int64([[1, 2, 3]]), \"position_ids\": np.int64([[0, 1, 2]])}".into(),
+        "feed |= {\"attention_mask\": np.ones((1, 3), np.int64)}  # past and new tokens".into(),
+        "logits, *present = net.run(None, feed)".into(),
+    ];
+    let said = format!(
+        "One run takes the next tokens of each sequence, {} at most in all: feed `present.*` back as `past_key_values.*`.",
+        model.context
+    );
+    let sizes = (exported.model.len(), exported.weights.map(|w| w.len()));
+    let places = (exported.inputs, exported.outputs);
+    Ok((written(args, form, sizes, beside, places, None, lines.into()), said))
+}
+
+/// Writes the file of a supervision step.
+fn step(args: &Args, form: &Form, [file, beside]: [Option<&Path>; 2]) -> anyhow::Result<(Written, String)> {
+    ensure!(
+        args.context.is_none(),
+        "`--context` is of language models, and `{}` is none\nhint: leave it out",
+        args.model.display()
+    );
+    let model = Model::load(&flags::model(&args.model)?)?;
+    let graph = model.graph()?;
+    let notes = [("model", folder_name(&args.model)), ("model_sha256", model.hash.clone())];
+    let exported = onnx::export_with(graph, &model.params, form, &notes)
+        .with_context(|| format!("cannot export {}", args.model.display()))?;
+    write_all(file.zip(Some(exported.model.as_slice())), beside.zip(exported.weights.as_deref()))?;
+    let said = match graph.states.is_empty() {
+        true => String::new(),
+        false => format!(
+            "One run is one supervision step of at most {}: feed `next.*` back; `halting` in the file's metadata says when to stop.",
+            graph.max_steps
+        ),
+    };
+    let sizes = (exported.model.len(), exported.weights.map(|w| w.len()));
+    let lines = python(graph, &args.file, form.batch.unwrap_or(1));
+    let places = (exported.inputs, exported.outputs);
+    Ok((written(args, form, sizes, beside, places, Some(exported.flops_per_row), lines), said))
+}
+
+/// A file that is to be there, and its bytes.
+type ToWrite<'a> = Option<(&'a Path, &'a [u8])>;
+
+/// The weights first: a model that is there is whole.
+fn write_all(model: ToWrite, weights: ToWrite) -> anyhow::Result<()> {
+    weights.into_iter().chain(model).try_for_each(|(path, bytes)| write_atomically(path, bytes))
+}
+
+/// What is said of the files: their sizes, names of inputs and outputs, what a run costs, lines that run it.
+fn written(
+    args: &Args,
+    form: &Form,
+    (bytes, weights_bytes): (usize, Option<usize>),
+    beside: Option<&Path>,
+    (inputs, outputs): (Vec<String>, Vec<String>),
+    flops_per_row: Option<f64>,
+    python: Vec<String>,
+) -> Written {
+    Written {
+        bytes,
+        weights_bytes,
+        weights_file: beside.map(Path::to_path_buf),
+        read_by: match form.opset {
+            Opset::Seventeen => "ONNX Runtime 1.12 and later (IR 8)",
+            Opset::TwentyThree => "ONNX Runtime 1.22 and later (IR 11)",
+        },
+        opset: args.opset.clone(),
+        experts: args.experts.clone(),
+        inputs,
+        outputs,
+        flops_per_row,
+        python,
+        file: args.file.clone(),
+    }
+}
+
+fn show(written: &Written, said: &str) {
     outln!("{}: {} bytes, opset {}, for {}", written.file.display(), written.bytes, written.opset, written.read_by);
     if let (Some(file), Some(bytes)) = (&written.weights_file, written.weights_bytes) {
         outln!("{}: {bytes} bytes of weights; keep the two together", file.display());
     }
     for (word, values) in [("input", &written.inputs), ("output", &written.outputs)] {
-        values.iter().for_each(|v| outln!("{word:<6}  {v}"));
+        // caches are alike in every layer
+        let first = |v: &&String| !v.contains(".key ") && !v.contains(".value ") || v.contains(".0.");
+        values.iter().filter(first).for_each(|v| outln!("{word:<6}  {v}"));
+        let others = values.iter().filter(|v| !first(v)).count();
+        if others > 0 {
+            outln!("{word:<6}  and {others} more caches, of the other layers");
+        }
     }
-    outln!("{:.3e} FLOP per row and run", written.flops_per_row);
-    if !graph.states.is_empty() {
-        outln!(
-            "One run is one supervision step of at most {}: feed `next.*` back; `halting` in the file's metadata says when to stop.",
-            graph.max_steps
-        );
+    if let Some(flops) = written.flops_per_row {
+        outln!("{flops:.3e} FLOP per row and run");
+    }
+    if !said.is_empty() {
+        outln!("{said}");
     }
     outln!("\nNext, in Python with onnxruntime and numpy:");
     written.python.iter().for_each(|line| outln!("  {line}"));

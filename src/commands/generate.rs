@@ -72,9 +72,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     ensure!(!args.prompt.is_empty(), "`--prompt` is empty\nhint: give the words that the text begins with");
     let engine = backend(&args.backend).context("checked with the flags")?;
     let precision = language_precision(engine, args.precision.as_deref())?;
-    if engine.library().is_some() {
-        bail!("backend `{}` does not generate text here\nhint: use `--backend native`", engine.name());
-    }
     let model = LanguageModel::load(&flags::language_model(&args.model)?, None)?;
     let prompt = prompt_ids(&args, model.decoder())?;
     let context = prompt.len() + args.tokens as usize;
@@ -87,7 +84,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     let model = model.within(context)?;
     let mut meters = Meters::probe(&MeterOptions::from_env());
-    let options = Options { precision, ..Options::f32(args.threads as usize, 1) };
+    let options = Options { precision, language: true, ..Options::f32(args.threads as usize, 1) };
+    engine.prepare(&options).map_err(|lacking| remedied(BackendError::Unavailable(lacking)))?;
     let began = Instant::now();
     let mut loaded = engine.load_language(&model, &options).map_err(remedied)?;
     console::detail(|| format!("loaded in {:.2} s", began.elapsed().as_secs_f64()));

@@ -12,7 +12,7 @@ use ergometer_suites::error::near_matches;
 use ergometer_suites::scenario::SCENARIOS;
 use serde::Serialize;
 
-use crate::backends::BACKENDS;
+use crate::backends::{BACKENDS, Backend};
 use crate::console;
 use crate::fetch::{self, FETCHES, FetchState, Fetcher};
 use crate::graph::cost::Workload;
@@ -115,7 +115,11 @@ fn models() -> Vec<Entry> {
 }
 
 fn backends() -> Vec<Entry> {
-    BACKENDS.iter().map(|b| entry(b.name(), b.precisions().join(" "), b.about())).collect()
+    let about = |b: &dyn Backend| match b.speaks() {
+        true => format!("{}; language models in {}", b.about(), b.language_precisions().join(", ")),
+        false => b.about().to_owned(),
+    };
+    BACKENDS.iter().map(|b| entry(b.name(), b.precisions().join(" "), about(*b))).collect()
 }
 
 fn tasks() -> Vec<Entry> {

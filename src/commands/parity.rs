@@ -96,6 +96,7 @@ pub fn check(
         capacity: vectors.batch,
         extra: Default::default(),
         file: None,
+        language: false,
     };
     let interface = &model.interface;
     let session =

@@ -27,9 +27,8 @@
 //! family is one graph, built from its config (`models/decoder.rs`); engines that generate are behind a trait of their own
 //! (`backends/language.rs`), since sequences come, grow and go one by one.
 //!
-//! The interpreter, native and candle generate. What is missing: caches in exported files; products with a file's own blocks in native (the
-//! kernels are there, `kernels/src/blocks/`); windows that forget what they no longer see; a scenario `generate` with metrics of prefill and of
-//! each token; tasks of text.
+//! Every built-in engine generates; ONNX Runtime and tract run an exported file whose caches are inputs and outputs (`onnx/decoder.rs`,
+//! `backends/cached.rs`). What is missing: windows that forget what they no longer see.
 
 pub mod canonical;
 pub mod cost;

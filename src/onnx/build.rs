@@ -2,12 +2,14 @@
 //!
 //! In: operators with their inputs. Out: an ONNX graph whose names are all different. Must not: know what the operators of our graph mean.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::rc::Rc;
 
-use super::Form;
 use super::proto::{
     Attribute, Dim, Entry, FLOAT, Graph as OnnxGraph, INT64, Node, Shape, Tensor, TensorType, Type, ValueInfo,
 };
+use super::{Form, OnnxError, ReadParam};
 use crate::graph::{Graph, ParamId};
 
 /// Constants of fewer bytes stay inside a file whose weights are beside it.
@@ -29,14 +31,42 @@ pub enum Value<'a> {
     FloatTensor(f32),
 }
 
+/// What a builder has built.
+pub struct BuiltFile {
+    /// The computation.
+    pub graph: OnnxGraph,
+    /// The file of the weights, if they are not inside.
+    pub weights: Option<Vec<u8>>,
+    /// Inputs for people.
+    pub inputs: Vec<String>,
+    /// Outputs for people.
+    pub outputs: Vec<String>,
+}
+
+/// Length of an axis of an input or output.
+#[derive(Clone, Copy, Debug)]
+pub enum AxisLength<'a> {
+    /// Always this.
+    Fixed(usize),
+    /// That of the call, under a name; equal names are equal lengths.
+    Open(&'a str),
+    /// Rows of the batch.
+    Batch,
+}
+
 /// See the module.
 pub struct Builder<'a> {
     /// The graph that is written.
     pub graph: &'a Graph,
-    /// Its parameters.
-    pub params: &'a [Vec<f32>],
     /// How to write it.
     pub form: &'a Form,
+    /// Values are rows of features without a batch (decoders), and weights stay as the file has them, `[out, in]`.
+    pub flat: bool,
+    read: ReadParam<'a>,
+    /// The parameters that were read last: parts of one are written one after the other.
+    recent: Vec<(ParamId, Rc<Cow<'a, [f32]>>)>,
+    /// Why a parameter could not be read.
+    failed: Option<String>,
     file: OnnxGraph,
     weights: Vec<u8>,
     constants: HashMap<String, String>,
@@ -45,11 +75,14 @@ pub struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// Nothing yet. The names of inputs, states and outputs are taken: nothing inside gets them.
-    pub fn new(graph: &'a Graph, params: &'a [Vec<f32>], form: &'a Form) -> Self {
+    pub fn new(graph: &'a Graph, read: ReadParam<'a>, form: &'a Form) -> Self {
         let mut b = Self {
             graph,
-            params,
             form,
+            flat: false,
+            read,
+            recent: Vec::new(),
+            failed: None,
             file: OnnxGraph { name: Some(graph.family.name().into()), ..OnnxGraph::default() },
             weights: Vec::new(),
             constants: HashMap::new(),
@@ -79,16 +112,36 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Declares an input; gives its name.
+    /// Declares an input of the batch; gives its name.
     pub fn input(&mut self, name: &str, element: i32, shape: &[usize]) -> String {
+        self.open_input(name, element, &batch_of(shape))
+    }
+
+    /// Declares an input; gives its name.
+    pub fn open_input(&mut self, name: &str, element: i32, shape: &[AxisLength]) -> String {
         let info = self.info(name, element, shape);
         self.file.input.push(info);
+        self.taken.entry(name.to_owned()).or_insert(1);
         name.to_string()
     }
 
-    /// Declares an output that equals a value.
-    pub fn output(&mut self, name: &str, value: &str, shape: &[usize]) {
+    /// Declares an output that an operator will give under this name, or has given.
+    pub fn open_output(&mut self, name: &str, shape: &[AxisLength]) {
         let info = self.info(name, FLOAT, shape);
+        self.file.output.push(info);
+        self.taken.entry(name.to_owned()).or_insert(1);
+    }
+
+    /// Room for so many bytes of weights in a file of their own.
+    pub fn reserve(&mut self, bytes: usize) {
+        if self.form.external.is_some() {
+            self.weights.reserve(bytes);
+        }
+    }
+
+    /// Declares an output of the batch that equals a value.
+    pub fn output(&mut self, name: &str, value: &str, shape: &[usize]) {
+        let info = self.info(name, FLOAT, &batch_of(shape));
         self.file.output.push(info);
         let node = Node {
             domain: None,
@@ -101,13 +154,15 @@ impl<'a> Builder<'a> {
         self.file.node.push(node);
     }
 
-    fn info(&self, name: &str, element: i32, shape: &[usize]) -> ValueInfo {
-        let length = |n: usize| Dim { dim_value: Some(n as i64), dim_param: None };
-        let batch = match self.form.batch {
-            Some(n) => length(n),
-            None => Dim { dim_value: None, dim_param: Some("batch".into()) },
+    fn info(&self, name: &str, element: i32, shape: &[AxisLength]) -> ValueInfo {
+        let fixed = |n: usize| Dim { dim_value: Some(n as i64), dim_param: None };
+        let open = |name: &str| Dim { dim_value: None, dim_param: Some(name.into()) };
+        let length = |length: &AxisLength| match length {
+            AxisLength::Fixed(n) => fixed(*n),
+            AxisLength::Open(name) => open(name),
+            AxisLength::Batch => self.form.batch.map_or_else(|| open("batch"), fixed),
         };
-        let dim = std::iter::once(batch).chain(shape.iter().map(|&n| length(n))).collect();
+        let dim = shape.iter().map(length).collect();
         let tensor_type = TensorType { elem_type: Some(element), shape: Some(Shape { dim }) };
         ValueInfo { name: Some(name.into()), r#type: Some(Type { tensor_type: Some(tensor_type) }) }
     }
@@ -120,6 +175,17 @@ impl<'a> Builder<'a> {
     /// An operator with several results.
     pub fn ops(&mut self, op: &str, inputs: &[&str], attributes: &[(&str, Value)], results: usize) -> Vec<String> {
         let output: Vec<String> = (0..results).map(|_| self.fresh(&op.to_lowercase())).collect();
+        self.op_into(op, inputs, attributes, output)
+    }
+
+    /// An operator whose results have these names, such as those of outputs.
+    pub fn op_into(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        attributes: &[(&str, Value)],
+        output: Vec<String>,
+    ) -> Vec<String> {
         let attribute = attributes.iter().map(|(name, value)| attribute(name, value)).collect();
         self.file.node.push(Node {
             domain: None,
@@ -145,9 +211,32 @@ impl<'a> Builder<'a> {
         if let Some(known) = self.constants.get(&key) {
             return known.clone();
         }
-        let values = arrange(&self.params[param.0]);
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let values = self.values(param);
+        let bytes = little_endian(&arrange(&values));
         self.constant(key, FLOAT, shape, bytes)
+    }
+
+    /// The elements of a parameter; zeros of one that cannot be read, which [`finish`](Self::finish) tells.
+    pub fn values(&mut self, param: ParamId) -> Rc<Cow<'a, [f32]>> {
+        if let Some((_, known)) = self.recent.iter().find(|(id, _)| *id == param) {
+            return known.clone();
+        }
+        let expected = self.graph.params[param.0].elements();
+        let read = (self.read)(param).and_then(|values| match values.len() == expected {
+            true => Ok(values),
+            false => Err(format!("{} has {} elements", self.graph.params[param.0].name, values.len())),
+        });
+        let values = read.unwrap_or_else(|why| {
+            self.failed.get_or_insert(why);
+            Cow::Owned(vec![0.0; expected])
+        });
+        let values = Rc::new(values);
+        // experts take turns between two
+        if self.recent.len() == 2 {
+            self.recent.remove(0);
+        }
+        self.recent.push((param, values.clone()));
+        values
     }
 
     /// A constant of floats; equal keys must mean equal constants.
@@ -155,7 +244,7 @@ impl<'a> Builder<'a> {
         match self.constants.get(key) {
             Some(known) => known.clone(),
             None => {
-                let bytes = values().iter().flat_map(|v| v.to_le_bytes()).collect();
+                let bytes = little_endian(&values());
                 self.constant(key.to_string(), FLOAT, shape, bytes)
             }
         }
@@ -192,6 +281,11 @@ impl<'a> Builder<'a> {
         name
     }
 
+    /// Number of constants and values that were asked for once: a number that no earlier name has.
+    pub fn count(&self) -> usize {
+        self.constants.len()
+    }
+
     /// Name of the first input.
     pub fn first_input(&self) -> Option<String> {
         self.file.input.first().and_then(|i| i.name.clone())
@@ -225,11 +319,28 @@ impl<'a> Builder<'a> {
     }
 
     /// The graph, the weights beside it, and inputs and outputs for people.
-    pub fn finish(self) -> (OnnxGraph, Option<Vec<u8>>, Vec<String>, Vec<String>) {
+    ///
+    /// # Errors
+    /// A parameter could not be read.
+    pub fn finish(self) -> Result<BuiltFile, OnnxError> {
+        if let Some(why) = self.failed {
+            return Err(OnnxError::Unreadable { why });
+        }
         let shown = |infos: &[ValueInfo]| infos.iter().map(describe).collect();
         let (inputs, outputs) = (shown(&self.file.input), shown(&self.file.output));
-        (self.file, self.form.external.as_ref().map(|_| self.weights), inputs, outputs)
+        let weights = self.form.external.as_ref().map(|_| self.weights);
+        Ok(BuiltFile { graph: self.file, weights, inputs, outputs })
     }
+}
+
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(4 * values.len());
+    values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+    bytes
+}
+
+fn batch_of(shape: &[usize]) -> Vec<AxisLength<'static>> {
+    std::iter::once(AxisLength::Batch).chain(shape.iter().map(|&n| AxisLength::Fixed(n))).collect()
 }
 
 fn describe(info: &ValueInfo) -> String {

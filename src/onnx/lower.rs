@@ -33,9 +33,13 @@ pub fn region(b: &mut Builder, region: &Region, args: Vec<String>) -> Result<Vec
     Ok(region.results.iter().map(|r| names[r.0].clone()).collect())
 }
 
-fn one(b: &mut Builder, node: &Node, ty: ValueType, x: &[&str]) -> Result<String, OnnxError> {
-    let Tokens::Fixed(tokens) = ty.tokens else {
-        return Err(OnnxError::Unsupported { what: "an input of open length".into() });
+/// The node of one operator that gives one value.
+pub(super) fn one(b: &mut Builder, node: &Node, ty: ValueType, x: &[&str]) -> Result<String, OnnxError> {
+    // without a batch nothing here depends on the number of tokens
+    let tokens = match ty.tokens {
+        Tokens::Fixed(tokens) => tokens,
+        Tokens::Length if b.flat => 0,
+        Tokens::Length => return Err(OnnxError::Unsupported { what: "an input of open length".into() }),
     };
     Ok(match &node.op {
         Op::Embed(op::Embed { table }) => {
@@ -70,23 +74,13 @@ fn one(b: &mut Builder, node: &Node, ty: ValueType, x: &[&str]) -> Result<String
         }
         Op::Linear(op::Linear { weight, bias }) => linear(b, x[0], *weight, *bias),
         Op::RmsNorm(op::RmsNorm { gain, eps, over }) => rms_norm(b, x[0], *gain, *eps, *over, ty.features),
-        Op::LayerNorm(op::LayerNorm { gain, bias, eps }) => {
-            let gain = as_it_is(b, *gain);
-            let bias = match bias {
-                Some(bias) => as_it_is(b, *bias),
-                None => b.floats(&format!("zeros.{}", ty.features), &[ty.features], || vec![0.0; ty.features]),
-            };
-            let attributes = [("axis", Value::Int(-1)), ("epsilon", Value::Float(*eps))];
-            b.op("LayerNormalization", &[x[0], &gain, &bias], &attributes)
-        }
+        Op::LayerNorm(norm) => layer_norm(b, x[0], norm, ty.features),
         Op::Activate(act) => activate(b, x[0], *act),
         Op::GatedMlp(op::GatedMlp { gate_up, down, act, over: Axis::Features }) => {
             let (n, inner) = (b.graph.params[down.0].shape[0], b.graph.params[down.0].shape[1]);
-            let half = |b: &mut Builder, name: &str, first: usize| {
-                b.weight(*gate_up, name, &[n, inner], |w| transpose(&w[first * n..(first + inner) * n], inner, n))
-            };
-            let (gate, up) = (half(b, "gate.T", 0), half(b, "up.T", inner));
-            let down = transposed(b, *down);
+            let gate = matrix(b, *gate_up, "gate", 0, [inner, n]);
+            let up = matrix(b, *gate_up, "up", inner * n, [inner, n]);
+            let down = matrix(b, *down, "", 0, [n, inner]);
             gated(b, x[0], [&gate, &up, &down], *act)
         }
         Op::GatedMlp(op::GatedMlp { gate_up, down, act, over: Axis::Tokens }) => {
@@ -114,53 +108,82 @@ fn one(b: &mut Builder, node: &Node, ty: ValueType, x: &[&str]) -> Result<String
     })
 }
 
-fn as_it_is(b: &mut Builder, param: ParamId) -> String {
+pub(super) fn as_it_is(b: &mut Builder, param: ParamId) -> String {
     let shape = b.graph.params[param.0].shape.clone();
     b.weight(param, "", &shape, <[f32]>::to_vec)
 }
 
-/// `[out, in]` as `[in, out]`.
-fn transposed(b: &mut Builder, param: ParamId) -> String {
-    let (rows, columns) = (b.graph.params[param.0].shape[0], b.graph.params[param.0].shape[1]);
-    b.weight(param, "T", &[columns, rows], |w| transpose(w, rows, columns))
+/// The matrix `[rows, columns]` that begins at an element of a parameter, in the layout that [`product`] takes; `part` says which it is.
+fn matrix(b: &mut Builder, param: ParamId, part: &str, first: usize, [rows, columns]: [usize; 2]) -> String {
+    let own = move |w: &[f32]| w[first..first + rows * columns].to_vec();
+    if b.flat {
+        return b.weight(param, part, &[rows, columns], own);
+    }
+    let key = [part, "T"].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(".");
+    b.weight(param, &key, &[columns, rows], |w| transpose(&own(w), rows, columns))
+}
+
+/// A product with a [`matrix`]: of values with a batch by its transpose, of rows by itself, so that a table of tokens can be the head too.
+pub(super) fn product(b: &mut Builder, x: &str, matrix: &str, bias: Option<&str>) -> String {
+    if b.flat {
+        let inputs: Vec<&str> = [x, matrix].into_iter().chain(bias).collect();
+        return b.op("Gemm", &inputs, &[("transB", Value::Int(1))]);
+    }
+    let y = b.op("MatMul", &[x, matrix], &[]);
+    match bias {
+        None => y,
+        Some(bias) => b.op("Add", &[&y, bias], &[]),
+    }
 }
 
 fn transpose(w: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| w[r * columns + c])).collect()
 }
 
-fn reshape(b: &mut Builder, x: &str, shape: &[i64]) -> String {
+pub(super) fn reshape(b: &mut Builder, x: &str, shape: &[i64]) -> String {
     let shape = b.ints(shape);
     b.op("Reshape", &[x, &shape], &[])
 }
 
 /// `from..to` along one axis.
-fn slice(b: &mut Builder, x: &str, from: usize, to: usize, axis: i64) -> String {
+pub(super) fn slice(b: &mut Builder, x: &str, from: usize, to: usize, axis: i64) -> String {
     let (from, to, axis) = (b.ints(&[from as i64]), b.ints(&[to as i64]), b.ints(&[axis]));
     b.op("Slice", &[x, &from, &to, &axis], &[])
 }
 
-fn linear(b: &mut Builder, x: &str, weight: ParamId, bias: Option<ParamId>) -> String {
-    let weight = transposed(b, weight);
-    let y = b.op("MatMul", &[x, &weight], &[]);
-    match bias {
-        None => y,
-        Some(bias) => {
-            let bias = as_it_is(b, bias);
-            b.op("Add", &[&y, &bias], &[])
-        }
-    }
+pub(super) fn linear(b: &mut Builder, x: &str, weight: ParamId, bias: Option<ParamId>) -> String {
+    let (rows, columns) = (b.graph.params[weight.0].shape[0], b.graph.params[weight.0].shape[1]);
+    let weight = matrix(b, weight, "", 0, [rows, columns]);
+    let bias = bias.map(|bias| as_it_is(b, bias));
+    product(b, x, &weight, bias.as_deref())
 }
 
-/// The gated MLP along features, with weights `[n, inner]`, `[n, inner]` and `[inner, n]`.
+/// The gated MLP along features, with a [`matrix`] each of gate, up and down.
 fn gated(b: &mut Builder, x: &str, [gate, up, down]: [&str; 3], act: Activation) -> String {
-    let (gate, up) = (b.op("MatMul", &[x, gate], &[]), b.op("MatMul", &[x, up], &[]));
+    let (gate, up) = (product(b, x, gate, None), product(b, x, up, None));
     let gate = activate(b, &gate, act);
     let hidden = b.op("Mul", &[&gate, &up], &[]);
-    b.op("MatMul", &[&hidden, down], &[])
+    product(b, &hidden, down, None)
 }
 
-fn rms_norm(b: &mut Builder, x: &str, gain: Option<ParamId>, eps: f32, over: Axis, features: usize) -> String {
+fn layer_norm(b: &mut Builder, x: &str, norm: &op::LayerNorm, features: usize) -> String {
+    let gain = as_it_is(b, norm.gain);
+    let bias = match norm.bias {
+        Some(bias) => as_it_is(b, bias),
+        None => b.floats(&format!("zeros.{features}"), &[features], || vec![0.0; features]),
+    };
+    let attributes = [("axis", Value::Int(-1)), ("epsilon", Value::Float(norm.eps))];
+    b.op("LayerNormalization", &[x, &gain, &bias], &attributes)
+}
+
+pub(super) fn rms_norm(
+    b: &mut Builder,
+    x: &str,
+    gain: Option<ParamId>,
+    eps: f32,
+    over: Axis,
+    features: usize,
+) -> String {
     if b.form.opset == Opset::TwentyThree && over == Axis::Features {
         let gain = match gain {
             Some(gain) => as_it_is(b, gain),
@@ -241,7 +264,7 @@ impl Moe {
         let k = b.ints(&[self.top_k as i64]);
         let best = b.ops("TopK", &[&scores, &k], &[("axis", Value::Int(-1))], 2);
         let weights = b.op("Softmax", &[&best[0]], &[("axis", Value::Int(-1))]);
-        // the weights as [batch, T, experts], 0 where an expert was not chosen
+        // the weights as [.., experts], 0 where an expert was not chosen
         let last = b.ints(&[-1]);
         let (chosen, weights) =
             (b.op("Unsqueeze", &[&best[1], &last], &[]), b.op("Unsqueeze", &[&weights, &last], &[]));
@@ -250,10 +273,12 @@ impl Moe {
         let hit = b.op("Equal", &[&chosen, &numbers], &[]);
         let hit = b.op("Cast", &[&hit], &[("to", Value::Int(super::proto::FLOAT.into()))]);
         let spread = b.op("Mul", &[&hit, &weights], &[]);
-        let second = b.ints(&[2]);
-        let gates = b.op("ReduceSum", &[&spread, &second], &[("keepdims", Value::Int(0))]);
+        // the chosen ones lie before the last axis
+        let axis = if b.flat { 1 } else { 2 };
+        let chosen = b.ints(&[axis]);
+        let gates = b.op("ReduceSum", &[&spread, &chosen], &[("keepdims", Value::Int(0))]);
         match b.form.experts {
-            ExpertForm::All => self.all(b, x, &gates, experts),
+            ExpertForm::All => self.all(b, x, &gates, experts, axis),
             ExpertForm::Routed => self.routed(b, x, &gates, experts, n, tokens),
         }
     }
@@ -261,23 +286,18 @@ impl Moe {
     fn expert(&self, b: &mut Builder, x: &str, e: usize) -> String {
         let shape = &b.graph.params[self.down.0].shape;
         let (n, inner) = (shape[1], shape[2]);
-        let half = |b: &mut Builder, name: &str, first: usize| {
-            let start = (2 * e * inner + first) * n;
-            let key = format!("{name}.T.{e}");
-            b.weight(self.gate_up, &key, &[n, inner], |w| transpose(&w[start..start + inner * n], inner, n))
-        };
-        let (gate, up) = (half(b, "gate", 0), half(b, "up", inner));
-        let size = n * inner;
-        let down =
-            b.weight(self.down, &format!("T.{e}"), &[inner, n], |w| transpose(&w[e * size..(e + 1) * size], n, inner));
+        let start = 2 * e * inner * n;
+        let gate = matrix(b, self.gate_up, &format!("gate.{e}"), start, [inner, n]);
+        let up = matrix(b, self.gate_up, &format!("up.{e}"), start + inner * n, [inner, n]);
+        let down = matrix(b, self.down, &format!("{e}"), e * n * inner, [n, inner]);
         gated(b, x, [&gate, &up, &down], self.act)
     }
 
-    fn all(&self, b: &mut Builder, x: &str, gates: &str, experts: usize) -> String {
+    fn all(&self, b: &mut Builder, x: &str, gates: &str, experts: usize, axis: i64) -> String {
         let mut sum: Option<String> = None;
         for e in 0..experts {
             let y = self.expert(b, x, e);
-            let gate = slice(b, gates, e, e + 1, 2);
+            let gate = slice(b, gates, e, e + 1, axis);
             let y = b.op("Mul", &[&y, &gate], &[]);
             sum = Some(match sum {
                 None => y,
@@ -305,7 +325,7 @@ impl Moe {
             let places = reshape(b, &rows, &[-1, 1]);
             sum = b.op("ScatterND", &[&sum, &places, &y], &[("reduction", Value::Text("add"))]);
         }
-        reshape(b, &sum, &[-1, tokens as i64, n as i64])
+        if b.flat { sum } else { reshape(b, &sum, &[-1, tokens as i64, n as i64]) }
     }
 }
 

@@ -3,7 +3,7 @@
 //! In: a [`Graph`], its parameters, a [`Form`]. Out: the file's bytes. Must not: use an operator outside the standard set, read or
 //! write a file, or depend on a backend.
 //!
-//! One file holds one supervision step. Its inputs are the graph's inputs by their names, int64 `[batch, tokens]`, then each state by
+//! A language model's file is [`decoder`]'s. Of any other graph one file holds one supervision step. Its inputs are the graph's inputs by their names, int64 `[batch, tokens]`, then each state by
 //! its name, float `[batch, tokens, features]`; its outputs are the graph's outputs by their names, then `next.<state>` of each state.
 //! What a row brings is embedded anew in every step (no state of its own), so nothing but the states is carried. How a state begins is
 //! in the file's metadata: `initial.<state>`, a JSON list of the numbers that every token starts with; `family`, `halting` and
@@ -13,6 +13,7 @@
 //! computed once a row while the loop and the halting stay in the session.
 
 mod build;
+pub mod decoder;
 pub mod header;
 mod lower;
 pub mod proto;
@@ -22,11 +23,13 @@ pub(crate) mod small;
 pub mod tensor;
 mod wire;
 
+use std::borrow::Cow;
+
 use prost::Message;
 
 use crate::graph::cost::Workload;
-use crate::graph::{Graph, Halting, Init, Op, Region, Tokens, op};
-use build::Builder;
+use crate::graph::{Graph, Halting, Init, Op, ParamId, Region, Tokens, op};
+use build::{Builder, BuiltFile};
 
 /// Which operator set the file asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,9 @@ pub struct Exported {
     pub outputs: Vec<String>,
 }
 
+/// Gives the elements of a parameter, or says why they cannot be had.
+pub type ReadParam<'a> = &'a (dyn Fn(ParamId) -> Result<Cow<'a, [f32]>, String> + 'a);
+
 /// Why a graph has no such file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OnnxError {
@@ -91,6 +97,12 @@ pub enum OnnxError {
     Unsupported {
         /// Operator or property.
         what: String,
+    },
+    /// A parameter could not be read.
+    #[error("a weight cannot be read: {why}")]
+    Unreadable {
+        /// What was said, with the file and a hint where there is one.
+        why: String,
     },
     /// Protobuf ends at 2 GiB.
     #[error(
@@ -121,7 +133,8 @@ pub fn export_with(
     if form.external.is_none() && bytes > MAX_BYTES {
         return Err(OnnxError::TooLarge { bytes });
     }
-    let mut b = Builder::new(graph, params, form);
+    let read = |param: ParamId| Ok(Cow::Borrowed(params[param.0].as_slice()));
+    let mut b = Builder::new(graph, &read, form);
     let mut args = Vec::new();
     for input in &graph.inputs {
         args.push(b.input(&input.name, proto::INT64, &[fixed(input.ty.tokens)?]));
@@ -159,20 +172,25 @@ pub fn export_with(
         metadata.push(text(&format!("initial.{}", state.name), format!("{start:?}")));
     }
     metadata.extend(notes.iter().map(|(key, value)| text(key, value.clone())));
-    let (version, ir) = match form.opset {
+    let BuiltFile { graph: written, weights, inputs, outputs } = b.finish()?;
+    let model = file_of(written, form.opset, metadata).encode_to_vec();
+    Ok(Exported { model, weights, flops_per_row: flops(graph, form.experts), inputs, outputs })
+}
+
+/// The whole message.
+fn file_of(graph: proto::Graph, opset: Opset, metadata_props: Vec<proto::Entry>) -> proto::Model {
+    let (version, ir) = match opset {
         Opset::Seventeen => (17, 8),
         Opset::TwentyThree => (23, 11),
     };
-    let (written, weights, inputs, outputs) = b.finish();
-    let model = proto::Model {
+    proto::Model {
         ir_version: Some(ir),
         producer_name: Some("ergometer".into()),
         producer_version: Some(env!("CARGO_PKG_VERSION").into()),
-        graph: Some(written),
+        graph: Some(graph),
         opset_import: vec![proto::OperatorSet { domain: Some(String::new()), version: Some(version) }],
-        metadata_props: metadata,
-    };
-    Ok(Exported { model: model.encode_to_vec(), weights, flops_per_row: flops(graph, form.experts), inputs, outputs })
+        metadata_props,
+    }
 }
 
 fn fixed(tokens: Tokens) -> Result<usize, OnnxError> {

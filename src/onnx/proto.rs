@@ -150,6 +150,8 @@ pub struct Tensor {
 pub const FLOAT: i32 = 1;
 /// 64-bit whole numbers.
 pub const INT64: i32 = 7;
+/// True or false.
+pub const BOOL: i32 = 9;
 
 /// Name and type of an input or output.
 #[derive(Clone, PartialEq, Message)]

@@ -207,6 +207,7 @@ impl PlannedCase {
             capacity: self.key.batch as usize,
             extra: self.key.backend_options.clone(),
             file: self.file.precision,
+            language: self.language.is_some(),
         }
     }
 
@@ -368,6 +369,7 @@ impl Plan {
             capacity: spec.rows() as usize,
             extra: given,
             file: model.file.as_ref().map(|f| f.precision),
+            language: model.language.is_some(),
         };
         let SaidOfCase { isa, shapes, options: backend_options, command } =
             described(backend(kind), external, &options).with_context(|| format!("backend `{}`", spec.backend))?;

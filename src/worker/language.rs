@@ -86,6 +86,7 @@ impl LanguageWork {
             capacity,
             extra: job.options.clone(),
             file: None,
+            language: true,
         };
         let described = engine_of.describe(&options)?;
         let engine = engine_of.load_language(&model, &options)?;

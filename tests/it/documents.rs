@@ -60,7 +60,9 @@ fn tried(house: &House, folder: &Path, line: &str) -> (Vec<String>, Ended, bool)
             "NAME" => *arg = "arc-agi-1".into(),
             "PAGE.md" => *arg = here("PAGE.md"),
             // a small one in the place of what would be fetched
-            "smollm2" if ["generate", "convert"].iter().any(|c| line.starts_with(c)) => *arg = here("small.gguf"),
+            "smollm2" if ["generate", "convert", "export"].iter().any(|c| line.starts_with(c)) => {
+                *arg = here("small.gguf")
+            }
             // nothing is left in the root of the tree
             "imported" | "again" if line.starts_with("import") => *arg = here(arg),
             _ => {}

@@ -97,6 +97,24 @@ fn json(ended: &Ended) -> Value {
 }
 
 #[test]
+fn its_file_takes_caches_and_gives_them_back() {
+    let house = House::new();
+    small(&house, "small.gguf", &[]);
+    let export = |more: &[&str]| house.ergometer(&[&["export", "--to", "onnx", "--model"], more].concat());
+    let said = export(&["small.gguf", "net.onnx", "--context", "16", "--external"]);
+    for part in ["input   past_key_values.0.key float[batch, ", "output  logits float[", "16 at most", "present.*"] {
+        assert!(said.exits(0).stdout.contains(part), "no `{part}` in {}", said.stdout);
+    }
+    assert!(house.path("net.onnx").exists() && house.path("net.onnx.data").exists());
+    export(&["small.gguf", "net.onnx"]).refused(&["net.onnx is already there", "--force"]);
+    let made = json(&export(&["small.gguf", "other.onnx", "--json"]));
+    assert_eq!((&made["flops_per_row"], &made["weights_file"]), (&Value::Null, &Value::Null));
+    assert_eq!(made["inputs"][1], "attention_mask int64[batch, total_sequence_length]");
+    export(&["small.gguf", "x.onnx", "--context", "1000000"]).refused(&["a context of 1000000 tokens", "hint: "]);
+    export(&["dense-4x4", "x.onnx", "--context", "16"]).refused(&["`--context` is of language models", "hint: "]);
+}
+
+#[test]
 fn it_speaks_and_says_what_it_took() {
     let house = House::new();
     let model = small(&house, "small.gguf", &[]);
@@ -117,6 +135,9 @@ fn it_speaks_and_says_what_it_took() {
     };
     let (native, reference) = (of("native"), of("reference"));
     assert_eq!(native["ids"], reference["ids"]);
+    for other in ["candle", "tract"] {
+        assert_eq!(of(other)["ids"], reference["ids"], "{other}");
+    }
     assert_eq!(native["text"].as_str().unwrap().to_owned() + "\n", said.stdout);
     let ids: Vec<u32> = serde_json::from_value(native["ids"].clone()).unwrap();
     let tokenizer = TextTokenizer::of_gguf(&Gguf::open(&model).unwrap()).unwrap();

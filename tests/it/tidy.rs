@@ -93,7 +93,7 @@ fn parts(folder: &str, helpers: &[&str]) -> BTreeSet<String> {
 fn every_part_has_its_file_and_its_line() {
     let set = |names: Vec<&str>| names.into_iter().map(str::to_string).collect::<BTreeSet<_>>();
     assert_eq!(
-        parts("src/backends", &["session", "probe", "file", "language"]),
+        parts("src/backends", &["session", "probe", "file", "language", "cached"]),
         set(BACKENDS.iter().map(|b| b.name()).collect()),
         "BACKENDS"
     );

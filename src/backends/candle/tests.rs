@@ -15,7 +15,7 @@ use crate::graph::{ParamId, Role, Rope, Start, ValueType};
 use crate::models::{TrainingRecord, to_f32};
 
 fn options(capacity: usize) -> Options {
-    Options { precision: "f32".into(), threads: 1, capacity, extra: BTreeMap::new(), file: None }
+    Options { precision: "f32".into(), threads: 1, capacity, extra: BTreeMap::new(), file: None, language: false }
 }
 
 fn folder(name: &str) -> std::path::PathBuf {

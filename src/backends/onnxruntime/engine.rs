@@ -44,7 +44,7 @@ pub(super) fn failed(e: impl std::fmt::Display) -> BackendError {
 }
 
 /// What cannot be written as a file cannot be run here; what was not tried is no failure.
-fn not_exported(e: &impl std::fmt::Display) -> BackendError {
+pub(super) fn not_exported(e: &impl std::fmt::Display) -> BackendError {
     let text = e.to_string();
     let (reason, hint) = text.split_once("\nhint: ").map_or((text.as_str(), None), |(r, h)| (r, Some(h.to_string())));
     BackendError::Unavailable(Unavailable { reason: format!("no ONNX file of this model: {reason}"), hint })

@@ -49,6 +49,37 @@ fn defaults_are_written_out_and_unknown_words_name_the_known_ones() {
 }
 
 #[test]
+fn a_language_model_has_open_lengths_and_routed_experts_whatever_the_default_of_others() {
+    let language = |extra: &[(&str, &str)]| Options { language: true, ..options(1, extra) };
+    let described = OnnxRuntime.describe(&language(&[])).unwrap();
+    assert_eq!((described.shapes, described.options["experts"].as_str()), ("symbolic", "routed"));
+    assert!(!described.options.contains_key("shapes"));
+    let refused = OnnxRuntime.describe(&language(&[("shapes", "static")])).unwrap_err().to_string();
+    assert!(refused.contains("`shapes`") && refused.contains("hint: "), "{refused}");
+    let settings = OnnxRuntime.settings(&language(&[]));
+    let first = OnnxRuntime.describe(&Options { extra: settings[0].clone(), ..language(&[]) }).unwrap();
+    assert_eq!((settings.len(), first), (4, described));
+}
+
+#[test]
+fn all_experts_of_a_language_model_give_what_routed_ones_give() {
+    if !ready() {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/mixtral");
+    let model = LanguageModel::load(&folder, Some(32)).unwrap();
+    let [all, routed] = ["all", "routed"].map(|experts| {
+        let mut engine = OnnxRuntime.load_language(&model, &options(1, &[("experts", experts)])).unwrap();
+        let feed = crate::backends::language::Feed { slot: 0, tokens: &[1, 5, 9, 3, 7] };
+        engine.feed(&[feed], crate::backends::language::WantedLogits::All).unwrap();
+        engine.logits().to_vec()
+    });
+    assert_close(&all, &routed, 1e-5, "experts");
+    let bf16 = Options { precision: "bf16".into(), ..options(1, &[]) };
+    assert!(matches!(OnnxRuntime.load_language(&model, &bf16), Err(BackendError::Unavailable(_))));
+}
+
+#[test]
 fn a_named_library_is_part_of_the_case_and_reaches_the_worker() {
     let named = options(1, &[("library", "libs/libonnxruntime.so.1.30.0")]);
     assert_eq!(OnnxRuntime.describe(&named).unwrap().options["library"], "libs/libonnxruntime.so.1.30.0");

@@ -40,7 +40,7 @@ pub struct TractEngine {
     output_elements: Vec<usize>,
 }
 
-fn failed(e: impl std::fmt::Display) -> BackendError {
+pub(super) fn failed(e: impl std::fmt::Display) -> BackendError {
     BackendError::Failed(format!("tract: {e:#}"))
 }
 

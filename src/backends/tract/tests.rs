@@ -185,6 +185,19 @@ fn options_are_written_out_and_others_refused() {
 }
 
 #[test]
+fn a_language_model_has_open_lengths_and_is_of_f32() {
+    let language = |extra| Options { language: true, ..options(2, extra) };
+    let described = Tract.describe(&language(&[("opset", "23")])).unwrap();
+    assert_eq!((described.shapes, described.options["opset"].as_str()), ("symbolic", "23"));
+    assert!(Tract.settings(&language(&[])).iter().all(|s| !s.contains_key("shapes")));
+    let Err(BackendError::Failed(message)) = Tract.describe(&language(&[("shapes", "static")])) else { panic!() };
+    assert!(message.contains("`shapes = static`") && message.contains("hint: "), "{message}");
+    let bf16 = Options { precision: "bf16".into(), ..language(&[]) };
+    assert!(matches!(Tract.describe(&bf16), Err(BackendError::Unavailable(_))));
+    assert_eq!(Tract.language_precisions(), ["f32"]);
+}
+
+#[test]
 fn bf16_runs_on_amx_or_says_why_not() {
     let bf16 = |extra| Options { precision: "bf16".into(), ..options(2, extra) };
     let Err(BackendError::Unavailable(fixed)) = Tract.describe(&bf16(&[("shapes", "static")])) else {

@@ -16,7 +16,7 @@ const TOLERANCE: f64 = 1e-4;
 
 fn options(isa: Isa, threads: usize, capacity: usize) -> Options {
     let extra = BTreeMap::from([("isa".to_string(), isa.to_string())]);
-    Options { precision: "f32".into(), threads, capacity, extra, file: None }
+    Options { precision: "f32".into(), threads, capacity, extra, file: None, language: false }
 }
 
 fn engine(model: &Model, isa: Isa, threads: usize, capacity: usize) -> NativeEngine {
@@ -186,8 +186,14 @@ fn every_family_agrees_with_the_reference() {
         let model = Model::random(&config, seed as u64).expect("a small net");
         let rows = 3;
         let given = inputs(&model, rows);
-        let reference_options =
-            Options { precision: "f64".into(), threads: 1, capacity: rows, extra: BTreeMap::new(), file: None };
+        let reference_options = Options {
+            precision: "f64".into(),
+            threads: 1,
+            capacity: rows,
+            extra: BTreeMap::new(),
+            file: None,
+            language: false,
+        };
         let reference = super::super::reference::Reference.load(&model, &reference_options).expect("loads");
         let mut reference = Session::new(reference, &model.interface, rows).unwrap();
         let mut sessions: Vec<_> = everywhere().map(|(isa, t)| (isa, t, session(&model, isa, t, rows))).collect();
@@ -390,7 +396,14 @@ fn flops_executed_are_the_graph_s_and_the_padding() {
             let admitted = engine.flops_admitted(3).expect("native can say");
             assert_eq!(session.flops_executed(), Some(admitted + said * (2.0 + 2.0 / 3.0)), "{config}, {isa}");
         }
-        let options = Options { precision: "f64".into(), threads: 1, capacity: 2, extra: BTreeMap::new(), file: None };
+        let options = Options {
+            precision: "f64".into(),
+            threads: 1,
+            capacity: 2,
+            extra: BTreeMap::new(),
+            file: None,
+            language: false,
+        };
         let reference = super::super::reference::Reference.load(&model, &options).expect("loads");
         assert_eq!(reference.flops_executed(2), Some(2.0 * cost.flops_steps));
         assert_eq!(reference.flops_admitted(2), Some(2.0 * cost.flops_admit));
