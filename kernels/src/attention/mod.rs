@@ -101,12 +101,14 @@ pub fn attention_operations(ctx: &Context, format: NumberFormat, t: usize, heads
     let plan = vector::HeadPlan::new(ctx.isa(), tile_rows(ctx.isa(), format), format, t, dim);
     let padded = tiled(ctx.isa(), format);
     let mut sum = 0;
-    for first in (0..t).step_by(2 * plan.mr()) {
-        let end = t.min(first + 2 * plan.mr());
+    let mut first = 0;
+    for pair in 0..t.div_ceil(2 * plan.mr()) {
+        let end = plan.pair_end(pair);
         let rows = if padded { (end - first).div_ceil(plan.mr()) * plan.mr() } else { end - first };
         let hull = mask.hull(first, end, t);
         let (panels, words) = (plan.panels(&hull), plan.words(&hull));
         sum += rows * format.per_word() * NR * (panels.len() * plan.keys.groups + words.len() * dim.div_ceil(NR));
+        first = end;
     }
     2.0 * (heads.heads * sum) as f64
 }

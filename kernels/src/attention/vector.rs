@@ -9,9 +9,9 @@ use crate::linear::pack::groups;
 use crate::matrix::{MatMut, MatRef, floats_mut, halves_mut};
 use crate::number_format::NumberFormat;
 use crate::vector::operand::{ColumnScales, RowSource, encode_row, pack_panels, row};
-use crate::vector::product::{Epilogue, Pairs, product, tiled};
-use crate::vector::tile::{Bf16, Element, F32, LINE, MR, NR, PAIR, PANEL, TileLayout, even};
-use crate::vector::{Simd, math};
+use crate::vector::product::{Epilogue, Pairs, Tiles, product, sums_len, tiled};
+use crate::vector::tile::{Bf16, Element, F32, LINE, MR, NR, PANEL, TileLayout, even, shares};
+use crate::vector::{Simd, isa_of, math};
 
 /// As the scalar reference.
 #[inline(always)]
@@ -52,6 +52,9 @@ fn rotate<S: Simd>(s: S, x: &[f32], cos: &[f32], sin: &[f32], to: &mut [f32]) {
 /// How the products of a head are cut into tiles and panels, and how their operands are laid out.
 #[derive(Clone, Copy)]
 pub(super) struct HeadPlan {
+    isa: Isa,
+    /// Most rows of a tile.
+    tile_rows: usize,
     format: NumberFormat,
     t: usize,
     dim: usize,
@@ -65,12 +68,26 @@ impl HeadPlan {
     pub(super) fn new(isa: Isa, tile_rows: usize, format: NumberFormat, t: usize, dim: usize) -> HeadPlan {
         let of =
             |k| TileLayout { lines: tiled(isa, format), groups: groups(isa, format, k), mr: even(t, tile_rows, 1) };
-        HeadPlan { format, t, dim, keys: of(dim), values: of(t) }
+        HeadPlan { isa, tile_rows, format, t, dim, keys: of(dim), values: of(t) }
     }
 
     /// Rows of a tile of queries.
     pub(super) fn mr(&self) -> usize {
         self.keys.mr
+    }
+
+    /// The first query after pair `pair` of tiles, cut as a product of all queries would be.
+    pub(super) fn pair_end(&self, pair: usize) -> usize {
+        let (t, mr) = (self.t, self.mr());
+        let (rows, more) = shares(t, mr, self.tile_rows);
+        let tiles = 2 * (pair + 1);
+        t.min(tiles * rows + more.min(tiles))
+    }
+
+    /// Words for the sums of a pair of tiles, of either product.
+    fn sums(&self) -> usize {
+        let of = |layout: TileLayout| sums_len(self.isa, self.format, 1, layout.groups);
+        of(self.keys).max(of(self.values))
     }
 
     /// Pairs of panels that hold all keys.
@@ -93,10 +110,9 @@ impl HeadPlan {
     /// Words of scratch memory, in the order in which `typed` takes it.
     pub(super) fn memory(&self) -> usize {
         let rows = 2 * self.mr();
-        let sums = if self.keys.lines { 2 * PAIR + PAIR } else { 2 * PAIR };
         self.dim.next_multiple_of(MR)
             + 2 * MR
-            + sums
+            + self.sums()
             + self.keys.b_words(self.pairs())
             + self.values.b_words(self.dim.div_ceil(NR))
             + self.keys.a_words(rows).max(self.keys.groups * MR)
@@ -142,11 +158,10 @@ fn typed<S: Simd, F: Element>(
     memory: &mut [u32],
 ) {
     let (t, dim) = (out.rows(), out.cols());
-    let isa = if s.line_words::<F>() > 1 { Isa::Amx } else { Isa::Avx512 };
-    let plan = HeadPlan::new(isa, s.tile_rows::<F>(), F::FORMAT, t, dim);
+    let plan = HeadPlan::new(isa_of::<S, F>(s), s.tile_rows::<F>(), F::FORMAT, t, dim);
     let (rotated, memory) = memory.split_at_mut(dim.next_multiple_of(MR));
     let (inverses, memory) = memory.split_at_mut(2 * MR);
-    let (sums, memory) = memory.split_at_mut(if plan.keys.lines { 3 * PAIR } else { 2 * PAIR });
+    let (sums, memory) = memory.split_at_mut(plan.sums());
     let (rotated, inverses, sums) = (floats_mut(rotated), floats_mut(inverses), floats_mut(sums));
     let (keys, memory) = memory.split_at_mut(plan.keys.b_words(plan.pairs()));
     let (values, memory) = memory.split_at_mut(plan.values.b_words(dim.div_ceil(NR)));
@@ -162,15 +177,16 @@ fn typed<S: Simd, F: Element>(
     }
     let hides = !mask.hides_nothing(t);
     let finite = !hides || all_finite(s, v, t, dim);
-    for first in (0..t).step_by(2 * mr) {
-        let all = (2 * mr).min(t - first);
+    for pair in 0..t.div_ceil(2 * mr) {
+        let first = if pair == 0 { 0 } else { plan.pair_end(pair - 1) };
+        let all = plan.pair_end(pair) - first;
         let hull = if hides { mask.hull(first, first + all, t) } else { 0..t };
         for i in 0..all {
             let row = rotated_row(s, q, rope, first + i, dim, rotated);
             encode_row::<S, F>(s, row, plan.keys, i, queries);
         }
         let (panels, k) = (plan.panels(&hull), 0..plan.keys.groups);
-        let mut epilogue = Scores { scores, stride, mr };
+        let mut epilogue = Scores { scores, stride };
         product::<S, F, _>(s, plan.keys, queries, Pairs::Rows(all), keys, panels, k, sums, &mut epilogue);
         for i in 0..all {
             let row = &mut scores[i * stride..][..t];
@@ -200,7 +216,7 @@ fn typed<S: Simd, F: Element>(
             continue;
         }
         let (panels, k) = (0..dim.div_ceil(NR), plan.words(&hull));
-        let mut epilogue = Attended { out: &mut out, first, mr, inverses };
+        let mut epilogue = Attended { out: &mut out, first, inverses };
         product::<S, F, _>(s, plan.values, weights, Pairs::Rows(all), values, panels, k, sums, &mut epilogue);
     }
 }
@@ -209,16 +225,15 @@ fn typed<S: Simd, F: Element>(
 struct Scores<'a> {
     scores: &'a mut [f32],
     stride: usize,
-    mr: usize,
 }
 
 impl<S: Simd> Epilogue<S> for Scores<'_> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
-        for (t, rows) in rows.into_iter().enumerate() {
-            for r in 0..rows {
-                let i = (2 * j + t) * self.mr + r;
-                let (from, to) = (row(sums, t, r), &mut self.scores[i * self.stride + p * NR..][..NR]);
+    fn apply(&mut self, s: S, p: usize, tiles: Tiles, sums: [&[f32]; 2]) {
+        for (t, sums) in sums.into_iter().enumerate() {
+            for r in 0..tiles.rows[t] {
+                let i = tiles.first[t] + r;
+                let (from, to) = (row(sums, r), &mut self.scores[i * self.stride + p * NR..][..NR]);
                 for v in (0..NR).step_by(S::LANES) {
                     s.store(&mut to[v..], s.load(&from[v..]));
                 }
@@ -231,17 +246,16 @@ impl<S: Simd> Epilogue<S> for Scores<'_> {
 struct Attended<'a, 'b> {
     out: &'a mut MatMut<'b>,
     first: usize,
-    mr: usize,
     inverses: &'a [f32],
 }
 
 impl<S: Simd> Epilogue<S> for Attended<'_, '_> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
-        for (t, rows) in rows.into_iter().enumerate() {
-            for r in 0..rows {
-                let i = (2 * j + t) * self.mr + r;
-                let (from, to) = (row(sums, t, r), &mut self.out.row(self.first + i)[p * NR..]);
+    fn apply(&mut self, s: S, p: usize, tiles: Tiles, sums: [&[f32]; 2]) {
+        for (t, sums) in sums.into_iter().enumerate() {
+            for r in 0..tiles.rows[t] {
+                let i = tiles.first[t] + r;
+                let (from, to) = (row(sums, r), &mut self.out.row(self.first + i)[p * NR..]);
                 for v in (0..NR).step_by(S::LANES) {
                     if v >= to.len() {
                         break;

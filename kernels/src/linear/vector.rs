@@ -4,10 +4,10 @@ use super::pack::Panels;
 use crate::matrix::{MatMut, MatRef, floats_mut, words};
 use crate::norm;
 use crate::number_format::NumberFormat;
-use crate::vector::Simd;
 use crate::vector::operand::{encode_row, row, value};
-use crate::vector::product::{Epilogue, Pairs, product, sums_len, tiled};
+use crate::vector::product::{Epilogue, Pairs, Tiles, product, sums_len};
 use crate::vector::tile::{Bf16, Element, F32, Int8, NR, TileLayout, even};
+use crate::vector::{Simd, isa_of};
 
 /// Words of A in a chunk of rows, which is multiplied with every panel in turn: 512 KiB, a part of the second-level
 /// cache.
@@ -73,7 +73,7 @@ fn typed<S: Simd, F: Element>(
         }
         let a: &[u32] = if direct { words(x.row(0)) } else { a };
         let mut out = out.part(first, first + rows);
-        let mut epilogue = LinearEpilogue::<F>::new(w, scales, bias, norm.is_some(), layout.mr, &mut out);
+        let mut epilogue = LinearEpilogue::<F>::new(w, scales, bias, norm.is_some(), &mut out);
         let panels = 0..n.div_ceil(NR);
         product::<S, F, _>(
             s,
@@ -103,9 +103,7 @@ pub(crate) fn layout<S: Simd, F: Element>(s: S, rows: usize, groups: usize) -> T
 /// Words for the sums of `rows` rows.
 #[inline(always)]
 pub(crate) fn sums_words<S: Simd, F: Element>(s: S, rows: usize, layout: TileLayout) -> usize {
-    let isa = if s.line_words::<F>() > 1 { crate::Isa::Amx } else { crate::Isa::Avx512 };
-    debug_assert!(tiled(isa, F::FORMAT) == layout.lines);
-    sums_len(isa, F::FORMAT, Pairs::Rows(rows).count(layout.mr), layout.groups)
+    sums_len(isa_of::<S, F>(s), F::FORMAT, Pairs::Rows(rows).count(layout.mr), layout.groups)
 }
 
 /// The epilogue of a linear layer, which makes rows of an output of sums: `out (+)= A · B (+ bias)`.
@@ -114,7 +112,6 @@ pub(crate) struct LinearEpilogue<'a, 'b, F: Element> {
     scales: &'a [f32],
     bias: Option<&'a [f32]>,
     add: bool,
-    mr: usize,
     out: &'a mut MatMut<'b>,
     format: std::marker::PhantomData<F>,
 }
@@ -126,24 +123,23 @@ impl<'a, 'b, F: Element> LinearEpilogue<'a, 'b, F> {
         scales: &'a [f32],
         bias: Option<&'a [f32]>,
         add: bool,
-        mr: usize,
         out: &'a mut MatMut<'b>,
     ) -> Self {
-        LinearEpilogue { w, scales, bias, add, mr, out, format: std::marker::PhantomData }
+        LinearEpilogue { w, scales, bias, add, out, format: std::marker::PhantomData }
     }
 }
 
 impl<S: Simd, F: Element> Epilogue<S> for LinearEpilogue<'_, '_, F> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+    fn apply(&mut self, s: S, p: usize, tiles: Tiles, sums: [&[f32]; 2]) {
         let column = p * NR;
         let of: &[f32; NR] = self.w.scales[column..].first_chunk().expect("a scale for each column");
         let offsets: &[f32; NR] = self.w.offsets[column..].first_chunk().expect("an offset for each column");
-        for (t, rows) in rows.into_iter().enumerate() {
-            for r in 0..rows {
-                let i = (2 * j + t) * self.mr + r;
+        for (t, sums) in sums.into_iter().enumerate() {
+            for r in 0..tiles.rows[t] {
+                let i = tiles.first[t] + r;
                 let scale = if F::FORMAT == NumberFormat::Int8 { self.scales[i] } else { 1.0 };
-                let (sums, to) = (row(sums, t, r), &mut self.out.row(i)[column..]);
+                let (sums, to) = (row(sums, r), &mut self.out.row(i)[column..]);
                 for v in (0..NR).step_by(S::LANES) {
                     if v >= to.len() {
                         break;

@@ -13,14 +13,15 @@ use crate::matrix::{MatMut, MatRef, SharedWords, floats, floats_mut, halves_mut,
 use crate::norm;
 use crate::number_format::NumberFormat;
 use crate::vector::operand::{RowSource, encode_row, row, value};
-use crate::vector::product::{Epilogue, Pairs, product, sums_len, tiled};
+use crate::vector::product::{Epilogue, Pairs, Tiles, product, slabbed, sums_len};
 use crate::vector::tile::{Bf16, Element, F32, Int8, NR, PANEL, TileLayout, even};
 use crate::vector::{Simd, math};
 
 /// Words in a chunk of rows and their hidden values, a part of the second-level cache: 768 KiB, and twice that with
-/// AMX, whose processors have caches of 2 MiB and wait longest for weights from beyond them.
+/// AMX, whose processors have caches of 2 MiB and wait longest for weights from beyond them, and where products keep
+/// only slabs of the rows near.
 fn near(isa: Isa, format: NumberFormat) -> usize {
-    if tiled(isa, format) { 384 << 10 } else { 192 << 10 }
+    if slabbed(isa, format) { 384 << 10 } else { 192 << 10 }
 }
 
 /// Rows that go through a whole MLP together: the chunks as even as possible.
@@ -178,7 +179,7 @@ fn outputs_of<S: Simd, F: Element>(
             out.row(i).copy_from_slice(&x.row(i)[..cols]);
         }
     }
-    let mut epilogue = LinearEpilogue::<F>::new(down, scales, None, add, below.mr, &mut out);
+    let mut epilogue = LinearEpilogue::<F>::new(down, scales, None, add, &mut out);
     let (panels, k) = (0..cols.div_ceil(NR), 0..down.groups);
     product::<S, F, _>(s, below, a, Pairs::Rows(rows), down.data, panels, k, floats_mut(sums), &mut epilogue);
     if let Some(eps) = norm {
@@ -201,12 +202,12 @@ struct Gated<'a, F: Element> {
 
 impl<S: Simd, F: Element> Epilogue<S> for Gated<'_, F> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+    fn apply(&mut self, s: S, p: usize, tiles: Tiles, sums: [&[f32]; 2]) {
         let of: &[f32; NR] = self.up.scales[p * NR..].first_chunk().expect("a scale for each column");
         let offsets: &[f32; NR] = self.up.offsets[p * NR..].first_chunk().expect("an offset for each column");
-        for (t, rows) in rows.into_iter().enumerate() {
-            for r in 0..rows {
-                let (i, sums) = ((2 * j + t) * self.below.mr + r, row(sums, t, r));
+        for (t, sums) in sums.into_iter().enumerate() {
+            for r in 0..tiles.rows[t] {
+                let (i, sums) = (tiles.first[t] + r, row(sums, r));
                 match F::FORMAT {
                     NumberFormat::F32 => {
                         // SAFETY: a column of the panels that this thread takes, which no other touches, as

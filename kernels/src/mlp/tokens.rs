@@ -6,7 +6,7 @@ use crate::matrix::{MatMut, MatRef, floats_mut};
 use crate::norm;
 use crate::number_format::NumberFormat;
 use crate::vector::operand::{ColumnScales, RowSource, pack_panels, row, value};
-use crate::vector::product::{Epilogue, Pairs, product, sums_len};
+use crate::vector::product::{Epilogue, Pairs, Tiles, product, sums_len};
 use crate::vector::tile::{Bf16, Element, F32, Int8, NR, PANEL, TileLayout};
 use crate::vector::{Simd, math};
 
@@ -119,21 +119,21 @@ struct GatedTokens<'a, F: Element> {
 
 impl<S: Simd, F: Element> Epilogue<S> for GatedTokens<'_, F> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
-        let (first, rows) = (j * self.up.layout.mr, rows[0]);
+    fn apply(&mut self, s: S, p: usize, tiles: Tiles, [gates, rest]: [&[f32]; 2]) {
+        let (first, rows) = (tiles.first[0], tiles.rows[0]);
         let step = if F::FORMAT == NumberFormat::Bf16 { 2 } else { 1 };
         for r in (0..rows).step_by(step) {
-            let (i, gates, rest) = (first + r, row(sums, 0, r), row(sums, 1, r));
+            let (i, g0, u0) = (first + r, row(gates, r), row(rest, r));
             match F::FORMAT {
                 NumberFormat::F32 | NumberFormat::Bf16 => {
                     let word = i / step;
                     let at = [self.below.b(2 * p, word), self.below.b(2 * p + 1, word)];
                     // the last of an odd number of rows has no partner
-                    let (g1, u1) = if r + 1 < rows { (row(sums, 0, r + 1), row(sums, 1, r + 1)) } else { (NONE, NONE) };
+                    let (g1, u1) = if r + 1 < rows { (row(gates, r + 1), row(rest, r + 1)) } else { (NONE, NONE) };
                     let hidden = floats_mut(self.hidden);
                     for v in (0..NR).step_by(S::LANES) {
                         let to = &mut hidden[at[v / PANEL] + v % PANEL..][..S::LANES];
-                        let (g, u) = (s.load(&gates[v..]), s.load(&rest[v..]));
+                        let (g, u) = (s.load(&g0[v..]), s.load(&u0[v..]));
                         if F::FORMAT == NumberFormat::F32 {
                             s.store(to, s.mul(math::silu(s, g), u));
                         } else {
@@ -149,8 +149,8 @@ impl<S: Simd, F: Element> Epilogue<S> for GatedTokens<'_, F> {
                     let columns = &self.columns[p];
                     for v in (0..NR).step_by(S::LANES) {
                         let (scales, offsets) = (&columns.scales[v..], &columns.offsets[v..]);
-                        let g = value::<S, F>(s, &gates[v..], gate, scales, offsets);
-                        let u = value::<S, F>(s, &rest[v..], up, scales, offsets);
+                        let g = value::<S, F>(s, &g0[v..], gate, scales, offsets);
+                        let u = value::<S, F>(s, &u0[v..], up, scales, offsets);
                         s.store(&mut to[v..], s.mul(math::silu_rough(s, g), u));
                     }
                 }
@@ -175,11 +175,11 @@ struct TokenOutputs<'a, 'b, F: Element> {
 
 impl<S: Simd, F: Element> Epilogue<S> for TokenOutputs<'_, '_, F> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, j: usize, rows: [usize; 2], sums: &[f32]) {
+    fn apply(&mut self, s: S, p: usize, tiles: Tiles, sums: [&[f32]; 2]) {
         let (column, columns) = (self.column + p * NR, &self.columns[p]);
-        for (t, rows) in rows.into_iter().enumerate() {
-            for r in 0..rows {
-                let (i, sums) = ((2 * j + t) * self.down.layout.mr + r, row(sums, t, r));
+        for (t, sums) in sums.into_iter().enumerate() {
+            for r in 0..tiles.rows[t] {
+                let (i, sums) = (tiles.first[t] + r, row(sums, r));
                 let scale = self.down.scale(i);
                 let to = &mut self.out.row(i)[column..];
                 for v in (0..NR).step_by(S::LANES) {

@@ -128,7 +128,7 @@ macro_rules! products {
                     tile = in(reg) p.mr * BYTES,
                     line = in(reg) BYTES,
                     row = in(reg) ROW,
-                    c = in(reg) p.c,
+                    c = in(reg) p.c[0],
                     second = const SECOND,
                     options(nostack),
                 );
@@ -163,7 +163,7 @@ macro_rules! products {
                     tile = in(reg) p.mr * BYTES,
                     line = in(reg) BYTES,
                     row = in(reg) ROW,
-                    c = in(reg) p.c,
+                    c = in(reg) p.c[0],
                     options(nostack),
                 );
             }

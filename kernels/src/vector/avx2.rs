@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::Simd;
-use super::tile::{Bf16, Dot, Element, F32, Int8, MR, NR, PANEL, Raw, vectors};
+use super::tile::{AVX2_ROWS, AVX2_SLAB, Bf16, Dot, Element, Int8, LINE, NR, PANEL, Raw, vectors};
 use crate::isa::Avx2;
 use crate::number_format::NumberFormat;
 
@@ -112,6 +112,15 @@ impl Simd for Avx2 {
         let n = self.min(self.splat(252.0), self.max(self.splat(-252.0), n));
         let half = self.round(self.mul(n, self.splat(0.5)));
         self.mul(self.mul(p, power2(self, half)), power2(self, self.sub(n, half)))
+    }
+
+    #[inline(always)]
+    fn scale2_normal(self, p: __m256, n: __m256) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe {
+            let by = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(n));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), by))
+        }
     }
 
     #[inline(always)]
@@ -227,8 +236,8 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn tile_rows<F: Element>(self) -> usize {
-        // two vectors of sums a row, two of columns and one of A fill the sixteen registers; split formats need more
-        if F::FORMAT == NumberFormat::F32 { 6 } else { 4 }
+        // split formats need more registers
+        if F::FORMAT == NumberFormat::F32 { AVX2_ROWS } else { 4 }
     }
 
     #[inline(always)]
@@ -238,7 +247,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn slab<F: Element>(self) -> usize {
-        usize::MAX
+        if F::FORMAT == NumberFormat::F32 { AVX2_SLAB } else { usize::MAX }
     }
 
     #[inline(always)]
@@ -258,7 +267,7 @@ impl Simd for Avx2 {
         // SAFETY: the caller's promise.
         unsafe {
             match F::FORMAT {
-                NumberFormat::F32 => by_vectors::<F32>(self, pair),
+                NumberFormat::F32 => floats(self, pair),
                 NumberFormat::Bf16 => by_vectors::<Bf16>(self, pair),
                 NumberFormat::Int8 => by_vectors::<Int8>(self, pair),
             }
@@ -286,6 +295,88 @@ impl Simd for Avx2 {
     }
 }
 
+/// Both tiles of f32, a panel at a time, in registers, each product with a quarter of what is to be prefetched.
+///
+/// # Safety
+/// As [`Simd::pair`].
+#[target_feature(enable = "avx2,fma")]
+unsafe fn floats(s: Avx2, p: Raw) {
+    let part = p.groups / UNROLL * LINE;
+    for t in 0..2 {
+        for (panel, b) in p.b.into_iter().enumerate() {
+            let prefetch = p.prefetch.wrapping_add((2 * t + panel) * part);
+            macro_rules! of {
+                ($($rows:literal)*) => {
+                    match p.rows[t] {
+                        // SAFETY: the caller's promise.
+                        $($rows => unsafe { float_tile::<$rows>(s, p, t, b, panel * PANEL, prefetch) },)*
+                        _ => {}
+                    }
+                };
+            }
+            of!(1 2 3 4 5 6);
+        }
+    }
+}
+
+/// Words of k for which the loop over k has no branch, and a line is prefetched.
+const UNROLL: usize = 4;
+
+/// Sums of `ROWS` rows of tile `t` with the panel at `b`, whose sums begin at `column`.
+///
+/// # Safety
+/// As [`Simd::pair`]; the tile has `ROWS` rows, and the panel two vectors.
+#[inline(always)]
+unsafe fn float_tile<const ROWS: usize>(
+    s: Avx2,
+    p: Raw,
+    t: usize,
+    mut b: *const u32,
+    column: usize,
+    mut prefetch: *const u32,
+) {
+    const HALF: usize = PANEL / 2;
+    let (c, mut sums) = (p.c[t].wrapping_add(column), [[s.splat(0.0); 2]; ROWS]);
+    if p.more {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: a tile has room for its rows' sums, `NR` apart.
+            *sums = unsafe { [s.load_ptr(c.add(r * NR)), s.load_ptr(c.add(r * NR + HALF))] };
+        }
+    }
+    let mut a = p.a[t].cast::<f32>();
+    macro_rules! word {
+        ($g:expr) => {
+            // SAFETY: a panel has 16 words for each word of k, and each row has `groups` words.
+            unsafe {
+                let b = b.add($g * PANEL).cast();
+                let columns = [s.load_ptr(b), s.load_ptr(b.add(HALF))];
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let x = s.splat(*a.add(r * p.stride + $g));
+                    *sums = [s.fma(x, columns[0], sums[0]), s.fma(x, columns[1], sums[1])];
+                }
+            }
+        };
+    }
+    for _ in 0..p.groups / UNROLL {
+        s.prefetch(prefetch);
+        for g in 0..UNROLL {
+            word!(g);
+        }
+        (a, b) = (a.wrapping_add(UNROLL), b.wrapping_add(UNROLL * PANEL));
+        prefetch = prefetch.wrapping_add(LINE);
+    }
+    for g in 0..p.groups % UNROLL {
+        word!(g);
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        // SAFETY: as where they were loaded.
+        unsafe {
+            s.store_ptr(c.add(r * NR), sums[0]);
+            s.store_ptr(c.add(r * NR + HALF), sums[1]);
+        }
+    }
+}
+
 /// Both tiles, a panel at a time, in registers; a function of its own, so that its many register tiles exist once.
 ///
 /// # Safety
@@ -298,7 +389,7 @@ unsafe fn by_vectors<D: Dot<Avx2>>(s: Avx2, p: Raw) {
             if p.rows[t] > 0 {
                 // SAFETY: the caller's promise; a panel is two vectors wide.
                 unsafe {
-                    let (b, c) = ([b, b.add(HALF)], p.c.add(t * MR * NR + panel * PANEL));
+                    let (b, c) = ([b, b.add(HALF)], p.c[t].add(panel * PANEL));
                     vectors::<_, D>(
                         s,
                         p.a[t],

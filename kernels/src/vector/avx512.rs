@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::tile::{Bf16, Dot, Element, F32, Int8, LINE, MR, NR, PANEL, Raw, SLAB, vectors};
+use super::tile::{Bf16, Dot, Element, F32, Int8, LINE, PANEL, Raw, SLAB, vectors};
 use super::{Simd, amx};
 use crate::isa::{Avx512, DOT, TILES};
 use crate::number_format::NumberFormat;
@@ -107,6 +107,11 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     fn scale2(self, p: __m512, n: __m512) -> __m512 {
         // SAFETY: see the impl.
         unsafe { _mm512_scalef_ps(p, n) }
+    }
+
+    #[inline(always)]
+    fn scale2_normal(self, p: __m512, n: __m512) -> __m512 {
+        self.scale2(p, n)
     }
 
     #[inline(always)]
@@ -312,7 +317,7 @@ macro_rules! entry {
                 if p.rows[t] > 0 {
                     // SAFETY: the caller's promise; a panel is one vector wide.
                     unsafe {
-                        let c = p.c.add(t * MR * NR);
+                        let c = p.c[t];
                         vectors::<_, D>(
                             s,
                             p.a[t],

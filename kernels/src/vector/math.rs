@@ -31,7 +31,7 @@ pub(crate) fn exp_or_zero<S: Simd>(s: S, x: S::V) -> S::V {
     s.zero_below(exp(s, s.max(s.splat(limit), x)), x, limit)
 }
 
-/// `e^x` within 3e-7 + 2e-8 |x| relative, for x up to 88; below -87 what it is at -87. 2^n times a minimax polynomial
+/// `e^x` within 3e-7 + 2e-8 |x| relative, for x up to 88, and anything beyond; below -87 what it is at -87. 2^n times a minimax polynomial
 /// of degree 5 in what is left of x log2 e; half the work of [`exp`].
 #[inline(always)]
 pub(crate) fn exp_quick<S: Simd>(s: S, x: S::V) -> S::V {
@@ -42,7 +42,7 @@ pub(crate) fn exp_quick<S: Simd>(s: S, x: S::V) -> S::V {
     for c in [9.671_566e-3, 5.550_734_3e-2, 2.402_224_1e-1, std::f32::consts::LN_2, 1.0] {
         p = s.fma(p, r, s.splat(c));
     }
-    s.scale2(p, n)
+    s.scale2_normal(p, n)
 }
 
 /// `2^t` within 2^-13 relative, for values that are rounded to bf16 or int8 next, for t below 128; 2^-125 below -125,

@@ -16,6 +16,7 @@ pub(crate) mod product;
 pub(crate) mod tile;
 
 use self::tile::Element;
+use crate::isa::Isa;
 
 /// Lane-wise f32 arithmetic of one instruction set. A value of the implementing type proves that the CPU has it, which
 /// is why the methods are safe.
@@ -51,6 +52,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn round(self, a: Self::V) -> Self::V;
     /// `p · 2^n` for integral `n`, however large, rounded once.
     fn scale2(self, p: Self::V, n: Self::V) -> Self::V;
+    /// The same where `p` and the result are normal or NaN; anything else where they are not.
+    fn scale2_normal(self, p: Self::V, n: Self::V) -> Self::V;
     /// `v` where `test >= limit`, else 0; NaN in `test` gives `v`.
     fn zero_below(self, v: Self::V, test: Self::V, limit: f32) -> Self::V;
     /// `1 / a` within 2^-22 relative, for finite normal values whose inverse is normal too.
@@ -109,6 +112,16 @@ pub(crate) trait Simd: Copy + Send + Sync {
     #[inline(always)]
     fn load(self, x: &[f32]) -> Self::V {
         self.load_or(x, 0.0)
+    }
+}
+
+/// The instruction set of a token, as far as products of this format differ.
+#[inline(always)]
+pub(crate) fn isa_of<S: Simd, F: Element>(s: S) -> Isa {
+    match (s.line_words::<F>() > 1, S::LANES) {
+        (true, _) => Isa::Amx,
+        (false, 8) => Isa::Avx2,
+        (false, _) => Isa::Avx512,
     }
 }
 

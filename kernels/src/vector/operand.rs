@@ -2,7 +2,7 @@
 //! of B in a number format, with the scales of int8; sums as f32. Must not: know an operator.
 
 use super::Simd;
-use super::tile::{Element, LINE, MR, NR, PANEL, TileLayout};
+use super::tile::{Element, LINE, NR, PANEL, TileLayout};
 use crate::matrix::{MatMut, MatRef, bytes_mut, floats_mut, halves_mut};
 use crate::number_format::{NumberFormat, scale_of};
 
@@ -170,8 +170,8 @@ fn from(row: &[f32], column: usize) -> &[f32] {
 
 /// A row of a tile's sums.
 #[inline(always)]
-pub(crate) fn row(sums: &[f32], tile: usize, row: usize) -> &[f32; NR] {
-    sums[(tile * MR + row) * NR..].first_chunk().expect("sums of two whole tiles")
+pub(crate) fn row(sums: &[f32], row: usize) -> &[f32; NR] {
+    sums[row * NR..].first_chunk().expect("sums of a whole tile")
 }
 
 /// A vector of sums as f32: `scales` and `offsets` of its columns, `scale` of its row, which only int8 has.

@@ -19,7 +19,9 @@ pub(crate) const PANEL: usize = 16;
 pub(crate) const NR: usize = 2 * PANEL;
 /// Most rows of a tile: the MR of such products. A layout's `mr` are the rows of its tiles.
 pub(crate) const MR: usize = 16;
-/// Values of a pair's sums: tile, row, column.
+/// Most rows of a tile of f32 on AVX2: two vectors of sums a row, two of columns and one of A fill the sixteen registers.
+pub(crate) const AVX2_ROWS: usize = 6;
+/// Most values of a pair's sums: tile, row, column.
 pub(crate) const PAIR: usize = 2 * MR * NR;
 
 /// The element type of a product's operands: a [`NumberFormat`] as a type.
@@ -63,8 +65,8 @@ pub(crate) struct Raw {
     pub(crate) mr: usize,
     /// Words of k to multiply.
     pub(crate) groups: usize,
-    /// The sums: tile, row, column.
-    pub(crate) c: *mut f32,
+    /// The sums of each tile: row, column.
+    pub(crate) c: [*mut f32; 2],
     /// Sums are added to what `c` holds.
     pub(crate) more: bool,
     /// Words to prefetch, line of 64 bytes by line.
@@ -88,6 +90,8 @@ pub(crate) struct TileLayout {
 pub(crate) const LINE: usize = 16;
 /// Words of k that AMX multiplies at a time: 16 KiB of two panels.
 pub(crate) const SLAB: usize = 8 * LINE;
+/// Words of k that AVX2 multiplies at a time in f32 where A is long: with 97 rows 100 KiB of A.
+pub(crate) const AVX2_SLAB: usize = 256;
 
 impl TileLayout {
     /// Word `g` of row `i` of A.
@@ -127,6 +131,18 @@ impl TileLayout {
 pub(crate) fn even(rows: usize, most: usize, unit: usize) -> usize {
     let most = most / unit * unit;
     rows.div_ceil(rows.div_ceil(most).max(1)).next_multiple_of(unit).clamp(unit, most)
+}
+
+/// Rows of a tile, and how many tiles (the first ones) have one more, when `rows` rows of A are cut into tiles of at most
+/// `mr`. Where an instruction set's tiles have few rows (`most`) they are shared out evenly, since a short tile is slow:
+/// on AVX2 one row takes two thirds of the time of six. Else all tiles but the last are whole.
+#[inline(always)]
+pub(crate) fn shares(rows: usize, mr: usize, most: usize) -> (usize, usize) {
+    if most > AVX2_ROWS {
+        return (mr, 0);
+    }
+    let tiles = rows.div_ceil(mr).max(1);
+    (rows / tiles, rows % tiles)
 }
 
 /// A format's dot product on vectors: `prepare` converts a vector of B's words, `spread` broadcasts one word of A,
