@@ -12,7 +12,7 @@ use crate::matrix::{MatMut, MatRef, scratch};
 use crate::number_format::NumberFormat;
 use crate::vector::dispatch;
 use crate::vector::product::{sums_len, tiled};
-use crate::vector::tile::{NR, even};
+use crate::vector::tile::{AVX2_ROWS, NR, even};
 
 dispatch! {
     pub(crate) fn linear_block(format: NumberFormat, x: MatRef<'_>, w: Panels<'_>, bias: Option<&[f32]>, norm: Option<f32>, out: MatMut<'_>, memory: &mut [u32]) {
@@ -35,7 +35,7 @@ pub(crate) fn memory(ctx: &Context, w: &PackedLinear, rows: usize) -> usize {
 pub(crate) fn tile_rows(isa: Isa, format: NumberFormat) -> usize {
     match (isa, format) {
         (Isa::Scalar, _) => 4,
-        (Isa::Avx2, NumberFormat::F32) => 6,
+        (Isa::Avx2, NumberFormat::F32) => AVX2_ROWS,
         (Isa::Avx2, _) => 4,
         (Isa::Amx, NumberFormat::Bf16 | NumberFormat::Int8) => 16,
         _ => 12,
@@ -82,6 +82,8 @@ pub(crate) fn columns_are_cheaper(
 ) -> bool {
     /// Words of weights that stay in a second-level cache from one use to the next: 512 KiB.
     const NEAR: usize = 128 << 10;
+    /// Words of weights that stay in a core's share of a third-level cache: 4 MiB.
+    const FAR: usize = 1 << 20;
     if ctx.isa() == Isa::Scalar || threads == 1 {
         return false;
     }
@@ -91,8 +93,13 @@ pub(crate) fn columns_are_cheaper(
     }
     // the costs of fetching a word and of two more hand-overs of a microsecond, in units of a product of a row and a
     // word: a core with tiles makes some 200 of these in a cycle, and fetches a word from the third-level cache in 0.6
-    // cycles; one with vectors makes 16, and fetches one in 0.25
-    let (fetch, hand_overs) = if tiled(ctx.isa(), format) { (128.0, 1.2e6) } else { (4.0, 1e5) };
+    // cycles; one with vectors makes 16, and fetches one in 0.25, or from memory in 1.5. Where a processor with AVX2 alone
+    // is shared, so is its third level, and long weights come from memory
+    let (fetch, hand_overs) = match (tiled(ctx.isa(), format), ctx.isa(), format) {
+        (true, ..) => (128.0, 1.2e6),
+        (false, Isa::Avx2, NumberFormat::F32) if words > FAR => (24.0, 1e5),
+        _ => (4.0, 1e5),
+    };
     let fetch = if words > NEAR { fetch } else { 0.0 };
     let cost = |rows: usize| padded_rows(ctx, format, rows) as f64 + fetch * rows.div_ceil(chunk(rows).max(1)) as f64;
     let share = panels.div_ceil(threads) as f64 / panels.max(1) as f64;
