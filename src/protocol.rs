@@ -208,6 +208,10 @@ pub struct Go {
     /// `compare`, `record`: the vectors file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vectors: Option<PathBuf>,
+    /// `compare`, `record` of a language model with experts: how many of each layer every token meets in this block, instead of the model's
+    /// own number. Where all are met, no near tie of a router makes another net of it. A worker that cannot says so of `outputs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_experts: Option<u32>,
 }
 
 /// What a worker says.
@@ -487,7 +491,15 @@ mod tests {
 
     #[test]
     fn lines_look_as_documented() {
-        let go = Command::Go(Go { block: 2, mode: Mode::Time, n: 5, seconds: 1.5, steps: 0, vectors: None });
+        let go = Command::Go(Go {
+            block: 2,
+            mode: Mode::Time,
+            n: 5,
+            seconds: 1.5,
+            steps: 0,
+            vectors: None,
+            active_experts: None,
+        });
         let line = serde_json::to_string(&go).unwrap();
         assert_eq!(line, r#"{"go":{"block":2,"mode":"time","n":5,"seconds":1.5,"steps":0}}"#);
         assert_eq!(

@@ -153,11 +153,21 @@ class Library:
         return "; ".join(self.said) or "it does not say why"
 
 
+class Override(c.Structure):
+    """A key of the file's metadata with another whole number."""
+
+    _fields_ = [("tag", c.c_int32), ("key", c.c_char * 128), ("value", c.c_int64), ("rest", c.c_uint8 * 120)]
+
+
 class Model:
-    def __init__(self, library, path):
+    def __init__(self, library, path, active_experts=None):
         self.library, lib = library, library.llama
         params = lib.llama_model_default_params()
         params.n_gpu_layers = 0
+        if active_experts is not None:
+            # the list ends with an empty key
+            overrides = (Override * 2)(Override(0, b"llama.expert_used_count", active_experts))
+            params.kv_overrides = c.cast(overrides, c.c_void_p)
         self.handle = lib.llama_model_load_from_file(os.fsencode(path), params)
         if not self.handle:
             raise ValueError(f"{path}: llama.cpp cannot load it: {library.errors()}")

@@ -225,6 +225,10 @@ class LlamaCpp(Worker):
         """The first half of each sequence in one call, the rest token by token, so that prompts and decoding are both seen."""
         rows = input_ids(go["vectors"])
         np, context = self.engine.np, self.engine.context
+        if go.get("active_experts") is not None:
+            # how many experts a token meets is the model's: another one, for this alone
+            module, _, other = load(self.job, go["active_experts"])
+            context = Engine(module, other, self.job, self.engine.setting).context
         for step, tokens in enumerate(rows, 1):
             half = -(-len(tokens) // 2)
             context.clear()
@@ -234,6 +238,9 @@ class LlamaCpp(Worker):
             flat = np.concatenate(logits)
             listed = flat.tolist() if np.isfinite(flat).all() else [float(v) if np.isfinite(v) else None for v in flat]
             self.say("outputs", step=step, logits=listed)
+        if context is not self.engine.context:
+            context.free()
+            other.free()
         self.say("done", block=go["block"])
 
     def answer(self, go):
@@ -293,7 +300,7 @@ def check(job):
         raise Refusal(f"llama.cpp computes with weights as they are stored, not in {job['precision']}", 'ask for precisions = ["stored"]')
 
 
-def load(job):
+def load(job, active_experts=None):
     """The library and the model, or why not."""
     try:
         import llama_cpp as module
@@ -304,7 +311,7 @@ def load(job):
     except module.Missing as error:
         raise Refusal(str(error), module.INSTALL) from error
     try:
-        return module, library, module.Model(library, job["model"])
+        return module, library, module.Model(library, job["model"], active_experts)
     except ValueError as error:
         raise Failure("model", str(error)) from error
 

@@ -57,6 +57,11 @@ pub trait LanguageEngine {
     /// # Errors
     /// The engine cannot.
     fn copy(&mut self, from: usize, to: usize) -> Result<(), BackendError>;
+    /// From now on every token meets so many experts of each mixture, or as many as the model says (`None`). False: the engine cannot, or there
+    /// are not so many.
+    fn activate_experts(&mut self, active: Option<usize>) -> bool {
+        active.is_none()
+    }
 }
 
 /// Logarithm of the sum of the exponentials of logits: what the logarithm of a token's probability is its logit less.

@@ -7,21 +7,27 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use clap::{Subcommand, ValueEnum};
-use ergometer_language::convert::{Converted, Moefication, Requantisation, Router, moefy, requantise};
-use ergometer_language::{BlockType, Gguf};
+use ergometer_language::convert::{Converted, GivenRouters, Moefication, Requantisation, Router, moefy, requantise};
+use ergometer_language::{BlockType, Encoding, Gguf};
 use serde_json::json;
 
 use super::flags;
 use crate::console::{self, outln};
-use crate::interrupt;
+use crate::models::language::LanguageModel;
+use crate::models::language::experts::{FittedRouter, Split, fit_routers};
+use crate::{fetch, interrupt};
+
+/// Tokens of a sequence that routers are fitted on.
+const STRETCH: usize = 256;
 
 /// Flags.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   ergometer convert requantise smollm2 --to Q8_0 --out smollm2-q8.gguf
-  ergometer convert moefy smollm2 --experts 8 --active 8 --out mixture.gguf")]
+  ergometer convert moefy smollm2 --experts 8 --active 8 --out mixture.gguf
+  ergometer convert moefy smollm2 --active 4 --router fitted --text moby-dick --out four.gguf")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -47,8 +53,10 @@ enum What {
     },
     /// A dense net of the architecture `llama` as a mixture of experts: its MLP in slices
     #[command(after_help = "Example:\n  ergometer convert moefy smollm2 --experts 8 --active 8 --out mixture.gguf\n\n\
-        With all experts active and a router of zeros it computes what the dense net does.\n\
-        Routers are not trained: with fewer active experts its text means nothing.")]
+        With all experts active and a router of zeros it computes what the dense net does. With fewer\n\
+        and a random router its text means nothing. `--router fitted` solves each layer's router by least\n\
+        squares on the end of a text (so score another part of it); nothing is trained:\n\n  \
+        ergometer convert moefy smollm2 --active 4 --router fitted --text moby-dick --out four.gguf")]
     Moefy {
         /// GGUF file, or the name of a fetched model
         #[arg(value_name = "MODEL")]
@@ -65,6 +73,12 @@ enum What {
         /// Seed of random routers
         #[arg(long, value_name = "N", default_value_t = 0)]
         seed: u64,
+        /// Text that routers are fitted on: a file, or the name of a fetched text
+        #[arg(long, value_name = "FILE")]
+        text: Option<PathBuf>,
+        /// Tokens of it, from its end
+        #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(256..=1 << 20))]
+        tokens: u32,
         #[command(flatten)]
         out: Out,
     },
@@ -90,6 +104,8 @@ enum RouterKind {
     Zero,
     /// Tokens spread over the experts by chance
     Random,
+    /// The experts that put out most, as far as a regression on `--text` tells
+    Fitted,
 }
 
 /// A type that is written.
@@ -120,20 +136,72 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             let wanted = Requantisation { to: *to, embedding: *embedding };
             (requantise(&source, wanted, &out.out, &mut tell)?, Vec::new())
         }
-        What::Moefy { experts, active, router, seed, .. } => {
+        What::Moefy { experts, active, router, seed, text, tokens, .. } => {
             let kind = router.unwrap_or(if experts == active { RouterKind::Zero } else { RouterKind::Random });
-            let router = if kind == RouterKind::Zero { Router::Zero } else { Router::Random(*seed) };
-            let wanted = Moefication { experts: (*experts).into(), active: (*active).into(), router };
-            let note = match (experts == active, kind) {
-                (true, RouterKind::Zero) => "it computes what the dense net does, through its experts",
-                _ => "its routers are untrained: its answers mean nothing, its speed does",
+            ensure!(
+                text.is_none() || kind == RouterKind::Fitted,
+                "--text is for routers that are fitted\nhint: add --router fitted"
+            );
+            let split = Split { experts: (*experts).into(), active: (*active).into() };
+            let router = match kind {
+                RouterKind::Zero => Router::Zero,
+                RouterKind::Random => Router::Random(*seed),
+                RouterKind::Fitted => {
+                    let text = text.as_deref().context(
+                        "--router fitted needs a text\nhint: --text FILE, or `ergometer fetch moby-dick` and --text moby-dick",
+                    )?;
+                    fitted(&path, split, text, *tokens as usize)?
+                }
             };
-            (moefy(&source, wanted, &out.out, &mut tell)?, vec![note.to_owned()])
+            let note = match (experts == active, &router) {
+                (true, Router::Zero) => "it computes what the dense net does, through its experts".to_owned(),
+                (_, Router::Given(given)) => format!("its routers are {}", given.about),
+                _ => "its routers are untrained: its answers mean nothing, its speed does".to_owned(),
+            };
+            let wanted = Moefication { experts: split.experts, active: split.active, router };
+            (moefy(&source, &wanted, &out.out, &mut tell)?, vec![note])
         }
     };
     notes.extend(converted.notes.iter().cloned());
     tell_all(out, &converted, &notes)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Routers fitted on the end of a text.
+fn fitted(path: &std::path::Path, split: Split, text: &std::path::Path, tokens: usize) -> anyhow::Result<Router> {
+    let item = text.to_str().and_then(fetch::item).filter(|item| item.kind == fetch::FetchKind::Text);
+    let file = match item {
+        Some(item) if !text.exists() => fetch::cached(item.name)
+            .with_context(|| format!("`{0}` is not here yet\nhint: ergometer fetch {0}", item.name))?,
+        _ => text.to_path_buf(),
+    };
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let written = ergometer_suites::text::read_text(&file, 1 << 28)?;
+    let model = LanguageModel::load(path, Some(STRETCH))?;
+    let tokenizer =
+        model.decoder().tokenizer.as_ref().context("the file has no tokenizer\nhint: name a file that has one")?;
+    let ids = tokenizer.encode(&written, Encoding { additions: false, special: false })?;
+    let stretches: Vec<Vec<u32>> =
+        ids.rchunks_exact(STRETCH).take(tokens.div_ceil(STRETCH)).map(<[u32]>::to_vec).collect();
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let (begun, shown) = (Instant::now(), std::io::stderr().is_terminal());
+    let mut tell = |router: &FittedRouter, done: usize, all: usize| {
+        console::detail(|| {
+            format!("layer {}: {:.1} % of the square of the MLP's output is lost", done - 1, 100.0 * router.lost)
+        });
+        if shown {
+            let left = begun.elapsed().as_secs_f64() / done as f64 * (all - done) as f64;
+            console::info(format!("routers of {done} of {all} layers fitted, {left:.0} s left"));
+        }
+    };
+    let layers = fit_routers(&model, &stretches, split, threads, &mut tell)?;
+    let lost = layers.iter().map(|l| l.lost).sum::<f64>() / layers.len().max(1) as f64;
+    let about = format!(
+        "fitted by least squares to {} tokens of the end of {name}; {:.0} % of the square of an MLP's output is lost on tokens unseen, in the mean layer",
+        stretches.len() * STRETCH,
+        100.0 * lost
+    );
+    Ok(Router::Given(GivenRouters { about, layers: layers.into_iter().map(|l| (l.router, l.factors)).collect() }))
 }
 
 /// Says what was written.

@@ -197,7 +197,7 @@ impl Dialogue {
         let block = self.block;
         self.block += 1;
         let vectors = vectors.map(Path::to_path_buf);
-        self.command(&Command::Go(Go { block, mode, n, seconds, steps: 0, vectors }))?;
+        self.command(&Command::Go(Go { block, mode, n, seconds, steps: 0, vectors, active_experts: None }))?;
         Ok(block)
     }
 
@@ -267,7 +267,15 @@ impl Dialogue {
         const EXAMPLES: u64 = 4;
         let (block, n) = (self.block, EXAMPLES.min(self.tokens.len() as u64));
         self.block += 1;
-        self.command(&Command::Go(Go { block, mode: Mode::Compare, n, seconds: 0.0, steps: 1, vectors: None }))?;
+        self.command(&Command::Go(Go {
+            block,
+            mode: Mode::Compare,
+            n,
+            seconds: 0.0,
+            steps: 1,
+            vectors: None,
+            active_experts: None,
+        }))?;
         let (mut sizes, mut refused): (Option<Vec<usize>>, _) = (None, None);
         loop {
             match self.message()? {

@@ -14,6 +14,7 @@ use super::{ModelError, decoder};
 use crate::graph::Graph;
 
 mod costs;
+pub mod experts;
 pub mod opened;
 
 /// A language model.

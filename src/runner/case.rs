@@ -418,7 +418,7 @@ impl Running<'_, '_> {
 
     pub(super) fn go(&mut self, mode: Mode, n: u64, seconds: f64, vectors: Option<PathBuf>) -> Command {
         let vectors = vectors.map(|path| super::job::absolute(&path));
-        Command::Go(Go { block: self.block, mode, n, seconds, steps: 0, vectors })
+        Command::Go(Go { block: self.block, mode, n, seconds, steps: 0, vectors, active_experts: None })
     }
 
     /// Keeps what the routers did, if it can be.

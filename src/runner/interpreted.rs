@@ -10,9 +10,16 @@ use ergometer_reports::case::{CaseError, ErrorKind};
 use super::process::{Launch, Worker, case_error};
 use crate::protocol::{Command, Go, Job, Message, Mode};
 
-/// Lets a worker of the reference interpreter write what it gives for a job's inputs: `n` examples, or tokens of a language model's.
+/// Lets a worker of the reference interpreter write what it gives for a job's inputs: `n` examples, or tokens of a language model's, each of which meets so many
+/// experts instead of its own number.
 /// It may be silent for so many seconds.
-pub(super) fn written_by_reference(job: Job, silence: f64, n: u64, path: &Path) -> Result<(), CaseError> {
+pub(super) fn written_by_reference(
+    job: Job,
+    silence: f64,
+    n: u64,
+    active_experts: Option<u32>,
+    path: &Path,
+) -> Result<(), CaseError> {
     let log = super::process::log()?;
     let silence = Duration::from_secs_f64(silence);
     let own = Launch { command: Vec::new(), environment: Vec::new(), silence, isolation: Default::default() };
@@ -31,7 +38,7 @@ pub(super) fn written_by_reference(job: Job, silence: f64, n: u64, path: &Path) 
         ..job
     }))?;
     let vectors = Some(super::job::absolute(path));
-    worker.send(&Command::Go(Go { block: 0, mode: Mode::Record, n, seconds: 0.0, steps, vectors }))?;
+    worker.send(&Command::Go(Go { block: 0, mode: Mode::Record, n, seconds: 0.0, steps, vectors, active_experts }))?;
     loop {
         match worker.message()? {
             Message::Done(_) => break,

@@ -21,12 +21,22 @@ pub struct PeerOutputs {
     pub outputs: Vec<Option<Vec<f32>>>,
 }
 
+/// Logits of a language model to hold others to.
+pub struct LanguageJudge {
+    /// The tokens that they are for.
+    pub questions: PathBuf,
+    /// Of the model as it is.
+    pub vectors: LanguageVectors,
+    /// Of a mixture with every expert active, and how many these are.
+    pub all_experts: Option<(u32, LanguageVectors)>,
+}
+
 /// What outputs are judged by.
 pub enum Judge {
     /// The interpreter's vectors, and the file of their questions.
     Reference(PathBuf, Vectors),
-    /// Its logits of a language model, and the file of the tokens that they are for.
-    Language(PathBuf, LanguageVectors),
+    /// Its logits of a language model.
+    Language(LanguageJudge),
     /// Recorded outputs, or another engine's: of a model that is a file.
     Peer(PeerOutputs),
 }

@@ -34,7 +34,7 @@ impl Running<'_, '_> {
     pub(super) fn compare(&mut self, worker: &mut Worker, reference: ReferenceVectors) -> Result<(), CaseError> {
         let (questions, vectors) = match reference {
             Ok(Judge::Reference(questions, vectors)) => (questions, vectors),
-            Ok(Judge::Language(questions, vectors)) => return self.compare_language(worker, questions, vectors),
+            Ok(Judge::Language(judge)) => return self.compare_language(worker, judge),
             Ok(Judge::Peer(peer)) => return self.compare_outputs(worker, peer),
             Err(why) if why.kind == ErrorKind::Unavailable => {
                 let reason = match self.planned.file.precision {

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::case::{Running, unexpected};
 use super::interpreted::written_by_reference;
+use super::judge::LanguageJudge;
 use super::plan::{PlannedCase, PlannedModel, PlannedTask};
 use super::process::{Worker, case_error};
 use crate::backends::language::log_sum;
@@ -22,7 +23,7 @@ use crate::console;
 use crate::files::{hex, sha256, write_atomically};
 use crate::parity::error;
 use crate::parity::language::LanguageVectors;
-use crate::protocol::{Job, LanguageJob, Message, Mode, NotThere};
+use crate::protocol::{Command, Go, Job, LanguageJob, Message, Mode, NotThere};
 
 /// Sequences that are compared, at most, and tokens of each.
 const ROWS: usize = 2;
@@ -51,12 +52,34 @@ fn sequences(case: &PlannedCase, model: &PlannedModel) -> Vec<Vec<u32>> {
     rows
 }
 
-/// The file of the sequences, and what the reference gives for them.
-pub(super) fn vectors(
+/// What a case is judged by. A router that scores two experts almost the same sends a token to one or the other by the last bits of the
+/// scores, and what follows is another net's: a mixture is judged with every expert active, where it depends on its scores without a step.
+/// What its own number of experts comes to is seen in the next token's probabilities.
+pub(super) fn judge(
     case: &PlannedCase,
     model: &PlannedModel,
     task: &PlannedTask,
     cache: &Path,
+) -> Result<LanguageJudge, CaseError> {
+    let experts = model.language.as_ref().and_then(|l| l.config().mlp.experts);
+    let (questions, own) = vectors(case, model, task, cache, None)?;
+    let all_experts = match experts.filter(|e| e.used < e.count) {
+        Some(e) => {
+            let all = e.count as u32;
+            Some((all, vectors(case, model, task, cache, Some(all))?.1))
+        }
+        None => None,
+    };
+    Ok(LanguageJudge { questions, vectors: own, all_experts })
+}
+
+/// The file of the sequences, and what the reference gives for them; so many experts active, if not the model's own number.
+fn vectors(
+    case: &PlannedCase,
+    model: &PlannedModel,
+    task: &PlannedTask,
+    cache: &Path,
+    active: Option<u32>,
 ) -> Result<(PathBuf, LanguageVectors), CaseError> {
     let questions = LanguageVectors { rows: sequences(case, model), logits: Vec::new() };
     let fault = |what: &str, e: String| {
@@ -67,7 +90,7 @@ pub(super) fn vectors(
     // what the interpreter would compute: its own text, the weights, the tokens
     let interpreter = [include_str!("../graph/interpreter.rs"), include_str!("../backends/reference/language.rs")];
     let mut hash = Sha256::new().chain_update(interpreter.concat()).chain_update(&model.hash);
-    hash.update(format!("{:?}", questions.rows));
+    hash.update(format!("{:?}{active:?}", questions.rows));
     let stem = cache.join("reference").join(format!("language-{}", hex(&hash.finalize())));
     let (path, asked) = (stem.with_extension("safetensors"), stem.with_extension("questions.safetensors"));
     let sum = stem.with_extension("sha256");
@@ -87,7 +110,7 @@ pub(super) fn vectors(
         format!("reference of {}: made of {rows} of {tokens} into {}", case.path, path.display())
     });
     let _ = std::fs::remove_file(&sum);
-    record(case, model, task, &questions, &path)?;
+    record(case, model, task, &questions, active, &path)?;
     let now = sha256(&path, 1 << 30, Links::Refused).map_err(|e| fault("file", e.to_string()))?;
     write_atomically(&sum, now.as_bytes()).map_err(|e| fault("checksum", format!("{e:#}")))?;
     whole().map(|vectors| (asked, vectors)).ok_or_else(|| fault("file", "not what was asked for".into()))
@@ -99,6 +122,7 @@ fn record(
     model: &PlannedModel,
     task: &PlannedTask,
     questions: &LanguageVectors,
+    active: Option<u32>,
     path: &Path,
 ) -> Result<(), CaseError> {
     let (n, tokens) = (questions.rows.len(), questions.rows[0].len());
@@ -109,7 +133,7 @@ fn record(
         language: Some(LanguageJob { context: tokens, output: vec![0; n], ..LanguageJob::default() }),
         ..super::job::job(case, task, &model.folder)
     };
-    written_by_reference(job, case.spec.timeout_seconds.max(600.0), tokens as u64, path)
+    written_by_reference(job, case.spec.timeout_seconds.max(600.0), tokens as u64, active, path)
 }
 
 /// What a difference of logits comes to for the next token.
@@ -140,15 +164,57 @@ fn next_token(got: &[f32], want: &[f32]) -> NextToken {
 
 impl Running<'_, '_> {
     /// Compares the worker with the reference and writes the verdict.
-    pub(super) fn compare_language(
+    pub(super) fn compare_language(&mut self, worker: &mut Worker, judge: &LanguageJudge) -> Result<(), CaseError> {
+        let mut judged = None;
+        if let Some((all, vectors)) = &judge.all_experts {
+            judged = self.logits(worker, &judge.questions, vectors, Some(*all))?;
+        }
+        let own = self.logits(worker, &judge.questions, &judge.vectors, None)?;
+        let Some(largest) = judged.or(own) else {
+            self.out.case.verdict = Some(Verdict::AccuracyOnly);
+            return Ok(());
+        };
+        let precision = Precision::of(&self.planned.key.precision);
+        let Tolerance { name, limit } = if precision.full { FULL } else { precision.tolerance };
+        let tolerance = if judged.is_some() { format!("{name}, every expert active") } else { name.to_owned() };
+        let (examples, steps) = (judge.vectors.rows.len() as u32, judge.vectors.rows[0].len() as u32);
+        self.out.case.verdict =
+            Some(Verdict::Reference { tolerance: tolerance.clone(), limit, largest, examples, steps });
+        if largest <= limit {
+            return Ok(());
+        }
+        let message =
+            format!("the largest error is {largest:.3e} of the largest logit, {tolerance} allows {limit:.0e}");
+        let mut hint =
+            "the reference computes the same weights in f64: the backend, or its precision, loses that much".to_owned();
+        if judge.all_experts.is_some() {
+            hint += "; a worker that knows no `active_experts` is to say that it cannot show `outputs`";
+        }
+        Err(CaseError { kind: ErrorKind::Parity, message, hint: Some(hint) })
+    }
+
+    /// The largest difference of the worker's logits from the reference's, of the largest logit; `None`: another program does not show its
+    /// logits, or no engine does with so many experts active. With the model's own number of experts what it means is kept as samples.
+    fn logits(
         &mut self,
         worker: &mut Worker,
         questions: &Path,
         vectors: &LanguageVectors,
-    ) -> Result<(), CaseError> {
+        active_experts: Option<u32>,
+    ) -> Result<Option<f64>, CaseError> {
         let wrong = |message: String| Err(case_error(ErrorKind::WrongOutput, message));
-        worker.send(&self.go(Mode::Compare, 0, 0.0, Some(questions.to_path_buf())))?;
-        let (mut seen, mut largest) = (0, 0.0f64);
+        let vectors_file = Some(super::job::absolute(questions));
+        let go = Go {
+            block: self.block,
+            mode: Mode::Compare,
+            n: 0,
+            seconds: 0.0,
+            steps: 0,
+            vectors: vectors_file,
+            active_experts,
+        };
+        worker.send(&Command::Go(go))?;
+        let (mut seen, mut largest, mut refused) = (0, 0.0f64, false);
         loop {
             match worker.message()? {
                 Message::Outputs(o) if o.step as usize == seen + 1 && seen < vectors.rows.len() => {
@@ -161,13 +227,18 @@ impl Running<'_, '_> {
                         ));
                     }
                     largest = largest.max(error(&o.logits, want));
-                    self.keep_differences(&o.logits, want, vectors.rows[seen].len());
+                    if active_experts.is_none() {
+                        self.keep_differences(&o.logits, want, vectors.rows[seen].len());
+                    }
                     seen += 1;
                 }
                 Message::Outputs(o) => return wrong(format!("logits of sequence {} came out of order", o.step)),
+                Message::Unavailable(u) if u.what == "outputs" && seen == 0 && active_experts.is_some() => {
+                    refused = true;
+                }
                 Message::Unavailable(u) if u.what == "outputs" && seen == 0 && !self.planned.command.is_empty() => {
                     self.refused(NotThere { what: "parity_error".into(), ..u })?;
-                    self.out.case.verdict = Some(Verdict::AccuracyOnly);
+                    refused = true;
                 }
                 Message::Unavailable(u) => self.refused(u)?,
                 Message::Done(_) => break,
@@ -175,24 +246,13 @@ impl Running<'_, '_> {
             }
         }
         self.block += 1;
-        if self.out.case.verdict == Some(Verdict::AccuracyOnly) {
-            return Ok(());
+        if refused {
+            return Ok(None);
         }
         if seen < vectors.rows.len() {
             return wrong(format!("logits of sequence {seen} are missing"));
         }
-        let precision = Precision::of(&self.planned.key.precision);
-        let Tolerance { name, limit } = if precision.full { FULL } else { precision.tolerance };
-        let (examples, steps) = (seen as u32, vectors.rows[0].len() as u32);
-        self.out.case.verdict = Some(Verdict::Reference { tolerance: name.into(), limit, largest, examples, steps });
-        if largest <= limit {
-            return Ok(());
-        }
-        let message = format!("the largest error is {largest:.3e} of the largest logit, {name} allows {limit:.0e}");
-        let hint = Some(
-            "the reference computes the same weights in f64: the backend, or its precision, loses that much".into(),
-        );
-        Err(CaseError { kind: ErrorKind::Parity, message, hint })
+        Ok(Some(largest))
     }
 
     fn keep_differences(&mut self, got: &[f32], want: &[f32], tokens: usize) {

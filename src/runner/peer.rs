@@ -98,6 +98,7 @@ fn ask(
         seconds: 0.0,
         steps: 0,
         vectors: None,
+        active_experts: None,
     }))?;
     let mut outputs = Vec::new();
     loop {

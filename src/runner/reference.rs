@@ -83,8 +83,7 @@ impl References {
 
 fn made(case: &PlannedCase, model: &PlannedModel, task: &PlannedTask, cache: &Path) -> Made {
     if model.language.is_some() {
-        return super::parity_language::vectors(case, model, task, cache)
-            .map(|(questions, vectors)| Judge::Language(questions, vectors));
+        return super::parity_language::judge(case, model, task, cache).map(Judge::Language);
     }
     match &model.file {
         Some(_) => peer::outputs(case, model, task).map(Judge::Peer),
@@ -204,7 +203,7 @@ fn record(
         puzzle_ids: examples.iter().map(|e| e.puzzle_id).collect(),
         ..super::job::job(case, task, model)
     };
-    written_by_reference(job, case.spec.timeout_seconds.max(300.0), rows as u64, path)
+    written_by_reference(job, case.spec.timeout_seconds.max(300.0), rows as u64, None, path)
 }
 
 #[cfg(test)]

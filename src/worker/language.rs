@@ -250,6 +250,10 @@ impl Modes for LanguageWork {
     /// See [`Mode::Compare`]: the first half of each sequence in one call, the rest token by token, so that prompts and decoding are both seen.
     fn compare(&mut self, go: &Go, output: &mut impl Write) -> anyhow::Result<()> {
         let vectors = LanguageVectors::read(go.vectors.as_deref().context("`compare` needs a vectors file")?)?;
+        if !self.engine.activate_experts(go.active_experts.map(|n| n as usize)) {
+            let reason = format!("backend `{}` cannot be told how many experts a token meets", self.job.backend);
+            return send(output, &Message::Unavailable(NotThere { what: "outputs".into(), reason, hint: None }));
+        }
         for (tokens, step) in vectors.rows.iter().zip(1..) {
             let (together, alone) = tokens.split_at(tokens.len().div_ceil(2));
             self.engine.clear(0);
@@ -261,6 +265,7 @@ impl Modes for LanguageWork {
             let none = Vec::new();
             send(output, &Message::Outputs(Outputs { step, logits, q: none, states: Vec::new(), arrays: Vec::new() }))?;
         }
+        self.engine.activate_experts(None);
         Ok(())
     }
 
@@ -269,6 +274,8 @@ impl Modes for LanguageWork {
         let path = go.vectors.as_deref().context("`record` needs a path")?;
         let tokens = self.job.inputs.iter().map(Vec::len).min().unwrap_or(0).min(go.n as usize);
         let mut vectors = LanguageVectors::default();
+        let active = go.active_experts.map(|n| n as usize);
+        anyhow::ensure!(self.engine.activate_experts(active), "{active:?} experts cannot be met");
         for input in &self.job.inputs {
             self.engine.clear(0);
             self.engine.feed(&[Feed { slot: 0, tokens: &input[..tokens] }], WantedLogits::All)?;

@@ -46,7 +46,7 @@ fn over(job: Job, interface: Interface) -> Work {
 }
 
 fn go(mode: Mode, n: u64, vectors: Option<std::path::PathBuf>) -> Go {
-    Go { block: 0, mode, n, seconds: 0.0, steps: 3, vectors }
+    Go { block: 0, mode, n, seconds: 0.0, steps: 3, vectors, active_experts: None }
 }
 
 fn messages(told: &[u8]) -> Vec<Message> {

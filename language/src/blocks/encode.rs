@@ -136,7 +136,7 @@ fn scales(kind: BlockType) -> &'static [usize] {
     }
 }
 
-/// Multiplies every element of whole blocks by a power of two, without rounding; `false`: a number became too large.
+/// Multiplies every element of whole blocks by a number, without rounding by a power of two; `false`: a number became too large.
 pub(crate) fn scale(kind: BlockType, bytes: &mut [u8], factor: f32) -> bool {
     let halves = |at: usize, block: &mut [u8]| {
         let scaled = half::f16::from_f32(super::half_at(block, at) * factor);

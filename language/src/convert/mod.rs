@@ -23,7 +23,7 @@ use crate::{
 mod moefy;
 mod requantise;
 
-pub use moefy::{Moefication, Router, moefy};
+pub use moefy::{GivenRouters, Moefication, Router, moefy};
 pub use requantise::{Requantisation, requantise};
 
 /// Bytes of a tensor that are held at once, about.

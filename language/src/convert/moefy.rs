@@ -1,12 +1,12 @@
 //! A dense net as a mixture of experts: its MLP is cut into slices, each an expert.
 //!
 //! In: a GGUF file of the architecture `llama`, how many experts, how many of them a token meets. Out: a file of the same
-//! architecture with routers. Must not: train: routers are zeros or random, and the file says which.
+//! architecture with routers. Must not: train: routers are zeros, random or given, and the file says which.
 //!
 //! down(act(gate x) * up x) is a sum over the inner width, so that slices of it are experts whose outputs add up to the dense
 //! one. A mixture weighs the chosen experts by numbers that sum to 1; with a router of zeros and all experts active each weighs
 //! 1/E, and the down matrices are multiplied by E, so that the mixture is the dense net. E is a power of two, for then
-//! no scale is rounded. With fewer active experts the net is another one, and with a router that nobody has trained
+//! no scale is rounded (with given routers each expert's factor rounds them). With fewer active experts the net is another one, and with a router that nobody has trained
 //! it is a worse one: a thing to time, with real weights and sizes, and nothing to ask.
 
 use std::io::Write;
@@ -25,16 +25,27 @@ use crate::{
 const MAX_EXPERTS: usize = 256;
 
 /// What a router holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Router {
     /// Zeros: all experts weigh the same, and of fewer the first ones are taken.
     Zero,
     /// Normal numbers of variance 1 / width from a seed: tokens spread over the experts by chance.
     Random(u64),
+    /// Made from the net's outputs.
+    Given(GivenRouters),
+}
+
+/// Routers that somebody else made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GivenRouters {
+    /// How, in words: the file keeps them.
+    pub about: String,
+    /// By layer the router, `[experts, width]`, and what each expert's output is multiplied with.
+    pub layers: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
 /// What is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Moefication {
     /// Experts of a layer: a power of two.
     pub experts: usize,
@@ -47,11 +58,12 @@ pub struct Moefication {
 /// Where the bytes of a new tensor come from.
 enum Part<'a> {
     Whole(&'a str, &'a TableEntry),
+    /// Of a layer.
     Router(usize),
     /// Rows of the dense matrix are the experts' rows, one expert after the other.
     Rows(&'a str, &'a TableEntry),
-    /// Columns of the dense matrix are the experts' columns.
-    Columns(&'a str, &'a TableEntry),
+    /// Columns of the dense matrix of a layer are the experts' columns.
+    Columns(usize, &'a str, &'a TableEntry),
 }
 
 /// Writes a mixture made of a dense net.
@@ -60,11 +72,11 @@ enum Part<'a> {
 /// Numbers that do not go together; a net that is no dense one of `llama`; what cannot be read or written.
 pub fn moefy(
     gguf: &Gguf,
-    wanted: Moefication,
+    wanted: &Moefication,
     out: &Path,
     progress: ConversionProgress<'_>,
 ) -> Result<Converted, LanguageError> {
-    let Moefication { experts, active, router } = wanted;
+    let Moefication { experts, active, ref router } = *wanted;
     let fail = |message: String, hint: &str| Err(gguf.fail(message).hint(hint));
     if !experts.is_power_of_two() || !(2..=MAX_EXPERTS).contains(&experts) {
         return fail(format!("{experts} experts"), "a power of two from 2 to 256 is possible: 8, say");
@@ -89,9 +101,20 @@ pub fn moefy(
     let (heads, parts) = planned(gguf, experts, width)?;
     let unsigned = |key: &str, n: u64| (key.to_owned(), GgufValue::Unsigned(n));
     let text = |key: &str, text: String| (key.to_owned(), GgufValue::Text(text));
+    let layers = parts.iter().filter(|p| matches!(p, Part::Router(_))).count();
     let said = match router {
         Router::Zero => "zeros, untrained".to_owned(),
         Router::Random(seed) => format!("random (seed {seed}), untrained"),
+        Router::Given(given) => {
+            let fit = |(router, factors): &(Vec<f32>, Vec<f32>)| {
+                let all = router.iter().chain(factors);
+                router.len() == experts * width && factors.len() == experts && all.clone().all(|v| v.is_finite())
+            };
+            if given.layers.len() != layers || !given.layers.iter().all(fit) {
+                return fail("the routers do not fit the net".into(), "fit them on the same file");
+            }
+            given.about.clone()
+        }
     };
     let name = gguf.text("general.name")?.unwrap_or_default();
     let metadata = metadata_with(
@@ -108,7 +131,13 @@ pub fn moefy(
     write_file(out, &metadata, &heads, progress, |i, into| match parts[i] {
         Part::Whole(name, entry) | Part::Rows(name, entry) => copy(gguf, name, entry, into),
         Part::Router(layer) => Ok(router_bytes(router, layer, experts * width, width, into)?),
-        Part::Columns(name, entry) => columns(gguf, name, entry, experts, into),
+        Part::Columns(layer, name, entry) => {
+            let factor = |expert: usize| match router {
+                Router::Given(given) => experts as f32 * given.layers[layer].1[expert],
+                Router::Zero | Router::Random(_) => experts as f32,
+            };
+            columns(gguf, name, entry, experts, &factor, into)
+        }
     })
 }
 
@@ -130,19 +159,18 @@ fn planned(gguf: &Gguf, experts: usize, width: usize) -> Result<(Vec<GgufTensorH
                 return Err(uneven(rows));
             }
             if name.ends_with("ffn_gate.weight") {
-                let layer = at.trim_start_matches("blk.").trim_end_matches('.').parse().unwrap_or(0);
                 heads.push(GgufTensorHead {
                     name: format!("{at}ffn_gate_inp.weight"),
                     kind: BlockType::F32,
                     shape: vec![experts, width],
                 });
-                parts.push(Part::Router(layer));
+                parts.push(Part::Router(layer_of(at)));
                 split += 1;
             }
             let shape = vec![experts, rows / experts, columns];
             heads.push(GgufTensorHead { name: name.replace(".weight", "_exps.weight"), kind: entry.kind, shape });
             parts.push(Part::Rows(name, entry));
-        } else if dense("ffn_down.weight").is_some() {
+        } else if let Some(at) = dense("ffn_down.weight") {
             if columns == 0 || columns % (experts * entry.kind.block_elements()) != 0 {
                 let block = entry.kind.block_elements();
                 let message = format!(
@@ -155,7 +183,7 @@ fn planned(gguf: &Gguf, experts: usize, width: usize) -> Result<(Vec<GgufTensorH
             }
             let shape = vec![experts, rows, columns / experts];
             heads.push(GgufTensorHead { name: name.replace(".weight", "_exps.weight"), kind: entry.kind, shape });
-            parts.push(Part::Columns(name, entry));
+            parts.push(Part::Columns(layer_of(at), name, entry));
         } else {
             heads.push(GgufTensorHead { name: name.into(), kind: entry.kind, shape: entry.shape.clone() });
             parts.push(Part::Whole(name, entry));
@@ -167,12 +195,18 @@ fn planned(gguf: &Gguf, experts: usize, width: usize) -> Result<(Vec<GgufTensorH
     Ok((heads, parts))
 }
 
-/// Writes the columns of each expert, multiplied by the number of experts.
+/// The layer of tensors whose names begin with this.
+fn layer_of(at: &str) -> usize {
+    at.trim_start_matches("blk.").trim_end_matches('.').parse().unwrap_or(0)
+}
+
+/// Writes the columns of each expert, multiplied by its factor.
 fn columns(
     gguf: &Gguf,
     name: &str,
     entry: &TableEntry,
     experts: usize,
+    factor: &dyn Fn(usize) -> f32,
     into: &mut dyn Write,
 ) -> Result<(), PieceError> {
     let (row, slice) = (entry.row_bytes(), entry.row_bytes() / experts);
@@ -183,9 +217,9 @@ fn columns(
             kept.clear();
             gguf.tensors().read_rows(name, rows, &mut bytes)?;
             bytes.chunks_exact(row).for_each(|row| kept.extend_from_slice(&row[expert * slice..][..slice]));
-            if !scale(entry.kind, &mut kept, experts as f32) {
-                let message =
-                    format!("tensor `{}`: a scale times {experts} is beyond {}", shown(name), entry.kind.name());
+            if !scale(entry.kind, &mut kept, factor(expert)) {
+                let (by, kind) = (factor(expert), entry.kind.name());
+                let message = format!("tensor `{}`: a scale times {by} is beyond {kind}", shown(name));
                 return Err(PieceError::Read(gguf.fail(message).hint("requantise to F32 or BF16 first")));
             }
             into.write_all(&kept)?;
@@ -195,8 +229,12 @@ fn columns(
 }
 
 /// Writes a layer's router.
-fn router_bytes(router: Router, layer: usize, n: usize, width: usize, into: &mut dyn Write) -> std::io::Result<()> {
-    let Router::Random(seed) = router else { return into.write_all(&vec![0; 4 * n]) };
+fn router_bytes(router: &Router, layer: usize, n: usize, width: usize, into: &mut dyn Write) -> std::io::Result<()> {
+    let seed = match router {
+        Router::Zero => return into.write_all(&vec![0; 4 * n]),
+        Router::Given(given) => return given.layers[layer].0.iter().try_for_each(|w| into.write_all(&w.to_le_bytes())),
+        Router::Random(seed) => seed,
+    };
     let mut state = seed ^ (layer as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     // splitmix64, from 0 (not itself) to 1
     let mut uniform = || {

@@ -145,7 +145,7 @@ fn experts_are_slices_of_the_dense_net() {
         let source = Gguf::open(&dense(folder.path(), kind, |_| {})).unwrap();
         let out = folder.path().join("mixture.gguf");
         let wanted = Moefication { experts, active: 2, router: Router::Random(3) };
-        moefy(&source, wanted, &out, &mut silent()).unwrap();
+        moefy(&source, &wanted, &out, &mut silent()).unwrap();
         let made = Gguf::open(&out).unwrap();
         assert_eq!(made.text("ergometer.moefied.router").unwrap(), Some("random (seed 3), untrained"));
         assert_eq!(made.text("general.name").unwrap(), Some(format!("Small split into {experts} experts").as_str()));
@@ -174,12 +174,41 @@ fn experts_are_slices_of_the_dense_net() {
 }
 
 #[test]
+fn given_routers_are_written_with_the_factors_of_their_experts() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Gguf::open(&dense(folder.path(), BlockType::F32, |_| {})).unwrap();
+    let out = folder.path().join("mixture.gguf");
+    let router = |layer: usize| (0..4 * WIDTH).map(|i| (i + 1000 * layer) as f32).collect::<Vec<f32>>();
+    let layers = vec![(router(0), vec![1.0, 0.5, 2.0, -1.0]), (router(1), vec![1.0; 4])];
+    let given = |layers| Router::Given(GivenRouters { about: "made by hand".into(), layers });
+    let wanted = Moefication { experts: 4, active: 2, router: given(layers.clone()) };
+    moefy(&source, &wanted, &out, &mut silent()).unwrap();
+    let made = Gguf::open(&out).unwrap();
+    assert_eq!(made.text("ergometer.moefied.router").unwrap(), Some("made by hand"));
+    let values = |gguf: &Gguf, name: &str| gguf.tensors().dequantise(name).unwrap();
+    let (dense, slice) = (values(&source, "blk.0.ffn_down.weight"), INNER / 4);
+    for (i, value) in values(&made, "blk.0.ffn_down_exps.weight").iter().enumerate() {
+        let (expert, row, column) = (i / slice / WIDTH, i / slice % WIDTH, i % slice);
+        assert_eq!(*value, dense[row * INNER + expert * slice + column] * 4.0 * layers[0].1[expert]);
+    }
+    for (layer, (router, _)) in layers.iter().enumerate() {
+        assert_eq!(values(&made, &format!("blk.{layer}.ffn_gate_inp.weight")), *router);
+    }
+    // a layer is missing, a number is
+    for layers in [layers[..1].to_vec(), vec![(router(0), vec![f32::NAN; 4]), (router(1), vec![1.0; 4])]] {
+        let wanted = Moefication { router: given(layers), ..wanted.clone() };
+        let error = moefy(&source, &wanted, &folder.path().join("no.gguf"), &mut silent()).unwrap_err().to_string();
+        assert!(error.contains("the routers do not fit the net"), "{error}");
+    }
+}
+
+#[test]
 fn what_cannot_be_split_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("mixture.gguf");
     let split = |path: &Path, experts: usize, active: usize| {
         let wanted = Moefication { experts, active, router: Router::Zero };
-        moefy(&Gguf::open(path).unwrap(), wanted, &out, &mut silent()).unwrap_err().to_string()
+        moefy(&Gguf::open(path).unwrap(), &wanted, &out, &mut silent()).unwrap_err().to_string()
     };
     let path = dense(folder.path(), BlockType::Q4_1, |_| {});
     assert!(split(&path, 6, 2).contains("6 experts\nhint: a power of two"));

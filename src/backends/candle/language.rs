@@ -29,6 +29,8 @@ pub(super) struct CandleLanguage {
     past: Vec<usize>,
     logits: Vec<f32>,
     weight_bytes: u64,
+    /// Experts that a token meets, where there are some.
+    used: Option<usize>,
 }
 
 impl CandleLanguage {
@@ -53,6 +55,7 @@ impl CandleLanguage {
             past: vec![0; slots],
             logits: Vec::new(),
             weight_bytes,
+            used: model.graph.active_experts(),
         })
     }
 
@@ -275,5 +278,9 @@ impl LanguageEngine for CandleLanguage {
         self.slots[to] = self.slots[from].clone();
         self.past[to] = self.past[from];
         Ok(())
+    }
+
+    fn activate_experts(&mut self, active: Option<usize>) -> bool {
+        active.or(self.used).is_none_or(|n| self.lowering.graph_mut().activate_experts(n))
     }
 }

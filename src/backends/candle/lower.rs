@@ -54,6 +54,11 @@ impl Lowering {
         &self.graph
     }
 
+    /// The same, to be changed where no table depends on it.
+    pub(super) fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
     fn prepare(&mut self, region: &Region) -> std::result::Result<(), String> {
         for ty in &region.types {
             if ty.tokens == Tokens::Length {

@@ -236,6 +236,15 @@ impl LanguageEngine for NativeLanguage {
         self.slots[to] = self.slots[from].clone();
         Ok(())
     }
+
+    fn activate_experts(&mut self, active: Option<usize>) -> bool {
+        let Some(chosen) = active.or(self.config.mlp.experts.map(|e| e.used)) else { return true };
+        let activate = |layer: &mut Layer| match &mut layer.mlp {
+            HeldMlp::Experts(experts) => experts.activate(chosen),
+            HeldMlp::Gated { .. } | HeldMlp::Plain { .. } => false,
+        };
+        self.layers.iter_mut().all(activate)
+    }
 }
 
 impl HeldMlp {

@@ -15,6 +15,8 @@ use crate::graph::{Graph, Init};
 /// See the module.
 pub struct ReferenceLanguage {
     graph: Graph,
+    /// Experts that a token meets, where there are some.
+    used: Option<usize>,
     params: Arc<Vec<Vec<f32>>>,
     threads: usize,
     context: usize,
@@ -36,7 +38,15 @@ impl ReferenceLanguage {
         let context = graph.states.iter().map(|s| s.ty.tokens_at(0)).min().unwrap_or(0);
         let empty = graph.states.iter().map(|s| Tensor { data: Vec::new(), tokens: 0, features: s.ty.features });
         let slots = vec![empty.collect::<Vec<Tensor>>(); slots];
-        Ok(Self { graph: graph.clone(), params, threads, context, slots, logits: Vec::new() })
+        Ok(Self {
+            graph: graph.clone(),
+            used: graph.active_experts(),
+            params,
+            threads,
+            context,
+            slots,
+            logits: Vec::new(),
+        })
     }
 }
 
@@ -102,5 +112,9 @@ impl LanguageEngine for ReferenceLanguage {
     fn copy(&mut self, from: usize, to: usize) -> Result<(), BackendError> {
         self.slots[to] = self.slots[from].clone();
         Ok(())
+    }
+
+    fn activate_experts(&mut self, active: Option<usize>) -> bool {
+        active.or(self.used).is_none_or(|n| self.graph.activate_experts(n))
     }
 }

@@ -48,14 +48,7 @@ impl Operator for GatedMlp {
 }
 
 /// The gated MLP of rows of `width` features: `gate_up [2 · inner, width]`, `down [width, inner]`.
-pub(super) fn gated(
-    rows: &[f64],
-    width: usize,
-    gate_up: &[f32],
-    down: &[f32],
-    act: Activation,
-    threads: usize,
-) -> Vec<f64> {
+pub fn gated(rows: &[f64], width: usize, gate_up: &[f32], down: &[f32], act: Activation, threads: usize) -> Vec<f64> {
     let inner = down.len() / width;
     let both = product(rows, gate_up, width, None, threads);
     let gated = |both: &[f64]| -> Vec<f64> {

@@ -143,6 +143,7 @@ operators! {
 }
 
 pub use attend::{HeadNorms, Rope};
+pub use gated_mlp::gated;
 
 impl Op {
     /// The operator's name, for messages and profiles.

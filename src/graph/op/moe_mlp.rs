@@ -3,7 +3,7 @@
 use super::super::interpreter::Interpreter;
 use super::super::product::softmax;
 use super::super::tensor::Tensor;
-use super::super::{ParamId, ValueType};
+use super::super::{Graph, Op, ParamId, ValueType};
 use super::{Activation, Costing, Operator, Shapes, gated_mlp, one};
 
 /// A gated MLP per expert; each token goes to the `top_k` experts that the router scores highest, weighted by the softmax over the chosen
@@ -20,6 +20,35 @@ pub struct MoeMlp {
     pub act: Activation,
     /// Experts per token.
     pub top_k: usize,
+}
+
+impl Graph {
+    /// The mixtures' operations in a step.
+    fn moe_mlps(&self) -> impl Iterator<Item = &MoeMlp> {
+        self.step.nodes.iter().filter_map(|node| match &node.op {
+            Op::MoeMlp(mixture) => Some(mixture),
+            _ => None,
+        })
+    }
+
+    /// Experts that a token of a step meets in each mixture, where there are some: they have the same number.
+    pub fn active_experts(&self) -> Option<usize> {
+        self.moe_mlps().map(|m| m.top_k).next()
+    }
+
+    /// Lets it meet so many; false, and nothing is changed: there is no mixture, or one that has not so many.
+    pub fn activate_experts(&mut self, top_k: usize) -> bool {
+        let there = |m: &MoeMlp| (1..=self.params[m.router.0].shape[0]).contains(&top_k);
+        if self.active_experts().is_none() || !self.moe_mlps().all(there) {
+            return false;
+        }
+        for node in &mut self.step.nodes {
+            if let Op::MoeMlp(mixture) = &mut node.op {
+                mixture.top_k = top_k;
+            }
+        }
+        true
+    }
 }
 
 impl MoeMlp {

@@ -177,3 +177,33 @@ fn what_cannot_be_fed_is_refused_and_changes_nothing() {
         assert!(said.contains("made for 1 to 256") && said.contains("hint: "), "{said}");
     }
 }
+
+#[test]
+fn engines_let_tokens_meet_as_many_experts_as_they_are_told_to() {
+    let model = LanguageModel::load(&golden("mixtral"), None).unwrap();
+    let (rows, recorded, _) = vectors("mixtral");
+    let feeds = [Feed { slot: 0, tokens: &rows[0] }];
+    let recorded = &recorded[..rows[0].len() * model.config().vocabulary];
+    let mut wanted = Vec::new();
+    for (name, mut engine) in engines(&model, 1) {
+        assert!(!engine.activate_experts(Some(5)) && !engine.activate_experts(Some(0)), "{name}: there are four");
+        if !engine.activate_experts(Some(4)) {
+            assert!(!["reference", "native", "candle"].contains(&name), "{name}");
+            continue;
+        }
+        engine.feed(&feeds, WantedLogits::All).unwrap();
+        if wanted.is_empty() {
+            wanted = engine.logits().to_vec();
+            assert!(error(&wanted, recorded) > 1e-3, "two experts are another net than four");
+        }
+        assert!(error(engine.logits(), &wanted) < 2e-5, "{name}");
+        engine.clear(0);
+        assert!(engine.activate_experts(None), "{name}");
+        engine.feed(&feeds, WantedLogits::All).unwrap();
+        assert!(error(engine.logits(), recorded) < 2e-5, "{name}");
+    }
+    let dense = LanguageModel::load(&golden("llama"), None).unwrap();
+    for (name, mut engine) in engines(&dense, 1) {
+        assert!(!engine.activate_experts(Some(1)) && engine.activate_experts(None), "{name}");
+    }
+}

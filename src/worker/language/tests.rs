@@ -86,8 +86,12 @@ fn every_scenario_times_the_tokens_that_are_scored() {
         let mut work = work("llama", scenario, batch, LanguageJob { ignore_end: true, arrivals, ..ask([5, 4]) });
         let scored = answers(&said(|to| work.answer(0, to)));
         work.warm(0.0).unwrap();
-        let told =
-            said(|to| work.time(&Go { block: 1, mode: Mode::Time, n: 3, seconds: 0.0, steps: 0, vectors: None }, to));
+        let told = said(|to| {
+            work.time(
+                &Go { block: 1, mode: Mode::Time, n: 3, seconds: 0.0, steps: 0, vectors: None, active_experts: None },
+                to,
+            )
+        });
         let samples = told.iter().filter_map(|m| if let Message::Sample(s) = m { Some(s) } else { None });
         let samples: Vec<&IterationSample> = samples.collect();
         assert_eq!(samples.len(), if scenario.starts_with("arrivals") { 1 } else { 3 }, "{scenario}");
@@ -143,7 +147,8 @@ fn recorded_logits_are_those_that_compare_gives() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("v.safetensors");
     let mut work = work("gemma3", "", 1, ask([0, 0]));
-    let go = |mode| Go { block: 0, mode, n: 7, seconds: 0.0, steps: 0, vectors: Some(path.clone()) };
+    let go =
+        |mode| Go { block: 0, mode, n: 7, seconds: 0.0, steps: 0, vectors: Some(path.clone()), active_experts: None };
     work.record(&go(Mode::Record)).unwrap();
     let made = LanguageVectors::read(&path).unwrap();
     assert_eq!((made.rows.len(), made.rows[0].len()), (2, 7));

@@ -97,6 +97,15 @@ pub(super) struct Experts {
 }
 
 impl Experts {
+    /// Every token meets so many from now on; false: there are not so many.
+    pub fn activate(&mut self, chosen: usize) -> bool {
+        let there = (1..=self.experts.len()).contains(&chosen);
+        if there {
+            self.chosen = chosen;
+        }
+        there
+    }
+
     /// `out = Σ weight · expert(x)` over the chosen ones; those that no token goes to are not computed.
     pub fn apply(&self, ctx: &Context, act: Activation, x: &[f32], inner: &mut Vec<f32>, out: &mut Vec<f32>) {
         let hidden = self.router.matrix.inputs();
