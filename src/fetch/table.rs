@@ -102,9 +102,9 @@ pub const FETCHES: &[Fetch] = &[
         kind: FetchKind::Model,
         version: "0.1.2",
         licence: "Apache-2.0",
-        about: "SmolLM2-135M-Instruct in Q4_1: a language model of 30 layers and 134,515,008 parameters",
+        about: "SmolLM2-135M-Instruct in Q4_1: a language model of 30 layers and 134,515,008 parameters; beside it the same split into 8 experts",
         variants: SMOLLM2,
-        makes: None,
+        makes: Some(made::MIXTURES),
         terms: None,
         next: &[
             "ergometer generate --model {} --prompt 'The capital of France is'",

@@ -6,6 +6,7 @@
 mod digits;
 mod file_types;
 mod lines;
+mod mixtures;
 
 use std::path::Path;
 
@@ -28,6 +29,8 @@ pub const FILE_TYPES: Making = Making { files: &["files.npy", "types.npy"], make
 pub const LINES: Making = Making { files: &["lines.npy", "texts.jsonl", "alphabet.txt"], make: lines::make };
 /// Handwritten digits that were held out, and a net trained on the others.
 pub const DIGITS: Making = Making { files: &["test.npy", "labels.npy", "net.onnx"], make: digits::make };
+/// Of SmolLM2: the net split into experts.
+pub const MIXTURES: Making = Making { files: &mixtures::FILES, make: mixtures::make };
 
 /// Writes an array: NumPy's type, axes, and the bytes of its numbers.
 fn write_npy(path: &Path, kind: &str, axes: &[usize], bytes: &[u8]) -> anyhow::Result<()> {
