@@ -9,6 +9,9 @@ use super::product::product;
 use super::tensor::Tensor;
 use super::{Graph, Kind, Op, ParamId, Region, ValueType};
 
+/// What may stand in for an operation: its results by what goes into it, or none where it is to be computed.
+pub type Instead<'a> = dyn FnMut(&Op, &[&Tensor]) -> Option<Vec<Tensor>> + 'a;
+
 /// Runs regions of one graph.
 pub struct Interpreter<'a> {
     graph: &'a Graph,
@@ -39,7 +42,7 @@ impl<'a> Interpreter<'a> {
         region: &Region,
         args: Vec<Tensor>,
         batch: usize,
-        instead: &mut dyn FnMut(&Op, &[&Tensor]) -> Option<Vec<Tensor>>,
+        instead: &mut Instead,
     ) -> Vec<Tensor> {
         // the node after which a value is not read again
         let mut last = vec![0; region.types.len()];
