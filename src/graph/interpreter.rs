@@ -37,13 +37,7 @@ impl<'a> Interpreter<'a> {
     }
 
     /// The same, where `instead` may give the results of an operation itself, by what goes into it.
-    pub fn run_with(
-        &self,
-        region: &Region,
-        args: Vec<Tensor>,
-        batch: usize,
-        instead: &mut Instead,
-    ) -> Vec<Tensor> {
+    pub fn run_with(&self, region: &Region, args: Vec<Tensor>, batch: usize, instead: &mut Instead) -> Vec<Tensor> {
         // the node after which a value is not read again
         let mut last = vec![0; region.types.len()];
         for (i, node) in region.nodes.iter().enumerate() {
