@@ -4,8 +4,8 @@
 //! Along the features a thread takes some rows through the whole MLP or, where fetching the weights would take most of
 //! its time, some columns of each product. Along the tokens it takes some features of an example.
 //!
-//! Columns are chosen where fetching all weights would take each thread's time (tiles and few rows;
-//! `columns_are_cheaper` in `linear`).
+//! Columns are chosen where fetching all weights would take each thread's time (tiles and few rows, or on AVX2 long
+//! weights; `columns_are_cheaper` in `linear`).
 
 mod features;
 mod scalar;
