@@ -45,7 +45,9 @@ mod moe;
 mod norm;
 mod number_format;
 mod pool;
+mod stack;
 mod sys;
+mod team;
 #[cfg(test)]
 mod tests;
 mod vector;
@@ -72,4 +74,5 @@ pub use moe::Routes;
 pub use norm::{layer_norm, rms_norm, rms_norm_in_place, rms_norm_tokens};
 pub use number_format::NumberFormat;
 pub use pool::Pool;
+pub use stack::{RowNorm, StackHead, StackLayer, layers_step};
 pub use sys::amx::amx_is_emulated;

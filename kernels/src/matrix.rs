@@ -142,6 +142,23 @@ impl<'a> SharedWords<'a> {
         // SAFETY: within the buffer, as checked, and used by nobody else, as promised.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
+
+    /// Where word `at` is, for parts that threads write among each other's.
+    pub(crate) fn address(self, at: usize) -> *mut u32 {
+        assert!(at <= self.len, "word {at} of {}", self.len);
+        self.start.wrapping_add(at)
+    }
+
+    /// `len` words from `at` on, to be read.
+    ///
+    /// # Safety
+    /// Nothing writes them meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn read(self, at: usize, len: usize) -> &'a [u32] {
+        assert!(at <= self.len && len <= self.len - at, "{len} words from {at} of {}", self.len);
+        // SAFETY: within the buffer, as checked, and written by nobody, as promised.
+        unsafe { std::slice::from_raw_parts(self.start.add(at), len) }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -186,6 +203,14 @@ impl Aligned {
         sys::pages::ask_for_large(&mut lines);
         lines.resize(count, Line([0; LINE]));
         Aligned { lines: Lines::Own(lines), len }
+    }
+
+    /// Where the words begin. Unlike a slice's pointer it claims nothing of what the words hold, so that they may be written meanwhile.
+    pub(crate) fn start(&self) -> *const u32 {
+        match &self.lines {
+            Lines::Own(lines) => lines.as_ptr().cast(),
+            Lines::Shared(share) => share.first.cast_const().cast(),
+        }
     }
 
     /// Grows to at least `len` words; new words are zero.
@@ -274,12 +299,8 @@ impl Deref for Aligned {
     type Target = [u32];
 
     fn deref(&self) -> &[u32] {
-        let first = match &self.lines {
-            Lines::Own(lines) => lines.as_ptr(),
-            Lines::Shared(share) => share.first.cast_const(),
-        };
         // SAFETY: a Line is 16 words and nothing else (64 bytes, aligned 64), and there are lines for at least `len` of them.
-        unsafe { std::slice::from_raw_parts(first.cast(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }
 

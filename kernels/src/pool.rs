@@ -107,10 +107,28 @@ impl Pool {
     pub fn run_on(&self, threads: usize, parts: usize, f: &(dyn Fn(usize) + Sync)) {
         let threads = self.threads().min(threads).min(parts);
         let guard = if threads > 1 { self.try_begin() } else { None };
-        let Some(guard) = guard else {
-            (0..parts).for_each(f);
-            return;
-        };
+        match guard {
+            Some(guard) => self.begun(guard, threads, parts, f),
+            None => (0..parts).for_each(f),
+        }
+    }
+
+    /// Calls `f(member, members)` once in each of at most this many threads, all at work together, so that they may wait for
+    /// each other ([`TeamBarrier`](crate::team::TeamBarrier)). From inside a part, or while another thread runs on this pool, the
+    /// calling thread is the only member.
+    ///
+    /// # Panics
+    /// As [`Pool::run`].
+    pub(crate) fn team(&self, threads: usize, f: &(dyn Fn(usize, usize) + Sync)) {
+        let threads = self.threads().min(threads);
+        match if threads > 1 { self.try_begin() } else { None } {
+            Some(guard) => self.begun(guard, threads, threads, &|i| f(i, threads)),
+            None => f(0, 1),
+        }
+    }
+
+    /// The threads' shares of a run that holds `running`.
+    fn begun(&self, guard: MutexGuard<'_, ()>, threads: usize, parts: usize, f: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes. Workers use the reference before they count down `pending`, and this
         // function neither returns nor unwinds before `pending` is zero.

@@ -23,10 +23,10 @@ dispatch! {
     fn activate(kind: ActivationKind, x: &mut [f32]) { scalar::activation | vector::activation }
 }
 dispatch! {
-    fn gate_slice(kind: ActivationKind, gate: &mut [f32], up: &[f32]) { scalar::gate | vector::gate }
+    pub(crate) fn gate_slice(kind: ActivationKind, gate: &mut [f32], up: &[f32]) { scalar::gate | vector::gate }
 }
 dispatch! {
-    fn silu_slice(gate: &[f32], up: &[f32], out: &mut [f32]) { scalar::swiglu | vector::swiglu }
+    pub(crate) fn silu_slice(gate: &[f32], up: &[f32], out: &mut [f32]) { scalar::swiglu | vector::swiglu }
 }
 
 /// `x = f(x)` in place, any shape.

@@ -35,6 +35,18 @@ pub(crate) fn tile_rows(isa: Isa, rows: usize) -> usize {
     }
 }
 
+/// Where the record of block `b` of row `row` is among those of `rows` rows of `blocks` blocks, in words.
+pub(crate) fn record_at(isa: Isa, rows: usize, blocks: usize, row: usize, b: usize) -> usize {
+    let mut first = 0;
+    loop {
+        let tile = tile_rows(isa, rows - first);
+        if row < first + tile {
+            return (first * blocks + b * tile + row - first) * RECORD;
+        }
+        first += tile;
+    }
+}
+
 /// Quantises rows of `k` values into their records, tile by tile.
 pub(super) fn scalar(isa: Isa, x: &[f32], k: usize, records: &mut [u32]) {
     in_tiles(isa, x, k, records, |x, record| {

@@ -14,32 +14,34 @@ pub(crate) mod format;
 pub(crate) mod pack;
 mod scalar;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod vector;
+
+use std::borrow::Borrow;
 
 use self::activations::{RECORD, TILE};
 use self::format::BLOCK;
 use self::pack::{PackedBlocks, ROWS};
 use crate::context::Context;
-use crate::isa::Isa;
+use crate::isa::{Isa, Proof};
 use crate::matrix::{MatMut, shared_scratch};
 use crate::pool::SendPtr;
 use crate::vector::dispatch;
 
 dispatch! {
-    fn product(records: &[u32], w: &PackedBlocks, first: usize, out: MatMut<'_>) {
+    pub(crate) fn product(records: &[u32], w: &PackedBlocks, first: usize, then: *const u8, out: MatMut<'_>) {
         scalar::product | vector::product
     }
 }
 dispatch! {
-    fn quantise(isa: Isa, x: &[f32], k: usize, records: &mut [u32]) {
+    pub(crate) fn quantise(isa: Isa, x: &[f32], k: usize, records: &mut [u32]) {
         activations::scalar | activations::vector
     }
 }
 
 /// Multiply-adds with blocks that cost as much as streaming over one value of f32: with one row each reads about two
 /// thirds of a byte of weights, and hands the other threads a few hundred values.
-const PER_VALUE: usize = 3;
+pub(crate) const PER_VALUE: usize = 3;
 
 /// `out[m, n] = x[m, k] · W[n, k]ᵀ`; m follows from the length of `out`.
 ///
@@ -70,8 +72,6 @@ pub fn blocks_joined(ctx: &Context, x: &[f32], weights: &[&PackedBlocks], out: &
     }
     let threads = ctx.parts(m * wide * k / PER_VALUE);
     let start = SendPtr(out.as_mut_ptr());
-    let unit = if ctx.isa() == Isa::Scalar { 1 } else { ROWS };
-    let panels: usize = weights.iter().map(|w| w.n.div_ceil(unit)).sum();
     shared_scratch(m * (k / BLOCK) * RECORD, |records| {
         // whole tiles, but for the last
         let tiles = ctx.chunk(m.div_ceil(TILE), m * k) * TILE;
@@ -81,25 +81,67 @@ pub fn blocks_joined(ctx: &Context, x: &[f32], weights: &[&PackedBlocks], out: &
         });
         let records = &*records;
         ctx.pool().run_on(threads, threads, &|i| {
-            // of all panels, one weight's after another's
-            let (begin, end) = (panels * i / threads, panels * (i + 1) / threads);
-            let (mut before, mut column) = (0, 0);
-            for w in weights {
-                let own = w.n.div_ceil(unit);
-                let first = begin.clamp(before, before + own) - before;
-                let last = end.clamp(before, before + own) - before;
-                let (first, last) = (first * unit, (last * unit).min(w.n));
-                if first < last {
-                    // SAFETY: columns within `out`, which is borrowed until this function returns; the threads' columns
-                    // do not overlap.
-                    let block = unsafe { MatMut::from_raw(start.get().add(column + first), m, last - first, wide) };
-                    product(ctx.proof(), records, w, first, block);
-                }
-                before += own;
-                column += w.n;
-            }
+            // SAFETY: `out` is borrowed until this function returns, and the threads' columns do not overlap.
+            unsafe { share(ctx.proof(), records, weights, (i, threads), std::ptr::null(), start.get(), m) };
         });
     });
+}
+
+/// The columns of thread `i` of `n`: of all panels, one weight's after another's. Each weight of which it has some, their
+/// beginning and end, and where the first of them is in the output.
+fn columns<W: Borrow<PackedBlocks>>(
+    weights: &[W],
+    (i, n): (usize, usize),
+) -> impl Iterator<Item = (&PackedBlocks, usize, usize, usize)> {
+    let unit = |w: &PackedBlocks| if w.isa == Isa::Scalar { 1 } else { ROWS };
+    let panels: usize = weights.iter().map(Borrow::borrow).map(|w| w.n.div_ceil(unit(w))).sum();
+    let (begin, end) = (panels * i / n, panels * (i + 1) / n);
+    let (mut before, mut column) = (0, 0);
+    weights.iter().map(Borrow::borrow).filter_map(move |w| {
+        let own = w.n.div_ceil(unit(w));
+        let first = begin.clamp(before, before + own) - before;
+        let last = end.clamp(before, before + own) - before;
+        let (first, last, at) = (first * unit(w), (last * unit(w)).min(w.n), column);
+        before += own;
+        column += w.n;
+        (first < last).then_some((w, first, last, at + first))
+    })
+}
+
+/// Where the weights begin that thread `i` of `n` reads in a product with these; null if it has none.
+pub(crate) fn share_begin<W: Borrow<PackedBlocks>>(weights: &[W], member: (usize, usize)) -> *const u8 {
+    columns(weights, member).next().map_or(std::ptr::null(), |(w, first, ..)| w.address(first))
+}
+
+/// The products of thread `i` of `n` with `m` rows of records. The thread then reads what begins at `then`, or something unknown
+/// if that is null.
+///
+/// # Safety
+/// `out` is `[m, Σ n]`, and nobody else touches this thread's columns meanwhile.
+pub(crate) unsafe fn share<W: Borrow<PackedBlocks>>(
+    proof: Proof,
+    records: &[u32],
+    weights: &[W],
+    member: (usize, usize),
+    then: *const u8,
+    out: *mut f32,
+    m: usize,
+) {
+    let wide: usize = weights.iter().map(|w| w.borrow().n).sum();
+    let mut before: Option<(&PackedBlocks, usize, usize, usize)> = None;
+    let each = |(w, first, last, at): (&PackedBlocks, usize, usize, usize), then: *const u8| {
+        // SAFETY: the caller's promise.
+        let block = unsafe { MatMut::from_raw(out.add(at), m, last - first, wide) };
+        product(proof, records, w, first, then, block);
+    };
+    for next in columns(weights, member) {
+        if let Some(before) = before.replace(next) {
+            each(before, next.0.address(next.1));
+        }
+    }
+    if let Some(last) = before {
+        each(last, then);
+    }
 }
 
 /// Operations on integers that a product of [`blocks_linear`] with `m` rows executes: two for every multiply-add, padding

@@ -182,6 +182,11 @@ impl PackedBlocks {
         if self.isa == Isa::Scalar { self.n } else { self.n.next_multiple_of(ROWS) }
     }
 
+    /// Where the panel of row `first` begins.
+    pub(crate) fn address(&self, first: usize) -> *const u8 {
+        self.data.start().wrapping_add(first / ROWS * self.stride()).cast()
+    }
+
     /// Words from the start of one panel to the next.
     pub(crate) fn stride(&self) -> usize {
         panel_words(self.format, self.k / BLOCK)

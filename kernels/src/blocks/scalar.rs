@@ -8,7 +8,7 @@ use crate::matrix::{MatMut, bytes};
 
 /// `out[i, j] = Σ_b` over the blocks of row `first + j` of `w` and of the activations `records`, rows one after
 /// another.
-pub(super) fn product(records: &[u32], w: &PackedBlocks, first: usize, mut out: MatMut<'_>) {
+pub(super) fn product(records: &[u32], w: &PackedBlocks, first: usize, _then: *const u8, mut out: MatMut<'_>) {
     let (format, blocks, row_bytes) = (w.format, w.k / BLOCK, w.row_bytes());
     for j in 0..out.cols() {
         let row = &bytes(&w.data)[(first + j) * row_bytes..][..row_bytes];

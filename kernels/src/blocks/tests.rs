@@ -9,7 +9,7 @@ use crate::tests::{Draw, bits, context, draws};
 use crate::*;
 
 /// Rows `[n, k]` of random integers; scales of ordinary size, or now and then of any bits.
-fn rows(d: &mut Draw, format: BlockFormat, n: usize, k: usize) -> Vec<u8> {
+pub(crate) fn rows(d: &mut Draw, format: BlockFormat, n: usize, k: usize) -> Vec<u8> {
     let blocks = n * k / format.block_len();
     let mut bytes: Vec<u8> = (0..blocks * format.block_bytes()).map(|_| d.next() as u8).collect();
     for block in bytes.chunks_exact_mut(format.block_bytes()) {

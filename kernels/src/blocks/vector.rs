@@ -14,13 +14,21 @@ const NEAR: usize = 256 << 10;
 /// Bytes ahead of those in use that are asked for: what memory of 60 GB/s delivers in the 130 ns that it takes to answer.
 const AHEAD: usize = 8 << 10;
 
-/// As the scalar reference; `first` is a multiple of 16, and the records are in tiles.
+/// As the scalar reference; `first` is a multiple of 16, and the records are in tiles. `then` is what the thread reads next, if
+/// not null: its beginning is asked for at the end.
 #[inline(always)]
-pub(super) fn product<S: Integers>(s: S, records: &[u32], w: &PackedBlocks, first: usize, out: MatMut<'_>) {
+pub(super) fn product<S: Integers>(
+    s: S,
+    records: &[u32],
+    w: &PackedBlocks,
+    first: usize,
+    then: *const u8,
+    out: MatMut<'_>,
+) {
     macro_rules! of {
         ($($format:ident)*) => {
             match w.format {
-                $(BlockFormat::$format => typed::<S, { BlockFormat::$format as usize }>(s, records, w, first, out),)*
+                $(BlockFormat::$format => typed::<S, { BlockFormat::$format as usize }>(s, records, w, first, then, out),)*
             }
         };
     }
@@ -28,12 +36,21 @@ pub(super) fn product<S: Integers>(s: S, records: &[u32], w: &PackedBlocks, firs
 }
 
 #[inline(always)]
-fn typed<S: Integers, const FORMAT: usize>(s: S, records: &[u32], w: &PackedBlocks, first: usize, mut out: MatMut<'_>) {
+fn typed<S: Integers, const FORMAT: usize>(
+    s: S,
+    records: &[u32],
+    w: &PackedBlocks,
+    first: usize,
+    then: *const u8,
+    mut out: MatMut<'_>,
+) {
     let (rows, cols, blocks) = (out.rows(), out.cols(), w.k / BLOCK);
     assert!(first.is_multiple_of(ROWS) && first + cols <= w.n, "columns of other panels");
     assert!(records.len() >= rows * blocks * RECORD, "records are missing");
     let words = w.stride();
     assert!(w.data.len() >= (first + cols).div_ceil(ROWS) * words, "panels are missing");
+    let end = w.data.as_ptr().wrapping_add((first + cols).div_ceil(ROWS) * words).cast::<u8>();
+    let ahead = Ahead { end, then: if then.is_null() { end } else { then } };
     // whole tiles, so that chunks do not change which rows are in a tile
     let chunk = (NEAR / (blocks * RECORD * 4).max(1) / TILE).max(1) * TILE;
     for from in (0..rows).step_by(chunk) {
@@ -48,10 +65,10 @@ fn typed<S: Integers, const FORMAT: usize>(s: S, records: &[u32], w: &PackedBloc
                     ($($rows:literal)*) => {
                         match tile {
                             // SAFETY: the panel and the tile's records are within their slices, as checked above.
-                            $($rows => unsafe { multiply::<S, FORMAT, $rows>(s, x, panel, blocks, &mut out, row, col) },)*
+                            $($rows => unsafe { multiply::<S, FORMAT, $rows>(s, x, panel, blocks, ahead, &mut out, row, col) },)*
                             // SAFETY: likewise.
                             TILE if S::LANES == ROWS => unsafe {
-                                multiply::<S, FORMAT, TILE>(s, x, panel, blocks, &mut out, row, col);
+                                multiply::<S, FORMAT, TILE>(s, x, panel, blocks, ahead, &mut out, row, col);
                             },
                             _ => unreachable!("tiles have 1, 2, 4 or {TILE} rows"),
                         }
@@ -61,6 +78,22 @@ fn typed<S: Integers, const FORMAT: usize>(s: S, records: &[u32], w: &PackedBloc
                 row += tile;
             }
         }
+    }
+}
+
+/// Where the panels of a product end, and what is read then.
+#[derive(Clone, Copy)]
+struct Ahead {
+    end: *const u8,
+    then: *const u8,
+}
+
+impl Ahead {
+    /// What is asked for when `at` is read.
+    #[inline(always)]
+    fn of(self, at: *const u8) -> *const u8 {
+        let soon = at.wrapping_add(AHEAD);
+        if soon < self.end { soon } else { self.then.wrapping_add(soon as usize - self.end as usize) }
     }
 }
 
@@ -83,11 +116,13 @@ macro_rules! each_row {
 /// # Safety
 /// `x` points to the records of the rows, `panel` to a panel of `blocks` blocks of the format.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn multiply<S: Integers, const FORMAT: usize, const ROWS_OF_X: usize>(
     s: S,
     x: *const u32,
     panel: *const u8,
     blocks: usize,
+    ahead: Ahead,
     out: &mut MatMut<'_>,
     row: usize,
     col: usize,
@@ -100,13 +135,15 @@ unsafe fn multiply<S: Integers, const FORMAT: usize, const ROWS_OF_X: usize>(
         for b in 0..blocks {
             let (run, j) = (panel.add(b / in_run * run_bytes(format)), b % in_run);
             let at = run.add(lines_at(format, j));
+            let soon = ahead.of(at);
             for line in 0..lines(format) {
-                s.prefetch_near(at.wrapping_add(AHEAD + line * LINE_BYTES));
+                s.prefetch_near(soon.wrapping_add(line * LINE_BYTES));
             }
             // before the first of a run stand its scales
             if j == 0 {
+                let soon = ahead.of(run);
                 for line in 0..lines_at(format, 0) / LINE_BYTES {
-                    s.prefetch_near(run.wrapping_add(AHEAD + line * LINE_BYTES));
+                    s.prefetch_near(soon.wrapping_add(line * LINE_BYTES));
                 }
             }
             for v in 0..ROWS / S::LANES {

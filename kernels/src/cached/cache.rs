@@ -63,8 +63,23 @@ impl KvCache {
         self.len += tokens;
     }
 
+    /// The lines that a new token's key and value will be written to, and the first of the keys: of key head `head`, to be asked
+    /// for before they are needed. Bytes from where each stretch begins.
+    pub(crate) fn soon(&self, head: usize) -> [(*const u8, usize); 3] {
+        /// Bytes of keys before those that attention itself asks for.
+        const FIRST: usize = 16 << 10;
+        let size = if self.bf16 { 2 } else { 4 };
+        let at = |words: &Aligned, number: usize| words.start().cast::<u8>().wrapping_add(number * size);
+        let panel = self.head_dim * PANEL * size;
+        [
+            (at(&self.keys, self.key(head, self.len / PANEL * PANEL)), panel),
+            (at(&self.values, self.value(head, self.len)), self.padded() * size),
+            (at(&self.keys, self.key(head, 0)), FIRST.min(self.len / PANEL * panel)),
+        ]
+    }
+
     /// Memory for so many more tokens.
-    pub(super) fn reserve(&mut self, tokens: usize) {
+    pub(crate) fn reserve(&mut self, tokens: usize) {
         assert!(tokens <= self.most - self.len, "KvCache: {tokens} tokens more than {} of {}", self.len, self.most);
         let needed = self.len + tokens;
         if needed <= self.capacity {
@@ -87,7 +102,7 @@ impl KvCache {
     }
 
     /// So many more tokens have been written.
-    pub(super) fn grow(&mut self, tokens: usize) {
+    pub(crate) fn grow(&mut self, tokens: usize) {
         self.len += tokens;
     }
 

@@ -47,15 +47,52 @@ dispatch! {
     fn turn(head: &mut [f32], turns: HeadTurns<'_>, row: usize) { turned | turned_by_vectors }
 }
 
-/// Where a row's keys and values go.
-struct Place {
+/// Where the keys and values of a token go, in a cache that has room for it.
+pub(crate) struct Place {
     keys: SendPtr<u32>,
     values: SendPtr<u32>,
     bf16: bool,
-    /// Of each key head: its key and its value, in numbers.
+    /// Of the first key head: its key and its value, in numbers.
     first: (usize, usize),
     /// From one key head to the next.
     step: (usize, usize),
+}
+
+impl Place {
+    /// Of token `token`.
+    pub(crate) fn new(cache: &mut KvCache, token: usize) -> Place {
+        let step = (cache.key(1, 0) - cache.key(0, 0), cache.value(1, 0) - cache.value(0, 0));
+        let first = (cache.key(0, token), cache.value(0, token));
+        let bf16 = cache.is_bf16();
+        Place { keys: SendPtr(cache.keys.as_mut_ptr()), values: SendPtr(cache.values.as_mut_ptr()), bf16, first, step }
+    }
+
+    /// Writes key and value of key head `h`.
+    ///
+    /// # Safety
+    /// Nobody else touches that head's numbers of the token, and the cache is borrowed.
+    pub(crate) unsafe fn put(&self, h: usize, key: &[f32], value: &[f32]) {
+        // SAFETY: the caller's promise; the cache has room.
+        unsafe {
+            put(&self.keys, self.bf16, self.first.0 + h * self.step.0, PANEL, key);
+            put(&self.values, self.bf16, self.first.1 + h * self.step.1, 1, value);
+        }
+    }
+}
+
+/// Norms a head by its gain and turns it by the angles of a row, where there are any.
+pub(crate) fn make_head(
+    proof: Proof,
+    head: &mut [f32],
+    gain: Option<(&[f32], f32)>,
+    turns: Option<(HeadTurns<'_>, usize)>,
+) {
+    if let Some((gain, eps)) = gain {
+        rms_row(proof, head, None, Some(gain), eps);
+    }
+    if let Some((turns, row)) = turns {
+        turn(proof, head, turns, row);
+    }
 }
 
 /// Takes rows of queries, keys and values, `joined: [all new tokens, (heads + 2 · kv_heads) · head_dim]`, sequence after
@@ -98,10 +135,7 @@ pub fn cached_append(
         assert!(s.cache.kv_heads() == kv && s.cache.head_dim() == d, "cached_append: caches differ in heads");
         s.cache.reserve(s.tokens);
         let len = s.cache.len();
-        let bf16 = s.cache.is_bf16();
-        let step = (s.cache.key(1, 0) - s.cache.key(0, 0), s.cache.value(1, 0) - s.cache.value(0, 0));
-        let (keys, values) = (SendPtr(s.cache.keys.as_mut_ptr()), SendPtr(s.cache.values.as_mut_ptr()));
-        places.push((before, len, Place { keys, values, bf16, first: (0, 0), step }));
+        places.push((before, len, Place::new(s.cache, 0)));
         before += s.tokens;
     }
     let key_of = |token: usize| token / PANEL * d * PANEL + token % PANEL;
@@ -140,27 +174,16 @@ fn one(
     place: &Place,
     q: &mut [f32],
 ) {
-    let made = |head: &mut [f32], gain: Option<&[f32]>| {
-        if let (Some(gain), Some(gains)) = (gain, gains) {
-            rms_row(proof, head, None, Some(gain), gains.eps);
-        }
-        if let Some((turns, row)) = turns {
-            turn(proof, head, turns, row);
-        }
-    };
     q.copy_from_slice(&joined[..q.len()]);
-    q.chunks_exact_mut(d).for_each(|head| made(head, gains.map(|g| g.q)));
+    q.chunks_exact_mut(d).for_each(|head| make_head(proof, head, gains.map(|g| (g.q, g.eps)), turns));
     let (keys, values) = joined[q.len()..].split_at(kv * d);
     for (h, (key, value)) in keys.chunks_exact(d).zip(values.chunks_exact(d)).enumerate() {
         scratch(d, |memory| {
             let head = floats_mut(memory);
             head.copy_from_slice(key);
-            made(head, gains.map(|g| g.k));
+            make_head(proof, head, gains.map(|g| (g.k, g.eps)), turns);
             // SAFETY: `reserve` made room for this token, whose numbers are nobody else's, and the caches are borrowed.
-            unsafe {
-                put(&place.keys, place.bf16, place.first.0 + h * place.step.0, PANEL, head);
-                put(&place.values, place.bf16, place.first.1 + h * place.step.1, 1, value);
-            }
+            unsafe { place.put(h, head, value) };
         });
     }
 }

@@ -14,6 +14,7 @@ mod vector;
 
 pub use cache::KvCache;
 pub use joined::{HeadGains, HeadTurns, NewTokens, cached_append};
+pub(crate) use joined::{Place, make_head};
 
 use std::ops::Range;
 
@@ -45,15 +46,17 @@ pub struct CachedScores {
 
 /// Rows of one key head: row `i` is query head `i % group` (of the key head's group) of new token `i / group`.
 #[derive(Clone, Copy)]
-struct CachedTile {
-    kv_head: usize,
-    group: usize,
-    rows: (usize, usize),
+pub(crate) struct CachedTile {
+    pub(crate) kv_head: usize,
+    /// the key head that the thread reads next, if it is one
+    pub(crate) next_head: usize,
+    pub(crate) group: usize,
+    pub(crate) rows: (usize, usize),
     /// new tokens of the sequences before this one
-    before: usize,
+    pub(crate) before: usize,
     /// tokens of this sequence that were in the cache before
-    past: usize,
-    scores: CachedScores,
+    pub(crate) past: usize,
+    pub(crate) scores: CachedScores,
 }
 
 impl CachedTile {
@@ -75,7 +78,7 @@ impl CachedTile {
 }
 
 dispatch! {
-    fn attend(tile: CachedTile, cache: &KvCache, q: &[f32], out: &SendPtr<f32>, memory: &mut [u32]) {
+    pub(crate) fn attend(tile: CachedTile, cache: &KvCache, q: &[f32], out: &SendPtr<f32>, memory: &mut [u32]) {
         scalar::attend | vector::attend
     }
 }
@@ -136,7 +139,7 @@ pub fn cached_attention(
                     index += 1;
                     if own {
                         let rows = (first, (first + most).min(s.tokens * group));
-                        let tile = CachedTile { kv_head, group, rows, before, past, scores };
+                        let tile = CachedTile { kv_head, next_head: kv_head + threads, group, rows, before, past, scores };
                         scratch(memory(ctx.isa(), &tile, dim), |memory| {
                             attend(ctx.proof(), tile, s.cache, q, &start, memory);
                         });
@@ -149,13 +152,13 @@ pub fn cached_attention(
 }
 
 /// Most rows of a tile.
-const TILE: usize = 6;
+pub(crate) const TILE: usize = 6;
 
 /// Multiply-adds (of queries with keys) that cost as much as streaming over one value: each key is read, and its value.
 const PER_VALUE: usize = 2;
 
 /// Words of scratch memory for a tile: scores of whole panels, and sums of values.
-fn memory(isa: Isa, tile: &CachedTile, dim: usize) -> usize {
+pub(crate) fn memory(isa: Isa, tile: &CachedTile, dim: usize) -> usize {
     let keys = tile.keys(tile.len() - 1).end;
     match isa {
         Isa::Scalar => keys,

@@ -60,8 +60,9 @@ fn rows<S: Integers, const BF16: bool, const ROWS: usize>(
     let width = hull.end.next_multiple_of(PANEL) - first;
     let (weights, sums) = floats_mut(memory).split_at_mut(ROWS * width);
     let sums = &mut sums[..ROWS * padded];
+    let stream = Stream::new::<BF16>(&tile, cache, first, width);
     // SAFETY: panels of the hull are in the cache, and queries in `q`, as checked.
-    unsafe { products::<S, BF16, ROWS>(s, cache, tile.kv_head, q, at, first, width, weights) };
+    unsafe { products::<S, BF16, ROWS>(s, cache, tile.kv_head, q, at, first, width, stream, weights) };
     let mut totals = [0.0; ROWS];
     for r in 0..ROWS {
         let (from, to) = (seen[r].0 - first, seen[r].1 - first);
@@ -72,7 +73,7 @@ fn rows<S: Integers, const BF16: bool, const ROWS: usize>(
         if !keys.is_empty() {
             let (weights, sums) = (&weights[r * width..], &mut sums[r * padded..(r + 1) * padded]);
             // SAFETY: these keys are in the hull.
-            unsafe { values::<S, BF16, 1>(s, cache, tile.kv_head, weights, width, first, keys, sums) };
+            unsafe { values::<S, BF16, 1>(s, cache, tile.kv_head, weights, width, first, keys, stream, sums) };
         }
     };
     // a row's own keys before and after those that all rows see, in order
@@ -81,13 +82,13 @@ fn rows<S: Integers, const BF16: bool, const ROWS: usize>(
     }
     if !common.is_empty() {
         // SAFETY: these keys are in the hull.
-        unsafe { values::<S, BF16, ROWS>(s, cache, tile.kv_head, weights, width, first, common.clone(), sums) };
+        unsafe { values::<S, BF16, ROWS>(s, cache, tile.kv_head, weights, width, first, common.clone(), stream, sums) };
     }
     let mut add = |r: usize, keys: Range<usize>| {
         if !keys.is_empty() {
             let (weights, sums) = (&weights[r * width..], &mut sums[r * padded..(r + 1) * padded]);
             // SAFETY: these keys are in the hull.
-            unsafe { values::<S, BF16, 1>(s, cache, tile.kv_head, weights, width, first, keys, sums) };
+            unsafe { values::<S, BF16, 1>(s, cache, tile.kv_head, weights, width, first, keys, stream, sums) };
         }
     };
     for (r, seen) in seen.iter().enumerate() {
@@ -115,6 +116,12 @@ unsafe fn load<S: Integers, const BF16: bool>(s: S, words: *const u32, at: usize
     unsafe { if BF16 { s.load_bf16(words.cast::<u16>().add(at)) } else { s.load_ptr(words.cast::<f32>().add(at)) } }
 }
 
+/// Vectors of keys, or of places in the head, that are multiplied at a time: where rows are few, as many as keep the
+/// multipliers busy.
+const fn vectors(rows: usize, lanes: usize) -> usize {
+    if rows <= FEW && lanes == PANEL { 4 } else { 2 }
+}
+
 /// `weights[r][j - first] = q[r] · k[j]` for `width` keys from `first` on, both multiples of `PANEL`; each sum in the
 /// order of places.
 ///
@@ -130,29 +137,47 @@ unsafe fn products<S: Integers, const BF16: bool, const ROWS: usize>(
     at: [usize; ROWS],
     first: usize,
     width: usize,
+    stream: Stream,
     weights: &mut [f32],
 ) {
     assert!(weights.len() == ROWS * width, "no room for the scores");
-    let (dim, keys) = (cache.head_dim(), cache.keys.as_ptr());
-    for j in (0..width).step_by(2 * S::LANES) {
-        // the last vector twice where their number is odd
-        let places = [j, (j + S::LANES).min(width - S::LANES)];
-        let from = places.map(|j| cache.key(head, first + j));
-        let mut sums = [[s.splat(0.0); 2]; ROWS];
+    let (dim, keys) = (cache.head_dim(), cache.keys.start());
+    let (many, bytes) = (vectors(ROWS, S::LANES), if BF16 { 2 } else { 4 });
+    for j in (0..width).step_by(many * S::LANES) {
+        // the last vector again where there are no more
+        let mut places = [j; 4];
+        let mut from = [0; 4];
+        for v in 0..many {
+            places[v] = (j + v * S::LANES).min(width - S::LANES);
+            from[v] = cache.key(head, first + places[v]);
+        }
+        let mut sums = [[s.splat(0.0); 4]; ROWS];
         for d in 0..dim {
+            if ROWS <= FEW {
+                // as many bytes as this round reads
+                let at = (j * dim + d * many * S::LANES) * bytes;
+                for line in 0..(many * S::LANES * bytes).div_ceil(LINE) {
+                    s.prefetch_near(stream.after_keys(at + line * LINE));
+                }
+            }
             // SAFETY: the caller's promise; a vector of keys does not leave its panel.
             unsafe {
-                let k = [load::<S, BF16>(s, keys, from[0] + d * PANEL), load::<S, BF16>(s, keys, from[1] + d * PANEL)];
+                let mut k = [s.splat(0.0); 4];
+                for v in 0..many {
+                    k[v] = load::<S, BF16>(s, keys, from[v] + d * PANEL);
+                }
                 for r in 0..ROWS {
                     let x = s.splat(*q.get_unchecked(at[r] + d));
-                    sums[r][0] = s.fma(x, k[0], sums[r][0]);
-                    sums[r][1] = s.fma(x, k[1], sums[r][1]);
+                    for v in 0..many {
+                        sums[r][v] = s.fma(x, k[v], sums[r][v]);
+                    }
                 }
             }
         }
         for (r, sums) in sums.into_iter().enumerate() {
-            s.store(&mut weights[r * width + places[0]..], sums[0]);
-            s.store(&mut weights[r * width + places[1]..], sums[1]);
+            for v in 0..many {
+                s.store(&mut weights[r * width + places[v]..], sums[v]);
+            }
         }
     }
 }
@@ -206,34 +231,117 @@ unsafe fn values<S: Integers, const BF16: bool, const ROWS: usize>(
     width: usize,
     first: usize,
     keys: Range<usize>,
+    stream: Stream,
     sums: &mut [f32],
 ) {
     let (padded, from) = (cache.padded(), cache.value(head, 0));
     assert!(keys.start >= first && keys.end <= first + width && sums.len() == ROWS * padded, "no such weights");
     assert!(weights.len() >= ROWS * width, "weights are missing");
-    let words = cache.values.as_ptr();
-    for d in (0..padded).step_by(2 * S::LANES) {
-        // the last vector twice where their number is odd
-        let places = [d, (d + S::LANES).min(padded - S::LANES)];
-        let mut acc = [[s.splat(0.0); 2]; ROWS];
-        for (r, acc) in acc.iter_mut().enumerate() {
-            *acc = places.map(|d| s.load(&sums[r * padded + d..]));
-        }
-        for j in keys.start..keys.end {
-            // SAFETY: the caller's promise, and weights as checked above.
-            unsafe {
-                let row = from + j * padded;
-                let v = [load::<S, BF16>(s, words, row + places[0]), load::<S, BF16>(s, words, row + places[1])];
-                for r in 0..ROWS {
-                    let weight = s.splat(*weights.get_unchecked(r * width + j - first));
-                    acc[r][0] = s.fma(weight, v[0], acc[r][0]);
-                    acc[r][1] = s.fma(weight, v[1], acc[r][1]);
+    let words = cache.values.start();
+    let (many, bytes) = (vectors(ROWS, S::LANES), if BF16 { 2 } else { 4 });
+    // in blocks, so that what a round leaves of a block's rows is still near in the next
+    let mut start = keys.start;
+    while start < keys.end {
+        let end = keys.end.min(start + KEYS);
+        for d in (0..padded).step_by(many * S::LANES) {
+            // the last vector again where there are no more
+            let mut places = [d; 4];
+            for v in 0..many {
+                places[v] = (d + v * S::LANES).min(padded - S::LANES);
+            }
+            let mut acc = [[s.splat(0.0); 4]; ROWS];
+            for r in 0..ROWS {
+                for v in 0..many {
+                    acc[r][v] = s.load(&sums[r * padded + places[v]..]);
+                }
+            }
+            for j in start..end {
+                if ROWS <= FEW {
+                    // as many bytes as this round reads
+                    let at = ((start - first) * padded + d * (end - start) + (j - start) * many * S::LANES) * bytes;
+                    for line in 0..(many * S::LANES * bytes).div_ceil(LINE) {
+                        s.prefetch_near(stream.after_values(at + line * LINE));
+                    }
+                }
+                // SAFETY: the caller's promise, and weights as checked above.
+                unsafe {
+                    let row = from + j * padded;
+                    let mut value = [s.splat(0.0); 4];
+                    for v in 0..many {
+                        value[v] = load::<S, BF16>(s, words, row + places[v]);
+                    }
+                    for r in 0..ROWS {
+                        let weight = s.splat(*weights.get_unchecked(r * width + j - first));
+                        for v in 0..many {
+                            acc[r][v] = s.fma(weight, value[v], acc[r][v]);
+                        }
+                    }
+                }
+            }
+            for (r, acc) in acc.into_iter().enumerate() {
+                for v in 0..many {
+                    s.store(&mut sums[r * padded + places[v]..], acc[v]);
                 }
             }
         }
-        for (r, acc) in acc.into_iter().enumerate() {
-            s.store(&mut sums[r * padded + places[0]..], acc[0]);
-            s.store(&mut sums[r * padded + places[1]..], acc[1]);
+        start = end;
+    }
+}
+
+/// Most rows that are bound by reading keys and values: then those to come are asked for.
+const FEW: usize = 4;
+/// Keys whose values are added up at a time.
+const KEYS: usize = 64;
+/// Bytes of a line of a cache.
+const LINE: usize = 64;
+/// Bytes ahead of those in use that are asked for.
+const AHEAD: usize = 16 << 10;
+
+/// The keys and values of a head as the stretches of memory that they are, read one after another.
+#[derive(Clone, Copy)]
+struct Stream {
+    /// Where keys, values, and what is read then begin.
+    begins: [*const u8; 3],
+    /// Bytes of keys and of values.
+    bytes: [usize; 2],
+}
+
+impl Stream {
+    /// Of `width` keys from `first` on; then come those of the thread's next head.
+    #[inline(always)]
+    fn new<const BF16: bool>(tile: &CachedTile, cache: &KvCache, first: usize, width: usize) -> Stream {
+        let size = if BF16 { 2 } else { 4 };
+        let at = |words: *const u32, number: usize| words.cast::<u8>().wrapping_add(number * size);
+        let keys = |head: usize| at(cache.keys.start(), cache.key(head, first));
+        Stream {
+            begins: [
+                keys(tile.kv_head),
+                at(cache.values.start(), cache.value(tile.kv_head, first)),
+                keys(tile.next_head.min(cache.kv_heads() - 1)),
+            ],
+            bytes: [width * cache.head_dim() * size, width * cache.padded() * size],
+        }
+    }
+
+    /// What is asked for when byte `at` of the keys is read.
+    #[inline(always)]
+    fn after_keys(&self, at: usize) -> *const u8 {
+        self.after::<0>(at)
+    }
+
+    /// What is asked for when byte `at` of the values is read.
+    #[inline(always)]
+    fn after_values(&self, at: usize) -> *const u8 {
+        self.after::<1>(at)
+    }
+
+    #[inline(always)]
+    fn after<const PART: usize>(&self, at: usize) -> *const u8 {
+        let (at, bytes) = (at + AHEAD.min(self.bytes[PART]), self.bytes[PART]);
+        if at < bytes {
+            self.begins[PART].wrapping_add(at)
+        } else {
+            self.begins[PART + 1].wrapping_add(at - bytes)
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::vector::dispatch;
 
 dispatch! {
-    fn add_slice(x: &mut [f32], y: &[f32]) { scalar::add | vector::add }
+    pub(crate) fn add_slice(x: &mut [f32], y: &[f32]) { scalar::add | vector::add }
 }
 dispatch! {
     fn sum_slice(x: &[f32], y: &[f32], out: &mut [f32]) { scalar::sum | vector::sum }

@@ -15,7 +15,7 @@ dispatch! {
     fn rms_columns(residual: Option<MatRef<'_>>, eps: f32, x: MatMut<'_>) { scalar::rms_columns | vector::rms_columns }
 }
 dispatch! {
-    fn layer_row(x: &mut [f32], gain: Option<&[f32]>, bias: Option<&[f32]>, eps: f32) { scalar::layer_row | vector::layer_row }
+    pub(crate) fn layer_row(x: &mut [f32], gain: Option<&[f32]>, bias: Option<&[f32]>, eps: f32) { scalar::layer_row | vector::layer_row }
 }
 
 /// `out = rms(x + residual) · gain` over the last axis, `d` long, with `rms(v) = v / sqrt(mean(v²) + eps)`. `x`,
