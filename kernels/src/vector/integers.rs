@@ -19,6 +19,8 @@ pub(crate) trait Integers: Simd {
     fn shift_right<const N: u32>(self, a: Self::V) -> Self::V;
     /// Prefetches the cache line of `x`, which need not exist, into all caches.
     fn prefetch_near(self, x: *const u8);
+    /// Prefetches the cache line of `x`, which need not exist, and will be read once: into the first-level cache alone.
+    fn prefetch_once(self, x: *const u8);
     /// `LANES` f16.
     ///
     /// # Safety

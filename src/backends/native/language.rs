@@ -26,6 +26,7 @@ use crate::models::language::LanguageModel;
 mod layers;
 pub(super) mod matrix;
 mod rotation;
+mod step;
 
 /// See the module.
 pub(super) struct NativeLanguage {
@@ -44,8 +45,13 @@ pub(super) struct NativeLanguage {
     head: Option<Matrix>,
     /// Caches: of each slot, of each layer.
     slots: Vec<Vec<KvCache>>,
+    /// All layers of a few tokens can be computed in one run of the threads.
+    steps: bool,
     work: Work,
 }
+
+/// Most sequences of a call that are computed so: each thread makes the norms of all rows.
+const ROWS: usize = 8;
 
 /// Buffers of a call, as long as the longest that there was.
 #[derive(Default)]
@@ -97,8 +103,23 @@ impl NativeLanguage {
         let (of, context) = (&config.attention, model.context);
         let empty = |_| KvCache::new(of.key_value_heads, of.head_width, context, cache);
         let slots = (0..slots).map(|_| (0..config.layers.len()).map(empty).collect()).collect();
-        let work = Work::default();
-        Ok(Self { ctx, config, context, rotations, rotation_of, embedding, positions, layers, last, head, slots, work })
+        let mut made = Self {
+            ctx,
+            config,
+            context,
+            rotations,
+            rotation_of,
+            embedding,
+            positions,
+            layers,
+            last,
+            head,
+            slots,
+            steps: false,
+            work: Work::default(),
+        };
+        made.steps = made.can_step();
+        Ok(made)
     }
 
     /// Embeds the tokens of all feeds into `work.x`, and makes the turns of their positions.
@@ -205,6 +226,10 @@ impl LanguageEngine for NativeLanguage {
     fn feed(&mut self, feeds: &[Feed], wanted: WantedLogits) -> Result<(), BackendError> {
         check(self, feeds)?;
         self.embed(feeds);
+        if self.steps && feeds.len() <= ROWS && feeds.iter().all(|feed| feed.tokens.len() == 1) {
+            self.step(feeds);
+            return Ok(());
+        }
         (0..self.layers.len()).for_each(|i| self.layer(i, feeds));
         let (work, hidden) = (&mut self.work, self.config.width);
         if wanted == WantedLogits::Last {

@@ -42,6 +42,12 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch_once(self, x: *const u8) {
+        // SAFETY: see the impl; a prefetch touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_NTA>(x.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_halves(self, x: *const u8) -> __m256 {
         // SAFETY: see the impl.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.cast())) }
@@ -138,6 +144,12 @@ impl<const LEVEL: u8> Integers for Avx512<LEVEL> {
     fn prefetch_near(self, x: *const u8) {
         // SAFETY: see the impl; a prefetch touches nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(x.cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_once(self, x: *const u8) {
+        // SAFETY: see the impl; a prefetch touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_NTA>(x.cast()) }
     }
 
     #[inline(always)]

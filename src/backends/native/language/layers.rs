@@ -2,7 +2,7 @@
 //!
 //! In: a [`LanguageModel`]'s tensors. Out: packed layers. Must not: keep a tensor twice.
 
-use ergometer_kernels::{self as kernels, Context, NumberFormat, PackedBlocks};
+use ergometer_kernels::{self as kernels, Context, NumberFormat, PackedBlocks, RowNorm};
 use ergometer_language::config::{DecoderExperts, ParallelLayers};
 
 use super::super::super::BackendError;
@@ -27,6 +27,14 @@ pub(super) struct HeldLinear {
 impl HeldLinear {
     pub fn outputs(&self) -> usize {
         self.matrix.outputs()
+    }
+
+    /// The blocks that it is, if it is nothing else.
+    pub fn blocks(&self) -> Option<&[PackedBlocks]> {
+        match (&self.matrix, &self.bias) {
+            (Matrix::Blocks(all), None) => Some(all),
+            _ => None,
+        }
     }
 
     pub fn apply(&self, ctx: &Context, x: &[f32], out: &mut [f32]) {
@@ -67,6 +75,11 @@ impl Norm {
             Some(bias) => kernels::layer_norm(ctx, x, Some(&self.gain), Some(bias), self.eps, self.gain.len()),
             None => kernels::rms_norm_in_place(ctx, x, None, Some(&self.gain), self.eps, self.gain.len()),
         }
+    }
+
+    /// For a step through all layers.
+    pub fn of_rows(&self) -> RowNorm<'_> {
+        RowNorm { gain: &self.gain, bias: self.bias.as_deref(), eps: self.eps }
     }
 
     pub fn bytes(&self) -> usize {
