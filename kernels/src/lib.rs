@@ -16,8 +16,8 @@
 //!   divides by the sum of its exponentials last, so values within a factor of the number of tokens of the largest f32
 //!   can become infinite where the scalar reference's do not.
 //!
-//! Weights may stay in the quantised blocks of GGUF (`blocks/`): the bits of those products are the same on every
-//! instruction set too. Attention over a cache (`cached/`) has the same bits whether tokens come one by one or many at
+//! Weights may stay in the quantised blocks of GGUF (`blocks/`) or in f16 (`halves/`): the bits of those products are the same on every
+//! instruction set too. All layers of a decoder can take a token in one run of the threads (`stack/`). Attention over a cache (`cached/`) has the same bits whether tokens come one by one or many at
 //! once.
 //!
 //! Where things are: `<operator>/mod.rs` checks and splits, `scalar.rs` is the scalar reference, `vector.rs` (of MLPs
@@ -37,6 +37,7 @@ mod cached;
 mod ceiling;
 mod context;
 mod elementwise;
+mod halves;
 mod isa;
 mod linear;
 mod matrix;
@@ -66,6 +67,7 @@ pub use cached::{
 pub use ceiling::{Ceiling, Ceilings, NoCeiling, ceilings, read_ceiling};
 pub use context::Context;
 pub use elementwise::{add, add_in_place, add_rows, copy, copy_rows, embed, scale};
+pub use halves::{PackedHalves, halves_linear, halves_rows};
 pub use isa::Isa;
 pub use linear::pack::{PackedLinear, PackedTokens, linear_rows};
 pub use linear::{linear, linear_norm, linear_norm_operations, linear_operations};

@@ -1,8 +1,8 @@
 //! The quantised blocks of GGUF, as published (ggml's `ggml-common.h` and `ggml-quants.c`). In: rows as a file has them.
 //! Out: the integers and scales of 32 weights of a row. Must not: know a layout of ours.
 //!
-//! Every format is `weight = scale · (integer - zero) + offset` with integers of 4 to 8 bits, scales for 32 or 16
-//! weights, and offsets for 32.
+//! Every format is `weight = scale · (integer - zero) + offset` with integers of 2 to 8 bits, and scales and offsets for 32 or 16
+//! weights.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,6 +29,10 @@ pub enum BlockFormat {
     Q5K,
     /// 6 bits, scales of 8 bits for 16; 210 bytes for 256.
     Q6K,
+    /// 2 bits, scales and offsets of 4 bits for 16; 84 bytes for 256.
+    Q2K,
+    /// 3 bits, scales of 6 bits for 16; 110 bytes for 256.
+    Q3K,
 }
 
 /// How the scales of a format are written.
@@ -42,11 +46,15 @@ pub(crate) enum ScaleKind {
     Super,
     /// an f16 for 256 weights times 8 bits for 16
     Sixteens,
+    /// an f16 for 256 weights times 4 bits for 16; offsets likewise
+    Nibbles,
+    /// an f16 for 256 weights times 6 bits for 16
+    Sixes,
 }
 
 impl BlockFormat {
     /// Every format.
-    pub const ALL: [BlockFormat; 8] = [
+    pub const ALL: [BlockFormat; 10] = [
         BlockFormat::Q4_0,
         BlockFormat::Q4_1,
         BlockFormat::Q5_0,
@@ -55,13 +63,15 @@ impl BlockFormat {
         BlockFormat::Q4K,
         BlockFormat::Q5K,
         BlockFormat::Q6K,
+        BlockFormat::Q2K,
+        BlockFormat::Q3K,
     ];
 
     /// Weights that stand together in the file: rows are whole multiples of it.
     pub const fn block_len(self) -> usize {
         match self.kind() {
             ScaleKind::Plain | ScaleKind::Offset => BLOCK,
-            ScaleKind::Super | ScaleKind::Sixteens => 256,
+            ScaleKind::Super | ScaleKind::Sixteens | ScaleKind::Nibbles | ScaleKind::Sixes => 256,
         }
     }
 
@@ -76,6 +86,8 @@ impl BlockFormat {
             BlockFormat::Q4K => 144,
             BlockFormat::Q5K => 176,
             BlockFormat::Q6K => 210,
+            BlockFormat::Q2K => 84,
+            BlockFormat::Q3K => 110,
         }
     }
 
@@ -86,6 +98,8 @@ impl BlockFormat {
             BlockFormat::Q5_0 | BlockFormat::Q5_1 | BlockFormat::Q5K => 5,
             BlockFormat::Q6K => 6,
             BlockFormat::Q8_0 => 8,
+            BlockFormat::Q2K => 2,
+            BlockFormat::Q3K => 3,
         }
     }
 
@@ -96,7 +110,8 @@ impl BlockFormat {
             BlockFormat::Q5_0 => 16,
             BlockFormat::Q6K => 32,
             BlockFormat::Q8_0 => 128,
-            BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4K | BlockFormat::Q5K => 0,
+            BlockFormat::Q3K => 4,
+            BlockFormat::Q2K | BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4K | BlockFormat::Q5K => 0,
         }
     }
 
@@ -106,17 +121,28 @@ impl BlockFormat {
             BlockFormat::Q4_1 | BlockFormat::Q5_1 => ScaleKind::Offset,
             BlockFormat::Q4K | BlockFormat::Q5K => ScaleKind::Super,
             BlockFormat::Q6K => ScaleKind::Sixteens,
+            BlockFormat::Q2K => ScaleKind::Nibbles,
+            BlockFormat::Q3K => ScaleKind::Sixes,
         }
     }
 
     /// Weights have an offset.
     pub(crate) const fn has_offset(self) -> bool {
-        matches!(self.kind(), ScaleKind::Offset | ScaleKind::Super)
+        matches!(self.kind(), ScaleKind::Offset | ScaleKind::Super | ScaleKind::Nibbles)
     }
 
-    /// The two halves of a block of 32 have scales of their own.
+    /// The two halves of a block of 32 have scales of their own, and offsets, if any.
     pub(crate) const fn has_halves(self) -> bool {
-        matches!(self.kind(), ScaleKind::Sixteens)
+        matches!(self.kind(), ScaleKind::Sixteens | ScaleKind::Nibbles | ScaleKind::Sixes)
+    }
+
+    /// Bits of an integer that stand together in the panels; those above stand apart.
+    pub(crate) const fn low_bits(self) -> u32 {
+        match self.bits() {
+            8 => 8,
+            2 | 3 => 2,
+            _ => 4,
+        }
     }
 }
 
@@ -132,6 +158,8 @@ impl fmt::Display for BlockFormat {
             BlockFormat::Q4K => "Q4_K",
             BlockFormat::Q5K => "Q5_K",
             BlockFormat::Q6K => "Q6_K",
+            BlockFormat::Q2K => "Q2_K",
+            BlockFormat::Q3K => "Q3_K",
         })
     }
 }
@@ -157,7 +185,8 @@ pub(crate) struct FileBlock {
     pub(crate) d: u16,
     /// Bits of the offset, an f16, as it is added.
     pub(crate) m: u16,
-    /// Factors of scale and offset; of Q6_K of the scales of both halves, signed.
+    /// Factors of scale and offset; of Q6_K and Q3_K of the scales of both halves, signed; of Q2_K of both halves, each of the scale in
+    /// its lower and of the offset in its upper 4 bits.
     pub(crate) factors: [u8; 2],
 }
 
@@ -214,6 +243,26 @@ impl FileBlock {
                     block.q[i] = low[i] >> (j % 2 * 4) & 15 | bit << 4;
                 }
             }
+            BlockFormat::Q2K => {
+                // the file's offset is subtracted
+                (block.d, block.m) = (word(80), word(82) ^ 0x8000);
+                block.factors = [at[2 * j], at[2 * j + 1]];
+                for i in 0..BLOCK {
+                    block.q[i] = at[16 + j / 4 * 32 + i] >> (2 * (j % 4)) & 3;
+                }
+            }
+            BlockFormat::Q3K => {
+                let scales = &at[96..108];
+                block.d = word(108);
+                block.factors = [2 * j, 2 * j + 1].map(|i| {
+                    let low = scales[i % 8] >> (i / 8 * 4) & 15;
+                    (low | (scales[8 + i % 4] >> (i / 4 * 2) & 3) << 4).wrapping_sub(32)
+                });
+                for i in 0..BLOCK {
+                    let low = at[32 + j / 4 * 32 + i] >> (2 * (j % 4)) & 3;
+                    block.q[i] = low | (at[i] >> j & 1) << 2;
+                }
+            }
             BlockFormat::Q6K => {
                 let (half, quarter) = (j / 4, j % 4);
                 block.d = word(208);
@@ -227,14 +276,19 @@ impl FileBlock {
         block
     }
 
-    /// The scales of both halves, and the offset. All are exact: 11 bits of an f16 times up to 8.
-    pub(crate) fn scales(&self, kind: ScaleKind) -> ([f32; 2], f32) {
+    /// The scales and the offsets of both halves. All are exact: 11 bits of an f16 times up to 8.
+    pub(crate) fn scales(&self, kind: ScaleKind) -> ([f32; 2], [f32; 2]) {
         let (d, m, [first, second]) = (half(self.d), half(self.m), self.factors);
         match kind {
-            ScaleKind::Plain => ([d; 2], 0.0),
-            ScaleKind::Offset => ([d; 2], m),
-            ScaleKind::Super => ([d * f32::from(first); 2], m * f32::from(second)),
-            ScaleKind::Sixteens => ([first, second].map(|factor| d * f32::from(factor as i8)), 0.0),
+            ScaleKind::Plain => ([d; 2], [0.0; 2]),
+            ScaleKind::Offset => ([d; 2], [m; 2]),
+            ScaleKind::Super => ([d * f32::from(first); 2], [m * f32::from(second); 2]),
+            ScaleKind::Sixteens | ScaleKind::Sixes => {
+                (self.factors.map(|factor| d * f32::from(factor as i8)), [0.0; 2])
+            }
+            ScaleKind::Nibbles => {
+                (self.factors.map(|f| d * f32::from(f & 15)), self.factors.map(|f| m * f32::from(f >> 4)))
+            }
         }
     }
 
@@ -245,7 +299,7 @@ impl FileBlock {
         for (i, weight) in weights.iter_mut().enumerate() {
             *weight = d[i / 16] * (i32::from(self.q[i]) - format.zero()) as f32;
             if format.has_offset() {
-                *weight += m;
+                *weight += m[i / 16];
             }
         }
         weights

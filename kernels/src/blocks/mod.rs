@@ -3,8 +3,8 @@
 //!
 //! Activations are quantised to int8 by blocks of 32, once a call. The products of a block are summed up as exact
 //! integers, and the blocks of an output one after another by fused multiply-adds: `sum = fma(integers, x's scale ·
-//! w's scale, sum)`, then, where the format has offsets, `sum = fma(x's scale · Σ x's integers, offset, sum)`. So every
-//! instruction set, the scalar reference included, gives the same bits.
+//! w's scale, sum)`, then, where the format has offsets, `sum = fma(x's scale · Σ x's integers, offset, sum)`; where halves of a
+//! block have their own, first half before second. So every instruction set, the scalar reference included, gives the same bits.
 //!
 //! A product with few rows is bound by reading the weights: each thread reads whole panels of its own, one after
 //! another, and asks for them ahead. One with many rows takes a dozen at a time, which share the unpacked weights.

@@ -3,9 +3,10 @@
 //! A panel holds, for each block of 32 along k, lines of 16 words: a word is of one row, and of a line of bytes holds
 //! four neighbouring k (a group; a block has eight). Of 4 bits, line `l` has group `l` in the lower halves of its bytes
 //! and group `4 + l` in the upper ones; a fifth bit of group `g` is bit `g` of each byte of a fifth line; the bits 5 and
-//! 6 of Q6_K are two lines more, of four groups each. Before the lines of one, two or eight blocks (a run) stand their
-//! scales, as narrow as the file has them (6 bits: a byte), 16 rows side by side and padded to a line: so a product reads
-//! one stream of memory, in order. The scalar reference keeps the file's rows.
+//! 6 of Q6_K are two lines more, of four groups each. Of 2 bits, line `l` has the groups `4 · l` to `4 · l + 3`; a third bit of
+//! group `g` is bit `g` of each byte of a third line. Before the lines of one, two or eight blocks (a run) stand their
+//! scales, as narrow as the file has them (6 bits: a byte; of Q3_K 4 bits, and 2 in other bytes), 16 rows side by side and padded to a
+//! line: so a product reads one stream of memory, in order. The scalar reference keeps the file's rows.
 
 use super::format::{BLOCK, BlockFormat, FileBlock, ScaleKind};
 use crate::context::Context;
@@ -37,7 +38,7 @@ pub(crate) const fn run_blocks(kind: ScaleKind) -> usize {
     match kind {
         ScaleKind::Plain => 2,
         ScaleKind::Offset => 1,
-        ScaleKind::Super | ScaleKind::Sixteens => 8,
+        ScaleKind::Super | ScaleKind::Sixteens | ScaleKind::Nibbles | ScaleKind::Sixes => 8,
     }
 }
 
@@ -50,6 +51,10 @@ pub(crate) const fn scale_bytes(kind: ScaleKind) -> usize {
         ScaleKind::Super => (4 + 8 * 2) * ROWS,
         // an f16, and a byte for each block of 16: 18 rows of bytes, padded
         ScaleKind::Sixteens => ((2 + 16) * ROWS).next_multiple_of(LINE_BYTES),
+        // two f16, and two bytes for each block of 32
+        ScaleKind::Nibbles => (4 + 8 * 2) * ROWS,
+        // an f16, a byte for each block of 32, and one for two of them: 14 rows of bytes, padded
+        ScaleKind::Sixes => ((2 + 8 + 4) * ROWS).next_multiple_of(LINE_BYTES),
     }
 }
 
@@ -77,6 +82,9 @@ pub(crate) const fn scale_at(kind: ScaleKind, j: usize) -> (usize, usize, [usize
         ScaleKind::Offset => (0, 2 * ROWS, [0; 2]),
         ScaleKind::Super => (0, 2 * ROWS, [(4 + j * 2) * ROWS, (5 + j * 2) * ROWS]),
         ScaleKind::Sixteens => (0, 0, [(2 + j * 2) * ROWS, (3 + j * 2) * ROWS]),
+        ScaleKind::Nibbles => (0, 2 * ROWS, [(4 + j * 2) * ROWS, (5 + j * 2) * ROWS]),
+        // the lower 4 bits of both halves in a byte, and the upper 2 in a byte that two blocks share
+        ScaleKind::Sixes => (0, 0, [(2 + j) * ROWS, (10 + j / 2) * ROWS]),
     }
 }
 
@@ -85,14 +93,15 @@ pub(crate) const fn signed(isa: Isa) -> bool {
     matches!(isa, Isa::Avx2 | Isa::Avx512)
 }
 
-/// The place of integer `i` of a block: line, shift within the word, of the lower bits; of the bits above four line,
-/// shift.
+/// The place of integer `i` of a block: line, shift within the word, of the lower bits; of the bits above them line, shift.
 const fn place(bits: u32, i: usize) -> ((usize, usize), (usize, usize)) {
     let (group, byte) = (i / 4, i % 4);
     match bits {
         8 => ((group, 8 * byte), (0, 0)),
         5 => ((group % 4, 8 * byte + group / 4 * 4), (4, 8 * byte + group)),
         6 => ((group % 4, 8 * byte + group / 4 * 4), (4 + group / 4, 8 * byte + group % 4 * 2)),
+        2 => ((group / 4, 8 * byte + group % 4 * 2), (0, 0)),
+        3 => ((group / 4, 8 * byte + group % 4 * 2), (2, 8 * byte + group)),
         _ => ((group % 4, 8 * byte + group / 4 * 4), (0, 0)),
     }
 }
@@ -215,10 +224,10 @@ fn put(format: BlockFormat, isa: Isa, panel: &mut [u32], b: usize, lane: usize, 
     let lines = &mut run[lines_at(format, j) / 4..];
     for (i, q) in block.q.into_iter().enumerate() {
         let ((line, shift), (high, high_shift)) = place(bits, i);
-        let low = if bits == 8 { q ^ flip } else { q & 15 };
+        let low = if bits == 8 { q ^ flip } else { q & ((1 << format.low_bits()) - 1) };
         lines[line * ROWS + lane] |= u32::from(low) << shift;
-        if bits == 5 || bits == 6 {
-            lines[high * ROWS + lane] |= u32::from(q >> 4) << high_shift;
+        if bits > format.low_bits() {
+            lines[high * ROWS + lane] |= u32::from(q >> format.low_bits()) << high_shift;
         }
     }
     let scales = bytes_mut(run);
@@ -227,9 +236,19 @@ fn put(format: BlockFormat, isa: Isa, panel: &mut [u32], b: usize, lane: usize, 
     if format.has_offset() {
         scales[m + 2 * lane..][..2].copy_from_slice(&block.m.to_le_bytes());
     }
-    if matches!(format.kind(), ScaleKind::Super | ScaleKind::Sixteens) {
-        for (at, factor) in factors.into_iter().zip(block.factors) {
-            scales[at + lane] = factor;
+    match format.kind() {
+        ScaleKind::Plain | ScaleKind::Offset => {}
+        ScaleKind::Super | ScaleKind::Sixteens | ScaleKind::Nibbles => {
+            for (at, factor) in factors.into_iter().zip(block.factors) {
+                scales[at + lane] = factor;
+            }
+        }
+        ScaleKind::Sixes => {
+            for (half, factor) in block.factors.into_iter().enumerate() {
+                let factor = factor.wrapping_add(32);
+                scales[factors[0] + lane] |= (factor & 15) << (4 * half);
+                scales[factors[1] + lane] |= (factor >> 4) << (4 * (j % 2) + 2 * half);
+            }
         }
     }
 }
@@ -244,21 +263,31 @@ fn take(format: BlockFormat, isa: Isa, panel: &[u32], b: usize, lane: usize) -> 
     for (i, q) in q.iter_mut().enumerate() {
         let ((line, shift), (high, high_shift)) = place(bits, i);
         let low = lines[line * ROWS + lane] >> shift;
+        let above = |mask: u32| (lines[high * ROWS + lane] >> high_shift & mask) << format.low_bits();
         *q = match bits {
             8 => low as u8 ^ flip,
-            5 => (low & 15 | (lines[high * ROWS + lane] >> high_shift & 1) << 4) as u8,
-            6 => (low & 15 | (lines[high * ROWS + lane] >> high_shift & 3) << 4) as u8,
+            6 => (low & 15 | above(3)) as u8,
+            5 => (low & 15 | above(1)) as u8,
+            3 => (low & 3 | above(1)) as u8,
+            2 => (low & 3) as u8,
             _ => (low & 15) as u8,
         };
     }
     let scales = bytes(run);
     let (d, m, factors) = scale_at(format.kind(), j);
     let word = |at: usize| u16::from_le_bytes([scales[at], scales[at + 1]]);
-    let of_super = matches!(format.kind(), ScaleKind::Super | ScaleKind::Sixteens);
+    let sixes = |half: usize| {
+        let (low, high) = (scales[factors[0] + lane], scales[factors[1] + lane]);
+        (low >> (4 * half) & 15 | (high >> (4 * (j % 2) + 2 * half) & 3) << 4).wrapping_sub(32)
+    };
     FileBlock {
         q,
         d: word(d + 2 * lane),
         m: if format.has_offset() { word(m + 2 * lane) } else { 0 },
-        factors: if of_super { factors.map(|at| scales[at + lane]) } else { [1; 2] },
+        factors: match format.kind() {
+            ScaleKind::Plain | ScaleKind::Offset => [1; 2],
+            ScaleKind::Super | ScaleKind::Sixteens | ScaleKind::Nibbles => factors.map(|at| scales[at + lane]),
+            ScaleKind::Sixes => [sixes(0), sixes(1)],
+        },
     }
 }

@@ -34,8 +34,12 @@ pub(super) fn product(records: &[u32], w: &PackedBlocks, first: usize, _then: *c
                 } else {
                     *sum = ((low + high) as f32).mul_add(scale * d[0], *sum);
                 }
-                if format.has_offset() {
-                    *sum = f32::from_bits(record[SHIFT]).mul_add(m, *sum);
+                if format.has_offset() && format.has_halves() {
+                    for half in 0..2 {
+                        *sum = (scale * (record[SUMS + half] as i32) as f32).mul_add(m[half], *sum);
+                    }
+                } else if format.has_offset() {
+                    *sum = f32::from_bits(record[SHIFT]).mul_add(m[0], *sum);
                 }
             }
         }

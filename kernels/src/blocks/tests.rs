@@ -30,6 +30,8 @@ fn scales(format: BlockFormat) -> &'static [usize] {
         BlockFormat::Q4_0 | BlockFormat::Q5_0 | BlockFormat::Q8_0 => &[0],
         BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4K | BlockFormat::Q5K => &[0, 2],
         BlockFormat::Q6K => &[208],
+        BlockFormat::Q2K => &[80, 82],
+        BlockFormat::Q3K => &[108],
     }
 }
 
@@ -127,7 +129,7 @@ fn extreme_integers_do_not_saturate() {
 /// a checksum of the bits of all, and the numbers 0, 17, 300 and 511.
 #[test]
 fn weights_are_those_of_the_published_formats() {
-    let golden: [(&str, u32, [f64; 4]); 8] = [
+    let golden: [(&str, u32, [f64; 4]); 10] = [
         ("Q4_0", 0x4996d800, [-0.2061767578125, -0.0687255859375, -0.2440185546875, -1.5205078125]),
         ("Q4_1", 0xf752d580, [0.989227294921875, 0.783050537109375, 0.31585693359375, 2.03485107421875]),
         ("Q5_0", 0x0d818a00, [0.6185302734375, 0.0687255859375, -1.9521484375, -2.0906982421875]),
@@ -136,6 +138,8 @@ fn weights_are_those_of_the_published_formats() {
         ("Q4_K", 0x277c9540, [4.37994384765625, 27.81536865234375, 6.04412841796875, 1.53369140625]),
         ("Q5_K", 0x6885df60, [36.33734130859375, 25.68487548828125, 4.6480712890625, 87.53680419921875]),
         ("Q6_K", 0xc5588370, [-10.6524658203125, 102.8134765625, 0.0, 2.61260986328125]),
+        ("Q2_K", 0x720ff180, [0.7559814453125, 0.124969482421875, 2.32421875, 1.236572265625]),
+        ("Q3_K", 0xae641880, [-5.5667724609375, 1.237060546875, 2.01544189453125, 0.0]),
     ];
     for (name, checksum, some) in golden {
         let format: BlockFormat = name.parse().expect("a format");
@@ -232,9 +236,9 @@ fn packing_grows_by_no_more_than_a_twentieth() {
 
 #[test]
 fn other_formats_are_refused_by_name() {
-    let error = "Q2_K".parse::<BlockFormat>().unwrap_err();
+    let error = "IQ2_XS".parse::<BlockFormat>().unwrap_err();
     assert!(
-        error.contains("`Q2_K`") && error.contains("hint: use one of Q4_0, Q4_1") && error.contains("Q6_K"),
+        error.contains("`IQ2_XS`") && error.contains("hint: use one of Q4_0, Q4_1") && error.contains("Q6_K"),
         "{error}"
     );
     for format in BlockFormat::ALL {

@@ -33,7 +33,7 @@ pub(super) fn product<S: Integers>(
             }
         };
     }
-    of!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4K Q5K Q6K);
+    of!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4K Q5K Q6K Q2K Q3K);
 }
 
 #[inline(always)]
@@ -187,7 +187,7 @@ unsafe fn add_block<S: Integers>(
     record: *const u32,
     q: &[S::V; 8],
     d: [S::V; 2],
-    m: S::V,
+    m: [S::V; 2],
     mut sum: S::V,
 ) -> S::V {
     let bits = format.bits();
@@ -198,16 +198,20 @@ unsafe fn add_block<S: Integers>(
         let scale = s.splat(f32::from_bits(*record.add(SCALE)));
         let (low, high) = (*record.add(SUMS) as i32, *record.add(SUMS + 1) as i32);
         if format.has_halves() {
-            let low = s.dots(bits, -zero * low, &q[..4], record);
-            let high = s.dots(bits, -zero * high, &q[4..], record.add(4));
-            sum = s.fma(s.i32_to_f32(low), s.mul(scale, d[0]), sum);
-            sum = s.fma(s.i32_to_f32(high), s.mul(scale, d[1]), sum);
+            let first = s.dots(bits, -zero * low, &q[..4], record);
+            let second = s.dots(bits, -zero * high, &q[4..], record.add(4));
+            sum = s.fma(s.i32_to_f32(first), s.mul(scale, d[0]), sum);
+            sum = s.fma(s.i32_to_f32(second), s.mul(scale, d[1]), sum);
         } else {
             let both = s.dots(bits, -zero * (low + high), q, record);
             sum = s.fma(s.i32_to_f32(both), s.mul(scale, d[0]), sum);
         }
-        if format.has_offset() {
-            sum = s.fma(s.splat(f32::from_bits(*record.add(SHIFT))), m, sum);
+        if format.has_offset() && format.has_halves() {
+            let scale = f32::from_bits(*record.add(SCALE));
+            sum = s.fma(s.splat(scale * low as f32), m[0], sum);
+            sum = s.fma(s.splat(scale * high as f32), m[1], sum);
+        } else if format.has_offset() {
+            sum = s.fma(s.splat(f32::from_bits(*record.add(SHIFT))), m[0], sum);
         }
     }
     sum
@@ -225,6 +229,29 @@ unsafe fn unpack<S: Integers>(s: S, bits: u32, at: *const u8) -> [S::V; 8] {
         if bits == 8 {
             for (line, q) in q.iter_mut().enumerate() {
                 *q = s.load_ptr(at.add(line * LINE_BYTES).cast());
+            }
+            return q;
+        }
+        if bits < 4 {
+            for half in 0..2 {
+                let (all, q) = (s.load_ptr(at.add(half * LINE_BYTES).cast()), &mut q[4 * half..4 * half + 4]);
+                let mask = 0x0303_0303;
+                q[0] = s.and(all, mask);
+                q[1] = s.and(s.shift_right::<2>(all), mask);
+                q[2] = s.and(s.shift_right::<4>(all), mask);
+                q[3] = s.and(s.shift_right::<6>(all), mask);
+            }
+            if bits == 3 {
+                let h = s.load_ptr(at.add(2 * LINE_BYTES).cast());
+                let mask = 0x0404_0404;
+                q[0] = s.merge(q[0], s.shift_left::<2>(h), mask);
+                q[1] = s.merge(q[1], s.shift_left::<1>(h), mask);
+                q[2] = s.merge(q[2], h, mask);
+                q[3] = s.merge(q[3], s.shift_right::<1>(h), mask);
+                q[4] = s.merge(q[4], s.shift_right::<2>(h), mask);
+                q[5] = s.merge(q[5], s.shift_right::<3>(h), mask);
+                q[6] = s.merge(q[6], s.shift_right::<4>(h), mask);
+                q[7] = s.merge(q[7], s.shift_right::<5>(h), mask);
             }
             return q;
         }
@@ -259,27 +286,52 @@ unsafe fn unpack<S: Integers>(s: S, bits: u32, at: *const u8) -> [S::V; 8] {
     q
 }
 
-/// The scales of both halves and the offset of block `b` of a run of some rows, from `lane` on.
+/// The scales and the offsets of both halves of block `b` of a run of some rows, from `lane` on; offsets mean nothing where the kind
+/// has none.
 ///
 /// # Safety
 /// `at` points to the run.
 #[inline(always)]
-unsafe fn unpack_scales<S: Integers>(s: S, kind: ScaleKind, at: *const u8, b: usize, lane: usize) -> ([S::V; 2], S::V) {
+unsafe fn unpack_scales<S: Integers>(
+    s: S,
+    kind: ScaleKind,
+    at: *const u8,
+    b: usize,
+    lane: usize,
+) -> ([S::V; 2], [S::V; 2]) {
     let (d, m, factors) = scale_at(kind, b);
     // SAFETY: 16 rows of each are there.
     unsafe {
         let d = s.load_halves(at.add(d + 2 * lane));
         match kind {
-            ScaleKind::Plain => ([d; 2], d),
-            ScaleKind::Offset => ([d; 2], s.load_halves(at.add(m + 2 * lane))),
+            ScaleKind::Plain => ([d; 2], [d; 2]),
+            ScaleKind::Offset => ([d; 2], [s.load_halves(at.add(m + 2 * lane)); 2]),
             ScaleKind::Super => {
                 let m = s.load_halves(at.add(m + 2 * lane));
                 let d = s.mul(d, s.load_unsigned(at.add(factors[0] + lane)));
-                ([d; 2], s.mul(m, s.load_unsigned(at.add(factors[1] + lane))))
+                ([d; 2], [s.mul(m, s.load_unsigned(at.add(factors[1] + lane))); 2])
             }
             ScaleKind::Sixteens => {
                 let low = s.mul(d, s.load_signed(at.add(factors[0] + lane)));
-                ([low, s.mul(d, s.load_signed(at.add(factors[1] + lane)))], d)
+                ([low, s.mul(d, s.load_signed(at.add(factors[1] + lane)))], [d; 2])
+            }
+            ScaleKind::Nibbles => {
+                let m = s.load_halves(at.add(m + 2 * lane));
+                let both = [s.load_bytes(at.add(factors[0] + lane)), s.load_bytes(at.add(factors[1] + lane))];
+                let low = [s.i32_to_f32(s.and(both[0], 15)), s.i32_to_f32(s.and(both[1], 15))];
+                let high = [s.i32_to_f32(s.shift_right::<4>(both[0])), s.i32_to_f32(s.shift_right::<4>(both[1]))];
+                ([s.mul(d, low[0]), s.mul(d, low[1])], [s.mul(m, high[0]), s.mul(m, high[1])])
+            }
+            ScaleKind::Sixes => {
+                let (low, high) = (s.load_bytes(at.add(factors[0] + lane)), s.load_bytes(at.add(factors[1] + lane)));
+                // the upper bits of blocks of odd number stand above those of the block before
+                let high = if b.is_multiple_of(2) { s.shift_left::<4>(high) } else { high };
+                let first = s.merge(s.and(low, 15), high, 0x30);
+                let second = s.merge(s.shift_right::<4>(low), s.shift_right::<2>(high), 0x30);
+                let thirty_two = s.splat(f32::from_bits(32));
+                let first = s.i32_to_f32(s.sub_i32(first, thirty_two));
+                let second = s.i32_to_f32(s.sub_i32(second, thirty_two));
+                ([s.mul(d, first), s.mul(d, second)], [d; 2])
             }
         }
     }

@@ -36,6 +36,11 @@ pub(crate) trait Integers: Simd {
     /// # Safety
     /// They can be read.
     unsafe fn load_unsigned(self, x: *const u8) -> Self::V;
+    /// `LANES` unsigned bytes as integers of 32 bits.
+    ///
+    /// # Safety
+    /// They can be read.
+    unsafe fn load_bytes(self, x: *const u8) -> Self::V;
     /// `LANES` signed bytes.
     ///
     /// # Safety
@@ -47,7 +52,7 @@ pub(crate) trait Integers: Simd {
     /// # Safety
     /// `out` has room for them.
     unsafe fn store_i8(self, out: *mut u8, v: Self::V);
-    /// `start` plus the sums of products of the bytes of `q`, of 4, 5, 6 or 8 bits, with those of as many words from
+    /// `start` plus the sums of products of the bytes of `q`, of 2 to 6 or 8 bits, with those of as many words from
     /// `x` on, which are signed and not -128; bits of i32.
     ///
     /// # Safety
@@ -60,7 +65,7 @@ pub(crate) trait Integers: Simd {
 #[inline(always)]
 const fn words_in_16_bits(bits: u32) -> usize {
     match bits {
-        4 => 8,
+        2..=4 => 8,
         5 => 4,
         6 => 2,
         _ => 1,

@@ -66,6 +66,12 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(self, x: *const u8) -> __m256 {
+        // SAFETY: see the impl.
+        unsafe { _mm256_castsi256_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(x.cast()))) }
+    }
+
+    #[inline(always)]
     unsafe fn load_signed(self, x: *const u8) -> __m256 {
         // SAFETY: see the impl.
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x.cast()))) }
@@ -168,6 +174,12 @@ impl<const LEVEL: u8> Integers for Avx512<LEVEL> {
     unsafe fn load_unsigned(self, x: *const u8) -> __m512 {
         // SAFETY: see the impl.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(x.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, x: *const u8) -> __m512 {
+        // SAFETY: see the impl.
+        unsafe { _mm512_castsi512_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(x.cast()))) }
     }
 
     #[inline(always)]

@@ -3,12 +3,15 @@
 //! In: rows of stored tensors. Out: packed weights, once in memory; products and single rows. Must not: keep a tensor as f32 beside
 //! its packed form.
 //!
-//! Precision `stored` packs the blocks of the file as they are, rows of f32 and bf16 in their type; of f16, which no kernel
-//! multiplies, as f32. Other precisions pack what the blocks stand for.
+//! Precision `stored` packs the blocks of the file as they are, rows of f32, f16 and bf16 in their type (f16 that a file has as columns,
+//! as GPT-2's, as f32). Other precisions pack what the
+//! blocks stand for.
 
 use std::borrow::Cow;
 
-use ergometer_kernels::{self as kernels, BlockFormat, Context, NumberFormat, PackedBlocks, PackedLinear};
+use ergometer_kernels::{
+    self as kernels, BlockFormat, Context, NumberFormat, PackedBlocks, PackedHalves, PackedLinear,
+};
 use ergometer_language::blocks::BlockType;
 
 use super::super::super::{BackendError, Unavailable};
@@ -28,6 +31,8 @@ pub(in super::super) enum WeightsAs {
 pub(super) enum Matrix {
     /// Rows in blocks, one format after another; a product of all is one call.
     Blocks(Vec<PackedBlocks>),
+    /// Rows in f16.
+    Halves(PackedHalves),
     /// Rows in a number format.
     Plain(PackedLinear),
     /// Some of either, one after another.
@@ -61,7 +66,10 @@ impl Matrix {
         for rows in rows.chunk_by(|(a, _), (b, _)| kind(a) == kind(b)) {
             let kind = kind(&rows[0].0);
             let piece = match kind {
-                BlockType::F32 | BlockType::F16 => plain(ctx, model, NumberFormat::F32, rows, inputs)?,
+                BlockType::F32 => plain(ctx, model, NumberFormat::F32, rows, inputs)?,
+                // columns of the file: as f32, since pieces of rows are not there to be read
+                BlockType::F16 if transposed(model, &rows[0].0) => plain(ctx, model, NumberFormat::F32, rows, inputs)?,
+                BlockType::F16 => Matrix::Halves(halves(ctx, model, rows, inputs)?),
                 BlockType::Bf16 => plain(ctx, model, NumberFormat::Bf16, rows, inputs)?,
                 kind => Matrix::Blocks(vec![blocks(ctx, model, kind, rows, inputs)?]),
             };
@@ -85,6 +93,7 @@ impl Matrix {
     pub fn outputs(&self) -> usize {
         match self {
             Self::Blocks(all) => all.iter().map(PackedBlocks::n).sum(),
+            Self::Halves(packed) => packed.n(),
             Self::Plain(packed) => packed.n(),
             Self::Mixed(all) => all.iter().map(Matrix::outputs).sum(),
         }
@@ -94,6 +103,7 @@ impl Matrix {
     pub fn inputs(&self) -> usize {
         match self {
             Self::Blocks(all) => all.first().map_or(0, PackedBlocks::k),
+            Self::Halves(packed) => packed.k(),
             Self::Plain(packed) => packed.k(),
             Self::Mixed(all) => all.first().map_or(0, Matrix::inputs),
         }
@@ -106,6 +116,7 @@ impl Matrix {
                 [only] => kernels::blocks_linear(ctx, x, only, out),
                 all => kernels::blocks_joined(ctx, x, &all.iter().collect::<Vec<_>>(), out),
             },
+            Self::Halves(packed) => kernels::halves_linear(ctx, x, packed, out),
             Self::Plain(packed) => kernels::linear(ctx, x, packed, None, out),
             Self::Mixed(all) => {
                 let (rows, wide) = (x.len() / self.inputs(), self.outputs());
@@ -125,6 +136,7 @@ impl Matrix {
     pub fn rows(&self, ctx: &Context, ids: &[u32], factor: f32, out: &mut [f32]) {
         match self {
             Self::Blocks(all) => kernels::embed_rows(ctx, &all[0], ids, factor, out),
+            Self::Halves(packed) => kernels::halves_rows(ctx, packed, ids, factor, out),
             Self::Plain(packed) => kernels::linear_rows(ctx, packed, ids, factor, out),
             Self::Mixed(all) => all[0].rows(ctx, ids, factor, out),
         }
@@ -134,6 +146,7 @@ impl Matrix {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Blocks(all) => all.iter().map(PackedBlocks::bytes).sum(),
+            Self::Halves(packed) => packed.bytes(),
             Self::Plain(packed) => packed.bytes(),
             Self::Mixed(all) => all.iter().map(Matrix::bytes).sum(),
         }
@@ -177,6 +190,45 @@ fn blocks(
     let total = rows.iter().map(|(_, rows)| rows.len()).sum();
     let mut packed = PackedBlocks::zeros(ctx, format, total, inputs);
     let row_bytes = inputs / format.block_len() * format.block_bytes();
+    in_pieces(model, rows, row_bytes, |first, bytes| packed.write(ctx, first, bytes))?;
+    Ok(packed)
+}
+
+/// Packs rows of f16, a piece at a time.
+fn halves(
+    ctx: &Context,
+    model: &LanguageModel,
+    rows: &[(String, std::ops::Range<usize>)],
+    inputs: usize,
+) -> Result<PackedHalves, BackendError> {
+    let mut packed = PackedHalves::zeros(rows.iter().map(|(_, rows)| rows.len()).sum(), inputs);
+    let mut damaged = false;
+    in_pieces(model, rows, 2 * inputs, |first, bytes| {
+        // all bits of the exponent: neither infinity nor NaN is a weight
+        damaged |= bytes.chunks_exact(2).any(|half| half[1] & 0x7c == 0x7c);
+        packed.write(ctx, first, bytes);
+    })?;
+    if damaged {
+        let names: Vec<&str> = rows.iter().map(|(name, _)| name.as_str()).collect();
+        let message = format!("`{}` has weights that are not finite", names.join("`, `"));
+        return Err(failed(ModelError::new(&model.path, message).hint("the weights are damaged: fetch the file again")));
+    }
+    Ok(packed)
+}
+
+/// Whether a tensor is stored with its rows as columns.
+fn transposed(model: &LanguageModel, name: &str) -> bool {
+    model.decoder().tensors().get(name).is_some_and(|t| t.parts.iter().any(|part| part.transposed))
+}
+
+/// Reads rows of `row_bytes` bytes a piece at a time; `f` gets the first row of each, a whole number of panels, and its bytes.
+fn in_pieces(
+    model: &LanguageModel,
+    rows: &[(String, std::ops::Range<usize>)],
+    row_bytes: usize,
+    mut f: impl FnMut(usize, &[u8]),
+) -> Result<(), BackendError> {
+    let total: usize = rows.iter().map(|(_, rows)| rows.len()).sum();
     let (step, mut bytes) = ((PIECE / row_bytes.max(1)).next_multiple_of(PANEL), Vec::new());
     for first in (0..total).step_by(step) {
         bytes.clear();
@@ -190,7 +242,7 @@ fn blocks(
             }
             before = after;
         }
-        packed.write(ctx, first, &bytes);
+        f(first, &bytes);
     }
-    Ok(packed)
+    Ok(())
 }
