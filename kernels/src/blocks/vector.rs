@@ -56,26 +56,45 @@ fn typed<S: Integers, const FORMAT: usize>(
     let chunk = (NEAR / (blocks * RECORD * 4).max(1) / TILE).max(1) * TILE;
     for from in (0..rows).step_by(chunk) {
         let end = rows.min(from + chunk);
-        for col in (0..cols).step_by(ROWS) {
+        // with two panels at a time where registers are many
+        let step = if S::LANES == ROWS && S::UNSIGNED { 2 * ROWS } else { ROWS };
+        for col in (0..cols).step_by(step) {
             let panel = w.data[(first + col) / ROWS * words..].as_ptr().cast::<u8>();
+            let two = step > ROWS && cols - col > ROWS;
             let mut row = from;
             while row < end {
                 let tile = tile_rows(w.isa, rows - row);
                 let x = records[row * blocks * RECORD..].as_ptr();
-                macro_rules! of {
-                    ($($rows:literal)*) => {
-                        match tile {
-                            // SAFETY: the panel and the tile's records are within their slices, as checked above.
-                            $($rows => unsafe { multiply::<S, FORMAT, $rows>(s, x, panel, blocks, ahead, &mut out, row, col) },)*
-                            // SAFETY: likewise.
-                            TILE if S::LANES == ROWS => unsafe {
-                                multiply::<S, FORMAT, TILE>(s, x, panel, blocks, ahead, &mut out, row, col);
-                            },
-                            _ => unreachable!("tiles have 1, 2, 4 or {TILE} rows"),
+                if two && tile == TILE {
+                    // SAFETY: the panels and the tile's records are within their slices, as checked above.
+                    unsafe {
+                        for r in (0..TILE).step_by(PAIRED) {
+                            let (x, panels) = (x.add(r * RECORD), [panel, panel.add(4 * words)]);
+                            multiply_two::<S, FORMAT>(s, x, panels, blocks, ahead, &mut out, row + r, col);
                         }
-                    };
+                    }
+                    row += tile;
+                    continue;
                 }
-                of!(1 2 4);
+                for p in 0..if two { 2 } else { 1 } {
+                    let (panel, col) = (panel.wrapping_add(4 * words * p), col + p * ROWS);
+                    macro_rules! of {
+                        ($($rows:literal)*) => {
+                            match tile {
+                                // SAFETY: the panel and the tile's records are within their slices, as checked above.
+                                $($rows => unsafe {
+                                    multiply::<S, FORMAT, $rows>(s, x, panel, blocks, ahead, &mut out, row, col);
+                                },)*
+                                // SAFETY: likewise.
+                                TILE if S::LANES == ROWS => unsafe {
+                                    multiply::<S, FORMAT, TILE>(s, x, panel, blocks, ahead, &mut out, row, col);
+                                },
+                                _ => unreachable!("tiles have 1, 2, 4 or {TILE} rows"),
+                            }
+                        };
+                    }
+                    of!(1 2 4);
+                }
                 row += tile;
             }
         }
@@ -174,6 +193,101 @@ unsafe fn multiply<S: Integers, const FORMAT: usize, const ROWS_OF_X: usize>(
             }
         }
     }
+}
+
+/// Rows that are multiplied with two panels at once.
+const PAIRED: usize = 4;
+
+/// `PAIRED` rows of a whole tile by two panels.
+///
+/// # Safety
+/// `x` points to the tile's record of the first of them, each of `panels` to a panel of `blocks` blocks of the format.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn multiply_two<S: Integers, const FORMAT: usize>(
+    s: S,
+    x: *const u32,
+    panels: [*const u8; 2],
+    blocks: usize,
+    ahead: Ahead,
+    out: &mut MatMut<'_>,
+    row: usize,
+    col: usize,
+) {
+    let format = const { BlockFormat::ALL[FORMAT] };
+    let in_run = const { run_blocks(BlockFormat::ALL[FORMAT].kind()) };
+    let mut sums = [[s.splat(0.0); 2]; PAIRED];
+    // SAFETY: blocks, their scales and records are within the panels and the rows, as promised.
+    unsafe {
+        for b in 0..blocks {
+            let (run, j) = (b / in_run * run_bytes(format), b % in_run);
+            let at = run + lines_at(format, j);
+            // the second panel is two panels further
+            for line in 0..lines(format) {
+                s.prefetch_near(ahead.of(panels[1].add(at)).wrapping_add(line * LINE_BYTES));
+            }
+            let q = [unpack(s, format.bits(), panels[0].add(at)), unpack(s, format.bits(), panels[1].add(at))];
+            let (d0, m0) = unpack_scales(s, format.kind(), panels[0].add(run), j, 0);
+            let (d1, m1) = unpack_scales(s, format.kind(), panels[1].add(run), j, 0);
+            each_row!(PAIRED, r => {
+                let record = x.add((b * TILE + r) * RECORD);
+                sums[r] = add_blocks(s, format, record, &q, [d0, d1], [m0, m1], sums[r]);
+            });
+        }
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        let to = &mut out.row(row + r)[col..];
+        s.store(to, sums[0]);
+        s.store(&mut to[ROWS..], sums[1]);
+    }
+}
+
+/// [`add_block`] for the blocks of two panels.
+///
+/// # Safety
+/// As [`add_block`].
+#[inline(always)]
+unsafe fn add_blocks<S: Integers>(
+    s: S,
+    format: BlockFormat,
+    record: *const u32,
+    q: &[[S::V; 8]; 2],
+    d: [[S::V; 2]; 2],
+    m: [[S::V; 2]; 2],
+    mut sums: [S::V; 2],
+) -> [S::V; 2] {
+    let (bits, zero) = (format.bits(), format.zero());
+    // SAFETY: all is within the record.
+    unsafe {
+        let factor = f32::from_bits(*record.add(SCALE));
+        let scale = s.splat(factor);
+        let (low, high) = (*record.add(SUMS) as i32, *record.add(SUMS + 1) as i32);
+        if format.has_halves() {
+            let first = s.dots_of_two(bits, -zero * low, [&q[0][..4], &q[1][..4]], record);
+            let second = s.dots_of_two(bits, -zero * high, [&q[0][4..], &q[1][4..]], record.add(4));
+            for p in 0..2 {
+                sums[p] = s.fma(s.i32_to_f32(first[p]), s.mul(scale, d[p][0]), sums[p]);
+                sums[p] = s.fma(s.i32_to_f32(second[p]), s.mul(scale, d[p][1]), sums[p]);
+            }
+        } else {
+            let both = s.dots_of_two(bits, -zero * (low + high), [&q[0], &q[1]], record);
+            for p in 0..2 {
+                sums[p] = s.fma(s.i32_to_f32(both[p]), s.mul(scale, d[p][0]), sums[p]);
+            }
+        }
+        if format.has_offset() && format.has_halves() {
+            for p in 0..2 {
+                sums[p] = s.fma(s.splat(factor * low as f32), m[p][0], sums[p]);
+                sums[p] = s.fma(s.splat(factor * high as f32), m[p][1], sums[p]);
+            }
+        } else if format.has_offset() {
+            let shift = s.splat(f32::from_bits(*record.add(SHIFT)));
+            for p in 0..2 {
+                sums[p] = s.fma(shift, m[p][0], sums[p]);
+            }
+        }
+    }
+    sums
 }
 
 /// `sum` and the product of a record with a block of some rows.

@@ -139,7 +139,8 @@ pub fn cached_attention(
                     index += 1;
                     if own {
                         let rows = (first, (first + most).min(s.tokens * group));
-                        let tile = CachedTile { kv_head, next_head: kv_head + threads, group, rows, before, past, scores };
+                        let tile =
+                            CachedTile { kv_head, next_head: kv_head + threads, group, rows, before, past, scores };
                         scratch(memory(ctx.isa(), &tile, dim), |memory| {
                             attend(ctx.proof(), tile, s.cache, q, &start, memory);
                         });

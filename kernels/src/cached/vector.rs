@@ -338,10 +338,6 @@ impl Stream {
     #[inline(always)]
     fn after<const PART: usize>(&self, at: usize) -> *const u8 {
         let (at, bytes) = (at + AHEAD.min(self.bytes[PART]), self.bytes[PART]);
-        if at < bytes {
-            self.begins[PART].wrapping_add(at)
-        } else {
-            self.begins[PART + 1].wrapping_add(at - bytes)
-        }
+        if at < bytes { self.begins[PART].wrapping_add(at) } else { self.begins[PART + 1].wrapping_add(at - bytes) }
     }
 }

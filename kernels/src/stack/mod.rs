@@ -206,20 +206,12 @@ fn starts(lengths: [usize; 4]) -> [usize; 4] {
     })
 }
 
-fn check(
-    ctx: &Context,
-    layer: &StackLayer<'_>,
-    (kv_heads, head_dim): (usize, usize),
-    (rows, width): (usize, usize),
-) {
+fn check(ctx: &Context, layer: &StackLayer<'_>, (kv_heads, head_dim): (usize, usize), (rows, width): (usize, usize)) {
     assert!(layer.fits(ctx, kv_heads, head_dim), "layers_step: a layer does not fit");
     assert!(layer.qkv[0].k == width, "layers_step: layers differ in width");
-    for (weights, k) in [
-        (layer.qkv, width),
-        (layer.output, layer.output[0].k),
-        (layer.gate_up, width),
-        (layer.down, layer.down[0].k),
-    ] {
+    for (weights, k) in
+        [(layer.qkv, width), (layer.output, layer.output[0].k), (layer.gate_up, width), (layer.down, layer.down[0].k)]
+    {
         assert!(weights.iter().all(|w| w.k == k), "layers_step: weights of one input differ in k");
     }
     let norms = [Some(layer.attention_norm), layer.output_norm, Some(layer.mlp_norm), layer.down_norm];

@@ -66,8 +66,7 @@ struct Net {
 }
 
 fn weight(d: &mut Draw, n: usize, k: usize) -> (BlockFormat, Vec<u8>, usize, usize) {
-    let fitting: Vec<BlockFormat> =
-        BlockFormat::ALL.into_iter().filter(|f| k.is_multiple_of(f.block_len())).collect();
+    let fitting: Vec<BlockFormat> = BlockFormat::ALL.into_iter().filter(|f| k.is_multiple_of(f.block_len())).collect();
     let format = fitting[d.next() as usize % fitting.len()];
     (format, rows(d, format, n, k), n, k)
 }

@@ -58,6 +58,15 @@ pub(crate) trait Integers: Simd {
     /// # Safety
     /// As many words can be read.
     unsafe fn dots(self, bits: u32, start: i32, q: &[Self::V], x: *const u32) -> Self::V;
+    /// [`Integers::dots`] of two of the same words, each of which is fetched once.
+    ///
+    /// # Safety
+    /// As [`Integers::dots`]; there are as many of one as of the other.
+    #[inline(always)]
+    unsafe fn dots_of_two(self, bits: u32, start: i32, q: [&[Self::V]; 2], x: *const u32) -> [Self::V; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [self.dots(bits, start, q[0], x), self.dots(bits, start, q[1], x)] }
+    }
 }
 
 /// Words whose products of pairs of bytes can be added up in 16 bits: 2 · 127 · 15 · 8, 2 · 127 · 31 · 4, and

@@ -225,4 +225,21 @@ impl<const LEVEL: u8> Integers for Avx512<LEVEL> {
             _mm512_castsi512_ps(sum)
         }
     }
+
+    #[inline(always)]
+    unsafe fn dots_of_two(self, bits: u32, start: i32, q: [&[__m512]; 2], x: *const u32) -> [__m512; 2] {
+        // SAFETY: see the impl; the level proves VNNI.
+        unsafe {
+            if LEVEL < DOT {
+                return [self.dots(bits, start, q[0], x), self.dots(bits, start, q[1], x)];
+            }
+            let mut sums = [_mm512_set1_epi32(start); 2];
+            for i in 0..q[0].len() {
+                let x = _mm512_set1_epi32(*x.add(i) as i32);
+                sums[0] = _mm512_dpbusd_epi32(sums[0], _mm512_castps_si512(q[0][i]), x);
+                sums[1] = _mm512_dpbusd_epi32(sums[1], _mm512_castps_si512(q[1][i]), x);
+            }
+            [_mm512_castsi512_ps(sums[0]), _mm512_castsi512_ps(sums[1])]
+        }
+    }
 }

@@ -211,7 +211,9 @@ fn halves(
     if damaged {
         let names: Vec<&str> = rows.iter().map(|(name, _)| name.as_str()).collect();
         let message = format!("`{}` has weights that are not finite", names.join("`, `"));
-        return Err(failed(ModelError::new(&model.path, message).hint("the weights are damaged: fetch the file again")));
+        return Err(failed(
+            ModelError::new(&model.path, message).hint("the weights are damaged: fetch the file again"),
+        ));
     }
     Ok(packed)
 }

@@ -10,10 +10,10 @@ use ergometer_language::DecoderConfig;
 use ergometer_language::config::ParallelLayers;
 
 use super::super::super::language::Feed;
+use super::super::lower::activation as kernel_activation;
 use super::NativeLanguage;
 use super::layers::{HeldMlp, Layer};
 use super::matrix::Matrix;
-use super::super::lower::activation as kernel_activation;
 use crate::models::decoder::activation;
 
 impl NativeLanguage {
@@ -42,12 +42,8 @@ impl NativeLanguage {
             feeds.iter().filter_map(|feed| slots[feed.slot].take()).map(|slot| slot.iter_mut()).collect();
         let caches = self.layers.iter().map(|_| rows.iter_mut().filter_map(Iterator::next).collect()).collect();
         let turns = |i: usize| self.rotation_of[i].map(|r| self.rotations[r].turns());
-        let layers: Vec<StackLayer> = self
-            .layers
-            .iter()
-            .enumerate()
-            .filter_map(|(i, layer)| stacked(&self.config, i, layer, turns(i)))
-            .collect();
+        let layers: Vec<StackLayer> =
+            self.layers.iter().enumerate().filter_map(|(i, layer)| stacked(&self.config, i, layer, turns(i))).collect();
         let head = match self.head.as_ref().unwrap_or(&self.embedding) {
             Matrix::Blocks(all) => all,
             _ => unreachable!("`can_step` has seen blocks"),
