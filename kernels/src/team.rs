@@ -1,7 +1,8 @@
 //! Threads that work together and wait for each other. In: members of a team, each with its number. Out: none goes on before all
 //! have come. Must not: sleep; a team's work is short, and each of its members has a processor or gets one soon.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// Rounds of looking before a member yields its processor: some 20 microseconds.
 const ROUNDS: usize = 1 << 10;
@@ -13,6 +14,8 @@ const PANICKED: u32 = u32::MAX;
 /// read: so a wait takes the time that one line takes from one core to the others.
 pub(crate) struct TeamBarrier {
     came: Vec<Came>,
+    /// Nanoseconds that members waited for others who had no processor.
+    late: AtomicU64,
 }
 
 #[repr(align(128))]
@@ -21,19 +24,25 @@ struct Came(AtomicU32);
 impl TeamBarrier {
     /// For so many members at most.
     pub(crate) fn new(members: usize) -> TeamBarrier {
-        TeamBarrier { came: (0..members).map(|_| Came(AtomicU32::new(0))).collect() }
+        TeamBarrier { came: (0..members).map(|_| Came(AtomicU32::new(0))).collect(), late: AtomicU64::new(0) }
+    }
+
+    /// How long members waited beyond the time in which one that has a processor comes, all together.
+    pub(crate) fn late(&self) -> Duration {
+        Duration::from_nanos(self.late.load(Ordering::Relaxed))
     }
 
     /// Member `i` of `n`.
     pub(crate) fn member(&self, i: usize, n: usize) -> Member<'_> {
         assert!(i < n && n <= self.came.len(), "member {i} of {n}, with room for {}", self.came.len());
-        Member { came: &self.came[..n], i }
+        Member { came: &self.came[..n], late: &self.late, i }
     }
 }
 
 /// A member of a team. If it panics, those that wait for it panic too.
 pub(crate) struct Member<'a> {
     came: &'a [Came],
+    late: &'a AtomicU64,
     i: usize,
 }
 
@@ -47,15 +56,19 @@ impl Member<'_> {
         let count = own.load(Ordering::Relaxed) + 1;
         own.store(count, Ordering::Release);
         for (j, other) in self.came.iter().enumerate().filter(|(j, _)| *j != self.i) {
-            let mut rounds = 0;
             // the others are as far as this one, or one further
-            while other.0.load(Ordering::Acquire) < count {
+            let ready = || other.0.load(Ordering::Acquire) >= count;
+            let mut rounds = 0;
+            while !ready() && rounds < ROUNDS {
+                std::hint::spin_loop();
                 rounds += 1;
-                if rounds > ROUNDS {
+            }
+            if rounds == ROUNDS {
+                let begun = Instant::now();
+                while !ready() {
                     std::thread::yield_now();
-                } else {
-                    std::hint::spin_loop();
                 }
+                self.late.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
             }
             assert!(other.0.load(Ordering::Relaxed) != PANICKED, "member {j} of a team panicked");
         }
@@ -119,6 +132,30 @@ mod tests {
             members.fetch_add(n, Ordering::Relaxed);
         });
         assert_eq!(members.into_inner(), 9, "the pool lives on");
+    }
+
+    #[test]
+    fn who_waits_long_is_told() {
+        let (pool, barrier) = (Pool::new(2).expect("threads"), TeamBarrier::new(2));
+        // on a busy machine the first may come as late as the second
+        for _ in 0..100 {
+            let begun = AtomicU32::new(0);
+            pool.team(2, &|i, n| {
+                let member = barrier.member(i, n);
+                begun.fetch_add(1, Ordering::Relaxed);
+                while i == 1 && begun.load(Ordering::Relaxed) < 2 {
+                    std::thread::yield_now();
+                }
+                if i == 1 {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                member.wait();
+            });
+            if barrier.late() > Duration::ZERO {
+                return;
+            }
+        }
+        panic!("nobody waited");
     }
 
     #[test]

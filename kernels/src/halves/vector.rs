@@ -7,7 +7,7 @@ use crate::vector::integers::Integers;
 /// Bytes of rows that are multiplied with all panels before the next rows are: half a second-level cache.
 const NEAR: usize = 256 << 10;
 /// Bytes ahead of those in use that are asked for.
-const AHEAD: usize = 6 << 10;
+const AHEAD: usize = 8 << 10;
 /// Most rows of a tile.
 const TILE: usize = 8;
 

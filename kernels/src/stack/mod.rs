@@ -14,6 +14,8 @@ mod member;
 #[cfg(test)]
 mod tests;
 
+use std::time::Instant;
+
 use self::member::Work;
 use crate::activation::ActivationKind;
 use crate::blocks::activations::RECORD;
@@ -125,7 +127,8 @@ fn outputs(weights: &[PackedBlocks]) -> usize {
 }
 
 /// One token of each of some sequences through all layers. `x: [rows, width]`, a row for each sequence; `caches`: of each layer one
-/// for each row; to each a token is added. `logits: [rows, outputs of the head]`.
+/// for each row; to each a token is added. `logits: [rows, outputs of the head]`. False where threads waited long for others that had no
+/// processor: then the operators one after another, whose threads do what others have not begun, take less time.
 ///
 /// # Panics
 /// If a length does not fit, a layer does not [fit](StackLayer::fits), caches differ in their heads, or one would hold more than it
@@ -137,7 +140,8 @@ pub fn layers_step(
     head: &StackHead<'_>,
     x: &[f32],
     logits: &mut [f32],
-) {
+) -> bool {
+    let begun = Instant::now();
     let width = head.head.first().map_or(0, |w| w.k);
     assert!(width > 0 && head.norm.fits(width), "layers_step: a head without rows, or a norm of another width");
     let rows = x.len() / width;
@@ -145,7 +149,7 @@ pub fn layers_step(
     assert_eq!(logits.len(), rows * outputs(head.head), "layers_step: logits do not fit");
     assert_eq!(caches.len(), layers.len(), "layers_step: caches of as many layers as there are");
     if rows == 0 {
-        return;
+        return true;
     }
     let first = caches.first().and_then(|layer| layer.first());
     let (kv_heads, head_dim) = first.map_or((1, BLOCK), |cache| (cache.kv_heads(), cache.head_dim()));
@@ -193,6 +197,7 @@ pub fn layers_step(
         };
         ctx.pool().team(threads, &|i, n| work.run(&barrier.member(i, n), i, n));
     });
+    barrier.late() < begun.elapsed() / 8
 }
 
 /// Words that are whole lines of a cache, so that no two parts share one.

@@ -47,11 +47,16 @@ pub(super) struct NativeLanguage {
     slots: Vec<Vec<KvCache>>,
     /// All layers of a few tokens can be computed in one run of the threads.
     steps: bool,
+    /// Calls that are computed layer by layer before that is tried again, since other programs use the processors.
+    crowded: usize,
     work: Work,
 }
 
 /// Most sequences of a call that are computed so: each thread makes the norms of all rows.
 const ROWS: usize = 8;
+
+/// So many calls, once a thread has waited long for another.
+const CROWDED: usize = 64;
 
 /// Buffers of a call, as long as the longest that there was.
 #[derive(Default)]
@@ -116,6 +121,7 @@ impl NativeLanguage {
             head,
             slots,
             steps: false,
+            crowded: 0,
             work: Work::default(),
         };
         made.steps = made.can_step();
@@ -227,8 +233,11 @@ impl LanguageEngine for NativeLanguage {
         check(self, feeds)?;
         self.embed(feeds);
         if self.steps && feeds.len() <= ROWS && feeds.iter().all(|feed| feed.tokens.len() == 1) {
-            self.step(feeds);
-            return Ok(());
+            if self.crowded == 0 {
+                self.crowded = if self.step(feeds) { 0 } else { CROWDED };
+                return Ok(());
+            }
+            self.crowded -= 1;
         }
         (0..self.layers.len()).for_each(|i| self.layer(i, feeds));
         let (work, hidden) = (&mut self.work, self.config.width);

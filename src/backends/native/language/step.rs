@@ -34,8 +34,8 @@ impl NativeLanguage {
         }
     }
 
-    /// From `work.x` to `work.logits`.
-    pub(super) fn step(&mut self, feeds: &[Feed]) {
+    /// From `work.x` to `work.logits`; false if threads waited long for each other.
+    pub(super) fn step(&mut self, feeds: &[Feed]) -> bool {
         let mut slots: Vec<Option<&mut Vec<KvCache>>> = self.slots.iter_mut().map(Some).collect();
         // in the order of the feeds, each borrowed once: `check` has refused a slot that is fed twice
         let mut rows: Vec<_> =
@@ -50,7 +50,7 @@ impl NativeLanguage {
         };
         let head = StackHead { norm: self.last.of_rows(), head };
         self.work.logits.resize(feeds.len() * self.config.vocabulary, 0.0);
-        kernels::layers_step(&self.ctx, &layers, caches, &head, &self.work.x, &mut self.work.logits);
+        kernels::layers_step(&self.ctx, &layers, caches, &head, &self.work.x, &mut self.work.logits)
     }
 }
 
