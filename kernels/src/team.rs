@@ -32,21 +32,21 @@ impl TeamBarrier {
         Duration::from_nanos(self.late.load(Ordering::Relaxed))
     }
 
-    /// Member `i` of `n`.
-    pub(crate) fn member(&self, i: usize, n: usize) -> Member<'_> {
+    /// TeamMember `i` of `n`.
+    pub(crate) fn member(&self, i: usize, n: usize) -> TeamMember<'_> {
         assert!(i < n && n <= self.came.len(), "member {i} of {n}, with room for {}", self.came.len());
-        Member { came: &self.came[..n], late: &self.late, i }
+        TeamMember { came: &self.came[..n], late: &self.late, i }
     }
 }
 
 /// A member of a team. If it panics, those that wait for it panic too.
-pub(crate) struct Member<'a> {
+pub(crate) struct TeamMember<'a> {
     came: &'a [Came],
     late: &'a AtomicU64,
     i: usize,
 }
 
-impl Member<'_> {
+impl TeamMember<'_> {
     /// Returns when every member has called it as often as this one. What they wrote before can then be read.
     ///
     /// # Panics
@@ -75,7 +75,7 @@ impl Member<'_> {
     }
 }
 
-impl Drop for Member<'_> {
+impl Drop for TeamMember<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.came[self.i].0.store(PANICKED, Ordering::Release);

@@ -48,7 +48,7 @@ dispatch! {
 }
 
 /// Where the keys and values of a token go, in a cache that has room for it.
-pub(crate) struct Place {
+pub(crate) struct TokenPlace {
     keys: SendPtr<u32>,
     values: SendPtr<u32>,
     bf16: bool,
@@ -58,13 +58,19 @@ pub(crate) struct Place {
     step: (usize, usize),
 }
 
-impl Place {
+impl TokenPlace {
     /// Of token `token`.
-    pub(crate) fn new(cache: &mut KvCache, token: usize) -> Place {
+    pub(crate) fn new(cache: &mut KvCache, token: usize) -> TokenPlace {
         let step = (cache.key(1, 0) - cache.key(0, 0), cache.value(1, 0) - cache.value(0, 0));
         let first = (cache.key(0, token), cache.value(0, token));
         let bf16 = cache.is_bf16();
-        Place { keys: SendPtr(cache.keys.as_mut_ptr()), values: SendPtr(cache.values.as_mut_ptr()), bf16, first, step }
+        TokenPlace {
+            keys: SendPtr(cache.keys.as_mut_ptr()),
+            values: SendPtr(cache.values.as_mut_ptr()),
+            bf16,
+            first,
+            step,
+        }
     }
 
     /// Writes key and value of key head `h`.
@@ -135,7 +141,7 @@ pub fn cached_append(
         assert!(s.cache.kv_heads() == kv && s.cache.head_dim() == d, "cached_append: caches differ in heads");
         s.cache.reserve(s.tokens);
         let len = s.cache.len();
-        places.push((before, len, Place::new(s.cache, 0)));
+        places.push((before, len, TokenPlace::new(s.cache, 0)));
         before += s.tokens;
     }
     let key_of = |token: usize| token / PANEL * d * PANEL + token % PANEL;
@@ -150,7 +156,7 @@ pub fn cached_append(
             }
             let (first, len, place) = &places[at];
             let token = len + row - first;
-            let place = Place {
+            let place = TokenPlace {
                 keys: SendPtr(place.keys.get()),
                 values: SendPtr(place.values.get()),
                 first: (key_of(token), token * padded),
@@ -171,7 +177,7 @@ fn one(
     (kv, d): (usize, usize),
     gains: Option<HeadGains<'_>>,
     turns: Option<(HeadTurns<'_>, usize)>,
-    place: &Place,
+    place: &TokenPlace,
     q: &mut [f32],
 ) {
     q.copy_from_slice(&joined[..q.len()]);

@@ -14,7 +14,7 @@ mod vector;
 
 pub use cache::KvCache;
 pub use joined::{HeadGains, HeadTurns, NewTokens, cached_append};
-pub(crate) use joined::{Place, make_head};
+pub(crate) use joined::{TokenPlace, make_head};
 
 use std::ops::Range;
 

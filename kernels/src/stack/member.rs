@@ -11,11 +11,11 @@ use crate::elementwise::add_slice;
 use crate::isa::{Isa, Proof};
 use crate::matrix::{MatMut, SharedWords, floats, floats_mut, scratch};
 use crate::pool::SendPtr;
-use crate::team::Member;
+use crate::team::TeamMember;
 use crate::vector::prefetch;
 
 /// A step, as all its threads see it.
-pub(super) struct Work<'a> {
+pub(super) struct StackStep<'a> {
     pub(super) proof: Proof,
     pub(super) isa: Isa,
     pub(super) layers: &'a [StackLayer<'a>],
@@ -49,9 +49,9 @@ struct Own<'m> {
     scores: &'m mut [u32],
 }
 
-impl Work<'_> {
+impl StackStep<'_> {
     /// The part of thread `i` of `n`.
-    pub(super) fn run(&self, member: &Member<'_>, i: usize, n: usize) {
+    pub(super) fn run(&self, member: &TeamMember<'_>, i: usize, n: usize) {
         let (rows, width) = (self.rows, self.width);
         let queries = self.layers.iter().map(|l| l.output[0].k).max().unwrap_or(0);
         let scores = self.caches.iter().zip(self.layers).flat_map(|(caches, layer)| {
@@ -97,7 +97,7 @@ impl Work<'_> {
         });
     }
 
-    fn layer(&self, l: usize, member: &Member<'_>, who: (usize, usize), own: &mut Own<'_>) {
+    fn layer(&self, l: usize, member: &TeamMember<'_>, who: (usize, usize), own: &mut Own<'_>) {
         let (layer, rows) = (&self.layers[l], self.rows);
         self.ask(l, who);
         self.norm(&layer.attention_norm, own);
@@ -187,7 +187,7 @@ impl Work<'_> {
     }
 
     /// Turns the queries and keys of a thread's heads, writes keys and values into the caches, attends, and rounds what came of it.
-    fn attention(&self, l: usize, member: &Member<'_>, (i, n): (usize, usize), own: &mut Own<'_>) {
+    fn attention(&self, l: usize, member: &TeamMember<'_>, (i, n): (usize, usize), own: &mut Own<'_>) {
         let (layer, (kv_heads, d)) = (&self.layers[l], self.heads);
         let queries = layer.output[0].k;
         let (group, wide) = (queries / (kv_heads * d), queries + 2 * kv_heads * d);

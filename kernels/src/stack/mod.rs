@@ -16,13 +16,13 @@ mod tests;
 
 use std::time::Instant;
 
-use self::member::Work;
+use self::member::StackStep;
 use crate::activation::ActivationKind;
 use crate::blocks::activations::RECORD;
 use crate::blocks::format::BLOCK;
 use crate::blocks::pack::PackedBlocks;
 use crate::blocks::{PER_VALUE, pack};
-use crate::cached::{CachedScores, HeadGains, HeadTurns, KvCache, Place};
+use crate::cached::{CachedScores, HeadGains, HeadTurns, KvCache, TokenPlace};
 use crate::context::Context;
 use crate::isa::{Isa, Proof};
 use crate::matrix::{SharedWords, shared_scratch};
@@ -178,7 +178,7 @@ pub fn layers_step(
         // SAFETY: members write words that no other uses before they have met at the barrier.
         let shared = unsafe { SharedWords::new(memory) };
         let [joined, sums, attended, made] = starts(lengths);
-        let work = Work {
+        let work = StackStep {
             proof: ctx.proof(),
             isa: ctx.isa(),
             layers,
@@ -235,7 +235,7 @@ fn check(ctx: &Context, layer: &StackLayer<'_>, (kv_heads, head_dim): (usize, us
 /// A cache to which a token is added, whose key and value are written later.
 struct Held<'a> {
     cache: &'a KvCache,
-    place: Place,
+    place: TokenPlace,
     /// Tokens before.
     past: usize,
 }
@@ -245,7 +245,7 @@ impl<'a> Held<'a> {
         assert_eq!((cache.kv_heads(), cache.head_dim()), heads, "layers_step: caches differ in heads");
         let past = cache.len();
         cache.reserve(1);
-        let place = Place::new(cache, past);
+        let place = TokenPlace::new(cache, past);
         cache.grow(1);
         Held { cache, place, past }
     }
