@@ -28,7 +28,7 @@ pub(super) fn product<S: Integers>(s: S, x: &[f32], w: &PackedHalves, first: usi
                 let x = x[row * k..].as_ptr();
                 macro_rules! tiles {
                     ($($rows:literal)*) => {
-                        $(if row + $rows <= end && ($rows <= 2 || S::LANES == ROWS) {
+                        $(if end - row >= $rows && ($rows <= 2 || S::LANES == ROWS) {
                             // SAFETY: the panel and the rows are within their slices, as checked above.
                             unsafe { multiply::<S, $rows>(s, x, panel, k, &mut out, row, col) };
                             row += $rows;
