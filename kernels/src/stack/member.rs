@@ -102,7 +102,7 @@ impl StackStep<'_> {
         self.ask(l, who);
         self.norm(&layer.attention_norm, own);
         let then = share_begin(layer.output, who);
-        // SAFETY (here and below): what is written has been read by all before they last met, and nobody else writes these columns.
+        // SAFETY: what is written has been read by all before they last met, and nobody else writes these columns.
         unsafe { share(self.proof, own.records, layer.qkv, who, then, self.start(self.joined), rows) };
         member.wait();
 

@@ -42,9 +42,12 @@ impl Norms {
     }
 }
 
+/// Format, rows, n, k.
+type Weight = (BlockFormat, Vec<u8>, usize, usize);
+
 /// A layer as a file has it; packed for each context.
 struct Layer {
-    weights: [Vec<(BlockFormat, Vec<u8>, usize, usize)>; 4],
+    weights: [Vec<Weight>; 4],
     norms: [Option<Norms>; 4],
     gains: Option<(Vec<f32>, Vec<f32>)>,
     turns: bool,
@@ -56,7 +59,7 @@ struct Net {
     shape: (usize, usize, usize, usize, usize),
     layers: Vec<Layer>,
     last: Norms,
-    head: (BlockFormat, Vec<u8>, usize, usize),
+    head: Weight,
     cache: NumberFormat,
     rows: usize,
     /// Tokens that each sequence has before.
@@ -65,7 +68,7 @@ struct Net {
     d: Draw,
 }
 
-fn weight(d: &mut Draw, n: usize, k: usize) -> (BlockFormat, Vec<u8>, usize, usize) {
+fn weight(d: &mut Draw, n: usize, k: usize) -> Weight {
     let fitting: Vec<BlockFormat> = BlockFormat::ALL.into_iter().filter(|f| k.is_multiple_of(f.block_len())).collect();
     let format = fitting[d.next() as usize % fitting.len()];
     (format, rows(d, format, n, k), n, k)
@@ -133,12 +136,12 @@ impl Net {
 
     /// Two steps at once through all layers.
     fn steps(&self, ctx: &Context) -> Vec<u32> {
-        let pack = |all: &Vec<(BlockFormat, Vec<u8>, usize, usize)>| -> Vec<PackedBlocks> {
+        let pack = |all: &[Weight]| -> Vec<PackedBlocks> {
             all.iter().map(|(format, rows, n, k)| PackedBlocks::pack(ctx, *format, rows, *n, *k)).collect()
         };
         let packed: Vec<[Vec<PackedBlocks>; 4]> =
             self.layers.iter().map(|l| [0, 1, 2, 3].map(|i| pack(&l.weights[i]))).collect();
-        let head = pack(&vec![self.head.clone()]);
+        let head = pack(std::slice::from_ref(&self.head));
         let layers: Vec<StackLayer> = self
             .layers
             .iter()
@@ -173,7 +176,7 @@ impl Net {
     /// The same by one operator after another.
     fn operators(&self, ctx: &Context) -> Vec<u32> {
         let (width, dim, kv, group, inner) = self.shape;
-        let product = |x: &[f32], weights: &[(BlockFormat, Vec<u8>, usize, usize)]| {
+        let product = |x: &[f32], weights: &[Weight]| {
             let packed: Vec<PackedBlocks> =
                 weights.iter().map(|(format, rows, n, k)| PackedBlocks::pack(ctx, *format, rows, *n, *k)).collect();
             let mut out = vec![f32::NAN; self.rows * weights.iter().map(|w| w.2).sum::<usize>()];
