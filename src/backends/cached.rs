@@ -269,6 +269,10 @@ impl<R: CacheRunner> LanguageEngine for FileLanguage<R> {
         &self.logits
     }
 
+    fn number_bytes(&self) -> Option<f64> {
+        Some(4.0)
+    }
+
     fn copy(&mut self, from: usize, to: usize) -> Result<(), BackendError> {
         if from == to {
             return Ok(());
