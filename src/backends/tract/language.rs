@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::io::Cursor;
 
 use anyhow::Context;
-use tract_onnx::pb::{ModelProto, TensorProto};
+use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{ToDim, TypedSimpleState};
@@ -43,7 +43,6 @@ impl TractCaches {
             .map_err(|e| BackendError::unavailable(format!("no ONNX file of this model: {e}")))?;
         let mut file = onnx().proto_model_for_read(&mut Cursor::new(&exported.model)).map_err(failed)?;
         put_inside(&mut file, exported.weights.unwrap_or_default()).map_err(failed)?;
-        untie(&mut file);
         let sizes: Vec<(usize, usize)> = graph
             .step
             .nodes
@@ -73,23 +72,6 @@ fn put_inside(file: &mut ModelProto, weights: Vec<u8>) -> TractResult<()> {
         tensor.external_data.clear();
     }
     Ok(())
-}
-
-/// Gives the head a constant of its own where it is the table of tokens: tract packs no constant that something else reads when it makes a plan, but
-/// anew in every run.
-fn untie(file: &mut ModelProto) {
-    let Some(graph) = file.graph.as_mut() else { return };
-    let is_head = |output: &String| output == "logits";
-    let Some(head) = graph.node.iter().position(|node| node.output.iter().any(is_head)) else { return };
-    let Some(name) = graph.node[head].input.get(1).cloned() else { return };
-    let readers = graph.node.iter().filter(|node| node.input.contains(&name)).count();
-    let Some(table) = graph.initializer.iter().find(|tensor| tensor.name == name).filter(|_| readers > 1) else {
-        return;
-    };
-    let own = format!("{name} of the head");
-    let copy = TensorProto { name: own.clone(), ..table.clone() };
-    graph.initializer.push(copy);
-    graph.node[head].input[1] = own;
 }
 
 /// The plan of a file, with the lengths of its inputs named.

@@ -198,19 +198,6 @@ fn a_language_model_has_open_lengths_and_is_of_f32() {
 }
 
 #[test]
-fn a_head_that_is_the_table_of_tokens_is_packed_once_and_not_in_every_run() {
-    let load = |family: &str| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family);
-        let model = LanguageModel::load(&folder, Some(16)).unwrap();
-        let held = Tract.load_language(&model, &options(1, &[])).unwrap().facts().weight_bytes as usize;
-        let table = model.config().vocabulary * model.config().width;
-        (held, 4 * model.graph.params.iter().map(|p| p.elements()).sum::<usize>(), 4 * table, model.config().tied_head)
-    };
-    let (held, parameters, table, tied) = load("gemma");
-    assert!(tied && held >= parameters + table, "{held} bytes of {parameters}, the table has {table}");
-}
-
-#[test]
 fn bf16_runs_on_amx_or_says_why_not() {
     let bf16 = |extra| Options { precision: "bf16".into(), ..options(2, extra) };
     let Err(BackendError::Unavailable(fixed)) = Tract.describe(&bf16(&[("shapes", "static")])) else {
