@@ -4,11 +4,13 @@
 //! or anything but the report.
 
 pub mod csv;
+#[path = "every-eval-ever.rs"]
 pub mod every_eval_ever;
 pub mod html;
 pub mod json;
 #[path = "llama-bench.rs"]
 pub mod llama_bench;
+#[path = "lm-eval.rs"]
 pub mod lm_eval;
 pub mod md;
 pub mod png;
