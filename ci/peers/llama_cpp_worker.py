@@ -227,6 +227,10 @@ class LlamaCpp(Worker):
         np, context = self.engine.np, self.engine.context
         if go.get("active_experts") is not None:
             # how many experts a token meets is the model's: another one, for this alone
+            if not self.model.about.startswith("llama"):
+                reason = f"this worker sets the active experts of the architecture llama alone, not of {self.model.about}"
+                self.say("unavailable", what="outputs", reason=reason)
+                return self.say("done", block=go["block"])
             module, _, other = load(self.job, go["active_experts"])
             context = Engine(module, other, self.job, self.engine.setting).context
         for step, tokens in enumerate(rows, 1):

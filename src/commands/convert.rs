@@ -77,7 +77,7 @@ enum What {
         #[arg(long, value_name = "FILE")]
         text: Option<PathBuf>,
         /// Tokens of it, from its end
-        #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(256..=1 << 20))]
+        #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(256..=1 << 15))]
         tokens: u32,
         #[command(flatten)]
         out: Out,
@@ -142,6 +142,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 text.is_none() || kind == RouterKind::Fitted,
                 "--text is for routers that are fitted\nhint: add --router fitted"
             );
+            ensure!(
+                experts.is_power_of_two(),
+                "{experts} experts\nhint: a power of two from 2 to 256 is possible: 8, say"
+            );
             let split = Split { experts: (*experts).into(), active: (*active).into() };
             let router = match kind {
                 RouterKind::Zero => Router::Zero,
@@ -197,7 +201,7 @@ fn fitted(path: &std::path::Path, split: Split, text: &std::path::Path, tokens: 
     let layers = fit_routers(&model, &stretches, split, threads, &mut tell)?;
     let lost = layers.iter().map(|l| l.lost).sum::<f64>() / layers.len().max(1) as f64;
     let about = format!(
-        "fitted by least squares to {} tokens of the end of {name}; {:.0} % of the square of an MLP's output is lost on tokens unseen, in the mean layer",
+        "fitted by least squares to {} tokens of the end of {name}; {:.0} % of the square of an MLP's output is lost in the mean layer",
         stretches.len() * STRETCH,
         100.0 * lost
     );

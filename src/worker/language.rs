@@ -300,7 +300,7 @@ impl Modes for LanguageWork {
             let mut requests = self.set_up(first, arrivals)?;
             let (t_ns, started) = (monotonic_ns(), Instant::now());
             self.serve(&mut requests, started)?;
-            if once {
+            if once && !self.replays {
                 // an engine that is faster than its requests waits, and that is part of the schedule
                 let left = go.seconds - started.elapsed().as_secs_f64();
                 std::thread::sleep(std::time::Duration::from_secs_f64(left.max(0.0)));

@@ -237,6 +237,31 @@ fn converted_files_speak_and_a_mixture_of_all_experts_is_the_dense_net() {
     convert(&["requantise", "small.gguf", "--to", "Q4_0", "--out", "q8.gguf"]).refused(&["already there", "--force"]);
     convert(&["requantise", "small.gguf", "--to", "Q4_K", "--out", "k.gguf"]).refused(&["types that are written are"]);
     convert(&["moefy", "small.gguf", "--experts", "7", "--active", "2", "--out", "k.gguf"]).refused(&["7 experts"]);
+    let fitted = ["--router", "fitted", "--out", "k.gguf"];
+    let refused = |words: &[&str], why: &[&str]| {
+        convert(&[&["moefy", "small.gguf"], words, &fitted[..]].concat()).refused(why);
+    };
+    fs::write(house.path("text.txt"), "the cat sat on the mat. ".repeat(200)).unwrap();
+    refused(&["--active", "2"], &["--router fitted needs a text"]);
+    refused(&["--active", "0", "--text", "text.txt"], &["0 of 8 experts active"]);
+    refused(&["--active", "9", "--text", "text.txt"], &["9 of 8 experts active"]);
+    refused(&["--active", "1", "--experts", "1", "--text", "text.txt"], &["1 of 1 experts active"]);
+    refused(&["--active", "1", "--experts", "0", "--text", "text.txt"], &["0 experts"]);
+    refused(&["--active", "2", "--text", "none.txt"], &["none.txt"]);
+    let made = convert(&[
+        "moefy",
+        "small.gguf",
+        "--active",
+        "6",
+        "--router",
+        "fitted",
+        "--text",
+        "text.txt",
+        "--out",
+        "fitted.gguf",
+    ]);
+    assert!(made.exits(0).stderr.contains("fitted by least squares to"), "{}", made.stderr);
+    ids("fitted.gguf", "native");
     convert(&["moefy", "q8.gguf", "--experts", "16", "--active", "2", "--out", "k.gguf"])
         .refused(&["blocks of 32", "hint: ask for fewer experts"]);
     assert!(!house.path("k.gguf").exists());

@@ -31,8 +31,8 @@ pub fn render(report: &Report) -> Files {
         report.run.examples.iter().map(|e| ((e.task.as_str(), e.example), e)).collect();
     let mut text = String::new();
     for case in report.run.cases.iter().filter(|c| report.error(&c.case).is_none()) {
-        // of a text that is predicted no window is right
-        let graded = report.value(&case.case, "nll").is_none();
+        // of a text that is predicted no window is right, and of prompts without a scorer no answer is
+        let graded = ["accuracy", "choice_accuracy"].iter().any(|m| report.value(&case.case, m).is_some());
         let Some(source) = report.accuracy_source(&case.case) else { continue };
         if !graded || !is_of_language(&case.case.key.scenario) {
             continue;
@@ -67,7 +67,8 @@ fn row(case: &Case, p: &Prediction, asked: &RecordedExample, energy: &Value, tim
         .map(|input| json!({ "input_tokens": input, "output_tokens": output, "total_tokens": input + output }));
     let ms = |seconds: Option<f64>| seconds.map(|s| s * 1e3);
     let (first, rest) = (times.first.get(&p.example).copied(), times.rest.get(&p.example).copied());
-    let whole = first.map(|first| first + rest.unwrap_or(0.0));
+    // where only the first token's time is known, the whole is not
+    let whole = first.zip(rest).map(|(first, rest)| first + rest);
     let mut metadata = BTreeMap::from([
         ("backend", key.backend.clone()),
         ("precision", key.precision.clone()),

@@ -32,10 +32,10 @@ const NAMES: [(&str, &str, bool); 7] = [
     ("wer", "wer", false),
 ];
 
-/// What a results file is of: a model as it was computed.
-fn sitting(key: &CaseKey) -> (String, String, String, String) {
+/// What a results file is of: a model as it was computed, so many requests at a time.
+fn sitting(key: &CaseKey) -> (String, String, String, String, u32) {
     let options: Vec<String> = key.backend_options.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    (key.model.clone(), key.backend.clone(), key.precision.clone(), options.join(","))
+    (key.model.clone(), key.backend.clone(), key.precision.clone(), options.join(","), key.batch)
 }
 
 /// Makes the files.
@@ -43,7 +43,8 @@ pub fn render(report: &Report) -> Files {
     let mut sittings: BTreeMap<_, Vec<&CaseRun>> = BTreeMap::new();
     for case in &report.run.cases {
         let scored = case.case.accuracy_from.as_ref() == Some(&case.case.id) && report.error(&case.case).is_none();
-        if scored && is_of_language(&case.case.key.scenario) {
+        let graded = NAMES.iter().any(|(metric, ..)| report.value(&case.case, metric).is_some());
+        if scored && graded && is_of_language(&case.case.key.scenario) {
             sittings.entry(sitting(&case.case.key)).or_default().push(case);
         }
     }

@@ -25,7 +25,8 @@ pub struct FittedRouter {
     pub router: Vec<f32>,
     /// What each expert's output is multiplied with, beyond its weight of the chosen experts.
     pub factors: Vec<f32>,
-    /// Square of the difference from the dense MLP over that MLP's, over the tokens that the strength was chosen by, long outputs weighed down.
+    /// Square of the difference from the dense MLP over that MLP's, over the tokens that strength and temperature were chosen by (which the factors
+    /// were fitted on too), long outputs weighed down.
     pub lost: f64,
 }
 
@@ -38,6 +39,8 @@ pub struct Split {
     pub active: usize,
 }
 
+/// Most experts of a layer.
+const MAX_EXPERTS: usize = 256;
 /// Strengths of the ridge, of the mean square of the inputs.
 const STRENGTHS: [f64; 4] = [1e-2, 1e-1, 1.0, 10.0];
 /// What the scores are multiplied with, one of these.
@@ -56,14 +59,19 @@ pub fn fit_routers(
 ) -> Result<Vec<FittedRouter>, ModelError> {
     let (config, layers) = (model.config(), model.config().layers.len());
     let fail = |message: String| ModelError::new(&model.path, message);
-    if config.mlp.experts.is_some() || !config.mlp.gated || !config.mlp.inner.is_multiple_of(split.experts.max(1)) {
+    if !(2..=MAX_EXPERTS).contains(&split.experts) || !(1..=split.experts).contains(&split.active) {
+        let message = format!("{} of {} experts active", split.active, split.experts);
+        return Err(fail(message).hint(format!("2 to {MAX_EXPERTS} experts are possible, and 1 to all of them active")));
+    }
+    if config.mlp.experts.is_some() || !config.mlp.gated || !config.mlp.inner.is_multiple_of(split.experts) {
         let message = format!("no gated MLP of {} that {} experts share evenly", config.mlp.inner, split.experts);
         return Err(fail(message).hint("name a dense net of the architecture `llama`"));
     }
     let (length, tokens) = (texts.first().map_or(0, Vec::len), texts.iter().map(Vec::len).sum::<usize>());
     if tokens < 4 * config.width || texts.iter().any(|t| t.len() != length) {
         let message = format!("{tokens} tokens are too few to fit routers of {} inputs", config.width);
-        return Err(fail(message).hint(format!("give a text of at least {} tokens", 4 * config.width)));
+        return Err(fail(message)
+            .hint(format!("give {} tokens or more: a longer text, or a larger --tokens", 4 * config.width)));
     }
     let params = model.params()?;
     let interpreter = Interpreter::new(&model.graph, &params).on_threads(threads);
