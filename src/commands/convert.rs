@@ -16,7 +16,7 @@ use serde_json::json;
 use super::flags;
 use crate::console::{self, outln};
 use crate::models::language::LanguageModel;
-use crate::models::language::experts::{FittedRouter, Split, fit_routers};
+use crate::models::language::experts::{ExpertSplit, FittedRouter, fit_routers};
 use crate::{fetch, interrupt};
 
 /// Tokens of a sequence that routers are fitted on.
@@ -27,7 +27,7 @@ const STRETCH: usize = 256;
 #[command(after_help = "Examples:
   ergometer convert requantise smollm2 --to Q8_0 --out smollm2-q8.gguf
   ergometer convert moefy smollm2 --experts 8 --active 8 --out mixture.gguf
-  ergometer convert moefy smollm2 --active 4 --router fitted --text moby-dick --out four.gguf")]
+  ergometer convert moefy smollm2 --active 4 --text moby-dick --out four.gguf")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -54,9 +54,9 @@ enum What {
     /// A dense net of the architecture `llama` as a mixture of experts: its MLP in slices
     #[command(after_help = "Example:\n  ergometer convert moefy smollm2 --experts 8 --active 8 --out mixture.gguf\n\n\
         With all experts active and a router of zeros it computes what the dense net does. With fewer\n\
-        and a random router its text means nothing. `--router fitted` solves each layer's router by least\n\
+        and a random router its text means nothing. With `--text` it solves each layer's router by least\n\
         squares on the end of a text (so score another part of it); nothing is trained:\n\n  \
-        ergometer convert moefy smollm2 --active 4 --router fitted --text moby-dick --out four.gguf")]
+        ergometer convert moefy smollm2 --active 4 --text moby-dick --out four.gguf")]
     Moefy {
         /// GGUF file, or the name of a fetched model
         #[arg(value_name = "MODEL")]
@@ -67,7 +67,7 @@ enum What {
         /// Experts that a token meets
         #[arg(long, value_name = "K", allow_negative_numbers = true)]
         active: u16,
-        /// What routers hold [default: zeros where all are active, else random numbers]
+        /// What routers hold [default: fitted with `--text`, else zeros where all are active and random numbers where not]
         #[arg(long, value_name = "WHAT")]
         router: Option<RouterKind>,
         /// Seed of random routers
@@ -137,7 +137,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             (requantise(&source, wanted, &out.out, &mut tell)?, Vec::new())
         }
         What::Moefy { experts, active, router, seed, text, tokens, .. } => {
-            let kind = router.unwrap_or(if experts == active { RouterKind::Zero } else { RouterKind::Random });
+            let kind = router.unwrap_or(match text {
+                Some(_) => RouterKind::Fitted,
+                None if experts == active => RouterKind::Zero,
+                None => RouterKind::Random,
+            });
             ensure!(
                 text.is_none() || kind == RouterKind::Fitted,
                 "--text is for routers that are fitted\nhint: add --router fitted"
@@ -146,7 +150,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 experts.is_power_of_two(),
                 "{experts} experts\nhint: a power of two from 2 to 256 is possible: 8, say"
             );
-            let split = Split { experts: (*experts).into(), active: (*active).into() };
+            let split = ExpertSplit { experts: (*experts).into(), active: (*active).into() };
             let router = match kind {
                 RouterKind::Zero => Router::Zero,
                 RouterKind::Random => Router::Random(*seed),
@@ -172,7 +176,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Routers fitted on the end of a text.
-fn fitted(path: &std::path::Path, split: Split, text: &std::path::Path, tokens: usize) -> anyhow::Result<Router> {
+fn fitted(path: &std::path::Path, split: ExpertSplit, text: &std::path::Path, tokens: usize) -> anyhow::Result<Router> {
     let item = text.to_str().and_then(fetch::item).filter(|item| item.kind == fetch::FetchKind::Text);
     let file = match item {
         Some(item) if !text.exists() => fetch::cached(item.name)

@@ -63,6 +63,7 @@ fn tried(house: &House, folder: &Path, line: &str) -> (Vec<String>, Ended, bool)
             "smollm2" if ["generate", "convert", "export"].iter().any(|c| line.starts_with(c)) => {
                 *arg = here("small.gguf")
             }
+            "moby-dick" if line.starts_with("convert") => *arg = here("a-text.txt"),
             // nothing is left in the root of the tree
             "imported" | "again" if line.starts_with("import") => *arg = here(arg),
             _ => {}
@@ -98,6 +99,7 @@ fn house() -> House {
     house.run(&suite, "a-run", &["--check"]).exits(0);
     house.ergometer(&["export", "--model", "dense", "--to", "onnx", "a-net.onnx"]).exits(0);
     crate::generate::chatting(&house, "small.gguf");
+    fs::write(house.path("a-text.txt"), "the cat sat on the mat. ".repeat(200)).unwrap();
     house.file(
         "PAGE.md",
         "# Page\n\n<!-- records run=a-run metric=accuracy rows=model,scenario columns=backend,precision -->\n<!-- /records -->\n",

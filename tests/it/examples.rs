@@ -57,7 +57,7 @@ fn snake(name: &str, between: char) -> String {
 #[test]
 fn the_tables_name_every_message_and_field_of_the_protocol() {
     let source = fs::read_to_string(root().join("src/protocol.rs")).unwrap();
-    let routing = fs::read_to_string(root().join("reports/src/case.rs")).unwrap();
+    let routing = fs::read_to_string(root().join("reports/src/routing.rs")).unwrap();
     let structures: Vec<_> = fields(&source).into_iter().chain(fields(&routing)).collect();
     let mut wanted: BTreeSet<Field> = BTreeSet::new();
     let mut add = |message: &str, structure: &str| {

@@ -164,6 +164,7 @@ const READING: &[&str] = &[
 
 /// Sources that read and are in no line of the table, with the reason.
 const APART: &[(&str, &str)] = &[
+    ("src/commands/convert.rs", "a text, any there may be; what splits cannot be fitted in tests/it/generate.rs"),
     ("src/compress/mod.rs", "one line of our own script; every way to fail in tests/it/compress.rs"),
     ("src/orphans.rs", "numbers of /proc/self"),
     ("src/foreign.rs", "what the child that probes a foreign library says; the tests beside it"),

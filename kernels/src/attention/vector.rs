@@ -9,7 +9,7 @@ use crate::linear::pack::groups;
 use crate::matrix::{MatMut, MatRef, floats_mut, halves_mut};
 use crate::number_format::NumberFormat;
 use crate::vector::operand::{ColumnScales, RowSource, encode_row, pack_panels, row};
-use crate::vector::product::{Epilogue, Pairs, Tiles, product, sums_len, tiled};
+use crate::vector::product::{Epilogue, Pairs, TilePair, product, sums_len, tiled};
 use crate::vector::tile::{Bf16, Element, F32, LINE, MR, NR, PANEL, TileLayout, even, shares};
 use crate::vector::{Simd, isa_of, math};
 
@@ -229,7 +229,7 @@ struct Scores<'a> {
 
 impl<S: Simd> Epilogue<S> for Scores<'_> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, tiles: Tiles, sums: [&[f32]; 2]) {
+    fn apply(&mut self, s: S, p: usize, tiles: TilePair, sums: [&[f32]; 2]) {
         for (t, sums) in sums.into_iter().enumerate() {
             for r in 0..tiles.rows[t] {
                 let i = tiles.first[t] + r;
@@ -251,7 +251,7 @@ struct Attended<'a, 'b> {
 
 impl<S: Simd> Epilogue<S> for Attended<'_, '_> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, tiles: Tiles, sums: [&[f32]; 2]) {
+    fn apply(&mut self, s: S, p: usize, tiles: TilePair, sums: [&[f32]; 2]) {
         for (t, sums) in sums.into_iter().enumerate() {
             for r in 0..tiles.rows[t] {
                 let i = tiles.first[t] + r;

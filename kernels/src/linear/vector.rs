@@ -5,7 +5,7 @@ use crate::matrix::{MatMut, MatRef, floats_mut, words};
 use crate::norm;
 use crate::number_format::NumberFormat;
 use crate::vector::operand::{encode_row, row, value};
-use crate::vector::product::{Epilogue, Pairs, Tiles, product, sums_len};
+use crate::vector::product::{Epilogue, Pairs, TilePair, product, sums_len};
 use crate::vector::tile::{Bf16, Element, F32, Int8, NR, TileLayout, even};
 use crate::vector::{Simd, isa_of};
 
@@ -131,7 +131,7 @@ impl<'a, 'b, F: Element> LinearEpilogue<'a, 'b, F> {
 
 impl<S: Simd, F: Element> Epilogue<S> for LinearEpilogue<'_, '_, F> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, tiles: Tiles, sums: [&[f32]; 2]) {
+    fn apply(&mut self, s: S, p: usize, tiles: TilePair, sums: [&[f32]; 2]) {
         let column = p * NR;
         let of: &[f32; NR] = self.w.scales[column..].first_chunk().expect("a scale for each column");
         let offsets: &[f32; NR] = self.w.offsets[column..].first_chunk().expect("an offset for each column");

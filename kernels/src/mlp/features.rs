@@ -13,7 +13,7 @@ use crate::matrix::{MatMut, MatRef, SharedWords, floats, floats_mut, halves_mut,
 use crate::norm;
 use crate::number_format::NumberFormat;
 use crate::vector::operand::{RowSource, encode_row, row, value};
-use crate::vector::product::{Epilogue, Pairs, Tiles, product, slabbed, sums_len};
+use crate::vector::product::{Epilogue, Pairs, TilePair, product, slabbed, sums_len};
 use crate::vector::tile::{Bf16, Element, F32, Int8, NR, PANEL, TileLayout, even};
 use crate::vector::{Simd, math};
 
@@ -202,7 +202,7 @@ struct Gated<'a, F: Element> {
 
 impl<S: Simd, F: Element> Epilogue<S> for Gated<'_, F> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, tiles: Tiles, sums: [&[f32]; 2]) {
+    fn apply(&mut self, s: S, p: usize, tiles: TilePair, sums: [&[f32]; 2]) {
         let of: &[f32; NR] = self.up.scales[p * NR..].first_chunk().expect("a scale for each column");
         let offsets: &[f32; NR] = self.up.offsets[p * NR..].first_chunk().expect("an offset for each column");
         for (t, sums) in sums.into_iter().enumerate() {

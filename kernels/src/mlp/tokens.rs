@@ -6,7 +6,7 @@ use crate::matrix::{MatMut, MatRef, floats_mut};
 use crate::norm;
 use crate::number_format::NumberFormat;
 use crate::vector::operand::{ColumnScales, RowSource, pack_panels, row, value};
-use crate::vector::product::{Epilogue, Pairs, Tiles, product, sums_len};
+use crate::vector::product::{Epilogue, Pairs, TilePair, product, sums_len};
 use crate::vector::tile::{Bf16, Element, F32, Int8, NR, PANEL, TileLayout};
 use crate::vector::{Simd, math};
 
@@ -119,7 +119,7 @@ struct GatedTokens<'a, F: Element> {
 
 impl<S: Simd, F: Element> Epilogue<S> for GatedTokens<'_, F> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, tiles: Tiles, [gates, rest]: [&[f32]; 2]) {
+    fn apply(&mut self, s: S, p: usize, tiles: TilePair, [gates, rest]: [&[f32]; 2]) {
         let (first, rows) = (tiles.first[0], tiles.rows[0]);
         let step = if F::FORMAT == NumberFormat::Bf16 { 2 } else { 1 };
         for r in (0..rows).step_by(step) {
@@ -175,7 +175,7 @@ struct TokenOutputs<'a, 'b, F: Element> {
 
 impl<S: Simd, F: Element> Epilogue<S> for TokenOutputs<'_, '_, F> {
     #[inline(always)]
-    fn apply(&mut self, s: S, p: usize, tiles: Tiles, sums: [&[f32]; 2]) {
+    fn apply(&mut self, s: S, p: usize, tiles: TilePair, sums: [&[f32]; 2]) {
         let (column, columns) = (self.column + p * NR, &self.columns[p]);
         for (t, sums) in sums.into_iter().enumerate() {
             for r in 0..tiles.rows[t] {

@@ -19,12 +19,12 @@ use crate::number_format::NumberFormat;
 /// What is done with the sums of a product.
 pub(crate) trait Epilogue<S: Simd> {
     /// Sums of a pair of tiles with pair `p` of panels: of each tile `sums[row][column]`.
-    fn apply(&mut self, s: S, p: usize, tiles: Tiles, sums: [&[f32]; 2]);
+    fn apply(&mut self, s: S, p: usize, tiles: TilePair, sums: [&[f32]; 2]);
 }
 
 /// The rows of a pair of tiles.
 #[derive(Clone, Copy)]
-pub(crate) struct Tiles {
+pub(crate) struct TilePair {
     /// First row of each tile.
     pub(crate) first: [usize; 2],
     /// Rows of each tile; the second may have none.
@@ -157,16 +157,16 @@ impl<'a, S: Simd, F: Element> Operands<'a, S, F> {
 
     /// The tiles of pair `j`, and the rows of A at which they begin.
     #[inline(always)]
-    fn tiles(&self, j: usize) -> (Tiles, [usize; 2]) {
+    fn tiles(&self, j: usize) -> (TilePair, [usize; 2]) {
         let ((rows, more), mr) = (self.shares, self.layout.mr);
         match self.pairs {
             Pairs::Rows(m) => {
                 let [a, b, c] = [2 * j, 2 * j + 1, 2 * j + 2].map(|i| (i * rows + i.min(more)).min(m));
-                (Tiles { first: [a, b], rows: [b - a, c - b] }, [a, b])
+                (TilePair { first: [a, b], rows: [b - a, c - b] }, [a, b])
             }
             Pairs::Halves(m) => {
                 let (first, stored) = (j * mr, 2 * j * mr);
-                (Tiles { first: [first; 2], rows: [mr.min(m - first); 2] }, [stored, stored + mr])
+                (TilePair { first: [first; 2], rows: [mr.min(m - first); 2] }, [stored, stored + mr])
             }
         }
     }
@@ -174,7 +174,7 @@ impl<'a, S: Simd, F: Element> Operands<'a, S, F> {
     /// Multiplies pair `j` of tiles with pair `p` of panels over one slab, into a buffer of the sums (on top of what it
     /// holds, but for the first slab). `next`: the pair of panels and the slab to prefetch.
     #[inline(always)]
-    fn pair(&self, p: usize, j: usize, slab: usize, next: (usize, usize), sums: &mut [f32], buffer: usize) -> Tiles {
+    fn pair(&self, p: usize, j: usize, slab: usize, next: (usize, usize), sums: &mut [f32], buffer: usize) -> TilePair {
         let (layout, a, b) = (self.layout, self.a, self.b);
         let first = self.k.start + slab * self.slab;
         let groups = self.slab.min(self.k.end - first);
@@ -263,7 +263,7 @@ pub(crate) fn product<S: Simd, F: Element, E: Epilogue<S>>(
         return;
     }
     // the last sums, which the epilogue takes while the next ones are made
-    let mut waiting: Option<(usize, Tiles, usize)> = None;
+    let mut waiting: Option<(usize, TilePair, usize)> = None;
     macro_rules! hand_over {
         ($p:expr, $tiles:expr, $buffer:expr) => {
             if let Some((p, tiles, buffer)) = waiting.replace(($p, $tiles, $buffer)) {

@@ -32,7 +32,7 @@ pub struct FittedRouter {
 
 /// How a net is split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Split {
+pub struct ExpertSplit {
     /// Experts of a layer.
     pub experts: usize,
     /// Experts that a token meets.
@@ -53,7 +53,7 @@ const TEMPERATURES: [f64; 6] = [0.0625, 0.125, 0.25, 0.5, 1.0, 2.0];
 pub fn fit_routers(
     model: &LanguageModel,
     texts: &[Vec<u32>],
-    split: Split,
+    split: ExpertSplit,
     threads: usize,
     tell: &mut dyn FnMut(&FittedRouter, usize, usize),
 ) -> Result<Vec<FittedRouter>, ModelError> {
