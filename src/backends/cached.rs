@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 
 use super::language::{Feed, LanguageEngine, WantedLogits, check};
 use super::{BackendError, Facts};
-use crate::graph::{Op, op};
 use crate::models::language::LanguageModel;
 
 /// Most tokens of one run, over all rows.
@@ -99,13 +98,9 @@ pub(super) struct FileLanguage<R: CacheRunner> {
 impl<R: CacheRunner> FileLanguage<R> {
     /// Room for so many sequences of a model that `runner` has loaded.
     pub(super) fn new(model: &LanguageModel, slots: usize, runner: R) -> Self {
-        let sizes = model.graph.step.nodes.iter().filter_map(|node| match &node.op {
-            Op::Attend(op::Attention { kv_heads, head_dim, .. }) => Some((*kv_heads, *head_dim)),
-            _ => None,
-        });
         Self {
             runner,
-            sizes: sizes.flat_map(|size| [size; 2]).collect(),
+            sizes: model.graph.attention_sizes().flat_map(|size| [size; 2]).collect(),
             context: model.context,
             vocabulary: model.config().vocabulary,
             past: vec![0; slots],

@@ -128,13 +128,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         path.display()
     );
     let source = Gguf::open(&path)?;
-    let mut progress = Progress { begun: Instant::now(), said: Instant::now(), shown: std::io::stderr().is_terminal() };
-    let mut tell = |done, all| progress.tell(done, all);
     interrupt::words(|| "nothing was kept: a file is there only once it is whole".into());
     let (converted, mut notes) = match &args.what {
         What::Requantise { to, embedding, .. } => {
             let wanted = Requantisation { to: *to, embedding: *embedding };
-            (requantise(&source, wanted, &out.out, &mut tell)?, Vec::new())
+            (requantise(&source, wanted, &out.out, &mut progress("tensors"))?, Vec::new())
         }
         What::Moefy { experts, active, router, seed, text, tokens, .. } => {
             let kind = router.unwrap_or(match text {
@@ -167,7 +165,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 _ => "its routers are untrained: its answers mean nothing, its speed does".to_owned(),
             };
             let wanted = Moefication { experts: split.experts, active: split.active, router };
-            (moefy(&source, &wanted, &out.out, &mut tell)?, vec![note])
+            (moefy(&source, &wanted, &out.out, &mut progress("tensors"))?, vec![note])
         }
     };
     notes.extend(converted.notes.iter().cloned());
@@ -177,12 +175,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Routers fitted on the end of a text.
 fn fitted(path: &std::path::Path, split: ExpertSplit, text: &std::path::Path, tokens: usize) -> anyhow::Result<Router> {
-    let item = text.to_str().and_then(fetch::item).filter(|item| item.kind == fetch::FetchKind::Text);
-    let file = match item {
-        Some(item) if !text.exists() => fetch::cached(item.name)
-            .with_context(|| format!("`{0}` is not here yet\nhint: ergometer fetch {0}", item.name))?,
-        _ => text.to_path_buf(),
-    };
+    let file = flags::fetched(text, fetch::FetchKind::Text)?.unwrap_or_else(|| text.to_path_buf());
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let written = ergometer_suites::text::read_text(&file, 1 << 28)?;
     let model = LanguageModel::load(path, Some(STRETCH))?;
@@ -192,15 +185,11 @@ fn fitted(path: &std::path::Path, split: ExpertSplit, text: &std::path::Path, to
     let stretches: Vec<Vec<u32>> =
         ids.rchunks_exact(STRETCH).take(tokens.div_ceil(STRETCH)).map(<[u32]>::to_vec).collect();
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let (begun, shown) = (Instant::now(), std::io::stderr().is_terminal());
+    let mut done_of = progress("layers' routers");
     let mut tell = |router: &FittedRouter, done: usize, all: usize| {
-        console::detail(|| {
-            format!("layer {}: {:.1} % of the square of the MLP's output is lost", done - 1, 100.0 * router.lost)
-        });
-        if shown {
-            let left = begun.elapsed().as_secs_f64() / done as f64 * (all - done) as f64;
-            console::info(format!("routers of {done} of {all} layers fitted, {left:.0} s left"));
-        }
+        let lost = 100.0 * router.lost;
+        console::detail(|| format!("layer {}: {lost:.1} % of the square of the MLP's output is lost", done - 1));
+        done_of(done, all);
     };
     let layers = fit_routers(&model, &stretches, split, threads, &mut tell)?;
     let lost = layers.iter().map(|l| l.lost).sum::<f64>() / layers.len().max(1) as f64;
@@ -227,20 +216,16 @@ fn tell_all(out: &Out, converted: &Converted, notes: &[String]) -> anyhow::Resul
     Ok(())
 }
 
-/// Says every few seconds how far it is, on a terminal.
-struct Progress {
-    begun: Instant,
-    said: Instant,
-    shown: bool,
-}
-
-impl Progress {
-    fn tell(&mut self, done: usize, all: usize) {
-        if !self.shown || self.said.elapsed() < Duration::from_secs(2) {
+/// What says every few seconds how much of it is done, on a terminal.
+fn progress(what: &'static str) -> impl FnMut(usize, usize) {
+    let (begun, shown) = (Instant::now(), std::io::stderr().is_terminal());
+    let mut said = begun;
+    move |done, all| {
+        if !shown || said.elapsed() < Duration::from_secs(2) {
             return;
         }
-        self.said = Instant::now();
-        let left = self.begun.elapsed().as_secs_f64() / done.max(1) as f64 * (all - done) as f64;
-        console::info(format!("{done} of {all} tensors, {left:.0} s left"));
+        said = Instant::now();
+        let left = begun.elapsed().as_secs_f64() / done.max(1) as f64 * (all - done) as f64;
+        console::info(format!("{done} of {all} {what}, {left:.0} s left"));
     }
 }

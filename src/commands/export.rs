@@ -2,7 +2,6 @@
 //!
 //! In: a model, the form of the file. Out: the file, and the weights beside it if asked for. Must not: overwrite unasked, or know operators.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +11,7 @@ use super::flags;
 use crate::console::{self, outln};
 use crate::fetch;
 use crate::files::write_atomically;
-use crate::graph::{Graph, Kind, ParamId, Tokens, ValueType};
+use crate::graph::{Graph, Kind, Tokens, ValueType};
 use crate::models::Model;
 use crate::models::language::{LanguageModel, opened};
 use crate::onnx::decoder::{self, LogitRows};
@@ -129,11 +128,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Where the model lies, if it is a language model.
 fn language(model: &Path) -> anyhow::Result<Option<PathBuf>> {
-    let fetched = model.to_str().and_then(fetch::item).is_some_and(|item| item.kind == fetch::FetchKind::Model);
     match model.exists() {
         true => Ok(opened::is_language(model).then(|| model.to_path_buf())),
-        false if fetched => flags::language_model(model).map(Some),
-        false => Ok(None),
+        false => flags::fetched(model, fetch::FetchKind::Model),
     }
 }
 
@@ -146,7 +143,7 @@ fn decoder(
 ) -> anyhow::Result<(Written, String)> {
     let model = LanguageModel::load(path, args.context.map(|n| n as usize))?;
     let graph = &model.graph;
-    let read = |param: ParamId| model.param(&graph.params[param.0].name).map(Cow::Owned).map_err(|e| e.to_string());
+    let read = |param| model.read(param);
     let notes = [("model", folder_name(path)), ("model_sha256", opened::hash(path)?)];
     let exported = decoder::export(graph, &read, form, LogitRows::All, &notes)
         .with_context(|| format!("cannot export {}", args.model.display()))?;

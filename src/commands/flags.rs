@@ -170,17 +170,25 @@ pub fn model(model: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(&path).with_context(|| format!("cannot use {}", path.display()))
 }
 
+/// Where a fetched item of this kind lies, if the word is its name and nothing that is here.
+///
+/// # Errors
+/// It is not here yet.
+pub fn fetched(name: &Path, kind: fetch::FetchKind) -> anyhow::Result<Option<PathBuf>> {
+    let item = name.to_str().and_then(fetch::item).filter(|item| item.kind == kind && !name.exists());
+    let cached = |item: &fetch::Fetch| {
+        fetch::cached(item.name).with_context(|| format!("`{0}` is not here yet\nhint: ergometer fetch {0}", item.name))
+    };
+    item.map(cached).transpose()
+}
+
 /// Path of a language model given as a file, a folder, or by the name of a fetched one.
 ///
 /// # Errors
 /// There is none of these.
 pub fn language_model(model: &Path) -> anyhow::Result<PathBuf> {
-    let item = model.to_str().and_then(fetch::item).filter(|item| item.kind == fetch::FetchKind::Model);
-    if !model.exists()
-        && let Some(item) = item
-    {
-        return fetch::cached(item.name)
-            .with_context(|| format!("`{0}` is not here yet\nhint: ergometer fetch {0}", item.name));
+    if let Some(path) = fetched(model, fetch::FetchKind::Model)? {
+        return Ok(path);
     }
     if let Some(dangling) = ergometer_suites::text::dangling(model) {
         return Err(dangling.into());

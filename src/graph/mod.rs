@@ -282,6 +282,14 @@ impl Graph {
         collect(&self.step, &self.params, &mut found);
         found
     }
+
+    /// Heads of keys and values, and their size, of every attention of a step.
+    pub fn attention_sizes(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.step.nodes.iter().filter_map(|node| match &node.op {
+            Op::Attend(a) => Some((a.kv_heads, a.head_dim)),
+            _ => None,
+        })
+    }
 }
 
 /// A model's computation. `step` takes states, residents, then the call's inputs, and gives new states then outputs.

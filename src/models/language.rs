@@ -3,6 +3,7 @@
 //! In: a GGUF file or a Hugging Face folder. Out: a [`LanguageModel`]; its parameters as f32. Must not: hold weights; each
 //! engine reads what it packs, a tensor at a time.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use ergometer_language::names::NetTensor;
 use ergometer_language::{Decoder, DecoderConfig, LanguageError};
 
 use super::{ModelError, decoder};
-use crate::graph::Graph;
+use crate::graph::{Graph, ParamId};
 
 mod costs;
 pub mod experts;
@@ -144,6 +145,14 @@ impl LanguageModel {
             values.iter_mut().for_each(|v| *v += offset);
         }
         Ok(values)
+    }
+
+    /// A parameter of the graph by its number, as what writes a file of the graph reads it.
+    ///
+    /// # Errors
+    /// The file cannot be read, in words.
+    pub fn read(&self, param: ParamId) -> Result<Cow<'static, [f32]>, String> {
+        self.param(&self.graph.params[param.0].name).map(Cow::Owned).map_err(|e| e.to_string())
     }
 
     /// All parameters, in the graph's order: for the interpreter.

@@ -175,11 +175,7 @@ impl Step<'_> {
                 self.b.open_output(LOGITS, &[open("answers"), vocabulary]);
             }
         }
-        let attentions = graph.step.nodes.iter().filter_map(|node| match &node.op {
-            Op::Attend(a) => Some((a.kv_heads, a.head_dim)),
-            _ => None,
-        });
-        for (layer, (heads, dim)) in attentions.enumerate() {
+        for (layer, (heads, dim)) in graph.attention_sizes().enumerate() {
             let shape = |length| [batch, AxisLength::Fixed(heads), open(length), AxisLength::Fixed(dim)];
             let [before, after] = cache_names(layer);
             before.iter().for_each(|name| {

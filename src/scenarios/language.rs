@@ -81,12 +81,11 @@ fn lags(requests: &[RequestTimes]) -> impl Iterator<Item = (u64, f64)> {
     let mut all: Vec<&RequestTimes> = requests.iter().collect();
     all.sort_by(|a, b| a.arrived.total_cmp(&b.arrived));
     let mut busy = f64::NEG_INFINITY;
-    let idle = all.into_iter().filter_map(move |r| {
+    all.into_iter().filter_map(move |r| {
         let idle = busy <= r.arrived;
         busy = r.tokens.last().copied().unwrap_or(r.begun).max(busy);
         idle.then_some((r.example, r.begun - r.arrived))
-    });
-    idle.collect::<Vec<_>>().into_iter()
+    })
 }
 
 /// Whether a request's first token came in time, and the others after one another on average; one token alone has no others.

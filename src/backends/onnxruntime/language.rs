@@ -5,7 +5,6 @@
 //! The weights are handed over as the file's external data, in memory: the runtime copies and packs them, and what was handed over is dropped. Patterns of memory are not kept, since every
 //! token makes another shape.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use ort::session::{Session, SessionInputValue};
@@ -34,9 +33,7 @@ impl OrtCaches {
     /// The weights cannot be read, the library fails.
     pub(super) fn new(model: &LanguageModel, setup: &SessionSetup, form: &Form) -> Result<Self, BackendError> {
         let graph = &model.graph;
-        let read = |param: crate::graph::ParamId| {
-            model.param(&graph.params[param.0].name).map(Cow::Owned).map_err(|e| e.to_string())
-        };
+        let read = |param| model.read(param);
         let exported = decoder::export(graph, &read, form, LogitRows::Asked, &[]).map_err(|e| not_exported(&e))?;
         let builder = setup.builder()?.with_memory_pattern(false).map_err(failed)?;
         let weights: Arc<[u8]> = exported.weights.unwrap_or_default().into();

@@ -4,7 +4,6 @@
 //!
 //! Three lengths are open: tokens of the call, tokens before it, rows of logits. That of the caches after it is said to be the sum of the first two, which the file cannot say.
 
-use std::borrow::Cow;
 use std::io::Cursor;
 
 use anyhow::Context;
@@ -35,23 +34,13 @@ impl TractCaches {
     /// The weights cannot be read, tract fails.
     pub(super) fn new(model: &LanguageModel, opset: Opset, threads: usize) -> Result<Self, BackendError> {
         let graph = &model.graph;
-        let read = |param: crate::graph::ParamId| {
-            model.param(&graph.params[param.0].name).map(Cow::Owned).map_err(|e| e.to_string())
-        };
+        let read = |param| model.read(param);
         let form = Form { batch: Some(1), opset, experts: ExpertForm::All, external: Some("weights".into()) };
         let exported = decoder::export(graph, &read, &form, LogitRows::Asked, &[])
             .map_err(|e| BackendError::unavailable(format!("no ONNX file of this model: {e}")))?;
         let mut file = onnx().proto_model_for_read(&mut Cursor::new(&exported.model)).map_err(failed)?;
         put_inside(&mut file, exported.weights.unwrap_or_default()).map_err(failed)?;
-        let sizes: Vec<(usize, usize)> = graph
-            .step
-            .nodes
-            .iter()
-            .filter_map(|node| match &node.op {
-                crate::graph::Op::Attend(a) => Some((a.kv_heads, a.head_dim)),
-                _ => None,
-            })
-            .collect();
+        let sizes: Vec<(usize, usize)> = graph.attention_sizes().collect();
         let state = plan(file, &sizes).map_err(failed)?;
         let weight_bytes = constants(state.model());
         Ok(Self { state, threads: pool(threads)?, weight_bytes })

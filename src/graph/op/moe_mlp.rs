@@ -23,30 +23,24 @@ pub struct MoeMlp {
 }
 
 impl Graph {
-    /// The mixtures' operations in a step.
-    fn moe_mlps(&self) -> impl Iterator<Item = &MoeMlp> {
-        self.step.nodes.iter().filter_map(|node| match &node.op {
-            Op::MoeMlp(mixture) => Some(mixture),
-            _ => None,
-        })
-    }
-
     /// Experts that a token of a step meets in each mixture, where there are some: they have the same number.
     pub fn active_experts(&self) -> Option<usize> {
-        self.moe_mlps().map(|m| m.top_k).next()
+        self.mixtures().first().map(|(_, top_k)| *top_k)
     }
 
     /// Lets it meet so many; false, and nothing is changed: there is no mixture, or one that has not so many.
     pub fn activate_experts(&mut self, top_k: usize) -> bool {
-        let there = |m: &MoeMlp| (1..=self.params[m.router.0].shape[0]).contains(&top_k);
-        if self.active_experts().is_none() || !self.moe_mlps().all(there) {
+        let Self { step, params, .. } = self;
+        let mixtures = step.nodes.iter_mut().filter_map(|node| match &mut node.op {
+            Op::MoeMlp(mixture) => Some(mixture),
+            _ => None,
+        });
+        let mut mixtures: Vec<&mut MoeMlp> = mixtures.collect();
+        let there = |m: &&mut MoeMlp| (1..=params[m.router.0].shape[0]).contains(&top_k);
+        if mixtures.is_empty() || !mixtures.iter().all(there) {
             return false;
         }
-        for node in &mut self.step.nodes {
-            if let Op::MoeMlp(mixture) = &mut node.op {
-                mixture.top_k = top_k;
-            }
-        }
+        mixtures.iter_mut().for_each(|m| m.top_k = top_k);
         true
     }
 }

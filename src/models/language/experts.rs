@@ -132,13 +132,12 @@ fn fit(x: &[f64], width: usize, outputs: &[Vec<f64>], active: usize) -> (FittedR
     let unseen: Vec<usize> = (0..tokens).filter(|&t| held[t]).collect();
     let (ones, weights) = (vec![1.0; experts], solve::weights(outputs, width));
     let candidates = STRENGTHS.iter().map(|&strength| {
-        let router = seen.ridge(strength);
+        let scored = scores(&seen.ridge(strength));
         // equal weights, so that only the choice is judged
-        let lost = mixture_error(&scores(&router), 0.0, &ones, outputs, active, &weights, &unseen);
-        (strength, lost)
+        let lost = mixture_error(&scored, 0.0, &ones, outputs, active, &weights, &unseen);
+        (strength, scored, lost)
     });
-    let (strength, _) = candidates.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((1.0, 1.0));
-    let unseen_scores = scores(&seen.ridge(strength));
+    let (strength, unseen_scores, _) = candidates.min_by(|a, b| a.2.total_cmp(&b.2)).unwrap_or((1.0, Vec::new(), 1.0));
     seen.join(&rest);
     let router = seen.ridge(strength);
     let scored = scores(&router);

@@ -15,8 +15,7 @@ fn golden(family: &str) -> LanguageModel {
 }
 
 fn written(model: &LanguageModel, form: &Form, rows: LogitRows) -> Result<ExportedDecoder, OnnxError> {
-    let read =
-        |param: ParamId| model.param(&model.graph.params[param.0].name).map(Cow::Owned).map_err(|e| e.to_string());
+    let read = |param| model.read(param);
     export(&model.graph, &read, form, rows, &[("model", "a model".into())])
 }
 
